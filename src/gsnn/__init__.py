@@ -1,0 +1,31 @@
+"""Graph structured neural networks: which edges are missing from my prior network?"""
+
+from __future__ import annotations
+
+import importlib
+
+from gsnn import _research_imports
+from gsnn._version import __version__
+
+_research_imports.install()
+
+# Name -> module, imported at first use: `import gsnn` and `gsnn --help` must not wait for torch.
+_PUBLIC = {
+    "GSNN": "gsnn.nn",
+    "Graph": "gsnn.graph",
+    "MagnitudeEdgeInferer": "gsnn.edges",
+}
+
+__all__ = ["GSNN", "Graph", "MagnitudeEdgeInferer", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first asked for."""
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'gsnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted(__all__)

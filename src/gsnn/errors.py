@@ -1,0 +1,86 @@
+"""Errors that name the thing, what came and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class GsnnError(Exception):
+    """Base of every error the library raises for a reason the user can mend."""
+
+
+class DataError(GsnnError, ValueError):
+    """A file, a table or a graph does not hold what it must."""
+
+
+class RunError(GsnnError, RuntimeError):
+    """A run folder is missing, incomplete, locked or does not match its data."""
+
+
+class MissingExtraError(GsnnError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it.
+
+    Args:
+        module: Dotted name of the module to import.
+        extra: Name of the extra of this package that installs it.
+
+    Returns:
+        The imported module.
+
+    Raises:
+        MissingExtraError: If the module is not installed.
+
+    Example:
+        >>> require("json", extra="report").dumps([1])
+        '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        message = f"{module} is needed here and is not installed; run: pip install 'gsnn[{extra}]'"
+        raise MissingExtraError(message) from error
+
+
+def closest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
+    """Names among ``options`` that look like ``name``, best first, whatever the case.
+
+    Args:
+        name: The name that was not found.
+        options: The names that exist.
+        n: How many to return at most.
+
+    Returns:
+        Up to ``n`` of the options.
+
+    Example:
+        >>> closest("TNFA", ["tnfa", "il1a", "tgfa"], n=2)
+        ['tnfa', 'tgfa']
+    """
+    by_fold: dict[str, str] = {}
+    for option in options:
+        by_fold.setdefault(option.casefold(), option)
+    return [by_fold[m] for m in difflib.get_close_matches(name.casefold(), by_fold, n=n, cutoff=0.5)]
+
+
+def unknown_option(parameter: str, value: object, options: Iterable[str]) -> ValueError:
+    """A ValueError for a value outside a closed set of names; lists the set.
+
+    Example:
+        >>> str(unknown_option("norm", "layr", ["layer", "none"]))
+        "unknown norm 'layr'; use one of 'layer', 'none' (did you mean 'layer'?)"
+    """
+    options = list(options)
+    hint = closest(value, options, 1) if isinstance(value, str) else []
+    listed = ", ".join(repr(o) for o in options)
+    return ValueError(
+        f"unknown {parameter} {value!r}; use one of {listed}" + (f" (did you mean {hint[0]!r}?)" if hint else "")
+    )
