@@ -1,0 +1,99 @@
+"""What the words for an interaction mean: +1, -1 or 0 (unknown)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ACTIVATING = frozenset(
+    """1 + +1 -> --> => > activates activate activated activation activating activator active agonist
+    stimulates stimulate stimulated stimulation stimulating stimulator stimulatory induces induce induction inducer
+    positive pos up upregulates upregulation increases increase promotes promotion enhances enhancement
+    positively_regulates positive_regulation""".split()
+)
+_INHIBITING = frozenset(
+    """-1 - \u2212 \u22121 -| --| |- =| \u22a3 inhibits inhibit inhibited inhibition inhibiting inhibitor inhibitory
+    antagonist represses repress repressed repression repressing repressor suppresses suppression suppressor blocks
+    blocking negative neg down downregulates downregulation decreases decrease
+    negatively_regulates negative_regulation""".split()
+)
+_NEUTRAL = frozenset(
+    """0 ? . +- -+ +/- -/+ pp pd pr rc cc unknown undefined unspecified none na nan both dual mixed ambiguous
+    interacts interaction interacts_with binds binding regulates regulation undirected""".split()
+)
+_TRUE = frozenset(["true", "t", "yes", "y", "+", "x"])
+_FALSE = frozenset(["", "false", "f", "no", "n", "na", "nan", "-", "none"])
+
+
+def sign_of(word: str) -> int | None:
+    """The sign a relation word stands for.
+
+    Args:
+        word: A sign (``1``, ``-1``, ``+``), a weight (``-0.3``) or a word (``activates``, ``down-regulates``).
+
+    Returns:
+        +1, -1, 0 for a word that says that the sign is unknown or both, None for a word nobody knows.
+
+    Example:
+        >>> [sign_of(w) for w in ("1", "-| ", "Up-regulates activity", "pp", "-0.5", "frobs")]
+        [1, -1, 1, 0, -1, None]
+    """
+    word = word.strip().casefold()
+    if not word or word in _NEUTRAL:
+        return 0
+    if word in _ACTIVATING:
+        return 1
+    if word in _INHIBITING:
+        return -1
+    try:
+        value = float(word)
+    except ValueError:
+        pass
+    else:
+        return 0 if math.isnan(value) else int(np.sign(value))
+    joined = word.replace("-", "").replace(" ", "_")
+    if joined in _NEUTRAL:
+        return 0
+    # Databases qualify the direction: "up-regulates quantity by expression", "down-regulates activity".
+    if joined in _ACTIVATING or joined.startswith("upregulate"):
+        return 1
+    if joined in _INHIBITING or joined.startswith("downregulate"):
+        return -1
+    return None
+
+
+def signs_of(words: Sequence[str]) -> tuple[NDArray[np.int8], Counter[str]]:
+    """Signs of many words; each distinct word is looked up once.
+
+    Args:
+        words: The words.
+
+    Returns:
+        The signs (0 where the word is not known), and the unknown words with how often each stands.
+    """
+    meaning = {word: sign_of(word) for word in set(words)}
+    signs = np.fromiter((meaning[w] or 0 for w in words), dtype=np.int8, count=len(words))
+    unknown = {w for w, s in meaning.items() if s is None}
+    return signs, Counter(w for w in words if w in unknown) if unknown else Counter()
+
+
+def flag_of(cell: str) -> bool | None:
+    """Whether a stimulation or inhibition column says yes; None if it says neither.
+
+    Example:
+        >>> flag_of("1"), flag_of("FALSE"), flag_of(""), flag_of("maybe")
+        (True, False, False, None)
+    """
+    cell = cell.strip().casefold()
+    if cell in _TRUE:
+        return True
+    if cell in _FALSE:
+        return False
+    try:
+        return float(cell) != 0
+    except ValueError:
+        return None
