@@ -1,0 +1,17 @@
+"""Simulated graphs and data whose missing edges are known."""
+
+from __future__ import annotations
+
+from gsnn.simulation._benchmark import convergence_graph, held_out_edges, held_out_roles, split_held_out
+from gsnn.simulation._linear import Vectorised, simulate
+from gsnn.simulation._sde import simulate_sde
+
+__all__ = [
+    "Vectorised",
+    "convergence_graph",
+    "held_out_edges",
+    "held_out_roles",
+    "simulate",
+    "simulate_sde",
+    "split_held_out",
+]
