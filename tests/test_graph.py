@@ -316,12 +316,13 @@ class TestConversions:
 
     def test_signs_that_some_edges_lack(self):
         G = nx.DiGraph()
-        G.add_edge("x", "a")
+        G.add_edge("x", "a", sign=None)
         G.add_edge("a", "y", sign=-1)
-        graph = nx2pyg(G, ["x"], ["a"], ["y"])
+        G.add_edge("a", "y2")
+        graph = nx2pyg(G, ["x"], ["a"], ["y", "y2"])
         assert graph.edge_sign_dict[IF].tolist() == [0]
-        assert graph.edge_sign_dict[FO].tolist() == [-1]
-        assert Graph.from_networkx(G, ["x"], ["a"], ["y"], sign_attr=None).edge_sign_dict is None
+        assert graph.edge_sign_dict[FO].tolist() == [-1, 0]
+        assert Graph.from_networkx(G, ["x"], ["a"], ["y", "y2"], sign_attr=None).edge_sign_dict is None
 
     def test_empty_cells_of_a_sign_column(self):
         edges = pd.DataFrame({"source": ["x", "a"], "target": ["a", "y"], "sign": pd.array([1, None], dtype="Int8")})

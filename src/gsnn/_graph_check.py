@@ -195,12 +195,12 @@ def _collapse(
 ) -> Edges:
     """One edge for each pair, in order of first occurrence."""
     values = _attribute("edge_weight_dict", kind, weight, index.shape[1]) if weighted else None
-    signs = _attribute("edge_sign_dict", kind, sign, index.shape[1]) if signed else None
+    given = _attribute("edge_sign_dict", kind, sign, index.shape[1]) if signed else None
     if values is not None:
         _refuse("edge_weight_dict", kind, index, values, ~np.isfinite(values), names, "a weight must be finite")
-    if signs is not None:
-        _refuse("edge_sign_dict", kind, index, signs, ~np.isin(signs, (-1, 0, 1)), names, "a sign is -1, 0 or +1")
-        signs = signs.astype(np.int8)
+    if given is not None:
+        _refuse("edge_sign_dict", kind, index, given, ~np.isin(given, (-1, 0, 1)), names, "a sign is -1, 0 or +1")
+    signs = None if given is None else given.astype(np.int8)
 
     key = index[0] * len(names[kind[2]]) + index[1]
     _, first, inverse, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
@@ -285,13 +285,13 @@ def locate(source: Sequence[str], target: Sequence[str], names: Names) -> list[t
         taken |= is_kind
         rows = np.flatnonzero(is_kind)
         located.append((kind, np.ascontiguousarray(ends[:, rows, 1]), rows))
-    wrong = np.flatnonzero(~taken)
-    if wrong.size:
+    wrong = np.flatnonzero(~taken).tolist()
+    if wrong:
         listed = shown(
             f"{arrow(source[e], target[e])} ({NODE_TYPES[ends[0, e, 0]]} -> {NODE_TYPES[ends[1, e, 0]]})" for e in wrong
         )
         raise DataError(
-            f"{wrong.size} edges join types that have no edges: {listed}; allowed are {_ALLOWED}: "
+            f"{len(wrong)} edges join types that have no edges: {listed}; allowed are {_ALLOWED}: "
             "leave these edges out, or put a function node between"
         )
     return located

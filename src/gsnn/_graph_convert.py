@@ -91,7 +91,8 @@ def _edge_attribute(
         near = closest(key, there, 1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise DataError(f"no edge of G has the attribute {key!r}{hint}; there are {there}; None reads no {default}")
-    values = [attribute.get(key, missing) for attribute in attributes]
+    found = (attribute.get(key) for attribute in attributes)
+    values: list[Any] = [missing if value is None else value for value in found]
     without = [arrow(s, t) for s, t, value in zip(source, target, values, strict=True) if value is None]
     if without:
         raise DataError(f"{len(without)} edges lack the attribute {key!r}: {shown(without)}; None ignores it")
@@ -143,7 +144,7 @@ def read_hetero(data: Any) -> tuple[Any, Any, Any, Any]:  # noqa: ANN401 - Heter
             "from_networkx or from_pandas (in a HeteroData, set data[type].node_names)"
         )
     # An edge type without edges often has no attributes; one with edges must have them, and Graph says so.
-    return index, names, *(_filled(values, index) for values in (weight, sign))
+    return index, names, _filled(weight, index), _filled(sign, index)
 
 
 def _dictionary(data: Any, key: str) -> Mapping[Any, Any] | None:  # noqa: ANN401
