@@ -1,0 +1,240 @@
+"""One residual block, and the layers it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gsnn.nn._fused import elu_block
+from gsnn.nn._maps import to_channels, to_edges
+from gsnn.nn._norms import ChannelGroups, Memo, NoNorm
+from gsnn.nn._sparse import EdgeChannelPattern
+
+Tap = Callable[[int, Tensor], Tensor | None]
+"""Called with the number of the block and the tensor; may return a tensor to be used in its place."""
+
+
+class SparseLinear(nn.Module):
+    """A sparse linear map between edges and channels, with one weight per nonzero of its pattern.
+
+    Args:
+        pattern: Where the nonzeros are.
+        weight: (nnz,) initial weights, edge-major, channel-minor.
+        into_channels: True maps edges (E, B) to channels (N*C, B), False the other way.
+        bias: Whether one bias is added to each row of the result; it starts at 0.
+    """
+
+    kept: Tensor | None
+
+    def __init__(self, pattern: EdgeChannelPattern, weight: Tensor, *, into_channels: bool, bias: bool) -> None:
+        super().__init__()
+        self.pattern = pattern
+        self.into_channels = into_channels
+        self.weight = nn.Parameter(weight)
+        rows = pattern.n_channels if into_channels else pattern.n_edges
+        self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
+        # bool (nnz,) of the weights that pruning left, None before.
+        self.register_buffer("kept", None, persistent=False)
+        self.register_state_dict_pre_hook(_zero_pruned)
+
+    def forward(self, x: Tensor, detach: bool = False) -> Tensor:
+        """Apply the map; ``detach`` cuts the gradient of weight and bias, not that of ``x``."""
+        weight, bias = self.coefficients(detach)
+        out = to_channels(self.pattern, weight, x) if self.into_channels else to_edges(self.pattern, weight, x)
+        return out if bias is None else out + bias.unsqueeze(1)
+
+    def coefficients(self, detach: bool = False) -> tuple[Tensor, Tensor | None]:
+        """The weights (nnz,) that act, pruned ones as zero, and the bias; ``detach`` cuts their gradient."""
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        if detach:
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
+        return (weight if self.kept is None else weight * self.kept), bias
+
+    def prune(self, keep: Tensor) -> None:
+        """Fix at zero every weight that ``keep`` (bool, (nnz,)) leaves out, now and in later training."""
+        self.kept = keep if self.kept is None else self.kept & keep
+        _zero_pruned(self)
+
+    def extra_repr(self) -> str:
+        """Sizes for ``repr``."""
+        sizes = (self.pattern.n_edges, self.pattern.n_channels)
+        inner, outer = sizes if self.into_channels else sizes[::-1]
+        return f"{inner} -> {outer}, nnz={self.weight.numel()}, bias={self.bias is not None}"
+
+
+def _zero_pruned(layer: SparseLinear, *_: object) -> None:
+    # An optimiser that remembers gradients from before the pruning still moves the stored numbers (never the map).
+    if layer.kept is not None:
+        with torch.no_grad():
+            layer.weight.data.mul_(layer.kept)
+
+
+class NodeMLP(nn.Module):
+    """Linear-LayerNorm-nonlin-Dropout-Linear-Dropout over the channels of a node, one module for all nodes."""
+
+    def __init__(self, width: int, hidden: int, dropout: float, nonlin: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.width = width
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.LayerNorm(hidden),
+            nonlin(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
+            nn.Dropout(dropout),
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(N*C, B) -> (N*C, B)."""
+        rows = h.view(-1, self.width, h.shape[1]).transpose(1, 2)
+        return self.mlp(rows).transpose(1, 2).flatten(0, 1)
+
+
+class NodeAttention(nn.Module):
+    """One logit per node and sample from the node's channels, one module for all nodes.
+
+    With edge weights, a node's logit is the sum over its function -> function in-edges of weight x the logit of the
+    source.
+
+    Args:
+        width: C, the number of channels of a node.
+        hidden: Width of the hidden layer.
+        edges: int64 (2, E_ff) function -> function edges with ``weights``, or None.
+        weights: float (E_ff,) or None.
+    """
+
+    edges: Tensor | None
+    weights: Tensor | None
+
+    def __init__(self, width: int, hidden: int, edges: Tensor | None, weights: Tensor | None) -> None:
+        super().__init__()
+        self.width = width
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.ELU(), nn.LayerNorm(hidden), nn.Linear(hidden, 1))
+        self.register_buffer("edges", edges, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(N*C, B) -> logits (N, B)."""
+        logit = self.mlp(h.view(-1, self.width, h.shape[1]).transpose(1, 2)).squeeze(-1)
+        if self.edges is None or self.weights is None:
+            return logit
+        sent = logit.index_select(0, self.edges[0]) * self.weights.to(logit.dtype).unsqueeze(1)
+        return torch.zeros_like(logit).index_add(0, self.edges[1], sent)
+
+
+class Block(nn.Module):
+    """Edges -> channels -> nonlinearity -> edges, with a residual connection.
+
+    [edge norm] -> lin_in -> [+ node error] -> pre tap -> norm and nonlinearity -> dropout -> [node MLP] ->
+    [node attention] -> post tap -> [* node mask] -> lin_out -> [+ relu(residual_weight) * input].
+
+    ``pre_tap`` and ``post_tap`` are identities through which the tensors that are really used pass, (N*C, B), so that
+    ordinary forward hooks can read them.
+    """
+
+    def __init__(
+        self,
+        lin_in: SparseLinear,
+        lin_out: SparseLinear,
+        groups: ChannelGroups,
+        *,
+        edge_norm: nn.Module | None,
+        norm: nn.Module,
+        nonlin: Callable[[], nn.Module],
+        dropout: float,
+        norm_first: bool,
+        residual: bool,
+        mlp: NodeMLP | None,
+        node_attn: NodeAttention | None,
+    ) -> None:
+        super().__init__()
+        self.lin_in, self.lin_out = lin_in, lin_out
+        self.edge_norm, self.norm = edge_norm, norm
+        self.groups = groups
+        self.norm_first = norm_first
+        self.nonlin = nonlin()
+        self.dropout = nn.Dropout(dropout)
+        self.mlp, self.node_attn = mlp, node_attn
+        self.residual_weight = nn.Parameter(torch.ones(())) if residual else None
+        self.pre_tap, self.post_tap = nn.Identity(), nn.Identity()
+
+    def forward(
+        self,
+        x: Tensor,
+        layer: int = 0,
+        *,
+        node_mask: Tensor | None = None,
+        node_err: Tensor | None = None,
+        pre: Tap | None = None,
+        post: Tap | None = None,
+        logits: Tap | None = None,
+        detach: bool = False,
+        memo: Memo | None = None,
+    ) -> Tensor:
+        """Edge state (E, B) -> edge state (E, B).
+
+        Args:
+            x: (E, B) edge state.
+            layer: The number of this block, handed to the taps.
+            node_mask: (N*C, B) or (N*C, 1) factors of the channels.
+            node_err: (N*C, B) added before the pre tap.
+            pre: Called with (layer, z) at the pre tap; a tensor it returns replaces z.
+            post: Called with (layer, h) at the post tap; likewise.
+            logits: Called with (layer, logits (N, B)) of the node attention; likewise.
+            detach: Whether the weights of the sparse maps take no gradient.
+            memo: What a recomputation must know of its forward pass.
+        """
+        watched = (node_mask, node_err, pre, post, logits)
+        if all(value is None for value in watched) and self._fuses(x):
+            weights = *self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach)
+            return elu_block(self.lin_in.pattern, self.lin_out.pattern, x, *weights, self.residual_weight)
+        edges = x if self.edge_norm is None else self.edge_norm(x, memo)
+        z = self.lin_in(edges, detach)
+        if node_err is not None:
+            z = z + node_err
+        z = self.pre_tap(_through(pre, layer, z))
+        h = self.nonlin(self.norm(z, memo)) if self.norm_first else self.norm(self.nonlin(z), memo)
+        h = self.dropout(h)
+        if self.mlp is not None:
+            h = self.mlp(h)
+        if self.node_attn is not None:
+            logit = _through(logits, layer, self.node_attn(h))
+            h = h * self.groups.expand(torch.sigmoid(logit)).to(h.dtype)
+        h = self.post_tap(_through(post, layer, h))
+        if node_mask is not None:
+            h = h * node_mask
+        out = self.lin_out(h, detach)
+        if self.residual_weight is not None:
+            out = torch.addcmul(out, torch.relu(self.residual_weight), x)
+        return out
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether nothing but the two maps, an ELU and the residual is to be done, and nobody looks in between."""
+        nonlin = self.nonlin
+        return (
+            type(nonlin) is nn.ELU
+            and nonlin.alpha == 1.0
+            and type(self.norm) is NoNorm
+            and (self.edge_norm, self.mlp, self.node_attn) == (None, None, None)
+            and not (self.training and self.dropout.p)
+            and x.device.type == "cpu"
+            and x.dtype == self.lin_in.weight.dtype == self.lin_out.weight.dtype
+            and not torch.compiler.is_compiling()
+            and not any(_has_hooks(part) for part in self.children())
+        )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _through(tap: Tap | None, layer: int, value: Tensor) -> Tensor:
+    if tap is None:
+        return value
+    replacement = tap(layer, value)
+    return value if replacement is None else replacement

@@ -1,0 +1,253 @@
+"""A GSNN as one safetensors file: tensors, and a JSON description of how to rebuild the model around them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gsnn._files import atomic_path
+from gsnn.errors import DataError
+from gsnn.nn._inspect import sparse_layers
+from gsnn.nn._layout import EDGE_TYPES, EdgeType
+
+if TYPE_CHECKING:
+    from gsnn.nn._described import Described
+    from gsnn.nn._model import GSNN
+
+FORMAT = 1
+_HEADER = "gsnn"
+_CUSTOM = "custom:"
+
+
+def config_of(model: Described, edges: bool) -> dict[str, Any]:
+    """JSON-able description of a model; see ``GSNN.config``."""
+    options = dict(model.options)
+    channels = model.channels
+    config = {
+        "format": FORMAT,
+        "channels": channels if isinstance(channels, int) else list(channels),
+        **options,
+        "nonlin": _nonlin_name(options["nonlin"]),
+        "node_names": model.node_names_dict,
+    }
+    if edges:
+        config["edges"] = {_key(kind): index.tolist() for kind, index in model.edge_index_dict.items()}
+        if model.edge_weight is not None:
+            config["edge_weights"] = {_key(kind): weight.tolist() for kind, weight in _typed_weights(model).items()}
+    return config
+
+
+def arguments_of(
+    config: Mapping[str, Any],
+    edge_index_dict: Mapping[Any, Any] | None,
+    edge_weight_dict: Mapping[Any, Any] | None,
+    nonlin: Callable[[], nn.Module] | None,
+) -> dict[str, Any]:
+    """Arguments of the constructor from a config; see ``GSNN.from_config``."""
+    options = dict(config)
+    if options.pop("format", None) != FORMAT:
+        raise DataError(f"this config has format {config.get('format')!r}; this version of gsnn reads format {FORMAT}")
+    try:
+        name, names = options.pop("nonlin"), options.pop("node_names")
+        stored, weights = options.pop("edges", None), options.pop("edge_weights", None)
+    except KeyError as error:
+        raise DataError(f"the config lacks {error.args[0]!r}") from error
+    if edge_index_dict is None:
+        if stored is None:
+            raise DataError("the config holds no edges; pass edge_index_dict, or make it with config(edges=True)")
+        edge_index_dict = {_kind(key): torch.tensor(value, dtype=torch.int64) for key, value in stored.items()}
+    if edge_weight_dict is None and weights is not None:
+        edge_weight_dict = {_kind(key): torch.tensor(value, dtype=torch.float64) for key, value in weights.items()}
+    return {
+        **options,
+        "nonlin": _nonlin(name) if nonlin is None else nonlin,
+        "node_names_dict": names,
+        "edge_index_dict": edge_index_dict,
+        "edge_weight_dict": edge_weight_dict,
+    }
+
+
+def save_model(model: nn.Module, path: str | Path, extra: Mapping[str, str] | None = None) -> None:
+    """Write a model to one safetensors file; the file is whole or, after an error, as it was before.
+
+    Args:
+        model: The GSNN, also compiled or wrapped for distributed training.
+        path: Where to write.
+        extra: More entries for the file's metadata, read again with ``read_metadata``.
+
+    Raises:
+        TypeError: If it is not a GSNN.
+        ValueError: If an entry of ``extra`` is not a string or has the reserved name 'gsnn'.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> from gsnn.nn import GSNN
+        >>> names = {"input": ["x"], "function": ["f"], "output": ["y"]}
+        >>> edges = {("input", "to", "function"): [[0], [0]], ("function", "to", "output"): [[0], [0]]}
+        >>> model = GSNN(edges, names, channels=2, layers=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(model, pathlib.Path(folder) / "model.safetensors")
+        ...     again = load_model(pathlib.Path(folder) / "model.safetensors")
+        >>> torch.equal(again(torch.ones(1, 1)), model(torch.ones(1, 1)))
+        True
+    """
+    from safetensors.torch import save_file
+
+    gsnn = unwrap(model)
+    metadata = dict(extra or {})
+    if _HEADER in metadata or not all(isinstance(part, str) for item in metadata.items() for part in item):
+        raise ValueError(f"extra must map strings to strings, without the reserved name {_HEADER!r}; got {extra!r}")
+    metadata[_HEADER] = json.dumps({"config": config_of(gsnn, edges=False), "training": gsnn.training})
+    tensors = {f"state.{key}": value for key, value in _unique_state(gsnn).items()}
+    tensors |= {f"edges.{_key(kind)}": index for kind, index in gsnn.edge_index_dict.items()}
+    if gsnn.edge_weight is not None:
+        tensors |= {f"edge_weights.{_key(kind)}": weight for kind, weight in _typed_weights(gsnn).items()}
+    for name in ("lin_in", "lin_out"):
+        # Pruning takes the same positions in every layer, so one mask per map says it all.
+        kept = next(sparse_layers(gsnn, name)).kept
+        if kept is not None:
+            tensors[f"kept.{name}"] = kept
+    ready = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(ready, temporary, metadata=metadata)
+
+
+def load_model(path: str | Path, *, nonlin: Callable[[], nn.Module] | None = None) -> GSNN:
+    """Read a model that ``save_model`` wrote, on the CPU, in the dtype and mode it was saved in.
+
+    Args:
+        path: The file.
+        nonlin: The nonlinearity, needed where the saved one is not a class of ``torch.nn``.
+
+    Raises:
+        DataError: If the file is missing, damaged, or not such a file.
+    """
+    from gsnn.nn._model import GSNN
+
+    tensors, metadata = _read(Path(path))
+    try:
+        header = json.loads(metadata[_HEADER])
+        edges = {kind: tensors[f"edges.{_key(kind)}"] for kind in EDGE_TYPES}
+        weights = {kind: w for kind in EDGE_TYPES if (w := tensors.get(f"edge_weights.{_key(kind)}")) is not None}
+        state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+        # The weights drawn here are replaced at once: the caller's random numbers are none of our business.
+        with torch.random.fork_rng(devices=[]):
+            model = GSNN.from_config(header["config"], edges, weights or None, nonlin=nonlin)
+        with torch.inference_mode(False):
+            model.to(state["blocks.0.lin_in.weight"].dtype)
+            model.load_state_dict(_full_state(model, state))
+            for name in ("lin_in", "lin_out"):
+                if f"kept.{name}" in tensors:
+                    for layer in dict.fromkeys(sparse_layers(model, name)):
+                        layer.prune(tensors[f"kept.{name}"])
+        return model.train(bool(header["training"]))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is not a model that this version of gsnn can read: {reason}") from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """The ``extra`` entries that were given to ``save_model``.
+
+    Raises:
+        DataError: If the file is missing, damaged, or not a model file.
+    """
+    _, metadata = _read(Path(path))
+    return {key: value for key, value in metadata.items() if key != _HEADER}
+
+
+def unwrap(model: nn.Module) -> GSNN:
+    """The GSNN inside a compiled or data-parallel wrapper.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    from gsnn.nn._model import GSNN
+
+    inner: Any = model
+    while not isinstance(inner, GSNN):
+        following = getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)
+        if not isinstance(following, nn.Module):
+            raise TypeError(f"model must be a GSNN, got {type(model).__name__}")
+        inner = following
+    return inner
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {key: handle.get_tensor(key) for key in handle.keys()}
+    except FileNotFoundError as error:
+        raise DataError(f"there is no model file {path}") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+    if _HEADER not in metadata:
+        raise DataError(f"{path} is a safetensors file but not a gsnn model: its metadata has no {_HEADER!r} entry")
+    return tensors, metadata
+
+
+def _unique_state(model: GSNN) -> dict[str, Tensor]:
+    """The state dict with each shared tensor once, under its first name."""
+    state, first = model.state_dict(), _first_names(model)
+    return {key: value for key, value in state.items() if first[key] == key}
+
+
+def _full_state(model: GSNN, unique: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    first = _first_names(model)
+    return {**unique, **{key: unique[name] for key, name in first.items() if name in unique}}
+
+
+def _first_names(model: GSNN) -> dict[str, str]:
+    """State dict key -> the first key of the same tensor."""
+    first: dict[tuple[int, str], str] = {}
+    owners = {name: id(module) for name, module in model.named_modules(remove_duplicate=False)}
+    names = {}
+    for key in model.state_dict():
+        owner, _, leaf = key.rpartition(".")
+        names[key] = first.setdefault((owners[owner], leaf), key)
+    return names
+
+
+def _typed_weights(model: Described) -> dict[EdgeType, Tensor]:
+    layout = model.layout
+    assert model.edge_weight is not None  # the callers looked
+    weight = model.edge_weight.to("cpu", torch.float64)
+    ff = weight[: layout.counts[0] : layout.edge_channels]
+    return dict(zip(EDGE_TYPES, (ff, weight[layout.input_edges], weight[layout.output_edges]), strict=True))
+
+
+def _key(kind: EdgeType) -> str:
+    return f"{kind[0]}->{kind[2]}"
+
+
+def _kind(key: str) -> EdgeType:
+    source, _, target = key.partition("->")
+    return source, "to", target
+
+
+def _nonlin_name(nonlin: Any) -> str:  # noqa: ANN401 - a class or any callable
+    name = getattr(nonlin, "__name__", repr(nonlin))
+    if isinstance(nonlin, type) and getattr(nn, name, None) is nonlin:
+        return name
+    return f"{_CUSTOM}{getattr(nonlin, '__module__', '?')}.{getattr(nonlin, '__qualname__', name)}"
+
+
+def _nonlin(name: str) -> Callable[[], nn.Module]:
+    found = getattr(nn, name, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        shown = name.removeprefix(_CUSTOM)
+        raise DataError(
+            f"the nonlinearity {shown!r} is not a class of torch.nn; pass it: load_model(path, nonlin=...) "
+            "or GSNN.from_config(config, nonlin=...)"
+        )
+    return found

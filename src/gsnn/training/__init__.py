@@ -1,0 +1,61 @@
+"""Training through Lightning: repeatable, resumable, without pickle.
+
+:func:`fit` trains on perturbation data, :func:`train_run` does so from files into a run folder, and
+:class:`GSNNModule` goes into a Lightning ``Trainer`` of your own. Lightning is imported at first use of anything
+but :class:`TrainConfig`, so that a command line can show the settings without waiting for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from gsnn.training._config import NORMS, TrainConfig
+
+if TYPE_CHECKING:
+    from gsnn.training._checkpoint import SafetensorsCheckpointIO
+    from gsnn.training._fit import TrainResult, fit, train_run
+    from gsnn.training._loop import LoopResult, build_model, predict, train_model
+    from gsnn.training._module import Batches, GSNNModule, TrainingError
+
+_LAZY = {
+    "Batches": "_module",
+    "GSNNModule": "_module",
+    "LoopResult": "_loop",
+    "SafetensorsCheckpointIO": "_checkpoint",
+    "TrainResult": "_fit",
+    "TrainingError": "_module",
+    "build_model": "_loop",
+    "fit": "_fit",
+    "predict": "_loop",
+    "train_model": "_loop",
+    "train_run": "_fit",
+}
+
+__all__ = [
+    "NORMS",
+    "Batches",
+    "GSNNModule",
+    "LoopResult",
+    "SafetensorsCheckpointIO",
+    "TrainConfig",
+    "TrainResult",
+    "TrainingError",
+    "build_model",
+    "fit",
+    "predict",
+    "train_model",
+    "train_run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name that needs Lightning when it is first asked for."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"gsnn.training.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'gsnn.training' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted(__all__)

@@ -1,0 +1,261 @@
+"""From perturbation data to a trained model in a run folder."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gsnn.baselines import FitReport, MeanBaseline, RidgeBaseline, fit_report
+from gsnn.data import PerturbationData, Split, Standardiser
+from gsnn.errors import DataError, RunError
+from gsnn.nn import GSNN, save_model
+from gsnn.runs import Run, Sources
+from gsnn.training._config import NEED_TWO_ROWS, TrainConfig
+from gsnn.training._loop import build_model, predict, train_model
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A trained model and what is known about it.
+
+    Attributes:
+        model: On the CPU, in eval mode; predicts standardised responses.
+        standardiser: Means and scales of the training responses.
+        split: The three parts of the samples.
+        history: A row per epoch: epoch (from 1), train_loss, val_loss, val_r2, lr, seconds.
+        report: Fit on the held-out samples, beside the mean predictor and ridge.
+        best_epoch: Epoch of the lowest validation loss.
+        kept_epoch: The epoch whose weights the model has.
+        stopped_early: Whether the patience ran out.
+        seconds: Duration of this call.
+        warnings: All that is to be told about the data.
+    """
+
+    model: GSNN
+    standardiser: Standardiser
+    split: Split
+    history: pd.DataFrame
+    report: FitReport
+    best_epoch: int | None
+    kept_epoch: int
+    stopped_early: bool
+    seconds: float
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Everything that can be refused, done before anything is written."""
+
+    model: GSNN
+    split: Split
+    standardiser: Standardiser
+    x: np.ndarray
+    y: np.ndarray  # standardised
+    warnings: list[str]
+
+
+def fit(
+    data: PerturbationData,
+    config: TrainConfig | None = None,
+    run: Run | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+) -> TrainResult:
+    """Train a model on perturbation data.
+
+    The samples are split by condition, the responses standardised by the training part, and the final model is
+    measured once on the test part, beside the baselines fitted on the training part. Without a run nothing is
+    written anywhere. With one, killing the program and calling again with ``resume=True`` gives the same weights,
+    bit for bit on the CPU of one machine with one number of threads, as not killing it.
+
+    Args:
+        data: What to train on.
+        config: The settings; None takes the defaults.
+        run: Where to write checkpoints, the history, the model and the results.
+        resume: Continue ``run`` from its last whole epoch; more epochs than before are allowed.
+        progress: Show progress on stderr.
+        device: Where to train, such as ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The model and its figures.
+
+    Raises:
+        DataError: If the data cannot be split or trained on.
+        RunError: If ``resume`` does not fit the run, or another program is training in it.
+        TrainingError: If the loss becomes infinite or NaN.
+    """
+    config = config or TrainConfig()
+    if resume and run is None:
+        raise RunError("resume needs the run to continue; pass run=")
+    _check_device(device)
+    return _fit(_prepare(data, config), data, config, run, resume, progress, device)
+
+
+def train_run(
+    path: str | Path,
+    sources: Sources,
+    config: TrainConfig | None = None,
+    *,
+    data: PerturbationData | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+) -> tuple[Run, TrainResult]:
+    """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
+
+    Nothing is written before the target, the sources and the settings have been found valid.
+
+    Args:
+        path: The run folder.
+        sources: What to read.
+        config: The settings; None takes those of the run that is continued, else the defaults.
+        data: What ``sources`` hold, if it has been read already.
+        overwrite: Replace a run in the folder.
+        resume: Continue a run in the folder; if there is none, begin one.
+        progress: Show progress on stderr.
+        device: Where to train.
+
+    Returns:
+        The run and the result of the training.
+
+    Raises:
+        DataError: If the sources do not hold what they must.
+        RunError: If the folder or the run in it does not allow this.
+        TrainingError: If the loss becomes infinite or NaN.
+    """
+    Run.check_target(path, overwrite=overwrite, resume=resume)
+    _check_device(device)
+    old = Run.open(path) if resume and Run.exists(path) else None
+    if config is None:
+        config = old.config if old is not None else TrainConfig()
+    if old is not None:
+        old.check_config(config)
+    if data is None:
+        data = sources.read()
+    prepared = _prepare(data, config)
+    if old is not None:
+        old.check_data(data)
+    run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
+    return run, _fit(prepared, data, config, run, resume, progress, device)
+
+
+def _prepare(data: PerturbationData, config: TrainConfig) -> _Prepared:
+    seed = config.seed if config.split_seed is None else config.split_seed
+    try:
+        split = data.split(seed=seed, test=config.test, validation=config.validation)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    warnings = [*data.warnings, *split.warnings]
+    raw = data.y
+    standardiser = Standardiser.fit(raw[split.train])
+    y = standardiser.transform(raw)
+    unseen = np.isnan(standardiser.mean)
+    if unseen.all():
+        raise DataError("no readout was measured in any training sample; there is nothing to learn from")
+    elsewhere = unseen & ~np.isnan(raw).all(0)
+    lost = [name for name, is_lost in zip(data.graph.outputs, elsewhere.tolist(), strict=True) if is_lost]
+    if lost:
+        warnings.append(f"measured in no training sample and left out of all figures: {', '.join(lost)}")
+    needs_validation = config.patience is not None or config.restore_best
+    if needs_validation and not np.isfinite(y[split.validation]).any():
+        raise DataError("patience and restore_best need validation samples with measured readouts; raise validation")
+    if config.drop_last and len(split.train) < config.batch_size:
+        raise DataError(f"drop_last with batch_size {config.batch_size} leaves none of {len(split.train)} samples")
+    if config.norm in NEED_TWO_ROWS and len(split.train) == 1:
+        raise DataError(f"norm {config.norm!r} needs at least 2 training samples, got 1; use 'groupbatch' or 'layer'")
+    model = build_model(lambda: GSNN.from_graph(data.graph, **config.model_options()), config.seed)
+    return _Prepared(model, split, standardiser, data.x, y, warnings)
+
+
+def _fit(
+    prepared: _Prepared,
+    data: PerturbationData,
+    config: TrainConfig,
+    run: Run | None,
+    resume: bool,
+    progress: bool,
+    device: str,
+) -> TrainResult:
+    start = time.perf_counter()
+    split, x, y = prepared.split, prepared.x, prepared.y
+    with run.lock() if run is not None else nullcontext():
+        nothing_to_do = False
+        if run is not None:
+            run.refresh()
+            run.check_data(data)
+            if resume:
+                run.check_config(config)
+            else:
+                run.checkpoint_path.unlink(missing_ok=True)
+            nothing_to_do = run.complete and run.model_path.is_file() and config == run.config and resume
+            if not nothing_to_do:
+                run.begin(config, split, prepared.standardiser, list(data.graph.outputs), prepared.warnings)
+        trained = train_model(
+            prepared.model,
+            (x[split.train], y[split.train]),
+            (x[split.validation], y[split.validation]),
+            config,
+            checkpoint=run.checkpoint_path if run is not None else None,
+            metrics=run.metrics_path if run is not None else None,
+            resume=resume,
+            progress=progress,
+            device=device,
+        )
+        report = fit_report(
+            y[split.test],
+            {
+                "model": predict(prepared.model, x[split.test]),
+                "ridge": RidgeBaseline.fit(x[split.train], y[split.train]).predict(x[split.test]),
+                "mean": MeanBaseline.fit(x[split.train], y[split.train]).predict(x[split.test]),
+            },
+            list(data.graph.outputs),
+        )
+        seconds = time.perf_counter() - start
+        if run is not None and not nothing_to_do:
+            save_model(prepared.model, run.model_path, extra={"run": str(run.info["id"])})
+            facts = {
+                "epochs": len(trained.history),
+                "best_epoch": trained.best_epoch,
+                "kept_epoch": trained.kept_epoch,
+                "stopped_early": trained.stopped_early,
+                "seconds": float(trained.history["seconds"].sum()),
+                "parameters": sum(p.numel() for p in prepared.model.parameters()),
+                "device": device,
+            }
+            run.finish(report, facts)
+    return TrainResult(
+        model=prepared.model,
+        standardiser=prepared.standardiser,
+        split=split,
+        history=trained.history,
+        report=report,
+        best_epoch=trained.best_epoch,
+        kept_epoch=trained.kept_epoch,
+        stopped_early=trained.stopped_early,
+        seconds=seconds,
+        warnings=prepared.warnings,
+    )
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or, for instance, 'cuda:1'") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"device {device!r} was asked for, but torch finds no GPU here; use 'cpu'")
