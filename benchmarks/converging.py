@@ -17,10 +17,10 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 import torch
-from settings import SETTINGS, Problem, Setting, build, loader, problem, test_fit, train
 
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.metrics import roc_auc
+from settings import SETTINGS, Problem, Setting, build, loader, problem, test_fit, train
 
 # Mean and, where it was published, SD over five seeds of the research code.
 PUBLISHED: dict[str, dict[str, tuple[float, float | None]]] = {

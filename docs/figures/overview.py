@@ -11,19 +11,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import torch
 
-mpl.use("svg")
-mpl.rcParams["svg.hashsalt"] = "gsnn"
-mpl.rcParams["font.family"] = "sans-serif"
-import matplotlib.pyplot as plt
+from gsnn.edges import MagnitudeEdgeInferer
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
-from settings import Setting, build, loader, problem, train
-
-from gsnn.edges import MagnitudeEdgeInferer
+from settings import Setting, build, loader, problem, train  # noqa: E402 - found through the line above
 
 N = 7
 GREY, FOUND, WRONG, MISSED = "#9aa0a6", "#d9541e", "#e8a87c", "#1f6f8b"
@@ -40,6 +35,8 @@ def positions() -> dict[str, tuple[float, float]]:
 def main() -> None:
     """Train, infer, draw."""
     torch.set_num_threads(1)
+    plt.switch_backend("svg")
+    plt.rcParams["svg.hashsalt"] = "gsnn"  # the same picture gives the same file
     setting = Setting(n=N, noise=0.15, norm="groupbatch", lr=3e-3, epochs=20)
     data = problem(setting, seed=0)
     model = build(setting, data.graph, seed=0)
@@ -58,7 +55,9 @@ def main() -> None:
 
         def arrow(pair: tuple[str, str], ax: plt.Axes = ax, **style: object) -> None:
             ax.annotate(
-                "", place[pair[1]], place[pair[0]],
+                "",
+                place[pair[1]],
+                place[pair[0]],
                 arrowprops={"arrowstyle": "-|>", "shrinkA": 7, "shrinkB": 7, "mutation_scale": 9, **style},
             )
 

@@ -53,4 +53,3 @@ def sha256(path: str | Path) -> str:
     """Hex digest of a file's content, read in blocks."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-

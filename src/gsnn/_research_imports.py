@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -29,7 +30,7 @@ OLD_MODULES: dict[str, dict[str, str]] = {
 _PACKAGES = {name.rpartition(".")[0] for name in OLD_MODULES}
 
 
-class _ResearchFinder:
+class _ResearchFinder(MetaPathFinder, Loader):
     """Finds the old modules and, being their loader too, fills them from today's."""
 
     def find_spec(
@@ -54,4 +55,4 @@ class _ResearchFinder:
 def install() -> None:
     """Append the finder once; real modules always win because it comes last."""
     if not any(isinstance(finder, _ResearchFinder) for finder in sys.meta_path):
-        sys.meta_path.append(_ResearchFinder())  # type: ignore[arg-type]
+        sys.meta_path.append(_ResearchFinder())

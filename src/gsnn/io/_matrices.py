@@ -92,12 +92,13 @@ def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, ou
         if frame.index.has_duplicates:
             twice = list(dict.fromkeys(frame.index[frame.index.duplicated()]))
             raise DataError(f"{table.path}: sample identifiers {listed(twice)} stand more than once; make them unique")
-    alone = (_missing(treatments.index, readouts.index), _missing(readouts.index, treatments.index))
+    ids = list(treatments.index), list(readouts.index)
+    alone = (_missing(*ids), _missing(*ids[::-1]))
     if any(alone):
         parts = [
-            f"{len(ids)} only in {table.path} ({listed(ids)})"
-            for ids, table in zip(alone, (inputs, outputs), strict=True)
-            if ids
+            f"{len(names)} only in {table.path} ({listed(names)})"
+            for names, table in zip(alone, (inputs, outputs), strict=True)
+            if names
         ]
         raise DataError(f"the two tables hold different samples: {'; '.join(parts)}; give both the same identifiers")
     return readouts.loc[treatments.index]

@@ -120,7 +120,8 @@ def read_midas(table: Table, columns: Columns, time: float | None, cell_line: st
     readouts = table.numbers(columns.readouts)
     rows = np.arange(len(table.rows))
     rows = rows[_cell_line_rows(table, columns, cell_line, warnings)]
-    n_baseline, times = 0, []
+    n_baseline = 0
+    times: list[float] = []
     if columns.times:
         when = _times(table, columns, readouts)[rows]
         baseline = np.all((when == 0) | np.isnan(when), axis=1)
@@ -254,14 +255,15 @@ def _choose_times(
     unused = int(((~np.isnan(later)).any(axis=1) & ~keep.any(axis=1)).sum())
     if unused:
         warnings.append(f"{counted(unused, 'row')} at other times left out (times in the file: {shown})")
-        lost = _distinct((~np.isnan(later)).any(axis=1), treatments) - _distinct(keep.any(axis=1), treatments)
+        timely = ~np.isnan(later)
+        lost = _distinct(treatments[timely.any(axis=1)]) - _distinct(treatments[keep.any(axis=1)])
         if lost:
             warnings.append(f"{counted(len(lost), 'condition')} without a row at the chosen time left out")
     return keep, times
 
 
-def _distinct(rows: NDArray[np.bool_], treatments: NDArray[np.float64]) -> set[tuple[float, ...]]:
-    return {tuple(row) for row in treatments[rows].tolist()}
+def _distinct(treatments: NDArray[np.float64]) -> set[tuple[float, ...]]:
+    return {tuple(row) for row in treatments.tolist()}
 
 
 def _index(table: Table, columns: Columns, rows: NDArray[np.intp]) -> pd.Index:

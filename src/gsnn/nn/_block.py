@@ -213,17 +213,19 @@ class Block(nn.Module):
 
     def _fuses(self, x: Tensor) -> bool:
         """Whether nothing but the two maps, an ELU and the residual is to be done, and nobody looks in between."""
-        nonlin = self.nonlin
+        # Looked up once: an attribute of a module is a search through its dicts.
+        parts = self._modules
+        nonlin, lin_in = parts["nonlin"], parts["lin_in"]
         return (
             type(nonlin) is nn.ELU
             and nonlin.alpha == 1.0
-            and type(self.norm) is NoNorm
-            and (self.edge_norm, self.mlp, self.node_attn) == (None, None, None)
-            and not (self.training and self.dropout.p)
+            and type(parts["norm"]) is NoNorm
+            and parts["edge_norm"] is parts["mlp"] is parts["node_attn"] is None
+            and not (self.training and parts["dropout"].p)
             and x.device.type == "cpu"
-            and x.dtype == self.lin_in.weight.dtype == self.lin_out.weight.dtype
+            and x.dtype == lin_in.weight.dtype
             and not torch.compiler.is_compiling()
-            and not any(_has_hooks(part) for part in self.children())
+            and not any(_has_hooks(part) for part in parts.values() if part is not None)
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gsnn.nn._maps import to_channels, to_edges
+from gsnn.nn._maps import remember_signature, to_channels, to_edges
 from gsnn.nn._sparse import EdgeChannelPattern
 
 ELU_CHUNK = 2**19
@@ -68,6 +68,7 @@ def step_by_step(
     return out if residual is None else out + torch.relu(residual) * x
 
 
+@remember_signature
 class _EluBlock(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -8,7 +8,8 @@ operators around the same kernels, because it cannot trace sparse tensors.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+import inspect
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -71,6 +72,16 @@ def _derivative(function: type[_Product], pattern: EdgeChannelPattern, first: Te
     return function.forward(pattern, first, second)
 
 
+_F = TypeVar("_F", bound=type[torch.autograd.Function])
+
+
+def remember_signature(function: _F) -> _F:
+    """Keep the signature of ``forward``, which ``apply`` would work out at every call for longer than a small map takes."""
+    forward: Any = function.forward
+    forward.__signature__ = inspect.signature(forward)
+    return function
+
+
 class _Product(torch.autograd.Function):
     """What the three have in common: the two factors are kept, each only if a gradient asks for it."""
 
@@ -88,6 +99,7 @@ class _Product(torch.autograd.Function):
         )
 
 
+@remember_signature
 class _ToChannels(_Product):
     @staticmethod
     def forward(pattern: EdgeChannelPattern, values: Tensor, x: Tensor) -> Tensor:
@@ -103,6 +115,7 @@ class _ToChannels(_Product):
         )
 
 
+@remember_signature
 class _ToEdges(_Product):
     @staticmethod
     def forward(pattern: EdgeChannelPattern, values: Tensor, h: Tensor) -> Tensor:
@@ -118,6 +131,7 @@ class _ToEdges(_Product):
         )
 
 
+@remember_signature
 class _Sampled(_Product):
     @staticmethod
     def forward(pattern: EdgeChannelPattern, x: Tensor, h: Tensor) -> Tensor:

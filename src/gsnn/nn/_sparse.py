@@ -5,9 +5,8 @@ Both maps have one nonzero per (edge, channel of the edge's function). The weigh
 plain computations without gradients; ``gsnn.nn._maps`` makes them differentiable, each by means of the other two.
 
 On a CPU the two maps are weighted embedding bags, which gather, multiply and add up in one pass, and the product towards
-the weights is a few batched dense products, one for each group of functions of similar degree. Elsewhere, and for the
-weights where functions differ in channels, they are CSR products. Each was chosen by measurement, see
-``benchmarks/README.md``.
+the weights is a few batched dense products, one for each group of functions of similar degree. Elsewhere they are CSR
+products. Each was chosen by measurement, see ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -19,6 +18,9 @@ import torch
 from torch import Tensor
 
 from gsnn.nn._handles import HandledModule
+
+FEW_VALUES = 8192
+"""Up to so many weights, one call that is slow for each weight is faster than a series of dense products."""
 
 GROUP_COST = 600
 """What one more batched product costs, in padded rows: weighs few groups against little padding."""
@@ -40,6 +42,7 @@ class EdgeChannelPattern(HandledModule):
     group_edges: Tensor
     group_functions: Tensor
     group_place: Tensor
+    edge_of_value: Tensor
 
     def __init__(self, edge_function: Tensor, channels: Tensor) -> None:
         super().__init__()
@@ -62,8 +65,10 @@ class EdgeChannelPattern(HandledModule):
         # The channels of every function, 0 where functions differ; (functions, padded degree) of each group.
         self.width = int(channels[0]) if channels.numel() and bool((channels == channels[0]).all()) else 0
         self.groups: list[tuple[int, int]] = []
-        if self.width:
+        if self.width and self.nnz > FEW_VALUES:
             self._group(edge_function, channels.numel())
+        else:
+            self.register_buffer("edge_of_value", edge.to(torch.int32), persistent=False)
 
     def _group(self, edge_function: Tensor, n_functions: int) -> None:
         """Put functions of similar degree side by side, padded to the largest degree of their group.
@@ -103,9 +108,13 @@ class EdgeChannelPattern(HandledModule):
         if self.nnz == 0 or batch == 0:
             return x.new_zeros(self.nnz)
         x, h = x.detach().contiguous(), h.detach().contiguous()
-        if x.device.type != "cpu" or not width:
+        if x.device.type != "cpu":
             pattern = _csr(self.crow, self.col, x.new_zeros(self.nnz), self.n_edges, self.n_channels)
             return torch.sparse.sampled_addmm(pattern, x, h.t(), beta=0.0).values()
+        if not self.groups:
+            # The derivative of an embedding bag by its weights: one dot product over the batch for each value.
+            derivative = torch.ops.aten._embedding_bag_per_sample_weights_backward
+            return derivative(x, h, self.col, self.crow, self.edge_of_value, 0)  # type: ignore[no-any-return]
         left = x.index_select(0, self.group_edges)
         right = h.view(-1, width * batch).index_select(0, self.group_functions).view(-1, width, batch).transpose(1, 2)
         out = x.new_empty(left.shape[0], width)
