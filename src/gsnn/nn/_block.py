@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gsnn.nn._fused import elu_block
 from gsnn.nn._maps import to_channels, to_edges
 from gsnn.nn._norms import ChannelGroups, Memo, NoNorm
 from gsnn.nn._sparse import EdgeChannelPattern
@@ -187,10 +186,6 @@ class Block(nn.Module):
             detach: Whether the weights of the sparse maps take no gradient.
             memo: What a recomputation must know of its forward pass.
         """
-        watched = (node_mask, node_err, pre, post, logits)
-        if all(value is None for value in watched) and self._fuses(x):
-            weights = *self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach)
-            return elu_block(self.lin_in.pattern, self.lin_out.pattern, x, *weights, self.residual_weight)
         edges = x if self.edge_norm is None else self.edge_norm(x, memo)
         z = self.lin_in(edges, detach)
         if node_err is not None:
@@ -211,20 +206,24 @@ class Block(nn.Module):
             out = torch.addcmul(out, torch.relu(self.residual_weight), x)
         return out
 
-    def _fuses(self, x: Tensor) -> bool:
-        """Whether nothing but the two maps, an ELU and the residual is to be done, and nobody looks in between."""
+    def parameters_in_order(self, detach: bool) -> list[Tensor | None]:
+        """Weight and bias of lin_in, weight and bias of lin_out, and the residual weight, as they act."""
+        return [*self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach), self.residual_weight]
+
+    def is_plain(self) -> bool:
+        """Whether the block is nothing but its two maps, an ELU and a residual, and no hook looks in between."""
         # Looked up once: an attribute of a module is a search through its dicts.
         parts = self._modules
-        nonlin, lin_in = parts["nonlin"], parts["lin_in"]
+        nonlin = parts["nonlin"]
         return (
             type(nonlin) is nn.ELU
             and nonlin.alpha == 1.0
             and type(parts["norm"]) is NoNorm
-            and parts["edge_norm"] is parts["mlp"] is parts["node_attn"] is None
-            and not (self.training and parts["dropout"].p)
-            and x.device.type == "cpu"
-            and x.dtype == lin_in.weight.dtype
-            and not torch.compiler.is_compiling()
+            and self.edge_norm is None
+            and self.mlp is None
+            and self.node_attn is None
+            and not (self.training and self.dropout.p)
+            and not _has_hooks(self)
             and not any(_has_hooks(part) for part in parts.values() if part is not None)
         )
 

@@ -1,8 +1,9 @@
-"""A residual block without norm as one node of the autograd graph."""
+"""All blocks of a model without norm as one node of the autograd graph, from input edges to output edges."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,125 +13,203 @@ from torch.nn import functional as F
 from gsnn.nn._maps import remember_signature, to_channels, to_edges
 from gsnn.nn._sparse import EdgeChannelPattern
 
-ELU_CHUNK = 2**19
+ELU_CHUNK = 2**18
 """Numbers that the ELU takes at a time, so that its passes find them in the cache."""
 
+PER_BLOCK = 5
+"""Parameters of a block: weight and bias of lin_in, weight and bias of lin_out, residual weight."""
 
-def elu_block(
-    pattern_in: EdgeChannelPattern,
-    pattern_out: EdgeChannelPattern,
-    x: Tensor,
-    weight_in: Tensor,
-    bias_in: Tensor | None,
-    weight_out: Tensor,
-    bias_out: Tensor | None,
-    residual: Tensor | None,
-) -> Tensor:
-    """lin_out(ELU(lin_in(x))) + relu(residual) * x on a CPU, differentiable any number of times.
 
-    Biases, ELU and residual are computed in place, and the backward pass keeps nothing but ``x`` and the channels after
-    the ELU, which hold its derivative too. Up to rounding it is what the maps and ``torch`` give step by step.
+@dataclass(frozen=True)
+class Span:
+    """A stretch of the edges, and the part of a map that belongs to it.
+
+    Attributes:
+        pattern: The pattern of these edges alone.
+        edges: Where they stand among all edges.
+        values: Where their weights stand among all weights of the map.
+    """
+
+    pattern: EdgeChannelPattern
+    edges: slice
+    values: slice
+
+
+def span(edge_function: Tensor, channels: Tensor, edges: slice) -> Span:
+    """Restrict a map to a stretch of the edges.
 
     Args:
-        pattern_in: Which edge meets which channels in lin_in.
-        pattern_out: Likewise for lin_out.
-        x: (E, B) edge state.
-        weight_in: (nnz,) weights of lin_in.
-        bias_in: (N*C,) or None.
-        weight_out: (nnz,) weights of lin_out.
-        bias_out: (E,) or None.
-        residual: () weight of the residual connection, None where there is none.
+        edge_function: int64 (E,), the function each edge belongs to in the map, or -1.
+        channels: int64 (N,), the number of channels of each function.
+        edges: The stretch.
+    """
+    width = torch.where(edge_function >= 0, channels[edge_function.clamp(min=0)], 0)
+    values = slice(int(width[: edges.start].sum()), int(width[: edges.stop].sum()))
+    return Span(EdgeChannelPattern(edge_function[edges], channels), edges, values)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The maps of a model.
+
+    Before the first block only edges out of inputs are not 0, and after the last one only edges into outputs are read;
+    the first lin_in and the last lin_out are computed for these edges alone. What the other edges of the last block
+    would hold has no effect, and the gradient of their weights is 0.
+
+    Attributes:
+        lin_in: Which edge meets which channels in lin_in.
+        lin_out: Likewise for lin_out.
+        first: The part of lin_in for the edges that start in inputs.
+        last: The part of lin_out for the edges that end in outputs.
+    """
+
+    lin_in: EdgeChannelPattern
+    lin_out: EdgeChannelPattern
+    first: Span
+    last: Span
+
+    def ends(self, block: int, blocks: int) -> tuple[Span, Span]:
+        """The edges that a block reads and writes."""
+        whole_in = Span(self.lin_in, slice(0, self.lin_in.n_edges), slice(0, self.lin_in.nnz))
+        whole_out = Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
+        return self.first if block == 0 else whole_in, self.last if block == blocks - 1 else whole_out
+
+
+def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
+    """Blocks of lin_out(ELU(lin_in(x))) + relu(residual) * x on a CPU, differentiable any number of times.
+
+    Biases, ELU and residual are computed in place, and the backward pass keeps nothing but the edge state before each
+    block and the channels after its ELU, which hold its derivative too. Up to rounding it is what the maps and
+    ``torch`` give step by step.
+
+    Args:
+        stack: The maps.
+        x: State of the edges that start in inputs, (edges, B).
+        parameters: For each block weight and bias of lin_in, weight and bias of lin_out and the weight () of the
+            residual connection; a bias may be None, and so may the last where there is no such connection.
 
     Returns:
-        (E, B) edge state.
+        State of the edges that end in outputs, (edges, B).
     """
-    out, _ = _EluBlock.apply(  # type: ignore[no-untyped-call]
-        pattern_in, pattern_out, x, weight_in, bias_in, weight_out, bias_out, residual
-    )
-    return out  # type: ignore[no-any-return]
+    return _EluStack.apply(stack, x, *parameters)[0]
 
 
-def step_by_step(
-    pattern_in: EdgeChannelPattern,
-    pattern_out: EdgeChannelPattern,
-    x: Tensor,
-    weight_in: Tensor,
-    bias_in: Tensor | None,
-    weight_out: Tensor,
-    bias_out: Tensor | None,
-    residual: Tensor | None,
-) -> Tensor:
-    """The same as :func:`elu_block`, one differentiable operation after the other."""
-    z = to_channels(pattern_in, weight_in, x)
-    h = F.elu(z if bias_in is None else z + bias_in.unsqueeze(1))
-    out = to_edges(pattern_out, weight_out, h)
-    out = out if bias_out is None else out + bias_out.unsqueeze(1)
-    return out if residual is None else out + torch.relu(residual) * x
+def step_by_step(stack: Stack, x: Tensor, *parameters: Any) -> Tensor:  # noqa: ANN401 - tensors, or None
+    """The same as :func:`elu_stack`, one differentiable operation after the other over all edges."""
+    edges = stack.first.edges
+    state = F.pad(x, (0, 0, edges.start, stack.lin_in.n_edges - edges.stop))
+    for at in range(0, len(parameters), PER_BLOCK):
+        weight_in, bias_in, weight_out, bias_out, residual = parameters[at : at + PER_BLOCK]
+        z = to_channels(stack.lin_in, weight_in, state)
+        h = F.elu(z if bias_in is None else z + bias_in.unsqueeze(1))
+        out = to_edges(stack.lin_out, weight_out, h)
+        out = out if bias_out is None else out + bias_out.unsqueeze(1)
+        state = out if residual is None else out + torch.relu(residual) * state
+    return state[stack.last.edges]
 
 
 @remember_signature
-class _EluBlock(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        pattern_in: EdgeChannelPattern,
-        pattern_out: EdgeChannelPattern,
-        x: Tensor,
-        weight_in: Tensor,
-        bias_in: Tensor | None,
-        weight_out: Tensor,
-        bias_out: Tensor | None,
-        residual: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        hidden = pattern_in.to_channels(weight_in, x)
-        if bias_in is not None:
-            hidden.add_(bias_in.unsqueeze(1))
-        elu_(hidden)
-        out = pattern_out.to_edges(weight_out, hidden)
-        if bias_out is not None:
-            out.add_(bias_out.unsqueeze(1))
-        scale = _scale(residual)
-        return (out.add_(x, alpha=scale) if scale else out), hidden
+class _EluStack(torch.autograd.Function):
+    """Returns the state, then what the backward pass needs: the states before the blocks and the channels in them."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ANN401
-        ctx.patterns = inputs[:2]
-        ctx.mark_non_differentiable(output[1])
+    def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
+        state = x.contiguous()
+        states, channels = [], []
+        blocks = len(parameters) // PER_BLOCK
+        for block in range(blocks):
+            weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
+            read, written = stack.ends(block, blocks)
+            hidden = read.pattern.to_channels(weight_in[read.values], state)
+            if bias_in is not None:
+                hidden.add_(bias_in.unsqueeze(1))
+            elu_(hidden)
+            out = written.pattern.to_edges(weight_out[written.values], hidden)
+            if bias_out is not None:
+                out.add_(bias_out[written.edges].unsqueeze(1))
+            _add_overlap(out, written.edges, state, read.edges, _scale(residual))
+            states.append(state)
+            channels.append(hidden)
+            state = out
+        return state, *states[1:], *channels
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
+        ctx.stack, x, *parameters = inputs
+        ctx.blocks = len(parameters) // PER_BLOCK
+        ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs[2:], output[1])
+        ctx.save_for_backward(x, *parameters, *output[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        needed = ctx.needs_input_grad[2:]
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        needed, stack, blocks = ctx.needs_input_grad[1:], ctx.stack, ctx.blocks
         if grad is None:
-            return (None,) * (2 + len(needed))
-        *inputs, hidden = ctx.saved_tensors
+            return None, *(None for _ in needed)
+        saved = ctx.saved_tensors
+        inputs = saved[: len(needed)]
         if torch.is_grad_enabled():
-            # The result will be differentiated again: autograd writes it from the separate steps.
-            # Aliases, because x may itself depend on the weights of an earlier block that shares them.
+            # The result will be differentiated again: autograd writes it from the separate steps. Each input is a view
+            # of its own, so that a weight that blocks share, or that x was made with, is not counted more than once.
             inputs = [None if value is None else value.view_as(value) for value in inputs]
             asked = [value for value, need in zip(inputs, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(step_by_step(*ctx.patterns, *inputs), asked, grad, create_graph=True))
-            return None, None, *(next(found) if need else None for need in needed)
-        x, weight_in, _, weight_out, _, residual = inputs
-        pattern_in, pattern_out = ctx.patterns
-        need_x, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual = needed
-        grad, scale = grad.contiguous(), _scale(residual)
-        d_x = d_weight_in = d_bias_in = d_residual = None
-        d_weight_out = pattern_out.sampled(grad, hidden) if need_weight_out else None
-        d_bias_out = grad.sum(1) if need_bias_out else None
-        if need_residual:
-            d_residual = torch.dot(grad.view(-1), x.reshape(-1)) if scale else torch.zeros_like(residual)
-        if need_x or need_weight_in or need_bias_in:
-            inner = pattern_out.to_channels(weight_out, grad)
-            # True: from the result h of the ELU, whose derivative is h + 1 where h is negative.
-            torch.ops.aten.elu_backward.grad_input(inner, 1.0, 1.0, 1.0, True, hidden, grad_input=inner)
-            d_bias_in = inner.sum(1) if need_bias_in else None
-            d_weight_in = pattern_in.sampled(x, inner) if need_weight_in else None
-            if need_x:
-                d_x = pattern_in.to_edges(weight_in, inner)
-                if scale:
-                    d_x.add_(grad, alpha=scale)
-        return None, None, d_x, d_weight_in, d_bias_in, d_weight_out, d_bias_out, d_residual
+            found = iter(torch.autograd.grad(step_by_step(stack, *inputs), asked, grad, create_graph=True))
+            return None, *(next(found) if need else None for need in needed)
+        x, *parameters = inputs
+        states, channels = (x.contiguous(), *saved[len(needed) : len(needed) + blocks - 1]), saved[-blocks:]
+        found_last: list[list[Tensor | None]] = []
+        below = grad.contiguous()
+        for block in reversed(range(blocks)):
+            wanted = _of_block(needed[1:], block)
+            go_on = needed[0] or any(needed[1 : 1 + PER_BLOCK * block])
+            below, found_here = _backward_block(
+                stack.ends(block, blocks),
+                (states[block], channels[block]),
+                _of_block(parameters, block),
+                below,
+                (go_on, *wanted),
+            )
+            found_last.append(found_here)
+            if not go_on:
+                break
+        skipped = [None] * (PER_BLOCK * (blocks - len(found_last)))
+        ordered = [value for block_found in reversed(found_last) for value in block_found]
+        return None, below if needed[0] else None, *skipped, *ordered
+
+
+def _backward_block(
+    ends: tuple[Span, Span],
+    kept: tuple[Tensor, Tensor],
+    parameters: Any,  # noqa: ANN401 - five tensors, some of which may be None
+    grad: Tensor,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Gradients of a block by its input (what came in where not needed) and by its five parameters, None likewise."""
+    (read, written), (state, hidden) = ends, kept
+    weight_in, _, weight_out, bias_out, residual = parameters
+    need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual = needed
+    scale = _scale(residual)
+    found: list[Tensor | None] = [None] * PER_BLOCK
+    if need_weight_out:
+        found[2] = _whole(written.pattern.sampled(grad, hidden), written.values, weight_out)
+    if need_bias_out:
+        found[3] = _whole(grad.sum(1), written.edges, bias_out)
+    if need_residual:
+        found[4] = _overlap_product(grad, written.edges, state, read.edges) if scale else torch.zeros_like(residual)
+    if not (need_state or need_weight_in or need_bias_in):
+        return grad, found
+    inner = written.pattern.to_channels(weight_out[written.values], grad)
+    # True: from the result h of the ELU, whose derivative is h + 1 where h is negative.
+    torch.ops.aten.elu_backward.grad_input(inner, 1.0, 1.0, 1.0, True, hidden, grad_input=inner)
+    if need_weight_in:
+        found[0] = _whole(read.pattern.sampled(state, inner), read.values, weight_in)
+    if need_bias_in:
+        found[1] = inner.sum(1)
+    if not need_state:
+        return grad, found
+    below = read.pattern.to_edges(weight_in[read.values], inner)
+    _add_overlap(below, read.edges, grad, written.edges, scale)
+    return below, found
 
 
 def elu_(z: Tensor) -> Tensor:
@@ -157,5 +236,39 @@ def elu_(z: Tensor) -> Tensor:
     return z
 
 
+def _of_block(values: Any, block: int) -> Any:  # noqa: ANN401 - a tuple or list of any kind
+    return values[PER_BLOCK * block : PER_BLOCK * (block + 1)]
+
+
 def _scale(residual: Tensor | None) -> float:
     return 0.0 if residual is None else max(float(residual), 0.0)
+
+
+def _common(a: slice, b: slice) -> tuple[slice, slice] | None:
+    """Where the edges that two stretches share stand in each of them."""
+    start, stop = max(a.start, b.start), min(a.stop, b.stop)
+    if start >= stop:
+        return None
+    return slice(start - a.start, stop - a.start), slice(start - b.start, stop - b.start)
+
+
+def _add_overlap(out: Tensor, edges: slice, other: Tensor, other_edges: slice, scale: float) -> None:
+    """Add scale * other to out, for the edges that both have."""
+    common = _common(edges, other_edges)
+    if scale and common:
+        out[common[0]].add_(other[common[1]], alpha=scale)
+
+
+def _overlap_product(a: Tensor, a_edges: slice, b: Tensor, b_edges: slice) -> Tensor:
+    """Sum of a * b over the edges that both have and the batch."""
+    common = _common(a_edges, b_edges)
+    return a.new_zeros(()) if common is None else torch.dot(a[common[0]].view(-1), b[common[1]].view(-1))
+
+
+def _whole(part: Tensor, place: slice, like: Tensor) -> Tensor:
+    """The part in its place among zeros, or itself if it is the whole."""
+    if part.shape == like.shape:
+        return part
+    whole = torch.zeros_like(like)
+    whole[place] = part
+    return whole

@@ -7,8 +7,8 @@ operators around the same kernels, because it cannot trace sparse tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import inspect
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
@@ -76,7 +76,7 @@ _F = TypeVar("_F", bound=type[torch.autograd.Function])
 
 
 def remember_signature(function: _F) -> _F:
-    """Keep the signature of ``forward``, which ``apply`` would work out at every call for longer than a small map takes."""
+    """Keep the signature of ``forward``: to work it out at every call takes longer than a small map."""
     forward: Any = function.forward
     forward.__signature__ = inspect.signature(forward)
     return function

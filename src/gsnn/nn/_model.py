@@ -16,6 +16,7 @@ from gsnn.nn import _inspect as inspect
 from gsnn.nn import _serialize as serialize
 from gsnn.nn._block import Block, NodeAttention, NodeMLP, SparseLinear, Tap
 from gsnn.nn._described import Described
+from gsnn.nn._fused import Stack, elu_stack, span
 from gsnn.nn._init import check_init, initial_weights
 from gsnn.nn._layout import build_layout, check_edge_weights
 from gsnn.nn._norms import NEED_TWO_SAMPLES, RUNNING, ChannelGroups, build_norms
@@ -191,6 +192,12 @@ class GSNN(Described):
                 )
             )
         self.blocks = nn.ModuleList(blocks)
+        self._stack = Stack(
+            blocks[0].lin_in.pattern,
+            blocks[0].lin_out.pattern,
+            span(layout.target_functions(), counts, layout.input_edges),
+            span(layout.source_functions(), counts, layout.output_edges),
+        )
 
     def _node_modules(self, width: int, weights: Tensor | None) -> tuple[NodeMLP | None, NodeAttention | None]:
         """New node MLP and attention of one block, where the options ask for them."""
@@ -328,7 +335,12 @@ class GSNN(Described):
             if len(node_errs) != self.L:
                 raise ValueError(f"node_errs must hold one tensor per layer ({self.L}), got {len(node_errs)}")
             node_errs = [checks.check_mask("node_errs[l]", err, [(batch, n_channels)]).to(dtype) for err in node_errs]
-        state = F.pad(x.t().index_select(0, self.input_source), self._padding)
+        sent = x.t().index_select(0, self.input_source)
+        special = (node_mask, edge_mask, e0, node_errs, pre, post, logits)
+        if not ret_edge_out and all(value is None for value in special) and self._fuses(sent):
+            parameters = [value for block in self._chain() for value in block.parameters_in_order(detach)]
+            return self._read_out(elu_stack(self._stack, sent, parameters))
+        state = F.pad(sent, self._padding)
         if e0 is not None:
             state = state + checks.check_mask("e0", e0, [(batch, self.E)]).to(dtype).t()
         if edge_mask is not None:
@@ -349,12 +361,27 @@ class GSNN(Described):
             state = recompute(step, state, use_reentrant=False) if recomputes else step(state)
             if edge_mask is not None:
                 state = state * edge_mask
-        if self.options["residual"]:
-            state = state / self.L**0.5
         if ret_edge_out:
-            return state.t()
-        sums = state.new_zeros(self.O, batch).index_add(0, self.output_target, state[layout.output_edges])
-        return (sums / self.output_degree.to(dtype).sqrt().unsqueeze(1)).t()
+            return (state / self.L**0.5 if self.options["residual"] else state).t()
+        return self._read_out(state[layout.output_edges])
+
+    def _fuses(self, sent: Tensor) -> bool:
+        """Whether the blocks may run as one operation on the state (edges, B) of the edges out of inputs."""
+        return (
+            sent.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and not self.recomputes
+            and all(block.is_plain() for block in self._chain())
+        )
+
+    def _chain(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def _read_out(self, received: Tensor) -> Tensor:
+        """State of the edges into outputs after the last block (edges, B) -> predictions (B, O)."""
+        sums = received.new_zeros(self.O, received.shape[1]).index_add(0, self.output_target, received)
+        scale = self.output_degree.to(sums.dtype).sqrt().unsqueeze(1)
+        return (sums / (scale * self.L**0.5 if self.options["residual"] else scale)).t()
 
     @property
     def recomputes(self) -> bool:

@@ -4,9 +4,9 @@ Both maps have one nonzero per (edge, channel of the edge's function). The weigh
 (edges in homogeneous order), channel-minor, and the dense operands have the batch last. The three products here are
 plain computations without gradients; ``gsnn.nn._maps`` makes them differentiable, each by means of the other two.
 
-On a CPU the two maps are weighted embedding bags, which gather, multiply and add up in one pass, and the product towards
-the weights is a few batched dense products, one for each group of functions of similar degree. Elsewhere they are CSR
-products. Each was chosen by measurement, see ``benchmarks/README.md``.
+On a CPU the two maps are weighted embedding bags, which gather, multiply and add up in one pass, and the product
+towards the weights is a few batched dense products, one for each group of functions of similar degree. Elsewhere they
+are CSR products. Each was chosen by measurement, see ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -114,19 +114,25 @@ class EdgeChannelPattern(HandledModule):
         if not self.groups:
             # The derivative of an embedding bag by its weights: one dot product over the batch for each value.
             derivative = torch.ops.aten._embedding_bag_per_sample_weights_backward
-            return derivative(x, h, self.col, self.crow, self.edge_of_value, 0)  # type: ignore[no-any-return]
-        left = x.index_select(0, self.group_edges)
-        right = h.view(-1, width * batch).index_select(0, self.group_functions).view(-1, width, batch).transpose(1, 2)
-        out = x.new_empty(left.shape[0], width)
+            return derivative(x, h, self.col, self.crow, self.edge_of_value, 0)
+        # A group at a time through buffers that stay in the cache.
+        rows = max(count * degree for count, degree in self.groups)
+        most = max(count for count, _ in self.groups)
+        lefts, rights = x.new_empty(rows, batch), x.new_empty(most, width * batch)
+        h = h.view(-1, width * batch)
+        out = x.new_empty(self.group_edges.numel(), width)
         row = function = 0
         for count, degree in self.groups:
-            end = row + count * degree
+            size = count * degree
+            left, right = lefts[:size], rights[:count]
+            torch.index_select(x, 0, self.group_edges[row : row + size], out=left)
+            torch.index_select(h, 0, self.group_functions[function : function + count], out=right)
             torch.bmm(
-                left[row:end].view(count, degree, batch),
-                right[function : function + count],
-                out=out[row:end].view(count, degree, width),
+                left.view(count, degree, batch),
+                right.view(count, width, batch).transpose(1, 2),
+                out=out[row : row + size].view(count, degree, width),
             )
-            row, function = end, function + count
+            row, function = row + size, function + count
         return out.index_select(0, self.group_place).view(-1)
 
     def positions(self) -> tuple[Tensor, Tensor]:

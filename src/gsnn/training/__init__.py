@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from gsnn.training._fit import TrainResult, fit, train_run
     from gsnn.training._loop import LoopResult, build_model, predict, train_model
     from gsnn.training._module import Batches, GSNNModule, TrainingError
+    from gsnn.training._regressor_callback import EdgeRegressorCallback
 
 _LAZY = {
     "Batches": "_module",
+    "EdgeRegressorCallback": "_regressor_callback",
     "GSNNModule": "_module",
     "LoopResult": "_loop",
     "SafetensorsCheckpointIO": "_checkpoint",
@@ -35,6 +37,7 @@ _LAZY = {
 __all__ = [
     "NORMS",
     "Batches",
+    "EdgeRegressorCallback",
     "GSNNModule",
     "LoopResult",
     "SafetensorsCheckpointIO",

@@ -1,0 +1,41 @@
+"""``gsnn demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gsnn.cli._output import interruptible, show_edges, show_fit, show_warnings
+
+
+def demo(
+    dataset: Annotated[str, typer.Option(help="extliver or liverdream.")] = "extliver",
+    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder; an earlier demo in it is replaced.")] = Path(
+        "runs/demo"
+    ),
+    epochs: Annotated[int | None, typer.Option(help="Train for so many epochs.", show_default="as tuned")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the split, the weights and the order of samples.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings.")] = False,
+) -> None:
+    """Do the whole job on real data: train, infer the missing edges, write the report.
+
+    Example: gsnn demo --dataset liverdream -o runs/liverdream
+    """
+    with interruptible("run gsnn demo again; it starts over"):
+        from gsnn import workflow
+        from gsnn.datasets import DATASETS
+
+        run, result = workflow.train_demo(out, dataset, settings={"epochs": epochs, "seed": seed}, progress=not quiet)
+        show_warnings(result.warnings, quiet=quiet)
+        edges = workflow.infer_run(run, progress=not quiet)
+        path = workflow.report_run(run)
+        origin = DATASETS[run.sources.name]
+    if not quiet:
+        typer.echo(f"Data: {origin.description} ({origin.origin}).")
+    show_fit(result.report)
+    typer.echo("")
+    show_edges(edges)
+    typer.echo("")
+    typer.echo(f"Report: {path}")

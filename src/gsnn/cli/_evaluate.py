@@ -1,0 +1,81 @@
+"""``gsnn evaluate``."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsnn.cli._output import interruptible, show_table
+
+if TYPE_CHECKING:
+    from gsnn.protocols import Evaluation
+
+
+def evaluate(
+    edges: Annotated[
+        Path, typer.Argument(help="Table with the columns source, target and score; or a run folder.", metavar="EDGES")
+    ],
+    truth: Annotated[Path, typer.Option(help="True edges: SIF, or a CSV/TSV table.")],
+    graph: Annotated[
+        Path | None, typer.Option(help="Prior network, whose edges are no candidates; a run knows its own.")
+    ] = None,
+    roles: Annotated[
+        Path | None, typer.Option(help="Table with the columns source, target and role, for figures by role.")
+    ] = None,
+    score: Annotated[str | None, typer.Option(help="Column of scores.", show_default="score or corr")] = None,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("-k", help="Places for precision and recall; may be repeated.", show_default="edges to find"),
+    ] = None,
+    alias_by: Annotated[str, typer.Option(help="Alias groups by reach or hops (for a run).")] = "reach",
+    seed: Annotated[int, typer.Option(help="Of the random baseline.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Measure scored edges against a truth: every metric, by role, beside baselines that know the network alone.
+
+    Example: gsnn evaluate runs/first --truth gold.csv
+    """
+    with interruptible("nothing was written"):
+        from gsnn.protocols import _commands
+
+        found = _commands.evaluate_files(
+            edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
+        )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    _show(found)
+
+
+def _show(found: Evaluation) -> None:
+    counts = found.counts
+    typer.echo(
+        f"{counts['n_truth']} true edges: {counts['n_positives']} to find; {counts['n_known']} known already, "
+        f"{counts['n_self']} self-edges and {counts['n_outside']} with unknown functions left out"
+    )
+    methods = list(dict.fromkeys(found.metrics["method"]))
+    for role in dict.fromkeys(found.metrics["role"]):
+        part = found.metrics[found.metrics["role"] == role]
+        values = {(row.method, row.metric): row for row in part.itertuples()}
+        rows = []
+        for metric in dict.fromkeys(part["metric"]):
+            cells = [values.get((method, metric)) for method in methods]
+            chance = next((cell.chance for cell in cells if cell is not None), math.nan)
+            show = _count if metric.startswith(("n_", "group_n_")) else _cell
+            rows.append([metric, *(show(math.nan if c is None else c.value) for c in cells), show(chance)])
+        typer.echo("")
+        show_table(f"Role: {role}" if role != "all" else "All true edges", ["metric", *methods, "chance"], rows)
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _count(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0f}"

@@ -1,0 +1,92 @@
+"""``gsnn refine``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsnn.cli._output import interruptible, show_table
+
+if TYPE_CHECKING:
+    from gsnn.protocols import Refinement
+
+
+def refine(
+    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    method: Annotated[str, typer.Option(help="Method that proposes edges.")] = "gradient",
+    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,
+    per_round: Annotated[int, typer.Option(help="Edges proposed a round.")] = 6,
+    decision: Annotated[
+        str,
+        typer.Option(
+            help="What stays: single (each edge is tried alone), bisect (batches are, for less time), or none."
+        ),
+    ] = "single",
+    min_drop: Annotated[float, typer.Option(help="How far the validation loss must fall.")] = 0.0,
+    control: Annotated[bool, typer.Option("--control/--no-control", help="Also with as many random edges.")] = True,
+    truth: Annotated[Path | None, typer.Option(help="True edges, if they are known: SIF, or a table.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the random edges.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the samples.", show_default="the run's")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the rounds that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a refinement in the folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Add the best candidates, retrain, keep what lowers the validation loss; round by round, beside random edges.
+
+    Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
+
+    Example: gsnn refine runs/first --rounds 3 --per-round 6
+    """
+    with interruptible("the rounds that are done are kept; run the same command with --resume to go on"):
+        from gsnn.protocols import _commands
+        from gsnn.runs import Run
+
+        found = _commands.refine_run(
+            Run.open(run),
+            method=method,
+            truth=truth,
+            settings={"epochs": epochs},
+            overwrite=overwrite,
+            resume=resume,
+            rounds=rounds,
+            per_round=per_round,
+            decision=decision,
+            min_drop=min_drop,
+            control=control,
+            seed=seed,
+            progress=not quiet,
+        )
+    if not quiet:
+        _show(found)
+        typer.echo(f"Refinement: {run / 'refine.json'}")
+
+
+def _show(found: Refinement) -> None:
+    rows = [
+        [
+            row["arm"],
+            str(row["round"]),
+            str(row["proposed"]),
+            str(row["kept"]),
+            *(_cell(row[name]) for name in ("loss_before", "loss_after", "test_after", "precision")),
+            str(row["trainings"]),
+        ]
+        for row in found.summary().to_dict("records")
+    ]
+    header = ["edges", "round", "proposed", "kept", "validation", "after", "test after", "precision", "trainings"]
+    show_table("Refinement: losses before and after each round (standardised)", header, rows)
+    kept = found.table()
+    kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
+    if not len(kept):
+        typer.echo("No proposed edge lowered the validation loss: none was kept.")
+        return
+    rows = [[str(r["round"]), str(r["source"]), str(r["target"]), _cell(r["score"])] for r in kept.to_dict("records")]
+    typer.echo("")
+    show_table("Edges that were kept", ["round", "source", "target", "score"], rows, left=3)
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,180 @@
+"""``gsnn selfcheck``."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsnn.cli._output import interruptible, show_table
+
+if TYPE_CHECKING:
+    from gsnn.protocols import SelfCheck
+
+_FILES, _TRAIN = "Without a run", "Training"
+_PLACES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+def selfcheck(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder of gsnn train; gives data and settings.", metavar="[RUN]")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method to check; may be repeated.", show_default="every method")
+    ] = None,
+    fraction: Annotated[float, typer.Option(help="Share of the known edges to hide.")] = 0.15,
+    repeats: Annotated[int, typer.Option(help="How often; each is a training, and one more per control.")] = 3,
+    stratify: Annotated[str, typer.Option(help="Hide the same share by: none, degree or role.")] = "none",
+    roles: Annotated[
+        Path | None, typer.Option(help="Table with the columns source, target and role, for --stratify role.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Also on a rewired network and on permuted samples.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Fixes what is hidden and the weights.")] = 0,
+    missing: Annotated[
+        float | None,
+        typer.Option(help="Share of the complete network taken to be missing.", show_default="the share hidden"),
+    ] = None,
+    graph: Annotated[Path | None, typer.Option(help="Prior network.", rich_help_panel=_FILES)] = None,
+    data: Annotated[Path | None, typer.Option(help="Responses.", rich_help_panel=_FILES)] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Instead of --data: matrix of treatments.", rich_help_panel=_FILES)
+    ] = None,
+    outputs: Annotated[
+        Path | None, typer.Option(help="Instead of --data: matrix of readouts.", rich_help_panel=_FILES)
+    ] = None,
+    drop_unmatched: Annotated[
+        bool,
+        typer.Option("--drop-unmatched", help="Leave out what the network does not have.", rich_help_panel=_FILES),
+    ] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder to write.", rich_help_panel=_FILES)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the samples.", show_default="the run's", rich_help_panel=_TRAIN)
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Channels of a node.", show_default="the run's", rich_help_panel=_TRAIN)
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Residual blocks.", show_default="the run's", rich_help_panel=_TRAIN)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the repeats that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a self-check in the folder.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Hide known edges, train without them, and tell how well each method finds them; and what precision to expect.
+
+    Writes selfcheck.json and selfcheck.csv into the folder after each repeat, and adds the expected precision to the
+    edges.csv of a run.
+
+    Example: gsnn selfcheck runs/first --repeats 5 --method magnitude
+    """
+    with interruptible("the repeats that are done are kept; run the same command with --resume to go on"):
+        from gsnn.errors import DataError
+        from gsnn.protocols import _commands
+        from gsnn.runs import Run
+
+        if missing is not None and not 0 <= missing < 1:
+            raise DataError(f"missing must be a share from 0 up to, but not including, 1, got {missing}")
+        options = {
+            "methods": method or None,
+            "settings": {"epochs": epochs, "channels": channels, "layers": layers},
+            "overwrite": overwrite,
+            "resume": resume,
+            "roles": roles,
+            "fraction": fraction,
+            "repeats": repeats,
+            "stratify": stratify,
+            "seed": seed,
+            "progress": not quiet,
+            **({} if controls else {"controls": ()}),
+        }
+        files = (graph, data, inputs, outputs, out)
+        if run is not None:
+            if any(file is not None for file in files) or drop_unmatched:
+                raise DataError("give a run, or files with -o; not both")
+            check = _commands.self_check_run(Run.open(run), missing=missing, **options)  # type: ignore[arg-type]
+            folder = run
+        else:
+            if graph is None or out is None:
+                raise DataError("give a run folder; or --graph, --data and -o for a folder to write")
+            check = _commands.self_check_files(
+                out,
+                graph=graph,
+                data=data,
+                inputs=inputs,
+                outputs=outputs,
+                build_options={"on_unmatched": "drop"} if drop_unmatched else None,
+                **options,  # type: ignore[arg-type]
+            )
+            folder = out
+    if not quiet:
+        _show(check, missing)
+        typer.echo(f"Self-check: {folder / 'selfcheck.json'}")
+        if run is not None:
+            typer.echo(f"Next: gsnn refine {shlex.quote(str(run))}")
+
+
+def _show(check: SelfCheck, missing: float | None) -> None:
+    from gsnn.io._text import counted
+    from gsnn.protocols._check_result import PRECISION_COLUMNS
+
+    counts = check.counts
+    typer.echo(
+        f"{counted(len(check.repeats), 'repeat')}, in each {counts['n_testable'] + counts['n_cut_off']:.0f} of "
+        f"{counts['n_eligible']:.0f} known edges hidden ({counts['n_cut_off']:.1f} of them cut off from every input or "
+        "output, which no method can find: left out)"
+    )
+    lost, kept = counts["n_pathless"], counts["n_protected"]
+    if lost or kept:
+        typer.echo(
+            f"never hidden: {lost:.0f} known edges on no path from an input to an output, and {kept:.1f} a repeat "
+            "without which an output would be out of reach"
+        )
+    summary = check.summary()
+    titles = {
+        "real": "Hidden known edges: how well they are found (95 % intervals)",
+        "rewired": "Control, rewired network: degree-matched AUC must hold 0.5",
+        "permuted": "Control, permuted samples: AUC must hold 0.5",
+    }
+    for condition in dict.fromkeys(summary["condition"]):
+        part = summary[summary["condition"] == condition]
+        chosen = {(row["method"], row["negatives"]): row for row in part.to_dict("records")}
+        rows = []
+        for name in dict.fromkeys(part["method"]):
+            every, fair = chosen[name, "all"], chosen[name, "degree-matched"]
+            label = name if every["kind"] == "inferer" else f"({name})"
+            cells = [_auc(every), _auc(fair), _cell(every["average_precision"]), _cell(every["chance"])]
+            rows.append([label, *cells, _cell(every["precision"]), _cell(every["mrr"]), str(every["n_positives"])])
+        header = ["method (baseline)", "AUC", "AUC, matched", "AUPR", "chance", "precision", "MRR", "edges"]
+        typer.echo("")
+        show_table(titles[condition], header, rows)
+    controls = check.control_table()
+    failed = controls[(controls["negatives"] == "degree-matched") & (controls["passed"] == False)]  # noqa: E712
+    for row in failed.to_dict("records"):
+        typer.echo(
+            f"warning: {row['method']} does not pass the control '{row['condition']}': AUC {_auc(row)}", err=True
+        )
+    if not math.isnan(check.missing_edges(missing)):
+        n = int(check.settings["n_candidates"])
+        places = [k for k in _PLACES if k <= n]
+        for name in check.methods:
+            stated = check.precision(name, places, missing=missing).to_dict("records")
+            rows = [[f"{row['k']:.0f}", *(_cell(row[name]) for name in PRECISION_COLUMNS)] for row in stated]
+            typer.echo("")
+            show_table(f"Precision to expect, {name}", ["best k", "expected", "from", "to"], rows)
+        typer.echo(check.statement(missing))
+
+
+def _auc(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["auc_low"]):
+        return _cell(row["roc_auc"])
+    return f"{row['roc_auc']:.3f} ({row['auc_low']:.2f}-{row['auc_high']:.2f})"
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,69 @@
+"""Edge inferers: which function-function edges does the model miss?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gsnn.edges._contract import EdgeInferer
+from gsnn.edges._embedding import DirectedMagnitudeEdgeKGE, MagnitudeEdgeKGE
+from gsnn.edges._function import FunctionEdgeInferer
+from gsnn.edges._gradient import GradientEdgeInferer
+from gsnn.edges._magnitude import MagnitudeEdgeInferer
+from gsnn.edges._regressor import MagnitudeEdgeRegressor
+from gsnn.edges._table import ScoredPairs
+from gsnn.metrics import source_filtered_mrr as mrr
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to rank missing edges, as the command line offers it.
+
+    Attributes:
+        inferer: The class.
+        options: What its ``evaluate`` and ``top_edges`` are called with.
+        summary: One line on what it does.
+    """
+
+    inferer: type[EdgeInferer]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    summary: str = ""
+
+
+INFERERS: Mapping[str, Method] = {
+    "gradient": Method(
+        GradientEdgeInferer,
+        {"score": "regressed", "layer_agg": "mean0"},
+        "first-order effect of the edge on the loss, given what the target already receives",
+    ),
+    "gradient-explained": Method(
+        GradientEdgeInferer,
+        {"score": "explained", "layer_agg": "rss"},
+        "share of the target's gradient that the source's activation explains",
+    ),
+    "magnitude": Method(
+        MagnitudeEdgeInferer,
+        {"layer_agg": "mean0"},
+        "correlation of activation with gradient magnitudes at adjacent blocks",
+    ),
+    "magnitude-partial": Method(
+        MagnitudeEdgeInferer,
+        {"layer_agg": "mean0", "score": "partial"},
+        "the same, given the known parents of the target",
+    ),
+}
+
+__all__ = [
+    "INFERERS",
+    "DirectedMagnitudeEdgeKGE",
+    "EdgeInferer",
+    "FunctionEdgeInferer",
+    "GradientEdgeInferer",
+    "MagnitudeEdgeInferer",
+    "MagnitudeEdgeKGE",
+    "MagnitudeEdgeRegressor",
+    "Method",
+    "ScoredPairs",
+    "mrr",
+]

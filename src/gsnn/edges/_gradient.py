@@ -1,0 +1,494 @@
+"""Edges from the first-order effect that opening them would have on the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gsnn._progress import track
+from gsnn.capture import (
+    Capture,
+    Criterion,
+    ForwardOptions,
+    LossScale,
+    capture,
+    isolated,
+    iterate_batches,
+    naming_batch,
+    tapped,
+    unwrap,
+)
+from gsnn.edges._contract import EdgeInferer
+from gsnn.edges._gradient_blocks import (
+    Components,
+    Regressors,
+    leading,
+    pair_norms,
+    principal_components,
+    regressed_norms,
+)
+from gsnn.edges._gradient_null import cross_moments, p_values
+from gsnn.edges._gradient_sign import along, orientation, reference_weights, references
+from gsnn.edges._sample_store import SampleStore, finite_bytes
+from gsnn.edges._table import Column, ScoredPairs
+from gsnn.errors import unknown_option
+from gsnn.stats import false_discovery
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+SCORES = ("regressed", "normalised", "explained")
+LAYER_AGGREGATIONS = ("mean0", "rss")
+# Norms whose post tap still tells samples apart.
+POST_TAP_NORMS = ("batch", "groupbatch", "none")
+# Of 'explained': components of an activation, and the least standard deviation relative to the layer's largest.
+N_EXPLAINING, EXPLAINING_FLOOR = 3, 1e-2
+
+
+class GradientEdgeInferer(EdgeInferer):
+    r"""Scores an edge by how fast the loss would fall if it were opened with a small weight.
+
+    Open an edge i -> j between blocks n - 1 and n with weights W (channels of i x channels of j): the loss changes by
+    :math:`M \langle W, G_n(i, j) \rangle` to first order, with
+
+    .. math:: G_n(i, j) = \frac1M \sum_b z_i^{n-1}(b) \otimes g_j^n(b)
+
+    of the activation z of i and the gradient g of the loss at j. Both are taken as deviations from their means over
+    the samples: the mean of a message does what the bias of the target does already. (Without it the scores are the
+    same on one benchmark and slightly worse on the other.)
+
+    Scores (each within [0, 1] for a pair of blocks; see :meth:`evaluate`):
+
+    - ``'regressed'``: z_i and g_j are first regressed on the activations at block n - 1 of j's known parents and of j
+      itself, which the model already uses; then as ``'normalised'``. 0 for known edges.
+    - ``'normalised'``: the Frobenius norm of G over the root mean squares of z_i and g_j.
+    - ``'explained'``: the root of the share of g_j's mean square explained by the three leading principal components
+      of i's activation after norm and nonlinearity.
+
+    The samples themselves are kept, not their N C x N C products: in memory up to half of ``memory_budget``, then in a
+    temporary file, so results are exact and N is not bounded by N^2 C^2. One sample takes 12 N C L bytes in float32; a
+    few thousand are plenty. Scores are computed in blocks of targets within the other half of the budget.
+
+    Every edge also gets a sign. Channels have arbitrary signs, so a node is oriented by the measured node nearest to it
+    in the prior graph, an input upstream or else an output downstream: up is where its activation moves as that
+    rises, along known signs, unknown ones counting as positive. The sign is that of minus the derivative of the loss
+    for an edge that carries the oriented signal of i into the orientation of j: 1 activating, -1 inhibiting, 0 where
+    a node has no orientation.
+
+    ``'normalised'`` has a p-value: the probability of such a score where gradients are permuted against activations,
+    the same way at every pair of blocks. It tests association, not an edge. The other two scores have none (NaN): how
+    what is left of an activation varies with every target's regressors is not followed closely enough.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` (or a ``torch.compile``d one) of at least 2 blocks.
+        data: The prior graph it was built from, HeteroData-like; its function-function edges are the known ones.
+        use_pre_norm: Read activations and gradients before the norm; False reads them after the nonlinearity, for the
+            norms batch, groupbatch and none only.
+        keep_post: Whether to keep what ``'explained'`` needs; False saves a third of the memory and half of the time
+            of :meth:`update`.
+        memory_budget: Bytes, beside model and result: half for samples, half for the working set.
+
+    Attributes:
+        function_nodes: The N names.
+        N: Number of function nodes.
+        L: Number of blocks.
+        n_pairs: P = L - 1.
+        edges: Known edges as (source, target) names.
+        parents_by_target: For each target index the int64 array of its known parents' indices.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If the post tap is asked of another norm, the budget is no number of bytes, or data and model
+            disagree.
+        TypeError: If the model has no taps or ``data`` is no graph.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
+        >>> inferer = GradientEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph)
+        >>> inferer.fit([(x, y)], verbose=False)
+        50
+        >>> list(inferer.evaluate().columns)[4:7]
+        ['score', 'has_edge', 'sign']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        use_pre_norm: bool = True,
+        *,
+        keep_post: bool = True,
+        memory_budget: int = 2**31,
+    ) -> None:
+        super().__init__(data)
+        self._model = unwrap(model)
+        gsnn = tapped(model)
+        if gsnn.L < 2:
+            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
+        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != self.function_nodes:
+            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+        norm = getattr(gsnn, "norm", None)
+        if not use_pre_norm and norm not in POST_TAP_NORMS:
+            raise ValueError(
+                f"use_pre_norm=False needs norm 'batch', 'groupbatch' or 'none', the model has {norm!r}; use "
+                "use_pre_norm=True"
+            )
+        self.use_pre_norm, self.keep_post = use_pre_norm, keep_post
+        self.memory_budget = finite_bytes(memory_budget, "memory_budget")
+        self.L, self.n_pairs = gsnn.L, gsnn.L - 1
+        self.parents_by_target = self._prior.parents
+        self._channel_node = gsnn.channel_node.detach().cpu()
+        self._shape = (gsnn.I, gsnn.O)
+        self._orienting = reference_weights(data, self.N, gsnn.I, gsnn.O)
+        self.reset_stats()
+
+    @property
+    def n(self) -> int:
+        """Number of samples so far."""
+        return self._store.n
+
+    def reset_stats(self) -> None:
+        """Forget every sample."""
+        channels = len(self._channel_node)
+        n_matrices = self.L + self.n_pairs + (self.n_pairs if self._separate_post else 0)
+        self._store = SampleStore([channels] * n_matrices + list(self._shape), self.memory_budget // 2)
+        self._scale: tuple[Criterion | None, str | None, LossScale] | None = None
+        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
+
+    @property
+    def _separate_post(self) -> bool:
+        """Whether activations after the nonlinearity are kept beside those at the tap."""
+        return self.use_pre_norm and self.keep_post
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+        *,
+        model_kwargs: ForwardOptions = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Start afresh and add every batch of a loader.
+
+        Args:
+            dataloader: Yields (x, y) or tuples with more items, which are ignored unless ``model_kwargs`` uses them.
+            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
+                Missing targets (NaN) are left out of it.
+            device: Where to run the model; it is brought back afterwards.
+            verbose: Show progress on stderr.
+            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
+            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
+
+        Returns:
+            Number of samples.
+
+        Raises:
+            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
+                the batch).
+        """
+        self.reset_stats()
+        try:
+            with isolated(self._model, device):
+                loader = track(dataloader, "Reading activations and gradients", show=verbose)
+                for batch in iterate_batches(loader, model_kwargs):
+                    with naming_batch(batch.index):
+                        self.update(
+                            batch.x, batch.y, crit, model_kwargs=batch.model_kwargs, loss_reduction=loss_reduction
+                        )
+        except BaseException:
+            # Half of a loader's statistics must not pass for all of them.
+            self.reset_stats()
+            raise
+        return self.n
+
+    def update(
+        self,
+        x: Tensor,
+        y: Tensor,
+        crit: Criterion | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Add one batch, on the device the model is on.
+
+        Args:
+            x: (B, I) inputs.
+            y: (B, O) targets, NaN where missing.
+            crit: As in :meth:`fit`.
+            model_kwargs: Arguments of the model's forward.
+            loss_reduction: As in :meth:`fit`.
+
+        Returns:
+            Number of samples so far.
+        """
+        if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
+            self._scale = (crit, loss_reduction, LossScale(loss_reduction))
+
+        def see(where: str, scale: LossScale) -> Capture:
+            return capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
+
+        seen = see("pre" if self.use_pre_norm else "post", self._scale[2])
+        self.add(seen, x, y, see("post", self._scale[2]) if self._separate_post else None)
+        return self.n
+
+    def add(self, seen: Capture, x: Tensor, y: Tensor, post: Capture | None = None) -> None:
+        """Add a batch that was captured elsewhere, so that several inferers can share one pass over the data.
+
+        Args:
+            seen: What :func:`gsnn.capture.capture` gave for this model, at this inferer's tap.
+            x: (B, I) inputs of the batch.
+            y: (B, O) its targets, NaN where missing.
+            post: What capture gave at the post tap; needed with ``keep_post``, unless that is this inferer's tap.
+
+        Raises:
+            ValueError: If what was seen does not fit this model, or ``post`` is missing.
+        """
+        if self._separate_post and post is None:
+            raise ValueError("post is missing: pass the capture at the post tap, or build with keep_post=False")
+        for taken in (seen, post):
+            if taken is not None and (len(taken.activations) != self.L or taken.n_nodes != self.N):
+                raise ValueError(
+                    f"seen holds {len(taken.activations)} blocks of {taken.n_nodes} nodes, expected {self.L} and "
+                    f"{self.N}"
+                )
+        dtype = torch.float64 if seen.activations[0].dtype == torch.float64 else torch.float32
+        parts = [*seen.activations, *seen.gradients[1:]]
+        if self._separate_post and post is not None:
+            parts += post.activations[:-1]
+        self._store.append([p.to(dtype) for p in [*parts, x.T, y.T]])
+        self._last = None
+
+    def merge(self, other: GradientEdgeInferer) -> GradientEdgeInferer:
+        """Add the samples of another inferer, as if this one had seen them too.
+
+        Args:
+            other: An inferer of the same nodes, blocks and tap; it is not changed.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: If ``other`` is no GradientEdgeInferer.
+            ValueError: If the two cannot be added up.
+        """
+        if not isinstance(other, GradientEdgeInferer):
+            raise TypeError(f"other must be a GradientEdgeInferer, got {type(other).__name__}")
+        for name in ("function_nodes", "L", "use_pre_norm", "keep_post"):
+            if getattr(self, name) != getattr(other, name):
+                raise ValueError(f"other differs in {name}: its samples cannot be added to these")
+        if self._store.sizes != other._store.sizes:
+            raise ValueError("other differs in its numbers of channels, inputs or outputs")
+        self._store.extend(other._store)
+        self._last = None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found again: the table, and whether the criterion is a mean or a sum."""
+        return self.__dict__ | {"_last": None, "_scale": None}
+
+    def first_order(self, source: str, target: str) -> FloatArray:
+        """The first-order effect of an edge on the loss, G_n(i, j) for every pair of blocks.
+
+        Args:
+            source: Name of i.
+            target: Name of j.
+
+        Returns:
+            (P, C_i, C_j) float64. Opening the edge at pair n with small weights W changes the mean loss of a sample by
+            sum(W * G_n), if its message is taken as deviations from its mean.
+
+        Raises:
+            RuntimeError: If no sample was seen.
+            ValueError: If a name is unknown.
+        """
+        self._check_seen(1)
+        rows = []
+        for parameter, name in (("source", source), ("target", target)):
+            if name not in self._prior.index:
+                raise ValueError(f"{parameter} must be the name of a function node, got {name!r}")
+            rows.append(self._channel_node == self._prior.index[name])
+        found = []
+        for p in range(self.n_pairs):
+            z = self._activations(p)[rows[0]].double()
+            g = self._gradients(p)[rows[1]].double()
+            found.append(((z - z.mean(1, keepdim=True)) @ g.T / self.n).numpy())
+        return np.stack(found)
+
+    def evaluate(
+        self,
+        layer_agg: str | None = None,
+        exclude_self: bool = True,
+        score: str = "regressed",
+        ridge: float = 1e-6,
+        *,
+        rank_tolerance: float = 0.0,
+    ) -> pd.DataFrame:
+        """One row per ordered pair, best score first; equal scores in the order of the nodes.
+
+        Args:
+            layer_agg: How the P scores make one: ``'mean0'``, their mean, or ``'rss'``, the root of the sum of their
+                squares; an undefined one counts as 0. None: ``'rss'`` for ``'explained'``, else ``'mean0'``.
+            exclude_self: Leave out the pairs (i, i).
+            score: ``'regressed'``, ``'normalised'`` or ``'explained'``.
+            ridge: Of the regression, in units of a node's variance.
+            rank_tolerance: Principal components of a node below this share of its largest standard deviation are left
+                out, which is faster and changes the score of a pair by about twice this at most (``'normalised'``).
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge, sign (1, -1 or 0),
+            score_a0_g1 .. score_a{P-1}_g{P} (NaN where undefined: nothing varies, or nothing is left by the
+            regression), p_value and q_value (NaN but for ``'normalised'``; q is over the candidates, so NaN for known
+            edges and self pairs).
+
+        Raises:
+            RuntimeError: If fewer than 3 samples were seen.
+            ValueError: If an option is unknown, or ``'explained'`` is asked without ``keep_post``.
+        """
+        scored = self.scored(layer_agg=layer_agg, score=score, ridge=ridge, rank_tolerance=rank_tolerance)
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
+    def scored(  # type: ignore[override]  # the options by name
+        self,
+        *,
+        layer_agg: str | None = None,
+        score: str = "regressed",
+        ridge: float = 1e-6,
+        rank_tolerance: float = 0.0,
+    ) -> ScoredPairs:
+        """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
+        if score not in SCORES:
+            raise unknown_option("score", score, SCORES)
+        if layer_agg is None:
+            layer_agg = "rss" if score == "explained" else "mean0"
+        if layer_agg not in LAYER_AGGREGATIONS:
+            raise unknown_option("layer_agg", layer_agg, LAYER_AGGREGATIONS)
+        if not 0 < ridge < 1:
+            raise ValueError(f"ridge must be above 0 and below 1, got {ridge}")
+        if not 0 <= rank_tolerance < 1:
+            raise ValueError(f"rank_tolerance must be at least 0 and below 1, got {rank_tolerance}")
+        if score == "explained" and self.use_pre_norm and not self.keep_post:
+            raise ValueError("score='explained' needs the activations that keep_post=False leaves out")
+        self._check_seen(3)
+        key = (layer_agg, score, ridge, rank_tolerance)
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            # True float32 products, whatever a training script has chosen for its own.
+            precision = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+            try:
+                self._last = (key, self._score(layer_agg, score, ridge, rank_tolerance))
+            finally:
+                torch.set_float32_matmul_precision(precision)
+        return self._last[1]
+
+    def _check_seen(self, least: int) -> None:
+        if self.n < least:
+            raise RuntimeError(f"Need at least {least} samples, got {self.n}; call fit or update first")
+
+    def _activations(self, block: int) -> Tensor:
+        return self._store.read(block)
+
+    def _gradients(self, pair: int) -> Tensor:
+        return self._store.read(self.L + pair)
+
+    def _post_activations(self, block: int) -> Tensor:
+        return self._store.read(self.L + self.n_pairs + block) if self._separate_post else self._activations(block)
+
+    def _score(self, layer_agg: str, score: str, ridge: float, rank_tolerance: float) -> ScoredPairs:
+        x, y = (self._store.read(len(self._store.sizes) - 2 + k) for k in range(2))
+        reference = references(self._orienting, x, y)
+        regressors = Regressors.of(self._prior.pairs, self.N)
+        effect = np.zeros((self.N, self.N), np.float32 if reference.dtype == torch.float32 else np.float64)
+        pairs, total = [], np.zeros((self.N, self.N))
+        scales = np.zeros((2, self.n_pairs, self.N))
+        for p in range(self.n_pairs):
+            target, signal = self._target(p, reference, rank_tolerance)
+            values = self._activations(p)
+            direction = orientation(values, reference, self._channel_node)
+            source = self._components(self._post_activations(p) if score == "explained" else values, rank_tolerance)
+            effect -= (self._along(values, direction, source) @ signal.T).numpy()
+            del values, signal
+            scales[0, p], scales[1, p] = source.scale.numpy(), target.scale.numpy()
+            found = self._pair(score, source, target, regressors, ridge)
+            pairs.append(found)
+            known = np.nan_to_num(found, nan=0.0)
+            total += known if layer_agg == "mean0" else np.square(known, dtype=np.float64)
+        total = total / self.n_pairs if layer_agg == "mean0" else np.sqrt(total)
+        sign = np.sign(effect).astype(np.int8)
+
+        def entries(matrix: npt.NDArray[Any]) -> Column:
+            return lambda rows: matrix.ravel()[rows]
+
+        columns: dict[str, Column] = {"sign": entries(sign)}
+        for p, found in enumerate(pairs):
+            columns[f"score_a{p}_g{p + 1}"] = entries(found)
+        if score == "normalised":
+            columns |= self._significance(pairs, layer_agg, scales)
+        else:
+            columns["p_value"] = columns["q_value"] = lambda rows: np.full(len(rows), np.nan)
+        return ScoredPairs(self._prior, total, self.score_name, columns)
+
+    def _significance(
+        self, pairs: list[npt.NDArray[np.floating]], layer_agg: str, scales: FloatArray
+    ) -> dict[str, Column]:
+        """Columns p_value and q_value, computed when first asked for."""
+        store, n = self._store, self._store.n
+        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
+        candidates = ~self._prior.matrix()
+        np.fill_diagonal(candidates, False)
+
+        @cache
+        def both() -> tuple[FloatArray, FloatArray]:
+            if store.n != n:
+                raise RuntimeError("samples were added since; evaluate again")
+            z = cross_moments(store, list(range(self.n_pairs)), channels, scales[0])
+            g = cross_moments(store, [self.L + p for p in range(self.n_pairs)], channels, scales[1])
+            p = p_values(pairs, layer_agg, z, g, n)
+            return p.ravel(), false_discovery(p, candidates).ravel()
+
+        return {"p_value": lambda rows: both()[0][rows], "q_value": lambda rows: both()[1][rows]}
+
+    def _target(self, p: int, reference: Tensor, rank_tolerance: float) -> tuple[Components, Tensor]:
+        """Components of the gradients of a pair, and (N, M) the gradient along the orientation of each target."""
+        gradients = self._gradients(p)
+        target = self._components(gradients, rank_tolerance)
+        direction = orientation(self._activations(p + 1), reference, self._channel_node)
+        return target, self._along(gradients, direction, target)
+
+    def _along(self, values: Tensor, direction: Tensor, components: Components) -> Tensor:
+        return along(values, direction, self._channel_node, components.scale)
+
+    def _components(self, values: Tensor, rank_tolerance: float) -> Components:
+        return principal_components(values, self._channel_node, self.N, rank_tolerance)
+
+    def _pair(
+        self, score: str, source: Components, target: Components, regressors: Regressors, ridge: float
+    ) -> npt.NDArray[np.floating]:
+        """(N, N) scores of one pair of blocks, NaN where undefined."""
+        working = self.memory_budget // 2
+        if score == "regressed":
+            return regressed_norms(source, target, regressors, ridge, working).numpy()
+        if score == "explained":
+            source = leading(source, N_EXPLAINING, EXPLAINING_FLOOR)
+        found = pair_norms(source, target, working).clamp_(max=1.0)
+        if score == "explained":
+            found *= torch.where(target.raw > 0, target.scale / target.raw, 0.0).to(found)
+        found[torch.from_numpy(source.rank == 0)] = torch.nan
+        found[:, torch.from_numpy(target.rank == 0)] = torch.nan
+        return found.numpy()

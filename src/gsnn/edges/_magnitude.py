@@ -1,0 +1,356 @@
+"""Edges from the correlation of activation magnitudes with gradient magnitudes at adjacent blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gsnn._progress import track
+from gsnn.capture import (
+    Capture,
+    Criterion,
+    ForwardOptions,
+    LossScale,
+    capture,
+    isolated,
+    iterate_batches,
+    naming_batch,
+    tapped,
+    unwrap,
+)
+from gsnn.edges._contract import EdgeInferer
+from gsnn.edges._pair_correlations import PairCorrelations
+from gsnn.edges._significance import Significance
+from gsnn.edges._table import Column, ScoredPairs
+from gsnn.errors import unknown_option
+from gsnn.stats import (
+    AGGREGATIONS,
+    PairMoments,
+    aggregate,
+    fisher_z,
+    max_upper_tail,
+    mean_variance,
+)
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+REDUCTIONS = ("l1", "l2")
+SCORES = ("corr", "partial")
+P_METHODS = ("calibrated", "uncorrected")
+# Norms whose post tap still tells samples apart by magnitude.
+POST_TAP_NORMS = ("batch", "groupbatch", "none")
+
+_CHUNK_BYTES = 4 * 2**20
+
+
+class MagnitudeEdgeInferer(EdgeInferer):
+    r"""Correlates :math:`x_i = \|z_i^{n-1}\|` with :math:`y_j = \|\partial \ell / \partial z_j^n\|` over samples.
+
+    Forward, activations flow from block n - 1 to block n; backward, credit flows from n to n - 1. Where the model
+    lacks an edge i -> j, the activation of i at block n - 1 and the gradient of the loss at j in block n depend on
+    each other. Each of the P = L - 1 adjacent pairs of blocks gives one correlation; they are aggregated.
+
+    Statistics stream: :meth:`fit` is a loop over :meth:`update`, and statistics of several processes
+    :meth:`merge`. Scores depend neither on how samples were batched nor on the scale of the loss.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` (or a ``torch.compile``d one) of at least 2 blocks.
+        data: The prior graph it was built from, HeteroData-like; its function-function edges are the known ones.
+        reduction: Norm over the channels of a node: ``'l1'`` or ``'l2'``.
+        use_pre_norm: Read the tap before the norm; False reads the one after the nonlinearity, for the norms batch,
+            groupbatch and none only.
+
+    Attributes:
+        function_nodes: The N names.
+        N: Number of function nodes.
+        L: Number of blocks.
+        n_pairs: P = L - 1.
+        edges: Known edges as (source, target) names.
+        parents_by_target: For each target index the int64 array of its known parents' indices.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If ``reduction`` is unknown, the post tap is asked of another norm, or data and model disagree.
+        TypeError: If the model has no taps or ``data`` is no graph.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
+        >>> inferer = MagnitudeEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph)
+        >>> inferer.fit([(x, y)], verbose=False)
+        50
+        >>> list(inferer.evaluate().columns)[:6]
+        ['src_func', 'dst_func', 'src_idx', 'dst_idx', 'corr', 'has_edge']
+    """
+
+    score_name = "corr"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        reduction: str = "l1",
+        use_pre_norm: bool = True,
+    ) -> None:
+        super().__init__(data)
+        if reduction not in REDUCTIONS:
+            raise unknown_option("reduction", reduction, REDUCTIONS)
+        self._model = unwrap(model)
+        gsnn = tapped(model)
+        if gsnn.L < 2:
+            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
+        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != self.function_nodes:
+            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+        norm = getattr(gsnn, "norm", None)
+        if not use_pre_norm and norm not in POST_TAP_NORMS:
+            raise ValueError(
+                f"use_pre_norm=False needs norm 'batch', 'groupbatch' or 'none', the model has {norm!r}, which takes "
+                "the magnitudes away; use use_pre_norm=True"
+            )
+        self.reduction, self.use_pre_norm = reduction, use_pre_norm
+        self.L, self.n_pairs = gsnn.L, gsnn.L - 1
+        self.parents_by_target = self._prior.parents
+        self.reset_stats()
+
+    @property
+    def n(self) -> int:
+        """Number of samples so far."""
+        return 0 if self._moments is None else self._moments.n
+
+    def reset_stats(self) -> None:
+        """Forget every sample."""
+        self._moments: PairMoments | None = None
+        self._scale: tuple[Criterion | None, str | None, LossScale] | None = None
+        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+        *,
+        model_kwargs: ForwardOptions = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Start afresh and add every batch of a loader.
+
+        Args:
+            dataloader: Yields (x, y) or tuples with more items, which are ignored unless ``model_kwargs`` uses them.
+            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
+                Missing targets (NaN) are left out of it.
+            device: Where to run; the model is brought back afterwards.
+            verbose: Show progress on stderr.
+            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
+            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
+
+        Returns:
+            Number of samples.
+
+        Raises:
+            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
+                the batch).
+        """
+        self.reset_stats()
+        try:
+            with isolated(self._model, device):
+                loader = track(dataloader, "Reading activations and gradients", show=verbose)
+                for batch in iterate_batches(loader, model_kwargs):
+                    with naming_batch(batch.index):
+                        self.update(
+                            batch.x, batch.y, crit, model_kwargs=batch.model_kwargs, loss_reduction=loss_reduction
+                        )
+        except BaseException:
+            # Half of a loader's statistics must not pass for all of them.
+            self.reset_stats()
+            raise
+        return self.n
+
+    def update(
+        self,
+        x: Tensor,
+        y: Tensor,
+        crit: Criterion | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Add one batch, on the device the model is on.
+
+        Args:
+            x: (B, I) inputs.
+            y: (B, O) targets, NaN where missing.
+            crit: As in :meth:`fit`.
+            model_kwargs: Arguments of the model's forward.
+            loss_reduction: As in :meth:`fit`.
+
+        Returns:
+            Number of samples so far.
+        """
+        if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
+            self._scale = (crit, loss_reduction, LossScale(loss_reduction))
+        where = "pre" if self.use_pre_norm else "post"
+        seen = capture(self._model, x, y, crit, where=where, loss_reduction=self._scale[2], model_kwargs=model_kwargs)
+        self.add(seen)
+        return self.n
+
+    def add(self, seen: Capture) -> None:
+        """Add a batch that was captured elsewhere, so that several inferers can share one pass over the data.
+
+        Args:
+            seen: What :func:`gsnn.capture.capture` gave for this model, at this inferer's tap.
+        """
+        if len(seen.activations) != self.L or seen.n_nodes != self.N:
+            raise ValueError(
+                f"seen holds {len(seen.activations)} blocks of {seen.n_nodes} nodes, expected {self.L} and {self.N}"
+            )
+        x = torch.stack([seen.node_norms(v, self.reduction) for v in seen.activations[:-1]])
+        y = torch.stack([seen.node_norms(v, self.reduction) for v in seen.gradients[1:]])
+        if self._moments is None:
+            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+            parents = torch.from_numpy(np.unique(self._prior.pairs[0]))
+            self._moments = PairMoments(self.n_pairs, self.N, dtype, x.device, condition_on=parents)
+        self._moments.update(x.to(self._moments.device), y.to(self._moments.device))
+        self._last = None
+
+    def merge(self, other: MagnitudeEdgeInferer) -> MagnitudeEdgeInferer:
+        """Add the statistics of another inferer, as if this one had seen its samples too.
+
+        Args:
+            other: An inferer of the same nodes, blocks, reduction and tap; it is not changed.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: If ``other`` is no MagnitudeEdgeInferer.
+            ValueError: If the two cannot be added up.
+        """
+        if not isinstance(other, MagnitudeEdgeInferer):
+            raise TypeError(f"other must be a MagnitudeEdgeInferer, got {type(other).__name__}")
+        for name in ("function_nodes", "L", "reduction", "use_pre_norm"):
+            if getattr(self, name) != getattr(other, name):
+                raise ValueError(f"other differs in {name}: its statistics cannot be added to these")
+        if other._moments is not None:
+            if self._moments is None:
+                like = other._moments
+                self._moments = PairMoments(
+                    self.n_pairs, self.N, like.dtype, like.device, condition_on=like.condition_on
+                )
+            self._moments.merge(other._moments)
+        self._last = None
+        return self
+
+    def evaluate(
+        self,
+        layer_agg: str = "mean",
+        exclude_self: bool = True,
+        score: str = "corr",
+        ridge: float = 1e-8,
+        *,
+        p_method: str = "calibrated",
+    ) -> pd.DataFrame:
+        """One row per ordered pair, best score first, undefined last; equal scores in the order of the nodes.
+
+        Args:
+            layer_agg: How the P correlations make a score: ``'mean'`` over the defined ones, ``'mean0'`` counting
+                undefined ones as 0, or ``'max'``, the signed value of the largest absolute one.
+            exclude_self: Leave out the pairs (i, i).
+            score: ``'corr'``, or ``'partial'``: given the activations of the target's known parents.
+            ridge: Added to the diagonal of the parents' covariance.
+            p_method: ``'calibrated'``: the p-value of the aggregate under permutation of gradients against
+                activations. ``'uncorrected'``: as if the aggregate were a single correlation; not a p-value unless
+                P = 1, offered for comparison with published counts. Either tests association, not an edge.
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, corr, has_edge, n_cond (``'partial'`` only),
+            corr_a0_g1 .. corr_a{P-1}_g{P}, p_value, q_value. q is over the candidates: NaN for known edges and self
+            pairs.
+
+        Raises:
+            RuntimeError: If fewer than 3 samples were seen.
+            ValueError: If an option is unknown.
+        """
+        scored = self.scored(layer_agg=layer_agg, score=score, ridge=ridge, p_method=p_method)
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
+    def scored(  # type: ignore[override]  # the options by name
+        self, *, layer_agg: str = "mean", score: str = "corr", ridge: float = 1e-8, p_method: str = "calibrated"
+    ) -> ScoredPairs:
+        """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
+        for name, value, options in (
+            ("layer_agg", layer_agg, AGGREGATIONS),
+            ("score", score, SCORES),
+            ("p_method", p_method, P_METHODS),
+        ):
+            if value not in options:
+                raise unknown_option(name, value, options)
+        if not ridge >= 0:
+            raise ValueError(f"ridge must be at least 0, got {ridge}")
+        if self._moments is None or self.n < 3:
+            raise RuntimeError(f"Need at least 3 samples, got {self.n}; call fit or update first")
+        key = (layer_agg, score, ridge, p_method)
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            self._last = (key, self._score(self._moments, layer_agg, score, ridge, p_method))
+        return self._last[1]
+
+    @staticmethod
+    def evaluate_target_ranking(
+        res: pd.DataFrame,
+        positive_edges: Iterable[tuple[str, str]],
+        score_col: str = "corr",
+        top_k: Sequence[int] = (1, 3, 5),
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """As :meth:`EdgeInferer.evaluate_target_ranking`, by the column ``corr``."""
+        return EdgeInferer.evaluate_target_ranking(res, positive_edges, score_col, top_k)
+
+    def _score(self, moments: PairMoments, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
+        pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
+        n_given = np.array([len(s) for s in self.parents_by_target]) if score == "partial" else np.zeros(self.N, int)
+        df = (moments.n - 3) - n_given
+        rho_x, rho_y = pairs.rho_x, pairs.rho_y
+        single = p_method == "uncorrected" or layer_agg == "max"
+        result = np.empty((self.N, self.N))
+        z = np.empty((self.N, self.N)) if single else mean_variance(rho_x, rho_y)
+        chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * self.N))
+        for start in range(0, self.N, chunk):
+            rows = slice(start, min(start + chunk, self.N))
+            r = pairs.block(rows)
+            result[rows] = values = aggregate(r, layer_agg)
+            if single:
+                z[rows] = fisher_z(values, df)
+            else:
+                mean = values if layer_agg == "mean" else aggregate(r, "mean")
+                z[rows] = fisher_z(mean, df) / np.sqrt(z[rows])
+        candidates = ~self._prior.matrix()
+        np.fill_diagonal(candidates, False)
+
+        def of_max(rows: IntArray) -> FloatArray:
+            i, j = np.divmod(rows, self.N)
+            defined = pairs.defined_x[:, i] & pairs.defined_y[:, j]
+            adjacent = np.stack([rho_x[i, k, k - 1] * rho_y[j, k, k - 1] for k in range(1, self.n_pairs)] or [[]])
+            return max_upper_tail(z.ravel()[rows], adjacent, defined)
+
+        calibrated_max = layer_agg == "max" and p_method == "calibrated"
+        significance = Significance(z, candidates, of_max if calibrated_max else None)
+        columns: dict[str, Column] = {}
+        if score == "partial":
+            columns["n_cond"] = lambda rows: n_given[rows % self.N]
+        for p in range(self.n_pairs):
+            columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
+        columns["p_value"] = significance.p_value
+        columns["q_value"] = significance.q_value
+        return ScoredPairs(self._prior, result, self.score_name, columns)

@@ -1,0 +1,290 @@
+"""Scores that know the prior graph alone, and one that also knows the data: what an edge inferer must beat.
+
+Each function takes a graph and returns scores of all ordered pairs, [i, j] for the edge i -> j. They never look at
+which of the pairs are known edges when they are scored, so an evaluator must leave those out as it does for a method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from scipy.sparse import linalg
+
+from gsnn.graph import EDGE_TYPES, Graph
+
+FloatArray = npt.NDArray[np.float64]
+
+_FF, _IF, _FO = EDGE_TYPES
+_DENSE = 500  # nodes up to which all singular values are computed
+
+__all__ = [
+    "PRIOR_BASELINES",
+    "common_neighbours",
+    "degree_product",
+    "jaccard",
+    "prior_scores",
+    "random_scores",
+    "residual_correlation",
+    "spectral_embedding",
+]
+
+
+def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anything like it, or a matrix
+    """The function -> function edges as a sparse (N, N) matrix of 0 and 1, without self-edges.
+
+    Args:
+        graph: A :class:`gsnn.graph.Graph` or HeteroData-like object, or a square matrix (sparse or not) that is not 0
+            where there is an edge.
+
+    Returns:
+        float64, shape (N, N).
+
+    Raises:
+        ValueError: If a matrix is not square.
+    """
+    if sparse.issparse(graph) or isinstance(graph, np.ndarray):
+        given: Any = graph != 0
+        matrix = sparse.csr_matrix(given, dtype=np.float64)
+        if matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"graph must be a square matrix (N, N), got shape {matrix.shape}")
+    else:
+        index = np.asarray(graph.edge_index_dict[_FF])
+        n = len(graph.node_names_dict["function"])
+        matrix = sparse.csr_matrix((np.ones(index.shape[1]), (index[0], index[1])), shape=(n, n))
+        matrix.data[:] = 1.0
+    matrix = sparse.csr_matrix(matrix - sparse.diags(matrix.diagonal()))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def random_scores(graph: Any, seed: int | np.random.Generator = 0) -> FloatArray:  # noqa: ANN401
+    """Uniform random scores.
+
+    Args:
+        graph: As for :func:`adjacency`; gives N.
+        seed: Seed or generator.
+
+    Returns:
+        Shape (N, N).
+    """
+    n = adjacency(graph).shape[0]
+    return np.random.default_rng(seed).random((n, n))
+
+
+def degree_product(graph: Any) -> FloatArray:  # noqa: ANN401
+    """Out-degree of i times in-degree of j (preferential attachment).
+
+    Args:
+        graph: As for :func:`adjacency`.
+
+    Returns:
+        Shape (N, N).
+
+    Example:
+        >>> degree_product(np.array([[0, 1, 1], [0, 0, 1], [0, 0, 0]]))
+        array([[0., 2., 4.],
+               [0., 1., 2.],
+               [0., 0., 0.]])
+    """
+    edges = adjacency(graph)
+    out, into = (np.asarray(edges.sum(axis=axis), dtype=np.float64).ravel() for axis in (1, 0))
+    return np.outer(out, into)
+
+
+def common_neighbours(graph: Any) -> FloatArray:  # noqa: ANN401
+    """Number of nodes that are neighbours of both i and j, the direction of edges aside.
+
+    Args:
+        graph: As for :func:`adjacency`.
+
+    Returns:
+        Shape (N, N), symmetric.
+
+    Example:
+        >>> common_neighbours(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]))[0, 1]
+        np.float64(1.0)
+    """
+    beside = _undirected(graph)
+    return np.asarray((beside @ beside).todense(), dtype=np.float64)
+
+
+def jaccard(graph: Any) -> FloatArray:  # noqa: ANN401
+    """Share of common neighbours among all neighbours of i or j, the direction of edges aside; 0 without neighbours.
+
+    Args:
+        graph: As for :func:`adjacency`.
+
+    Returns:
+        Shape (N, N), symmetric.
+
+    Example:
+        >>> jaccard(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]))[0, 1]
+        np.float64(1.0)
+    """
+    shared = common_neighbours(graph)
+    degree = np.diagonal(shared)
+    either = degree[:, None] + degree[None, :] - shared
+    return np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
+
+
+def spectral_embedding(graph: Any, rank: int | None = None) -> FloatArray:  # noqa: ANN401
+    """What the best approximation of low rank to the adjacency matrix says of each pair.
+
+    A = U S V^T, truncated to the largest singular values: a source and a target embedding of each node, learnt from
+    the graph alone, whose products complete the matrix.
+
+    Args:
+        graph: As for :func:`adjacency`.
+        rank: Number of singular values kept; None: N / 8, but at most 16 (a higher rank only repeats the known edges).
+            Equal singular values are kept or dropped together, because which of their vectors come first is chance.
+
+    Returns:
+        Shape (N, N).
+
+    Raises:
+        ValueError: If ``rank`` is below 1.
+
+    Example:
+        >>> A = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]])
+        >>> spectral_embedding(A, rank=1).round(1)[:2]
+        array([[0. , 0. , 0.9, 1.1],
+               [0. , 0. , 0.9, 1.1]])
+    """
+    if rank is not None and rank < 1:
+        raise ValueError(f"rank must be at least 1, got {rank}")
+    edges = adjacency(graph)
+    n = edges.shape[0]
+    wanted = max(1, min(16, n // 8)) if rank is None else min(rank, n)
+    if n < 2 or not edges.nnz:
+        return np.zeros((n, n))
+    if n <= _DENSE:
+        u, s, vt = np.linalg.svd(edges.toarray())
+    else:
+        # A fixed start makes the iteration repeatable; the sign of its vectors cancels in the product.
+        u, s, vt = linalg.svds(edges, k=min(wanted + 8, n - 1), v0=np.ones(n))
+        u, s, vt = u[:, ::-1], s[::-1], vt[::-1]
+    gaps = np.append(s[1:], 0.0) < s * (1 - 1e-6)
+    ends = np.flatnonzero(gaps) + 1
+    below = ends[ends <= wanted]
+    kept = int(below[-1]) if len(below) else int(ends[0]) if len(ends) else len(s)
+    return np.asarray((u[:, :kept] * s[:kept]) @ vt[:kept], dtype=np.float64)
+
+
+def residual_correlation(graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike) -> FloatArray:
+    """How the inputs that reach i go with what is left unexplained in the outputs reachable from j.
+
+    The root mean square, over the inputs p that reach i and the outputs o reachable from j, of the Pearson
+    correlation between x_p and the residual of o (over the samples in which o was observed). It needs a fitted model
+    for its residuals, but nothing of what goes on inside.
+
+    Args:
+        graph: The prior graph, with its inputs and outputs.
+        x: (M, I) inputs.
+        residual: (M, O), observed minus predicted; NaN is missing.
+
+    Returns:
+        Shape (N, N); NaN where no input reaches i, no output is reachable from j, or no correlation is defined.
+
+    Raises:
+        ValueError: If a shape does not fit.
+
+    Example:
+        >>> edges = [("x", "a"), ("a", "b"), ("b", "y")]
+        >>> graph = Graph.from_edges(edges, input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"])
+        >>> residual_correlation(graph, [[0.0], [1.0], [2.0]], [[0.0], [2.0], [4.0]])[0, 1].round(6)
+        np.float64(1.0)
+    """
+    inputs, left = np.asarray(x, dtype=np.float64), np.asarray(residual, dtype=np.float64)
+    if inputs.ndim != 2 or inputs.shape[1] != graph.I or left.shape != (len(inputs), graph.O):
+        raise ValueError(
+            f"x and residual must be (M, {graph.I}) and (M, {graph.O}), got {inputs.shape} and {left.shape}"
+        )
+    squared = _correlations(inputs, left) ** 2
+    above, below = reach_masks(graph)
+    defined = np.isfinite(squared)
+    total = above @ np.where(defined, squared, 0.0) @ below.T
+    count = above @ defined.astype(np.float64) @ below.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sqrt(np.where(count > 0, total / count, np.nan))
+
+
+def reach_masks(graph: Graph) -> tuple[FloatArray, FloatArray]:
+    """Which inputs reach each function, (N, I), and which outputs are reachable from it, (N, O), as 0 and 1."""
+    index = {kind: edges.numpy() for kind, edges in graph.edge_index_dict.items()}
+    edges = adjacency(graph)
+    fed, read = index[_IF], index[_FO]
+    above = _spread(sparse.csr_matrix(edges.T), fed[1], fed[0], graph.I)
+    below = _spread(edges, read[0], read[1], graph.O)
+    return above, below
+
+
+def _spread(step: sparse.csr_matrix, nodes: npt.NDArray[np.int64], marks: npt.NDArray[np.int64], n: int) -> FloatArray:
+    """Marks of each node and of all that it leads to by ``step``: (N, n)."""
+    found = np.zeros((step.shape[0], n), dtype=np.float64)
+    found[nodes, marks] = 1.0
+    while True:
+        more = np.minimum(found + step @ found, 1.0)
+        if (more == found).all():
+            return found
+        found = more
+
+
+def _correlations(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Pearson correlations (I, O) over the samples in which each column of y is observed; NaN where undefined."""
+    result = np.full((x.shape[1], y.shape[1]), np.nan)
+    for column in range(y.shape[1]):
+        seen = np.isfinite(y[:, column])
+        if seen.sum() < 3:
+            continue
+        a, b = x[seen] - x[seen].mean(axis=0), y[seen, column] - y[seen, column].mean()
+        norm_a, norm_b = np.sqrt((a**2).sum(axis=0)), np.sqrt((b**2).sum())
+        varies = norm_a > 1e-12 * np.sqrt((x[seen] ** 2).sum(axis=0))
+        if norm_b > 1e-12 * np.sqrt((y[seen, column] ** 2).sum()):
+            with np.errstate(invalid="ignore", divide="ignore"):
+                result[:, column] = np.where(varies, (a.T @ b) / (norm_a * norm_b), np.nan)
+    return result
+
+
+def _undirected(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401
+    edges = adjacency(graph)
+    beside = sparse.csr_matrix(edges + edges.T)
+    beside.data[:] = 1.0
+    return beside
+
+
+PRIOR_BASELINES: Mapping[str, Callable[[Any], FloatArray]] = {
+    "degree product": degree_product,
+    "common neighbours": common_neighbours,
+    "jaccard": jaccard,
+    "spectral embedding": spectral_embedding,
+}
+
+
+def prior_scores(
+    graph: Any,  # noqa: ANN401 - as for adjacency
+    *,
+    seed: int | np.random.Generator = 0,
+    x: npt.ArrayLike | None = None,
+    residual: npt.ArrayLike | None = None,
+) -> dict[str, FloatArray]:
+    """Every baseline by name.
+
+    Args:
+        graph: As for :func:`adjacency`; a Graph if ``residual`` is given.
+        seed: Seed or generator of the random scores.
+        x: (M, I) inputs, with ``residual``.
+        residual: (M, O) residuals of a model; without them the baseline that needs them is left out.
+
+    Returns:
+        Scores (N, N) of ``random``, the :data:`PRIOR_BASELINES` and, if it can be had, ``residual correlation``.
+    """
+    edges = adjacency(graph)
+    scores = {"random": random_scores(edges, seed)}
+    scores |= {name: score(edges) for name, score in PRIOR_BASELINES.items()}
+    if x is not None and residual is not None:
+        scores["residual correlation"] = residual_correlation(graph, x, residual)
+    return scores

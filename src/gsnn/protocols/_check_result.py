@@ -1,0 +1,386 @@
+"""What a self-check found: tables, controls, and the precision to expect of a rank."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gsnn._files import atomic_path, write_text
+from gsnn._run_info import plain
+from gsnn.errors import DataError, RunError, unknown_option
+from gsnn.io._text import counted
+from gsnn.protocols._intervals import auc_interval, concave_majorant, precision_interval
+
+FloatArray = npt.NDArray[np.float64]
+
+JSON_NAME, CSV_NAME = "selfcheck.json", "selfcheck.csv"
+FORMAT = 1
+NEGATIVES = ("all", "degree-matched")
+PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high")
+_SUMMARY = ["condition", "method", "kind", "negatives", "roc_auc", "auc_low", "auc_high", "auc_sd", "average_precision"]
+_SUMMARY += ["chance", "precision", "mrr", "n_positives"]
+
+__all__ = ["CSV_NAME", "JSON_NAME", "NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision"]
+
+
+@dataclass(frozen=True, eq=False)
+class SelfCheck:
+    """The outcome of :func:`gsnn.protocols.self_check`.
+
+    Attributes:
+        settings: What was asked for: ``fraction``, ``repeats``, ``seed``, ``stratify``, ``methods``, ``controls``,
+            ``config``; and the data: ``fingerprint``, ``n_functions``, ``n_known``, ``n_candidates``.
+        repeats: A record for each finished repeat, JSON-able: by condition (``real``, ``rewired``, ``permuted``) the
+            hidden edges and, by method, their placements among the negatives.
+    """
+
+    settings: dict[str, Any]
+    repeats: list[dict[str, Any]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every repeat that was asked for is there."""
+        return len(self.repeats) >= int(self.settings["repeats"])
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the inferers that were checked."""
+        return list(self.settings["methods"])
+
+    def _records(self, condition: str) -> list[dict[str, Any]]:
+        return [each["conditions"][condition] for each in self.repeats if condition in each["conditions"]]
+
+    # ------------------------------------------------------------------ tables
+
+    def table(self) -> pd.DataFrame:
+        """Every figure of every repeat in one tidy table.
+
+        Returns:
+            Columns repeat, condition, method, kind (inferer or baseline), negatives (all or degree-matched), metric,
+            value.
+        """
+        rows = []
+        for each in self.repeats:
+            for condition, record in each["conditions"].items():
+                for method, found in record["methods"].items():
+                    for negatives in NEGATIVES:
+                        for metric, value in found["metrics"][negatives].items():
+                            rows.append((each["repeat"], condition, method, found["kind"], negatives, metric, value))
+        columns = ["repeat", "condition", "method", "kind", "negatives", "metric", "value"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.astype({"value": float})
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """One row per condition, method and kind of negatives, over the repeats.
+
+        Args:
+            level: Coverage of the interval of the AUC.
+
+        Returns:
+            Columns condition, method, kind, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
+            auc_sd (over the repeats), average_precision, chance (the average precision of a score that knows nothing),
+            precision (among as many as were hidden), mrr, n_positives (distinct).
+        """
+        rows = []
+        for condition in ("real", *self.settings["controls"]):
+            records = self._records(condition)
+            for method in dict.fromkeys(name for record in records for name in record["methods"]):
+                for negatives in NEGATIVES:
+                    rows.append(self._row(records, condition, method, negatives, level))
+        return pd.DataFrame(rows, columns=_SUMMARY)
+
+    def _row(
+        self, records: list[dict[str, Any]], condition: str, method: str, negatives: str, level: float
+    ) -> dict[str, Any]:
+        edges: list[tuple[str, str]] = []
+        shares: list[FloatArray] = []
+        spread: list[float] = []
+        figures: dict[str, list[float]] = {}
+        kind = "inferer"
+        for record in records:
+            found = record["methods"].get(method)
+            if found is None:
+                continue
+            kind = found["kind"]
+            edges += [(s, t) for s, t in record["testable"]]
+            shares.append(np.array(found["placement"][negatives], dtype=float))
+            spread.append(_number(found["negative_variance"][negatives]))
+            for name, value in found["metrics"][negatives].items():
+                figures.setdefault(name, []).append(_number(value))
+        share = np.concatenate(shares) if shares else np.zeros(0)
+        # The negatives are nearly the same in every repeat, so their part does not shrink with the repeats.
+        auc, low, high = auc_interval(edges, share, _mean(spread), level)
+        aucs = [value for value in figures.get("roc_auc", []) if np.isfinite(value)]
+        return {
+            "condition": condition,
+            "method": method,
+            "kind": kind,
+            "negatives": negatives,
+            "roc_auc": auc,
+            "auc_low": low,
+            "auc_high": high,
+            "auc_sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan"),
+            "average_precision": _mean(figures.get("average_precision", [])),
+            "chance": _mean(figures.get("chance_average_precision", [])),
+            "precision": _mean(figures.get("precision", [])),
+            "mrr": _mean(figures.get("mrr", [])),
+            "n_positives": len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)}),
+        }
+
+    def control_table(self, level: float = 0.95) -> pd.DataFrame:
+        """The negative controls of the inferers: is 0.5 inside the interval of the AUC?
+
+        A rewired graph keeps the degrees, and hidden edges sit where degrees are high, so against all negatives a
+        score that merely follows degrees is above 0.5 even here; what must be at 0.5 is the AUC against
+        degree-matched negatives.
+
+        Args:
+            level: Coverage of the interval.
+
+        Returns:
+            The rows of :meth:`summary` of the controls, with a column ``passed``: True, False, or None where the
+            interval is not defined.
+        """
+        table = self.summary(level)
+        table = table[(table["condition"] != "real") & (table["kind"] == "inferer")].reset_index(drop=True)
+        inside = (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5)
+        table["passed"] = [
+            bool(ok) if np.isfinite(low) else None for ok, low in zip(inside, table["auc_low"], strict=True)
+        ]
+        return table
+
+    # ------------------------------------------------------------------ calibration
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many edges were hidden, on average over the repeats, and what became of them."""
+        records = self._records("real")
+        names = ("n_eligible", "n_pathless", "n_protected")
+        counts = {name: _mean([float(record[name]) for record in records]) for name in names}
+        counts["n_testable"] = _mean([float(len(record["testable"])) for record in records])
+        counts["n_cut_off"] = _mean([float(len(record["cut_off"])) for record in records])
+        counts["n_distinct"] = float(len({tuple(edge) for record in records for edge in record["testable"]}))
+        return counts
+
+    def missing_edges(self, missing: float | None = None) -> float:
+        """How many edges that could be found are taken to be missing.
+
+        Args:
+            missing: Share of the complete network that the prior graph lacks, in [0, 1); None: as large as the share
+                that was hidden.
+
+        Returns:
+            missing / (1 - missing) times the known edges that could be drawn, times the share of hidden edges that
+            were not cut off.
+
+        Raises:
+            ValueError: If ``missing`` is out of range.
+        """
+        share = float(self.settings["fraction"]) if missing is None else float(missing)
+        if not 0 <= share < 1:
+            raise ValueError(f"missing must be a share in [0, 1), got {missing}")
+        counts = self.counts
+        hidden = counts["n_testable"] + counts["n_cut_off"]
+        if not hidden:
+            return float("nan")
+        return share / (1 - share) * counts["n_eligible"] * counts["n_testable"] / hidden
+
+    def precision(
+        self, method: str, k: npt.ArrayLike, *, missing: float | None = None, level: float = 0.95
+    ) -> pd.DataFrame:
+        """Precision to expect among the k best candidates of a method on the whole prior graph.
+
+        A hidden edge is ranked among the candidates that were never known, each by itself, so that a method is not
+        blamed for the other hidden edges above it. The share found among the k best is made monotone (a better rank is
+        never a worse bet), and turned into a precision by :func:`gsnn.protocols.precision_interval`.
+
+        Args:
+            method: Name of an inferer or a baseline that was checked.
+            k: Numbers of places, at least 1.
+            missing: Share of the complete network that is missing; None: the share that was hidden.
+            level: Coverage of the interval.
+
+        Returns:
+            Columns k, expected_precision, precision_low, precision_high.
+
+        Raises:
+            ValueError: If the method was not checked.
+        """
+        records = self._records("real")
+        names = dict.fromkeys([*self.methods, *(name for record in records for name in record["methods"])])
+        if method not in names:
+            raise unknown_option("method", method, names)
+        places = np.asarray(k, dtype=np.float64)
+        edges, ranks = self._ranks(records, method)
+        times: dict[tuple[str, str], int] = {}
+        for edge in edges:
+            times[edge] = times.get(edge, 0) + 1
+        weight = np.array([1.0 / times[edge] for edge in edges])
+        recall = concave_majorant(ranks, weight, int(self.settings["n_candidates"]) + 1, places)
+        found = precision_interval(recall, len(times), self.missing_edges(missing), places, level)
+        return pd.DataFrame({"k": places, **dict(zip(PRECISION_COLUMNS, found, strict=True))})
+
+    def _ranks(self, records: list[dict[str, Any]], method: str) -> tuple[list[tuple[str, str]], FloatArray]:
+        """Hidden edges, once for each repeat, and their ranks among the candidates that were never known."""
+        edges: list[tuple[str, str]] = []
+        ranks: list[float] = []
+        for record in records:
+            if method not in record["methods"]:  # nothing that could be found was hidden
+                continue
+            for (source, target), rank in zip(record["testable"], record["methods"][method]["rank"], strict=True):
+                edges.append((source, target))
+                ranks.append(float(rank))
+        return edges, np.array(ranks)
+
+    def statement(self, missing: float | None = None, level: float = 0.95) -> str:
+        """What the expected precision means and assumes, in words.
+
+        Args:
+            missing: As for :meth:`precision`.
+            level: As for :meth:`precision`.
+
+        Returns:
+            A few sentences.
+        """
+        share = float(self.settings["fraction"]) if missing is None else missing
+        counts = self.counts
+        return (
+            f"expected_precision: of the candidates ranked this high or higher, the share that are edges; "
+            f"precision_low and precision_high hold it with probability {level:.0%}. From "
+            f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
+            f"({self.settings['fraction']:.0%} each). It assumes that the missing edges are as hard to find as the "
+            f"known ones, and that the graph lacks {share:.0%} of the complete network, that is about "
+            f"{self.missing_edges(missing):.0f} edges on paths from inputs to outputs; with fewer missing edges every "
+            f"precision is lower in proportion. Edges that differ in kind from the known ones are not covered."
+        )
+
+    # ------------------------------------------------------------------ files
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with the summary beside the records; NaN becomes None."""
+        result = {"format": FORMAT, "settings": self.settings, "repeats": self.repeats}
+        if self.repeats:
+            result["summary"] = self.summary().to_dict("records")
+            result["counts"] = self.counts
+            result["statement"] = self.statement()
+        content: dict[str, Any] = plain(result)
+        return content
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SelfCheck:
+        """The inverse of :meth:`to_dict`."""
+        return cls(dict(values["settings"]), list(values["repeats"]))
+
+    def write(self, folder: str | Path) -> None:
+        """Replace ``selfcheck.csv`` and then ``selfcheck.json``, each in one step; the folder is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / CSV_NAME) as temporary:
+            self.table().to_csv(temporary, index=False, lineterminator="\n")
+        write_text(folder / JSON_NAME, json.dumps(self.to_dict(), allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> SelfCheck:
+        """Read the ``selfcheck.json`` of a folder.
+
+        Raises:
+            RunError: If there is none or it cannot be read.
+        """
+        path = Path(folder) / JSON_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["format"] > FORMAT:
+                raise RunError(f"{path} was written by a newer gsnn; update gsnn")
+            return cls.from_dict(values)
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} has no {JSON_NAME}; make it with gsnn selfcheck {folder}") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} cannot be read ({error}); delete it and run gsnn selfcheck again") from error
+
+
+def attach_precision(
+    table: pd.DataFrame,
+    check: SelfCheck,
+    method: str | None = None,
+    *,
+    score_col: str | None = None,
+    missing: float | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Add the precision to expect to a table of edges.
+
+    The candidate of rank k gets the expected precision among the k best, with its interval. Known edges and undefined
+    scores get NaN.
+
+    Args:
+        table: Of an inferer's ``evaluate`` (every candidate of the whole prior graph), or of ``edges.csv`` (whose
+            column ``rank`` is used, so that it may hold the best ones only).
+        check: The self-check, on the same data and graph.
+        method: Whose scores the table holds; None if the check has one method only.
+        score_col: Column of the scores, where there is no ``rank``; None: ``corr`` or ``score``, whichever is there.
+        missing: Share of the complete network that is missing; None: the share that was hidden.
+        level: Coverage of the interval.
+
+    Returns:
+        A copy with the columns expected_precision, precision_low and precision_high (replaced if they are there).
+
+    Raises:
+        DataError: If the table does not hold every candidate and has no ranks.
+        ValueError: If the method was not checked, or more than one was and none is named.
+    """
+    if method is None:
+        if len(check.methods) != 1:
+            raise ValueError(f"method must be one of {check.methods}: the self-check has more than one")
+        method = check.methods[0]
+    rank = _candidate_ranks(table, int(check.settings["n_candidates"]), score_col)
+    ranked = np.isfinite(rank)
+    found = check.precision(method, rank[ranked], missing=missing, level=level)
+    result = table.drop(columns=[name for name in PRECISION_COLUMNS if name in table.columns])
+    for name in PRECISION_COLUMNS:
+        values = np.full(len(table), np.nan)
+        values[ranked] = found[name].to_numpy()
+        result[name] = values
+    return result
+
+
+def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | None) -> FloatArray:
+    """Rank of each row among all candidates; NaN for what is none or has no score."""
+    from scipy.stats import rankdata
+
+    score_col = score_col or next((name for name in ("corr", "score") if name in table.columns), None)
+    if score_col is None or score_col not in table.columns:
+        raise DataError(f"the table has no column of scores ({score_col or 'corr or score'}): {list(table.columns)}")
+    score = table[score_col].to_numpy(dtype=np.float64)
+    if "rank" in table.columns:
+        given = table["rank"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(np.where(np.isnan(score), np.nan, given), dtype=np.float64)
+    known = next((name for name in ("has_edge", "known") if name in table.columns), None)
+    candidate = np.ones(len(table), bool) if known is None else ~table[known].to_numpy(dtype=bool)
+    if {"src_idx", "dst_idx"} <= set(table.columns):
+        candidate &= (table["src_idx"] != table["dst_idx"]).to_numpy()
+    if int(candidate.sum()) != n_candidates:
+        raise DataError(
+            f"the table holds {int(candidate.sum())} candidates, but the self-check was made on {n_candidates}; pass "
+            "the whole table of the same graph, or one with a column 'rank'"
+        )
+    place: FloatArray = np.full(len(table), np.nan)
+    defined = candidate & ~np.isnan(score)
+    # Tied candidates stand or fall together: each gets the last place of its tie.
+    place[defined] = np.asarray(rankdata(-score[defined], method="max"), dtype=np.float64)
+    return place
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _mean(values: list[float]) -> float:
+    defined = [value for value in values if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else float("nan")

@@ -1,0 +1,148 @@
+"""What a refinement did: which edges entered when, and what they brought."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gsnn._files import atomic_path, write_text
+from gsnn._run_info import plain
+from gsnn.errors import RunError
+
+JSON_NAME, CSV_NAME = "refine.json", "refine.csv"
+FORMAT = 1
+ARMS = ("inferred", "random")
+
+__all__ = ["ARMS", "CSV_NAME", "JSON_NAME", "Refinement"]
+
+Edge = tuple[str, str]
+_COLUMNS = ["arm", "round", "source", "target", "score", "kept", "true", "loss_before", "loss_after"]
+
+
+@dataclass(frozen=True, eq=False)
+class Refinement:
+    """The outcome of :func:`gsnn.protocols.refine`.
+
+    Attributes:
+        settings: What was asked for, and the fingerprint of the data.
+        arms: For ``inferred`` and, if there is a control, ``random``: a record for each finished round, JSON-able:
+            ``edges`` (source, target, score, kept, true), validation ``loss_before`` and ``loss_after``, test losses,
+            and the ``trials`` in the order they were made.
+    """
+
+    settings: dict[str, Any]
+    arms: dict[str, list[dict[str, Any]]]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every round that was asked for is there."""
+        return all(len(rounds) >= int(self.settings["rounds"]) for rounds in self.arms.values())
+
+    def kept(self, arm: str = "inferred") -> list[Edge]:
+        """Edges that entered the graph, in the order they did."""
+        rounds = self.arms.get(arm, [])
+        return [(e["source"], e["target"]) for each in rounds for e in each["edges"] if e["kept"]]
+
+    def tried(self, arm: str = "inferred") -> list[Edge]:
+        """Edges that were proposed, kept or not."""
+        return [(e["source"], e["target"]) for each in self.arms.get(arm, []) for e in each["edges"]]
+
+    def table(self) -> pd.DataFrame:
+        """A row per proposed edge.
+
+        Returns:
+            Columns arm, round, source, target, score (NaN in the control), kept, true (NA without a truth), and the
+            losses before and after its round.
+        """
+        rows = []
+        for arm, rounds in self.arms.items():
+            for each in rounds:
+                losses = _number(each["loss_before"]), _number(each["loss_after"])
+                for e in each["edges"]:
+                    start = (arm, each["round"], e["source"], e["target"], _number(e["score"]))
+                    rows.append((*start, e["kept"], e["true"], *losses))
+        table = pd.DataFrame(rows, columns=_COLUMNS)
+        numbers = dict.fromkeys(("score", "loss_before", "loss_after"), float)
+        return table.astype({**numbers, "kept": bool, "true": "boolean"})
+
+    def summary(self) -> pd.DataFrame:
+        """A row per arm and round.
+
+        Returns:
+            Columns arm, round, proposed, kept, loss_before, loss_after (validation), test_before, test_after,
+            precision (of the edges kept so far) and precision_proposed (of all proposed so far), NaN without a truth,
+            and trainings.
+        """
+        rows = []
+        for arm, rounds in self.arms.items():
+            edges: list[dict[str, Any]] = []
+            for each in rounds:
+                edges += each["edges"]
+                kept = [e for e in each["edges"] if e["kept"]]
+                rows.append(
+                    {
+                        "arm": arm,
+                        "round": each["round"],
+                        "proposed": len(each["edges"]),
+                        "kept": len(kept),
+                        "loss_before": _number(each["loss_before"]),
+                        "loss_after": _number(each["loss_after"]),
+                        "test_before": _number(each["test_before"]),
+                        "test_after": _number(each["test_after"]),
+                        "precision": _share([e for e in edges if e["kept"]]),
+                        "precision_proposed": _share(edges),
+                        "trainings": len(each["trials"]),
+                    }
+                )
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; NaN becomes None."""
+        content: dict[str, Any] = plain({"format": FORMAT, "settings": self.settings, "arms": self.arms})
+        return content
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Refinement:
+        """The inverse of :meth:`to_dict`."""
+        return cls(dict(values["settings"]), {arm: list(rounds) for arm, rounds in values["arms"].items()})
+
+    def write(self, folder: str | Path) -> None:
+        """Replace ``refine.csv`` and then ``refine.json``, each in one step; the folder is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic_path(folder / CSV_NAME) as temporary:
+            self.table().to_csv(temporary, index=False, lineterminator="\n")
+        write_text(folder / JSON_NAME, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Refinement:
+        """Read the ``refine.json`` of a folder.
+
+        Raises:
+            RunError: If there is none or it cannot be read.
+        """
+        path = Path(folder) / JSON_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["format"] > FORMAT:
+                raise RunError(f"{path} was written by a newer gsnn; update gsnn")
+            return cls.from_dict(values)
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} has no {JSON_NAME}; make it with gsnn refine {folder}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{path} cannot be read ({error}); delete it and run gsnn refine again") from error
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _share(edges: list[dict[str, Any]]) -> float:
+    """Share of true edges; NaN without edges or without a truth."""
+    known = [bool(e["true"]) for e in edges if e["true"] is not None]
+    return sum(known) / len(known) if known else float("nan")

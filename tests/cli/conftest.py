@@ -1,0 +1,79 @@
+"""Small files and real processes."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HOSTILE = {
+    "a": "</script><b>x",
+    "b": "\"q\" = 's', 1",
+    "c": "[bold]m[/bold]",
+    "d": "__proto__",
+    "e": "NA",
+    "f": "naïve ∂ π",
+}
+PLAIN = {key: key for key in "abcdef"}
+EDGES = [("a", "c", 1), ("b", "c", -1), ("c", "d", 1), ("b", "e", 1), ("d", "f", 1), ("e", "f", 1)]
+SMALL = ["--epochs", "2", "--channels", "2", "--layers", "3", "--quiet"]
+
+
+def gsnn(*args, cwd=None, **environment):
+    """Run the command line in a process of its own."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"} | environment
+    command = [sys.executable, "-m", "gsnn", *map(str, args)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, encoding="utf-8", timeout=240)
+
+
+def write_csv(path: Path, rows) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle).writerows(rows)
+    return path
+
+
+def write_problem(folder: Path, names=PLAIN, samples=24, edges=EDGES, seed=0) -> tuple[Path, Path]:
+    """A network as a table of edges, and responses as one table with TR: and DV: columns."""
+    rng = np.random.default_rng(seed)
+    network = write_csv(
+        folder / "network.csv", [("source", "target", "sign"), *((names[a], names[b], s) for a, b, s in edges)]
+    )
+    x = rng.integers(0, 2, size=(samples, 2)).astype(float)
+    x[:, 1] *= rng.integers(1, 5, size=samples)
+    y = np.c_[x[:, 0] - x[:, 1], x[:, 0] - x[:, 1] + x[:, 0] * x[:, 1]] + rng.normal(scale=0.1, size=(samples, 2))
+    head = [f"TR:{names['a']}", f"TR:{names['b']}", f"DV:{names['d']}", f"DV:{names['f']}"]
+    data = write_csv(folder / "data.csv", [head, *np.c_[x, y].round(4).tolist()])
+    return network, data
+
+
+def one_line(result, *words):
+    """An error the user can mend: one line on stderr, exit code 2, no traceback."""
+    lines = result.stderr.splitlines()
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    assert result.stdout == ""
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.fixture
+def problem(tmp_path):
+    return write_problem(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A run on hostile names: folder, run, result of training, result of inference, result of the report."""
+    folder = tmp_path_factory.mktemp("hostile")
+    network, data = write_problem(folder, HOSTILE)
+    run = folder / "runs" / "first"
+    results = [gsnn("train", "--graph", network, "--data", data, "-o", run, *SMALL[:-1])]
+    results.append(gsnn("infer", run))
+    results.append(gsnn("report", run))
+    return run, results

@@ -1,0 +1,72 @@
+"""What is printed, on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gsnn.baselines import fit_report
+from gsnn.cli._output import show_edges, show_fit, show_table, show_warnings
+
+from .conftest import HOSTILE
+
+
+@pytest.fixture(params=[False, True], ids=["pipe", "terminal"])
+def terminal(request, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: request.param)
+    monkeypatch.setenv("COLUMNS", "200")
+    return request.param
+
+
+def test_names_are_neither_cut_nor_markup(terminal, capsys):
+    names = [*HOSTILE.values(), "x" * 120]
+    show_table("[red]title[/red]", ["name", "n"], [[name, "1"] for name in names])
+    out = capsys.readouterr().out
+    for name in (*names, "[red]title[/red]"):
+        assert name in out
+
+
+def test_a_pipe_is_plain_at_any_width(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    show_table("t", ["name", "n"], [["y" * 300, "1"]])
+    assert capsys.readouterr().out == f"t\nname{' ' * 296}  n\n{'y' * 300}  1\n"
+
+
+def test_fit_shows_undefined_and_no_negative_zero(terminal, capsys):
+    y = np.array([[0.0, np.nan], [2.0, 1.0], [1.0, np.nan]])
+    flat = np.full_like(y, 1.00001)
+    show_fit(fit_report(y, {"model": y, "ridge": y, "mean": flat}, ["DV:a", "DV:b"]))
+    out = capsys.readouterr().out
+    assert "-0.000" not in out
+    cells = next(line for line in out.splitlines() if line.lstrip().startswith("DV:b")).split()
+    assert cells == ["DV:b", "1", "-", "-", "-"]
+
+
+def test_edges_say_what_p_is_not_and_never_print_p_as_zero(terminal, capsys):
+    edges = pd.DataFrame(
+        {
+            "source": ["a", "b", "c"],
+            "target": ["b", "c", "a"],
+            "score": [0.5, np.nan, 0.1],
+            "rank": pd.array([1, 2, None], dtype="Int64"),
+            "p": [0.0, np.nan, 0.5],
+            "q": [1e-9, np.nan, np.nan],
+            "known": [False, False, True],
+        }
+    )
+    show_edges(edges)
+    lines = capsys.readouterr().out.splitlines()
+    assert "p and q test association, not an edge" in lines[0]
+    assert lines[-2].split() == ["1", "a", "b", "0.500", "<1e-300", "1.0e-09"]
+    assert lines[-1].split() == ["2", "b", "c", "-", "-", "-"]
+    show_edges(edges[edges["known"]])
+    assert "no candidate edge" in capsys.readouterr().out
+
+
+def test_warnings_go_to_stderr_one_a_line(capsys):
+    show_warnings(["two\nlines"])
+    show_warnings(["none"], quiet=True)
+    assert capsys.readouterr() == ("", "warning: two lines\n")

@@ -1,0 +1,168 @@
+"""Every inferer and the laws it keeps; the conformance suite runs them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from gsnn.edges import (
+    DirectedMagnitudeEdgeKGE,
+    EdgeInferer,
+    FunctionEdgeInferer,
+    GradientEdgeInferer,
+    MagnitudeEdgeInferer,
+    MagnitudeEdgeKGE,
+    MagnitudeEdgeRegressor,
+)
+
+LAWS = frozenset(
+    {
+        "batch_split",  # how samples are batched leaves no trace
+        "loss_scale",  # scaling the loss changes no score
+        "permutation",  # permuting the nodes permutes the scores
+        "merge",  # merged statistics are those of the whole
+        "idempotent",  # fitting twice is fitting once
+        "isolation",  # the model is left as it was
+        "dtype",  # float32 agrees with float64
+        "planted",  # finds edges that are known to be missing
+        "null",  # p-values are uniform under permutation
+    }
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An inferer as the suite drives it.
+
+    Attributes:
+        name: Name of the case.
+        make: (model, data) -> inferer.
+        fit: (inferer, batches, crit) -> None.
+        score: inferer -> (N, N).
+        omits: Laws it cannot keep, each with the reason.
+        tolerance: Agreement asked of float64 and of float32 models.
+    """
+
+    name: str
+    make: Callable[..., EdgeInferer]
+    fit: Callable[..., None]
+    score: Callable[[EdgeInferer], np.ndarray]
+    omits: dict[str, str] = field(default_factory=dict)
+    tolerance: tuple[float, float] = (1e-9, 1e-6)
+
+    def __post_init__(self) -> None:
+        assert not set(self.omits) - LAWS
+
+
+def _stream(inferer, batches, crit=None, **options):
+    inferer.fit(batches, crit, verbose=False, **options)
+
+
+ENTRIES = [
+    Entry(
+        f"magnitude-{score}-{agg}",
+        MagnitudeEdgeInferer,
+        _stream,
+        lambda inferer, score=score, agg=agg: inferer.score_matrix(score=score, layer_agg=agg),
+        tolerance=(1e-9, 1e-6 if score == "corr" else 1e-4),
+    )
+    for score in ("corr", "partial")
+    for agg in ("mean", "mean0", "max")
+]
+
+ENTRIES += [
+    Entry(
+        f"gradient-{score}-{agg}",
+        GradientEdgeInferer,
+        _stream,
+        lambda inferer, score=score, agg=agg: inferer.score_matrix(score=score, layer_agg=agg),
+        omits={"null": "only 'normalised' has a p-value; its calibration is checked in test_gradient.py"},
+        # Regressing out activations that nearly repeat one another loses digits, as for 'partial'.
+        tolerance=(1e-9, 1e-4 if score == "regressed" else 1e-6),
+    )
+    for score in ("regressed", "normalised", "explained")
+    for agg in ("mean0", "rss")
+]
+
+
+class _Dense(FunctionEdgeInferer):
+    """Takes a graph like the others."""
+
+    def __init__(self, model, data):
+        super().__init__(model, None, data.edge_index_dict["function", "to", "function"])
+
+
+def _whole(inferer, batches, crit=None, **options):
+    # What a shuffled loader draws is not the inferer's doing.
+    with torch.random.fork_rng(devices=[]):
+        loaded = list(batches)
+    inferer.crit = crit
+    inferer.fit(torch.cat([b[0] for b in loaded]), torch.cat([b[1] for b in loaded]), **options)
+
+
+ENTRIES += [
+    Entry(
+        f"function-{method}-{'pooled' if pool else 'by-layer'}",
+        _Dense,
+        lambda inferer, batches, crit=None, method=method, pool=pool: _whole(
+            inferer, batches, crit, method=method, pool=pool
+        ),
+        lambda inferer: inferer.score_matrix(),
+        omits={"merge": "ranks need all samples at once", "null": "has no p-value"},
+        # Ranks of float32 values: a rounding can swap neighbours.
+        tolerance=(2e-6, 2e-3),
+    )
+    for method in ("spearman", "pearson")
+    for pool in (True, False)
+]
+
+_LEARNT = {
+    "batch_split": "learnt by descent: each batch is a step",
+    "permutation": "starts from seeded random numbers, one for each position",
+    "merge": "learnt, not accumulated",
+    "null": "has no p-value",
+}
+
+ENTRIES += [
+    Entry(
+        "regressor",
+        MagnitudeEdgeRegressor,
+        lambda inferer, batches, crit=None: inferer.fit(batches, crit, verbose=False, n_epochs=5),
+        lambda inferer: inferer.score_matrix(),
+        omits=_LEARNT,
+        tolerance=(1e-4, 1e-3),
+    )
+]
+
+
+class _Embedded:
+    """The embedding and the inferer it is made from, driven as one."""
+
+    def __init__(self, kind, model, data):
+        self.kind, self.mei = kind, MagnitudeEdgeInferer(model, data)
+        self.function_nodes, self.edges = self.mei.function_nodes, self.mei.edges
+
+    def fit(self, batches, crit=None):
+        self.mei.fit(batches, crit, verbose=False)
+        self.kge = self.kind(self.mei, embedding_dim=16, layer_agg="mean0")
+        self.kge.fit(n_epochs=30, verbose=False)
+
+
+ENTRIES += [
+    Entry(
+        name,
+        lambda model, data, kind=kind: _Embedded(kind, model, data),
+        lambda inferer, batches, crit=None: inferer.fit(batches, crit),
+        lambda inferer: inferer.kge.score_matrix(),
+        omits=_LEARNT | {"loss_scale": "holds for what is mined; a rounding can turn a random walk"},
+    )
+    for name, kind in (("embedding", MagnitudeEdgeKGE), ("embedding-directed", DirectedMagnitudeEdgeKGE))
+]
+
+
+def keeping(law: str) -> list[Entry]:
+    assert law in LAWS
+    return [entry for entry in ENTRIES if law not in entry.omits]

@@ -1,0 +1,174 @@
+"""Refinement: what is proposed, what stays, and that it resumes."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gsnn.errors import DataError, RunError
+from gsnn.protocols import Refinement, decide, refine
+
+from .conftest import simulated
+
+HIDDEN = [("f1", "f8"), ("f2", "f10"), ("f9", "f15")]
+TRUE = {*HIDDEN}
+
+
+def data():
+    return simulated(8, without=HIDDEN)
+
+
+def hints(model, graph, batches):
+    """The hidden edges first, then others in a fixed order."""
+    index = {name: i for i, name in enumerate(graph.functions)}
+    scores = np.random.default_rng(0).random((graph.N, graph.N))
+    for place, (source, target) in enumerate(HIDDEN):
+        scores[index[source], index[target]] = 9 - 2 * place
+    return scores
+
+
+def loss_of(graph):
+    """Falls with every hidden edge that is there, and rises a little with every other one."""
+    edges = set(graph.function_edges)
+    return 10 - 2 * len(edges & TRUE) + 0.1 * len(edges - set(data().graph.function_edges) - TRUE)
+
+
+@pytest.mark.parametrize("effects", list(itertools.product([-1.0, 0.5], repeat=4)))
+def test_halving_keeps_what_going_one_by_one_keeps(effects):
+    # Effects that add up, each bad edge outweighed by none: here halving is exact where a batch has no bad company.
+    names = [f"e{i}" for i in range(len(effects))]
+    calls = []
+
+    def trial(batch):
+        calls.append(batch)
+        return 5.0 + sum(effects[names.index(e)] for e in batch)
+
+    kept, loss = decide(names, 5.0, trial)
+    assert len(calls) <= 2 * len(names) - 1
+    assert loss == 5.0 + sum(effects[names.index(e)] for e in kept)
+    assert {names[i] for i, e in enumerate(effects) if e < 0} <= set(kept)
+    if all(e > 0 for e in effects):
+        assert (kept, loss, len(calls)) == ([], 5.0, 7)
+
+
+def test_a_batch_that_helps_costs_one_training():
+    calls = []
+    kept, loss = decide(["a", "b", "c"], 1.0, lambda batch: calls.append(batch) or 0.5)
+    assert (kept, loss, calls) == (["a", "b", "c"], 0.5, [["a", "b", "c"]])
+    assert decide([], 1.0, lambda batch: 0.0) == ([], 1.0)
+
+
+def test_min_drop_asks_for_more():
+    assert decide(["a"], 1.0, lambda batch: 0.9, min_drop=0.2) == ([], 1.0)
+
+
+def test_hidden_edges_enter_and_others_do_not(fake_training):
+    fake = fake_training(loss_of)
+    found = refine(data(), inferer=hints, rounds=2, per_round=4, decision="single", truth=TRUE)
+    assert set(found.kept()) == TRUE
+    first = found.summary().query("arm == 'inferred' and round == 1").iloc[0]
+    assert (first["loss_before"], first["loss_after"]) == (10.0, 4.0)
+    assert (first["kept"], first["precision"], first["precision_proposed"]) == (3, 1.0, 0.75)
+    assert len(found.tried()) == len(set(found.tried())) == 8
+    for arm in ("inferred", "random"):
+        assert not set(found.tried(arm)) & set(data().graph.function_edges)
+    control = found.summary().query("arm == 'random'")
+    assert control["proposed"].tolist() == [4, 4]
+    assert all(len(edges) >= len(data().graph.function_edges) for edges in fake.calls)
+
+
+def test_bisect_lets_in_company_and_none_lets_in_all(fake_training):
+    fake_training(loss_of)
+    batch = refine(data(), inferer=hints, rounds=1, per_round=4, decision="bisect", control=False, truth=TRUE)
+    assert len(batch.kept()) == 4  # together they lower the loss
+    assert batch.summary()["trainings"].tolist() == [1]
+    worse = refine(data(), inferer=hints, rounds=2, per_round=4, decision="none", control=False)
+    assert len(worse.kept()) == 8
+    assert worse.summary()["precision"].isna().all()
+    assert worse.table()["true"].isna().all()
+
+
+def test_losses_chain_over_rounds(fake_training):
+    fake_training(loss_of)
+    table = refine(data(), inferer=hints, rounds=3, per_round=1, control=False).summary()
+    assert table["loss_before"].tolist()[1:] == table["loss_after"].tolist()[:-1]
+    assert (table["loss_after"] <= table["loss_before"]).all()
+
+
+def test_a_stopped_refinement_resumes(fake_training, tmp_path):
+    fake = fake_training(loss_of)
+    options = {"inferer": hints, "per_round": 2, "decision": "single", "truth": TRUE}
+    whole = refine(data(), rounds=3, **options)
+    refine(data(), rounds=1, folder=tmp_path, **options)
+    with pytest.raises(RunError, match="--resume"):
+        refine(data(), rounds=3, folder=tmp_path, **options)
+    parts = refine(data(), rounds=3, folder=tmp_path, resume=True, **options)
+    pd.testing.assert_frame_equal(parts.table(), whole.table())
+    pd.testing.assert_frame_equal(parts.summary(), whole.summary())
+    n = len(fake.calls)
+    again = refine(data(), rounds=3, folder=tmp_path, resume=True, **options)
+    assert len(fake.calls) == n
+    assert again.complete
+    pd.testing.assert_frame_equal(Refinement.read(tmp_path).table(), whole.table())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["refine.csv", "refine.json"]
+    with pytest.raises(RunError, match="per_round differ"):
+        refine(data(), rounds=3, folder=tmp_path, resume=True, **{**options, "per_round": 3})
+    assert len(refine(data(), rounds=1, folder=tmp_path, overwrite=True, **options).tried()) == 2
+
+
+def test_no_candidates_left(fake_training):
+    fake_training(loss_of)
+    found = refine(data(), inferer=lambda *_: np.full((16, 16), np.nan), rounds=2, control=False)
+    assert found.tried() == []
+    assert found.complete
+    assert len(found.table()) == 0
+    assert found.summary()["loss_after"].tolist() == [10.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"rounds": 0}, ValueError, "rounds must be at least 1"),
+        ({"per_round": 1.5}, ValueError, "per_round must be"),
+        ({"decision": "bisekt"}, ValueError, "did you mean 'bisect'"),
+        ({"min_drop": -1}, ValueError, "min_drop"),
+        ({"inferer": "magnitud"}, DataError, "did you mean 'magnitude'"),
+        ({"resume": True}, RunError, "folder="),
+    ],
+)
+def test_wrong_options(fake_training, options, error, message):
+    fake = fake_training()
+    with pytest.raises(error, match=message):
+        refine(data(), **options)
+    assert not fake.calls
+
+
+def test_no_validation_samples(fake_training):
+    fake_training(lambda graph: np.nan)
+    with pytest.raises(DataError, match="raise validation"):
+        refine(data(), inferer=hints)
+
+
+def test_with_a_real_model(config, tmp_path):
+    found = refine(data(), config, "magnitude", rounds=2, per_round=2, truth=TRUE, seed=1)
+    refine(data(), config, "magnitude", rounds=1, per_round=2, truth=TRUE, seed=1, folder=tmp_path)
+    parts = refine(data(), config, "magnitude", rounds=2, per_round=2, truth=TRUE, seed=1, folder=tmp_path, resume=True)
+    pd.testing.assert_frame_equal(parts.table(), found.table())
+    table = found.summary()
+    assert (table["loss_after"] <= table["loss_before"]).all()
+
+
+@pytest.mark.slow
+def test_refinement_beats_random_edges():
+    from gsnn.training import TrainConfig
+
+    settings = TrainConfig(epochs=15, channels=4, layers=6, batch_size=64, dropout=0.0, weight_decay=0.0)
+    hidden = [("f1", "f13"), ("f4", "f15"), ("f7", "f19"), ("f10", "f21"), ("f14", "f23"), ("f18", "f23")]
+    found = refine(simulated(12, samples=600, without=hidden), settings, rounds=2, per_round=4, truth=hidden)
+    table = found.summary().groupby("arm").last()
+    assert table.loc["inferred", "precision"] >= 0.5
+    assert table.loc["inferred", "loss_after"] < table.loc["random", "loss_after"]
+    assert table.loc["inferred", "test_after"] < table.loc["random", "test_after"]
