@@ -11,12 +11,27 @@ _research_imports.install()
 
 # Name -> module, imported at first use: `import gsnn` and `gsnn --help` must not wait for torch.
 _PUBLIC = {
+    "DirectedMagnitudeEdgeKGE": "gsnn.edges",
+    "FunctionEdgeInferer": "gsnn.edges",
     "GSNN": "gsnn.nn",
+    "GradientEdgeInferer": "gsnn.edges",
     "Graph": "gsnn.graph",
     "MagnitudeEdgeInferer": "gsnn.edges",
+    "MagnitudeEdgeKGE": "gsnn.edges",
+    "MagnitudeEdgeRegressor": "gsnn.edges",
 }
 
-__all__ = ["GSNN", "Graph", "MagnitudeEdgeInferer", "__version__"]
+__all__ = [
+    "GSNN",
+    "DirectedMagnitudeEdgeKGE",
+    "FunctionEdgeInferer",
+    "GradientEdgeInferer",
+    "Graph",
+    "MagnitudeEdgeInferer",
+    "MagnitudeEdgeKGE",
+    "MagnitudeEdgeRegressor",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> object:

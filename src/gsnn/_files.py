@@ -29,10 +29,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     # Made here rather than by the writer, so that a missing or read-only folder is reported at once.
     temporary.open("xb").close()
+    mode = temporary.stat().st_mode
     try:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        temporary.chmod(mode)  # some writers replace the file by one that only its owner may read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -108,7 +108,7 @@ def _sum_channels(values: Tensor, channel_node: Tensor, n_nodes: int) -> Tensor:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The GSNN inside a ``torch.compile``d or data-parallel wrapper.
+    """The GSNN inside a compiled (``torch.compile``) or data-parallel wrapper.
 
     Args:
         model: A GSNN, or a wrapper around one.
@@ -254,7 +254,7 @@ def capture(
     """One forward and backward pass in eval mode; activations and per-sample gradients at every block's tap.
 
     Nothing of the model changes: parameters, their gradients, requires_grad, modes, buffers, hooks, device, random
-    state. It works with frozen parameters, under ``torch.no_grad`` and on a ``torch.compile``d model (unwrapped).
+    state. It works with frozen parameters, under ``torch.no_grad`` and on a ``torch.compile`` wrapper.
 
     A missing target (NaN) is left out of the loss: the prediction stands in for it, cut off from the gradient, so
     that a criterion of the user's never meets a NaN; an elementwise criterion then still divides by all B * O.

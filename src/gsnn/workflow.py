@@ -240,7 +240,8 @@ def infer_run(
         progress: Show progress on stderr.
 
     Returns:
-        The table written: source, target, score, rank (1 is best), p, q, known.
+        The table written: source, target, score, rank (1 is best), p, q, known; and the precision to expect, if the
+        run holds a self-check of this method.
 
     Raises:
         DataError: If an option is unknown.
@@ -253,6 +254,7 @@ def infer_run(
 
     from gsnn.edges import INFERERS
     from gsnn.losses import masked_mse
+    from gsnn.protocols._commands import calibrate_edges
 
     rows = np.arange(len(data)) if samples == "all" else run.split().train
     x = torch.as_tensor(data.x[rows], dtype=torch.float32)
@@ -269,9 +271,8 @@ def infer_run(
     edges = edge_table(table, kind.score_name, known=known)
     if top is not None:
         edges = edges[edges["rank"].isna() | (edges["rank"] <= top)]
-    run.write_edges(edges)
-    run.info["inference"] = {"method": method, "options": options, "samples": samples, "n": n, "top": top}
-    run._write()
+    edges = calibrate_edges(run, edges, method, options=options)
+    run.write_edges(edges, {"method": method, "options": options, "samples": samples, "n": n, "top": top})
     return edges
 
 

@@ -24,7 +24,7 @@ def test_help_is_quick_and_shows_an_example_that_parses():
     from gsnn.cli import app
 
     names = [command.callback.__name__ for command in app.registered_commands]
-    assert names == ["train", "infer", "report", "demo"]
+    assert {"train", "infer", "report", "demo"} <= set(names)
     for name in names:
         result = gsnn(name, "--help", COLUMNS="200")
         assert result.returncode == 0

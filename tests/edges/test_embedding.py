@@ -11,7 +11,7 @@ import torch
 
 from gsnn.edges import DirectedMagnitudeEdgeKGE, MagnitudeEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges._mining import mine_edges
-from gsnn.edges._skipgram import skip_gram_loss
+from gsnn.edges._skipgram import cell_loss, skip_gram_loss, train_epoch
 from gsnn.edges._walks import WalkGraph
 
 from .test_walks import probabilities
@@ -151,8 +151,19 @@ def test_loss_is_the_written_one(n_nodes, same):
         for h, k in pairs.T.tolist():
             expected = expected - torch.log(torch.sigmoid(sign * (s[h] @ t[k]))) / pairs.shape[1]
     loss = skip_gram_loss(s, t, tuple(pos), tuple(neg))
+    counts = torch.zeros(2, n_nodes, n_nodes, dtype=torch.float64)
+    for kind, pairs in enumerate((pos, neg)):
+        for h, k in pairs.T.tolist():
+            counts[kind, h, k] += 1
+    by_cell = cell_loss(s, t, *counts)
     torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(x, s)[0] for x in (loss, expected)))
+    torch.testing.assert_close(by_cell, expected)
+    wanted = torch.autograd.grad(expected, s)[0]
+    torch.testing.assert_close(torch.autograd.grad(loss, s)[0], wanted)
+    torch.testing.assert_close(torch.autograd.grad(by_cell, s)[0], wanted)
+    torch.testing.assert_close(
+        cell_loss(s, t, counts[0], 0 * counts[1]), skip_gram_loss(s, t, tuple(pos), tuple(neg[:, :0]))
+    )
     assert torch.isfinite(skip_gram_loss(s, t, tuple(pos), tuple(neg[:, :0])))
 
 
@@ -200,6 +211,34 @@ def test_seed_fixes_everything_and_touches_nothing_global(cls):
     assert first != other.fit(n_epochs=4, verbose=False, seed=4)
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_an_epoch_is_the_loop_over_batches(batch_size):
+    """Pairs or cells, batches drawn together or apart: the steps are those of the plain loop."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = torch.randint(6, (150, 2), generator=generator)
+    start = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+
+    def draw(positives):
+        # Negatives that follow from the positives, so that grouping cannot change them.
+        row = torch.arange(len(positives)).repeat_interleave(2)
+        return row, torch.stack([positives[row, 0], (positives[row, 1] + torch.arange(len(row)) % 2 + 1) % 6], 1)
+
+    table = start.clone().requires_grad_()
+    loss = train_epoch(
+        pairs, draw, 2, lambda: (table, table), torch.optim.SGD([table], lr=0.1), batch_size, generator.manual_seed(1)
+    )
+    plain, losses = start.clone().requires_grad_(), 0.0
+    optimiser = torch.optim.SGD([plain], lr=0.1)
+    for batch in pairs[torch.randperm(150, generator=generator.manual_seed(1))].split(batch_size):
+        optimiser.zero_grad()
+        value = skip_gram_loss(plain, plain, tuple(batch.T), tuple(draw(batch)[1].T))
+        value.backward()
+        optimiser.step()
+        losses += value.item() * len(batch)
+    torch.testing.assert_close(table, plain)
+    assert loss == pytest.approx(losses / 150)
 
 
 @pytest.mark.parametrize("cls", BOTH)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -16,13 +17,16 @@ from gsnn.edges._contract import EdgeInferer
 from gsnn.edges._mining import STRATEGIES, mine_edges
 from gsnn.edges._named_edges import named_edges
 from gsnn.edges._prior import FUNCTION_EDGE
-from gsnn.edges._skipgram import Pairs, skip_gram_loss, train_epoch
+from gsnn.edges._skipgram import Draw, train_epoch
 from gsnn.edges._table import ScoredPairs
+from gsnn.edges._threads import one_thread
 from gsnn.edges._walks import NegativeSampler, WalkGraph, random_walks, window_pairs
 from gsnn.errors import unknown_option
 from gsnn.metrics import roc_auc
 
 _INITIAL_SCALE = 0.1
+# Numbers in a table up to which one thread trains it faster than several.
+_SMALL_TABLE = 2**15
 
 
 class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
@@ -209,13 +213,15 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         """(N, d) vectors of nodes as sources and as targets."""
         return self.embedding, self.embedding
 
-    def _loss(self, positives: Pairs, negatives: Pairs) -> Tensor:
-        return skip_gram_loss(*self._tables(), positives, negatives)
-
-    def _negatives(self, generator: torch.Generator) -> Callable[[Pairs], Pairs]:
-        """From a batch of context pairs to drawn pairs."""
+    def _negatives(self, generator: torch.Generator) -> tuple[Draw, int]:
+        """From context pairs to drawn pairs, and how many of them for each."""
         sampler = NegativeSampler(self.pos_mask, generator)
-        return lambda positives: sampler.draw(positives[0], self.n_negatives)
+
+        def draw(positives: Tensor) -> tuple[Tensor, Tensor]:
+            row, drawn = sampler.draw(positives[:, 0], self.n_negatives)
+            return row, torch.stack([positives[row, 0], drawn], 1)
+
+        return draw, self.n_negatives
 
     def fit(
         self,
@@ -260,11 +266,12 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         history: dict[str, list[float]] = {"train_loss": []}
         if validation is not None:
             history["val_auc"] = []
-        with torch.inference_mode(False), torch.enable_grad():
-            pairs, draw = pairs.clone(), self._negatives(generator)
+        small = self.embedding.numel() <= _SMALL_TABLE
+        with torch.inference_mode(False), torch.enable_grad(), one_thread() if small else nullcontext():
+            pairs, (draw, n_drawn) = pairs.clone(), self._negatives(generator)
             optimiser = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
             for _ in track(range(n_epochs), "Embedding", show=verbose):
-                loss = train_epoch(pairs, draw, self._loss, optimiser, batch_size, generator, self.embedding.device)
+                loss = train_epoch(pairs, draw, n_drawn, self._tables, optimiser, batch_size, generator)
                 history["train_loss"].append(loss)
                 if validation is not None:
                     history["val_auc"].append(self._validate(*validation))
@@ -356,13 +363,14 @@ class DirectedMagnitudeEdgeKGE(MagnitudeEdgeKGE):
     def _tables(self) -> tuple[Tensor, Tensor]:
         return self.embedding, self.target_embedding
 
-    def _negatives(self, generator: torch.Generator) -> Callable[[Pairs], Pairs]:
+    def _negatives(self, generator: torch.Generator) -> tuple[Draw, int]:
         targets = NegativeSampler(self.pos_mask, generator)
-        sources = NegativeSampler(self.pos_mask.T.contiguous(), generator)
+        sources = NegativeSampler(self.pos_mask.T, generator)
 
-        def draw(positives: Pairs) -> Pairs:
-            heads, drawn_tails = targets.draw(positives[0], self.n_negatives)
-            tails, drawn_heads = sources.draw(positives[1], self.n_negatives)
-            return torch.cat([heads, drawn_heads]), torch.cat([drawn_tails, tails])
+        def draw(positives: Tensor) -> tuple[Tensor, Tensor]:
+            row, tail = targets.draw(positives[:, 0], self.n_negatives)
+            other, head = sources.draw(positives[:, 1], self.n_negatives)
+            pairs = [torch.stack([positives[row, 0], tail], 1), torch.stack([head, positives[other, 1]], 1)]
+            return torch.cat([row, other]), torch.cat(pairs)
 
-        return draw
+        return draw, 2 * self.n_negatives

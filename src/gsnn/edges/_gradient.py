@@ -87,7 +87,7 @@ class GradientEdgeInferer(EdgeInferer):
     what is left of an activation varies with every target's regressors is not followed closely enough.
 
     Args:
-        model: A :class:`gsnn.nn.GSNN` (or a ``torch.compile``d one) of at least 2 blocks.
+        model: A :class:`gsnn.nn.GSNN` (or a compiled (``torch.compile``) one) of at least 2 blocks.
         data: The prior graph it was built from, HeteroData-like; its function-function edges are the known ones.
         use_pre_norm: Read activations and gradients before the norm; False reads them after the nonlinearity, for the
             norms batch, groupbatch and none only.

@@ -61,7 +61,7 @@ class MagnitudeEdgeInferer(EdgeInferer):
     :meth:`merge`. Scores depend neither on how samples were batched nor on the scale of the loss.
 
     Args:
-        model: A :class:`gsnn.nn.GSNN` (or a ``torch.compile``d one) of at least 2 blocks.
+        model: A :class:`gsnn.nn.GSNN` (or a compiled (``torch.compile``) one) of at least 2 blocks.
         data: The prior graph it was built from, HeteroData-like; its function-function edges are the known ones.
         reduction: Norm over the channels of a node: ``'l1'`` or ``'l2'``.
         use_pre_norm: Read the tap before the norm; False reads the one after the nonlinearity, for the norms batch,

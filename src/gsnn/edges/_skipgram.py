@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Pairs = tuple[Tensor, Tensor]
+Draw = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+# Pairs that are drawn, or counted, at a time.
+_GROUP_PAIRS = 2**19
 
 
 def skip_gram_loss(sources: Tensor, targets: Tensor, positives: Pairs, negatives: Pairs) -> Tensor:
@@ -18,14 +23,13 @@ def skip_gram_loss(sources: Tensor, targets: Tensor, positives: Pairs, negatives
         -\frac{1}{K_+} \sum_{(h,t) \in +} \log \sigma(s_h^\top t_t)
         -\frac{1}{K_-} \sum_{(h,t) \in -} \log \sigma(-s_h^\top t_t)
 
-    A table of zeros has loss 2 log 2, however many negatives there are. Where the pairs outnumber the N x N cells
-    the cells are counted and the loss is taken over cells; the value is the same.
+    A table of zeros has loss 2 log 2, however many negatives there are.
 
     Args:
         sources: (N, d) vectors of pairs' first nodes.
         targets: (N, d) vectors of their second nodes; the same tensor for a symmetric score.
         positives: int64 (K,), (K,) first and second nodes, at least one pair.
-        negatives: The same of the drawn pairs; none is allowed.
+        negatives: The same of the drawn pairs; without any, their term is left out.
 
     Returns:
         A scalar tensor.
@@ -35,58 +39,89 @@ def skip_gram_loss(sources: Tensor, targets: Tensor, positives: Pairs, negatives
         >>> skip_gram_loss(torch.zeros(2, 3), torch.zeros(2, 3), pair, pair).item()
         1.386...
     """
-    kinds = [(pairs, sign) for pairs, sign in ((positives, -1.0), (negatives, 1.0)) if len(pairs[0])]
-    n_nodes = len(sources)
-    if n_nodes * n_nodes <= sum(len(pairs[0]) for pairs, _ in kinds):
-        scores = sources @ targets.T
-        shares = [_cell_shares(pairs, n_nodes, scores) for pairs, _ in kinds]
-        terms = [(share * F.softplus(sign * scores)).sum() for share, (_, sign) in zip(shares, kinds, strict=True)]
-    else:
-        terms = [
-            F.softplus(sign * (F.embedding(pairs[0], sources) * F.embedding(pairs[1], targets)).sum(1)).mean()
-            for pairs, sign in kinds
-        ]
-    return torch.stack(terms).sum()
+    loss = sources.new_zeros(())
+    for (first, second), sign in ((positives, -1.0), (negatives, 1.0)):
+        if len(first):
+            score = (F.embedding(first, sources) * F.embedding(second, targets)).sum(1)
+            loss = loss + F.softplus(sign * score).mean()
+    return loss
 
 
-def _cell_shares(pairs: Pairs, n_nodes: int, like: Tensor) -> Tensor:
-    """(N, N) share of the pairs that each cell holds."""
-    counts = torch.bincount(pairs[0] * n_nodes + pairs[1], minlength=n_nodes * n_nodes)
-    return (counts.to(like.dtype) / len(pairs[0])).view(n_nodes, n_nodes)
+def cell_loss(sources: Tensor, targets: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """:func:`skip_gram_loss` from how often each cell (h, t) occurs, which is faster where pairs outnumber cells.
+
+    Args:
+        sources: (N, d).
+        targets: (N, d).
+        positives: (N, N) number of true pairs in each cell.
+        negatives: (N, N) number of drawn pairs.
+
+    Returns:
+        A scalar tensor.
+
+    Example:
+        >>> counts = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
+        >>> cell_loss(torch.zeros(2, 3), torch.zeros(2, 3), counts, counts).item()
+        1.386...
+    """
+    score = sources @ targets.T
+    loss = (F.softplus(-score) * positives).sum() / positives.sum()
+    return loss + (F.softplus(score) * negatives).sum() / negatives.sum().clamp(min=1)
 
 
 def train_epoch(
     pairs: Tensor,
-    draw: Callable[[Pairs], Pairs],
-    loss_of: Callable[[Pairs, Pairs], Tensor],
+    draw: Draw,
+    n_drawn: int,
+    tables: Callable[[], tuple[Tensor, Tensor]],
     optimiser: torch.optim.Optimizer,
     batch_size: int,
     generator: torch.Generator,
-    device: torch.device,
 ) -> float:
     """Go once through the pairs in a new order.
 
     Args:
         pairs: int64 (K, 2) positives, on the CPU.
-        draw: From a batch of positives to its negatives.
-        loss_of: From positives and negatives, on ``device``, to a scalar.
+        draw: From positives (G, 2) to the row each negative belongs to (D,) and the negatives (D, 2).
+        n_drawn: Negatives of a positive, at most.
+        tables: Gives (N, d) vectors of first and of second nodes.
         optimiser: Is stepped once for each batch.
         batch_size: Positives of a batch; the last batch holds the remainder.
         generator: Source of the order, on the CPU.
-        device: Where the loss is computed.
 
     Returns:
         The loss averaged over pairs.
     """
     order = pairs[torch.randperm(len(pairs), generator=generator)]
+    n_nodes, device = len(tables()[0]), tables()[0].device
+    by_cell = n_nodes**2 <= min(batch_size, len(pairs)) * (1 + n_drawn)
+    # Many batches are drawn at once: a few large operations cost less than many small ones.
+    group = batch_size * (max(1, _GROUP_PAIRS // (batch_size * (1 + n_drawn))) if by_cell else 1)
     total = torch.zeros((), dtype=torch.float64, device=device)
-    for batch in order.split(batch_size):
-        positives = batch[:, 0], batch[:, 1]
-        negatives = draw(positives)
-        on_device = [(h.to(device), t.to(device)) for h, t in (positives, negatives)]
-        optimiser.zero_grad()
-        loss = loss_of(*on_device)
-        loss.backward()
-        optimiser.step()
-        total += loss.detach() * len(batch)
+    for positives in order.split(group):
+        row, negatives = draw(positives)
+        losses: list[Callable[..., Tensor]]
+        if by_cell:
+            n_batches = -(-len(positives) // batch_size)
+            of = torch.arange(len(positives))
+            true, drawn = (
+                _count(rows // batch_size, p, n_batches, n_nodes).to(device).unbind()
+                for rows, p in ((of, positives), (row, negatives))
+            )
+            losses = [partial(cell_loss, positives=t, negatives=d) for t, d in zip(true, drawn, strict=True)]
+        else:
+            true, drawn = ((p[:, 0].to(device), p[:, 1].to(device)) for p in (positives, negatives))
+            losses = [partial(skip_gram_loss, positives=true, negatives=drawn)]
+        for loss_of, batch in zip(losses, positives.split(batch_size), strict=True):
+            optimiser.zero_grad()
+            loss = loss_of(*tables())
+            loss.backward()
+            optimiser.step()
+            total += loss.detach() * len(batch)
     return float(total) / len(pairs)
+
+
+def _count(batch: Tensor, pairs: Tensor, n_batches: int, n_nodes: int) -> Tensor:
+    """(n_batches, N, N) how often each cell occurs in each batch."""
+    cell = (batch * n_nodes + pairs[:, 0]) * n_nodes + pairs[:, 1]
+    return torch.bincount(cell, minlength=n_batches * n_nodes**2).view(n_batches, n_nodes, n_nodes)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gsnn.edges._threads import one_thread
+
 #: Stands in a walk for every place after the walk has come to a node it cannot leave.
 ENDED = -1
 
@@ -116,9 +118,10 @@ def random_walks(graph: WalkGraph, walks_per_node: int, walk_length: int, genera
     start = torch.arange(graph.n_nodes).repeat_interleave(walks_per_node)
     walks = torch.empty(walk_length, len(start), dtype=torch.int64)
     walks[0] = start
-    for position in range(1, walk_length):
-        uniform = torch.rand(len(start), dtype=torch.float64, generator=generator)
-        walks[position] = graph.step(walks[position - 1], uniform)
+    with one_thread():
+        for position in range(1, walk_length):
+            uniform = torch.rand(len(start), dtype=torch.float64, generator=generator)
+            walks[position] = graph.step(walks[position - 1], uniform)
     return walks.t()
 
 
@@ -158,8 +161,9 @@ class NegativeSampler:
 
     Example:
         >>> sampler = NegativeSampler(torch.tensor([[0, 1, 0]] * 3).bool(), torch.Generator().manual_seed(0))
-        >>> [negatives.tolist() for negatives in sampler.draw(torch.tensor([0, 1]), 2)]
-        [[0, 0, 1, 1], [2, 2, 0, 2]]
+        >>> row, negative = sampler.draw(torch.tensor([0, 1]), 2)
+        >>> row.tolist(), negative.tolist()
+        ([0, 0, 1, 1], [2, 2, 0, 2])
     """
 
     def __init__(self, blocked: Tensor, generator: torch.Generator) -> None:
@@ -180,14 +184,15 @@ class NegativeSampler:
             n_negatives: How many for each.
 
         Returns:
-            int64 (K,) nodes and (K,) their negatives, K = B * ``n_negatives`` less what belongs to nodes that have
-            a positive pair with every other node.
+            int64 (K,) which of the B nodes each negative belongs to, ascending, and (K,) the negatives; K is
+            B * ``n_negatives`` less what belongs to nodes that have a positive pair with every other node.
         """
-        free = self._free[nodes]
+        row, free = torch.arange(len(nodes)), self._free[nodes]
         if not bool(free.all()):
-            nodes, free = nodes[free > 0], free[free > 0]
+            row = row[free > 0]
+            nodes, free = nodes[row], free[row]
         uniform = torch.rand(len(nodes), n_negatives, dtype=torch.float64, generator=self._generator)
         place = torch.minimum((uniform * free[:, None]).long(), free[:, None] - 1)
         keys = place + (nodes * self._n)[:, None]
         passed = torch.searchsorted(self._keys, keys, right=True) - self._starts[nodes][:, None]
-        return nodes.repeat_interleave(n_negatives), (place + passed).flatten()
+        return row.repeat_interleave(n_negatives), (place + passed).flatten()

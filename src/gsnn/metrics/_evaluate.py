@@ -28,7 +28,6 @@ class EdgeMetrics:
         top_at: Share of the positives among the k best of their target (or source), by k.
         n_positives: Number of positives.
         n_negatives: Number of negatives: candidates in no true edge.
-        n_candidates: Positives and negatives together.
         n_undefined: Candidates whose score is undefined (NaN).
         mean_rank_candidates: Mean number of candidates that a positive is ranked among, itself included.
         chance: Expectation of each metric for scores that know nothing, by name as in :meth:`to_dict`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,17 @@ class Stack:
 
     def ends(self, block: int, blocks: int) -> tuple[Span, Span]:
         """The edges that a block reads and writes."""
-        whole_in = Span(self.lin_in, slice(0, self.lin_in.n_edges), slice(0, self.lin_in.nnz))
-        whole_out = Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
-        return self.first if block == 0 else whole_in, self.last if block == blocks - 1 else whole_out
+        return self.first if block == 0 else self.whole_in, self.last if block == blocks - 1 else self.whole_out
+
+    @functools.cached_property
+    def whole_in(self) -> Span:
+        """All edges in lin_in."""
+        return Span(self.lin_in, slice(0, self.lin_in.n_edges), slice(0, self.lin_in.nnz))
+
+    @functools.cached_property
+    def whole_out(self) -> Span:
+        """All edges in lin_out."""
+        return Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
 
 
 def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
@@ -120,13 +129,13 @@ class _EluStack(torch.autograd.Function):
         for block in range(blocks):
             weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
             read, written = stack.ends(block, blocks)
-            hidden = read.pattern.to_channels(weight_in[read.values], state)
+            hidden = read.pattern.to_channels(_part(weight_in, read.values), state)
             if bias_in is not None:
                 hidden.add_(bias_in.unsqueeze(1))
             elu_(hidden)
-            out = written.pattern.to_edges(weight_out[written.values], hidden)
+            out = written.pattern.to_edges(_part(weight_out, written.values), hidden)
             if bias_out is not None:
-                out.add_(bias_out[written.edges].unsqueeze(1))
+                out.add_(_part(bias_out, written.edges).unsqueeze(1))
             _add_overlap(out, written.edges, state, read.edges, _scale(residual))
             states.append(state)
             channels.append(hidden)
@@ -198,7 +207,7 @@ def _backward_block(
         found[4] = _overlap_product(grad, written.edges, state, read.edges) if scale else torch.zeros_like(residual)
     if not (need_state or need_weight_in or need_bias_in):
         return grad, found
-    inner = written.pattern.to_channels(weight_out[written.values], grad)
+    inner = written.pattern.to_channels(_part(weight_out, written.values), grad)
     # True: from the result h of the ELU, whose derivative is h + 1 where h is negative.
     torch.ops.aten.elu_backward.grad_input(inner, 1.0, 1.0, 1.0, True, hidden, grad_input=inner)
     if need_weight_in:
@@ -207,7 +216,7 @@ def _backward_block(
         found[1] = inner.sum(1)
     if not need_state:
         return grad, found
-    below = read.pattern.to_edges(weight_in[read.values], inner)
+    below = read.pattern.to_edges(_part(weight_in, read.values), inner)
     _add_overlap(below, read.edges, grad, written.edges, scale)
     return below, found
 
@@ -252,17 +261,21 @@ def _common(a: slice, b: slice) -> tuple[slice, slice] | None:
     return slice(start - a.start, stop - a.start), slice(start - b.start, stop - b.start)
 
 
+def _part(tensor: Tensor, place: slice) -> Tensor:
+    return tensor if place.stop - place.start == tensor.shape[0] else tensor[place]
+
+
 def _add_overlap(out: Tensor, edges: slice, other: Tensor, other_edges: slice, scale: float) -> None:
     """Add scale * other to out, for the edges that both have."""
     common = _common(edges, other_edges)
     if scale and common:
-        out[common[0]].add_(other[common[1]], alpha=scale)
+        _part(out, common[0]).add_(_part(other, common[1]), alpha=scale)
 
 
 def _overlap_product(a: Tensor, a_edges: slice, b: Tensor, b_edges: slice) -> Tensor:
     """Sum of a * b over the edges that both have and the batch."""
     common = _common(a_edges, b_edges)
-    return a.new_zeros(()) if common is None else torch.dot(a[common[0]].view(-1), b[common[1]].view(-1))
+    return a.new_zeros(()) if common is None else torch.dot(_part(a, common[0]).view(-1), _part(b, common[1]).view(-1))
 
 
 def _whole(part: Tensor, place: slice, like: Tensor) -> Tensor:

@@ -449,7 +449,7 @@ class GSNN(Described):
         A dropped weight is zero and stays so in later training; keys and shapes of the state dict do not change.
 
         Args:
-            threshold: A weight is dropped if its largest |value| over the layers is below this.
+            threshold: A weight is dropped if its largest absolute value over the layers is below this.
 
         Returns:
             How many positions of lin_in and lin_out were dropped that were not before.

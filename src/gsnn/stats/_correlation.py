@@ -115,7 +115,7 @@ def partial_correlation(
         ss_x: (N,) sums of squared deviations of x.
         ss_y: (N,) the same of y.
         n: Number of samples.
-        parents: For each target j the (|S_j|,) indices of its parents, all of them in ``condition_on``.
+        parents: For each target j the ``(|S_j|,)`` indices of its parents, all of them in ``condition_on``.
         condition_on: (U,) nodes, the rows of ``within``.
         ridge: Added to the diagonal of Sigma_SS.
         constant_x: (N,) bool, which x are constant.

@@ -81,9 +81,9 @@ def mean_variance(rho_x: FloatArray, rho_y: FloatArray) -> FloatArray:
 def max_upper_tail(z: FloatArray, rho_adjacent: FloatArray, defined: BoolArray) -> FloatArray:
     r"""P(T >= z) for T the signed value of the largest of P correlated standard normal scores.
 
-    T is symmetric about 0, so P(T >= z) = P(max|Z_k| > z) / 2 for z > 0, and 1 minus that of -z for z < 0. The
+    T is symmetric about 0, so ``P(T >= z) = P(max|Z_k| > z) / 2`` for z > 0, and 1 minus that of -z for z < 0. The
     probability of the maximum follows from the first-order product (Glaz and Johnson 1984)
-    P(max <= t) = P(|Z_1| <= t) prod_k P(|Z_k| <= t given |Z_{k-1}| <= t) over adjacent pairs.
+    ``P(max <= t) = P(|Z_1| <= t) prod_k P(|Z_k| <= t given |Z_{k-1}| <= t)`` over adjacent pairs.
 
     Args:
         z: (...) signed scores of largest absolute value, NaN where undefined.
@@ -121,7 +121,7 @@ def max_upper_tail(z: FloatArray, rho_adjacent: FloatArray, defined: BoolArray) 
 
 
 def conditional_exceedance(t: FloatArray, rho: FloatArray) -> FloatArray:
-    """kappa(t, rho) = P(|Z2| > t given |Z1| > t) of two normal scores with correlation rho, from a table.
+    """``kappa(t, rho) = P(|Z2| > t given |Z1| > t)`` of two normal scores with correlation rho, from a table.
 
     Args:
         t: (...) thresholds >= 0; beyond 12 the value at 12 is taken.
