@@ -309,7 +309,8 @@ def _unmatched(
         return
     raise DataError(
         f"{responses.name} names species that {where} does not have: {'; '.join(parts)}; "
-        "correct the names, add the species to the network, or pass on_unmatched='drop' to leave them out"
+        "correct the names, add the species to the network, or pass on_unmatched='drop' (--drop-unmatched) to leave "
+        "them out"
     )
 
 

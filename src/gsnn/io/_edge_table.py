@@ -133,7 +133,8 @@ def _ends(table: Table, source: str | None, target: str | None) -> tuple[int, in
         raise DataError(
             f"network file '{table.path}': unknown column layout; found columns {listed(table.header, 12)}, looked "
             f"for a source ({', '.join(_SOURCES[:5])}, ...) and a target ({', '.join(_TARGETS[:5])}, ...); name them "
-            "with source= and target= (--source, --target), or write SIF: source<TAB>sign<TAB>target without a header"
+            "with source= and target= (--source-column, --target-column), or write SIF: source<TAB>sign<TAB>target "
+            "without a header"
         )
     if s == t:
         raise DataError(f"{table.path}: source and target are both column '{table.header[s]}'; name two columns")

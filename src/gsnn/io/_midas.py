@@ -238,7 +238,8 @@ def _choose_times(
     shown = ", ".join(f"{t:g}" for t in present)
     if not len(present):
         raise DataError(
-            f"{table.path}: every row is at time 0, which is the baseline; if DA: is no time, pass format='matrix'"
+            f"{table.path}: every row is at time 0, which is the baseline; if DA: is no time, pass "
+            "format='matrix' (--data-format matrix)"
         )
     if time is not None and time not in present:
         raise DataError(f"{table.path} has no rows at time {time:g}; its times after 0: {shown}")

@@ -150,7 +150,10 @@ def read_responses(
         )
     columns = find_columns(table)
     if format == "midas" and not columns.times:
-        raise DataError(f"{text.path} has no DA: columns, which MIDAS needs; pass format='matrix' if it has no times")
+        raise DataError(
+            f"{text.path} has no DA: columns, which MIDAS needs; pass format='matrix' (--data-format matrix) if it has "
+            "no times"
+        )
     if format == "matrix":
         columns.times.clear()
     chosen = None

@@ -86,7 +86,7 @@ def read_sif(text: Text) -> RawEdges:
         if len(fields) == 2:
             raise DataError(
                 f"{path}, line {n}: {listed(fields)} are 2 fields; SIF is source, relation, target(s). "
-                "A table without a relation needs a header such as source,target and format='csv' or 'tsv'"
+                "A table of pairs needs a header such as source,target and format='csv' or 'tsv' (--graph-format)"
             )
         if len(fields) == 1:
             blanks = fields[0].split()
@@ -125,7 +125,7 @@ def _check_layout(raw: RawEdges, text: Text) -> None:
     if {_plain_sign(t) for t in set(raw.targets)} == {True} and not any(_plain_sign(r) for r in distinct):
         raise DataError(
             f"network file '{text.path}': the signs stand in the third field; SIF is source, sign, target. "
-            "Swap the columns, or add a header such as source, target, sign and pass format='tsv'"
+            "Swap the columns, or add a header such as source, target, sign and pass format='tsv' (--graph-format tsv)"
         )
 
 
