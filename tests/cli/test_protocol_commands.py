@@ -10,6 +10,7 @@ import pytest
 
 from gsnn.cli import main
 from gsnn.runs import Run
+from gsnn.workflow import infer_run
 
 from .conftest import HOSTILE, gsnn, one_line, write_csv, write_problem
 
@@ -35,7 +36,9 @@ def refused(result, *words):
 @pytest.fixture
 def run(trained, tmp_path):
     """A finished run of one's own, on hostile names, with inferred edges."""
-    return shutil.copytree(trained[0], tmp_path / "run")
+    path = shutil.copytree(trained[0], tmp_path / "run")
+    infer_run(Run.open(path))  # other tests may have inferred with other options in the shared run
+    return path
 
 
 @pytest.fixture
