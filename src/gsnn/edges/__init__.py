@@ -12,6 +12,7 @@ from gsnn.edges._function import FunctionEdgeInferer
 from gsnn.edges._gradient import GradientEdgeInferer
 from gsnn.edges._magnitude import MagnitudeEdgeInferer
 from gsnn.edges._regressor import MagnitudeEdgeRegressor
+from gsnn.edges._streaming import StreamingInferer
 from gsnn.edges._table import ScoredPairs
 from gsnn.metrics import source_filtered_mrr as mrr
 
@@ -65,5 +66,6 @@ __all__ = [
     "MagnitudeEdgeRegressor",
     "Method",
     "ScoredPairs",
+    "StreamingInferer",
     "mrr",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -12,20 +12,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gsnn._progress import track
 from gsnn.capture import (
     Capture,
     Criterion,
-    ForwardOptions,
     LossScale,
     capture,
-    isolated,
-    iterate_batches,
-    naming_batch,
     tapped,
     unwrap,
 )
-from gsnn.edges._contract import EdgeInferer
 from gsnn.edges._gradient_blocks import (
     Components,
     Regressors,
@@ -37,6 +31,7 @@ from gsnn.edges._gradient_blocks import (
 from gsnn.edges._gradient_null import cross_moments, p_values
 from gsnn.edges._gradient_sign import along, orientation, reference_weights, references
 from gsnn.edges._sample_store import SampleStore, finite_bytes
+from gsnn.edges._streaming import StreamingInferer, check_model
 from gsnn.edges._table import Column, ScoredPairs
 from gsnn.errors import unknown_option
 from gsnn.stats import false_discovery
@@ -47,12 +42,11 @@ IntArray = npt.NDArray[np.int64]
 SCORES = ("regressed", "normalised", "explained")
 LAYER_AGGREGATIONS = ("mean0", "rss")
 # Norms whose post tap still tells samples apart.
-POST_TAP_NORMS = ("batch", "groupbatch", "none")
 # Of 'explained': components of an activation, and the least standard deviation relative to the layer's largest.
 N_EXPLAINING, EXPLAINING_FLOOR = 3, 1e-2
 
 
-class GradientEdgeInferer(EdgeInferer):
+class GradientEdgeInferer(StreamingInferer):
     r"""Scores an edge by how fast the loss would fall if it were opened with a small weight.
 
     Open an edge i -> j between blocks n - 1 and n with weights W (channels of i x channels of j): the loss changes by
@@ -136,16 +130,7 @@ class GradientEdgeInferer(EdgeInferer):
         super().__init__(data)
         self._model = unwrap(model)
         gsnn = tapped(model)
-        if gsnn.L < 2:
-            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
-        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != self.function_nodes:
-            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
-        norm = getattr(gsnn, "norm", None)
-        if not use_pre_norm and norm not in POST_TAP_NORMS:
-            raise ValueError(
-                f"use_pre_norm=False needs norm 'batch', 'groupbatch' or 'none', the model has {norm!r}; use "
-                "use_pre_norm=True"
-            )
+        check_model(gsnn, self.function_nodes, use_pre_norm)
         self.use_pre_norm, self.keep_post = use_pre_norm, keep_post
         self.memory_budget = finite_bytes(memory_budget, "memory_budget")
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
@@ -165,56 +150,13 @@ class GradientEdgeInferer(EdgeInferer):
         channels = len(self._channel_node)
         n_matrices = self.L + self.n_pairs + (self.n_pairs if self._separate_post else 0)
         self._store = SampleStore([channels] * n_matrices + list(self._shape), self.memory_budget // 2)
-        self._scale: tuple[Criterion | None, str | None, LossScale] | None = None
+        self._scale = None
         self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
 
     @property
     def _separate_post(self) -> bool:
         """Whether activations after the nonlinearity are kept beside those at the tap."""
         return self.use_pre_norm and self.keep_post
-
-    def fit(
-        self,
-        dataloader: Iterable[Any],
-        crit: Criterion | None = None,
-        device: torch.device | str = "cpu",
-        verbose: bool = True,
-        *,
-        model_kwargs: ForwardOptions = None,
-        loss_reduction: str | None = None,
-    ) -> int:
-        """Start afresh and add every batch of a loader.
-
-        Args:
-            dataloader: Yields (x, y) or tuples with more items, which are ignored unless ``model_kwargs`` uses them.
-            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
-                Missing targets (NaN) are left out of it.
-            device: Where to run the model; it is brought back afterwards.
-            verbose: Show progress on stderr.
-            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
-            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
-                the batch).
-        """
-        self.reset_stats()
-        try:
-            with isolated(self._model, device):
-                loader = track(dataloader, "Reading activations and gradients", show=verbose)
-                for batch in iterate_batches(loader, model_kwargs):
-                    with naming_batch(batch.index):
-                        self.update(
-                            batch.x, batch.y, crit, model_kwargs=batch.model_kwargs, loss_reduction=loss_reduction
-                        )
-        except BaseException:
-            # Half of a loader's statistics must not pass for all of them.
-            self.reset_stats()
-            raise
-        return self.n
 
     def update(
         self,
@@ -237,14 +179,13 @@ class GradientEdgeInferer(EdgeInferer):
         Returns:
             Number of samples so far.
         """
-        if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
-            self._scale = (crit, loss_reduction, LossScale(loss_reduction))
+        scale = self._loss_scale(crit, loss_reduction)
 
         def see(where: str, scale: LossScale) -> Capture:
             return capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
 
-        seen = see("pre" if self.use_pre_norm else "post", self._scale[2])
-        self.add(seen, x, y, see("post", self._scale[2]) if self._separate_post else None)
+        seen = see("pre" if self.use_pre_norm else "post", scale)
+        self.add(seen, x, y, see("post", scale) if self._separate_post else None)
         return self.n
 
     def add(self, seen: Capture, x: Tensor, y: Tensor, post: Capture | None = None) -> None:

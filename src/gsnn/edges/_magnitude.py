@@ -11,22 +11,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gsnn._progress import track
 from gsnn.capture import (
     Capture,
     Criterion,
-    ForwardOptions,
-    LossScale,
     capture,
-    isolated,
-    iterate_batches,
-    naming_batch,
     tapped,
     unwrap,
 )
 from gsnn.edges._contract import EdgeInferer
 from gsnn.edges._pair_correlations import PairCorrelations
 from gsnn.edges._significance import Significance
+from gsnn.edges._streaming import StreamingInferer, check_model
 from gsnn.edges._table import Column, ScoredPairs
 from gsnn.errors import unknown_option
 from gsnn.stats import (
@@ -44,13 +39,11 @@ IntArray = npt.NDArray[np.int64]
 REDUCTIONS = ("l1", "l2")
 SCORES = ("corr", "partial")
 P_METHODS = ("calibrated", "uncorrected")
-# Norms whose post tap still tells samples apart by magnitude.
-POST_TAP_NORMS = ("batch", "groupbatch", "none")
 
 _CHUNK_BYTES = 4 * 2**20
 
 
-class MagnitudeEdgeInferer(EdgeInferer):
+class MagnitudeEdgeInferer(StreamingInferer):
     r"""Correlates :math:`x_i = \|z_i^{n-1}\|` with :math:`y_j = \|\partial \ell / \partial z_j^n\|` over samples.
 
     Forward, activations flow from block n - 1 to block n; backward, credit flows from n to n - 1. Where the model
@@ -109,16 +102,7 @@ class MagnitudeEdgeInferer(EdgeInferer):
             raise unknown_option("reduction", reduction, REDUCTIONS)
         self._model = unwrap(model)
         gsnn = tapped(model)
-        if gsnn.L < 2:
-            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
-        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != self.function_nodes:
-            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
-        norm = getattr(gsnn, "norm", None)
-        if not use_pre_norm and norm not in POST_TAP_NORMS:
-            raise ValueError(
-                f"use_pre_norm=False needs norm 'batch', 'groupbatch' or 'none', the model has {norm!r}, which takes "
-                "the magnitudes away; use use_pre_norm=True"
-            )
+        check_model(gsnn, self.function_nodes, use_pre_norm)
         self.reduction, self.use_pre_norm = reduction, use_pre_norm
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
         self.parents_by_target = self._prior.parents
@@ -132,51 +116,8 @@ class MagnitudeEdgeInferer(EdgeInferer):
     def reset_stats(self) -> None:
         """Forget every sample."""
         self._moments: PairMoments | None = None
-        self._scale: tuple[Criterion | None, str | None, LossScale] | None = None
+        self._scale = None
         self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
-
-    def fit(
-        self,
-        dataloader: Iterable[Any],
-        crit: Criterion | None = None,
-        device: torch.device | str = "cpu",
-        verbose: bool = True,
-        *,
-        model_kwargs: ForwardOptions = None,
-        loss_reduction: str | None = None,
-    ) -> int:
-        """Start afresh and add every batch of a loader.
-
-        Args:
-            dataloader: Yields (x, y) or tuples with more items, which are ignored unless ``model_kwargs`` uses them.
-            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
-                Missing targets (NaN) are left out of it.
-            device: Where to run; the model is brought back afterwards.
-            verbose: Show progress on stderr.
-            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
-            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
-                the batch).
-        """
-        self.reset_stats()
-        try:
-            with isolated(self._model, device):
-                loader = track(dataloader, "Reading activations and gradients", show=verbose)
-                for batch in iterate_batches(loader, model_kwargs):
-                    with naming_batch(batch.index):
-                        self.update(
-                            batch.x, batch.y, crit, model_kwargs=batch.model_kwargs, loss_reduction=loss_reduction
-                        )
-        except BaseException:
-            # Half of a loader's statistics must not pass for all of them.
-            self.reset_stats()
-            raise
-        return self.n
 
     def update(
         self,
@@ -199,10 +140,9 @@ class MagnitudeEdgeInferer(EdgeInferer):
         Returns:
             Number of samples so far.
         """
-        if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
-            self._scale = (crit, loss_reduction, LossScale(loss_reduction))
+        scale = self._loss_scale(crit, loss_reduction)
         where = "pre" if self.use_pre_norm else "post"
-        seen = capture(self._model, x, y, crit, where=where, loss_reduction=self._scale[2], model_kwargs=model_kwargs)
+        seen = capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
         self.add(seen)
         return self.n
 

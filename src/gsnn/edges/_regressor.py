@@ -26,8 +26,8 @@ from gsnn.capture import (
     unwrap,
 )
 from gsnn.edges._contract import EdgeInferer
-from gsnn.edges._magnitude import POST_TAP_NORMS
 from gsnn.edges._named_edges import named_edges
+from gsnn.edges._streaming import check_model
 from gsnn.edges._table import ScoredPairs
 from gsnn.edges._tap_watch import TapWatch
 from gsnn.errors import unknown_option
@@ -152,16 +152,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         if not 0 < ema_momentum <= 1:
             raise ValueError(f"ema_momentum must be in (0, 1], got {ema_momentum}")
-        if gsnn.L < 2:
-            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
-        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != self.function_nodes:
-            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
-        norm = getattr(gsnn, "norm", None)
-        if not use_pre_norm and norm not in POST_TAP_NORMS:
-            raise ValueError(
-                f"use_pre_norm=False needs one of the norms {POST_TAP_NORMS}, the model has {norm!r}; "
-                "use use_pre_norm=True"
-            )
+        check_model(gsnn, self.function_nodes, use_pre_norm)
         # In a tuple, a module is not registered as a submodule.
         self._held = (inner,)
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
