@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gsnn.nn import GSNN, keep_freed_memory
-from gsnn.nn import _fused as fused
-from gsnn.nn._fused import Stack, elu_, elu_stack, span, step_by_step
+from gsnn.nn import GSNN, _model, keep_freed_memory
+from gsnn.nn._fused import Stack, elu_, elu_stack, step_by_step
 from gsnn.nn._sparse import FEW_VALUES, EdgeChannelPattern, _levels
 
 # Edges: 4 function -> function (two of them parallel), 2 input -> function, 2 function -> output, 3 loops; node 3 idle.
@@ -21,7 +20,7 @@ def make(channels, blocks, batch, dtype=torch.float64, bias=True, residual=True)
     generator = torch.Generator().manual_seed(0)
     channels = torch.tensor(channels)
     lin_in, lin_out = EdgeChannelPattern(TARGET, channels), EdgeChannelPattern(SOURCE, channels)
-    stack = Stack(lin_in, lin_out, span(TARGET, channels, FIRST), span(SOURCE, channels, LAST))
+    stack = Stack(lin_in, lin_out, TARGET, SOURCE, channels, FIRST, LAST, blocks)
 
     def draw(*shape):
         return torch.randn(*shape, generator=generator, dtype=dtype).requires_grad_()
@@ -138,8 +137,7 @@ def test_levels_cost_least():
 
 def test_the_model_takes_the_fused_path_only_where_nobody_looks(kit, monkeypatch):
     calls = []
-    inner = fused._EluStack.apply
-    monkeypatch.setattr(fused._EluStack, "apply", lambda *a: calls.append(1) or inner(*a))
+    monkeypatch.setattr(_model, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
     model = GSNN(*kit.random_graph(1), 3, 2, norm="none")
     x = torch.ones(2, 3)
     wanted = model(x)

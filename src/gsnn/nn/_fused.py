@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gsnn.nn._compiled import Kept, Plan, available
 from gsnn.nn._maps import remember_signature, to_channels, to_edges
 from gsnn.nn._sparse import EdgeChannelPattern
 
@@ -49,7 +51,7 @@ def span(edge_function: Tensor, channels: Tensor, edges: slice) -> Span:
     return Span(EdgeChannelPattern(edge_function[edges], channels), edges, values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stack:
     """The maps of a model.
 
@@ -60,18 +62,37 @@ class Stack:
     Attributes:
         lin_in: Which edge meets which channels in lin_in.
         lin_out: Likewise for lin_out.
-        first: The part of lin_in for the edges that start in inputs.
-        last: The part of lin_out for the edges that end in outputs.
+        target: int64 (E,), the function each edge ends in, or -1.
+        source: int64 (E,), the function each edge starts in, or -1.
+        channels: int64 (N,), the number of channels of each function.
+        inputs: The edges that start in inputs.
+        outputs: The edges that end in outputs.
+        layers: L.
     """
 
     lin_in: EdgeChannelPattern
     lin_out: EdgeChannelPattern
-    first: Span
-    last: Span
+    target: Tensor
+    source: Tensor
+    channels: Tensor
+    inputs: slice
+    outputs: slice
+    layers: int
 
-    def ends(self, block: int, blocks: int) -> tuple[Span, Span]:
+    def ends(self, block: int) -> tuple[Span, Span]:
         """The edges that a block reads and writes."""
-        return self.first if block == 0 else self.whole_in, self.last if block == blocks - 1 else self.whole_out
+        last = block == self.layers - 1
+        return self.first if block == 0 else self.whole_in, self.last if last else self.whole_out
+
+    @functools.cached_property
+    def first(self) -> Span:
+        """The part of lin_in for the edges that start in inputs."""
+        return span(self.target, self.channels, self.inputs)
+
+    @functools.cached_property
+    def last(self) -> Span:
+        """The part of lin_out for the edges that end in outputs."""
+        return span(self.source, self.channels, self.outputs)
 
     @functools.cached_property
     def whole_in(self) -> Span:
@@ -83,13 +104,18 @@ class Stack:
         """All edges in lin_out."""
         return Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
 
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The same for the compiled kernels."""
+        return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers)
+
 
 def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
     """Blocks of lin_out(ELU(lin_in(x))) + relu(residual) * x on a CPU, differentiable any number of times.
 
     Biases, ELU and residual are computed in place, and the backward pass keeps nothing but the edge state before each
-    block and the channels after its ELU, which hold its derivative too. Up to rounding it is what the maps and
-    ``torch`` give step by step.
+    block and the channels after its ELU, which hold its derivative too. In single precision, and where numba is
+    installed, compiled kernels do it. Up to rounding it is what the maps and ``torch`` give step by step.
 
     Args:
         stack: The maps.
@@ -100,12 +126,16 @@ def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tenso
     Returns:
         State of the edges that end in outputs, (edges, B).
     """
-    return _EluStack.apply(stack, x, *parameters)[0]
+    if x.dtype != torch.float32 or x.numel() == 0 or not available():
+        return _EluStack.apply(stack, x, *parameters)[0]
+    if not torch.is_grad_enabled():
+        return stack.plan.forward(x, _by_block(parameters), keep=False)[0]
+    return _CompiledStack.apply(stack, x, *parameters)[0]
 
 
 def step_by_step(stack: Stack, x: Tensor, *parameters: Any) -> Tensor:  # noqa: ANN401 - tensors, or None
     """The same as :func:`elu_stack`, one differentiable operation after the other over all edges."""
-    edges = stack.first.edges
+    edges = stack.inputs
     state = F.pad(x, (0, 0, edges.start, stack.lin_in.n_edges - edges.stop))
     for at in range(0, len(parameters), PER_BLOCK):
         weight_in, bias_in, weight_out, bias_out, residual = parameters[at : at + PER_BLOCK]
@@ -114,7 +144,7 @@ def step_by_step(stack: Stack, x: Tensor, *parameters: Any) -> Tensor:  # noqa: 
         out = to_edges(stack.lin_out, weight_out, h)
         out = out if bias_out is None else out + bias_out.unsqueeze(1)
         state = out if residual is None else out + torch.relu(residual) * state
-    return state[stack.last.edges]
+    return state[stack.outputs]
 
 
 @remember_signature
@@ -125,10 +155,9 @@ class _EluStack(torch.autograd.Function):
     def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
         state = x.contiguous()
         states, channels = [], []
-        blocks = len(parameters) // PER_BLOCK
-        for block in range(blocks):
+        for block in range(stack.layers):
             weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
-            read, written = stack.ends(block, blocks)
+            read, written = stack.ends(block)
             hidden = read.pattern.to_channels(_part(weight_in, read.values), state)
             if bias_in is not None:
                 hidden.add_(bias_in.unsqueeze(1))
@@ -152,38 +181,76 @@ class _EluStack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        needed, stack, blocks = ctx.needs_input_grad[1:], ctx.stack, ctx.blocks
-        if grad is None:
-            return None, *(None for _ in needed)
-        saved = ctx.saved_tensors
-        inputs = saved[: len(needed)]
-        if torch.is_grad_enabled():
-            # The result will be differentiated again: autograd writes it from the separate steps. Each input is a view
-            # of its own, so that a weight that blocks share, or that x was made with, is not counted more than once.
-            inputs = [None if value is None else value.view_as(value) for value in inputs]
-            asked = [value for value, need in zip(inputs, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(step_by_step(stack, *inputs), asked, grad, create_graph=True))
-            return None, *(next(found) if need else None for need in needed)
-        x, *parameters = inputs
-        states, channels = (x.contiguous(), *saved[len(needed) : len(needed) + blocks - 1]), saved[-blocks:]
-        found_last: list[list[Tensor | None]] = []
-        below = grad.contiguous()
-        for block in reversed(range(blocks)):
-            wanted = _of_block(needed[1:], block)
-            go_on = needed[0] or any(needed[1 : 1 + PER_BLOCK * block])
-            below, found_here = _backward_block(
-                stack.ends(block, blocks),
-                (states[block], channels[block]),
-                _of_block(parameters, block),
-                below,
-                (go_on, *wanted),
-            )
-            found_last.append(found_here)
-            if not go_on:
-                break
-        skipped = [None] * (PER_BLOCK * (blocks - len(found_last)))
-        ordered = [value for block_found in reversed(found_last) for value in block_found]
-        return None, below if needed[0] else None, *skipped, *ordered
+        return _gradients(ctx, grad, _torch_gradients)
+
+
+@remember_signature
+class _CompiledStack(torch.autograd.Function):
+    """The same by compiled kernels; what it keeps for the backward pass is laid out in another way."""
+
+    @staticmethod
+    def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
+        out, states, channels = stack.plan.forward(x, _by_block(parameters))
+        return out, *states[1:], *channels
+
+    setup_context = _EluStack.setup_context
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        return _gradients(ctx, grad, _compiled_gradients)
+
+
+_Found = tuple[Tensor | None, list[Tensor | None]]
+
+
+def _gradients(
+    ctx: Any,  # noqa: ANN401
+    grad: Tensor | None,
+    compute: Callable[[Stack, Tensor, Sequence[Tensor | None], Kept, Sequence[bool]], _Found],
+) -> tuple[Tensor | None, ...]:
+    """What a backward pass returns; ``compute`` finds the gradients by x and by the parameters."""
+    needed, stack = ctx.needs_input_grad[1:], ctx.stack
+    if grad is None:
+        return None, *(None for _ in needed)
+    saved = ctx.saved_tensors
+    inputs, kept = saved[: len(needed)], saved[len(needed) :]
+    if torch.is_grad_enabled():
+        # The result will be differentiated again: autograd writes it from the separate steps. Each input is a view
+        # of its own, so that a weight that blocks share, or that x was made with, is not counted more than once.
+        inputs = [None if value is None else value.view_as(value) for value in inputs]
+        asked = [value for value, need in zip(inputs, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(step_by_step(stack, *inputs), asked, grad, create_graph=True))
+        return None, *(next(found) if need else None for need in needed)
+    below, by_parameters = compute(stack, grad, inputs, (kept[: ctx.blocks - 1], kept[ctx.blocks - 1 :]), needed)
+    return None, below if needed[0] else None, *by_parameters
+
+
+def _compiled_gradients(
+    stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]
+) -> _Found:
+    x, *parameters = inputs
+    return stack.plan.backward(grad, x, _by_block(parameters), kept, needed)
+
+
+def _torch_gradients(stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]) -> _Found:
+    x, *parameters = inputs
+    states, channels = (x.contiguous(), *kept[0]), kept[1]
+    found: list[list[Tensor | None]] = []
+    below = grad.contiguous()
+    for block in reversed(range(stack.layers)):
+        go_on = any(needed[: 1 + PER_BLOCK * block])
+        below, found_here = _backward_block(
+            stack.ends(block),
+            (states[block], channels[block]),
+            _of_block(parameters, block),
+            below,
+            (go_on, *_of_block(needed[1:], block)),
+        )
+        found.append(found_here)
+        if not go_on:
+            break
+    skipped: list[Tensor | None] = [None] * (PER_BLOCK * (stack.layers - len(found)))
+    return below, skipped + [value for block_found in reversed(found) for value in block_found]
 
 
 def _backward_block(
@@ -247,6 +314,10 @@ def elu_(z: Tensor) -> Tensor:
 
 def _of_block(values: Any, block: int) -> Any:  # noqa: ANN401 - a tuple or list of any kind
     return values[PER_BLOCK * block : PER_BLOCK * (block + 1)]
+
+
+def _by_block(values: Sequence[Tensor | None]) -> list[Sequence[Tensor | None]]:
+    return [_of_block(values, block) for block in range(len(values) // PER_BLOCK)]
 
 
 def _scale(residual: Tensor | None) -> float:

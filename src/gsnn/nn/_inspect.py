@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -95,6 +96,18 @@ def channels_text(model: Described) -> str:
     return str(channels) if isinstance(channels, int) else f"{min(channels)}..{max(channels)}"
 
 
+class Text(str):
+    """A string of several lines that a notebook shows as they are."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self)}</pre>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ANN401 - IPython's
+        printer.text(str(self))
+
+
 def summary(model: Described) -> str:
     """Sizes, options and parameter counts in a few aligned lines."""
     layout, options = model.layout, model.options
@@ -129,4 +142,4 @@ def summary(model: Described) -> str:
     if pruned:
         rows.append(("  of these pruned", f"{pruned:,}"))
     width = max(len(label) for label, _ in rows)
-    return "\n".join(["GSNN", *(f"  {label:<{width}}  {value}" for label, value in rows)])
+    return Text("\n".join(["GSNN", *(f"  {label:<{width}}  {value}" for label, value in rows)]))

@@ -16,7 +16,7 @@ from gsnn.nn import _inspect as inspect
 from gsnn.nn import _serialize as serialize
 from gsnn.nn._block import Block, NodeAttention, NodeMLP, SparseLinear, Tap
 from gsnn.nn._described import Described
-from gsnn.nn._fused import Stack, elu_stack, span
+from gsnn.nn._fused import Stack, elu_stack
 from gsnn.nn._init import check_init, initial_weights
 from gsnn.nn._layout import build_layout, check_edge_weights
 from gsnn.nn._norms import NEED_TWO_SAMPLES, RUNNING, ChannelGroups, build_norms
@@ -195,8 +195,12 @@ class GSNN(Described):
         self._stack = Stack(
             blocks[0].lin_in.pattern,
             blocks[0].lin_out.pattern,
-            span(layout.target_functions(), counts, layout.input_edges),
-            span(layout.source_functions(), counts, layout.output_edges),
+            layout.target_functions(),
+            layout.source_functions(),
+            counts,
+            layout.input_edges,
+            layout.output_edges,
+            self.L,
         )
 
     def _node_modules(self, width: int, weights: Tensor | None) -> tuple[NodeMLP | None, NodeAttention | None]:

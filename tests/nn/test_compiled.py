@@ -1,0 +1,192 @@
+"""The compiled kernels against the dense oracle and against the torch path, on the same stacks."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+
+import pytest
+import torch
+from tests.nn.test_fused import dense, make
+from torch.nn import functional as F
+
+from gsnn.nn import GSNN, _compiled
+from gsnn.nn import _fused as fused
+from gsnn.nn._fused import elu_stack, step_by_step
+
+pytestmark = pytest.mark.skipif(not _compiled.available(), reason="needs numba: pip install 'gsnn[fast]'")
+
+
+def as_double(parameters):
+    return [None if p is None else p.detach().double().requires_grad_() for p in parameters]
+
+
+@pytest.fixture
+def by_torch(monkeypatch):
+    """Switches the kernels off from the moment it is called."""
+    return lambda: monkeypatch.setattr(fused, "available", lambda: False)
+
+
+@pytest.mark.parametrize("channels", [[3, 3, 3, 3], [1, 9, 2, 4], [8, 8, 8, 8], [13, 5, 17, 1]])
+@pytest.mark.parametrize(("blocks", "batch"), [(1, 3), (2, 1), (3, 16), (4, 33)])
+@pytest.mark.parametrize(("bias", "residual"), [(True, True), (False, True), (True, False)])
+def test_agrees_with_dense_matrices_in_double_precision(channels, blocks, batch, bias, residual):
+    stack, x, parameters = make(channels, blocks, batch, dtype=torch.float32, bias=bias, residual=residual)
+    exact = as_double([x, *parameters])
+    out, wanted = elu_stack(stack, x, parameters), dense(stack, exact[0], exact[1:])
+    scale = float(wanted.detach().abs().max())
+    torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-5 * scale)
+    weights = torch.linspace(-1, 1, out.numel()).view_as(out)
+    leaves, twins = ([p for p in group if p is not None] for group in ([x, *parameters], exact))
+    mine = torch.autograd.grad(out, leaves, weights)
+    for a, b in zip(mine, torch.autograd.grad(wanted, twins, weights.double()), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5 * max(float(b.abs().max()), 1e-3))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_models_agree_with_the_torch_path(kit, seed, by_torch):
+    model = GSNN(*kit.random_graph(seed), 8, 5, norm="none", share_layers=bool(seed % 2))
+    kit.shake(model)
+    x = torch.randn(37, model.I, generator=torch.Generator().manual_seed(seed))
+    results = []
+    for _ in range(2):
+        model.zero_grad()
+        out = model(x)
+        (out**2).sum().backward()
+        results.append([out.detach(), *(p.grad for p in model.parameters())])
+        by_torch()
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(float(b.abs().max()), 1e-3))
+
+
+@pytest.mark.parametrize("chosen", range(11))
+def test_only_what_is_asked_for_gets_a_gradient(chosen):
+    stack, x, parameters = make([2, 2, 2, 2], 2, 3, dtype=torch.float32)
+    leaves = [x, *parameters]
+    for number, leaf in enumerate(leaves):
+        leaf.requires_grad_(number == chosen)
+    (wanted,) = torch.autograd.grad(step_by_step(stack, *leaves).sum(), leaves[chosen])
+    elu_stack(stack, leaves[0], leaves[1:]).sum().backward()
+    assert [leaf.grad is not None for leaf in leaves] == [number == chosen for number in range(11)]
+    torch.testing.assert_close(leaves[chosen].grad, wanted)
+
+
+def test_threads_do_the_same_work_side_by_side(monkeypatch):
+    stack, x, parameters = make([8, 8, 8, 8], 3, 64, dtype=torch.float32)
+    monkeypatch.setattr(_compiled, "WORTH_A_THREAD", 1)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3, 8):
+            torch.set_num_threads(threads)
+            out = elu_stack(stack, x, parameters)
+            results.append([out, *torch.autograd.grad(out.sum(), [x, *parameters])])
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for number, (a, b) in enumerate(zip(results[0], other, strict=True)):
+            if number >= 2 and number % 5 == 1:  # the residual's gradient is a sum over the parts
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=0)
+            else:
+                assert torch.equal(a, b)
+
+
+def test_second_derivatives_come_from_the_separate_steps():
+    stack, x, parameters = make([2, 2, 2, 2], 2, 4, dtype=torch.float32)
+    (first,) = torch.autograd.grad(elu_stack(stack, x, parameters).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.square().sum(), parameters[0])
+    (wanted,) = torch.autograd.grad(step_by_step(stack, x, *parameters).sum(), x, create_graph=True)
+    (wanted,) = torch.autograd.grad(wanted.square().sum(), parameters[0])
+    torch.testing.assert_close(second, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_elu_kernel_is_exact_to_rounding_and_keeps_what_is_not_finite():
+    from gsnn.nn import _kernels
+
+    special = torch.tensor([0.0, -0.0, -1e-8, 1e-8, float("inf"), -float("inf"), float("nan"), -1e30, 3e38])
+    z = torch.cat([torch.linspace(-120, 20, 20_001), torch.linspace(-1e-3, 1e-3, 1001), special])
+    mine = z.clone()
+    _kernels.elu(mine.numpy(), 0, mine.numel())
+    torch.testing.assert_close(mine, F.elu(z), rtol=1e-6, atol=1.2e-7, equal_nan=True)
+    part = z.clone()
+    _kernels.elu(part.numpy(), 5, 9)
+    assert torch.equal(part[:5], z[:5])
+    assert torch.equal(part[9:20_000], z[9:20_000])
+
+
+def test_what_is_not_a_number_stays_in_its_sample():
+    stack, x, parameters = make([8, 8, 8, 8], 3, 20, dtype=torch.float32)
+    clean = elu_stack(stack, x, parameters)
+    with torch.no_grad():
+        x[0, 3] = float("nan")
+    out = elu_stack(stack, x, parameters)
+    assert bool(out[:, 3].isnan().any())
+    others = [column for column in range(20) if column != 3]
+    assert torch.equal(out[:, others], clean[:, others])
+
+
+def test_graphs_that_are_alive_together_do_not_share_memory():
+    stack, x, parameters = make([8, 8, 8, 8], 3, 16, dtype=torch.float32)
+    one = elu_stack(stack, x, parameters)
+    wanted = torch.autograd.grad(one.sum(), parameters, retain_graph=True)
+    two = elu_stack(stack, x.detach() * 2, parameters)
+    torch.autograd.grad(two.sum(), parameters)
+    three = elu_stack(stack, x.detach() * 3, parameters)
+    for a, b in zip(wanted, torch.autograd.grad(one.sum(), parameters), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(two, three)
+
+
+def test_memory_comes_back_for_the_next_step_and_no_copy_takes_it_along():
+    stack, x, parameters = make([8, 8, 8, 8], 3, 16, dtype=torch.float32)
+    elu_stack(stack, x, parameters).sum().backward()
+    (kept,) = stack.plan.states._spare
+    elu_stack(stack, x, parameters).sum().backward()
+    assert stack.plan.states._spare[0] is kept
+    for twin in (copy.deepcopy(stack.plan), pickle.loads(pickle.dumps(stack.plan))):
+        assert not twin.states._spare
+
+
+def test_what_reaches_no_output_is_left_out_and_counts_nothing():
+    stack, _, _ = make([2, 2, 2, 2], 3, 4, dtype=torch.float32)
+    plan = stack.plan
+    # In the last block functions 0 and 2 act (edges 6 and 7), so only edges into these are needed before it.
+    assert (plan.written[-1] >= 0).nonzero()[0].tolist() == [6, 7]
+    assert (plan.written[-2] >= 0).nonzero()[0].tolist() == [0, 1, 3, 4, 6, 7, 8, 10]
+    assert (plan.written[0] >= 0).all()
+
+
+def _child(stack, x, parameters, queue):
+    queue.put(float(elu_stack(stack, x, parameters).sum()))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(monkeypatch):
+    stack, x, parameters = make([8, 8, 8, 8], 3, 64, dtype=torch.float32)
+    monkeypatch.setattr(_compiled, "WORTH_A_THREAD", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.no_grad():
+            wanted = float(elu_stack(stack, x, parameters).sum())
+            context = multiprocessing.get_context("fork")
+            queue = context.Queue()
+            child = context.Process(target=_child, args=(stack, x, parameters, queue))
+            child.start()
+            assert queue.get(timeout=60) == wanted
+            child.join()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 5])
+def test_predictions_without_gradients_are_the_same_and_hold_two_states(blocks):
+    stack, x, parameters = make([8, 8, 8, 8], blocks, 20, dtype=torch.float32)
+    wanted = elu_stack(stack, x, parameters).detach()
+    with torch.no_grad():
+        assert torch.equal(elu_stack(stack, x, parameters), wanted)
+    twin = copy.deepcopy(stack.plan)
+    groups = [parameters[at : at + 5] for at in range(0, len(parameters), 5)]
+    assert torch.equal(twin.forward(x, groups, keep=False)[0], wanted)
+    assert twin.states._spare[0].size == (twin.n_channels + 2 * max(twin.rows)) * 32
