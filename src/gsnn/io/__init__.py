@@ -1,14 +1,27 @@
-"""Readers of prior networks and of perturbation responses.
+"""Readers of prior networks and of perturbation responses, and the writer of proposed edges.
 
-Two doors: :func:`read_network` for who acts on whom, :func:`read_responses` for what was done and what was
-measured. Both return plain frozen dataclasses around pandas tables, keep every identifier as the text that
-stands in the file (``NA``, ``007`` and ``1e5`` are names like any other), and raise
-:class:`gsnn.errors.DataError` with the file, the line and the remedy.
+Two doors in: :func:`read_network` for who acts on whom, :func:`read_responses` for what was done and what was
+measured (:class:`AnnDataResponses` where that is larger than memory). Both return plain frozen dataclasses around
+pandas tables, keep every identifier as the text that stands in the file (``NA``, ``007`` and ``1e5`` are names like
+any other), and raise :class:`gsnn.errors.DataError` with the file, the line and the remedy. One door out:
+:func:`write_edges`, which :func:`read_edges` reverses.
 """
 
 from __future__ import annotations
 
+from gsnn.io._anndata import AnnDataResponses
 from gsnn.io._network import DuplicateEdge, Network, read_network
 from gsnn.io._responses import Responses, read_responses
+from gsnn.io._write import EDGE_FORMATS, read_edges, write_edges
 
-__all__ = ["DuplicateEdge", "Network", "Responses", "read_network", "read_responses"]
+__all__ = [
+    "EDGE_FORMATS",
+    "AnnDataResponses",
+    "DuplicateEdge",
+    "Network",
+    "Responses",
+    "read_edges",
+    "read_network",
+    "read_responses",
+    "write_edges",
+]

@@ -12,7 +12,7 @@ from gsnn.errors import DataError, closest
 from gsnn.io._sif import RawEdges
 from gsnn.io._signs import flag_of, sign_of, signs_of
 from gsnn.io._table import Table
-from gsnn.io._text import listed
+from gsnn.io._text import counted, listed
 
 # Pairs of names that belong together, the commonest first: "source" beside "from" and "to" names a database.
 _ENDS = (
@@ -61,6 +61,8 @@ _WORDS = ("interaction", "relation", "relationship", "interaction_type", "regula
 # Numbers of these names are signs only if some are negative: weights may be confidences, and `direction`
 # often says no more than that an edge is directed.
 _WEIGHTS = ("weight", "direction", "score", "value")
+_DIRECTED = ("is_directed", "directed", "consensus_direction")
+UNDIRECTED = ("both", "drop")
 
 
 def _plain(name: str) -> str:
@@ -92,7 +94,11 @@ def find_edge_columns(header: Sequence[str]) -> tuple[int, int] | None:
 
 
 def read_edge_table(
-    table: Table, source: str | None, target: str | None, sign: str | tuple[str, str] | None
+    table: Table,
+    source: str | None,
+    target: str | None,
+    sign: str | tuple[str, str] | None,
+    undirected: str = "both",
 ) -> tuple[RawEdges, NDArray[np.int8], list[str]]:
     """Edges of a table.
 
@@ -101,6 +107,7 @@ def read_edge_table(
         source: Name of its column of sources, or None to recognise it.
         target: Name of its column of targets, or None.
         sign: Name of its column of signs, or of the columns of stimulation and inhibition, or None.
+        undirected: What becomes of rows that say they have no direction: ``"both"`` or ``"drop"``.
 
     Returns:
         The edges, their signs, and notes for the user.
@@ -109,10 +116,57 @@ def read_edge_table(
         DataError: If the columns cannot be told, with the columns found and what was looked for.
     """
     s, t = _ends(table, source, target)
-    sources, targets = table.column(s), table.column(t)
+    sources, targets = table.names(s), table.names(t)
     signs, notes = _signs(table, sign, taken=(s, t))
-    raw = RawEdges(sources, targets, [], table.lines)
+    raw = RawEdges(sources, targets, [], list(table.lines))
+    plain = [_plain(h) if j not in (s, t) else "" for j, h in enumerate(table.header)]
+    if source is None and target is None and _plain(table.header[s]) == "source" and "source_genesymbol" in plain:
+        notes.append(
+            f"names are taken from the columns '{table.header[s]}' and '{table.header[t]}'; gene symbols stand in "
+            "source_genesymbol and target_genesymbol (source=, target=)"
+        )
+    if "kind" in plain:
+        n = table.column(plain.index("kind")).count("proposed")
+        if n:
+            notes.append(f"{counted(n, 'edge')} marked as proposed in column 'kind' read like the known ones")
+    for name in _DIRECTED:
+        if name in plain:
+            raw, signs = _directed(table, plain.index(name), raw, signs, undirected, notes)
+            break
     return raw, signs, notes
+
+
+def _directed(
+    table: Table, j: int, raw: RawEdges, signs: NDArray[np.int8], undirected: str, notes: list[str]
+) -> tuple[RawEdges, NDArray[np.int8]]:
+    """Give rows without a direction both, or leave them out."""
+    directed = _yes(table, j)
+    loose = np.flatnonzero(~directed)
+    if not len(loose):
+        return raw, signs
+    what = f"{counted(len(loose), 'undirected edge')} ('{table.header[j]}' says no)"
+    if undirected == "drop":
+        notes.append(f"{what} left out")
+        keep = np.flatnonzero(directed)
+        if not len(keep):
+            raise DataError(
+                f"{table.path}: no edge has a direction ('{table.header[j]}'); pass undirected='both' to read each in "
+                "both directions"
+            )
+        ends = [[end[i] for i in keep] for end in (raw.sources, raw.targets)]
+        return RawEdges(ends[0], ends[1], [], [raw.lines[i] for i in keep]), signs[keep]
+    notes.append(f"{what} read in both directions; pass undirected='drop' to leave them out")
+    there = set(zip(raw.sources, raw.targets, strict=True))
+    turned = [i for i in loose if (raw.targets[i], raw.sources[i]) not in there]
+    return (
+        RawEdges(
+            raw.sources + [raw.targets[i] for i in turned],
+            raw.targets + [raw.sources[i] for i in turned],
+            [],
+            raw.lines + [raw.lines[i] for i in turned],
+        ),
+        np.concatenate([signs, signs[turned]]),
+    )
 
 
 def _ends(table: Table, source: str | None, target: str | None) -> tuple[int, int]:
@@ -178,9 +232,11 @@ def _signs(
     for name in _SIGNS:
         if name in plain:
             return _words(table, plain.index(name))
-    for up, down in _FLAGS:
-        if up in plain and down in plain:
-            return _flags(table, plain.index(up), plain.index(down))
+    pairs = [(plain.index(up), plain.index(down)) for up, down in _FLAGS if up in plain and down in plain]
+    if pairs:
+        signs, notes = _flags(table, *pairs[0])
+        consensus = next((pair for pair in pairs[1:] if plain[pair[0]].startswith("consensus")), None)
+        return (signs, notes) if consensus is None else _agreed(table, pairs[0], consensus, signs)
     for name in _WORDS:
         # A column of categories ("protein", "kinase") that holds no word for a sign says nothing about it.
         if name in plain and any(sign_of(w) for w in set(table.column(plain.index(name)))):
@@ -195,7 +251,7 @@ def _signs(
                 f"column '{table.header[j]}' holds no negative value and was not taken for signs; "
                 f"pass sign='{table.header[j]}' if it is"
             )
-    return np.zeros(len(table.rows), np.int8), notes
+    return np.zeros(len(table), np.int8), notes
 
 
 def _words(table: Table, j: int) -> tuple[NDArray[np.int8], list[str]]:
@@ -208,14 +264,28 @@ def _words(table: Table, j: int) -> tuple[NDArray[np.int8], list[str]]:
 
 
 def _flags(table: Table, up: int, down: int) -> tuple[NDArray[np.int8], list[str]]:
-    columns = []
-    for j in (up, down):
-        _once(table, j)
-        cells = table.column(j)
-        meaning = {cell: flag_of(cell) for cell in set(cells)}
-        if None in meaning.values():
-            i = next(i for i, cell in enumerate(cells) if meaning[cell] is None)
-            raise DataError(f"{table.where(i, j)}: {cells[i]!r} is neither yes nor no; write 1 or 0")
-        columns.append(np.fromiter((bool(meaning[cell]) for cell in cells), dtype=np.int8, count=len(cells)))
     # Both at once is no sign at all, and neither is neither.
-    return (columns[0] - columns[1]).astype(np.int8), []
+    return _yes(table, up).astype(np.int8) - _yes(table, down).astype(np.int8), []
+
+
+def _agreed(
+    table: Table, flags: tuple[int, int], consensus: tuple[int, int], signs: NDArray[np.int8]
+) -> tuple[NDArray[np.int8], list[str]]:
+    """Where the sources of a database contradict each other, what most of them say."""
+    torn = _yes(table, flags[0]) & _yes(table, flags[1])
+    agreed, _ = _flags(table, *consensus)
+    settled = int((torn & (agreed != 0)).sum())
+    notes = (
+        [f"{counted(settled, 'edge')} both stimulating and inhibiting: the sign is the consensus"] if settled else []
+    )
+    return np.where(torn, agreed, signs).astype(np.int8), notes
+
+
+def _yes(table: Table, j: int) -> NDArray[np.bool_]:
+    _once(table, j)
+    cells = table.column(j)
+    meaning = {cell: flag_of(cell) for cell in set(cells)}
+    if None in meaning.values():
+        i = next(i for i, cell in enumerate(cells) if meaning[cell] is None)
+        raise DataError(f"{table.where(i, j)}: {cells[i]!r} is neither yes nor no; write 1 or 0")
+    return np.fromiter((bool(meaning[cell]) for cell in cells), dtype=np.bool_, count=len(cells))

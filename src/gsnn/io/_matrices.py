@@ -27,7 +27,7 @@ def read_matrices(inputs: Table, outputs: Table) -> tuple[pd.DataFrame, pd.DataF
     treatments = _frame(inputs, "TR:", "treatment", missing=False)
     readouts = _frame(outputs, "DV:", "readout", missing=True)
     notes: list[str] = []
-    named = [f.index.name != "line" for f in (treatments, readouts)]
+    named = [_first_is_ids(table) for table in (inputs, outputs)]
     if all(named):
         return treatments, _aligned(treatments, readouts, inputs, outputs), notes
     if len(treatments) != len(readouts):
@@ -59,9 +59,9 @@ def _frame(table: Table, prefix: str, kind: str, *, missing: bool) -> pd.DataFra
         clean_name(name, table.path, 1)
     check_unique(names, table.path, kind)
     values = table.numbers(columns, missing=missing)
-    index = pd.Index(table.lines, name="line")
+    index = pd.Index(table.lines, name=table.unit)
     if has_ids:
-        index = pd.Index(table.column(0), dtype=object, name=table.header[0] or "sample")
+        index = pd.Index(table.names(0), dtype=object, name=table.header[0] or "sample")
     return pd.DataFrame(values, index, pd.Index(names, dtype=object))
 
 

@@ -118,7 +118,7 @@ def read_midas(table: Table, columns: Columns, time: float | None, cell_line: st
     warnings = list(columns.warnings)
     treatments = table.numbers(columns.treatments, missing=False)
     readouts = table.numbers(columns.readouts)
-    rows = np.arange(len(table.rows))
+    rows = np.arange(len(table))
     rows = rows[_cell_line_rows(table, columns, cell_line, warnings)]
     n_baseline = 0
     times: list[float] = []
@@ -269,7 +269,8 @@ def _distinct(treatments: NDArray[np.float64]) -> set[tuple[float, ...]]:
 
 def _index(table: Table, columns: Columns, rows: NDArray[np.intp]) -> pd.Index:
     if columns.ids is not None:
-        names = [table.rows[i][columns.ids] for i in rows]
+        cells = table.names(columns.ids)
+        names = [cells[i] for i in rows]
         if len(set(names)) == len(names) and "" not in names:
             return pd.Index(names, dtype=object, name=table.header[columns.ids] or "sample")
-    return pd.Index([table.lines[i] for i in rows], name="line")
+    return pd.Index([table.lines[i] for i in rows], name=table.unit)

@@ -13,13 +13,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.errors import DataError, unknown_option
-from gsnn.io._edge_table import find_edge_columns, read_edge_table
+from gsnn.io._edge_table import UNDIRECTED, find_edge_columns, read_edge_table
+from gsnn.io._graphml import read_graphml
+from gsnn.io._parquet import read_parquet
 from gsnn.io._sif import RawEdges, looks_like_sif, read_sif
 from gsnn.io._signs import signs_of
 from gsnn.io._table import Table, read_table
-from gsnn.io._text import Text, check_names, counted, listed, read_text
+from gsnn.io._text import HDF5, PARQUET, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
 
-FORMATS = ("sif", "csv", "tsv")
+FORMATS = ("sif", "csv", "tsv", "parquet", "graphml")
+_XML = (b"<?xml", b"<graphml")
 
 
 class DuplicateEdge(NamedTuple):
@@ -113,26 +116,38 @@ def read_network(
     source: str | None = None,
     target: str | None = None,
     sign: str | tuple[str, str] | None = None,
+    undirected: str = "both",
+    name: str | None = None,
 ) -> Network:
-    r"""Read a prior network from SIF or from an edge table.
+    r"""Read a prior network from SIF, from an edge table (CSV, TSV, Parquet) or from GraphML.
 
     SIF is ``source<TAB>relation<TAB>target(s)`` without a header: signs as CellNOpt writes them, words as
     Cytoscape does, blanks instead of tabs where no line has a tab, a name alone for a species without edges.
-    It has no quoting: every name stands as it is. An edge table has a header and follows the rules of CSV.
-    The format is taken from the header, then the extension, then the content.
+    It has no quoting: every name stands as it is. An edge table has a header and follows the rules of CSV; the
+    columns of OmniPath and SIGNOR are known. GraphML is read as a table of its edges and their attributes.
+    Parquet and GraphML are recognised by their content, the others by the header, then the extension, then the
+    content. Text may be packed as ``.gz``. Pickles are refused.
+
+    Rows that say they have no direction (``is_directed`` = 0, or an undirected GraphML edge) become an edge each
+    way, with a warning, since nothing tells which of the two is real; ``undirected="drop"`` leaves them out.
 
     Args:
         path: The file.
-        format: ``"sif"``, ``"csv"`` (comma, semicolon or bar) or ``"tsv"``; overrides the recognition.
+        format: ``"sif"``, ``"csv"`` (comma, semicolon or bar), ``"tsv"``, ``"parquet"`` or ``"graphml"``; overrides
+            the recognition.
         source: Name of the column of sources, if it is not recognised.
         target: Name of the column of targets.
         sign: Name of the column of signs, or of the two columns (stimulation, inhibition).
+        undirected: ``"both"`` or ``"drop"``: what becomes of edges without a direction.
+        name: GraphML only: the node attribute that holds the names, or ``"id"``. By default the ids, unless they
+            only count the nodes and an attribute (``name``, ``shared name``, ``label``) tells their names.
 
     Returns:
         The network; every identifier is the text in the file.
 
     Raises:
         DataError: If the file cannot be read as a network; the message says where and what to do.
+        MissingExtraError: If Parquet or GraphML needs a package that is not installed.
 
     Example:
         >>> from pathlib import Path
@@ -146,31 +161,69 @@ def read_network(
         0    EGF   EGFR     1
         1  DUSP1    ERK    -1
     """
-    if format is not None and format not in FORMATS:
-        raise DataError(str(unknown_option("format", format, FORMATS)))
-    text = read_text(path, "network")
+    for parameter, value, options in (("format", format, FORMATS), ("undirected", undirected, UNDIRECTED)):
+        if value is not None and value not in options:
+            raise DataError(str(unknown_option(parameter, value, options)))
     named = source is not None or target is not None or sign is not None
     if format == "sif" and named:
         raise DataError("source, target and sign name columns of a table, and format='sif' has none; drop one of them")
-    table = None if format == "sif" else _as_table(text, format, named)
+    file = read_raw(path, "network")
+    kind = _kind(file, format)
+    if name is not None and kind != "graphml":
+        raise DataError(f"name= is for GraphML, and '{file.path}' is not GraphML; leave it out")
+    table: Table | None
+    nodes: list[str] = []
+    notes: list[str] = []
+    if kind == "parquet":
+        table = read_parquet(file, "network")
+    elif kind == "graphml":
+        table, nodes, notes = read_graphml(file, name)
+        if not nodes:
+            raise DataError(f"network file '{file.path}' holds no nodes")
+    else:
+        text = decode(file, "network")
+        table = None if format == "sif" else _as_table(text, format, named)
     if table is None:
         raw = read_sif(text)
         signs, unknown = signs_of(raw.relations)
-        notes = []
         if unknown:
             words = [f"{word} ({n}x)" for word, n in unknown.most_common()]
             notes.append(f"relations of unknown sign, taken as 0: {listed(words)}")
     else:
-        raw, signs, notes = read_edge_table(table, source, target, sign)
+        raw, signs, more = read_edge_table(table, source, target, sign, undirected)
+        notes += more
+    raw.isolated += [(0, node, 0) for node in nodes]
     if raw.comments:
         notes.append(
             f"{counted(len(raw.comments), 'line')} beginning with '#' read as comments though they look like edges "
             f"(line {raw.comments[0]}{', ...' if len(raw.comments) > 1 else ''})"
         )
-    check_names(raw.sources, raw.lines, text.path)
-    check_names(raw.targets, raw.lines, text.path)
-    check_names([name for _, name, _ in raw.isolated], [line for _, _, line in raw.isolated], text.path)
-    return _network(raw, signs, notes, text)
+    unit = "line" if table is None else table.unit
+    check_names(raw.sources, raw.lines, file.path, unit)
+    check_names(raw.targets, raw.lines, file.path, unit)
+    isolated = [(n, line) for _, n, line in raw.isolated]
+    check_names([n for n, _ in isolated], [line for _, line in isolated], file.path, "node" if nodes else unit)
+    return _network(raw, signs, notes, file)
+
+
+def _kind(file: Raw, format: str | None) -> str:
+    """``parquet`` or ``graphml`` by the first bytes, or ``text``."""
+    start = file.data[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
+    found = "text"
+    if file.data.startswith(PARQUET) or file.suffix in {".parquet", ".pq"}:
+        found = "parquet"
+    elif start.startswith(_XML) or (file.suffix == ".graphml" and file.data.strip()):
+        found = "graphml"
+    elif file.data.startswith(HDF5):
+        raise DataError(
+            f"network file '{file.path}' is HDF5 (AnnData holds responses, not a network); give a network as one of "
+            f"{listed(FORMATS, 9)}"
+        )
+    if format is None or found == "text":
+        return format if found == "text" and format in {"parquet", "graphml"} else found
+    if found != format:
+        raise DataError(f"network file '{file.path}' is {found}, and format='{format}' was given; leave format out")
+    return found
 
 
 def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
@@ -178,7 +231,7 @@ def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
     delimiters = {"csv": ",;|", "tsv": "\t"}.get(format or "")
     if delimiters is not None or named:
         return read_table(text, "network", delimiters)
-    suffix = text.path.suffix.casefold()
+    suffix = suffix_of(text.path)
     try:
         table = read_table(text, "network")
     except DataError:
@@ -191,7 +244,7 @@ def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
     return None if suffix == ".sif" or looks_like_sif(text) else table
 
 
-def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], text: Text | None) -> Network:
+def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], file: Raw | None) -> Network:
     """Collapse duplicates and list what is odd; vectorised over edges."""
     n = len(raw.sources)
     flat = np.empty(2 * n, dtype=object)
@@ -228,8 +281,8 @@ def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], text: Tex
         duplicates=duplicates,
         self_edges=loops,
         warnings=warnings,
-        path=None if text is None else text.path,
-        sha256=None if text is None else text.sha256,
+        path=None if file is None else file.path,
+        sha256=None if file is None else file.sha256,
     )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gsnn.errors import DataError, unknown_option
+from gsnn.errors import DataError, closest, unknown_option
 from gsnn.io._matrices import read_matrices
 from gsnn.io._midas import find_columns, read_midas
+from gsnn.io._parquet import read_parquet
 from gsnn.io._sif import looks_like_sif
-from gsnn.io._table import read_table
-from gsnn.io._text import counted, read_text
+from gsnn.io._table import Table, read_table
+from gsnn.io._text import HDF5, PARQUET, Raw, Text, counted, decode, listed, read_raw, read_start, suffix_of
 
-FORMATS = ("midas", "matrix")
+FORMATS = ("midas", "matrix", "h5ad")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +83,11 @@ def read_responses(
     format: str | None = None,
     time: float | str | None = None,
     cell_line: str | None = None,
+    anndata: Mapping[str, Any] | None = None,
 ) -> Responses:
-    r"""Read perturbation responses from a MIDAS file, one prefixed table, or two plain matrices.
+    r"""Read perturbation responses from a MIDAS file, one prefixed table, two plain matrices, or AnnData.
+
+    The tables may be CSV, TSV (packed as ``.gz`` or not) or Parquet, which is recognised by its content.
 
     MIDAS is a table with treatments ``TR:<species>`` (inhibitions ``TR:<species>i``), times ``DA:<readout>``
     or ``DA:ALL``, and readouts ``DV:<species>``. Rows at time 0 are the baseline and are left out; of later
@@ -93,19 +100,25 @@ def read_responses(
     naming rule (a prefix may be there or not). A first column without a name, or of text, holds sample
     identifiers, by which the rows are brought together.
 
+    An AnnData file (``.h5ad``) is read as :class:`gsnn.io.AnnDataResponses` reads it, all at once; that class also
+    reads in blocks what does not fit in memory.
+
     Args:
-        path: The MIDAS file or prefixed table; leave out if ``inputs`` and ``outputs`` are given.
+        path: The MIDAS file, prefixed table or AnnData file; leave out if ``inputs`` and ``outputs`` are given.
         inputs: The matrix of treatments.
         outputs: The matrix of readouts.
-        format: ``"midas"`` demands times, ``"matrix"`` ignores them; by default the header decides.
+        format: ``"midas"`` demands times, ``"matrix"`` ignores them, ``"h5ad"`` is AnnData; by default the content
+            and the header decide.
         time: The time to use, in the units of the file.
         cell_line: Keep only the rows of this cell line, where a file holds several.
+        anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`, such as ``{"perturbation": "drug"}``.
 
     Returns:
         The responses; rows are labelled with the sample identifier, or with the line in the file.
 
     Raises:
         DataError: If a file cannot be read as responses; the message says where and what to do.
+        MissingExtraError: If Parquet or AnnData needs a package that is not installed.
 
     Example:
         >>> from pathlib import Path
@@ -129,9 +142,11 @@ def read_responses(
     if inputs is not None and outputs is not None:
         if time is not None or cell_line is not None or format == "midas":
             raise DataError("time, cell_line and format='midas' belong to a MIDAS file, not to inputs= and outputs=")
-        texts = {"inputs": read_text(inputs, "inputs"), "outputs": read_text(outputs, "outputs")}
+        if anndata is not None or format == "h5ad":
+            raise DataError("anndata and format='h5ad' belong to one .h5ad file, not to inputs= and outputs=")
+        texts = {"inputs": read_raw(inputs, "inputs"), "outputs": read_raw(outputs, "outputs")}
         treatments, readouts, warnings = read_matrices(
-            read_table(texts["inputs"], "inputs"), read_table(texts["outputs"], "outputs")
+            _table(texts["inputs"], "inputs")[0], _table(texts["outputs"], "outputs")[0]
         )
         return Responses(
             treatments,
@@ -141,17 +156,24 @@ def read_responses(
             sha256={role: text.sha256 for role, text in texts.items()},
         )
     assert path is not None  # checked above
-    text = read_text(path, "responses")
-    table = read_table(text, "responses")
-    if not any(h.upper().startswith(("TR:", "DV:")) for h in table.header) and looks_like_sif(text):
+    if format == "h5ad" or _is_anndata(path):
+        if format in ("midas", "matrix") or time is not None or cell_line is not None:
+            raise DataError(f"'{path}' is AnnData, which has no times or cell lines of MIDAS; leave format, time and "
+                            "cell_line out")  # fmt: skip
+        return _read_anndata(path, anndata or {})
+    if anndata is not None:
+        raise DataError(f"anndata= is for AnnData, and '{path}' is not a .h5ad file; leave it out")
+    raw = read_raw(path, "responses")
+    table, text = _table(raw, "responses")
+    if text and not any(h.upper().startswith(("TR:", "DV:")) for h in table.header) and looks_like_sif(text):
         raise DataError(
-            f"responses file '{text.path}' is a network in SIF, without TR: and DV: columns; are the network and the "
+            f"responses file '{raw.path}' is a network in SIF, without TR: and DV: columns; are the network and the "
             "responses swapped?"
         )
     columns = find_columns(table)
     if format == "midas" and not columns.times:
         raise DataError(
-            f"{text.path} has no DA: columns, which MIDAS needs; pass format='matrix' (--data-format matrix) if it has "
+            f"{raw.path} has no DA: columns, which MIDAS needs; pass format='matrix' (--data-format matrix) if it has "
             "no times"
         )
     if format == "matrix":
@@ -160,18 +182,43 @@ def read_responses(
     if time is not None:
         chosen = _time(time)
         if not columns.times:
-            raise DataError(f"time={time} was given, but {text.path} has no times (DA: columns); leave it out")
+            raise DataError(f"time={time} was given, but {raw.path} has no times (DA: columns); leave it out")
     found = read_midas(table, columns, chosen, cell_line)
     return Responses(
         pd.DataFrame(found.treatments, found.index, pd.Index(found.treatment_names, dtype=object)),
         pd.DataFrame(found.readouts, found.index, pd.Index(columns.readout_names, dtype=object)),
         kinds=columns.kinds,
         warnings=found.warnings,
-        paths={"data": text.path},
-        sha256={"data": text.sha256},
+        paths={"data": raw.path},
+        sha256={"data": raw.sha256},
         times=found.times,
         n_baseline=found.n_baseline,
     )
+
+
+def _table(raw: Raw, what: str) -> tuple[Table, Text | None]:
+    """The file as a table, and its text if it is text."""
+    if raw.data.startswith(PARQUET) or raw.suffix in {".parquet", ".pq"}:
+        return read_parquet(raw, what), None
+    text = decode(raw, what)
+    return read_table(text, what), text
+
+
+def _is_anndata(path: str | os.PathLike[str]) -> bool:
+    return suffix_of(Path(path)) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
+
+
+def _read_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Responses:
+    from gsnn.io._anndata import AnnDataResponses
+
+    known = [name for name in inspect.signature(AnnDataResponses).parameters if name not in {"path", "chunk_size"}]
+    for name in options:
+        if name not in known:
+            near = closest(name, known, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise DataError(f"anndata has no option '{name}'{hint}; use {listed(known, 20)}")
+    with AnnDataResponses(path, **options) as opened:
+        return opened.read()
 
 
 def _time(time: float | str) -> float:

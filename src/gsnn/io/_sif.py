@@ -120,9 +120,9 @@ def _check_layout(raw: RawEdges, text: Text) -> None:
                 f"(the first is {first!r}); for a comma-separated table add a header such as source,target,sign"
             )
         return
-    # "source target sign" without a header: every third field is a sign and no second field is.
+    # "source target sign" without a header: every third field is a sign and no second field says one.
     distinct = set(raw.relations)
-    if {_plain_sign(t) for t in set(raw.targets)} == {True} and not any(_plain_sign(r) for r in distinct):
+    if {_plain_sign(t) for t in set(raw.targets)} == {True} and not any(_known(r) for r in distinct):
         raise DataError(
             f"network file '{text.path}': the signs stand in the third field; SIF is source, sign, target. "
             "Swap the columns, or add a header such as source, target, sign and pass format='tsv' (--graph-format tsv)"

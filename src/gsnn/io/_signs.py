@@ -23,10 +23,10 @@ _INHIBITING = frozenset(
 )
 _NEUTRAL = frozenset(
     """0 ? . +- -+ +/- -/+ pp pd pr rc cc unknown undefined unspecified none na nan both dual mixed ambiguous
-    interacts interaction interacts_with binds binding regulates regulation undirected""".split()
+    interacts interaction interacts_with form_complex binds binding regulates regulation undirected""".split()
 )
-_TRUE = frozenset(["true", "t", "yes", "y", "+", "x"])
-_FALSE = frozenset(["", "false", "f", "no", "n", "na", "nan", "-", "none"])
+_TRUE = frozenset(["true", "t", "yes", "y", "+", "x", "directed"])
+_FALSE = frozenset(["", "false", "f", "no", "n", "na", "nan", "-", "none", "undirected"])
 
 
 def sign_of(word: str) -> int | None:
@@ -55,7 +55,8 @@ def sign_of(word: str) -> int | None:
         pass
     else:
         return 0 if math.isnan(value) else int(np.sign(value))
-    joined = word.replace("-", "").replace(" ", "_")
+    # What `write_edges` puts before the relation of an edge that is a proposal.
+    joined = word.removeprefix("proposed-").replace("-", "").replace(" ", "_")
     if joined in _NEUTRAL:
         return 0
     # Databases qualify the direction: "up-regulates quantity by expression", "down-regulates activity".

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsnn.errors import DataError
-from gsnn.io._text import Text, counted, listed
+from gsnn.io._text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan"})
 _SNIFFED_ROWS = 20
@@ -38,22 +38,31 @@ class Table:
         rows: The cells, one list per row.
         lines: The line on which each row starts, from 1, as an editor shows it.
         delimiter: What separates the cells.
+        unit: What ``lines`` counts, for messages.
     """
 
     path: Path
     header: list[str]
     rows: list[list[str]]
-    lines: list[int]
+    lines: Sequence[int]
     delimiter: str
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
     def column(self, j: int) -> list[str]:
         """The cells of column ``j``."""
         return [row[j] for row in self.rows]
 
+    def names(self, j: int) -> list[str]:
+        """The cells of column ``j``, which holds names."""
+        return self.column(j)
+
     def where(self, i: int, j: int) -> str:
         """How a message names a cell."""
         name = repr(self.header[j]) if self.header[j] else "without a name"
-        return f"{self.path}, line {self.lines[i]}, column {name} (column {j + 1})"
+        return f"{self.path}, {self.unit} {self.lines[i]}, column {name} (column {j + 1})"
 
     def numbers(self, columns: Sequence[int], *, missing: bool = True) -> NDArray[np.float64]:
         """Columns as numbers, with NaN where a cell is missing (empty, NA or NaN in any case).
@@ -68,7 +77,7 @@ class Table:
         Raises:
             DataError: If a cell is neither a finite number nor missing, or is missing where it may not be.
         """
-        values = np.empty((len(self.rows), len(columns)))
+        values = np.empty((len(self), len(columns)))
         for k, j in enumerate(columns):
             cells = self.column(j)
             try:
@@ -90,9 +99,9 @@ class Table:
         return values
 
     def _refuse(self, columns: Sequence[int]) -> None:
-        bad = [(i, j) for i, row in enumerate(self.rows) for j in columns if not _is_number(row[j])]
+        bad = sorted((i, j) for j in columns for i, cell in enumerate(self.column(j)) if not _is_number(cell))
         i, j = bad[0]
-        cell = self.rows[i][j]
+        cell = self.column(j)[i]
         hint = "write a number, or leave the cell empty where the value is missing"
         if _is_number(cell.replace(",", ".")):
             hint = "use a decimal point"
@@ -190,7 +199,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _candidates(path: Path) -> str:
-    first = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}.get(path.suffix.casefold(), "")
+    first = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}.get(suffix_of(path), "")
     return first + "".join(d for d in "\t,;|" if d not in first)
 
 
