@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gsnn.protocols import SelfCheck
 from gsnn.report import ReportData
+from gsnn.report._check import agreement, check_tables, method_ranks
 
 # Every one of these is a legal node name and means something to HTML, JavaScript, plotly or rich.
 HOSTILE = [
@@ -59,7 +61,16 @@ def make_report(n: int = 82, *, hostile: bool = True, seed: int = 0, n_edges: in
             "known": False,
         }
     )
-    edges.loc[edges.index[-5:], ["score", "p", "q"]] = np.nan
+    edges["expected_precision"] = np.minimum(0.6, 5 / edges["rank"])
+    edges["precision_low"], edges["precision_high"] = edges["expected_precision"] / 2, edges["expected_precision"] * 1.5
+    edges["sign"] = rng.choice([-1, 0, 1], size=len(edges))
+    edges["alias_group"] = rng.integers(0, len(edges) // 3 + 1, size=len(edges))
+    edges["alias_size"] = edges.groupby("alias_group")["rank"].transform("size")
+    edges["rank_other"] = rng.permutation(len(edges)) + 1.0
+    edges.loc[edges.index[-5:], ["score", "p", "q", "expected_precision", "precision_low", "precision_high"]] = np.nan
+    old = pd.DataFrame({"source": network["source"], "target": network["target"], "known": True})
+    old["score"] = rng.beta(1, 9, len(old))
+    edges = pd.concat([edges, old], ignore_index=True)
     readouts = [names[k] for k in range(2, n, max(1, n // 15))]
     fit = pd.DataFrame(
         {
@@ -111,7 +122,40 @@ def make_report(n: int = 82, *, hostile: bool = True, seed: int = 0, n_edges: in
         treated={names[k]: [f"TR:{names[k]}"] for k in (0, 1, 2, 5, 20, 40) if k < n},
         measured={name: [f"DV:{name}"] for name in readouts},
         notes=["Split by condition: 45 / 6 / 13."],
+        method="first",
+        samples=45,
+        check=check_tables(make_check(), "first"),
+        agreement=agreement(method_ranks(edges[~edges["known"]], "first"), "candidates"),
+        folder="runs/demo",
     )
+
+
+def make_check(seed: int = 0, repeats: int = 2) -> SelfCheck:
+    """A self-check of two methods, the first good and the second a guess, with one control."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for repeat in range(repeats):
+        conditions = {}
+        for condition in ("real", "permuted"):
+            hidden = [[f"s{repeat}.{k}", f"t{k}"] for k in range(12)]
+            methods = {}
+            for name, good in (("first", condition == "real"), ("second", False)):
+                share = rng.beta(8 if good else 1, 1, 12)
+                figures = {"roc_auc": share.mean(), "average_precision": 0.1, "mrr": 0.2, "precision": 0.0}
+                figures |= {"chance_average_precision": 12 / 412, "n_positives": 12, "n_negatives": 400}
+                methods[name] = {
+                    "kind": "inferer",
+                    "rank": (1 + 400 * (1 - share)).tolist(),
+                    "placement": {"all": share.tolist(), "degree-matched": share.tolist()},
+                    "negative_variance": {"all": 1e-4, "degree-matched": 1e-4},
+                    "metrics": {"all": figures, "degree-matched": figures},
+                }
+            conditions[condition] = {"testable": hidden, "cut_off": [], "methods": methods}
+            conditions[condition] |= {"n_eligible": 80, "n_pathless": 0, "n_protected": 0}
+        records.append({"repeat": repeat, "conditions": conditions})
+    settings = {"fraction": 0.15, "repeats": repeats, "seed": 0, "stratify": "none", "methods": ["first", "second"]}
+    settings |= {"controls": ["permuted"], "n_candidates": 400, "n_known": 80, "config": {}, "fingerprint": "f"}
+    return SelfCheck(settings, records)
 
 
 @pytest.fixture(scope="session")

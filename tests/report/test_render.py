@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import itertools
 import json
 from html.parser import HTMLParser
 
@@ -11,7 +14,9 @@ import pytest
 
 from gsnn.errors import DataError
 from gsnn.report import ReportData, render, write_report
-from gsnn.report._render import number, page_data, script_json
+from gsnn.report._page import page_data
+from gsnn.report._render import script_json
+from gsnn.report._text import number
 
 
 class Page(HTMLParser):
@@ -59,6 +64,10 @@ def test_asks_the_network_for_nothing(page):
             assert "src" not in attributes
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy
+    allowed = policy.split("script-src ")[1].split(";")[0].split()
+    for text in page.scripts[1:]:  # these and no other scripts run
+        assert f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" in allowed
+    assert len(allowed) == 2
 
 
 def test_has_three_scripts_and_the_data_is_json(page, report_data):
@@ -100,6 +109,9 @@ def test_every_column_head_and_control_is_labelled(page):
     assert set(controls) <= labels
     assert sum(t == "table" for t, _ in page.tags) == sum(t == "caption" for t, _ in page.tags)
     assert [a["aria-sort"] for t, a in page.tags if "aria-sort" in a] == ["ascending"]
+    levels = [int(t[1]) for t, _ in page.tags if t in {"h1", "h2", "h3", "h4"}]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     ids = [a["id"] for _, a in page.tags if "id" in a]
     assert len(ids) == len(set(ids))
     for _, attributes in page.tags:
@@ -107,6 +119,16 @@ def test_every_column_head_and_control_is_labelled(page):
             assert attributes.get(name, ids[0]) in ids
     links = [a["href"][1:] for t, a in page.tags if t == "a"]
     assert set(links) <= set(ids)
+
+
+def test_tells_what_the_run_has_not_and_how_to_get_it():
+    edges = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [0.5], "rank": [1], "p": [np.nan], "q": [np.nan]})
+    data = ReportData(title="t", edges=edges.assign(known=False), functions=["a", "b"], folder="runs/x")
+    text = " ".join("".join(Page(render(data)).text).split())
+    assert "gsnn selfcheck runs/x" in text
+    assert "gsnn infer runs/x --known" in text
+    assert "nothing here says how good the ranking is" in text
+    assert "p and q test association, not an edge" not in text  # it has neither
 
 
 def test_says_what_p_is_not_beside_the_table(page):
@@ -120,7 +142,7 @@ def test_an_empty_run_renders():
 
 
 def test_the_table_is_limited_and_says_so(report_data, monkeypatch):
-    monkeypatch.setattr("gsnn.report._render.MAX_ROWS", 7)
+    monkeypatch.setattr("gsnn.report._page.MAX_ROWS", 7)
     data = page_data(report_data)
     assert len(data["edges"]["source"]) == 7
     assert "lists the best 7" in " ".join("".join(Page(render(report_data)).text).split())
@@ -141,7 +163,7 @@ def test_known_edges_are_no_candidates():
     data = page_data(ReportData(title="t", edges=edges, functions=["a", "b", "c"]))
     assert data["edges"]["source"] == ["c", "b"]
     assert data["edges"]["score"] == [0.3, None]
-    assert data["network"]["proposed"] == [[2, 0]]
+    assert data["network"]["proposed"] == [[2, 0, 0]]
 
 
 def test_a_missing_column_is_named():

@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import math
 import shlex
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from gsnn.report._data import COLUMNS, ReportData
+from gsnn.report._check import agreement, check_tables, hidden_ranks, method_ranks
+from gsnn.report._data import COLUMNS, Check, ReportData
+from gsnn.report._rerun import command_of
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.graph import Graph
     from gsnn.runs import Run
 
-# Settings that `gsnn train` takes as flags of the same name.
-_FLAGS = (
-    "epochs",
-    "channels",
-    "layers",
-    "norm",
-    "lr",
-    "weight_decay",
-    "batch_size",
-    "dropout",
-    "patience",
-    "seed",
-)
-# Options of the readers, and the flags that set them.
-_READER_FLAGS = {
-    ("network", "format"): "--graph-format",
-    ("network", "source"): "--source-column",
-    ("network", "target"): "--target-column",
-    ("network", "sign"): "--sign-column",
-    ("responses", "format"): "--data-format",
-    ("responses", "time"): "--time",
-}
+HIDDEN = "hidden edges"
 
 
 def collect(run: Run) -> ReportData:
@@ -62,6 +42,7 @@ def collect(run: Run) -> ReportData:
     training = run.info.get("training", {})
     kinds = run.sources
     name = kinds.name or (Path(kinds.files["graph"]["given"]).name if "graph" in kinds.files else run.path.name)
+    signs = _signs(graph)
     summary = {
         "samples": len(data),
         "trained on": len(split.train),
@@ -71,6 +52,9 @@ def collect(run: Run) -> ReportData:
         "readouts": graph.O,
         "function nodes": graph.N,
         "known edges between them": len(graph.function_edges),
+        **signs,
+        "functions no input reaches": len(graph.unreached_functions),
+        "functions that reach no readout": len(graph.dead_end_functions),
         "missing responses": int(data.outputs.isna().to_numpy().sum()),
         "parameters": training.get("parameters"),
         "epochs": training.get("epochs"),
@@ -78,6 +62,11 @@ def collect(run: Run) -> ReportData:
     }
     has_edges = run.edges_path.is_file()
     inference = run.info.get("inference") if has_edges else None
+    edges = run.edges() if has_edges else pd.DataFrame({column: [] for column in COLUMNS["edges"]})
+    method = str(inference["method"]) if inference else ""
+    check, agrees, remarks = _self_check(run, inference)
+    notes = [*([_method_note(inference)] if inference else []), *remarks]
+    candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(
         title=f"Edges proposed for {name}",
         config={
@@ -95,7 +84,7 @@ def collect(run: Run) -> ReportData:
             },
             "versions": run.info.get("versions", {}),
         },
-        command=command_of(run),
+        command=command_of(run, known=bool(edges["known"].astype(bool).any())),
         summary={label: value for label, value in summary.items() if value is not None},
         warnings=run.warnings,
         history=run.metrics(),
@@ -105,54 +94,54 @@ def collect(run: Run) -> ReportData:
         ),
         pooled={predictor: float(fit.summary["pooled_r2"][predictor]) for predictor in ("model", "ridge", "mean")},
         predictions=_predictions(run, data, split.test),
-        edges=run.edges() if has_edges else pd.DataFrame({column: [] for column in COLUMNS["edges"]}),
+        edges=edges,
         network=_network(graph),
         functions=list(graph.functions),
         treated=_ends(graph, "input"),
         measured=_ends(graph, "output"),
-        notes=[_method_note(inference)] if inference else [],
+        notes=notes,
+        method=method,
+        samples=int(inference["n"]) if inference else 0,
+        n_candidates=int(inference.get("candidates", 0)) if inference else 0,
+        table_notes=[_sentence(note) for note in inference.get("notes", ())] if inference else [],
+        check=check,
+        agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
+        folder=shlex.quote(str(run.path)),
     )
 
 
-def command_of(run: Run) -> str:
-    """The shell commands that repeat a run; empty for data made in memory.
+def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | None, pd.DataFrame, list[str]]:
+    """The self-check in the folder of a run, how its methods agree on the hidden edges, and remarks."""
+    from gsnn.edges import INFERERS
+    from gsnn.protocols._commands import read_check
 
-    Args:
-        run: The run.
+    check, note = read_check(run)
+    if check is None:
+        return None, agreement(pd.DataFrame(), HIDDEN), [_sentence(note)] if note else []
+    remarks = []
+    if not check.complete:
+        remarks = [f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats."]
+    method = ""
+    if inference is not None:
+        method = str(inference["method"])
+        own = INFERERS[method].options if method in INFERERS else None
+        if method not in check.methods or own != inference["options"]:
+            remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
+            method = ""
+    return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
 
-    Returns:
-        One command a line.
-    """
-    sources = run.sources
-    words = ["gsnn"]
-    if sources.kind == "dataset":
-        return shlex.join([*words, "demo", "--dataset", sources.name, "-o", str(run.path)])
-    if sources.kind != "files":
-        return ""
-    words.append("train")
-    for role, file in sources.files.items():
-        words += [f"--{role}", str(file["given"])]
-    for (reader, option), flag in _READER_FLAGS.items():
-        value = sources.options.get(reader, {}).get(option)
-        if value is not None:
-            for item in value if isinstance(value, list | tuple) else [value]:
-                words += [flag, str(item)]
-    if sources.options.get("build", {}).get("on_unmatched") == "drop":
-        words.append("--drop-unmatched")
-    config = run.config
-    defaults = {f.name: f.default for f in fields(config)}
-    for setting in _FLAGS:
-        if getattr(config, setting) != defaults[setting]:
-            words += ["--" + setting.replace("_", "-"), str(getattr(config, setting))]
-    lines = [shlex.join([*words, "-o", str(run.path)])]
-    inference = run.info.get("inference")
-    if inference and run.edges_path.is_file():
-        options = inference["options"]
-        given = {"method": inference["method"], "score": options.get("score"), "agg": options.get("layer_agg")}
-        given |= {"samples": inference["samples"], "top": inference["top"]}
-        flags = [word for key, value in given.items() if value is not None for word in (f"--{key}", str(value))]
-        lines.append(shlex.join(["gsnn", "infer", str(run.path), *flags]))
-    return "\n".join([*lines, shlex.join(["gsnn", "report", str(run.path)])])
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _signs(graph: Graph) -> dict[str, int]:
+    """Number of known edges between functions by sign; nothing for an unsigned graph."""
+    if graph.edge_sign_dict is None:
+        return {}
+    sign = _network(graph)["sign"].to_numpy()
+    names = (("activating edges", 1), ("inhibiting edges", -1), ("edges of unknown sign", 0))
+    return {name: int((sign == value).sum()) for name, value in names}
 
 
 def _method_note(inference: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -17,11 +18,42 @@ COLUMNS = {
     "predictions": ("readout", "condition", "observed", "predicted"),
     "edges": ("source", "target", "score", "rank", "p", "q", "known"),
     "network": ("source", "target", "sign"),
+    "agreement": ("edges", "first", "second", "spearman", "shared", "top", "n"),
 }
 
 
 def _empty(table: str) -> pd.DataFrame:
     return pd.DataFrame({column: [] for column in COLUMNS[table]})
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a self-check found, as tables.
+
+    Args:
+        method: The method that ranked the candidates of the run.
+        methods: The inferers that were checked.
+        curves: Columns condition, method, kind, negatives, recall, precision, chance.
+        places: Columns condition, method, kind, place: the share of the never-known candidates that score lower, one
+            row per hidden edge and repeat.
+        summary: As :meth:`gsnn.protocols.SelfCheck.summary` gives it.
+        controls: As :meth:`gsnn.protocols.SelfCheck.control_table` gives it.
+        statement: What the expected precision assumes.
+        repeats: Number of repeats.
+        fraction: Share of the known edges hidden in each.
+        hidden: Number of different edges that were hidden and could have been found.
+    """
+
+    method: str
+    methods: Sequence[str]
+    curves: pd.DataFrame
+    places: pd.DataFrame
+    summary: pd.DataFrame
+    controls: pd.DataFrame
+    statement: str
+    repeats: int
+    fraction: float
+    hidden: int
 
 
 @dataclass(frozen=True)
@@ -38,12 +70,22 @@ class ReportData:
         fit: One row per readout: ``readout``, ``n`` (held-out values) and the R2 of ``model``, ``ridge`` and ``mean``.
         pooled: R2 over all readouts together, of ``model``, ``ridge`` and ``mean``; NaN where undefined.
         predictions: Held-out values: ``readout``, ``condition``, ``observed``, ``predicted``.
-        edges: Table of candidate edges with ``source``, ``target``, ``score``, ``rank``, ``p``, ``q``, ``known``.
+        edges: Table of candidate edges with ``source``, ``target``, ``score``, ``rank``, ``p``, ``q``, ``known``. Shown
+            too, where it has them: ``expected_precision`` with ``precision_low`` and ``precision_high``,
+            ``alias_group`` and ``alias_size``, ``sign``, and further columns of numbers.
         network: Known function-to-function edges: ``source``, ``target``, ``sign`` (-1, 0 unknown, +1).
         functions: Names of all function nodes, so that isolated ones are drawn too.
         treated: Function node -> the inputs that feed it.
         measured: Function node -> the outputs it feeds.
         notes: Further remarks, one paragraph each.
+        method: Name of the method that ranked the candidates.
+        samples: Number of samples the ranking was made from, 0 where unknown.
+        n_candidates: Number of all candidates, where the table holds the best only; 0 where unknown.
+        table_notes: What a reader of the table of edges should know, a sentence each.
+        check: The self-check, if there is one.
+        agreement: How far methods agree, two by two: ``edges`` (what was ranked), ``first``, ``second``, ``spearman``,
+            ``shared`` of the ``top`` best of each, ``n``.
+        folder: The run folder as one types it, for the commands the page suggests.
 
     Raises:
         DataError: If a table lacks a column.
@@ -69,6 +111,13 @@ class ReportData:
     treated: Mapping[str, Sequence[str]] = field(default_factory=dict)
     measured: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    method: str = ""
+    samples: int = 0
+    n_candidates: int = 0
+    table_notes: Sequence[str] = ()
+    check: Check | None = None
+    agreement: pd.DataFrame = field(default_factory=lambda: _empty("agreement"))
+    folder: str = "RUN"
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():
@@ -78,8 +127,13 @@ class ReportData:
                     f"report table {table!r} lacks the columns {missing}; it has {list(getattr(self, table).columns)}"
                 )
 
-    @property
+    @cached_property
     def candidates(self) -> pd.DataFrame:
         """The edges that are not in the network, best first."""
         known = self.edges["known"].astype(bool).to_numpy()
         return self.edges[~known].sort_values("rank", kind="stable", na_position="last")
+
+    @property
+    def known(self) -> pd.DataFrame:
+        """The rows of edges that are in the network, if the table holds them."""
+        return self.edges[self.edges["known"].astype(bool).to_numpy()]

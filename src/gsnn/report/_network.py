@@ -109,3 +109,29 @@ def positions(graph: nx.DiGraph, roots: Iterable[str]) -> dict[str, tuple[float,
             place.update({node: (i + 0.5) / len(column) for i, node in enumerate(column)})
     last = max(len(columns) - 1, 1)
     return {node: (depth / last, place[node]) for depth, column in enumerate(columns) for node in column}
+
+
+def edges_around(graph: nx.DiGraph, nodes: Sequence[str], *, limit: int) -> list[tuple[str, str, int]]:
+    """Known edges that start or end at some nodes, each once.
+
+    Args:
+        graph: Known edges with their ``sign``.
+        nodes: The nodes, the most important first.
+        limit: Most edges to return; nodes that come late lose theirs.
+
+    Returns:
+        (source, target, sign) of each.
+
+    Example:
+        >>> graph = nx.DiGraph([("a", "b", {"sign": 1}), ("b", "c", {"sign": -1}), ("c", "d", {"sign": 0})])
+        >>> edges_around(graph, ["b"], limit=10)
+        [('a', 'b', 1), ('b', 'c', -1)]
+    """
+    found: dict[tuple[str, str], int] = {}
+    for node in nodes:
+        if node not in graph or len(found) >= limit:
+            continue
+        for source, target, sign in (*graph.in_edges(node, "sign"), *graph.out_edges(node, "sign")):
+            if len(found) < limit:
+                found.setdefault((source, target), int(sign))
+    return [(source, target, sign) for (source, target), sign in found.items()]

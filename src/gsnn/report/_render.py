@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import networkx as nx
-import numpy as np
-import pandas as pd
 
 from gsnn._files import write_text
 from gsnn._version import __version__
 from gsnn.errors import require
 from gsnn.report._collect import collect
-from gsnn.report._data import ReportData
-from gsnn.report._network import drawn_nodes, positions
+from gsnn.report._columns import edge_columns
+from gsnn.report._data import Check, ReportData
+from gsnn.report._glance import answers
+from gsnn.report._page import CONDITIONS, page_data
+from gsnn.report._text import number, percent, probability
 
 if TYPE_CHECKING:
     from gsnn.runs import Run
 
-CURVES = {"train_loss": "training", "val_loss": "validation"}
-MAX_ROWS = 5000  # candidate edges in the page's table; edges.csv has them all
-MAX_POINTS = 4000  # points of the observed / predicted plot
-MAX_PROPOSED = 100  # proposed edges the network can show
 FIRST_ROWS = 25  # rows of the table that are there without scripts
+SCRIPTS = ("base.js", "charts.js", "table.js", "around.js", "network.js", "start.js")
 
 
 def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
@@ -42,116 +40,9 @@ def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return text
 
 
-def number(value: object, digits: int = 3) -> str:
-    """A number for reading; an en dash where it is undefined.
-
-    Example:
-        >>> number(0.12345), number(1e-9), number(float("nan")), number(12)
-        ('0.123', '1.0e-09', '–', '12')
-    """
-    if isinstance(value, (int, np.integer, bool, np.bool_)):
-        return f"{value:d}"
-    if value is None or not isinstance(value, (float, np.floating)):
-        return "–" if value is None else str(value)
-    if not np.isfinite(value):
-        return "–"
-    return f"{value:.1e}" if value != 0 and abs(value) < 10**-digits else f"{value:z.{digits}f}"
-
-
-def probability(value: object) -> str:
-    """A p or q for reading; one that is too small for a float is not 0.
-
-    Example:
-        >>> probability(0.0), probability(0.25)
-        ('<1e-300', '0.250')
-    """
-    return "<1e-300" if value == 0 else number(value)
-
-
-def _numbers(values: Iterable[Any]) -> list[float | None]:
-    """Plain floats with None for whatever is not finite: JSON has no NaN."""
-    array = pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").to_numpy(dtype=float)
-    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in array]
-
-
-def _fit(data: ReportData) -> dict[str, Any]:
-    return {"readout": [str(name) for name in data.fit["readout"]]} | {
-        column: _numbers(data.fit[column]) for column in ("n", "model", "ridge", "mean")
-    }
-
-
-def _predictions(data: ReportData) -> dict[str, Any]:
-    table = data.predictions.dropna(subset=["observed", "predicted"])
-    if len(table) > MAX_POINTS:
-        table = table.sample(MAX_POINTS, random_state=0).sort_index()
-    readouts = list(dict.fromkeys(str(name) for name in table["readout"]))
-    index = {name: i for i, name in enumerate(readouts)}
-    return {
-        "readouts": readouts,
-        "readout": [index[str(name)] for name in table["readout"]],
-        "condition": [str(name) for name in table["condition"]],
-        "observed": _numbers(table["observed"]),
-        "predicted": _numbers(table["predicted"]),
-    }
-
-
-def _history(data: ReportData) -> dict[str, Any]:
-    curves = [column for column in data.history.columns if str(column).endswith("loss")]
-    return {
-        "epoch": _numbers(data.history["epoch"]),
-        "curves": [
-            {"name": CURVES.get(str(column), str(column)), "values": _numbers(data.history[column])}
-            for column in curves
-        ],
-    }
-
-
-def _edges(candidates: pd.DataFrame) -> dict[str, Any]:
-    table = candidates.head(MAX_ROWS)
-    return {"source": [str(v) for v in table["source"]], "target": [str(v) for v in table["target"]]} | {
-        column: _numbers(table[column]) for column in ("rank", "score", "p", "q")
-    }
-
-
-def _network(data: ReportData, candidates: pd.DataFrame) -> dict[str, Any]:
-    """Nodes with places, known and proposed edges; nodes are numbered, so that no name is ever a key."""
-    graph = nx.DiGraph()
-    graph.add_nodes_from(data.functions)
-    known = zip(data.network["source"], data.network["target"], data.network["sign"], strict=True)
-    graph.add_edges_from((source, target, {"sign": int(sign)}) for source, target, sign in known)
-    best = candidates[candidates["score"].notna()].head(MAX_PROPOSED)
-    proposed = list(zip(best["source"], best["target"], strict=True))
-    names = drawn_nodes(graph, proposed)
-    part = graph.subgraph(names)
-    ordered = nx.DiGraph()  # a subgraph view has no order of its own
-    ordered.add_nodes_from(names)
-    ordered.add_edges_from((source, target, part[source][target]) for source in names for target in part[source])
-    place = positions(ordered, data.treated)
-    index = {name: i for i, name in enumerate(names)}
-    return {
-        "names": [str(name) for name in names],
-        "depth": [round(place[name][0], 5) for name in names],
-        "place": [round(place[name][1], 5) for name in names],
-        "treated": [[str(v) for v in data.treated.get(name, ())] for name in names],
-        "measured": [[str(v) for v in data.measured.get(name, ())] for name in names],
-        "known": [[index[a], index[b], ordered[a][b]["sign"]] for a, b in ordered.edges],
-        "proposed": [[index[a], index[b]] for a, b in proposed if a in index and b in index],
-        "of": graph.number_of_nodes(),
-    }
-
-
-def page_data(data: ReportData) -> dict[str, Any]:
-    """Everything the page's script reads, JSON-able."""
-    candidates = data.candidates
-    return {
-        "fit": _fit(data),
-        "pooled": {name: _numbers([data.pooled.get(name)])[0] for name in ("model", "ridge", "mean")},
-        "predictions": _predictions(data),
-        "history": _history(data),
-        "edges": _edges(candidates),
-        "candidates": len(candidates),
-        "network": _network(data, candidates),
-    }
+def _hash(text: str) -> str:
+    """Name of an inline script in a content security policy, which then runs no other."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
 def render(data: ReportData) -> str:
@@ -177,23 +68,48 @@ def render(data: ReportData) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "probability": probability}
+    environment.filters |= {"number": number, "probability": probability, "percent": percent}
     template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = page_data(data)
+    columns = edge_columns(data.candidates)
+    scripts = "\n".join(assets.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{scripts}}})();'
+    library = plotly.get_plotlyjs().replace("\r\n", "\n")  # as a browser reads it, or its hash would not fit
     text: str = template.render(
         data=data,
         page=page,
         version=__version__,
         config=json.dumps(_plain(data.config), indent=2, ensure_ascii=False, default=str),
-        first_rows=data.candidates.head(FIRST_ROWS).to_dict("records"),
+        answers=answers(data),
+        columns=columns,
+        conditions=CONDITIONS,
+        first_rows=[
+            [column.cell(row) for column in columns] for row in data.candidates.head(FIRST_ROWS).to_dict("records")
+        ],
         fit_rows=data.fit.to_dict("records"),
+        check_rows=[] if data.check is None else _check_rows(data.check),
+        agreement_rows=data.agreement.to_dict("records"),
         shown=len(page["edges"]["source"]),
         css=assets.joinpath("report.css").read_text(encoding="utf-8"),
-        script=assets.joinpath("report.js").read_text(encoding="utf-8"),
-        plotly=plotly.get_plotlyjs(),
+        script=script,
+        plotly=library,
+        policy=f"{_hash(library)} {_hash(script)}",
         json=script_json(page),
     )
     return text
+
+
+def _check_rows(check: Check) -> list[dict[Any, Any]]:
+    """The figures of a self-check, the method that ranked the candidates first, baselines last."""
+    table = check.summary
+    matched, every = (table[table["negatives"] == kind] for kind in ("degree-matched", "all"))
+    keys = ["condition", "method"]
+    rows = matched.merge(every[[*keys, "average_precision", "chance"]], on=keys, suffixes=("_matched", ""))
+    passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "passed"]]
+    found: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
+    order = list(CONDITIONS)
+    found.sort(key=lambda r: (order.index(r["condition"]), r["kind"] != "inferer", r["method"] != check.method))
+    return found
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""Curves, agreement, cells and the sentences at the top."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import spearmanr
+from sklearn.metrics import precision_recall_curve
+
+from gsnn.report import ReportData
+from gsnn.report._check import agreement, check_tables, hidden_ranks, method_ranks, precision_at_recall
+from gsnn.report._columns import edge_columns
+from gsnn.report._glance import answers
+from gsnn.report._page import page_data
+
+from .conftest import make_check
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_precision_at_recall_is_that_of_the_ranking(weighted):
+    rng = np.random.default_rng(3)
+    positives, negatives = rng.normal(1, 1, 17), rng.normal(0, 1, 300)
+    weight = rng.uniform(0, 2, 300) if weighted else np.ones(300)
+    below = np.array([weight[negatives < value].sum() / weight.sum() for value in positives])
+    label = np.repeat([1, 0], [17, 300])
+    expected, recall, _ = precision_recall_curve(
+        label, np.concatenate([positives, negatives]), sample_weight=np.concatenate([np.ones(17), weight])
+    )
+    for k in range(1, 18):
+        # The curve holds a point for each threshold; at the k-th positive itself the precision is the highest.
+        best = expected[np.isclose(recall, k / 17)].max()
+        assert precision_at_recall(below, weight.sum(), [k / 17])[0] == pytest.approx(best)
+
+
+def test_precision_at_recall_without_positives_is_undefined():
+    assert np.isnan(precision_at_recall([np.nan], 10, [0.5])).all()
+    assert precision_at_recall([np.nan, 1.0], 10, [0.5, 1.0]).tolist() == [1.0, 1.0]
+    assert precision_at_recall(np.full(100, 0.5), 100, [0.07])[0] == pytest.approx(7 / 57)
+
+
+def test_check_tables_average_the_repeats():
+    check = make_check()
+    tables = check_tables(check, "first")
+    curves = tables.curves
+    real = curves[(curves["condition"] == "real") & (curves["method"] == "first") & (curves["negatives"] == "all")]
+    each = [
+        precision_at_recall(r["conditions"]["real"]["methods"]["first"]["placement"]["all"], 400, real["recall"])
+        for r in check.repeats
+    ]
+    np.testing.assert_allclose(real["precision"], np.mean(each, axis=0), rtol=1e-9)
+    assert real["chance"].iloc[0] == pytest.approx(12 / 412)
+    assert len(tables.places) == 2 * 2 * 24
+    assert tables.hidden == 24
+
+
+def test_a_self_check_that_found_nothing_to_hide_has_no_curves():
+    check = make_check(repeats=1)
+    for record in check.repeats[0]["conditions"].values():
+        record["testable"], record["methods"] = [], {}
+    data = ReportData(title="t", check=check_tables(check, "first"))
+    assert page_data(data)["check"] is None
+    assert "not checked" in [a.short for a in answers(data)]
+
+
+def test_agreement_is_spearman_and_the_overlap():
+    rng = np.random.default_rng(0)
+    ranks = pd.DataFrame({"a": rng.permutation(50) + 1.0, "b": rng.permutation(50) + 1.0})
+    ranks["c"] = ranks["a"].where(ranks["a"] > 5)
+    found = agreement(ranks, "candidates", top=10).set_index(["first", "second"])
+    assert found.loc[("a", "b"), "spearman"] == pytest.approx(spearmanr(ranks["a"], ranks["b"]).statistic)
+    assert found.loc[("a", "b"), "shared"] == ((ranks["a"] <= 10) & (ranks["b"] <= 10)).sum()
+    assert found.loc[("a", "c"), "spearman"] == pytest.approx(1)
+    assert found.loc[("a", "c"), "n"] == 45
+    assert agreement(ranks[["a"]], "candidates").empty
+    assert np.isnan(agreement(ranks.head(2), "candidates")["spearman"]).all()
+
+
+def test_hidden_and_candidate_ranks_have_a_column_per_method(report_data):
+    assert list(hidden_ranks(make_check()).columns) == ["first", "second"]
+    assert list(method_ranks(report_data.candidates, "first").columns) == ["first", "other"]
+
+
+def test_cells_of_a_table_with_everything(report_data):
+    columns = {column.name: column for column in edge_columns(report_data.candidates)}
+    row = report_data.candidates.iloc[0].to_dict()
+    assert columns["expected_precision"].cell(row) == "60 % (30–90 %)"
+    assert columns["alias_size"].cell(row | {"alias_size": 1}) == "none"
+    assert columns["alias_size"].cell(row | {"alias_size": 4}) == "3 more"
+    assert columns["sign"].cell(row | {"sign": -1}) == "inhibits"
+    assert columns["rank_other"].label == "Rank, other"
+    assert "alias_group" not in columns
+
+
+@pytest.mark.parametrize(
+    ("model", "ridge", "mean", "tone", "words"),
+    [
+        (0.8, 0.5, 0.0, "good", "Better than both"),
+        (0.51, 0.5, 0.0, "unsure", "No better than ridge"),
+        (0.2, 0.5, 0.0, "bad", "Worse than ridge"),
+        (-0.1, 0.5, 0.0, "bad", "No better than a constant"),
+    ],
+)
+def test_the_fit_is_judged_by_its_baselines(model, ridge, mean, tone, words):
+    first = answers(ReportData(title="t", pooled={"model": model, "ridge": ridge, "mean": mean}))[0]
+    assert first.tone == tone
+    assert words in first.text
+
+
+def test_the_self_check_is_told_with_its_control(report_data):
+    found = {answer.question: answer for answer in answers(report_data)}
+    check = found["Can edges be found in these data?"]
+    assert check.tone == "good"
+    assert "controls show nothing" in check.text
+    # The 50th of the made-up table: precision 5 / 50 = 0.1, interval 0.05 to 0.15.
+    assert "best 50 candidates about 5 are" in found["How many of the best are edges?"].text
+    assert "(2 to 8)" in found["How many of the best are edges?"].text
+    failing = make_check()
+    for record in failing.repeats:  # a control that finds what is not there
+        record["conditions"]["permuted"]["methods"] = record["conditions"]["real"]["methods"]
+    told = answers(ReportData(title="t", check=check_tables(failing, "first")))
+    assert ("bad", True) in [(answer.tone, "control fails" in answer.text) for answer in told]

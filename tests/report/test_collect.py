@@ -1,0 +1,66 @@
+"""From a run folder, with and without what it may hold, to the tables of a report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gsnn.edges import INFERERS
+from gsnn.protocols._commands import self_check_run
+from gsnn.report import collect
+from gsnn.workflow import infer_run, train_run
+
+SMALL = {"epochs": 2, "channels": 2, "layers": 4}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A small trained run: two inputs into a chain of eight functions with two readouts."""
+    edges = [f"f{i}\t1\tf{i + 1}" for i in range(8)] + ["f0\t-1\tf4", "f2\t1\tf6", "f1\t-1\tf5"]
+    (tmp_path / "network.sif").write_text("\n".join(edges) + "\n")
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame(rng.integers(0, 2, (24, 2)), columns=["TR:f0", "TR:f2"])
+    y = pd.DataFrame(rng.normal(size=(24, 2)), columns=["DV:f8", "DV:f6"])
+    times = pd.DataFrame(10, index=x.index, columns=["DA:f8", "DA:f6"])
+    pd.concat([x, times, y], axis=1).to_csv(tmp_path / "data.csv", index=False)
+    return train_run(tmp_path / "run", graph=tmp_path / "network.sif", data=tmp_path / "data.csv", settings=SMALL)[0]
+
+
+def test_a_run_without_edges_or_self_check(run):
+    data = collect(run)
+    assert data.check is None
+    assert data.edges.empty
+    assert data.agreement.empty
+    assert data.command.splitlines()[-1].startswith("gsnn report")
+    assert len(data.command.splitlines()) == 2
+    assert data.summary["inhibiting edges"] == 2
+
+
+def test_a_run_with_everything(run):
+    infer_run(run, method="gradient", known=True)
+    self_check_run(run, repeats=1, fraction=0.3, settings=SMALL)
+    data = collect(run)
+    assert data.method == "gradient"
+    assert len(data.known) == 11
+    assert len(data.candidates) == data.n_candidates == 9 * 8 - 11
+    assert data.check.method == "gradient"
+    assert set(data.check.curves["condition"]) == {"real", "rewired", "permuted"}
+    assert {"alias_size", "sign", "expected_precision"} <= set(data.edges.columns)
+    n = len(INFERERS)
+    assert len(data.agreement) == n * (n - 1) / 2
+    _, infer, check, _ = data.command.splitlines()
+    assert "--method gradient" in infer
+    assert infer.endswith("--known")
+    assert "--score" not in infer  # the method's own, which is no choice on the command line
+    assert "--fraction 0.3 --repeats 1" in check
+
+
+def test_a_self_check_of_other_options_is_not_that_of_the_ranking(run):
+    infer_run(run, method="magnitude", agg="max")
+    self_check_run(run, repeats=1, fraction=0.3, settings=SMALL, controls=())
+    data = collect(run)
+    assert data.check.method == ""
+    assert any("did not cover the method 'magnitude'" in note for note in data.notes)
+    assert "--agg max" in data.command
+    assert "--no-controls" in data.command
