@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -73,6 +74,12 @@ class GraphSummary:
         rows.append(("weights", "yes" if self.weighted else "no"))
         rows.append(("functions on a cycle", str(self.n_cyclic)))
         return rows
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks."""
+        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in self.rows())
+        notes = "".join(f"<li>{html.escape(warning)}</li>" for warning in self.warnings)
+        return f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else "")
 
     def __str__(self) -> str:
         width = max(len(label) for label, _ in self.rows())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -465,10 +464,7 @@ class Graph:
 
     def _repr_html_(self) -> str:
         """A small table for notebooks."""
-        summary = self.summary()
-        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in summary.rows())
-        notes = "".join(f"<li>{html.escape(warning)}</li>" for warning in summary.warnings)
-        return f"<table>{rows}</table>" + (f"<ul>{notes}</ul>" if notes else "")
+        return self.summary()._repr_html_()
 
     def to_networkx(self) -> nx.DiGraph:
         """As a networkx DiGraph: node attribute ``type``, edge attributes ``weight`` and ``sign`` if there are any."""
