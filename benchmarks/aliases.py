@@ -17,10 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from graphs import power_law_graph
-from gsnn.edges._aliases import AliasGroups, alias_columns, alias_groups
+from gsnn.edges import AliasGroups, alias_groups
 from gsnn.graph import EDGE_TYPES, Graph
 
 
@@ -86,7 +87,8 @@ def main() -> None:
     groups = alias_groups(Graph(*power_law_graph(n, 10 * n)), "hops", 6)
     pairs = np.random.default_rng(0).permutation(n * n)
     for label, chosen in (("10,000 rows", pairs[:10_000]), (f"all {n * n} rows, ranked", pairs)):
-        _, taken, peak = measured(lambda chosen=chosen: alias_columns(groups, *np.divmod(chosen, n)))
+        table = pd.DataFrame(dict(zip(("src_idx", "dst_idx"), np.divmod(chosen.astype(np.int32), n), strict=True)))
+        _, taken, peak = measured(lambda table=table: groups.attach(table))
         print(f"columns of {label}, N={n}: {taken:.3f} s, {peak:.0f} MB")
     _, taken, peak = measured(lambda: groups.matrix())
     print(f"matrix() at N={n}: {taken:.3f} s, {peak:.0f} MB")

@@ -24,11 +24,9 @@ import torch
 
 from converging import markdown
 from gsnn.data import Standardiser
-from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn.edges._aliases import alias_groups
+from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, alias_groups
 from gsnn.edges._gradient_blocks import Regressors, pair_norms, principal_components, regressed_norms
-from gsnn.group_metrics import group_metrics
-from gsnn.metrics import evaluate_edges
+from gsnn.metrics import evaluate_edges, group_metrics
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, simulate
 from settings import SETTINGS, Problem, build, loader, problem, train

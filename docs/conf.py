@@ -37,6 +37,7 @@ napoleon_numpy_docstring = False
 html_theme = "furo"
 html_title = "gsnn"
 html_static_path = ["_static"]
+html_css_files = ["tutorials.css"]
 
 # The letters N, I, O stand for the same thing wherever they are attributes.
 suppress_warnings = ["ref.python"]

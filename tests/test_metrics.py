@@ -442,12 +442,30 @@ class TestEvaluateEdges:
                     if (i, j) in positives:
                         true.add(groups[i, j])
         top = sorted(best, key=best.get, reverse=True)[: len(true)]
-        assert (found.by_group["n_groups"], found.by_group["n_true_groups"]) == (len(best), len(true))
+        (grouped,) = found.by_group.values()
+        assert (grouped.k, grouped.n_groups, grouped.n_true_groups) == (len(true), len(best), len(true))
         share = len(true & set(top)) / len(true)
-        assert found.by_group[f"group_precision@{len(true)}"] == pytest.approx(share)
-        assert found.by_group[f"group_recall@{len(true)}"] == pytest.approx(share)
+        assert (grouped.precision, grouped.recall) == pytest.approx((share, share))
+        holds = [group in true for group in best]
+        assert found.to_dict()["group_roc_auc"] == pytest.approx(roc_auc_score(holds, list(best.values())))
+        assert found.to_dict()["group_average_precision"] == pytest.approx(
+            average_precision_score(holds, list(best.values()))
+        )
+        assert found.chance["group_roc_auc"] == grouped.chance_roc_auc
         with pytest.raises(ValueError, match="groups must have the shape"):
             evaluate_edges(scores, test, known, groups=groups[:2])
+
+    def test_group_of_another_true_edge_is_no_false_discovery(self):
+        scores, known, test, _ = matrix(9, ties=False)
+        groups = np.random.default_rng(0).integers(0, 30, (12, 12))
+        roles = {tuple(edge): "kept" if place < 5 else "other" for place, edge in enumerate(test.T.tolist())}
+        role = evaluate_edges(scores, test, known, groups=groups, roles=roles).by_role["kept"]
+        alone = evaluate_edges(scores, test[:, :5], known, known_true=test[:, 5:], groups=groups)
+        assert role.by_group == alone.by_group
+        (grouped,) = alone.by_group.values()
+        to_find, others = ({int(groups[i, j]) for i, j in part.T} for part in (test[:, :5], test[:, 5:]))
+        assert grouped.n_left_out == len(others - to_find) > 0
+        assert grouped.n_true_groups == len(to_find)
 
     def test_a_constant_score_gets_its_chance_expectation(self):
         _, known, test, validation = matrix(10)

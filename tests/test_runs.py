@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from gsnn.data import PerturbationData
 from gsnn.errors import DataError, GsnnError, RunError
@@ -235,16 +236,23 @@ def test_fingerprint_sees_every_part(data):
     kind = ("function", "to", "function")
     fewer = Graph({**edges, kind: edges[kind][:, 1:]}, names)
     parts = [(data.graph, inputs, data.outputs), (data.graph, data.inputs, outputs), (fewer, data.inputs, data.outputs)]
+    signs = {edge_type: torch.ones(edges[edge_type].shape[1], dtype=torch.int8) for edge_type in edges}
+    other = {**signs, kind: -signs[kind]}
+    for sign in (signs, other):
+        parts.append((Graph(edges, names, edge_sign_dict=sign), data.inputs, data.outputs))
+    weights = {edge_type: values.float() for edge_type, values in signs.items()}
+    parts.append((Graph(edges, names, weights), data.inputs, data.outputs))
     prints = {fingerprint(data), *(fingerprint(PerturbationData(*part)) for part in parts)}
-    assert len(prints) == 4
+    assert len(prints) == 7
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"graph": "none.sif"}, "graph file .*none.sif does not exist"),
-        ({"graph": "."}, "not a file"),
-        ({"data": "none.csv"}, "data file .*none.csv does not exist"),
+        ({"graph": "none.sif"}, "graph file .*none.sif' does not exist"),
+        ({"graph": "."}, "is a folder; name a file in it"),
+        ({"graph": "nte.sif"}, "does not exist; beside it: .*net.sif"),
+        ({"data": "none.csv"}, "data file .*none.csv' does not exist"),
     ],
 )
 def test_missing_files(files, change, message):

@@ -62,8 +62,10 @@ class Sources:
             The sources, with the fingerprints of the files.
 
         Raises:
-            DataError: If a file is missing or cannot be read.
+            DataError: If the responses are neither one file nor two matrices, or a file is missing or cannot be read.
         """
+        if (data is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
+            raise DataError("give the responses as one file, or as both a matrix of inputs and one of outputs")
         given = dict(zip(_ROLES, (graph, data, inputs, outputs), strict=True))
         files = {role: _describe(path, role) for role, path in given.items() if path is not None}
         options = {"network": network_options, "responses": responses_options, "build": build_options}
@@ -151,7 +153,7 @@ class Sources:
 
 
 def fingerprint(data: PerturbationData) -> str:
-    """Hex digest of all that training depends on: the graph, the inputs and the responses with their names.
+    """Hex digest of all that a run depends on: the graph with its signs, the inputs and the responses with their names.
 
     Args:
         data: The data.
@@ -166,6 +168,10 @@ def fingerprint(data: PerturbationData) -> str:
     for kind in sorted(edges):
         digest.update("/".join(kind).encode())
         digest.update(edges[kind].contiguous().numpy().tobytes())
+    for label, values in (("sign", data.graph.edge_sign_dict), ("weight", data.graph.edge_weight_dict)):
+        for kind, each in sorted((values or {}).items(), key=lambda item: item[0]):
+            digest.update(f"{label} of {'/'.join(kind)}".encode())
+            digest.update(each.contiguous().numpy().tobytes())
     for array in (data.x, data.y):
         digest.update(str((array.dtype, array.shape)).encode())
         digest.update(array.tobytes())
@@ -173,20 +179,11 @@ def fingerprint(data: PerturbationData) -> str:
 
 
 def _describe(path: str | Path, role: str) -> dict[str, Any]:
+    from gsnn.io._text import read_raw  # brings pandas, which opening a run does not need
+
+    raw = read_raw(path, role)
     absolute = Path(path).absolute()
-    if not absolute.exists():
-        raise DataError(f"the {role} file {path} does not exist")
-    if not absolute.is_file():
-        raise DataError(f"{path} is not a file; give the {role} as a file")
-    try:
-        return {
-            "path": str(absolute),
-            "given": str(path),
-            "sha256": sha256(absolute),
-            "bytes": absolute.stat().st_size,
-        }
-    except OSError as error:
-        raise DataError(f"the {role} file {path} cannot be read: {error.strerror or error}") from error
+    return {"path": str(absolute), "given": str(path), "sha256": raw.sha256, "bytes": absolute.stat().st_size}
 
 
 def _find(entry: Mapping[str, Any]) -> Path:

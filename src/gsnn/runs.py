@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsnn._edge_columns import csv_metadata
 from gsnn._files import atomic_path, write_json
 from gsnn._run_info import FORMAT, RUN, is_temporary, now, plain, read_info, versions
 from gsnn._sources import Sources, fingerprint
@@ -32,6 +33,7 @@ MODEL, METRICS, EDGES, REPORT, CHECKPOINT = (
     "report.html",
     "checkpoint.safetensors",
 )
+EDGES_METADATA = f"{EDGES}-metadata.json"  # the name that readers of CSV on the Web look for
 # What resuming may change: training for longer continues the same run.
 _CHANGEABLE = frozenset({"epochs"})
 
@@ -41,7 +43,8 @@ class Run:
 
     The folder holds ``run.json`` (settings, sources with fingerprints, versions, split, standardiser, status and
     results), ``checkpoint.safetensors`` (the state after the last whole epoch), ``metrics.csv`` (a row per epoch),
-    ``model.safetensors`` once training is complete, and ``edges.csv`` and ``report.html`` once they are asked for.
+    ``model.safetensors`` once training is complete, and ``edges.csv`` (with ``edges.csv-metadata.json``, which says
+    what its columns mean) and ``report.html`` once they are asked for.
     Every file is replaced in one step, so a killed program leaves no half of one.
 
     Attributes:
@@ -336,7 +339,7 @@ class Run:
         )
 
     def write_edges(self, edges: pd.DataFrame, inference: Mapping[str, Any] | None = None) -> None:
-        """Replace ``edges.csv``; undefined values become empty cells.
+        """Replace ``edges.csv`` and the description of its columns; undefined values become empty cells.
 
         Args:
             edges: A row per candidate, with at least the columns ``source`` and ``target``.
@@ -353,6 +356,7 @@ class Run:
             self._write()
         with atomic_path(self.edges_path) as temporary:
             edges.to_csv(temporary, index=False, lineterminator="\n")
+        write_json(self.path / EDGES_METADATA, csv_metadata(EDGES, edges.columns))
         if inference is not None:
             self.info["inference"] = dict(inference)
             self._write()
@@ -440,7 +444,7 @@ class Run:
         write_json(self.path / RUN, self.info)
 
     def _remove_results(self) -> None:
-        paths = [self.model_path, self.edges_path, self.report_path]
+        paths = [self.model_path, self.edges_path, self.path / EDGES_METADATA, self.report_path]
         if not self.checkpoint_path.is_file():
             paths.append(self.metrics_path)
         for path in paths:

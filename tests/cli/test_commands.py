@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 import gsnn as package
 
-from .conftest import EDGES, HOSTILE, SMALL, gsnn, write_csv, write_problem
+from .conftest import EDGES, HOSTILE, SMALL, gsnn, one_line, write_csv, write_problem
 
 
 def test_help_is_quick_and_shows_an_example_that_parses():
@@ -71,7 +72,16 @@ def test_infer_writes_every_candidate(trained):
     run, (_, infer, _) = trained
     assert infer.returncode == 0, infer.stderr
     edges = pd.read_csv(run / "edges.csv", keep_default_na=False, na_values={"score": [""], "p": [""], "q": [""]})
-    assert list(edges.columns) == ["source", "target", "score", "rank", "p", "q", "known"]
+    columns = ["source", "target", "score", "rank", "p", "q", "known", "alias_group", "alias_size"]
+    assert list(edges.columns) == columns
+    described = json.loads((run / "edges.csv-metadata.json").read_text(encoding="utf-8"))
+    assert described["url"] == "edges.csv"
+    notes = {column["name"]: column["dc:description"] for column in described["tableSchema"]["columns"]}
+    assert list(notes) == columns
+    assert "an association is not an edge" in notes["q"]
+    assert edges["alias_size"].min() >= 1
+    sizes = edges.groupby("alias_group").size()
+    assert (edges["alias_size"] == edges["alias_group"].map(sizes)).all()
     known = {(HOSTILE[a], HOSTILE[b]) for a, b, _ in EDGES}
     wanted = {(a, b) for a in HOSTILE.values() for b in HOSTILE.values() if a != b} - known
     assert set(zip(edges["source"], edges["target"], strict=True)) == wanted
@@ -90,6 +100,25 @@ def test_infer_prints_the_best_ten_and_what_p_is_not(trained):
     first = pd.read_csv(run / "edges.csv", keep_default_na=False).iloc[0]
     assert first["source"] in table[0]
     assert first["target"] in table[0]
+    text = infer.stdout
+    assert "q: expected share of pairs without any association" in text
+    assert "aliases: other candidates that the data cannot tell from this one (by reach)" in text
+
+
+def test_aliases_can_be_switched(trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    result = gsnn("infer", run, "--aliases", "none", "--method", "gradient", "--top", "3")
+    assert result.returncode == 0, result.stderr
+    assert "aliases:" not in result.stdout
+    assert "the best 3 of 24" in result.stdout
+    edges = pd.read_csv(run / "edges.csv", keep_default_na=False)
+    assert list(edges.columns) == ["source", "target", "score", "rank", "p", "q", "known", "sign"]
+    assert edges["rank"].tolist() == [1, 2, 3]
+    assert set(edges["sign"]) <= {-1, 0, 1}
+    assert gsnn("infer", run, "--aliases", "hops", "-q").returncode == 0
+    inference = json.loads((run / "run.json").read_text(encoding="utf-8"))["inference"]
+    assert (inference["aliases"]["by"], inference["aliases"]["max_hops"], inference["candidates"]) == ("hops", 3, 24)
+    one_line(gsnn("infer", run, "--aliases", "hop"), "did you mean 'hops'")
 
 
 def test_report_holds_hostile_names_as_text(trained):

@@ -57,13 +57,29 @@ def test_edges_say_what_p_is_not_and_never_print_p_as_zero(terminal, capsys):
             "known": [False, False, True],
         }
     )
-    show_edges(edges)
-    lines = capsys.readouterr().out.splitlines()
-    assert "p and q test association, not an edge" in lines[0]
-    assert lines[-2].split() == ["1", "a", "b", "0.500", "<1e-300", "1.0e-09"]
-    assert lines[-1].split() == ["2", "b", "c", "-", "-", "-"]
-    show_edges(edges[edges["known"]])
+    inference = {"candidates": 5, "aliases": None}
+    show_edges(edges, inference)
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0] == "Candidate edges: the best 2 of 5 (p and q test association, not an edge)"
+    assert lines[2].split() == ["1", "a", "b", "0.500", "<1e-300", "1.0e-09"]
+    assert lines[3].split() == ["2", "b", "c", "-", "-", "-"]
+    assert "an association is not an edge" in " ".join(text.split())
+    show_edges(edges[edges["known"]], inference)
     assert "no candidate edge" in capsys.readouterr().out
+
+
+def test_edges_of_a_method_without_a_test_show_what_they_have(terminal, capsys):
+    edges = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [0.5], "rank": [1], "p": [np.nan], "q": [np.nan]})
+    edges = edges.assign(known=False, sign=-1, alias_group=7, alias_size=4)
+    edges = edges.assign(expected_precision=0.25, precision_low=0.125, precision_high=0.5)
+    inference = {"candidates": 9, "aliases": {"by": "reach", "share_aliased": 0.9999, "groups": 3}}
+    show_edges(edges, inference)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Candidate edges: the best 1 of 9"
+    assert lines[1].split() == ["rank", "source", "target", "sign", "score", "aliases", "expected", "precision"]
+    assert lines[2].split() == ["1", "a", "b", "-", "0.500", "3", "0.250", "(0.125-0.500)"]
+    assert "more than 99% of all candidates have some; they form 3 groups" in " ".join(" ".join(lines).split())
 
 
 def test_warnings_go_to_stderr_one_a_line(capsys):

@@ -25,6 +25,10 @@ def call(capsys, *args):
     return stopped.value.code, out, err
 
 
+def read_lines(path):
+    return path.read_text(encoding="utf-8").splitlines()
+
+
 def refused(result, *words):
     code, out, err = result
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
@@ -104,7 +108,7 @@ def test_evaluate_refuses(run, truth, tmp_path, capsys):
 
 def test_selfcheck_of_a_run(run, capsys):
     before = Run.open(run).edges()
-    more = ["--epochs", "1", "--repeats", "2", "--fraction", "0.4", "--method", "magnitude"]
+    more = ["--repeats", "2", "--fraction", "0.4", "--method", "magnitude"]
     code, out, err = call(capsys, "selfcheck", run, *more)
     assert code == 0, err
     for word in ("Hidden known edges", "Control, rewired", "Control, permuted", "Precision to expect", "It assumes"):
@@ -120,7 +124,7 @@ def test_selfcheck_of_a_run(run, capsys):
 
 
 def test_precision_is_of_the_method_that_scored_the_edges(run, capsys):
-    few = ["--no-controls", "--fraction", "0.4", "--repeats", "1", *FEW]
+    few = ["--no-controls", "--fraction", "0.4", "--repeats", "1", "--quiet"]
     columns = "expected_precision", "precision_low", "precision_high"
     assert call(capsys, "selfcheck", run, "--method", "magnitude", *few)[0] == 0
     assert set(columns) <= set(Run.open(run).edges())
@@ -128,6 +132,46 @@ def test_precision_is_of_the_method_that_scored_the_edges(run, capsys):
     assert (Run.open(run).edges()["precision_high"].dropna() == 0).all()
     assert call(capsys, "selfcheck", run, "--method", "magnitude-partial", "--overwrite", *few)[0] == 0
     assert not set(columns) & set(Run.open(run).edges())
+
+
+def test_a_self_check_of_other_settings_or_methods_is_not_used(run, capsys):
+    few = ["--no-controls", "--fraction", "0.4", "--repeats", "1", "--method", "magnitude"]
+    code, _, err = call(capsys, "selfcheck", run, *few, "--epochs", "1")
+    assert code == 0
+    (line,) = (line for line in err.splitlines() if line.startswith("warning: the self-check"))
+    assert "epochs was 1, in the run it is 2" in line
+    assert "expected_precision" not in Run.open(run).edges()
+    code, out, err = call(capsys, "infer", run)
+    assert "epochs was 1, in the run it is 2" in err
+    assert "expected precision" not in out
+    # The right settings, with the method that is asked for; the seed of the split is no setting.
+    assert call(capsys, "selfcheck", run, *few, "--overwrite", "--quiet")[0] == 0
+    code, out, err = call(capsys, "infer", run)
+    assert (code, "warning: the self-check" in err) == (0, False)
+    assert "expected precision" in out
+    _, out, err = call(capsys, "infer", run, "--method", "gradient")
+    assert "did not check the method 'gradient' (only magnitude)" in err
+    assert "expected precision" not in out
+    _, _, err = call(capsys, "infer", run, "--agg", "max")
+    assert "with its own options, not with these" in err
+
+
+def test_a_retrained_run_says_what_is_left_of_the_old_one(tmp_path, problem, capsys):
+    network, data = problem
+    out = tmp_path / "run"
+    train = ["train", "--graph", network, "--data", data, "-o", out, "--channels", 2, "--layers", 3]
+    few = ["--epochs", "1", "--quiet"]
+    assert call(capsys, *train, "--epochs", 1, "-q")[0] == 0
+    assert call(capsys, "selfcheck", out, "--no-controls", "--fraction", 0.4, "--repeats", 1, *few)[0] == 0
+    assert call(capsys, "refine", out, "--no-control", "--rounds", 1, "--per-round", 1, *few)[0] == 0
+    _, _, err = call(capsys, *train, "--epochs", 1, "--overwrite")
+    assert "in the folder" not in err
+    _, _, err = call(capsys, *train, "--epochs", 2, "--overwrite")
+    assert "warning: the self-check in the folder trained with other settings and is not used (epochs was 1" in err
+    assert "warning: the refinement in the folder does not go with the run (epochs was 1, in the run it is 2)" in err
+    (out / "selfcheck.json").write_text("{")
+    _, _, err = call(capsys, *train, "--epochs", 1, "--overwrite")
+    assert "selfcheck.json cannot be read" in err
 
 
 def test_selfcheck_resumes_and_replaces(run, capsys):
@@ -150,6 +194,12 @@ def test_selfcheck_of_files(tmp_path, capsys):
     small = ["--channels", 2, "--layers", 3, "--fraction", 0.4, "--repeats", 1, "--method", "magnitude", *FEW]
     assert call(capsys, "selfcheck", "--graph", network, "--data", data, "-o", out, *small)[0] == 0
     assert sorted(path.name for path in out.iterdir()) == ["selfcheck.csv", "selfcheck.json"]
+    odd = write_csv(tmp_path / "odd.csv", [("alpha", "beta"), *(row.split(",")[:2] for row in read_lines(network)[1:])])
+    other = ["--graph", odd, "--data", data, "-o", tmp_path / "odd"]
+    columns = ["--source-column", "alpha", "--target-column", "beta"]
+    assert call(capsys, "selfcheck", *other, *columns, *small)[0] == 0
+    refused(call(capsys, "selfcheck", *other, *columns, *["--sign-column", "a"] * 3, *small), "once or twice, got 3")
+    refused(call(capsys, "selfcheck", tmp_path, "--source-column", "alpha"), "not both")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,10 @@ from gsnn.edges import (
     MagnitudeEdgeInferer,
     MagnitudeEdgeKGE,
     MagnitudeEdgeRegressor,
+    StackedEdgeInferer,
+    StructureEdgeInferer,
 )
+from gsnn.training import TrainConfig
 
 LAWS = frozenset(
     {
@@ -160,6 +163,38 @@ ENTRIES += [
         omits=_LEARNT | {"loss_scale": "holds for what is mined; a rounding can turn a random walk"},
     )
     for name, kind in (("embedding", MagnitudeEdgeKGE), ("embedding-directed", DirectedMagnitudeEdgeKGE))
+]
+
+
+_HIDES = {
+    "permutation": "which known edges are hidden follows from the seed and their positions",
+    "merge": "learns from models trained again on all samples",
+    "null": "has no p-value",
+}
+
+ENTRIES += [
+    Entry(
+        "stacked",
+        lambda model, data: StackedEdgeInferer(
+            model, data, TrainConfig(epochs=3, batch_size=64), fraction=0.2, repeats=2, n_trees=30
+        ),
+        lambda inferer, batches, crit=None: inferer.fit(batches, crit, verbose=False),
+        lambda inferer: inferer.score_matrix(),
+        # A rounding can move a split of a tree.
+        omits=_HIDES | {"dtype": "features of float32 models differ in the last digits, and trees split between them"},
+        tolerance=(1e-2, 1e-1),
+    ),
+    Entry(
+        "structure",
+        lambda model, data: StructureEdgeInferer(model, data, fraction=0.2, n_trees=30),
+        lambda inferer, batches, crit=None: inferer.fit(batches, crit, verbose=False),
+        lambda inferer: inferer.score_matrix(),
+        omits=_HIDES
+        | {
+            "isolation": "never reads the model; checked for the stacked one",
+            "planted": "its planted edges are those of networks that repeat themselves, see test_stacked.py",
+        },
+    ),
 ]
 
 

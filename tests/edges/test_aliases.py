@@ -6,12 +6,16 @@ from types import SimpleNamespace
 
 import networkx as nx
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
-from gsnn.edges._aliases import alias_columns, alias_groups
+from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, alias_groups
 from gsnn.edges._reach import hop_classes, member_bits, reach_classes
 from gsnn.graph import Graph, nx2pyg
 from gsnn.simulation import convergence_graph, held_out_edges
+
+from .worlds import gsnn, samples, small_graph
 
 
 def random_graph(seed, n=14, n_edges=20, n_inputs=4, n_outputs=5, acyclic=False):
@@ -70,12 +74,18 @@ def test_groups_and_sizes_match_networkx(seed, n_edges, options):
     pairs = candidates(graph)
     expected = [(source[i], target[j]) for i, j in pairs]
     index = np.array(pairs).T
-    ids, sizes = alias_columns(groups, index[0], index[1])
+    ids, sizes = groups.group(*index), groups.size(*index)
     count = Counter(expected)
     assert same_partition(ids.tolist(), expected)
     assert sizes.tolist() == [count[e] for e in expected]
     # Few rows are looked up in another way than many.
-    assert [groups.size(i, j).item() for i, j in pairs[:20]] == sizes[:20].tolist()
+    table = pd.DataFrame({"src_idx": index[0], "dst_idx": index[1], "score": 0.5})
+    for part in (table, table.iloc[:3], table.iloc[:0]):
+        got = groups.attach(part)
+        assert list(got.columns) == ["src_idx", "dst_idx", "score", "alias_group", "alias_size"]
+        assert got["alias_group"].tolist() == ids[: len(part)].tolist()
+        assert got["alias_size"].tolist() == sizes[: len(part)].tolist()
+    pd.testing.assert_frame_equal(groups.attach(got), got)
     assert groups.n_candidates == len(pairs)
     assert groups.n_groups == len(count)
     assert groups.share_aliased == pytest.approx(sum(count[e] > 1 for e in expected) / len(pairs))
@@ -96,16 +106,25 @@ def test_a_known_edge_has_a_group_of_which_it_is_no_member():
     assert (everything.size(0, 1).item(), everything.n_candidates) == (9, 9)
 
 
-def test_columns_take_pairs_as_one_number():
-    graph = random_graph(3)
-    groups = alias_groups(graph, "hops")
-    pairs = np.array([5, 17, 190, 0])
-    columns = groups.columns()
-    expected = alias_columns(groups, *np.divmod(pairs, graph.N))
-    assert list(columns) == ["alias_group", "alias_size"]
-    for column, values in zip(columns.values(), expected, strict=True):
-        np.testing.assert_array_equal(column(pairs), values)
-        assert values.dtype == np.int64
+def test_every_inferers_table_takes_them():
+    graph, model = small_graph(), gsnn()
+    x, y = samples(30)
+    groups = alias_groups(graph, "hops", model.L)
+    for kind in (MagnitudeEdgeInferer, GradientEdgeInferer):
+        inferer = kind(model, graph)
+        inferer.fit([(x, y)], verbose=False)
+        table, few = groups.attach(inferer.evaluate()), groups.attach(inferer.top_edges(5))
+        assert table["alias_group"].tolist() == groups.group(table["src_idx"], table["dst_idx"]).tolist()
+        assert len(few) == 5
+        head = table[~table["has_edge"]].head(5).reset_index(drop=True)
+        pd.testing.assert_frame_equal(few[["src_func", "alias_group"]], head[["src_func", "alias_group"]])
+    dense = FunctionEdgeInferer(model, torch.nn.MSELoss(), graph.edge_index_dict["function", "to", "function"])
+    dense.fit(x, y)
+    assert (groups.attach(dense.evaluate())["alias_size"] >= 0).all()
+    with pytest.raises(ValueError, match="columns src_idx and dst_idx"):
+        groups.attach(pd.DataFrame({"source": ["a"]}))
+    with pytest.raises(ValueError, match="has 8 functions; pass the graph of the inferer"):
+        groups.attach(pd.DataFrame({"src_idx": [8], "dst_idx": [0]}))
 
 
 def test_one_component_is_one_class_by_reach_and_not_by_hops():
@@ -115,7 +134,7 @@ def test_one_component_is_one_class_by_reach_and_not_by_hops():
     graph = Graph.from_edges([("x", "f0"), *ring, ("f4", "y")], **nodes)
     reach, hops, capped = (alias_groups(graph, *o) for o in [("reach",), ("hops",), ("hops", 3)])
     assert (reach.n_groups, reach.largest_share) == (1, 1.0)
-    assert "alias_by='hops'" in reach.warnings[0]
+    assert "by 'reach'), so groups say little here; grouping by 'hops'" in reach.warnings[0]
     assert (hops.n_source_classes, hops.n_target_classes, hops.warnings) == (n, n, [])
     assert capped.n_source_classes == 4
 

@@ -130,6 +130,21 @@ def test_uncorrected_p_values_take_the_aggregate_for_one_correlation():
     np.testing.assert_allclose(table["p_value"], np.where(np.isnan(expected), 1, expected), rtol=1e-9)
 
 
+@pytest.mark.parametrize("score", ["corr", "partial"])
+@pytest.mark.parametrize("agg", ["mean", "mean0", "max"])
+def test_no_p_value_is_below_what_permuting_few_samples_supports(agg, score):
+    # 4 of 17 conditions are alike and differ from the other 13: one of 2380 arrangements tells them apart so well.
+    x = torch.zeros(17, 3, dtype=torch.float64)
+    x[[2, 3, 8, 15]] = 2.0
+    inferer = MagnitudeEdgeInferer(gsnn(), small_graph())
+    inferer.fit([(x, x[:, :2] * 5)], verbose=False)
+    table = inferer.evaluate(agg, score=score)
+    assert table["corr"].max() > 0.999
+    assert 0.9 / 2380 < table["p_value"].min() < 2 / 2380
+    uncorrected = inferer.evaluate(agg, score=score, p_method="uncorrected")
+    assert uncorrected["p_value"].min() < 1e-12
+
+
 def test_too_few_degrees_of_freedom_give_p_one():
     x, y = samples(5)
     inferer = MagnitudeEdgeInferer(gsnn(), small_graph())

@@ -11,8 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gsnn.edges._aliases import alias_groups
 from gsnn.errors import DataError
-from gsnn.group_metrics import group_metrics
-from gsnn.metrics import evaluate_edges
+from gsnn.metrics import evaluate_edges, group_metrics
 from gsnn.protocols import degree_product, evaluate_table, read_roles, read_truth, residual_correlation
 
 from .conftest import simulated
@@ -71,7 +70,9 @@ def test_baselines_and_groups_stand_beside(table, graph):
     scores[[index[s] for s in table["source"]], [index[t] for t in table["target"]]] = table["score"]
     groups = alias_groups(graph).matrix()
     expected = group_metrics(scores[candidate], label[candidate], groups[candidate], k=5)
-    assert wide.loc["table", "group_precision@5"] == expected.precision
+    assert {name: wide.loc["table", name] for name in expected.to_dict()} == pytest.approx(expected.to_dict())
+    chance = found.metrics.query("method == 'table' and metric == 'group_roc_auc'")["chance"]
+    assert chance.item() == expected.chance_roc_auc
     assert {"near_precision@3", "near_precision@5"} <= set(wide)
     assert set(found.metrics["kind"]) == {"table", "baseline"}
     json.dumps(found.to_dict(), allow_nan=False)
@@ -82,7 +83,8 @@ def test_roles(table, graph):
     assert list(dict.fromkeys(found.metrics["role"])) == ["all", "merge", "other"]
     # Positives of one role are neither positives nor negatives of another.
     left = evaluate_table(table, HIDDEN[:2], known_true=HIDDEN[2:], graph=graph)
-    assert found.wide("merge").loc["table", "roc_auc"] == left.wide().loc["table", "roc_auc"]
+    for metric in ("roc_auc", "group_roc_auc", "group_average_precision", "group_n_left_out"):
+        assert found.wide("merge").loc["table", metric] == left.wide().loc["table", metric]
 
 
 def test_known_edges_come_from_the_table_or_the_caller(table, graph):

@@ -65,6 +65,12 @@ def test_min_drop_asks_for_more():
     assert decide(["a"], 1.0, lambda batch: 0.9, min_drop=0.2) == ([], 1.0)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_min_drop_is_a_share_of_the_loss(scale):
+    assert decide(["a"], scale, lambda batch: 0.95 * scale, min_drop=0.04) == (["a"], 0.95 * scale)
+    assert decide(["a"], scale, lambda batch: 0.95 * scale, min_drop=0.06) == ([], scale)
+
+
 def test_hidden_edges_enter_and_others_do_not(fake_training):
     fake = fake_training(loss_of)
     found = refine(data(), inferer=hints, rounds=2, per_round=4, decision="single", truth=TRUE)
@@ -114,7 +120,7 @@ def test_a_stopped_refinement_resumes(fake_training, tmp_path):
     assert again.complete
     pd.testing.assert_frame_equal(Refinement.read(tmp_path).table(), whole.table())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["refine.csv", "refine.json"]
-    with pytest.raises(RunError, match="per_round differ"):
+    with pytest.raises(RunError, match="per_round was 2, now 3"):
         refine(data(), rounds=3, folder=tmp_path, resume=True, **{**options, "per_round": 3})
     assert len(refine(data(), rounds=1, folder=tmp_path, overwrite=True, **options).tried()) == 2
 
@@ -135,6 +141,7 @@ def test_no_candidates_left(fake_training):
         ({"per_round": 1.5}, ValueError, "per_round must be"),
         ({"decision": "bisekt"}, ValueError, "did you mean 'bisect'"),
         ({"min_drop": -1}, ValueError, "min_drop"),
+        ({"min_drop": 1.0}, ValueError, "share of the loss"),
         ({"inferer": "magnitud"}, DataError, "did you mean 'magnitude'"),
         ({"resume": True}, RunError, "folder="),
     ],

@@ -39,6 +39,12 @@ def pearson(moments):
     return correlation(moments.cross.numpy(), *sides)
 
 
+def thirds(values):
+    d = values - values.mean(-1, keepdims=True)
+    i, j = np.triu_indices(len(d))
+    return np.einsum("pnb,qnb,snb->npqs", d, d, d)[:, i, j]
+
+
 def test_every_sum_matches_numpy():
     x, y = draw(53, mean=2.0)
     moments = feed(make(buffer_rows=16), x, y, [20, 1, 32])
@@ -54,6 +60,8 @@ def test_every_sum_matches_numpy():
         (moments.within, np.einsum("pub,pib->pui", da[:, [1, 3]], da)),
         (moments.layers_x, np.einsum("pib,qib->ipq", da, da)),
         (moments.layers_y, np.einsum("pib,qib->ipq", db, db)),
+        (moments.thirds_x, thirds(a)),
+        (moments.thirds_y, thirds(b)),
     ]:
         np.testing.assert_allclose(got.numpy(), expected, rtol=1e-11, atol=1e-11)
 
@@ -85,6 +93,7 @@ def test_merged_parts_are_the_whole_in_any_order(dtype, tolerance):
         np.testing.assert_allclose(pearson(merged), pearson(whole), atol=tolerance)
         np.testing.assert_allclose(merged.within, whole.within, rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(merged.layers_y, whole.layers_y, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(merged.thirds_x, thirds(x.numpy()), rtol=1e-5, atol=1e-4)
 
 
 def test_merging_nothing_changes_nothing():

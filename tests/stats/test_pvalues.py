@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from gsnn.edges._significance import Significance
@@ -11,8 +14,11 @@ from gsnn.stats import (
     conditional_exceedance,
     false_discovery,
     fisher_z,
+    least_p_value,
     max_upper_tail,
     mean_variance,
+    skewed_score,
+    sum_skewness,
     upper_tail,
 )
 
@@ -74,6 +80,11 @@ def test_p_value_of_the_maximum_keeps_its_tail():
     assert got == pytest.approx(2 * scipy.stats.norm.sf(30.0), rel=1e-6)
 
 
+def test_max_tail_that_vanishes_is_zero_without_a_sign():
+    got = max_upper_tail(np.array([60.0]), np.zeros((1, 1)), np.ones((2, 1), bool))
+    assert str(got[0]) == "0.0"
+
+
 def test_variance_of_the_mean_is_that_of_permuted_correlations():
     rng = np.random.default_rng(0)
     p, n = 4, 60
@@ -84,6 +95,82 @@ def test_variance_of_the_mean_is_that_of_permuted_correlations():
     zx, zy = ((v - v.mean(0)) / v.std(0) for v in (x, y))
     means = [(zx * zy[rng.permutation(n)]).mean(0).mean() for _ in range(20_000)]
     assert np.var(means) * (n - 1) == pytest.approx(expected, rel=0.04)
+
+
+def unit(v):
+    v = v - v.mean(-1, keepdims=True)
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)
+
+
+def moments_of(u):
+    """Third and second products of unit-norm deviations (P, n) across the pairs."""
+    i, j = np.triu_indices(len(u))
+    return np.einsum("pb,qb,sb->pqs", u, u, u)[i, j][None], (u @ u.T)[None]
+
+
+def permuted_means(u, v, rng, draws):
+    return np.array([(u * v[:, rng.permutation(u.shape[1])]).sum(1).mean() for _ in range(draws)])
+
+
+def test_skewness_of_the_sum_is_exact_over_all_permutations():
+    rng = np.random.default_rng(0)
+    u, v = unit(rng.exponential(size=(3, 6))), unit(rng.exponential(size=(3, 6)) ** 2)
+    (third_x, rho_x), (third_y, rho_y) = moments_of(u), moments_of(v)
+    sums = np.array([(u * v[:, list(order)]).sum() for order in itertools.permutations(range(6))])
+    found = sum_skewness(third_x, third_y, rho_x, rho_y, 6)[0, 0]
+    assert found == pytest.approx(scipy.stats.skew(sums), rel=1e-10)
+    assert sum_skewness(third_x * 0, third_y, rho_x * 0, rho_y, 6)[0, 0] == 0
+
+
+@pytest.mark.parametrize("skewness", [1e-8, 0.05, 0.3, 0.9, 1.5])
+def test_skewed_score_is_the_tail_of_a_gamma_variable(skewness):
+    z = np.array([-0.5, 0.5, 1.645, 2.5, 4.0])
+    shape = 4 / skewness**2
+    expected = scipy.stats.norm.sf(z) if skewness < 1e-6 else scipy.stats.gamma.sf(shape + z * shape**0.5, shape)
+    found = upper_tail(skewed_score(z, np.full(5, skewness), 5000))
+    np.testing.assert_allclose(found, expected, rtol=0.12)
+
+
+def test_skewed_score_rises_and_keeps_nan():
+    z = np.linspace(-6, 30, 2000)
+    for skewness in (-4.0, -0.5, 0.0, 0.5, 4.0):
+        score = skewed_score(z, np.full(len(z), skewness), 40)
+        assert (np.diff(score) >= 0).all()
+        assert np.isnan(skewed_score(np.array([np.nan]), np.array([skewness]), 40)).all()
+
+
+@pytest.mark.parametrize(("n", "m"), [(17, 4), (25, 1), (25, 12), (45, 5)])
+def test_no_p_value_is_below_the_share_of_the_best_arrangement(n, m):
+    u = unit(np.r_[np.ones(m), np.zeros(n - m)][None])
+    third, rho = moments_of(u)
+    skewness = sum_skewness(third, third, rho, rho, n)[0]
+    least = 1 / scipy.special.comb(n, m)
+    assert least_p_value(skewness, n)[0] == pytest.approx(least, rel=1e-3)
+    perfect = fisher_z(np.array([1 - 1e-15]), n - 3)
+    assert upper_tail(perfect)[0] < least / 1e9
+    assert upper_tail(skewed_score(perfect, skewness, n))[0] == pytest.approx(least, rel=1e-3)
+
+
+@pytest.mark.parametrize("case", ["few values", "exponential", "heavy"])
+def test_tails_under_permutation_are_those_stated(case):
+    rng = np.random.default_rng(1)
+    if case == "few values":  # as in a screen: a few conditions with a strong response
+        levels = np.r_[np.zeros(33), 0.05 * np.ones(7), np.ones(5)]
+        x, y = np.stack([levels] * 3), np.stack([levels] * 3) + 0.05 * rng.exponential(size=(3, 45))
+    elif case == "exponential":
+        x, y = (rng.exponential(size=(1, 60)) + 0.5 * rng.exponential(size=(4, 60)) for _ in range(2))
+    else:
+        x, y = (np.exp(1.5 * rng.normal(size=(2, 100))) for _ in range(2))
+    u, v = unit(x), unit(y)
+    n = u.shape[1]
+    (third_x, rho_x), (third_y, rho_y) = moments_of(u), moments_of(v)
+    skewness = sum_skewness(third_x, third_y, rho_x, rho_y, n)[0]
+    z = fisher_z(permuted_means(u, v, rng, 20_000), n - 3) / np.sqrt(mean_variance(rho_x, rho_y)[0])
+    naive, found = upper_tail(z), upper_tail(skewed_score(z, np.broadcast_to(skewness, z.shape), n))
+    assert (naive < 1e-3).mean() > 2e-3
+    assert (found < 1e-3).mean() < 1.6e-3
+    assert (found < 1e-4).mean() < 4e-4
+    assert (found < 0.05).mean() < 0.09  # with a few values the steps of the distribution are wide
 
 
 def test_q_values_match_scipy_over_the_family():

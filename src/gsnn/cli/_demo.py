@@ -36,6 +36,6 @@ def demo(
         typer.echo(f"Data: {origin.description} ({origin.origin}).")
     show_fit(result.report)
     typer.echo("")
-    show_edges(edges)
+    show_edges(edges, run.info["inference"])
     typer.echo("")
     typer.echo(f"Report: {path}")

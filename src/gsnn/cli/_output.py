@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -59,25 +59,55 @@ def show_fit(fit: FitReport) -> None:
     show_table(f"Fit: R2 on {fit.samples} held-out samples", ["readout", "values", *PREDICTORS], rows)
 
 
-def show_edges(edges: pd.DataFrame, top: int = 10) -> None:
-    """Print the best candidates; say what p and q are not."""
-    candidates = edges[~edges["known"]]
-    rows = [
-        [
-            str(row["rank"]),
-            str(row["source"]),
-            str(row["target"]),
-            _figure(row["score"]),
-            _probability(row["p"]),
-            _probability(row["q"]),
-        ]
-        for row in candidates.head(top).to_dict("records")
-    ]
-    if not rows:
+def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
+    """Print the best candidates; say what q and the aliases are, and what they are not.
+
+    Args:
+        edges: Table of ``edges.csv``.
+        inference: What stands in ``run.json`` about it.
+        top: How many candidates to print.
+    """
+    best = edges[~edges["known"]].head(top).to_dict("records")
+    if not best:
         typer.echo("There is no candidate edge: the network has an edge between any two function nodes.")
         return
-    title = f"Candidate edges: the best {len(rows)} of {len(candidates)} (p and q test association, not an edge)"
-    show_table(title, ["rank", "source", "target", "score", "p", "q"], rows, left=3)
+    tested = any(row["p"] == row["p"] for row in best)
+    signs = {1: "+", -1: "-"}
+    columns: dict[str, Callable[[dict[Any, Any]], str]] = {
+        "rank": lambda row: str(row["rank"]),
+        "source": lambda row: str(row["source"]),
+        "target": lambda row: str(row["target"]),
+    }
+    if "sign" in best[0]:
+        columns["sign"] = lambda row: signs.get(int(row["sign"]), "?")
+    left = len(columns)
+    columns["score"] = lambda row: _figure(row["score"])
+    if tested:
+        columns |= {"p": lambda row: _probability(row["p"]), "q": lambda row: _probability(row["q"])}
+    if "alias_size" in best[0]:
+        columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
+    if "expected_precision" in best[0]:
+        columns["expected precision"] = lambda row: (
+            f"{_figure(row['expected_precision'])} ({_figure(row['precision_low'])}-{_figure(row['precision_high'])})"
+        )
+    title = f"Candidate edges: the best {len(best)} of {inference['candidates']}"
+    if tested:
+        title += " (p and q test association, not an edge)"
+    show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)
+    if tested:
+        from gsnn._edge_columns import Q_MEANS
+
+        typer.echo(f"q: {Q_MEANS}")
+    aliases = inference["aliases"]
+    if aliases is not None and aliases["share_aliased"] is not None:
+        typer.echo(
+            f"aliases: other candidates that the data cannot tell from this one (by {aliases['by']}); "
+            f"{_percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
+        )
+    if "expected_precision" in best[0]:
+        typer.echo(
+            "expected precision: share of edges to expect from the first rank to this one, and its 95 % interval"
+        )
 
 
 def show_warnings(warnings: Iterable[str], *, quiet: bool = False) -> None:
@@ -95,6 +125,12 @@ def interruptible(hint: str) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"interrupted; {hint}", err=True)
         raise typer.Exit(130) from None
+
+
+def _percent(share: float) -> str:
+    """A share as a percentage that is 0 or 100 only if it is exactly that."""
+    shown = f"{share:.0%}"
+    return {"0%": "less than 1%", "100%": "more than 99%"}.get(shown, shown) if 0 < share < 1 else shown
 
 
 def _r2(value: float) -> str:

@@ -25,7 +25,7 @@ def refine(
             help="What stays: single (each edge is tried alone), bisect (batches are, for less time), or none."
         ),
     ] = "single",
-    min_drop: Annotated[float, typer.Option(help="How far the validation loss must fall.")] = 0.0,
+    min_drop: Annotated[float, typer.Option(help="Share by which the validation loss must fall.")] = 0.0,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Also with as many random edges.")] = True,
     truth: Annotated[Path | None, typer.Option(help="True edges, if they are known: SIF, or a table.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the random edges.")] = 0,

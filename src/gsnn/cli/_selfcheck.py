@@ -10,12 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsnn.cli._output import interruptible, show_table
+from gsnn.cli._files import (
+    GRAPH,
+    PANEL,
+    DataFile,
+    DataFormat,
+    DropUnmatched,
+    GraphFormat,
+    InputsFile,
+    OutputsFile,
+    SignColumn,
+    SourceColumn,
+    TargetColumn,
+    Time,
+    file_options,
+)
+from gsnn.cli._output import interruptible, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.protocols import SelfCheck
 
-_FILES, _TRAIN = "Without a run", "Training"
+_TRAIN = "Training"
 _PLACES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
@@ -40,19 +55,20 @@ def selfcheck(
         float | None,
         typer.Option(help="Share of the complete network taken to be missing.", show_default="the share hidden"),
     ] = None,
-    graph: Annotated[Path | None, typer.Option(help="Prior network.", rich_help_panel=_FILES)] = None,
-    data: Annotated[Path | None, typer.Option(help="Responses.", rich_help_panel=_FILES)] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="Instead of --data: matrix of treatments.", rich_help_panel=_FILES)
+    graph: Annotated[Path | None, GRAPH] = None,
+    data: DataFile = None,
+    inputs: InputsFile = None,
+    outputs: OutputsFile = None,
+    graph_format: GraphFormat = None,
+    data_format: DataFormat = None,
+    source_column: SourceColumn = None,
+    target_column: TargetColumn = None,
+    sign_column: SignColumn = None,
+    time: Time = None,
+    drop_unmatched: DropUnmatched = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write, without a run.", rich_help_panel=PANEL)
     ] = None,
-    outputs: Annotated[
-        Path | None, typer.Option(help="Instead of --data: matrix of readouts.", rich_help_panel=_FILES)
-    ] = None,
-    drop_unmatched: Annotated[
-        bool,
-        typer.Option("--drop-unmatched", help="Leave out what the network does not have.", rich_help_panel=_FILES),
-    ] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder to write.", rich_help_panel=_FILES)] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the samples.", show_default="the run's", rich_help_panel=_TRAIN)
     ] = None,
@@ -69,14 +85,14 @@ def selfcheck(
     """Hide known edges, train without them, and tell how well each method finds them; and what precision to expect.
 
     Writes selfcheck.json and selfcheck.csv into the folder after each repeat, and adds the expected precision to the
-    edges.csv of a run.
+    edges.csv of a run, if it trains as the run did. Without a run it takes the same files as gsnn train.
 
     Example: gsnn selfcheck runs/first --repeats 5 --method magnitude
     """
     with interruptible("the repeats that are done are kept; run the same command with --resume to go on"):
         from gsnn.errors import DataError
         from gsnn.protocols import _commands
-        from gsnn.runs import Run
+        from gsnn.runs import Run, Sources
 
         if missing is not None and not 0 <= missing < 1:
             raise DataError(f"missing must be a share from 0 up to, but not including, 1, got {missing}")
@@ -93,25 +109,30 @@ def selfcheck(
             "progress": not quiet,
             **({} if controls else {"controls": ()}),
         }
-        files = (graph, data, inputs, outputs, out)
+        files = {
+            "data": data,
+            "inputs": inputs,
+            "outputs": outputs,
+            "graph_format": graph_format,
+            "data_format": data_format,
+            "source_column": source_column,
+            "target_column": target_column,
+            "sign_column": sign_column or None,
+            "time": time,
+        }
+        notes: list[str] = []
         if run is not None:
-            if any(file is not None for file in files) or drop_unmatched:
+            if any(given is not None for given in (graph, out, *files.values())) or drop_unmatched:
                 raise DataError("give a run, or files with -o; not both")
-            check = _commands.self_check_run(Run.open(run), missing=missing, **options)  # type: ignore[arg-type]
+            check = _commands.self_check_run(Run.open(run), missing=missing, notify=notes.extend, **options)  # type: ignore[arg-type]
             folder = run
         else:
             if graph is None or out is None:
                 raise DataError("give a run folder; or --graph, --data and -o for a folder to write")
-            check = _commands.self_check_files(
-                out,
-                graph=graph,
-                data=data,
-                inputs=inputs,
-                outputs=outputs,
-                build_options={"on_unmatched": "drop"} if drop_unmatched else None,
-                **options,  # type: ignore[arg-type]
-            )
+            sources = Sources.from_files(**file_options(graph=graph, drop_unmatched=drop_unmatched, **files))  # type: ignore[arg-type]
+            check = _commands.self_check_files(out, sources, **options)  # type: ignore[arg-type]
             folder = out
+    show_warnings(notes, quiet=quiet)
     if not quiet:
         _show(check, missing)
         typer.echo(f"Self-check: {folder / 'selfcheck.json'}")

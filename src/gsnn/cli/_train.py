@@ -8,10 +8,24 @@ from typing import Annotated, Any
 
 import typer
 
+from gsnn.cli._files import (
+    GRAPH,
+    DataFile,
+    DataFormat,
+    DropUnmatched,
+    GraphFormat,
+    InputsFile,
+    OutputsFile,
+    SignColumn,
+    SourceColumn,
+    TargetColumn,
+    Time,
+    file_options,
+)
 from gsnn.cli._output import interruptible, show_fit, show_warnings
 from gsnn.training._config import NORMS, TrainConfig
 
-_FILES, _MODEL, _RUN = "Data", "Model and training", "Run"
+_MODEL, _RUN = "Model and training", "Run"
 _DEFAULTS = TrainConfig()
 
 
@@ -25,38 +39,18 @@ def _setting(name: str, text: str, **more: Any) -> Any:  # noqa: ANN401 - what t
 
 
 def train(
-    graph: Annotated[
-        Path, typer.Option(help="Prior network: SIF, or a CSV/TSV table of edges.", rich_help_panel=_FILES)
-    ],
+    graph: Annotated[Path, GRAPH],
     out: Annotated[Path, typer.Option("-o", "--out", help="Run folder to write.", rich_help_panel=_RUN)],
-    data: Annotated[
-        Path | None, typer.Option(help="Responses: MIDAS, or a table with TR: and DV: columns.", rich_help_panel=_FILES)
-    ] = None,
-    inputs: Annotated[
-        Path | None, typer.Option(help="Instead of --data: matrix of treatments.", rich_help_panel=_FILES)
-    ] = None,
-    outputs: Annotated[
-        Path | None, typer.Option(help="Instead of --data: matrix of readouts.", rich_help_panel=_FILES)
-    ] = None,
-    graph_format: Annotated[
-        str | None, typer.Option(help="sif, csv or tsv.", show_default="recognised", rich_help_panel=_FILES)
-    ] = None,
-    data_format: Annotated[
-        str | None, typer.Option(help="midas or matrix.", show_default="recognised", rich_help_panel=_FILES)
-    ] = None,
-    source_column: Annotated[str | None, typer.Option(help="Column of sources.", rich_help_panel=_FILES)] = None,
-    target_column: Annotated[str | None, typer.Option(help="Column of targets.", rich_help_panel=_FILES)] = None,
-    sign_column: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of signs; twice for stimulation and inhibition.", rich_help_panel=_FILES),
-    ] = None,
-    time: Annotated[
-        str | None, typer.Option(help="Time point to use.", show_default="the last", rich_help_panel=_FILES)
-    ] = None,
-    drop_unmatched: Annotated[
-        bool,
-        typer.Option("--drop-unmatched", help="Leave out what the network does not have.", rich_help_panel=_FILES),
-    ] = False,
+    data: DataFile = None,
+    inputs: InputsFile = None,
+    outputs: OutputsFile = None,
+    graph_format: GraphFormat = None,
+    data_format: DataFormat = None,
+    source_column: SourceColumn = None,
+    target_column: TargetColumn = None,
+    sign_column: SignColumn = None,
+    time: Time = None,
+    drop_unmatched: DropUnmatched = False,
     epochs: Annotated[int | None, _setting("epochs", "Passes over the training samples, at most.")] = None,
     channels: Annotated[int | None, _setting("channels", "Channels of every function node.")] = None,
     layers: Annotated[int | None, _setting("layers", "Residual blocks; at least 2 to infer edges.")] = None,
@@ -85,11 +79,20 @@ def train(
     """
     with interruptible(f"run the same command with --resume to continue {shlex.quote(str(out))}"):
         from gsnn import workflow
-        from gsnn.errors import DataError
 
-        signs = sign_column or []
-        if len(signs) > 2:
-            raise DataError(f"--sign-column may be given once or twice, got {len(signs)} times")
+        files = file_options(
+            graph=graph,
+            data=data,
+            inputs=inputs,
+            outputs=outputs,
+            graph_format=graph_format,
+            data_format=data_format,
+            source_column=source_column,
+            target_column=target_column,
+            sign_column=sign_column,
+            time=time,
+            drop_unmatched=drop_unmatched,
+        )
         told: list[str] = []
 
         def tell(warnings: list[str]) -> None:
@@ -98,18 +101,7 @@ def train(
 
         run, result = workflow.train_run(
             out,
-            graph=graph,
-            data=data,
-            inputs=inputs,
-            outputs=outputs,
-            network_options={
-                "format": graph_format,
-                "source": source_column,
-                "target": target_column,
-                "sign": (signs[0] if len(signs) == 1 else tuple(signs)) if signs else None,
-            },
-            responses_options={"format": data_format, "time": time},
-            build_options={"on_unmatched": "drop"} if drop_unmatched else None,
+            **files,
             settings={
                 "epochs": epochs,
                 "channels": channels,

@@ -9,19 +9,19 @@ The group of a pair factorises into a class of its source and a class of its tar
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from gsnn.edges._reach import hop_classes, member_bits, reach_classes
 from gsnn.errors import unknown_option
 from gsnn.graph import EDGE_TYPES, Graph
 
-__all__ = ["AliasBy", "AliasGroups", "alias_columns", "alias_groups"]
+__all__ = ["AliasBy", "AliasGroups", "alias_groups"]
 
 AliasBy = Literal["reach", "hops"]
 IntArray = npt.NDArray[np.int64]
@@ -29,6 +29,7 @@ IntArray = npt.NDArray[np.int64]
 # With more of the candidates than this in one group, a group says next to nothing about its members. Not the share that
 # has an alias: that is near 1 wherever groups help, and 0.98 on the benchmark whose largest group has 6 members.
 _VACUOUS = 0.5
+_ROWS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +103,6 @@ class AliasGroups:
         held, count = self._excluded_groups
         if not len(held):
             return self._n_pairs(ids)
-        if self.n_source_classes * self.n_target_classes <= ids.size:
-            # For a table of most pairs, one look-up in a table of all groups beats a search for each row.
-            sizes = np.outer(*self._class_sizes).ravel()
-            sizes[held] -= count
-            return sizes[ids]
         place = np.searchsorted(held, ids).clip(max=len(held) - 1)
         return self._n_pairs(ids) - np.where(held[place] == ids, count[place], 0)
 
@@ -121,11 +117,64 @@ class AliasGroups:
         """Number of functions in each class of sources, and of targets."""
         return np.bincount(self.source_class), np.bincount(self.target_class)
 
-    def columns(self) -> dict[str, Callable[[IntArray], IntArray]]:
-        """Columns of a table of edges by name; each maps pairs, given as i * N + j, to its values."""
+    def attach(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Add the columns ``alias_group`` and ``alias_size`` to the table of any inferer.
+
+        Args:
+            table: What ``evaluate`` or ``top_edges`` of an inferer on the same graph returned.
+
+        Returns:
+            The table with the two columns at its end (replaced if they are there): the id of the group of each pair,
+            and how many candidates the group holds. Rows are taken in chunks, so little memory is needed beside them.
+
+        Raises:
+            ValueError: If the table has no columns src_idx and dst_idx, or they are of more nodes than the graph has.
+
+        Example:
+            >>> graph = Graph.from_edges(
+            ...     [("x", "a"), ("x", "b"), ("a", "c"), ("c", "y")],
+            ...     input_nodes=["x"], function_nodes=["a", "b", "c"], output_nodes=["y"])
+            >>> table = pd.DataFrame({"src_idx": [1, 2], "dst_idx": [2, 0]})
+            >>> alias_groups(graph).attach(table)[["alias_group", "alias_size"]].to_dict("list")
+            {'alias_group': [1, 1], 'alias_size': [3, 3]}
+        """
+        missing = [name for name in ("src_idx", "dst_idx") if name not in table.columns]
+        if missing:
+            raise ValueError(f"table must have the columns src_idx and dst_idx, got {list(table.columns)[:8]}")
+        source, target = (table[name].to_numpy() for name in ("src_idx", "dst_idx"))
+        if len(table) and max(source.max(), target.max()) >= self.N:
+            raise ValueError(
+                f"table has indices up to {max(source.max(), target.max())}, but the graph of these groups has "
+                f"{self.N} functions; pass the graph of the inferer"
+            )
+        n_groups = self.n_source_classes * self.n_target_classes
+        smallest = np.min_scalar_type(-max(n_groups, self.N**2))
+        values = {name: np.empty(len(table), smallest) for name in ("alias_group", "alias_size")}
+        sizes = None
+        if n_groups <= len(table):
+            # For a table of most pairs one look-up in a table of all groups beats a search for each row.
+            sizes = np.outer(*self._class_sizes).ravel()
+            held, count = self._excluded_groups
+            sizes[held] -= count
+        for start in range(0, len(table), _ROWS):
+            rows = slice(start, start + _ROWS)
+            ids = self.group(source[rows], target[rows])
+            values["alias_group"][rows] = ids
+            values["alias_size"][rows] = self.group_size(ids) if sizes is None else sizes[ids]
+        return table.drop(columns=list(values), errors="ignore").assign(**values)
+
+    def summary(self) -> dict[str, Any]:
+        """How far the candidates alias, JSON-able.
+
+        Returns:
+            ``by``, ``max_hops``, ``groups``, ``share_aliased`` and ``largest_share``.
+        """
         return {
-            "alias_group": lambda pairs: self.group(*np.divmod(pairs, self.N)),
-            "alias_size": lambda pairs: self.size(*np.divmod(pairs, self.N)),
+            "by": self.alias_by,
+            "max_hops": self.max_hops,
+            "groups": self.n_groups,
+            "share_aliased": self.share_aliased,
+            "largest_share": self.largest_share,
         }
 
     def _n_pairs(self, group: IntArray) -> IntArray:
@@ -174,10 +223,10 @@ class AliasGroups:
         """One sentence if the groups are too coarse to mean anything, else empty."""
         if not self.largest_share > _VACUOUS:
             return []
-        hint = "; alias_by='hops' tells them apart by distance" if self.alias_by == "reach" else ""
+        hint = "; grouping by 'hops' tells them apart by distance" if self.alias_by == "reach" else ""
         return [
             f"{self.largest_share:.0%} of the {self.n_candidates} candidate edges are in one alias group "
-            f"(alias_by={self.alias_by!r}), so groups say little here{hint}"
+            f"(by {self.alias_by!r}), so groups say little here{hint}"
         ]
 
 
@@ -248,18 +297,3 @@ def alias_groups(
     keys = np.unique(excluded[0] * n_nodes + excluded[1])
     excluded = np.stack([keys // n_nodes, keys % n_nodes])
     return AliasGroups(source, target, excluded, alias_by, max_hops if alias_by == "hops" else None)
-
-
-def alias_columns(groups: AliasGroups, src_idx: npt.ArrayLike, dst_idx: npt.ArrayLike) -> tuple[IntArray, IntArray]:
-    """The two columns of a table of edges: ``alias_group`` and ``alias_size``.
-
-    Args:
-        groups: What :func:`alias_groups` returned.
-        src_idx: Shape (n,), indices of the sources.
-        dst_idx: Shape (n,), indices of the targets.
-
-    Returns:
-        Ids of the groups and how many candidates each holds, shape (n,) both.
-    """
-    ids = groups.group(src_idx, dst_idx)
-    return ids, groups.group_size(ids)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy.special
 import torch
 from torch import Tensor, nn
 
@@ -28,9 +29,12 @@ from gsnn.stats import (
     AGGREGATIONS,
     PairMoments,
     aggregate,
+    at_largest,
     fisher_z,
     max_upper_tail,
     mean_variance,
+    skewed_score,
+    sum_skewness,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -263,6 +267,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         df = (moments.n - 3) - n_given
         rho_x, rho_y = pairs.rho_x, pairs.rho_y
         single = p_method == "uncorrected" or layer_agg == "max"
+        calibrated = p_method == "calibrated"
         result = np.empty((self.N, self.N))
         z = np.empty((self.N, self.N)) if single else mean_variance(rho_x, rho_y)
         chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * self.N))
@@ -275,6 +280,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
             else:
                 mean = values if layer_agg == "mean" else aggregate(r, "mean")
                 z[rows] = fisher_z(mean, df) / np.sqrt(z[rows])
+            if calibrated:
+                z[rows] = self._permuted(z[rows], r, pairs, rows, layer_agg, moments.n)
         candidates = ~self._prior.matrix()
         np.fill_diagonal(candidates, False)
 
@@ -284,8 +291,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
             adjacent = np.stack([rho_x[i, k, k - 1] * rho_y[j, k, k - 1] for k in range(1, self.n_pairs)] or [[]])
             return max_upper_tail(z.ravel()[rows], adjacent, defined)
 
-        calibrated_max = layer_agg == "max" and p_method == "calibrated"
-        significance = Significance(z, candidates, of_max if calibrated_max else None)
+        significance = Significance(z, candidates, of_max if calibrated and layer_agg == "max" else None)
         columns: dict[str, Column] = {}
         if score == "partial":
             columns["n_cond"] = lambda rows: n_given[rows % self.N]
@@ -294,3 +300,21 @@ class MagnitudeEdgeInferer(StreamingInferer):
         columns["p_value"] = significance.p_value
         columns["q_value"] = significance.q_value
         return ScoredPairs(self._prior, result, self.score_name, columns)
+
+    def _permuted(
+        self, z: FloatArray, r: FloatArray, pairs: PairCorrelations, rows: slice, layer_agg: str, n: int
+    ) -> FloatArray:
+        """Scores of some sources that keep to what permuting n samples supports."""
+        if self.n_pairs == 1:
+            # Fisher's formula as it stands, but no p-value below that of one order of n samples among all.
+            return np.minimum(z, -scipy.special.ndtri_exp(-scipy.special.gammaln(n + 1.0)))
+        if layer_agg != "max":
+            skewness = sum_skewness(pairs.third_x[rows], pairs.third_y, pairs.rho_x[rows], pairs.rho_y, n)
+            return skewed_score(z, skewness, n)
+        first, second = np.triu_indices(self.n_pairs)
+        places = np.flatnonzero(first == second)
+        each = [
+            np.outer(pairs.third_x[rows, h, p], pairs.third_y[:, h, p]) * (n * np.sqrt(n - 1) / (n - 2))
+            for p, h in enumerate(places.tolist())
+        ]
+        return skewed_score(z, at_largest(r, np.stack(each)), n)

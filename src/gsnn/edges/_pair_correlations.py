@@ -13,6 +13,7 @@ from gsnn.stats import (
     correlation,
     inverse_norms,
     layer_correlation,
+    layer_thirds,
     partial_correlation,
 )
 
@@ -33,6 +34,8 @@ class PairCorrelations:
         defined_y: (P, N) bool, which gradients vary.
         rho_x: (N, P, P) correlations of an activation with itself across the pairs.
         rho_y: (N, P, P) the same of the gradients.
+        third_x: (N, P (P + 1) / 2, P) sums of products of three unit-norm deviations of an activation.
+        third_y: (N, P (P + 1) / 2, P) the same of the gradients.
     """
 
     def __init__(self, moments: PairMoments, parents: list[IntArray], ridge: float | None) -> None:
@@ -47,6 +50,8 @@ class PairCorrelations:
         self.defined_x, self.defined_y = ~constant_x, ~constant_y
         self.rho_x = layer_correlation(moments.layers_x.cpu().numpy(), constant_x)
         self.rho_y = layer_correlation(moments.layers_y.cpu().numpy(), constant_y)
+        self.third_x = layer_thirds(moments.thirds_x.cpu().numpy(), ss_x, constant_x)
+        self.third_y = layer_thirds(moments.thirds_y.cpu().numpy(), ss_y, constant_y)
         self._held: FloatArray | None = None
         if ridge is not None:
             self._held = np.empty(self._cross.shape)

@@ -3,12 +3,14 @@
 Rules that hold throughout, because published figures differ silently in them: a higher score means "more likely an
 edge"; an undefined (NaN) score ranks below every number, tied with the other undefined ones; a metric that is not
 defined (no positives, no negatives) is NaN; ties are "realistic" unless said otherwise, so that a constant score gets
-what chance gets.
+what chance gets. Candidates in one alias group (:func:`gsnn.edges.alias_groups`) predict the same thing as far as the
+data can tell: :func:`group_metrics` counts such a group once, and :func:`near_hits` counts hits beside a true edge.
 """
 
 from __future__ import annotations
 
 from gsnn.metrics._evaluate import EdgeMetrics, evaluate_edges
+from gsnn.metrics._groups import GroupMetrics, NearHits, group_metrics, near_edges, near_hits
 from gsnn.metrics._ranking import source_filtered_mrr, target_ranking
 from gsnn.metrics._ranks import Ranks, edge_ranks
 from gsnn.metrics._scores import (
@@ -21,11 +23,16 @@ from gsnn.metrics._scores import (
 
 __all__ = [
     "EdgeMetrics",
+    "GroupMetrics",
+    "NearHits",
     "Ranks",
     "average_precision",
     "collapse_groups",
     "edge_ranks",
     "evaluate_edges",
+    "group_metrics",
+    "near_edges",
+    "near_hits",
     "precision_at_k",
     "recall_at_k",
     "roc_auc",

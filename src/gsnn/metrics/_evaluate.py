@@ -11,8 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from gsnn.metrics._edges import as_index, table_matrix, table_nodes
+from gsnn.metrics._groups import GroupMetrics, group_metrics
 from gsnn.metrics._ranks import Ranks, Ties, Within, candidate_mask, edge_ranks
-from gsnn.metrics._scores import average_precision, collapse_groups, precision_at_k, recall_at_k, roc_auc
+from gsnn.metrics._scores import average_precision, precision_at_k, recall_at_k, roc_auc
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class EdgeMetrics:
         filtered: Whether other true edges are left out of the candidates of a rank.
         ties: Tie rule of the ranks.
         by_role: The same for the positives of each role, against the same negatives.
-        by_group: Precision and recall at k of groups of candidates, if groups were given.
+        by_group: The metrics of groups of candidates by their number of places, if groups were given.
     """
 
     roc_auc: float
@@ -53,7 +54,7 @@ class EdgeMetrics:
     filtered: bool
     ties: Ties
     by_role: dict[str, EdgeMetrics] = field(default_factory=dict)
-    by_group: dict[str, float] = field(default_factory=dict)
+    by_group: dict[int, GroupMetrics] = field(default_factory=dict)
 
     @property
     def n_candidates(self) -> int:
@@ -61,12 +62,18 @@ class EdgeMetrics:
         return self.n_positives + self.n_negatives
 
     def to_dict(self) -> dict[str, float]:
-        """The numbers in one flat dictionary: roc_auc, average_precision, precision@k, recall@k, mrr, top@k, counts."""
+        """The numbers in one flat dictionary: roc_auc, average_precision, precision@k, recall@k, mrr, top@k, counts.
+
+        Those of groups follow, as :meth:`GroupMetrics.to_dict` names them.
+        """
         flat = {"roc_auc": self.roc_auc, "average_precision": self.average_precision, "mrr": self.mrr}
         for label, values in (("precision", self.precision_at), ("recall", self.recall_at), ("top", self.top_at)):
             flat |= {f"{label}@{k}": value for k, value in values.items()}
         counts = ("n_positives", "n_negatives", "n_candidates", "n_undefined", "mean_rank_candidates")
-        return flat | {name: getattr(self, name) for name in counts} | self.by_group
+        flat |= {name: getattr(self, name) for name in counts}
+        for group in self.by_group.values():
+            flat |= group.to_dict()
+        return flat
 
 
 def evaluate_edges(
@@ -103,7 +110,9 @@ def evaluate_edges(
         names: Names of the N nodes, to give edges by name; of a table by default the names in it.
         score_col: Column of the table.
         roles: A label for each positive, for the breakdown by role.
-        groups: Shape (N, N), the alias group of each pair, for the group-level precision and recall.
+        groups: Shape (N, N), the alias group of each pair, for the metrics of groups (:func:`group_metrics`). There,
+            the edges of ``known_true`` and the positives of other roles are candidates, and a group that holds one of
+            them and no edge to find is left out.
         within: Whether positives are ranked among the candidates of their 'target' or their 'source'.
         filtered: Whether the other true edges are left out of those candidates.
         ties: Tie rule of the ranks: 'realistic', 'optimistic' or 'pessimistic'.
@@ -145,7 +154,8 @@ def evaluate_edges(
     graph = as_index("known", () if known is None else known, n_nodes, names)
     others = as_index("known_true", known_true, n_nodes, names)
 
-    negative = candidate_mask(n_nodes, found, graph, names, exclude_self=exclude_self)
+    candidate = candidate_mask(n_nodes, found, graph, names, exclude_self=exclude_self)
+    negative = candidate.copy()
     negative[others[0], others[1]] = False
     negative[found[0], found[1]] = False
     ranks = edge_ranks(
@@ -166,11 +176,29 @@ def evaluate_edges(
         part = found[:, rows]
         values = np.concatenate([matrix[part[0], part[1]], matrix[negative]])
         truth = np.arange(len(values)) < len(rows)
-        member = None if labels is None else np.concatenate([labels[part[0], part[1]], labels[negative]])
-        return _measure(values, truth, ranks.take(rows), member, k, top_k, (within, filtered, ties), by_role)
+        by_group = {} if labels is None else _groups(matrix, labels, candidate, negative, part, k)
+        return _measure(values, truth, ranks.take(rows), by_group, k, top_k, (within, filtered, ties), by_role)
 
     by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(found, roles, n_nodes, names).items()}
     return measure(np.arange(found.shape[1]), by_role)
+
+
+def _groups(
+    scores: npt.NDArray[np.float64],
+    groups: npt.NDArray[Any],
+    candidate: npt.NDArray[np.bool_],
+    negative: npt.NDArray[np.bool_],
+    positives: npt.NDArray[np.int64],
+    k: Sequence[int] | None,
+) -> dict[int, GroupMetrics]:
+    """The metrics of groups by the number of places."""
+    label = np.zeros_like(candidate)
+    label[positives[0], positives[1]] = True
+    # A candidate that is neither to be found nor a negative is another true edge.
+    other = (candidate & ~negative & ~label)[candidate]
+    values = scores[candidate], label[candidate], groups[candidate]
+    found = [group_metrics(*values, other_true=other, k=n) for n in ((None,) if k is None else tuple(k))]
+    return {each.k: each for each in found}
 
 
 def _rows_by_role(
@@ -198,7 +226,7 @@ def _measure(
     values: npt.NDArray[np.float64],
     truth: npt.NDArray[np.bool_],
     ranks: Ranks,
-    groups: npt.NDArray[Any] | None,
+    by_group: dict[int, GroupMetrics],
     k: Sequence[int] | None,
     top_k: Sequence[int],
     rules: tuple[Within, bool, Ties],
@@ -214,13 +242,8 @@ def _measure(
     chance |= {"mrr": blind.mrr()} | {f"precision@{n}": prevalence for n in places}
     chance |= {f"recall@{n}": min(n, len(truth)) / len(truth) for n in places}
     chance |= {f"top@{n}": blind.top_at(n) for n in top_k}
-    by_group: dict[str, float] = {}
-    if groups is not None:
-        best, holds = collapse_groups(values, truth, groups)
-        by_group = {"n_groups": len(best), "n_true_groups": int(holds.sum())}
-        for n in (int(holds.sum()),) if k is None else places:
-            by_group[f"group_precision@{n}"] = precision_at_k(best, holds, n)
-            by_group[f"group_recall@{n}"] = recall_at_k(best, holds, n)
+    for group in by_group.values():
+        chance |= group.chance
     within, filtered, ties = rules
     return EdgeMetrics(
         roc_auc=roc_auc(values, truth),

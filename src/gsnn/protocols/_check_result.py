@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn._files import atomic_path, write_text
-from gsnn._run_info import plain
-from gsnn.errors import DataError, RunError, unknown_option
+from gsnn.errors import DataError, unknown_option
 from gsnn.io._text import counted
 from gsnn.protocols._intervals import auc_interval, concave_majorant, precision_interval
+from gsnn.protocols._result_file import StoredResult
 
 FloatArray = npt.NDArray[np.float64]
 
-JSON_NAME, CSV_NAME = "selfcheck.json", "selfcheck.csv"
-FORMAT = 1
+JSON_NAME = "selfcheck.json"
 NEGATIVES = ("all", "degree-matched")
 PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high")
 _SUMMARY = ["condition", "method", "kind", "negatives", "roc_auc", "auc_low", "auc_high", "auc_sd", "average_precision"]
 _SUMMARY += ["chance", "precision", "mrr", "n_positives"]
 
-__all__ = ["CSV_NAME", "JSON_NAME", "NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision"]
+__all__ = ["JSON_NAME", "NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision"]
 
 
 @dataclass(frozen=True, eq=False)
-class SelfCheck:
-    """The outcome of :func:`gsnn.protocols.self_check`.
+class SelfCheck(StoredResult):
+    """The outcome of :func:`gsnn.protocols.self_check`, kept in ``selfcheck.json`` and ``selfcheck.csv``.
 
     Attributes:
         settings: What was asked for: ``fraction``, ``repeats``, ``seed``, ``stratify``, ``methods``, ``controls``,
@@ -40,6 +36,8 @@ class SelfCheck:
         repeats: A record for each finished repeat, JSON-able: by condition (``real``, ``rewired``, ``permuted``) the
             hidden edges and, by method, their placements among the negatives.
     """
+
+    COMMAND: ClassVar[str] = "selfcheck"
 
     settings: dict[str, Any]
     repeats: list[dict[str, Any]]
@@ -263,46 +261,19 @@ class SelfCheck:
 
     # ------------------------------------------------------------------ files
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with the summary beside the records; NaN becomes None."""
-        result = {"format": FORMAT, "settings": self.settings, "repeats": self.repeats}
+    def content(self) -> dict[str, Any]:
+        """Settings and records, with the summary beside them."""
+        result: dict[str, Any] = {"settings": self.settings, "repeats": self.repeats}
         if self.repeats:
             result["summary"] = self.summary().to_dict("records")
             result["counts"] = self.counts
             result["statement"] = self.statement()
-        content: dict[str, Any] = plain(result)
-        return content
+        return result
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SelfCheck:
         """The inverse of :meth:`to_dict`."""
         return cls(dict(values["settings"]), list(values["repeats"]))
-
-    def write(self, folder: str | Path) -> None:
-        """Replace ``selfcheck.csv`` and then ``selfcheck.json``, each in one step; the folder is made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / CSV_NAME) as temporary:
-            self.table().to_csv(temporary, index=False, lineterminator="\n")
-        write_text(folder / JSON_NAME, json.dumps(self.to_dict(), allow_nan=False) + "\n")
-
-    @classmethod
-    def read(cls, folder: str | Path) -> SelfCheck:
-        """Read the ``selfcheck.json`` of a folder.
-
-        Raises:
-            RunError: If there is none or it cannot be read.
-        """
-        path = Path(folder) / JSON_NAME
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values["format"] > FORMAT:
-                raise RunError(f"{path} was written by a newer gsnn; update gsnn")
-            return cls.from_dict(values)
-        except FileNotFoundError as error:
-            raise RunError(f"{folder} has no {JSON_NAME}; make it with gsnn selfcheck {folder}") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} cannot be read ({error}); delete it and run gsnn selfcheck again") from error
 
 
 def attach_precision(

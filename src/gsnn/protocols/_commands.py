@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn.errors import DataError, GsnnError, RunError
-from gsnn.protocols._check_result import JSON_NAME, PRECISION_COLUMNS, SelfCheck, attach_precision
+from gsnn.protocols._check_result import PRECISION_COLUMNS, SelfCheck, attach_precision
 from gsnn.protocols._evaluate import Evaluation, evaluate_table, read_roles, read_table, read_truth
 from gsnn.protocols._refine_result import Refinement
+from gsnn.protocols._result_file import differing_settings
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from gsnn.data import PerturbationData
-    from gsnn.runs import Run
+    from gsnn.runs import Run, Sources
     from gsnn.training import TrainConfig
 
-__all__ = ["calibrate_edges", "calibrate_run", "evaluate_files", "refine_run", "self_check_files", "self_check_run"]
+Notify = Callable[[list[str]], None]
+
+__all__ = [
+    "calibrate_edges",
+    "calibrate_run",
+    "evaluate_files",
+    "read_check",
+    "refine_run",
+    "self_check_files",
+    "self_check_run",
+    "stale_results",
+]
 
 
 def evaluate_files(
@@ -90,11 +102,13 @@ def self_check_run(
     resume: bool = False,
     roles: str | Path | None = None,
     missing: float | None = None,
+    notify: Notify | None = None,
     **options: Any,  # noqa: ANN401 - of self_check
 ) -> SelfCheck:
     """Self-check of the data and settings of a run, written into its folder.
 
-    The precision to expect is added to the ``edges.csv`` of the run if it was inferred by a checked method.
+    The precision to expect is added to the ``edges.csv`` of the run if it was inferred by a checked method, and the
+    check trained with the settings of the run: of models trained otherwise it says nothing about these edges.
 
     Args:
         run: The run; its training need not be complete.
@@ -104,6 +118,7 @@ def self_check_run(
         resume: Continue one; without one, begin.
         roles: A table of roles, for ``stratify='role'``.
         missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
+        notify: Called with the reason if the edges of the run got no precision.
         **options: Further options of :func:`gsnn.protocols.self_check`.
 
     Returns:
@@ -115,19 +130,16 @@ def self_check_run(
     """
     config = _config(run.config, settings)
     check = _self_check(run.data(), config, run.path, methods, overwrite, resume, roles, options, run)
-    calibrate_run(run, missing)
+    note = calibrate_run(run, missing)
+    if note and notify is not None:
+        notify([note])
     return check
 
 
 def self_check_files(
     path: str | Path,
+    sources: Sources,
     *,
-    graph: str | Path,
-    data: str | Path | None = None,
-    inputs: str | Path | None = None,
-    outputs: str | Path | None = None,
-    network_options: Mapping[str, Any] | None = None,
-    build_options: Mapping[str, Any] | None = None,
     methods: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -139,12 +151,7 @@ def self_check_files(
 
     Args:
         path: Folder to write to; made if need be.
-        graph: The prior network.
-        data: The responses.
-        inputs: The matrix of treatments, with ``outputs`` instead of ``data``.
-        outputs: The matrix of readouts.
-        network_options: Keyword arguments of `gsnn.io.read_network`.
-        build_options: Keyword arguments of `gsnn.data.build_data`.
+        sources: The files.
         methods: As for :func:`self_check_run`.
         settings: Fields of `TrainConfig`.
         overwrite: As for :func:`self_check_run`.
@@ -159,19 +166,13 @@ def self_check_files(
         DataError: If a file or an option is wrong.
         RunError: If the folder does not allow this.
     """
-    from gsnn.runs import Sources
     from gsnn.training import TrainConfig
 
-    if (data is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-        raise DataError("give the responses as one file, or as both a matrix of inputs and one of outputs")
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; choose another folder")
-    sources = Sources.from_files(
-        graph, data, inputs=inputs, outputs=outputs, network_options=network_options, build_options=build_options
-    )
-    read = sources.read()
-    return _self_check(read, _config(TrainConfig(), settings), path, methods, overwrite, resume, roles, options, None)
+    config = _config(TrainConfig(), settings)
+    return _self_check(sources.read(), config, path, methods, overwrite, resume, roles, options, None)
 
 
 def _self_check(
@@ -232,6 +233,65 @@ def refine_run(
         return refine(data, config, method, **given)
 
 
+def read_check(run: Run) -> tuple[SelfCheck | None, str]:
+    """The self-check in the folder of a run, if what it found holds for the run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The self-check, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
+
+    Raises:
+        RunError: If its file cannot be read.
+    """
+    if not SelfCheck.json_path(run.path).is_file():
+        return None, ""
+    check = SelfCheck.read(run.path)
+    again = "repeat it with gsnn selfcheck --overwrite"
+    if not check.repeats:
+        return None, "the self-check in the folder has not finished a repeat; go on with gsnn selfcheck --resume"
+    if check.settings.get("fingerprint") != run.info["data"]["fingerprint"]:
+        return None, f"the self-check in the folder is of other data and not used; {again}"
+    now = run.config.to_dict()
+    wrong = differing_settings(check.settings.get("config", {}), now, seeds=False, names=("was", "in the run it is"))
+    if wrong:
+        return (
+            None,
+            f"the self-check in the folder trained with other settings and is not used ({'; '.join(wrong)}); {again}",
+        )
+    return check, ""
+
+
+def stale_results(run: Run) -> list[str]:
+    """What in the folder of a run is from other data or settings than the run's, in words.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A sentence for a self-check and for a refinement that the run does not go with.
+    """
+    found = []
+    try:
+        found.append(read_check(run)[1])
+        if Refinement.json_path(run.path).is_file():
+            before = Refinement.read(run.path).settings
+            wrong = differing_settings(
+                before.get("config", {}), run.config.to_dict(), names=("was", "in the run it is")
+            )
+            if before.get("fingerprint") != run.info["data"]["fingerprint"]:
+                wrong.insert(0, "the data differ")
+            if wrong:
+                found.append(
+                    f"the refinement in the folder does not go with the run ({'; '.join(wrong)}); repeat it with gsnn "
+                    "refine --overwrite"
+                )
+    except RunError as error:
+        found.append(str(error))
+    return [text for text in found if text]
+
+
 def calibrate_edges(
     run: Run,
     edges: pd.DataFrame,
@@ -239,7 +299,7 @@ def calibrate_edges(
     *,
     options: Mapping[str, Any] | None = None,
     missing: float | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, str]:
     """Edges of a run with the precision to expect, if its folder holds a self-check of how they were scored.
 
     Args:
@@ -250,20 +310,22 @@ def calibrate_edges(
         missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
 
     Returns:
-        The table with the columns expected_precision, precision_low and precision_high; without them if there is no
-        such self-check, or it was made on other data.
+        The table with the columns expected_precision, precision_low and precision_high, and an empty text; or without
+        them, and why the self-check in the folder says nothing of these edges (empty if there is none).
     """
     plain = edges.drop(columns=[name for name in PRECISION_COLUMNS if name in edges.columns])
-    if not (run.path / JSON_NAME).is_file() or (options is not None and dict(options) != _options(method)):
-        return plain
-    check = SelfCheck.read(run.path)
-    same_data = check.settings.get("fingerprint") == run.info["data"]["fingerprint"]
-    if not check.repeats or method not in check.methods or not same_data:
-        return plain
-    return attach_precision(plain, check, method, missing=missing)
+    check, note = read_check(run)
+    if check is None:
+        return plain, note
+    if method not in check.methods:
+        checked = ", ".join(check.methods)
+        return plain, f"the self-check in the folder did not check the method {method!r} (only {checked})"
+    if options is not None and dict(options) != _options(method):
+        return plain, f"the self-check in the folder is of the method {method!r} with its own options, not with these"
+    return attach_precision(plain, check, method, missing=missing), ""
 
 
-def calibrate_run(run: Run, missing: float | None = None) -> bool:
+def calibrate_run(run: Run, missing: float | None = None) -> str:
     """Add the precision to expect to the ``edges.csv`` of a run, or take it away if the self-check says nothing of it.
 
     Args:
@@ -271,18 +333,17 @@ def calibrate_run(run: Run, missing: float | None = None) -> bool:
         missing: As for :func:`calibrate_edges`.
 
     Returns:
-        Whether the file was changed.
+        Why there is none, or an empty text; also without edges.
     """
     inference = run.info.get("inference")
     if inference is None or not run.edges_path.is_file():
-        return False
+        return ""
     before = run.edges()
     method, options = str(inference.get("method")), inference.get("options")
-    after = calibrate_edges(run, before, method, options=options, missing=missing)
-    if list(after.columns) == list(before.columns) and after.equals(before):
-        return False
-    run.write_edges(after, inference)
-    return True
+    after, note = calibrate_edges(run, before, method, options=options, missing=missing)
+    if list(after.columns) != list(before.columns) or not after.equals(before):
+        run.write_edges(after, inference)
+    return note
 
 
 def _options(method: str) -> dict[str, Any]:

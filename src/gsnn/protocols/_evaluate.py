@@ -15,8 +15,7 @@ from scipy import sparse
 from gsnn.edges._aliases import AliasBy, alias_groups
 from gsnn.errors import DataError, closest
 from gsnn.graph import Graph
-from gsnn.group_metrics import group_metrics, near_hits
-from gsnn.metrics import evaluate_edges
+from gsnn.metrics import evaluate_edges, near_hits
 from gsnn.metrics._edges import table_matrix, table_nodes
 from gsnn.protocols._baselines import prior_scores
 from gsnn.protocols._masking import Edge
@@ -186,47 +185,33 @@ def evaluate_table(
             ties=ties,  # type: ignore[arg-type]
             k=k,
             top_k=top_k,
+            groups=groups,
         )
         for role, part in {ALL: measured, **measured.by_role}.items():
             for metric, value in part.to_dict().items():
                 rows.append((method, kind, role, metric, float(value), part.chance.get(metric, float("nan"))))
         if groups is not None:
-            extra = _group_rows(matrix, found, others, index, groups, k)
-            rows += [(method, kind, ALL, metric, value, chance) for metric, value, chance in extra]
+            rows += [(method, kind, ALL, *row) for row in _near_rows(matrix, found, index, k)]
     columns = ["method", "kind", "role", "metric", "value", "chance"]
     return Evaluation(pd.DataFrame(rows, columns=columns), counts, notes)
 
 
-def _group_rows(
-    scores: FloatArray,
-    positives: IntArray,
-    others: IntArray,
-    known: IntArray,
-    groups: npt.NDArray[np.integer[Any]],
-    k: Sequence[int] | None,
+def _near_rows(
+    scores: FloatArray, positives: IntArray, known: IntArray, k: Sequence[int] | None
 ) -> list[tuple[str, float, float]]:
-    """Metrics where aliases count once, and hits within one hop, as (metric, value, chance)."""
+    """Share of the best candidates within one hop of an edge to find, as (metric, value, chance)."""
     n = len(scores)
     candidate = ~np.eye(n, dtype=bool)
     candidate[known[0], known[1]] = False
-    label, other = np.zeros((n, n), bool), np.zeros((n, n), bool)
-    label[positives[0], positives[1]] = True
-    other[others[0], others[1]] = True
-    values = scores[candidate]
-    rows: list[tuple[str, float, float]] = []
-    for places in (None,) if k is None else tuple(k):
-        flat = group_metrics(
-            values, label[candidate], groups[candidate], other_true=other[candidate], k=places
-        ).to_dict()
-        for name, value in flat.items():
-            if not name.startswith("group_chance_"):
-                chance = flat.get(name.replace("group_", "group_chance_", 1), float("nan"))
-                rows.append((name, float(value), float(chance)))
     source, target = np.nonzero(candidate)
-    for places in (None,) if k is None else tuple(k):
-        near = near_hits(values, source, target, positives, known, n, k=places)
-        rows.append((f"near_precision@{near.k}", near.near / near.k, near.chance_near / near.k))
-    return list({name: (name, value, chance) for name, value, chance in rows}.values())
+    found = [
+        near_hits(scores[candidate], source, target, positives, known, n, k=places)
+        for places in ((None,) if k is None else tuple(k))
+    ]
+    # Fewer candidates than places are all of them, whatever the number of places.
+    return list(
+        {near.k: (f"near_precision@{near.k}", near.near / near.k, near.chance_near / near.k) for near in found}.values()
+    )
 
 
 def edge_columns(table: pd.DataFrame, score_col: str | None = None) -> tuple[pd.DataFrame, str]:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
-from gsnn._files import atomic_path, write_text
-from gsnn._run_info import plain
-from gsnn.errors import RunError
+from gsnn.protocols._result_file import StoredResult
 
-JSON_NAME, CSV_NAME = "refine.json", "refine.csv"
-FORMAT = 1
 ARMS = ("inferred", "random")
 
-__all__ = ["ARMS", "CSV_NAME", "JSON_NAME", "Refinement"]
+__all__ = ["ARMS", "Refinement"]
 
 Edge = tuple[str, str]
 _COLUMNS = ["arm", "round", "source", "target", "score", "kept", "true", "loss_before", "loss_after"]
 
 
 @dataclass(frozen=True, eq=False)
-class Refinement:
-    """The outcome of :func:`gsnn.protocols.refine`.
+class Refinement(StoredResult):
+    """The outcome of :func:`gsnn.protocols.refine`, kept in ``refine.json`` and ``refine.csv``.
 
     Attributes:
         settings: What was asked for, and the fingerprint of the data.
@@ -34,6 +28,8 @@ class Refinement:
             ``edges`` (source, target, score, kept, true), validation ``loss_before`` and ``loss_after``, test losses,
             and the ``trials`` in the order they were made.
     """
+
+    COMMAND: ClassVar[str] = "refine"
 
     settings: dict[str, Any]
     arms: dict[str, list[dict[str, Any]]]
@@ -101,41 +97,14 @@ class Refinement:
                 )
         return pd.DataFrame(rows)
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; NaN becomes None."""
-        content: dict[str, Any] = plain({"format": FORMAT, "settings": self.settings, "arms": self.arms})
-        return content
+    def content(self) -> dict[str, Any]:
+        """Settings and records."""
+        return {"settings": self.settings, "arms": self.arms}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Refinement:
         """The inverse of :meth:`to_dict`."""
         return cls(dict(values["settings"]), {arm: list(rounds) for arm, rounds in values["arms"].items()})
-
-    def write(self, folder: str | Path) -> None:
-        """Replace ``refine.csv`` and then ``refine.json``, each in one step; the folder is made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / CSV_NAME) as temporary:
-            self.table().to_csv(temporary, index=False, lineterminator="\n")
-        write_text(folder / JSON_NAME, json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n")
-
-    @classmethod
-    def read(cls, folder: str | Path) -> Refinement:
-        """Read the ``refine.json`` of a folder.
-
-        Raises:
-            RunError: If there is none or it cannot be read.
-        """
-        path = Path(folder) / JSON_NAME
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if values["format"] > FORMAT:
-                raise RunError(f"{path} was written by a newer gsnn; update gsnn")
-            return cls.from_dict(values)
-        except FileNotFoundError as error:
-            raise RunError(f"{folder} has no {JSON_NAME}; make it with gsnn refine {folder}") from error
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{path} cannot be read ({error}); delete it and run gsnn refine again") from error
 
 
 def _number(value: float | None) -> float:

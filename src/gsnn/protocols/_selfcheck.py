@@ -17,9 +17,10 @@ from gsnn.errors import DataError, RunError, unknown_option
 from gsnn.graph import EDGE_TYPES
 from gsnn.metrics import evaluate_edges
 from gsnn.protocols._baselines import prior_scores
-from gsnn.protocols._check_result import JSON_NAME, SelfCheck
+from gsnn.protocols._check_result import SelfCheck
 from gsnn.protocols._intervals import Placements, degree_weights, place, weighted_average_precision
 from gsnn.protocols._masking import Edge, Masking, Stratify, live_nodes, mask_edges, permute_samples, rewire
+from gsnn.protocols._result_file import differing_settings
 from gsnn.protocols._train import Scorer, Trained, resolve_scorers, train_on
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def self_check(
         data: The data with the prior graph.
         config: Settings of the training; None takes the defaults.
         inferers: Names of registered methods, or a mapping from names to methods, inferer classes or functions
-            (model, graph, batches) -> (N, N); None: every registered method.
+            (model, graph, batches) -> (N, N); None: every registered method that is taken by default.
         fraction: Share of the known edges to hide.
         repeats: How often; each costs one training, and one more for each control.
         seed: Fixes the draws and the weights. The split of the samples is that of ``config``.
@@ -98,7 +99,7 @@ def self_check(
             raise unknown_option("control", control, CONTROLS)
     if stratify not in get_args(Stratify):
         raise unknown_option("stratify", stratify, get_args(Stratify))
-    scorers = resolve_scorers(inferers)
+    scorers = resolve_scorers(inferers, config)
     mask_edges(data.graph, fraction, seed, stratify, roles)  # refuses what cannot work before anything is trained
     n_known = len({edge for edge in data.graph.function_edges if edge[0] != edge[1]})
     settings: dict[str, Any] = {
@@ -143,26 +144,18 @@ def _earlier(
             raise RunError("resume needs the folder to continue in; pass folder=")
         return []
     folder = Path(folder)
-    if overwrite or not (folder / JSON_NAME).is_file():
+    if overwrite or not SelfCheck.json_path(folder).is_file():
         return []
     if not resume:
         raise RunError(
             f"{folder} holds a self-check already; pass --resume to continue it, or --overwrite to replace it"
         )
     earlier = SelfCheck.read(folder)
-    wrong = [
-        f"{name} was {earlier.settings.get(name)!r}, now {value!r}"
-        for name, value in settings.items()
-        if name not in ("repeats", "config", "fingerprint") and earlier.settings.get(name) != value
-    ]
+    own = {name: value for name, value in settings.items() if name not in ("repeats", "config", "fingerprint")}
+    wrong = differing_settings(earlier.settings, own)
     if earlier.settings.get("fingerprint") != settings["fingerprint"]:
         wrong.append("the data differ")
-    before = earlier.settings.get("config", {})
-    wrong += [
-        f"{name} was {before.get(name)!r}, now {value!r}"
-        for name, value in settings["config"].items()
-        if before.get(name) != value
-    ]
+    wrong += differing_settings(earlier.settings.get("config", {}), settings["config"])
     if wrong:
         raise RunError(
             f"cannot continue the self-check in {folder}: {'; '.join(wrong)}; repeat the old settings or pass "

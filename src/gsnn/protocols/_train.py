@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -97,13 +98,16 @@ def _mean_square(error: FloatArray) -> float:
     return float((error[seen] ** 2).mean()) if seen.any() else float("nan")
 
 
-def resolve_scorers(inferers: Sequence[str] | Mapping[str, Any] | str | None) -> dict[str, Scorer]:
+def resolve_scorers(
+    inferers: Sequence[str] | Mapping[str, Any] | str | None, config: TrainConfig | None = None
+) -> dict[str, Scorer]:
     """Ways to score all pairs, by name.
 
     Args:
         inferers: Names of :data:`gsnn.edges.INFERERS`; or a mapping from names to :class:`gsnn.edges.Method` objects,
             :class:`gsnn.edges.EdgeInferer` classes, or functions (model, graph, batches) -> (N, N); None: every
-            registered method.
+            registered method that is taken by default.
+        config: Settings for the inferers that train models of their own; None: those inferers' defaults.
 
     Returns:
         A function for each name.
@@ -115,7 +119,7 @@ def resolve_scorers(inferers: Sequence[str] | Mapping[str, Any] | str | None) ->
     from gsnn.edges import INFERERS
 
     if inferers is None:
-        inferers = list(INFERERS)
+        inferers = [name for name, method in INFERERS.items() if method.by_default]
     if isinstance(inferers, str):
         inferers = [inferers]
     if not isinstance(inferers, Mapping):
@@ -125,10 +129,10 @@ def resolve_scorers(inferers: Sequence[str] | Mapping[str, Any] | str | None) ->
         inferers = {name: INFERERS[name] for name in inferers}
     if not inferers:
         raise ValueError("inferers is empty: name at least one method")
-    return {str(name): _scorer(str(name), given) for name, given in inferers.items()}
+    return {str(name): _scorer(str(name), given, config) for name, given in inferers.items()}
 
 
-def _scorer(name: str, given: Any) -> Scorer:  # noqa: ANN401 - a method, a class or a function
+def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:  # noqa: ANN401 - see resolve_scorers
     from gsnn.edges import EdgeInferer, Method
 
     options: Mapping[str, Any] = {}
@@ -140,12 +144,13 @@ def _scorer(name: str, given: Any) -> Scorer:  # noqa: ANN401 - a method, a clas
         scorer: Scorer = given
         return scorer
     kind: Any = given
+    own = {"train": config} if "train" in inspect.signature(kind).parameters else {}
 
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
         from gsnn.losses import masked_mse
 
         try:
-            inferer = kind(model, graph)
+            inferer = kind(model, graph, **own)
             inferer.fit(batches, crit=masked_mse, verbose=False)
             matrix: FloatArray = inferer.score_matrix(**options)
         except RuntimeError as error:

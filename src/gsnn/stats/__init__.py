@@ -5,10 +5,12 @@ from __future__ import annotations
 from gsnn.stats._correlation import (
     AGGREGATIONS,
     aggregate,
+    at_largest,
     constant_columns,
     correlation,
     inverse_norms,
     layer_correlation,
+    layer_thirds,
     partial_correlation,
 )
 from gsnn.stats._moments import PairMoments
@@ -17,8 +19,11 @@ from gsnn.stats._pvalues import (
     conditional_exceedance,
     false_discovery,
     fisher_z,
+    least_p_value,
     max_upper_tail,
     mean_variance,
+    skewed_score,
+    sum_skewness,
     upper_tail,
 )
 
@@ -26,6 +31,7 @@ __all__ = [
     "AGGREGATIONS",
     "PairMoments",
     "aggregate",
+    "at_largest",
     "conditional_exceedance",
     "constant_columns",
     "correlation",
@@ -35,8 +41,12 @@ __all__ = [
     "inverse_norms",
     "largest",
     "layer_correlation",
+    "layer_thirds",
+    "least_p_value",
     "max_upper_tail",
     "mean_variance",
     "partial_correlation",
+    "skewed_score",
+    "sum_skewness",
     "upper_tail",
 ]

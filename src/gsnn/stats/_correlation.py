@@ -87,6 +87,22 @@ def layer_correlation(layers: FloatArray, constant: BoolArray) -> FloatArray:
     return rho
 
 
+def layer_thirds(thirds: FloatArray, squares: FloatArray, constant: BoolArray) -> FloatArray:
+    """Sums of products of three unit-norm deviations of each variable across the pairs.
+
+    Args:
+        thirds: (N, P (P + 1) / 2, P) sums of products of three deviations, the first two at p <= q.
+        squares: (P, N) sums of squared deviations.
+        constant: (P, N) bool.
+
+    Returns:
+        (N, P (P + 1) / 2, P); 0 where a variable is constant.
+    """
+    first, second = np.triu_indices(len(squares))
+    scale = 1.0 / np.sqrt(np.where(constant | (squares <= 0), np.inf, squares)).T
+    return thirds * (scale[:, first] * scale[:, second])[:, :, None] * scale[:, None, :]
+
+
 def partial_correlation(
     cross: FloatArray,
     within: FloatArray,
@@ -185,6 +201,21 @@ def _whiten(sigma: FloatArray) -> FloatArray:
         scale = 1.0 / np.sqrt(np.where(values > floor, values, np.inf))
         inverse = scale[:, :, None] * vectors.transpose(0, 2, 1)
     return inverse
+
+
+def at_largest(r: FloatArray, values: FloatArray) -> FloatArray:
+    """``values`` at the pair that ``aggregate(r, 'max')`` takes.
+
+    Args:
+        r: (P, ...) correlations, NaN where undefined.
+        values: (P, ...).
+
+    Returns:
+        (...).
+    """
+    best = np.argmax(np.where(np.isnan(r), -1.0, np.abs(r)), axis=0)[None]
+    taken: FloatArray = np.take_along_axis(values, best, axis=0)[0]
+    return taken
 
 
 def aggregate(r: FloatArray, how: str) -> FloatArray:

@@ -23,10 +23,13 @@ class PairMoments:
     - ``mean_x``, ``mean_y`` (P, N) and the sums of squared deviations ``ss_x``, ``ss_y`` (P, N),
     - ``cross`` (P, N, N): :math:`\sum_b (x_{bi} - \bar x_i)(y_{bj} - \bar y_j)`,
     - ``within`` (P, U, N): the same of x with x, for the U rows in ``condition_on`` only,
-    - ``layers_x``, ``layers_y`` (N, P, P): the same of one variable with itself at two pairs.
+    - ``layers_x``, ``layers_y`` (N, P, P): the same of one variable with itself at two pairs,
+    - ``thirds_x``, ``thirds_y`` (N, P (P + 1) / 2, P): sums of products of three deviations of one variable, the first
+      two at pairs p <= q in the order of ``torch.triu_indices``, the third at any pair.
 
     Sums are kept in float64. Products are taken in ``dtype`` on blocks centred by their own mean, so nothing is lost
-    to a large mean, and blocks are joined by the update of Chan, Golub and LeVeque (1979). Samples are buffered and
+    to a large mean, and blocks are joined by the update of Chan, Golub and LeVeque (1979), third moments by that of
+    Pebay (2008). Samples are buffered and
     flushed in blocks of fixed size: how they were batched leaves no trace.
 
     Args:
@@ -76,6 +79,8 @@ class PairMoments:
         self._mean = self._zeros(2, p, n)
         self._ss = self._zeros(2, p, n)
         self._layers = self._zeros(2, n, p, p)
+        self._first, self._second = torch.triu_indices(p, p, device=self.device)
+        self._thirds = self._zeros(2, n, len(self._first), p)
         self._cross = self._zeros(p, n, n)
         self._within = self._zeros(p, len(self.condition_on), n)
 
@@ -127,6 +132,16 @@ class PairMoments:
         """(N, P, P) sums of products of deviations of y_j at two pairs."""
         return self._flushed()._layers[1]
 
+    @property
+    def thirds_x(self) -> Tensor:
+        """(N, P (P + 1) / 2, P) sums of products of three deviations of x_i."""
+        return self._flushed()._thirds[0]
+
+    @property
+    def thirds_y(self) -> Tensor:
+        """(N, P (P + 1) / 2, P) sums of products of three deviations of y_j."""
+        return self._flushed()._thirds[1]
+
     def update(self, x: Tensor, y: Tensor) -> None:
         """Add B samples.
 
@@ -166,13 +181,15 @@ class PairMoments:
             return
         total = self._n_flushed + k
         weight = self._n_flushed * k / total
+        before = self._mean.clone()
         for side, buffer in enumerate(self._buffer):
             for p in range(self.n_pairs):
                 self._centre(side, p, buffer[p], k, weight, total)
         with _full_precision():
             x, y = (buffer[..., : k + 1] for buffer in self._buffer)
+            shift = (self._mean - before) * (total / k)
             for side, values in enumerate((x, y)):
-                self._add_layers(side, values)
+                self._add_layers(side, values[..., :k], shift[side])
             for p in range(self.n_pairs):
                 self._cross[p] += x[p] @ y[p].T
                 if len(self.condition_on):
@@ -213,6 +230,10 @@ class PairMoments:
             if len(self.condition_on):
                 self._within[p] += other._within[p].to(self.device)
                 self._within[p].addr_(scaled[0, p, self.condition_on], shift[0, p])
+        for side in range(2):
+            delta = shift[side].T
+            self._join(side, slice(None), other._layers[side].to(self.device), delta, other.n)
+            self._thirds[side] += other._thirds[side].to(self.device)
         self._layers += other._layers.to(self.device) + torch.einsum("spn,sqn->snpq", scaled, shift)
         self._ss += other._ss.to(self.device) + scaled * shift
         self._mean += shift * (other.n / total)
@@ -240,12 +261,51 @@ class PairMoments:
             values[rows, :k] = exact.to(self.dtype)
             values[rows, k] = (shift * weight**0.5).to(self.dtype)
 
-    def _add_layers(self, side: int, values: Tensor) -> None:
-        """Products of a variable with itself across the pairs; a chunk of variables stays in cache."""
-        chunk = max(1, _CHUNK_BYTES // (values.element_size() * self.n_pairs * values.shape[-1]))
+    def _add_layers(self, side: int, values: Tensor, shift: Tensor) -> None:
+        """Products of two and of three of a variable with itself across the pairs; a chunk stays in cache.
+
+        Args:
+            side: 0 for x, 1 for y.
+            values: (P, N, k) deviations from the mean of the block.
+            shift: (P, N) mean of the block minus the mean before.
+        """
+        k = values.shape[-1]
+        weight = self._n_flushed * k / (self._n_flushed + k)
+        chunk = max(1, _CHUNK_BYTES // (values.element_size() * len(self._first) * k))
         for start in range(0, self.n_nodes, chunk):
-            block = values[:, start : start + chunk].transpose(0, 1)
-            self._layers[side, start : start + chunk] += block @ block.transpose(1, 2)
+            rows = slice(start, start + chunk)
+            block = values[:, rows].transpose(0, 1)
+            pairs = (block @ block.transpose(1, 2)).double()
+            delta = shift[:, rows].T
+            self._join(side, rows, pairs, delta, k)
+            products = block[:, self._first] * block[:, self._second]
+            self._thirds[side, rows] += products @ block.transpose(1, 2)
+            self._layers[side, rows] += pairs + weight * delta[:, :, None] * delta[:, None, :]
+
+    def _join(self, side: int, rows: slice, pairs: Tensor, delta: Tensor, k: int) -> None:
+        """What the third moments of two sets of samples lack when they are merely added up (Pebay 2008).
+
+        Args:
+            side: 0 for x, 1 for y.
+            rows: The variables.
+            pairs: (R, P, P) sums of products of the k samples that are added.
+            delta: (R, P) their mean minus the mean before.
+            k: Number of these samples.
+        """
+        old = self._n_flushed
+        if old == 0:
+            return
+        total = old + k
+        first, second = self._first, self._second
+        mixed = (old * pairs - k * self._layers[side, rows]) / total
+        cubic = old * k * (old - k) / total**2
+        two = delta[:, first] * delta[:, second]
+        self._thirds[side, rows] += (
+            cubic * two[:, :, None] * delta[:, None, :]
+            + delta[:, None, :] * mixed[:, first, second][:, :, None]
+            + delta[:, first][:, :, None] * mixed[:, second]
+            + delta[:, second][:, :, None] * mixed[:, first]
+        )
 
 
 @contextmanager

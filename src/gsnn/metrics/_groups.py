@@ -14,9 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse
 
-from gsnn.metrics import average_precision, collapse_groups, precision_at_k, recall_at_k, roc_auc
-
-__all__ = ["GroupMetrics", "NearHits", "group_metrics", "near_edges", "near_hits"]
+from gsnn.metrics._scores import average_precision, collapse_groups, precision_at_k, recall_at_k, roc_auc
 
 IntArray = npt.NDArray[np.int64]
 _NAN = float("nan")
@@ -54,11 +52,20 @@ class GroupMetrics:
     chance_roc_auc: float
 
     def to_dict(self) -> dict[str, float]:
-        """The numbers by name, precision and recall with their k: group_precision@35, ..."""
-        names = {"precision": f"precision@{self.k}", "recall": f"recall@{self.k}"}
-        names |= {f"chance_{name}": f"chance_{at}" for name, at in names.items()}
-        rest = {name: value for name, value in vars(self).items() if name != "k"}
-        return {f"group_{names.get(name, name)}": value for name, value in rest.items()}
+        """The numbers by name, precision and recall with their k: group_precision@35, ..., group_roc_auc, counts."""
+        return {f"group_{name}": value for name, value in self._named("").items()} | {
+            f"group_{name}": getattr(self, name) for name in ("n_groups", "n_true_groups", "n_left_out")
+        }
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """What scores that know nothing get, by the names of :meth:`to_dict`; those without a formula are missing."""
+        return {f"group_{name}": value for name, value in self._named("chance_").items()}
+
+    def _named(self, prefix: str) -> dict[str, float]:
+        names = {"precision": f"precision@{self.k}", "recall": f"recall@{self.k}", "roc_auc": "roc_auc"}
+        names |= {} if prefix else {"average_precision": "average_precision"}
+        return {shown: getattr(self, prefix + name) for name, shown in names.items()}
 
 
 def group_metrics(

@@ -1,0 +1,62 @@
+"""What the columns of ``edges.csv`` mean, for whoever reads the file without this library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata"]
+
+Q_MEANS = (
+    "expected share of pairs without any association among the candidates with a q this small or smaller "
+    "(Benjamini-Hochberg over all candidates); an association is not an edge: siblings, reverses and aliases of an "
+    "edge are associated too"
+)
+
+COLUMN_NOTES = {
+    "source": "function node the edge leaves",
+    "target": "function node the edge enters",
+    "score": "how much the model misses the edge, by the method named in run.json; higher is better, and only the "
+    "order within this file counts",
+    "rank": "place among all candidates, 1 is best; empty for known edges",
+    "p": "probability of a score as high if source and target were not associated (one-sided); empty where the method "
+    "has no test",
+    "q": Q_MEANS,
+    "known": "whether the prior network has the edge",
+    "sign": "1 activating, -1 inhibiting, 0 undecided, as the model would use the edge",
+    "alias_group": "candidates of one number predict the same thing as far as the data can tell; how they were grouped "
+    "is in run.json",
+    "alias_size": "number of candidates in the alias group, this one included",
+    "expected_precision": "share of edges to expect among the candidates of this rank or better, from known edges that "
+    "were hidden (selfcheck.json has the assumptions)",
+    "precision_low": "lower end of the 95 % interval of expected_precision",
+    "precision_high": "upper end of the 95 % interval of expected_precision",
+}
+_TYPES = {
+    **dict.fromkeys(("rank", "sign", "alias_group", "alias_size"), "integer"),
+    **dict.fromkeys(("score", "p", "q", "expected_precision", "precision_low", "precision_high"), "number"),
+    "known": {"base": "boolean", "format": "True|False"},
+}
+
+
+def csv_metadata(file: str, columns: Iterable[str]) -> dict[str, Any]:
+    """A description of a table of edges, after the W3C's metadata vocabulary for tabular data (CSV on the Web).
+
+    Args:
+        file: Name of the CSV file.
+        columns: Its columns, in order.
+
+    Returns:
+        JSON-able.
+
+    Example:
+        >>> csv_metadata("edges.csv", ["rank"])["tableSchema"]["columns"][0]["datatype"]
+        'integer'
+    """
+    described = []
+    for name in map(str, columns):
+        entry: dict[str, Any] = {"name": name, "titles": name, "datatype": _TYPES.get(name, "string")}
+        if name in COLUMN_NOTES:
+            entry["dc:description"] = COLUMN_NOTES[name]
+        described.append(entry)
+    return {"@context": "http://www.w3.org/ns/csvw", "url": file, "tableSchema": {"columns": described}}

@@ -1,0 +1,107 @@
+"""What the outcome of a protocol shares with the others: a JSON file and a table in a folder."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+
+from gsnn._files import atomic_path, write_text
+from gsnn._run_info import plain
+from gsnn.errors import RunError
+
+FORMAT = 1
+
+__all__ = ["FORMAT", "StoredResult", "differing_settings"]
+
+# Which samples are drawn and which weights come first does not change what a method is worth on the data.
+_SEEDS = frozenset({"seed", "split_seed"})
+
+
+class StoredResult(ABC):
+    """An outcome that is written as ``<command>.json`` and ``<command>.csv`` after each step.
+
+    Attributes:
+        COMMAND: The command of ``gsnn`` that makes it.
+    """
+
+    COMMAND: ClassVar[str]
+
+    @classmethod
+    def json_path(cls, folder: str | Path) -> Path:
+        """The JSON file in a folder."""
+        return Path(folder) / f"{cls.COMMAND}.json"
+
+    @abstractmethod
+    def table(self) -> pd.DataFrame:
+        """The content of the CSV file."""
+
+    @abstractmethod
+    def content(self) -> dict[str, Any]:
+        """The content of the JSON file; NaN is allowed."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; NaN becomes None."""
+        found: dict[str, Any] = plain({"format": FORMAT, **self.content()})
+        return found
+
+    def write(self, folder: str | Path) -> None:
+        """Replace the CSV and then the JSON file, each in one step; the folder is made if need be."""
+        path = self.json_path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path.with_suffix(".csv")) as temporary:
+            self.table().to_csv(temporary, index=False, lineterminator="\n")
+        write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            RunError: If there is none or it cannot be read.
+        """
+        path = cls.json_path(folder)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values["format"] > FORMAT:
+                raise RunError(f"{path} was written by a newer gsnn; update gsnn")
+            return cls.from_dict(values)
+        except FileNotFoundError as error:
+            raise RunError(f"{folder} has no {path.name}; make it with gsnn {cls.COMMAND} {folder}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{path} cannot be read ({error}); delete it and run gsnn {cls.COMMAND} again") from error
+
+
+def differing_settings(
+    before: Mapping[str, Any], now: Mapping[str, Any], *, seeds: bool = True, names: tuple[str, str] = ("was", "now")
+) -> list[str]:
+    """Which settings of a training differ, in words.
+
+    Args:
+        before: Settings as of `TrainConfig.to_dict`.
+        now: The others.
+        seeds: Whether the seeds count.
+        names: What to call the two.
+
+    Returns:
+        A phrase for each setting.
+
+    Example:
+        >>> differing_settings({"epochs": 2, "seed": 0}, {"epochs": 150, "seed": 1}, seeds=False)
+        ['epochs was 2, now 150']
+    """
+    skipped = frozenset() if seeds else _SEEDS
+    return [
+        f"{name} {names[0]} {before.get(name)!r}, {names[1]} {value!r}"
+        for name, value in now.items()
+        if name not in skipped and before.get(name) != value
+    ]

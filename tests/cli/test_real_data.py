@@ -1,0 +1,93 @@
+"""Every command as a process of its own, on real data: that they work together, not that two epochs find much."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from .conftest import gsnn
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["--epochs", "2", "--channels", "2", "--layers", "4"]
+GRAPH = ["that no input reaches", "that reach no output"]
+PRECISION = ["expected_precision", "precision_low", "precision_high"]
+
+
+def ran(*args, warns=()):
+    """What a command printed, once it did not fail and warned of nothing unexpected."""
+    result = gsnn(*args)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    told = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert [line for line in told if not any(words in line for words in warns)] == []
+    assert "\x1b" not in result.stdout
+    return result.stdout
+
+
+def protocols(run, truth, method, infer_warns=()):
+    """Self-check, infer, evaluate, refine and report on a trained run, each by its command."""
+    few = ["--repeats", "1", "--no-controls", "--method", method]
+    stated = ran("selfcheck", run, *few)
+    assert f"Precision to expect, {method}" in stated
+    assert "Hidden known edges" in stated
+    shown = ran("infer", run, "--method", method, "--top", "200", warns=infer_warns)
+    assert re.search(r"the best 10 of \d{4,}", shown)
+    assert "expected precision: share of edges to expect" in shown
+    assert "of all candidates have some" in shown
+    edges = pd.read_csv(run / "edges.csv", keep_default_na=False)
+    assert len(edges) == 200
+    assert edges["alias_size"].min() >= 1
+    assert edges[PRECISION[0]].between(edges[PRECISION[1]], edges[PRECISION[2]]).all()
+    columns = json.loads((run / "edges.csv-metadata.json").read_text(encoding="utf-8"))["tableSchema"]["columns"]
+    assert [column["name"] for column in columns] == list(edges.columns)
+    assert all(column["dc:description"] for column in columns)
+    found = json.loads(ran("evaluate", run, "--truth", truth, "--json"))
+    metrics = pd.DataFrame(found["metrics"])
+    assert {"table", "random", "degree product", "residual correlation"} <= set(metrics["method"])
+    assert {"roc_auc", "group_roc_auc", "group_average_precision"} <= set(metrics["metric"])
+    refined = ran("refine", run, "--rounds", "1", "--per-round", "1", "--no-control", "--method", method)
+    assert "Refinement: losses before and after each round" in refined
+    assert len(pd.read_csv(run / "refine.csv")) == 1
+    assert ran("report", run) == f"Report: {run / 'report.html'}\n"
+    assert (run / "report.html").stat().st_size > 100_000
+    return found["counts"]
+
+
+def test_extliver(tmp_path):
+    pytest.importorskip("caspo")
+    run = tmp_path / "demo"
+    shown = ran("demo", "-o", run, "--epochs", "2", warns=GRAPH)
+    assert "all, pooled" in shown
+    assert "q: expected share of pairs without any association" in shown
+    truth = tmp_path / "truth.sif"
+    truth.write_text("il1r\t1\tHSP27\nIL6\t1\tSTAT3\n", encoding="utf-8")
+    assert protocols(run, truth, "magnitude")["n_positives"] == 2
+
+
+def test_lembas_ligand_screen(gsnn_data, tmp_path):
+    folder = gsnn_data / "lembas_ligandscreen"
+    if not folder.is_dir():
+        pytest.skip(f"no ligand screen in {gsnn_data}")
+    files = {name: folder / f"ligandScreen-{name}.tsv" for name in ("Model", "Ligands", "TFs")}
+    network = pd.read_csv(files["Model"], sep="\t")
+    ligands = set(pd.read_csv(files["Ligands"], sep="\t", nrows=0).columns)
+    inner = network[~network["source"].isin(ligands)]
+    # An edge can be hidden where its ends have others.
+    busy = inner["source"].map(inner["source"].value_counts()).gt(2) & inner["target"].map(
+        inner["target"].value_counts()
+    ).gt(2)
+    hidden = inner[busy].drop_duplicates(["source", "target"]).sample(50, random_state=0)
+    kept = network.merge(hidden[["source", "target"]], how="left", indicator=True).query("_merge == 'left_only'")
+    prior = tmp_path / "prior.tsv"
+    kept.drop(columns="_merge").to_csv(prior, sep="\t", index=False)
+    run = tmp_path / "run"
+    data = ["--inputs", files["Ligands"], "--outputs", files["TFs"]]
+    shown = ran("train", "--graph", prior, *data, "-o", run, *SHORT, warns=["duplicated edges collapsed", *GRAPH])
+    assert "all, pooled" in shown
+    # Most of this network is one component, where reachability tells little apart.
+    counts = protocols(run, files["Model"], "gradient", infer_warns=["in one alias group"])
+    assert counts["n_positives"] == 50
