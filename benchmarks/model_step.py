@@ -325,7 +325,7 @@ def step_table(cases: list[Case], machine: Machine, budget: float) -> Iterator[s
     for case in cases:
         model = build_model(case)
         x, y = batch_of(case, model)
-        fits = case.reference_bytes() < 0.7 * available_bytes() and case.batch * case.channels * case.n_edges < 1e8
+        fits = case.reference_bytes() < 0.7 * available_bytes() and case.batch * case.channels * case.n_edges < 6e7
         reference = Training(ReferenceGSNN(model, case.batch), x, y) if fits else None
         own, other = time_pair(Training(model, x, y), reference, budget)
         gflop, gbyte = work(case, model)

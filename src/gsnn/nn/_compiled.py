@@ -8,12 +8,13 @@ block before it what those read, and so on until everything counts.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,10 +206,11 @@ class Plan:
                 hidden, out = made[0], made[1 + block % 2][: self.rows[block + 1]]
             rows = self.read[block], self.written[block]
             tail: tuple[Any, ...] = (*self.graph, *rows, _flat(state), *weights, residual, _flat(hidden), _flat(out))
-            if cuts is None:
-                _kernels.forward(0, self.work.size - 1, batch, *tail)
-            else:
-                _kernels.forward_parts(cuts, batch, *tail)
+            with _team(cuts):
+                if cuts is None:
+                    _kernels.forward(0, self.work.size - 1, batch, *tail)
+                else:
+                    _kernels.forward_parts(cuts, batch, *tail)
             if keep:
                 states.append(state)
                 channels.append(hidden)
@@ -252,11 +254,12 @@ class Plan:
             rows = self.read[block], self.written[block]
             operands = (_flat(state), _flat(hidden), weight_in, weight_out, residual, _flat(above), go_on, _flat(below))
             tail: tuple[Any, ...] = (*self.graph, *rows, *operands, *arrays)
-            if cuts is None:
-                by_residual = np.array([_kernels.backward(0, self.work.size - 1, batch, *tail)])
-            else:
-                by_residual = np.empty(cuts.size - 1)
-                _kernels.backward_parts(cuts, by_residual, batch, *tail)
+            with _team(cuts):
+                if cuts is None:
+                    by_residual = np.array([_kernels.backward(0, self.work.size - 1, batch, *tail)])
+                else:
+                    by_residual = np.empty(cuts.size - 1)
+                    _kernels.backward_parts(cuts, by_residual, batch, *tail)
             # relu'(0) = 0, as torch has it.
             residual_grad = torch.tensor(by_residual.sum() if residual > 0 else 0.0, dtype=torch.float32)
             gradients = [*map(torch.from_numpy, arrays), residual_grad]
@@ -359,9 +362,23 @@ def _threads() -> int:
         return 1
     import numba
 
-    threads = min(threads, vars(numba.config)["NUMBA_NUM_THREADS"])
-    numba.set_num_threads(threads)
-    return threads
+    return min(threads, vars(numba.config)["NUMBA_NUM_THREADS"])
+
+
+@contextlib.contextmanager
+def _team(cuts: NDArray[np.int64] | None) -> Iterator[None]:
+    """As many of numba's threads as there are parts; what the caller had set comes back."""
+    if cuts is None:
+        yield
+        return
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(cuts.size - 1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 @functools.cache
