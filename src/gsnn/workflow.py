@@ -7,15 +7,18 @@ everything before the first file is written.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn.errors import DataError, RunError, require, unknown_option
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
 
+    from gsnn._candidates import Given
+    from gsnn.data import PerturbationData
     from gsnn.runs import Run
     from gsnn.training import TrainConfig, TrainResult
 
@@ -23,7 +26,6 @@ SCORES = ("corr", "partial")
 AGGREGATIONS = ("mean0", "mean", "max")
 SAMPLES = ("train", "all")
 ALIASES = ("reach", "hops", "none")
-BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
 __all__ = [
     "AGGREGATIONS",
@@ -231,13 +233,19 @@ def train_demo(
 def infer_run(
     run: Run,
     *,
-    method: str = "magnitude",
+    method: str | Sequence[str] = "magnitude",
     score: str | None = None,
     agg: str | None = None,
     samples: str = "train",
     top: int | None = None,
+    per_target: int | None = None,
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    forbidden: Iterable[Given] = (),
+    required: Iterable[Given] = (),
     known: bool = False,
     aliases: str = "reach",
+    out: Sequence[str | Path] = (),
     progress: bool = False,
 ) -> pd.DataFrame:
     """Rank the candidate edges of a trained run and write them to its ``edges.csv``.
@@ -247,80 +255,147 @@ def infer_run(
 
     Args:
         run: A run whose training is complete.
-        method: A name of ``gsnn.edges.INFERERS``.
+        method: A name of ``gsnn.edges.INFERERS``, or several (also with commas): the first ranks, each further one adds
+            its columns ``rank_<method>`` and ``score_<method>``.
         score: ``corr``, or ``partial`` given the known parents of the target; None for the method's own.
         agg: How the layers are combined: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` for the samples the model was trained on, ``all`` for all of them.
         top: Keep only so many candidates, none with an undefined score; None keeps all.
+        per_target: Keep only so many of each target, chosen before ``top`` applies.
+        sources: Keep only candidates whose source has one of these names or matches one of these glob patterns.
+        targets: The same for targets.
+        forbidden: Edges that are no candidates: pairs, texts ``A:B`` and files of edges.
+        required: Candidates to keep whatever the other options say; the column ``required`` marks them.
         known: Add the known edges after the candidates, without rank.
         aliases: Group the candidates that the data cannot tell apart: by ``reach`` (the inputs that reach the source,
             the outputs reached from the target), by ``hops`` (their distances too, up to the layers of the model), or
             ``none`` to leave out the two columns. Takes a fraction of a second with 10,000 functions.
+        out: Further files to write the table to, as :func:`gsnn.io.write_edges` does by their extension. SIF and
+            GraphML get the known edges too. An ``.h5ad`` becomes a copy of the responses, if these are AnnData.
         progress: Show progress on stderr.
 
     Returns:
-        The table written: source, target, score, rank (1 is best), p, q, known; the sign, of a method that has one;
-        alias_group and alias_size; and the precision to expect, if the run holds a self-check of this method.
-        ``edges.csv-metadata.json`` says what each of them means.
+        The table written: source, target, score, rank (1 is best, among all candidates that are not forbidden, also if
+        only some are kept), p, q (over all candidates), known; the sign, of a method that has one; alias_group and
+        alias_size; the columns of further methods; and the precision to expect, if the run holds a self-check of this
+        method. ``edges.csv-metadata.json`` says what each of them means.
 
     Raises:
         DataError: If an option is unknown.
         RunError: If training is not complete, or the data are not those of the run any more.
     """
-    options = check_inference(method, score, agg, samples, top, aliases)
-    model, data = run.model(), run.data()
-    import numpy as np
-    import torch
+    from gsnn._candidates import Wanted, matched, named_edges
+    from gsnn._inference import method_names, rank_candidates, score_pairs
 
-    from gsnn.edges import INFERERS, alias_groups
-    from gsnn.losses import masked_mse
+    names = method_names(method)
+    if len(names) > 1 and (score is not None or agg is not None):
+        raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
+    options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
+    wanted = Wanted(top, per_target, tuple(sources), tuple(targets))
+    files = _checked_outputs(out)
+    data = run.data()
+    functions = list(data.graph.functions)
+    matched(functions, wanted)  # a wrong pattern must not cost an inference
+    banned, asked = ([item for item in each] for each in (forbidden, required))
+    no, must = named_edges(banned, functions, "forbidden"), named_edges(asked, functions, "required")
+    clash = [row for row in must.rows.tolist() if row in set(no.rows.tolist())]
+    if clash:
+        pair = ":".join(functions[i] for i in divmod(clash[0], len(functions)))
+        raise DataError(f"{pair!r} is both forbidden and required; drop one of them")
+    from gsnn.edges import alias_groups
     from gsnn.protocols._commands import calibrate_edges
 
-    rows = np.arange(len(data)) if samples == "all" else run.split().train
-    x = torch.as_tensor(data.x[rows], dtype=torch.float32)
-    y = torch.as_tensor(run.standardiser().transform(data.y[rows]), dtype=torch.float32)
-    batches = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
-    kind: Any = INFERERS[method].inferer
-    try:
-        # Some inferers train models of their own.
-        own = {"train": run.config} if "train" in inspect.signature(kind).parameters else {}
-        inferer = kind(model, data.graph, **own)
-        n = inferer.fit(batches, crit=masked_mse, verbose=progress)
-        # The best few need no table of all pairs, which is most of the time and memory on a large network.
-        few = top is not None and not known
-        table = inferer.top_edges(top, **options) if few else inferer.evaluate(**options)
-    except RuntimeError as error:
-        # Too few layers or samples: the run does not allow inference, nothing is broken.
-        raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
+    ranking = rank_candidates(
+        score_pairs(run, data, options, samples, progress),
+        wanted,
+        forbidden=no.rows,
+        required=must.rows,
+        known=known,
+    )
+    table = ranking.table
     # A function's edge to itself is no candidate, be it known or not.
     prior = {edge for edge in data.graph.function_edges if edge[0] != edge[1]}
-    n_candidates = data.graph.N * (data.graph.N - 1) - len(prior)
-    notes: list[str] = []
+    index = {name: i for i, name in enumerate(functions)}
+    known_rows = {index[s] * len(functions) + index[t] for s, t in prior}
+    n_candidates = data.graph.N * (data.graph.N - 1) - len(prior) - len(set(no.rows.tolist()) - known_rows)
+    notes = [*no.notes, *must.notes]
+    there = [row for row in must.rows.tolist() if row in known_rows]
+    if there:
+        pairs = [":".join(functions[i] for i in divmod(row, len(functions))) for row in there]
+        notes.append(f"required and in the network already, so no candidate: {', '.join(pairs[:5])}")
     groups = None
     if aliases != "none":
         by: Any = aliases  # one of the two, checked above
         groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None)
         table = groups.attach(table)
         notes += groups.warnings
-    edges = edge_table(table, kind.score_name, known=known)
-    if top is not None:
-        edges = edges[edges["rank"].isna() | ((edges["rank"] <= top) & edges["score"].notna())]
-    edges, uncalibrated = calibrate_edges(run, edges, method, options=options)
+    edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank)
+    further = [f"{what}_{name}" for name in names[1:] for what in ("rank", "score")]
+    edges = edges.assign(**{name: table[name].array for name in further})
+    if len(must.rows):
+        rows = table["src_idx"].to_numpy("int64") * len(functions) + table["dst_idx"].to_numpy("int64")
+        edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
+    edges, uncalibrated = calibrate_edges(run, edges, names[0], options=options[names[0]])
     if uncalibrated:
         notes.append(uncalibrated)
-    inference = {"method": method, "options": options, "samples": samples, "n": n, "top": top}
+    inference = {"method": names[0], "options": options[names[0]], "samples": samples, "n": ranking.n, "top": top}
+    chosen = {
+        "methods": names if len(names) > 1 else [],
+        "per_target": per_target,
+        "sources": list(sources),
+        "targets": list(targets),
+        "forbidden": [_text(item) for item in banned],
+        "required": [_text(item) for item in asked],
+    }
+    inference |= {name: value for name, value in chosen.items() if value}
     inference |= {"candidates": n_candidates, "aliases": None if groups is None else groups.summary(), "notes": notes}
     run.write_edges(edges, inference)
+    _write_outputs(run, edges, data, files)
     return edges
 
 
-def edge_table(table: pd.DataFrame, score_name: str = "corr", *, known: bool = False) -> pd.DataFrame:
+def _text(item: Given) -> str:
+    return ":".join(item) if isinstance(item, tuple) else str(item)
+
+
+def _checked_outputs(out: Sequence[str | Path]) -> list[Path]:
+    """Refuse what cannot be written before anything is computed."""
+    from gsnn.io import EDGE_FORMATS
+    from gsnn.io._text import suffix_of
+
+    paths = [Path(path) for path in out]
+    suffixes = [suffix for each in EDGE_FORMATS.values() for suffix in each]
+    for path in paths:
+        if suffix_of(path) not in suffixes:
+            raise DataError(f"{path}: unknown extension for edges; use one of {', '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise DataError(f"{path}: there is no folder {path.parent}; make it first")
+    return paths
+
+
+def _write_outputs(run: Run, edges: pd.DataFrame, data: PerturbationData, files: Sequence[Path]) -> None:
+    from gsnn.io import write_edges
+    from gsnn.io._text import suffix_of
+
+    for path in files:
+        kind = suffix_of(path)
+        cells = Path(str(run.sources.files.get("data", {}).get("path", "")))
+        given: dict[str, Any] = {"graph": data.graph} if kind in (".sif", ".graphml") else {}
+        if kind == ".h5ad" and not path.exists() and suffix_of(cells) == ".h5ad":
+            given["h5ad"] = cells
+        write_edges(edges, path, **given)
+
+
+def edge_table(
+    table: pd.DataFrame, score_name: str = "corr", *, known: bool = False, rank: npt.ArrayLike | None = None
+) -> pd.DataFrame:
     """The columns of ``edges.csv`` from an inferer's table.
 
     Args:
         table: As an inferer's ``evaluate`` returns it: sorted by score, best first, undefined last.
         score_name: Its column of scores.
         known: Keep the known edges, after the candidates and without rank.
+        rank: Rank of each row of ``table`` that is a candidate; None counts them as they stand.
 
     Returns:
         source, target, score, rank, p, q, known; and sign, alias_group and alias_size where the table has them.
@@ -337,10 +412,11 @@ def edge_table(table: pd.DataFrame, score_name: str = "corr", *, known: bool = F
 
     has_edge = table["has_edge"].to_numpy(dtype=bool)
     order = np.flatnonzero(~has_edge)
-    rank = pd.Series(np.arange(1, len(order) + 1), dtype="Int64")
+    places = np.arange(1, len(order) + 1) if rank is None else np.asarray(rank, dtype=np.int64)[order]
+    ranks = pd.Series(places, dtype="Int64")
     if known:
         order = np.concatenate([order, np.flatnonzero(has_edge)])
-        rank = rank.reindex(range(len(order)))
+        ranks = ranks.reindex(range(len(order)))
     chosen = table.iloc[order].reset_index(drop=True)
     undefined = pd.Series(np.nan, index=chosen.index)  # a method without a test
     return pd.DataFrame(
@@ -348,7 +424,7 @@ def edge_table(table: pd.DataFrame, score_name: str = "corr", *, known: bool = F
             "source": chosen["src_func"].astype(object),
             "target": chosen["dst_func"].astype(object),
             "score": chosen[score_name],
-            "rank": rank,
+            "rank": ranks,
             "p": chosen.get("p_value", undefined),
             "q": chosen.get("q_value", undefined),
             "known": chosen["has_edge"].astype(bool),

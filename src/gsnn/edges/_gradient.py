@@ -28,7 +28,7 @@ from gsnn.edges._gradient_blocks import (
     principal_components,
     regressed_norms,
 )
-from gsnn.edges._gradient_null import cross_moments, p_values
+from gsnn.edges._gradient_null import Chance, combined, cross_moments, excess, p_values
 from gsnn.edges._gradient_sign import along, orientation, reference_weights, references
 from gsnn.edges._sample_store import SampleStore, finite_bytes
 from gsnn.edges._streaming import StreamingInferer, check_model
@@ -41,7 +41,6 @@ IntArray = npt.NDArray[np.int64]
 
 SCORES = ("regressed", "normalised", "explained")
 LAYER_AGGREGATIONS = ("mean0", "rss")
-# Norms whose post tap still tells samples apart.
 # Of 'explained': components of an activation, and the least standard deviation relative to the layer's largest.
 N_EXPLAINING, EXPLAINING_FLOOR = 3, 1e-2
 
@@ -65,6 +64,12 @@ class GradientEdgeInferer(StreamingInferer):
     - ``'normalised'``: the Frobenius norm of G over the root mean squares of z_i and g_j.
     - ``'explained'``: the root of the share of g_j's mean square explained by the three leading principal components
       of i's activation after norm and nonlinearity.
+
+    Such a score is never negative, so chance alone gives more of it where more pairs of blocks are defined, nodes have
+    more directions or a regression leaves fewer degrees of freedom, which the graph decides: permuted samples would
+    seem to find edges. Unless ``null_correction=False``, what chance gives (its median when the gradients of the
+    samples are permuted) is therefore subtracted from every score: 0 is chance or undefined, below 0 less than chance.
+    With many samples this changes next to nothing; with few (several dozen) it moves targets of many parents down.
 
     The samples themselves are kept, not their N C x N C products: in memory up to half of ``memory_budget``, then in a
     temporary file, so results are exact and N is not bounded by N^2 C^2. One sample takes 12 N C L bytes in float32; a
@@ -279,6 +284,7 @@ class GradientEdgeInferer(StreamingInferer):
         ridge: float = 1e-6,
         *,
         rank_tolerance: float = 0.0,
+        null_correction: bool = True,
     ) -> pd.DataFrame:
         """One row per ordered pair, best score first; equal scores in the order of the nodes.
 
@@ -290,18 +296,25 @@ class GradientEdgeInferer(StreamingInferer):
             ridge: Of the regression, in units of a node's variance.
             rank_tolerance: Principal components of a node below this share of its largest standard deviation are left
                 out, which is faster and changes the score of a pair by about twice this at most (``'normalised'``).
+            null_correction: Subtract what chance gives; False for the scores as they are defined, none negative.
 
         Returns:
             Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge, sign (1, -1 or 0),
-            score_a0_g1 .. score_a{P-1}_g{P} (NaN where undefined: nothing varies, or nothing is left by the
-            regression), p_value and q_value (NaN but for ``'normalised'``; q is over the candidates, so NaN for known
-            edges and self pairs).
+            score_a0_g1 .. score_a{P-1}_g{P} (never corrected; NaN where undefined: nothing varies, or nothing is left
+            by the regression), p_value and q_value (NaN but for ``'normalised'``; q is over the candidates, so NaN for
+            known edges and self pairs).
 
         Raises:
             RuntimeError: If fewer than 3 samples were seen.
             ValueError: If an option is unknown, or ``'explained'`` is asked without ``keep_post``.
         """
-        scored = self.scored(layer_agg=layer_agg, score=score, ridge=ridge, rank_tolerance=rank_tolerance)
+        scored = self.scored(
+            layer_agg=layer_agg,
+            score=score,
+            ridge=ridge,
+            rank_tolerance=rank_tolerance,
+            null_correction=null_correction,
+        )
         return scored.table(scored.all_rows(exclude_self=exclude_self))
 
     def scored(  # type: ignore[override]  # the options by name
@@ -311,6 +324,7 @@ class GradientEdgeInferer(StreamingInferer):
         score: str = "regressed",
         ridge: float = 1e-6,
         rank_tolerance: float = 0.0,
+        null_correction: bool = True,
     ) -> ScoredPairs:
         """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
         if score not in SCORES:
@@ -326,14 +340,14 @@ class GradientEdgeInferer(StreamingInferer):
         if score == "explained" and self.use_pre_norm and not self.keep_post:
             raise ValueError("score='explained' needs the activations that keep_post=False leaves out")
         self._check_seen(3)
-        key = (layer_agg, score, ridge, rank_tolerance)
+        key = (layer_agg, score, ridge, rank_tolerance, null_correction)
         if self._last is None or self._last[0] != key:
             self._last = None
             # True float32 products, whatever a training script has chosen for its own.
             precision = torch.get_float32_matmul_precision()
             torch.set_float32_matmul_precision("highest")
             try:
-                self._last = (key, self._score(layer_agg, score, ridge, rank_tolerance))
+                self._last = (key, self._score(layer_agg, score, ridge, rank_tolerance, null_correction))
             finally:
                 torch.set_float32_matmul_precision(precision)
         return self._last[1]
@@ -351,12 +365,14 @@ class GradientEdgeInferer(StreamingInferer):
     def _post_activations(self, block: int) -> Tensor:
         return self._store.read(self.L + self.n_pairs + block) if self._separate_post else self._activations(block)
 
-    def _score(self, layer_agg: str, score: str, ridge: float, rank_tolerance: float) -> ScoredPairs:
+    def _score(
+        self, layer_agg: str, score: str, ridge: float, rank_tolerance: float, null_correction: bool
+    ) -> ScoredPairs:
         x, y = (self._store.read(len(self._store.sizes) - 2 + k) for k in range(2))
         reference = references(self._orienting, x, y)
         regressors = Regressors.of(self._prior.pairs, self.N)
         effect = np.zeros((self.N, self.N), np.float32 if reference.dtype == torch.float32 else np.float64)
-        pairs, total = [], np.zeros((self.N, self.N))
+        pairs, chances = [], []
         scales = np.zeros((2, self.n_pairs, self.N))
         for p in range(self.n_pairs):
             target, signal = self._target(p, reference, rank_tolerance)
@@ -366,11 +382,10 @@ class GradientEdgeInferer(StreamingInferer):
             effect -= (self._along(values, direction, source) @ signal.T).numpy()
             del values, signal
             scales[0, p], scales[1, p] = source.scale.numpy(), target.scale.numpy()
-            found = self._pair(score, source, target, regressors, ridge)
+            found, chance = self._pair(score, source, target, regressors, ridge)
             pairs.append(found)
-            known = np.nan_to_num(found, nan=0.0)
-            total += known if layer_agg == "mean0" else np.square(known, dtype=np.float64)
-        total = total / self.n_pairs if layer_agg == "mean0" else np.sqrt(total)
+            chances.append(chance)
+        total = excess(pairs, layer_agg, chances) if null_correction else combined(pairs, layer_agg)
         sign = np.sign(effect).astype(np.int8)
 
         def entries(matrix: npt.NDArray[Any]) -> Column:
@@ -420,16 +435,22 @@ class GradientEdgeInferer(StreamingInferer):
 
     def _pair(
         self, score: str, source: Components, target: Components, regressors: Regressors, ridge: float
-    ) -> npt.NDArray[np.floating]:
-        """(N, N) scores of one pair of blocks, NaN where undefined."""
-        working = self.memory_budget // 2
+    ) -> tuple[npt.NDArray[np.floating], Chance]:
+        """(N, N) scores of one pair of blocks, NaN where undefined, and what chance gives."""
+        working, freedom = self.memory_budget // 2, np.full(self.N, self.n - 1.0)
         if score == "regressed":
-            return regressed_norms(source, target, regressors, ridge, working).numpy()
+            found, taken = regressed_norms(source, target, regressors, ridge, working)
+            freedom = np.maximum(freedom - taken, 1.0)
+        else:
+            if score == "explained":
+                source = leading(source, N_EXPLAINING, EXPLAINING_FLOOR)
+            found = pair_norms(source, target, working).clamp_(max=1.0)
+        (z, own_z), (g, own_g) = source.chance(), target.chance()
         if score == "explained":
-            source = leading(source, N_EXPLAINING, EXPLAINING_FLOOR)
-        found = pair_norms(source, target, working).clamp_(max=1.0)
-        if score == "explained":
-            found *= torch.where(target.raw > 0, target.scale / target.raw, 0.0).to(found)
-        found[torch.from_numpy(source.rank == 0)] = torch.nan
-        found[:, torch.from_numpy(target.rank == 0)] = torch.nan
-        return found.numpy()
+            share = torch.where(target.raw > 0, target.scale / target.raw, 0.0)
+            found *= share.to(found)
+            g = g * np.square(share.numpy())
+        if score != "regressed":
+            found[torch.from_numpy(source.rank == 0)] = torch.nan
+            found[:, torch.from_numpy(target.rank == 0)] = torch.nan
+        return found.numpy(), Chance((z, g / freedom), (own_z, own_g))

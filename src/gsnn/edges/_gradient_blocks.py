@@ -62,6 +62,17 @@ class Components:
         """First row of each slot."""
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
+    def chance(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        r"""Sum of squares t of each node's rows, and :math:`\| Z Z^\top \|_F^2 / t^2`, from 1 / rank to 1: both (N,).
+
+        They decide what a permutation of samples gives; 0 for a constant node.
+        """
+        owner = np.concatenate([self.order[:c] for c in self.counts] or [np.zeros(0, np.int64)])
+        square = self.sd.numpy() ** 2
+        total = np.bincount(owner, square, len(self.rank))
+        fourth = np.bincount(owner, square**2, len(self.rank))
+        return total, np.divide(fourth, total**2, out=np.zeros_like(total), where=total > 0)
+
     def rows_of(self, nodes: IntArray) -> tuple[IntArray, IntArray]:
         """Rows of all components of some nodes, node by node.
 
@@ -268,7 +279,7 @@ class Regressors:
 
 def regressed_norms(
     source: Components, target: Components, regressors: Regressors, ridge: float, working_bytes: int
-) -> Tensor:
+) -> tuple[Tensor, npt.NDArray[np.float64]]:
     r"""As the cosine of :func:`pair_norms`, once the regressors of j are taken out of z_i and g_j alike.
 
     With W the components of the regressors, H = W' (W W' + ridge I)^-1 W, and the residual forms
@@ -288,10 +299,12 @@ def regressed_norms(
         working_bytes: About what the blocks may take.
 
     Returns:
-        (N, N), [i, j]; NaN where z_i or g_j is constant or nothing is left of it, and where i is a regressor of j.
+        (N, N), [i, j]; NaN where z_i or g_j is constant or nothing is left of it, and where i is a regressor of j. And
+        (N,) the degrees of freedom that the regressors of each target take, tr H.
     """
     n_nodes, item = len(source.rank), source.values.element_size()
     out = source.values.new_full((n_nodes, n_nodes), torch.nan)
+    taken_freedom = np.zeros(n_nodes)
     least = _RESIDUAL * (torch.finfo(source.values.dtype).eps + ridge)
     n_rows = len(source.values)
     width = np.add.reduceat(source.rank[regressors.nodes], regressors.indptr[:-1])
@@ -308,6 +321,9 @@ def regressed_norms(
         at, valid = _padded(*_regressor_rows(source, given, owner), len(nodes))
         at, valid = at.to(out.device), valid.to(out.device)
         basis, inverse = _basis(source.values, at, valid, ridge)
+        # tr H = tr K^-1 (K - ridge I), with K = W W' + ridge I.
+        freedom = valid.sum(1) - ridge * inverse.square().sum((1, 2)) if len(source.values) else valid.sum(1) * 0.0
+        taken_freedom[nodes] = freedom.cpu().numpy()
         residual, left = _residuals(target, nodes, basis)
         if shared is None:
             some, place = torch.unique(at, return_inverse=True)
@@ -322,7 +338,7 @@ def regressed_norms(
         found[:, constant] = torch.nan
         found[torch.from_numpy(owner), torch.from_numpy(given)] = torch.nan
         out[:, torch.from_numpy(nodes).to(out.device)] = found.T
-    return out
+    return out, taken_freedom
 
 
 def _target_blocks(

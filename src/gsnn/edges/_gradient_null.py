@@ -1,4 +1,4 @@
-r"""p-values of first-order scores when the gradients are permuted against the activations.
+r"""What first-order scores are when the gradients are permuted against the activations: p-values, and chance levels.
 
 A squared score is a quadratic form :math:`Q_p = \| Z_{ip} \Pi G_{jp}^\top \|_F^2` with a random permutation of the M
 samples, the same for all pairs p of blocks. For centred rows and many samples the entries of :math:`Z \Pi G^\top` are
@@ -9,10 +9,14 @@ normal with covariance :math:`\Sigma_i \otimes \Sigma_j`, so that
 
 with t the sums of squares and f = M - 1. A sum of the Q_p is taken for a gamma
 variable of its mean and variance, which is exact for nodes of one direction; a sum of their roots for the root of one.
+
+The expectation holds exactly for any number of samples. Once a regression has taken d degrees of freedom out of both
+sides, f = M - 1 - d is what is left of them (to first order: the residual of a permuted gradient varies itself).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -87,6 +91,78 @@ def p_values(pairs: list[npt.NDArray[np.floating]], aggregate: str, z: FloatArra
     return out
 
 
+def combined(pairs: list[npt.NDArray[np.floating]], aggregate: str) -> FloatArray:
+    """The mean (``'mean0'``) or the root of the sum of squares (``'rss'``) of P scores (N, N), NaN counting as 0."""
+    total = np.zeros(pairs[0].shape)
+    for matrix in pairs:
+        known = np.nan_to_num(matrix, nan=0.0)
+        total += known if aggregate == "mean0" else np.square(known, dtype=np.float64)
+    return total / len(pairs) if aggregate == "mean0" else np.sqrt(total)
+
+
+@dataclass(frozen=True)
+class Chance:
+    """The squared scores of one pair of blocks by chance: expectation and spread, as products of vectors.
+
+    Attributes:
+        second: (N,) of sources and (N,) of targets; their product is the expectation of the squared score.
+        own: (N,) and (N,); twice their product is the squared coefficient of variation of the squared score.
+    """
+
+    second: tuple[FloatArray, FloatArray]
+    own: tuple[FloatArray, FloatArray]
+
+
+def excess(pairs: list[npt.NDArray[np.floating]], aggregate: str, chances: list[Chance]) -> FloatArray:
+    r"""Scores less their medians under permutation, so that a chance score is as often above 0 as below.
+
+    A score is never negative, so that sums over more pairs of blocks where it is defined, or of fewer degrees of
+    freedom, are larger by chance. The median is subtracted and not the mean because it is what decides whether one of
+    two chance scores is the larger as often as not, whatever their spreads; for the same reason ``'rss'`` subtracts
+    under the root. Medians are those of gamma variables; for ``'rss'`` of one whose terms rise and fall together.
+
+    Args:
+        pairs: P matrices (N, N) of scores, NaN where undefined: these count as 0.
+        aggregate: ``'mean0'``, the mean over the pairs of blocks of scores less medians, or ``'rss'``, the root of the
+            sum of squares less its median, with its sign.
+        chances: The P chance levels.
+
+    Returns:
+        (N, N); 0 where nothing is defined.
+
+    Example:
+        >>> one = np.ones(1)
+        >>> chance = Chance((one, one / 100), (one, one))
+        >>> excess([np.array([[0.2]])], "mean0", [chance]).round(4)
+        array([[0.1326]])
+    """
+    n_nodes = len(pairs[0])
+    out = np.zeros((n_nodes, n_nodes))
+    step = max(1, _CHUNK // max(1, n_nodes))
+    for start in range(0, n_nodes, step):
+        rows = slice(start, start + step)
+        found, mean, deviation = (np.zeros((len(out[rows]), n_nodes)) for _ in range(3))
+        for matrix, chance in zip(pairs, chances, strict=True):
+            score = matrix[rows].astype(np.float64)
+            defined = np.isfinite(score)
+            second, own = (np.outer(z[rows], g) for z, g in (chance.second, chance.own))
+            own[own <= 0] = 1.0
+            if aggregate == "mean0":
+                found += np.where(defined, score - np.sqrt(second * _median(0.5 / own)), 0.0)
+            else:
+                found += np.where(defined, np.square(score), 0.0)
+                mean += np.where(defined, second, 0.0)
+                deviation += np.where(defined, second * np.sqrt(2.0 * own), 0.0)
+        if aggregate == "mean0":
+            out[rows] = found / len(pairs)
+        else:
+            some = deviation > 0
+            shape = np.square(np.divide(mean, deviation, out=np.ones_like(mean), where=some))
+            beyond = np.where(some, found - mean * _median(shape), 0.0)
+            out[rows] = np.sign(beyond) * np.sqrt(np.abs(beyond))
+    return out
+
+
 def _covariance(z: FloatArray, g: FloatArray, p: int, q: int) -> FloatArray:
     return np.outer(z[:, p, q], g[:, p, q])
 
@@ -127,6 +203,18 @@ def _root_table() -> tuple[FloatArray, FloatArray]:
     shape = np.logspace(-1, 4, 4001)
     root = np.exp(scipy.special.gammaln(shape + 0.5) - scipy.special.gammaln(shape)) / np.sqrt(shape)
     return np.log(shape), root
+
+
+@cache
+def _median_table() -> tuple[FloatArray, FloatArray]:
+    """Log of the shape of a gamma variable of expectation 1, and its median."""
+    shape = np.logspace(-1, 4, 4001)
+    return np.log(shape), scipy.special.gammaincinv(shape, 0.5) / shape
+
+
+def _median(shape: FloatArray) -> FloatArray:
+    log_shape, median = _median_table()
+    return np.interp(np.log(shape), log_shape, median)
 
 
 def _root_mean(shape: FloatArray) -> FloatArray:

@@ -13,8 +13,10 @@ import pandas as pd
 from gsnn.report._check import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.report._data import COLUMNS, Check, ReportData
 from gsnn.report._rerun import command_of
+from gsnn.report._text import number
 
 if TYPE_CHECKING:
+    from gsnn.baselines import FitReport
     from gsnn.data import PerturbationData
     from gsnn.graph import Graph
     from gsnn.runs import Run
@@ -107,6 +109,7 @@ def collect(run: Run) -> ReportData:
         check=check,
         agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
         folder=shlex.quote(str(run.path)),
+        fit_notes=_correlations(fit),
     )
 
 
@@ -129,6 +132,23 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
             remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
             method = ""
     return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
+
+
+def _correlations(fit: FitReport) -> list[str]:
+    """Pooled r of the model and what it must beat, which alone says whether an r is good."""
+
+    def listed(r: dict[str, float]) -> str:
+        return ", ".join(f"{name} {number(value)}" for name, value in r.items() if name != "folds")
+
+    notes = []
+    if fit.correlation:
+        notes.append(f"Pearson's r over all held-out values, in the units of the data: {listed(fit.correlation)}.")
+    if fit.left_out:
+        notes.append(
+            f"What is to be beaten, from all samples with every condition left out once ({fit.left_out['folds']:.0f} "
+            f"folds), as r: {listed(fit.left_out)}."
+        )
+    return notes
 
 
 def _sentence(text: str) -> str:

@@ -86,6 +86,7 @@ class ReportData:
         agreement: How far methods agree, two by two: ``edges`` (what was ranked), ``first``, ``second``, ``spearman``,
             ``shared`` of the ``top`` best of each, ``n``.
         folder: The run folder as one types it, for the commands the page suggests.
+        fit_notes: Further figures of the fit, a sentence each.
 
     Raises:
         DataError: If a table lacks a column.
@@ -118,6 +119,7 @@ class ReportData:
     check: Check | None = None
     agreement: pd.DataFrame = field(default_factory=lambda: _empty("agreement"))
     folder: str = "RUN"
+    fit_notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

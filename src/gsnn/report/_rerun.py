@@ -30,9 +30,14 @@ _READER_FLAGS = {
     ("network", "source"): "--source-column",
     ("network", "target"): "--target-column",
     ("network", "sign"): "--sign-column",
+    ("network", "undirected"): "--undirected",
+    ("network", "name"): "--node-names",
     ("responses", "format"): "--data-format",
     ("responses", "time"): "--time",
+    ("responses", "cell_line"): "--cell-line",
 }
+# Lists that `gsnn infer` takes, by their names in run.json.
+_LISTS = {"sources": "--sources", "targets": "--targets", "forbidden": "--forbid", "required": "--require"}
 
 
 def command_of(run: Run, *, known: bool = False) -> str:
@@ -70,6 +75,9 @@ def _train_command(run: Run) -> str:
         if value is not None:
             for item in value if isinstance(value, list | tuple) else [value]:
                 words += [flag, str(item)]
+    for option, value in (sources.options.get("responses", {}).get("anndata") or {}).items():
+        for item in value if isinstance(value, list | tuple) else [value]:
+            words += ["--" + option.replace("_", "-"), str(item)]
     if sources.options.get("build", {}).get("on_unmatched") == "drop":
         words.append("--drop-unmatched")
     config = run.config
@@ -85,18 +93,21 @@ def _infer_command(run: Run, inference: dict[str, Any], known: bool) -> list[str
 
     method, options = inference["method"], inference["options"]
     own = INFERERS[method].options if method in INFERERS else {}
-    given = {"method": method}
+    given = {"method": ",".join(inference.get("methods") or [method])}
     for flag, name in (("score", "score"), ("agg", "layer_agg")):
         if options.get(name) != own.get(name):  # what is the method's own need not be said, and may be no choice
             given[flag] = options.get(name)
     aliases = inference.get("aliases", {"by": "reach"})
     given |= {"samples": inference["samples"], "top": inference["top"], "aliases": aliases["by"] if aliases else "none"}
+    lists = [word for name, flag in _LISTS.items() for item in inference.get(name, ()) for word in (flag, item)]
+    if inference.get("per_target"):
+        lists += ["--per-target", str(inference["per_target"])]
     defaults = {"samples": "train", "top": None, "aliases": "reach"}
     as_the_demo = given == {"method": "magnitude", **defaults}
-    if run.sources.kind == "dataset" and as_the_demo and not known:
+    if run.sources.kind == "dataset" and as_the_demo and not known and not lists:
         return []
     flags = [w for key, value in given.items() if value != defaults.get(key) for w in (f"--{key}", str(value))]
-    flags += ["--known"] * known
+    flags += lists + ["--known"] * known
     return [shlex.join(["gsnn", "infer", str(run.path), *flags])]
 
 

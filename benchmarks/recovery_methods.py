@@ -1,0 +1,185 @@
+"""Training and every method that the recovery benchmark compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from gsnn.graph import Graph
+from gsnn.nn import GSNN
+from teachers import Problem
+
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One setting for all families, but for what a problem brings itself."""
+
+    channels: int = 8
+    layers: int = 10
+    norm: str = "groupbatch"
+    lr: float = 5e-3
+    epochs: int = 20
+    batch_size: int = 128
+    dropout: float = 0.0
+    weight_decay: float = 1e-2
+    one_cycle: bool = True
+
+
+def settings_of(problem: Problem, **changes: object) -> Settings:
+    """The settings with what the problem and the caller change."""
+    return replace(Settings(), **{**problem.training, **changes})  # type: ignore[arg-type]
+
+
+def train(problem: Problem, graph: Graph, seed: int, settings: Settings) -> GSNN:
+    """A model of a graph trained with AdamW and a one-cycle (or constant) learning rate."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = GSNN.from_graph(
+            graph,
+            channels=settings.channels,
+            layers=settings.layers,
+            norm=settings.norm,
+            dropout=settings.dropout,
+            share_layers=False,
+        )
+        x, y = torch.from_numpy(problem.x_train), torch.from_numpy(problem.y_train)
+        whole = max(1, len(x) // settings.batch_size)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        if settings.one_cycle:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=whole * settings.epochs)
+        model.train()
+        for _ in range(settings.epochs):
+            order = torch.randperm(len(x))
+            for rows in order[: whole * settings.batch_size].chunk(whole):
+                optimiser.zero_grad()
+                torch.nn.functional.mse_loss(model(x[rows]), y[rows]).backward()
+                optimiser.step()
+                if settings.one_cycle:
+                    schedule.step()
+    return model.eval()
+
+
+def batches(problem: Problem, size: int = 256) -> Batches:
+    """The training samples in order."""
+    x, y = torch.from_numpy(problem.x_train), torch.from_numpy(problem.y_train)
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+def error(model: GSNN, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Observed minus predicted, (M, O)."""
+    with torch.no_grad():
+        return (torch.from_numpy(y) - model(torch.from_numpy(x))).numpy()
+
+
+def test_loss(model: GSNN, problem: Problem) -> float:
+    """Mean squared error on the test samples, standardised."""
+    return float((error(model, problem.x_test, problem.y_test) ** 2).mean())
+
+
+# Names of all methods, in the order of the tables; the last kind are baselines.
+STACKED = ("stacked", "learnt", "structure")
+
+
+def single_scores(model: GSNN, graph: Graph, data: Batches, *, embeddings: bool = True) -> dict[str, np.ndarray]:
+    """Every inferer that reads one trained model."""
+    from gsnn.edges import (
+        DirectedMagnitudeEdgeKGE,
+        FunctionEdgeInferer,
+        GradientEdgeInferer,
+        MagnitudeEdgeInferer,
+        MagnitudeEdgeKGE,
+        MagnitudeEdgeRegressor,
+    )
+
+    gradient = GradientEdgeInferer(model, graph)
+    gradient.fit(data, verbose=False)
+    found = {f"gradient {name}": gradient.score_matrix(score=name) for name in ("regressed", "normalised", "explained")}
+    magnitude = MagnitudeEdgeInferer(model, graph)
+    magnitude.fit(data, verbose=False)
+    for score in ("corr", "partial"):
+        for agg in ("mean0", "max"):
+            found[f"magnitude {score} {agg}"] = magnitude.score_matrix(score=score, layer_agg=agg)
+    x, y = (torch.cat([pair[k] for pair in data]) for k in range(2))
+    for pool in (True, False):
+        function = FunctionEdgeInferer(model, None, graph.edge_index_dict["function", "to", "function"])
+        function.fit(x, y, pool=pool)
+        found["function spearman" + ("" if pool else ", by layer")] = function.score_matrix()
+    if embeddings:
+        regressor = MagnitudeEdgeRegressor(model, graph)
+        regressor.fit(data, None, verbose=False, n_epochs=5)
+        found["regressor"] = regressor.score_matrix()
+        for name, kind in (("embedding", MagnitudeEdgeKGE), ("embedding, directed", DirectedMagnitudeEdgeKGE)):
+            embedding = kind(magnitude, embedding_dim=32, mining_strategy="topk_per_target", layer_agg="mean0")
+            embedding.fit(n_epochs=20, verbose=False, seed=0)
+            found[name] = embedding.score_matrix()
+    return found
+
+
+def all_scores(
+    problem: Problem,
+    seed: int,
+    settings: Settings,
+    *,
+    n_samples: int = 2048,
+    repeats: int | None = None,
+    embeddings: bool = True,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Scores (N, N) of every inferer and baseline on a problem, and what is to be told of the fit."""
+    from gsnn.edges import StackedEdgeInferer
+    from gsnn.protocols import prior_scores
+
+    graph = problem.graph
+    model = train(problem, graph, seed, settings)
+    data = batches(problem)
+    few = data[: max(1, n_samples // len(data[0][0]))]
+    found = single_scores(model, graph, few, embeddings=embeddings)
+    stacked = StackedEdgeInferer(
+        model,
+        graph,
+        lambda masked, s: train(problem, masked, s, settings),
+        seed=seed,
+        repeats=repeats,
+        max_samples=n_samples,
+    )
+    stacked.fit(data, verbose=False)
+    found |= {name: stacked.score_matrix(score=name) for name in STACKED}
+    residual = error(model, problem.x_train, problem.y_train)
+    found |= prior_scores(graph, seed=seed, x=problem.x_train, residual=residual)
+    return found, {"test_loss": test_loss(model, problem), "repeats": float(stacked.repeats)}
+
+
+def located(graph: Graph, edges: list[tuple[str, str]]) -> np.ndarray:
+    """(2, Q) indices of some edges."""
+    place = {name: i for i, name in enumerate(graph.functions)}
+    return np.array([[place[s], place[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
+
+
+def measure(problem: Problem, scores: np.ndarray) -> dict[str, float]:
+    """The figures of one method: all candidates, and those among live pairs (source reachable, target observable)."""
+    from gsnn.metrics import evaluate_edges
+    from gsnn.protocols._masking import live_nodes
+
+    graph = problem.graph
+    hidden, lost = located(graph, problem.hidden), located(graph, problem.lost)
+    known = located(graph, [edge for edge in graph.function_edges if edge[0] != edge[1]])
+    k = hidden.shape[1]
+    found = evaluate_edges(scores, hidden, known, known_true=lost, k=(k, 100))
+    above, below = live_nodes(graph)
+    closed = ~(above[:, None] & below[None, :])
+    closed[known[0], known[1]] = True
+    closed[lost[0], lost[1]] = True
+    np.fill_diagonal(closed, False)
+    live = evaluate_edges(scores, hidden, np.stack(np.nonzero(closed)))
+    return {
+        "auc": found.roc_auc,
+        "auc_live": live.roc_auc,
+        "aupr": found.average_precision,
+        "mrr": found.mrr,
+        "precision_at_k": found.precision_at[k],
+        "hits_at_100": found.precision_at[100] * min(100, found.n_candidates),
+        "n_hidden": float(k),
+    }

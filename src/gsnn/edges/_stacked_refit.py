@@ -1,0 +1,85 @@
+"""Hiding known edges and training again without them, as the stacked inferer learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from gsnn.graph import Graph
+
+if TYPE_CHECKING:
+    from gsnn.training import TrainConfig
+
+Edge = tuple[str, str]
+# Trains a model of a graph from scratch, from a seed.
+Train = Callable[[Graph, int], nn.Module]
+
+# Without settings of the user's: about so many steps, of batches between these sizes.
+_STEPS, _SMALLEST, _LARGEST = 1200, 16, 128
+
+__all__ = ["Edge", "Train", "default_config", "hide_edges", "refit"]
+
+
+def hide_edges(graph: Graph, fraction: float, rng: np.random.Generator) -> tuple[Graph, list[Edge]]:
+    """Hide a random share of the known function -> function edges, as if nobody had found them.
+
+    Nothing is put back: an output that no input reaches any more is what a missing edge can do, too.
+
+    Args:
+        graph: The prior graph.
+        fraction: Share to hide; at least one edge is hidden and one is kept.
+        rng: Draws them.
+
+    Returns:
+        The graph without them, and the edges in the order of the graph.
+    """
+    edges = [edge for edge in graph.function_edges if edge[0] != edge[1]]
+    n = min(max(1, round(fraction * len(edges))), len(edges) - 1)
+    drawn = np.sort(rng.permutation(len(edges))[:n])
+    hidden = [edges[i] for i in drawn]
+    return graph.without_edges(hidden), hidden
+
+
+def default_config(n_samples: int) -> TrainConfig:
+    """Settings of a refit when the user has named none: about 1200 steps of AdamW."""
+    from gsnn.training import TrainConfig
+
+    batch = int(np.clip(n_samples // 32, _SMALLEST, _LARGEST))
+    epochs = int(np.clip(round(_STEPS * batch / max(n_samples, 1)), 5, 150))
+    return TrainConfig(epochs=epochs, batch_size=batch)
+
+
+def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: TrainConfig) -> nn.Module:  # noqa: ANN401
+    """Train a model of the same architecture as another on another graph.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN`; it gives nonlinearity, norm, channels, layers and so on, no weights.
+        graph: The graph to train on.
+        seed: Fixes weights and order of the samples.
+        x: (M, I) inputs.
+        y: (M, O) standardised responses, NaN where missing.
+        config: Optimiser, epochs and batch size. Its stopping rule is not used: there are no validation samples.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        TypeError: If ``model`` is no GSNN.
+    """
+    from gsnn.nn import GSNN
+    from gsnn.training import build_model, train_model
+
+    if not isinstance(model, GSNN):
+        raise TypeError(
+            f"model must be a gsnn.nn.GSNN to be trained again, got {type(model).__name__}; pass train=, a function "
+            "(graph, seed) -> trained model"
+        )
+    options = {name: value for name, value in model.options.items() if name != "layers"}
+    config = replace(config, seed=seed, patience=None, restore_best=False)
+    fresh = build_model(lambda: GSNN.from_graph(graph, model.channels, model.L, **options), seed)
+    train_model(fresh, (x.float().numpy(), y.float().numpy()), None, config)
+    return fresh
