@@ -2,11 +2,13 @@
 
     python benchmarks/gradient.py                          # settings A and B, 5 seeds
     python benchmarks/gradient.py --settings B --seeds 2
+    python benchmarks/gradient.py --inferring 64           # edges from 64 samples, of models trained on all
     python benchmarks/gradient.py --signs                  # the same data with random signs: are the signs right?
     python benchmarks/gradient.py --speed                  # share of the machine's matrix-product rate, and memory
 
 Positives are all held-out edges, negatives the pairs in no true edge; K is the number of held-out edges (or of alias
-groups that hold one). Magnitude and gradient scores read the same samples: one ordered pass over the training data.
+groups that hold one). Magnitude and gradient scores read the same samples: one ordered pass over the training data,
+or its first rows with --inferring. "Uncorrected" are the scores before chance is subtracted.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def figures(scores: npt.NDArray[np.float64], data: Problem, nodes: list[str]) ->
     }
 
 
-def run(name: str, seed: int) -> dict[str, dict[str, float]]:
+def run(name: str, seed: int, inferring: int | None = None) -> dict[str, dict[str, float]]:
     """Train one seed of a setting and measure every method."""
     torch.set_num_threads(1)  # the graphs are small: a second seed uses a second core better
     setting = SETTINGS[name]
@@ -67,10 +69,13 @@ def run(name: str, seed: int) -> dict[str, dict[str, float]]:
     gradient, magnitude = GradientEdgeInferer(model, data.graph), MagnitudeEdgeInferer(model, data.graph)
     rows: dict[str, dict[str, float]] = {}
     for kind, inferer, forms in (("gradient", gradient, GRADIENT), ("magnitude", magnitude, MAGNITUDE)):
-        inferer.fit(loader(data, setting, shuffle=False), verbose=False)
+        some = [(data.x_train[:inferring], data.y_train[:inferring])]
+        inferer.fit(some if inferring else loader(data, setting, shuffle=False), verbose=False)
         for score, agg in forms:
-            matrix = inferer.score_matrix(score=score, layer_agg=agg)
-            rows[f"{kind} {score}, {agg}"] = figures(matrix, data, inferer.function_nodes)
+            forms_of = {"": {}, ", uncorrected": {"null_correction": False}} if kind == "gradient" else {"": {}}
+            for label, options in forms_of.items():
+                matrix = inferer.score_matrix(score=score, layer_agg=agg, **options)
+                rows[f"{kind} {score}, {agg}{label}"] = figures(matrix, data, inferer.function_nodes)
     return rows
 
 
@@ -103,13 +108,13 @@ def signed_run(name: str, seed: int) -> dict[str, float]:
     }
 
 
-def quality(names: list[str], seeds: int, workers: int) -> None:
+def quality(names: list[str], seeds: int, workers: int, inferring: int | None = None) -> None:
     """Print one table a setting."""
-    jobs = [(name, seed) for name in names for seed in range(seeds)]
+    jobs = [(name, seed, inferring) for name in names for seed in range(seeds)]
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(run, *zip(*jobs, strict=True)))
     for name in names:
-        runs = [rows for (at, _), rows in zip(jobs, found, strict=True) if at == name]
+        runs = [rows for (at, *_), rows in zip(jobs, found, strict=True) if at == name]
         rows = [
             {"method": method} | {c: float(np.mean([r[method][c] for r in runs])) for c in runs[0][method]}
             for method in runs[0]
@@ -214,6 +219,7 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", default=["A", "B"], choices=sorted(SETTINGS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="processes, one seed each")
+    parser.add_argument("--inferring", type=int, metavar="M", help="infer from the first M training samples only")
     parser.add_argument("--signs", action="store_true", help="measure the signs instead")
     parser.add_argument("--speed", action="store_true", help="measure speed instead, at N = 1000")
     parser.add_argument("--memory", type=int, metavar="N", help="measure memory instead, at N nodes")
@@ -224,9 +230,10 @@ def main() -> None:
         memory(arguments.memory, arguments.channels, arguments.samples)
     elif arguments.speed:
         speed(1000, arguments.channels, arguments.samples)
+    elif arguments.signs:
+        signs(arguments.settings, arguments.seeds, arguments.workers)
     else:
-        measure = signs if arguments.signs else quality
-        measure(arguments.settings, arguments.seeds, arguments.workers)
+        quality(arguments.settings, arguments.seeds, arguments.workers, arguments.inferring)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ and gradients of one sample then still belong together.
 
 P is over the candidates (neither known nor self) with a defined score. The AUC is that of the held-out edges against
 the pairs in no true edge; "covered" is the share of draws whose 95 % interval, as the self-check computes it, holds .5.
+"Uncorrected" are first-order scores before what chance gives is subtracted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from gsnn.protocols._intervals import auc_interval, place
 from settings import SETTINGS, Problem, build, loader, problem, train
 
 MAGNITUDE = [(score, agg) for score in ("corr", "partial") for agg in ("mean", "mean0", "max")]
-GRADIENT = [("normalised", "mean0"), ("normalised", "rss"), ("regressed", "mean0"), ("explained", "rss")]
+GRADIENT = [(score, agg) for score in ("normalised", "regressed", "explained") for agg in ("mean0", "rss")]
 LEVELS = (0.05, 0.01, 0.5)
 
 
@@ -50,6 +51,8 @@ class Tally:
     def add_p(self, table: pd.DataFrame, score: str) -> None:
         """Count the p-values of the candidates with a score."""
         pairs = table.filter(regex=r"^(corr|score)_a").notna().any(axis=1) & ~table["has_edge"].astype(bool)
+        if "p_value" not in table:
+            return
         p = table.loc[pairs & table[score].notna(), "p_value"].dropna().to_numpy()
         if len(p):
             self.rates.append([float((p < level).mean()) for level in LEVELS])
@@ -88,6 +91,9 @@ def readings(
         for score, agg in forms:
             table = inferer.evaluate(score=score, layer_agg=agg)
             yield f"{kind} {score}, {agg}", inferer, table, column, inferer.score_matrix(score=score, layer_agg=agg)
+            if kind == "gradient":
+                plain = inferer.score_matrix(score=score, layer_agg=agg, null_correction=False)
+                yield f"{kind} {score}, {agg}, uncorrected", inferer, table.drop(columns="p_value"), column, plain
 
 
 def world(name: str, seed: int, two_valued: bool) -> Problem:

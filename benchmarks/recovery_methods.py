@@ -97,7 +97,10 @@ def single_scores(model: GSNN, graph: Graph, data: Batches, *, embeddings: bool 
 
     gradient = GradientEdgeInferer(model, graph)
     gradient.fit(data, verbose=False)
-    found = {f"gradient {name}": gradient.score_matrix(score=name) for name in ("regressed", "normalised", "explained")}
+    found = {
+        f"gradient {name}": gradient.score_matrix(score=name, null_correction=False)
+        for name in ("regressed", "normalised", "explained")
+    }
     magnitude = MagnitudeEdgeInferer(model, graph)
     magnitude.fit(data, verbose=False)
     for score in ("corr", "partial"):

@@ -55,7 +55,7 @@ def gradient(score: str) -> Scores:
     def scored(problem: Problem, model: GSNN, graph: Graph, seed: int, settings: Settings) -> np.ndarray:
         inferer = GradientEdgeInferer(model, graph)
         inferer.fit(batches(problem)[:8], verbose=False)
-        return inferer.score_matrix(score=score)
+        return inferer.score_matrix(score=score, null_correction=False)
 
     return scored
 
@@ -141,7 +141,7 @@ def sink_ranks(seed: int, name: str = "A") -> list[dict[str, object]]:
             others = located(graph, merge) if stage == "before" else np.zeros((2, 0), dtype=np.int64)
             for score in ("regressed", "normalised", "explained"):
                 found = evaluate_edges(
-                    inferer.score_matrix(score=score),
+                    inferer.score_matrix(score=score, null_correction=False),
                     located(graph, sink),
                     located(graph, list(graph.function_edges)),
                     known_true=others,

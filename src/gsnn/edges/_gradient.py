@@ -69,7 +69,8 @@ class GradientEdgeInferer(StreamingInferer):
     more directions or a regression leaves fewer degrees of freedom, which the graph decides: permuted samples would
     seem to find edges. Unless ``null_correction=False``, what chance gives (its median when the gradients of the
     samples are permuted) is therefore subtracted from every score: 0 is chance or undefined, below 0 less than chance.
-    With many samples this changes next to nothing; with few (several dozen) it moves targets of many parents down.
+    The best pairs hardly change places. Those near chance lose what the graph alone gave them, and with few samples
+    (several dozen) targets of many parents do.
 
     The samples themselves are kept, not their N C x N C products: in memory up to half of ``memory_budget``, then in a
     temporary file, so results are exact and N is not bounded by N^2 C^2. One sample takes 12 N C L bytes in float32; a

@@ -69,7 +69,7 @@ class Components:
         """
         owner = np.concatenate([self.order[:c] for c in self.counts] or [np.zeros(0, np.int64)])
         square = self.sd.numpy() ** 2
-        total = np.bincount(owner, square, len(self.rank))
+        total = np.bincount(owner, square, len(self.rank)).astype(np.float64)
         fourth = np.bincount(owner, square**2, len(self.rank))
         return total, np.divide(fourth, total**2, out=np.zeros_like(total), where=total > 0)
 

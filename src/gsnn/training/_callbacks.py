@@ -23,7 +23,8 @@ COLUMNS = ("epoch", "train_loss", "val_loss", "val_r2", "lr", "seconds")
 class Streams(Callback):
     """Sets the order of the samples and restarts torch's generators before every epoch.
 
-    Both then depend on the seed and the number of the epoch alone, never on how the run was cut up.
+    Both then depend on the seed and the number of the epoch alone, never on how the run was cut up. Of several
+    processes each draws its own noise.
     """
 
     def __init__(self, batches: Batches, seed: int) -> None:
@@ -32,7 +33,8 @@ class Streams(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the order and seed the generators, which the caller has forked."""
         self.batches.epoch = trainer.current_epoch
-        seed_generators(derived_seed(self.seed, NOISE, trainer.current_epoch), pl_module.device)
+        noise = derived_seed(self.seed, NOISE + trainer.global_rank, trainer.current_epoch)
+        seed_generators(noise, pl_module.device)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
@@ -119,6 +121,8 @@ class Stopping(EarlyStopping):
 class RunFiles(Checkpoint):
     """Writes the checkpoint and then metrics.csv after every epoch; Lightning runs it after all other callbacks.
 
+    Of several processes the first one writes.
+
     Args:
         history: Where the rows come from.
         checkpoint: The checkpoint file.
@@ -130,14 +134,16 @@ class RunFiles(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Mend a metrics.csv that a killed program left one epoch behind its checkpoint."""
-        self.write_metrics()
+        if trainer.is_global_zero:
+            self.write_metrics()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, unless the last step has spoilt the weights."""
         if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
             raise TrainingError(f"a weight became infinite or NaN in epoch {trainer.current_epoch + 1}; lower lr")
         trainer.save_checkpoint(self.checkpoint, weights_only=False)
-        self.write_metrics()
+        if trainer.is_global_zero:
+            self.write_metrics()
 
     def write_metrics(self) -> None:
         """Write the rows there are, whole."""
@@ -147,6 +153,8 @@ class RunFiles(Checkpoint):
 
 class ProgressLines(Callback):
     """Progress on stderr: a bar with the time left on a terminal, a line now and then in a pipe.
+
+    Of several processes the first one shows it.
 
     Args:
         epochs: How many there will be at most.
@@ -175,12 +183,16 @@ class ProgressLines(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar."""
         self._shown = time.monotonic()
+        if not trainer.is_global_zero:
+            return
         if self.bar is not None:
             self.bar.add_task("", total=self.epochs, completed=trainer.current_epoch, figures="starting")
             self.bar.start()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the bar, or print a line if the last one is old."""
+        if not trainer.is_global_zero:
+            return
         epoch = trainer.current_epoch + 1
         metrics = trainer.callback_metrics
         names = {"train_loss": "train loss", "val_loss": "validation loss"}

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from gsnn.baselines import FitReport, MeanBaseline, RidgeBaseline, fit_report
+from gsnn.baselines import (
+    FitReport,
+    GroupMeanBaseline,
+    MeanBaseline,
+    RidgeBaseline,
+    fit_report,
+    left_out_correlations,
+    pooled_correlation,
+)
 from gsnn.data import PerturbationData, Split, Standardiser
 from gsnn.errors import DataError, RunError
 from gsnn.nn import GSNN, save_model
@@ -216,15 +224,7 @@ def _fit(
             progress=progress,
             device=device,
         )
-        report = fit_report(
-            y[split.test],
-            {
-                "model": predict(prepared.model, x[split.test]),
-                "ridge": RidgeBaseline.fit(x[split.train], y[split.train]).predict(x[split.test]),
-                "mean": MeanBaseline.fit(x[split.train], y[split.train]).predict(x[split.test]),
-            },
-            list(data.graph.outputs),
-        )
+        report = _report(prepared, data)
         seconds = time.perf_counter() - start
         if run is not None and not nothing_to_do:
             save_model(prepared.model, run.model_path, extra={"run": str(run.info["id"])})
@@ -249,6 +249,25 @@ def _fit(
         stopped_early=trained.stopped_early,
         seconds=seconds,
         warnings=prepared.warnings,
+    )
+
+
+def _report(prepared: _Prepared, data: PerturbationData) -> FitReport:
+    """The fit on the test part, beside the baselines of the training part, and these left out by condition."""
+    x, y, train, test = prepared.x, prepared.y, prepared.split.train, prepared.split.test
+    predictions = {
+        "model": predict(prepared.model, x[test]),
+        "ridge": RidgeBaseline.fit(x[train], y[train]).predict(x[test]),
+        "mean": MeanBaseline.fit(x[train], y[train]).predict(x[test]),
+    }
+    report = fit_report(y[test], predictions, list(data.graph.outputs))
+    group = {"group mean": GroupMeanBaseline.fit(x[train], y[train]).predict(x[test])}
+    units = prepared.standardiser.inverse_transform
+    raw = data.y
+    return replace(
+        report,
+        correlation={name: pooled_correlation(raw[test], units(p)) for name, p in (predictions | group).items()},
+        left_out=left_out_correlations(x, raw),
     )
 
 

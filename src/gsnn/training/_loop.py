@@ -76,12 +76,19 @@ def train_model(
     resume: bool = False,
     progress: bool = False,
     device: str = "cpu",
+    devices: int = 1,
+    num_nodes: int = 1,
 ) -> LoopResult:
     """Train ``model`` in place on arrays.
 
     The order of the samples and the dropout of an epoch follow from the seed and the number of the epoch alone,
     and the checkpoint holds everything else, so a run that was killed and resumed ends with the bits of one that
     was not. Global generators, warning filters and loggers are as before afterwards.
+
+    With several ``devices`` or ``num_nodes`` this is one of as many processes, started by ``torchrun`` or SLURM, each
+    with the same arguments (or, on one machine, started by Lightning, which runs the program again). They take parts
+    of every batch and follow the loss of one process with the same ``batch_size``, for the norms without statistics
+    over the batch and without dropout, which each draws for itself; all end with the same model.
 
     Args:
         model: (B, I) -> (B, O).
@@ -93,14 +100,17 @@ def train_model(
         resume: Take up from ``checkpoint`` if it exists.
         progress: Show progress on stderr.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, for instance.
+        devices: Processes on this machine, each with a device of its own.
+        num_nodes: Machines.
 
     Returns:
         The model and its history.
 
     Raises:
-        ValueError: If early stopping or ``restore_best`` is asked for without observed validation responses, or
-            there is nothing to train on.
-        TrainingError: If the loss, a weight or the validation loss becomes infinite or NaN.
+        ValueError: If early stopping or ``restore_best`` is asked for without observed validation responses,
+            there is nothing to train on, or a batch or the validation part has fewer samples than there are processes.
+        TrainingError: If the loss, a weight or the validation loss becomes infinite or NaN, or the norm cannot be
+            trained in several processes.
         RunError: If the checkpoint cannot be read.
     """
     import pandas as pd
@@ -131,11 +141,15 @@ def train_model(
     resume_from = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
 
     place = torch.device(device)
-    devices = [place.index or 0] if place.type == "cuda" else []
-    with _quiet(), _interruptible(), torch.random.fork_rng(devices=devices):
+    one = devices == 1 and num_nodes == 1
+    forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
+    with _quiet(), _interruptible(), torch.random.fork_rng(devices=forked):
         trainer = L.Trainer(
             accelerator="cpu" if place.type == "cpu" else place.type,
-            devices=1 if place.type == "cpu" else [place.index or 0],
+            devices=[place.index or 0] if one and place.type != "cpu" else devices,
+            num_nodes=num_nodes,
+            strategy="auto" if one else "ddp",
+            use_distributed_sampler=False,
             max_epochs=config.epochs,
             callbacks=callbacks,
             plugins=[SafetensorsCheckpointIO()],
@@ -146,8 +160,11 @@ def train_model(
             num_sanity_val_steps=0,
             default_root_dir=str(checkpoint.parent) if checkpoint is not None else None,
         )
+        for part in (batches, watch):
+            if part is not None:
+                part.share(trainer.global_rank, trainer.world_size)
         trainer.fit(module, batches, watch, ckpt_path=resume_from)
-    if files is not None:
+    if files is not None and trainer.is_global_zero:
         files.write_metrics()  # a run that was complete already never reaches a callback
     if history.best_weights is not None:
         model.load_state_dict(history.best_weights)

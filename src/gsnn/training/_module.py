@@ -32,15 +32,20 @@ class GSNNModule(L.LightningModule):
     epoch: ``train_loss``, ``val_loss`` and ``val_r2`` = 1 - sum of squared errors / sum of squares around each
     readout's validation mean, over all observed values (NaN where that is undefined).
 
+    Several processes (``strategy="ddp"``) that each take a part of every batch train as one process does on the whole
+    of it: parts count by their numbers of samples, and what is logged is over all samples. Norms with running
+    statistics are refused there, because every process would follow those of its own part.
+
     Args:
         model: The network, (B, I) -> (B, O).
         lr: Learning rate.
         weight_decay: Decoupled weight decay.
-        loss: Takes (prediction, target) and gives a scalar; the default divides the squared errors of the observed
-            values by B * O.
+        loss: Takes (prediction, target) and gives a scalar, the mean over the samples where several processes train;
+            the default divides the squared errors of the observed values by B * O.
 
     Raises:
-        TrainingError: While training, if the loss is not finite; names the epoch and the batch.
+        TrainingError: While training, if the loss is not finite (names the epoch and the batch), or several processes
+            train a model with running statistics.
     """
 
     def __init__(
@@ -57,6 +62,19 @@ class GSNNModule(L.LightningModule):
         self.weight_decay = weight_decay
         self.loss = loss
         self._moments: list[Tensor] = []
+        self._losses: list[Tensor] = []
+
+    def setup(self, stage: str) -> None:
+        """Refuse several processes where a norm takes statistics over the batch."""
+        if self.trainer.world_size > 1 and stage == "fit":
+            names = [name for name, module in self.model.named_modules() if _keeps_statistics(module)]
+            if names:
+                norm = getattr(self.model, "norm", None)
+                which = f"norm {norm!r} has" if norm else f"{names[0]!r} has"
+                raise TrainingError(
+                    f"{which} statistics over the batch, which {self.trainer.world_size} processes would each take "
+                    "over their own part; train in one process, or use norm 'layer', 'rms', 'softmax' or 'none'"
+                )
 
     def forward(self, x: Tensor) -> Tensor:
         """Predictions (B, O) of the inputs (B, I)."""
@@ -67,23 +85,33 @@ class GSNNModule(L.LightningModule):
         """Loss of one batch; refuses to go on from a loss that is not finite."""
         x, y = batch
         loss = self.loss(self(x), y)
-        if not torch.isfinite(loss):
+        seen, n, world = loss.detach(), len(x), self.trainer.world_size
+        if world > 1:
+            # One figure for all processes, so that all of them stop at a loss that is not finite.
+            total = self._over_processes(
+                torch.stack((seen.double() * n, torch.full_like(seen, n, dtype=torch.float64)))
+            )
+            # The engine averages gradients over processes, whatever their numbers of samples.
+            loss = loss * (n * world / total[1]).to(loss.dtype)
+            seen, n = (total[0] / total[1]).to(loss.dtype), int(total[1])
+        if not torch.isfinite(seen):
             raise TrainingError(
-                f"the training loss became {float(loss.detach())} in epoch {self.current_epoch + 1}, "
+                f"the training loss became {float(seen)} in epoch {self.current_epoch + 1}, "
                 f"batch {batch_idx + 1}; lower lr, or look for extreme values in the data"
             )
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(x))
+        self.log("train_loss", seen, on_step=False, on_epoch=True, batch_size=n, sync_dist=world > 1)
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Start the sums behind ``val_r2``."""
-        self._moments = []
+        """Start the sums behind ``val_loss`` and ``val_r2``."""
+        self._moments, self._losses = [], []
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Add one batch to the validation figures."""
         x, y = batch
         prediction = self(x)
-        self.log("val_loss", self.loss(prediction, y), on_step=False, on_epoch=True, batch_size=len(x))
+        loss = self.loss(prediction, y).detach().cpu().double()
+        self._losses.append(torch.stack((loss * len(x), torch.tensor(len(x), dtype=torch.float64))))
         seen = ~torch.isnan(y)
         # float64 on the CPU, where every device can bring it.
         target = torch.where(seen, y, 0).detach().cpu().double()
@@ -91,12 +119,22 @@ class GSNNModule(L.LightningModule):
         self._moments.append(torch.stack((seen.cpu().double(), target, target**2, error**2)).sum(1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log ``val_r2``."""
-        n, total, squares, errors = torch.stack(self._moments).sum(0)
+        """Log ``val_loss`` and ``val_r2``, over the samples of all processes."""
+        many = self.trainer.world_size > 1
+        loss, samples = self._over_processes(torch.stack(self._losses).sum(0))
+        self.log("val_loss", (loss / samples).float(), sync_dist=many)
+        n, total, squares, errors = self._over_processes(torch.stack(self._moments).sum(0))
         around = (squares - total**2 / n.clamp(min=1)).clamp(min=0).sum()
         # Rounding leaves a tiny remainder of a constant; that is no variance.
         defined = around > 1e-12 * squares.sum()
-        self.log("val_r2", 1 - errors.sum() / around if defined else torch.tensor(float("nan")))
+        self.log("val_r2", 1 - errors.sum() / around if defined else torch.tensor(float("nan")), sync_dist=many)
+
+    def _over_processes(self, values: Tensor) -> Tensor:
+        """Sum over the processes, on the CPU."""
+        if self.trainer.world_size == 1:
+            return values.cpu()
+        total: Tensor = self.trainer.strategy.reduce(values.to(self.device), reduce_op="sum")
+        return total.cpu()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over all parameters."""
@@ -107,7 +145,7 @@ class Batches:
     """Shuffled mini-batches whose order depends on the seed and the epoch only, not on what ran before.
 
     Without ``drop_last`` the last batch holds the remainder; a remainder of one row joins the batch before it,
-    because a batch norm has no variance over one row.
+    because a batch norm has no variance over one row. :meth:`share` deals every batch out to several processes.
 
     Args:
         x: (M, I).
@@ -126,14 +164,49 @@ class Batches:
         self, x: Tensor, y: Tensor, batch_size: int, *, seed: int | None = None, drop_last: bool = False
     ) -> None:
         self.x, self.y, self.seed = x, y, seed
+        self.batch_size, self.drop_last = batch_size, drop_last
         self.epoch = 0  # set before every pass by whoever trains
-        whole, rest = divmod(len(x), batch_size)
-        ends = [batch_size * (i + 1) for i in range(whole)]
-        if rest == 1 and whole and not drop_last:
-            ends[-1] += 1
-        elif rest and not drop_last:
-            ends.append(len(x))
-        self.bounds = list(zip([0, *ends], ends, strict=False))
+        self.rank, self.processes = 0, 1
+        self.bounds = self._bounds(least=2)
+
+    def share(self, rank: int, processes: int) -> None:
+        """Yield this process's part of every batch: each ``processes``-th of its rows.
+
+        A remainder of fewer rows than processes joins the batch before it.
+
+        Args:
+            rank: Which process this is, from 0.
+            processes: How many there are.
+
+        Raises:
+            ValueError: If a batch has fewer rows than there are processes, or ``rank`` is none of them.
+
+        Example:
+            >>> x = torch.arange(5.0)[:, None]
+            >>> batches = Batches(x, x, 3)
+            >>> batches.share(1, 2)
+            >>> [b.ravel().tolist() for b, _ in batches]
+            [[1.0], [4.0]]
+        """
+        if not 0 <= rank < processes:
+            raise ValueError(f"rank must be from 0 to {processes - 1} for {processes} processes, got {rank}")
+        if min(self.batch_size, len(self.x)) < processes:
+            raise ValueError(
+                f"{processes} processes need batches of at least as many samples, got batch_size {self.batch_size} and "
+                f"{len(self.x)} samples; raise batch_size, or use fewer processes"
+            )
+        self.rank, self.processes = rank, processes
+        self.bounds = self._bounds(least=max(2, processes))
+
+    def _bounds(self, least: int) -> list[tuple[int, int]]:
+        """First and last but one row of each batch; a remainder below ``least`` joins the batch before."""
+        whole, rest = divmod(len(self.x), self.batch_size)
+        ends = [self.batch_size * (i + 1) for i in range(whole)]
+        if rest < least and whole and not self.drop_last:
+            ends[-1] += rest
+        elif rest and not self.drop_last:
+            ends.append(len(self.x))
+        return list(zip([0, *ends], ends, strict=False))
 
     def __len__(self) -> int:
         return len(self.bounds)
@@ -146,5 +219,10 @@ class Batches:
             generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.epoch))
             order = torch.randperm(len(self.x), generator=generator)
         for start, end in self.bounds:
-            rows = order[start:end]
+            rows = order[start:end][self.rank :: self.processes]
             yield self.x[rows], self.y[rows]
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    """Whether its forward pass in training follows the mean and variance of the batch."""
+    return isinstance(getattr(module, "running_mean", None), Tensor)
