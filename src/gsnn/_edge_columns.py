@@ -31,11 +31,16 @@ COLUMN_NOTES = {
     "were hidden (selfcheck.json has the assumptions)",
     "precision_low": "lower end of the 95 % interval of expected_precision",
     "precision_high": "upper end of the 95 % interval of expected_precision",
+    "required": "whether the edge was asked for, and so stands here whatever else was",
+}
+_FURTHER = {
+    "rank": "place among all candidates by the method {}, 1 is best; empty where that method has no score",
+    "score": "score by the method {}; higher is better, and only the order counts",
 }
 _TYPES = {
     **dict.fromkeys(("rank", "sign", "alias_group", "alias_size"), "integer"),
     **dict.fromkeys(("score", "p", "q", "expected_precision", "precision_low", "precision_high"), "number"),
-    "known": {"base": "boolean", "format": "True|False"},
+    **{name: {"base": "boolean", "format": "True|False"} for name in ("known", "required")},
 }
 
 
@@ -56,7 +61,10 @@ def csv_metadata(file: str, columns: Iterable[str]) -> dict[str, Any]:
     described = []
     for name in map(str, columns):
         entry: dict[str, Any] = {"name": name, "titles": name, "datatype": _TYPES.get(name, "string")}
+        what, _, method = name.partition("_")
         if name in COLUMN_NOTES:
             entry["dc:description"] = COLUMN_NOTES[name]
+        elif what in _FURTHER and method:
+            entry |= {"datatype": _TYPES[what], "dc:description": _FURTHER[what].format(method)}
         described.append(entry)
     return {"@context": "http://www.w3.org/ns/csvw", "url": file, "tableSchema": {"columns": described}}

@@ -179,11 +179,13 @@ def fingerprint(data: PerturbationData) -> str:
 
 
 def _describe(path: str | Path, role: str) -> dict[str, Any]:
-    from gsnn.io._text import read_raw  # brings pandas, which opening a run does not need
+    from gsnn.io._text import HDF5, read_raw, read_start  # brings pandas, which opening a run does not need
 
-    raw = read_raw(path, role)
+    # AnnData may be larger than memory, so its fingerprint is taken in blocks.
+    large = read_start(path, role).startswith(HDF5)
+    digest = sha256(path) if large else read_raw(path, role).sha256
     absolute = Path(path).absolute()
-    return {"path": str(absolute), "given": str(path), "sha256": raw.sha256, "bytes": absolute.stat().st_size}
+    return {"path": str(absolute), "given": str(path), "sha256": digest, "bytes": absolute.stat().st_size}
 
 
 def _find(entry: Mapping[str, Any]) -> Path:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["ALPHAS", "FitReport", "MeanBaseline", "RidgeBaseline", "fit_report", "pooled_r2", "readout_metrics"]
+__all__ = [
+    "ALPHAS",
+    "FitReport",
+    "GroupMeanBaseline",
+    "MeanBaseline",
+    "RidgeBaseline",
+    "fit_report",
+    "left_out_correlations",
+    "pooled_correlation",
+    "pooled_r2",
+    "readout_metrics",
+]
 
 ALPHAS = np.logspace(-3, 3, 25)
+_MAX_FOLDS, _FEW_FOLDS, _LARGE = 200, 10, 100_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,56 @@ class MeanBaseline:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The means, once per row of ``x``: (M, O)."""
         return np.repeat(self.mean[None], len(x), axis=0)
+
+
+@dataclass(frozen=True)
+class GroupMeanBaseline:
+    """Predicts the mean of the training samples that agree on one treatment: given (not 0) or not.
+
+    The treatment is the one that splits the training samples most evenly, such as a background stimulus that half of
+    the conditions share; of equals the first. Without one that splits them, and for a readout that was never observed
+    in a group, it is the mean of all.
+
+    Attributes:
+        treatment: Index of the treatment, or None.
+        mean: (2, O), without and with it.
+
+    Example:
+        >>> x = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> y = np.array([[0.0], [4.0], [5.0], [6.0]])
+        >>> group = GroupMeanBaseline.fit(x, y)
+        >>> group.treatment, group.predict(x).ravel().tolist()
+        (0, [3.3333333333333335, 3.3333333333333335, 5.0, 3.3333333333333335])
+    """
+
+    treatment: int | None
+    mean: np.ndarray
+
+    @classmethod
+    def fit(cls, x: np.ndarray, y: np.ndarray) -> GroupMeanBaseline:
+        """Choose the treatment and take the means.
+
+        Args:
+            x: (M, I).
+            y: (M, O), NaN is missing.
+
+        Returns:
+            The baseline.
+        """
+        _check(x, y)
+        given, y = np.asarray(x) != 0, np.asarray(y, dtype=np.float64)
+        smaller = np.minimum(given.sum(0), (~given).sum(0))
+        if not smaller.size or smaller.max() == 0:
+            return cls(None, np.repeat(_nanmean(y)[None], 2, axis=0))
+        treatment = int(smaller.argmax())
+        means = [_nanmean(y[given[:, treatment] == side]) for side in (False, True)]
+        return cls(treatment, np.where(np.isnan(means), _nanmean(y), means))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The mean of the group of each row of ``x``: (M, O)."""
+        side = np.zeros(len(x), dtype=np.int64) if self.treatment is None else (x[:, self.treatment] != 0).astype(int)
+        predicted: np.ndarray = self.mean[side]
+        return predicted
 
 
 @dataclass(frozen=True)
@@ -189,6 +251,65 @@ def pooled_r2(y: np.ndarray, prediction: np.ndarray) -> float:
     return float(1 - figures["sse"].sum() / total) if total > 0 else float("nan")
 
 
+def pooled_correlation(y: np.ndarray, prediction: np.ndarray) -> float:
+    """Pearson's r over every observed value of every readout; NaN without variance.
+
+    The readouts' own means count here, so a constant per readout can reach a good r: compare with the baselines.
+
+    Args:
+        y: (M, O) in the units of the data; NaN is missing.
+        prediction: (M, O).
+
+    Returns:
+        r.
+
+    Example:
+        >>> round(pooled_correlation(np.array([[0.0, 1.0], [2.0, np.nan]]), np.array([[1.0, 2.0], [3.0, 9.0]])), 9)
+        1.0
+    """
+    y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+    both = np.isfinite(y) & np.isfinite(prediction)
+    first, second = y[both], prediction[both]
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def left_out_correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """Pooled r of the baselines when each condition (distinct row of ``x``) is predicted from all others.
+
+    Above 200 conditions, or for large data, ten groups of conditions are left out instead, drawn with a fixed seed.
+
+    Args:
+        x: (M, I).
+        y: (M, O) in the units of the data; NaN is missing.
+
+    Returns:
+        r of ``ridge``, ``group mean`` and ``mean``, and the number of ``folds``. NaN below two conditions.
+
+    Example:
+        >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
+        >>> found = left_out_correlations(x, 2 * x + 1)
+        >>> round(found["ridge"], 3), found["folds"]
+        (1.0, 4.0)
+    """
+    _check(x, y)
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    _, fold = np.unique(x, axis=0, return_inverse=True)
+    fold = fold.reshape(-1)
+    n = int(fold.max()) + 1
+    if n > _MAX_FOLDS or x.size > _LARGE:
+        fold = (np.random.default_rng(0).permutation(n) % _FEW_FOLDS)[fold]
+        n = min(n, _FEW_FOLDS)
+    makers: dict[str, Any] = {"ridge": RidgeBaseline, "group mean": GroupMeanBaseline, "mean": MeanBaseline}
+    predicted = {name: np.full(y.shape, np.nan) for name in makers}
+    for k in range(n if n > 1 else 0):
+        out = fold == k
+        for name, maker in makers.items():
+            predicted[name][out] = maker.fit(x[~out], y[~out]).predict(x[out])
+    return {name: pooled_correlation(y, found) for name, found in predicted.items()} | {"folds": float(n)}
+
+
 @dataclass(frozen=True)
 class FitReport:
     """How well a model and the baselines fit held-out samples, in standardised units.
@@ -199,11 +320,16 @@ class FitReport:
         summary: A row per predictor (index): ``pooled_r2``, ``mean_r2`` (uniform average over the readouts whose R2
             is defined) and ``mse`` (over all observed values).
         samples: Held-out samples.
+        correlation: Pooled r (:func:`pooled_correlation`) on the held-out samples, in the units of the data, by
+            predictor; ``group mean`` among them.
+        left_out: Pooled r of the baselines over all samples, see :func:`left_out_correlations`.
     """
 
     readouts: pd.DataFrame
     summary: pd.DataFrame
     samples: int
+    correlation: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, float] = field(default_factory=dict)
 
     @property
     def predictors(self) -> list[str]:
@@ -216,6 +342,8 @@ class FitReport:
             "samples": self.samples,
             "readouts": [_plain(row) for row in self.readouts.to_dict("records")],
             "summary": {str(name): _plain(row) for name, row in self.summary.to_dict("index").items()},
+            "correlation": _plain(self.correlation),
+            "left_out": _plain(self.left_out),
         }
 
     @classmethod
@@ -224,7 +352,12 @@ class FitReport:
         readouts = pd.DataFrame(list(values["readouts"]))
         summary = pd.DataFrame.from_dict(dict(values["summary"]), orient="index")
         figures = [column for column in readouts if column not in ("readout", "n")]
-        return cls(readouts.astype(dict.fromkeys(figures, float)), summary.astype(float), int(values["samples"]))
+        # Runs made before there were correlations have none.
+        r = [
+            {name: float("nan") if value is None else float(value) for name, value in values.get(what, {}).items()}
+            for what in ("correlation", "left_out")
+        ]
+        return cls(readouts.astype(dict.fromkeys(figures, float)), summary.astype(float), int(values["samples"]), *r)
 
 
 def fit_report(y: np.ndarray, predictions: Mapping[str, np.ndarray], readouts: Sequence[str]) -> FitReport:

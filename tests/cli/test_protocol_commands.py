@@ -280,3 +280,17 @@ def test_real_processes(run, truth):
     assert result.returncode == 0, result.stderr
     assert "Precision to expect" in result.stdout
     assert gsnn("evaluate", run, "--truth", truth, "--json").returncode == 0
+
+
+def test_json_of_the_protocols_is_one_object(run, capsys):
+    few = ["--no-controls", "--fraction", "0.4", "--repeats", "1", "--method", "magnitude"]
+    code, out, _ = call(capsys, "selfcheck", run, *few, "--json")
+    found = json.loads(out)
+    assert (code, found["files"][0]) == (0, str(run / "selfcheck.json"))
+    assert {row["method"] for row in found["summary"]} >= {"magnitude"}
+    code, out, _ = call(capsys, "refine", run, "--no-control", "--rounds", 1, "--per-round", 2, "--json", "--epochs", 1)
+    found = json.loads(out)
+    assert code == 0
+    assert len(found["rounds"]) == 1
+    assert len(found["edges"]) == 2
+    assert {"source", "target", "kept"} <= set(found["edges"][0])

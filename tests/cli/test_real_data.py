@@ -91,3 +91,37 @@ def test_lembas_ligand_screen(gsnn_data, tmp_path):
     # Most of this network is one component, where reachability tells little apart.
     counts = protocols(run, files["Model"], "gradient", infer_warns=["in one alias group"])
     assert counts["n_positives"] == 50
+
+
+def test_the_ligand_screen_goes_through_every_command_in_one_configuration(gsnn_data, tmp_path):
+    folder = gsnn_data / "lembas_ligandscreen"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    files = ["--graph", folder / "ligandScreen-Model.tsv", "--inputs", folder / "ligandScreen-Ligands.tsv"]
+    files += ["--outputs", folder / "ligandScreen-TFs.tsv"]
+    result = gsnn("init", *files, "--run", "run", "-o", "gsnn.toml", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    one = ["--config", "gsnn.toml"]
+    result = gsnn("check", *one, "--json", cwd=tmp_path)
+    found = json.loads(result.stdout)
+    assert result.returncode == 0, result.stderr
+    assert (found["network"]["species"], found["network"]["edges"]) == (1262, 6594)
+    assert (found["responses"]["treatments"], found["responses"]["readouts"]) == (60, 74)
+    assert found["responses"]["conditions"] == 103
+    assert found["reachability"]["functions no input reaches"] == []
+    assert round(found["to beat"]["group mean"], 2) == 0.58
+    assert found["to beat"]["ridge"] > 0.77
+    small = ["--epochs", "1", "--channels", "1", "--layers", "4"]
+    result = gsnn("train", *one, *small, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert set(json.loads(result.stdout)["fit"]["correlation"]) == {"model", "ridge", "mean", "group mean"}
+    for words in (
+        ["infer", "--top", "500", "--per-target", "5"],
+        ["selfcheck", "--repeats", "1", "--no-controls", "--fraction", "0.05"],
+        ["report"],
+    ):
+        result = gsnn(*words, *one, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+    text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "What is to be beaten" in text
+    assert "magnitude" in text

@@ -10,12 +10,15 @@ from typing import Annotated, NoReturn
 import typer
 
 from gsnn._version import __version__
+from gsnn.cli._check import check
 from gsnn.cli._demo import demo
 from gsnn.cli._evaluate import evaluate
 from gsnn.cli._infer import infer
+from gsnn.cli._init import init
 from gsnn.cli._refine import refine
 from gsnn.cli._report import report
 from gsnn.cli._selfcheck import selfcheck
+from gsnn.cli._simulate import simulate
 from gsnn.cli._train import train
 from gsnn.errors import GsnnError
 
@@ -47,7 +50,7 @@ def options(
     """Find the edges that are missing from a prior network, from perturbation data."""
 
 
-for command in (train, infer, report, demo, evaluate, selfcheck, refine):
+for command in (init, check, train, infer, selfcheck, report, evaluate, refine, simulate, demo):
     app.command()(command)
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gsnn.cli._output import interruptible, show_edges, show_fit, show_warnings
+from gsnn.cli._config import Config
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, show_edges, show_fit, show_warnings
 
 
 def demo(
@@ -17,11 +19,13 @@ def demo(
     ),
     epochs: Annotated[int | None, typer.Option(help="Train for so many epochs.", show_default="as tuned")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the split, the weights and the order of samples.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no warnings.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Do the whole job on real data: train, infer the missing edges, write the report.
 
-    Example: gsnn demo --dataset liverdream -o runs/liverdream
+    Example: gsnn demo --dataset liverdream -o runs/liverdream --epochs 20
     """
     with interruptible("run gsnn demo again; it starts over"):
         from gsnn import workflow
@@ -32,8 +36,12 @@ def demo(
         edges = workflow.infer_run(run, progress=not quiet)
         path = workflow.report_run(run)
         origin = DATASETS[run.sources.name]
-    if not quiet:
-        typer.echo(f"Data: {origin.description} ({origin.origin}).")
+    if as_json:
+        print_json({"run": run.path, "fit": run.info["fit"], "inference": run.info["inference"], "report": path})
+        return
+    if quiet:
+        return
+    typer.echo(f"Data: {origin.description} ({origin.origin}).")
     show_fit(result.report)
     typer.echo("")
     show_edges(edges, run.info["inference"])

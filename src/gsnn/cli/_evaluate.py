@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsnn.cli._output import interruptible, show_table
+from gsnn.cli._config import Config
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, show_table, working
 
 if TYPE_CHECKING:
     from gsnn.protocols import Evaluation
@@ -33,22 +34,25 @@ def evaluate(
     ] = None,
     alias_by: Annotated[str, typer.Option(help="Alias groups by reach or hops (for a run).")] = "reach",
     seed: Annotated[int, typer.Option(help="Of the random baseline.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure scored edges against a truth: every metric, by role, beside baselines that know the network alone.
 
-    Example: gsnn evaluate runs/first --truth gold.csv
+    Example: gsnn evaluate runs/first --truth truth.csv -k 10 -k 50
     """
     with interruptible("nothing was written"):
         from gsnn.protocols import _commands
 
-        found = _commands.evaluate_files(
-            edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
-        )
+        with working("evaluating", show=not quiet):
+            found = _commands.evaluate_files(
+                edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
+            )
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
-        return
-    _show(found)
+        print_json(found.to_dict())
+    elif not quiet:
+        _show(found)
 
 
 def _show(found: Evaluation) -> None:

@@ -8,14 +8,24 @@ from typing import Annotated
 
 import typer
 
-from gsnn.cli._output import interruptible, show_edges, show_warnings
+from gsnn.cli._config import Config
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, show_edges, show_warnings
+
+_CHOICE = "Which candidates"
+_ROWS = 1000  # of edges in the JSON object; edges.csv has them all
 
 
 def infer(
     run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
     method: Annotated[
-        str, typer.Option(help="gradient, gradient-explained, magnitude or magnitude-partial.")
-    ] = "magnitude",
+        list[str] | None,
+        typer.Option(
+            help="gradient, magnitude, ... (a wrong name lists them); repeated, or with commas, the first ranks and "
+            "the others add their columns.",
+            show_default="magnitude",
+        ),
+    ] = None,
     score: Annotated[
         str | None,
         typer.Option(
@@ -28,19 +38,53 @@ def infer(
     ] = None,
     samples: Annotated[str, typer.Option(help="Samples to use: train or all.")] = "train",
     top: Annotated[
-        int | None, typer.Option(help="Write only so many candidates.", show_default="every candidate")
+        int | None,
+        typer.Option(help="Write only so many candidates.", show_default="every candidate", rich_help_panel=_CHOICE),
     ] = None,
-    known: Annotated[bool, typer.Option("--known", help="Write the known edges too, after the candidates.")] = False,
+    per_target: Annotated[
+        int | None,
+        typer.Option(help="Write only so many of each target.", show_default="no limit", rich_help_panel=_CHOICE),
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(help="Only from functions of this name or pattern ('MAP*'); may be repeated.",
+                     rich_help_panel=_CHOICE),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(help="Only to functions of this name or pattern; may be repeated.", rich_help_panel=_CHOICE),
+    ] = None,
+    forbid: Annotated[
+        list[str] | None,
+        typer.Option(help="An edge A:B, or a file of edges, that is no candidate; may be repeated.",
+                     rich_help_panel=_CHOICE),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="An edge A:B, or a file of edges, to write whatever else is asked; may be repeated.",
+                     rich_help_panel=_CHOICE),
+    ] = None,
+    known: Annotated[
+        bool, typer.Option("--known", help="Write the known edges too, after the candidates.", rich_help_panel=_CHOICE)
+    ] = False,
     aliases: Annotated[
         str, typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none.")
     ] = "reach",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-) -> None:
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
+                     ".h5ad; may be repeated."),
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
     """Rank the edges that the network lacks; writes edges.csv into the run folder.
 
-    Beside it edges.csv-metadata.json says what each column means.
+    Beside it edges.csv-metadata.json says what each column means. The rank is the place among all candidates, also if
+    only some of them are written.
 
-    Example: gsnn infer runs/first --top 100
+    Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
     with interruptible("nothing was written"):
         from gsnn import workflow
@@ -49,18 +93,28 @@ def infer(
         opened = Run.open(run)
         edges = workflow.infer_run(
             opened,
-            method=method,
+            method=method or "magnitude",
             score=score,
             agg=agg,
             samples=samples,
             top=top,
+            per_target=per_target,
+            sources=sources or (),
+            targets=targets or (),
+            forbidden=forbid or (),
+            required=require or (),
             known=known,
             aliases=aliases,
+            out=out or (),
             progress=not quiet,
         )
     inference = opened.info["inference"]
     show_warnings(inference["notes"], quiet=quiet)
-    if not quiet:
+    written = [opened.edges_path, *(out or ())]
+    if as_json:
+        rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
+        print_json({"run": run, "files": written, "inference": inference, "written": len(edges), "edges": rows})
+    elif not quiet:
         show_edges(edges, inference)
-        typer.echo(f"Edges: {opened.edges_path}")
+        typer.echo("Edges: " + ", ".join(map(str, written)))
         typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")

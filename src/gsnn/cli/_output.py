@@ -57,6 +57,17 @@ def show_fit(fit: FitReport) -> None:
         values = [_r2(float(fit.summary[column][name])) for name in PREDICTORS]
         rows.append([label, str(int(fit.readouts["n"].sum())), *values])
     show_table(f"Fit: R2 on {fit.samples} held-out samples", ["readout", "values", *PREDICTORS], rows)
+    if fit.correlation:
+        r = ", ".join(f"{name} {_r2(value)}" for name, value in fit.correlation.items())
+        typer.echo(f"r over all held-out values: {r}")
+    if fit.left_out:
+        typer.echo(left_out_line(fit.left_out))
+
+
+def left_out_line(left_out: Mapping[str, float]) -> str:
+    """What the baselines reach on conditions they were not fitted on, over all the data."""
+    r = ", ".join(f"{name} {_r2(value)}" for name, value in left_out.items() if name not in ("folds", "mean"))
+    return f"r to beat, every condition left out once ({left_out['folds']:.0f} folds): {r}"
 
 
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
@@ -81,14 +92,14 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
     if "sign" in best[0]:
         columns["sign"] = lambda row: signs.get(int(row["sign"]), "?")
     left = len(columns)
-    columns["score"] = lambda row: _figure(row["score"])
+    columns["score"] = lambda row: figure(row["score"])
     if tested:
         columns |= {"p": lambda row: _probability(row["p"]), "q": lambda row: _probability(row["q"])}
     if "alias_size" in best[0]:
         columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
     if "expected_precision" in best[0]:
         columns["expected precision"] = lambda row: (
-            f"{_figure(row['expected_precision'])} ({_figure(row['precision_low'])}-{_figure(row['precision_high'])})"
+            f"{figure(row['expected_precision'])} ({figure(row['precision_low'])}-{figure(row['precision_high'])})"
         )
     title = f"Candidate edges: the best {len(best)} of {inference['candidates']}"
     if tested:
@@ -102,7 +113,7 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
     if aliases is not None and aliases["share_aliased"] is not None:
         typer.echo(
             f"aliases: other candidates that the data cannot tell from this one (by {aliases['by']}); "
-            f"{_percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
+            f"{percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
         )
     if "expected_precision" in best[0]:
         typer.echo(
@@ -110,11 +121,35 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
         )
 
 
+def print_json(value: Any) -> None:  # noqa: ANN401 - what JSON can hold
+    """Print one JSON object; what is undefined is null."""
+    import json
+
+    from gsnn._run_info import plain
+
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
 def show_warnings(warnings: Iterable[str], *, quiet: bool = False) -> None:
     """List warnings on stderr, one a line."""
     if not quiet:
         for warning in warnings:
             typer.echo("warning: " + " ".join(warning.splitlines()), err=True)
+
+
+@contextmanager
+def working(text: str, *, show: bool = True) -> Iterator[None]:
+    """Say on a terminal what is being done, with the seconds so far, where there are no steps to count."""
+    if not (show and sys.stderr.isatty()):
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(text, total=None)
+        yield
 
 
 @contextmanager
@@ -127,7 +162,7 @@ def interruptible(hint: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share as a percentage that is 0 or 100 only if it is exactly that."""
     shown = f"{share:.0%}"
     return {"0%": "less than 1%", "100%": "more than 99%"}.get(shown, shown) if 0 < share < 1 else shown
@@ -137,11 +172,12 @@ def _r2(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:z.3f}"
 
 
-def _figure(value: Any) -> str:  # noqa: ANN401 - a cell of a table
+def figure(value: Any) -> str:  # noqa: ANN401 - a cell of a table
+    """A number with three places, a small one as a power of ten."""
     if value is None or value != value:
         return "-"
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:z.3f}"
 
 
 def _probability(value: Any) -> str:  # noqa: ANN401 - a cell of a table
-    return "<1e-300" if value == 0 else _figure(value)  # no test gives 0; the number is too small for a float
+    return "<1e-300" if value == 0 else figure(value)  # no test gives 0; the number is too small for a float

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gsnn.cli._output import interruptible, show_table
+from gsnn.cli._config import Config
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, show_table
 
 if TYPE_CHECKING:
     from gsnn.protocols import Refinement
@@ -32,13 +34,15 @@ def refine(
     epochs: Annotated[int | None, typer.Option(help="Passes over the samples.", show_default="the run's")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the rounds that are done.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a refinement in the folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Add the best candidates, retrain, keep what lowers the validation loss; round by round, beside random edges.
 
     Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
 
-    Example: gsnn refine runs/first --rounds 3 --per-round 6
+    Example: gsnn refine runs/first --rounds 2 --per-round 3 --min-drop 0.01
     """
     with interruptible("the rounds that are done are kept; run the same command with --resume to go on"):
         from gsnn.protocols import _commands
@@ -59,7 +63,11 @@ def refine(
             seed=seed,
             progress=not quiet,
         )
-    if not quiet:
+    if as_json:
+        tables = {"rounds": found.summary(), "edges": found.table()}
+        told = {name: table.to_dict("records") for name, table in tables.items()}
+        print_json({"run": run, "files": [run / "refine.json"], **told})
+    elif not quiet:
         _show(found)
         typer.echo(f"Refinement: {run / 'refine.json'}")
 

@@ -7,12 +7,16 @@ from typing import Annotated
 
 import typer
 
-from gsnn.cli._output import interruptible
+from gsnn.cli._config import Config
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, working
 
 
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write report.html into the run folder: one file that opens anywhere, without a network.
 
@@ -22,6 +26,9 @@ def report(
         from gsnn import workflow
         from gsnn.runs import Run
 
-        path = workflow.report_run(Run.open(run))
-    if not quiet:
+        with working("writing the report", show=not quiet):
+            path = workflow.report_run(Run.open(run))
+    if as_json:
+        print_json({"run": run, "report": path})
+    elif not quiet:
         typer.echo(f"Report: {path}")

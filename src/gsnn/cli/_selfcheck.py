@@ -10,22 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gsnn.cli._files import (
-    GRAPH,
-    PANEL,
-    DataFile,
-    DataFormat,
-    DropUnmatched,
-    GraphFormat,
-    InputsFile,
-    OutputsFile,
-    SignColumn,
-    SourceColumn,
-    TargetColumn,
-    Time,
-    file_options,
-)
-from gsnn.cli._output import interruptible, show_table, show_warnings
+from gsnn.cli._config import Config
+from gsnn.cli._files import PANEL, Files, reads_files
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.protocols import SelfCheck
@@ -34,6 +22,7 @@ _TRAIN = "Training"
 _PLACES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
+@reads_files
 def selfcheck(
     run: Annotated[
         Path | None, typer.Argument(help="Run folder of gsnn train; gives data and settings.", metavar="[RUN]")
@@ -55,17 +44,7 @@ def selfcheck(
         float | None,
         typer.Option(help="Share of the complete network taken to be missing.", show_default="the share hidden"),
     ] = None,
-    graph: Annotated[Path | None, GRAPH] = None,
-    data: DataFile = None,
-    inputs: InputsFile = None,
-    outputs: OutputsFile = None,
-    graph_format: GraphFormat = None,
-    data_format: DataFormat = None,
-    source_column: SourceColumn = None,
-    target_column: TargetColumn = None,
-    sign_column: SignColumn = None,
-    time: Time = None,
-    drop_unmatched: DropUnmatched = False,
+    files: Files = Files(),  # noqa: B008 - frozen
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder to write, without a run.", rich_help_panel=PANEL)
     ] = None,
@@ -80,14 +59,16 @@ def selfcheck(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the repeats that are done.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a self-check in the folder.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Hide known edges, train without them, and tell how well each method finds them; and what precision to expect.
 
     Writes selfcheck.json and selfcheck.csv into the folder after each repeat, and adds the expected precision to the
     edges.csv of a run, if it trains as the run did. Without a run it takes the same files as gsnn train.
 
-    Example: gsnn selfcheck runs/first --repeats 5 --method magnitude
+    Example: gsnn selfcheck runs/first --method magnitude --method gradient
     """
     with interruptible("the repeats that are done are kept; run the same command with --resume to go on"):
         from gsnn.errors import DataError
@@ -109,31 +90,31 @@ def selfcheck(
             "progress": not quiet,
             **({} if controls else {"controls": ()}),
         }
-        files = {
-            "data": data,
-            "inputs": inputs,
-            "outputs": outputs,
-            "graph_format": graph_format,
-            "data_format": data_format,
-            "source_column": source_column,
-            "target_column": target_column,
-            "sign_column": sign_column or None,
-            "time": time,
-        }
         notes: list[str] = []
         if run is not None:
-            if any(given is not None for given in (graph, out, *files.values())) or drop_unmatched:
+            if out is not None or files.given:
                 raise DataError("give a run, or files with -o; not both")
             check = _commands.self_check_run(Run.open(run), missing=missing, notify=notes.extend, **options)  # type: ignore[arg-type]
             folder = run
         else:
-            if graph is None or out is None:
+            if files.graph is None or out is None:
                 raise DataError("give a run folder; or --graph, --data and -o for a folder to write")
-            sources = Sources.from_files(**file_options(graph=graph, drop_unmatched=drop_unmatched, **files))  # type: ignore[arg-type]
+            sources = Sources.from_files(**files.reading())
             check = _commands.self_check_files(out, sources, **options)  # type: ignore[arg-type]
             folder = out
     show_warnings(notes, quiet=quiet)
-    if not quiet:
+    if as_json:
+        told = {
+            "folder": folder,
+            "files": [folder / "selfcheck.json", folder / "selfcheck.csv"],
+            "counts": check.counts,
+            "summary": check.summary().to_dict("records"),
+            "controls": check.control_table().to_dict("records"),
+            "statement": check.statement(missing),
+            "notes": notes,
+        }
+        print_json(told)
+    elif not quiet:
         _show(check, missing)
         typer.echo(f"Self-check: {folder / 'selfcheck.json'}")
         if run is not None:

@@ -8,21 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gsnn.cli._files import (
-    GRAPH,
-    DataFile,
-    DataFormat,
-    DropUnmatched,
-    GraphFormat,
-    InputsFile,
-    OutputsFile,
-    SignColumn,
-    SourceColumn,
-    TargetColumn,
-    Time,
-    file_options,
-)
-from gsnn.cli._output import interruptible, show_fit, show_warnings
+from gsnn.cli._config import Config
+from gsnn.cli._files import Files, reads_files
+from gsnn.cli._options import AsJson, Quiet
+from gsnn.cli._output import interruptible, print_json, show_fit, show_warnings
 from gsnn.training._config import NORMS, TrainConfig
 
 _MODEL, _RUN = "Model and training", "Run"
@@ -38,19 +27,10 @@ def _setting(name: str, text: str, **more: Any) -> Any:  # noqa: ANN401 - what t
     )
 
 
+@reads_files
 def train(
-    graph: Annotated[Path, GRAPH],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Run folder to write.", rich_help_panel=_RUN)],
-    data: DataFile = None,
-    inputs: InputsFile = None,
-    outputs: OutputsFile = None,
-    graph_format: GraphFormat = None,
-    data_format: DataFormat = None,
-    source_column: SourceColumn = None,
-    target_column: TargetColumn = None,
-    sign_column: SignColumn = None,
-    time: Time = None,
-    drop_unmatched: DropUnmatched = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder to write.", rich_help_panel=_RUN)] = None,
+    files: Files = Files(),  # noqa: B008 - frozen
     epochs: Annotated[int | None, _setting("epochs", "Passes over the training samples, at most.")] = None,
     channels: Annotated[int | None, _setting("channels", "Channels of every function node.")] = None,
     layers: Annotated[int | None, _setting("layers", "Residual blocks; at least 2 to infer edges.")] = None,
@@ -69,30 +49,22 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in the folder.", rich_help_panel=_RUN)
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but errors.", rich_help_panel=_RUN)
-    ] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a model on a prior network and perturbation data.
 
     Example: gsnn train --graph network.sif --data responses.csv -o runs/first
     """
+    from gsnn.errors import DataError
+
+    reading = files.reading()
+    if out is None:
+        raise DataError("give the run folder to write with -o (in a --config file: run)")
     with interruptible(f"run the same command with --resume to continue {shlex.quote(str(out))}"):
         from gsnn import workflow
 
-        files = file_options(
-            graph=graph,
-            data=data,
-            inputs=inputs,
-            outputs=outputs,
-            graph_format=graph_format,
-            data_format=data_format,
-            source_column=source_column,
-            target_column=target_column,
-            sign_column=sign_column,
-            time=time,
-            drop_unmatched=drop_unmatched,
-        )
         told: list[str] = []
 
         def tell(warnings: list[str]) -> None:
@@ -101,7 +73,7 @@ def train(
 
         run, result = workflow.train_run(
             out,
-            **files,
+            **reading,
             settings={
                 "epochs": epochs,
                 "channels": channels,
@@ -120,7 +92,10 @@ def train(
             notify=tell,
         )
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
-    if not quiet:
+    if as_json:
+        found = {name: run.info[name] for name in ("status", "config", "data", "fit", "training", "warnings")}
+        print_json({"run": run.path, **found, "best_epoch": result.best_epoch})
+    elif not quiet:
         show_fit(result.report)
         typer.echo(f"Run folder: {run.path}")
         typer.echo(f"Next: gsnn infer {shlex.quote(str(run.path))}")
