@@ -88,7 +88,7 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
 
     Example:
         >>> table = pd.DataFrame({"rank": [1], "source": ["a"], "target": ["b"], "score": [0.5], "p": [None],
-        ...                       "alias_size": [3], "rank_gradient": [7]})
+        ...                       "alias_size": [3], "rank_gradient": [7], "score_gradient": [0.1]})
         >>> [column.label for column in edge_columns(table)]
         ['Rank', 'Source', 'Target', 'Score', 'Look-alikes', 'Rank, gradient']
     """
@@ -97,7 +97,11 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
     others = [
         str(name)
         for name in table.columns
-        if name not in named and pd.api.types.is_numeric_dtype(table[name]) and table[name].notna().any()
+        # Another method's score says less than its rank, and the two together push the table off the page.
+        if name not in named
+        and f"rank_{str(name).removeprefix('score_')}" not in table.columns.difference([name])
+        and pd.api.types.is_numeric_dtype(table[name])
+        and table[name].notna().any()
     ]
     return shown + [Column(name, _label(name), _kind(name), optional=True) for name in others[:MOST_OTHERS]]
 
