@@ -6,6 +6,7 @@ import copy
 import multiprocessing
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from tests.nn.test_fused import dense, make
@@ -42,6 +43,30 @@ def test_agrees_with_dense_matrices_in_double_precision(channels, blocks, batch,
     mine = torch.autograd.grad(out, leaves, weights)
     for a, b in zip(mine, torch.autograd.grad(wanted, twins, weights.double()), strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5 * max(float(b.abs().max()), 1e-3))
+
+
+@pytest.mark.parametrize("channels", [[3, 3, 3, 3], [1, 9, 2, 4], [8, 8, 8, 8]])
+@pytest.mark.parametrize("blocks", [1, 2, 3, 5])
+@pytest.mark.parametrize("residual", [True, False])
+def test_nothing_is_read_that_was_not_written(channels, blocks, residual, monkeypatch):
+    empty = np.empty
+
+    def poisoned(shape, dtype=float, *args, **kwargs):
+        array = empty(shape, dtype, *args, **kwargs)
+        if array.dtype == np.float32:
+            array.fill(np.nan)
+        return array
+
+    stack, x, parameters = make(channels, blocks, 5, dtype=torch.float32, residual=residual)
+    leaves = [p for p in (x, *parameters) if p is not None]
+    monkeypatch.setattr(np, "empty", poisoned)
+    out = elu_stack(stack, x, parameters)
+    found = torch.autograd.grad(out.sum(), leaves)
+    monkeypatch.undo()
+    wanted = step_by_step(stack, x, *parameters)
+    torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-4 * float(wanted.detach().abs().max()))
+    for a, b in zip(found, torch.autograd.grad(wanted.sum(), leaves), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * max(float(b.abs().max()), 1e-3))
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -250,6 +250,8 @@ class Plan:
             per_block = len(parameters[block])
             go_on = any(needed[: 1 + per_block * block])
             below = spare[block % 2][: len(state)] if go_on else state
+            if go_on and block == 0:
+                below.zero_()  # inputs that reach no output are left out by the kernel, but x has them
             arrays = [np.empty(value.size, np.float32) for value in (weight_in, bias_in, weight_out, bias_out)]
             rows = self.read[block], self.written[block]
             operands = (_flat(state), _flat(hidden), weight_in, weight_out, residual, _flat(above), go_on, _flat(below))
