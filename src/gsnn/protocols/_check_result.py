@@ -38,6 +38,8 @@ class SelfCheck(StoredResult):
     """
 
     COMMAND: ClassVar[str] = "selfcheck"
+    NOUN: ClassVar[str] = "self-check"
+    COUNT: ClassVar[str] = "repeats"
 
     settings: dict[str, Any]
     repeats: list[dict[str, Any]]

@@ -13,10 +13,9 @@ from gsnn._progress import track
 from gsnn._sources import fingerprint
 from gsnn.data import PerturbationData
 from gsnn.edges._table import descending
-from gsnn.errors import DataError, RunError, unknown_option
+from gsnn.errors import DataError, unknown_option
 from gsnn.graph import Graph
 from gsnn.protocols._refine_result import ARMS, Edge, Refinement
-from gsnn.protocols._result_file import differing_settings
 from gsnn.protocols._train import Scorer, Trained, resolve_scorers, train_on
 
 if TYPE_CHECKING:
@@ -157,7 +156,8 @@ def refine(
         "config": config.to_dict(),
         "fingerprint": fingerprint(data),
     }
-    state = _earlier(folder, settings, resume, overwrite)
+    earlier = Refinement.to_continue(folder, settings, resume=resume, overwrite=overwrite)
+    state = Refinement(settings, earlier.arms if earlier else {})
     for arm in ARMS if control else ARMS[:1]:
         state.arms.setdefault(arm, [])
         todo = range(len(state.arms[arm]), rounds)
@@ -183,33 +183,6 @@ def refine(
 
 def _name(inferer: Any) -> str:  # noqa: ANN401
     return str(getattr(inferer, "__name__", type(inferer).__name__))
-
-
-def _earlier(folder: str | Path | None, settings: dict[str, Any], resume: bool, overwrite: bool) -> Refinement:
-    """The rounds that need not be done again."""
-    if folder is None:
-        if resume:
-            raise RunError("resume needs the folder to continue in; pass folder=")
-        return Refinement(settings, {})
-    folder = Path(folder)
-    if overwrite or not Refinement.json_path(folder).is_file():
-        return Refinement(settings, {})
-    if not resume:
-        raise RunError(
-            f"{folder} holds a refinement already; pass --resume to continue it, or --overwrite to replace it"
-        )
-    earlier = Refinement.read(folder)
-    own = {name: value for name, value in settings.items() if name not in ("rounds", "config", "fingerprint")}
-    wrong = differing_settings(earlier.settings, own)
-    if earlier.settings.get("fingerprint") != settings["fingerprint"]:
-        wrong.append("the data differ")
-    wrong += differing_settings(earlier.settings.get("config", {}), settings["config"])
-    if wrong:
-        raise RunError(
-            f"cannot continue the refinement in {folder}: {'; '.join(wrong)}; repeat the old settings or pass "
-            "--overwrite"
-        )
-    return Refinement(settings, earlier.arms)
 
 
 def _propose(

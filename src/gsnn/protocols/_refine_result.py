@@ -30,6 +30,8 @@ class Refinement(StoredResult):
     """
 
     COMMAND: ClassVar[str] = "refine"
+    NOUN: ClassVar[str] = "refinement"
+    COUNT: ClassVar[str] = "rounds"
 
     settings: dict[str, Any]
     arms: dict[str, list[dict[str, Any]]]

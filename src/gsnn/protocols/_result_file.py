@@ -27,9 +27,15 @@ class StoredResult(ABC):
 
     Attributes:
         COMMAND: The command of ``gsnn`` that makes it.
+        NOUN: What it is called in messages.
+        COUNT: The setting that says how many steps there are, which may change when it is continued.
+        settings: What was asked for, ``config`` and ``fingerprint`` among it.
     """
 
     COMMAND: ClassVar[str]
+    NOUN: ClassVar[str]
+    COUNT: ClassVar[str]
+    settings: dict[str, Any]
 
     @classmethod
     def json_path(cls, folder: str | Path) -> Path:
@@ -79,6 +85,40 @@ class StoredResult(ABC):
             raise RunError(f"{folder} has no {path.name}; make it with gsnn {cls.COMMAND} {folder}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} cannot be read ({error}); delete it and run gsnn {cls.COMMAND} again") from error
+
+    @classmethod
+    def to_continue(
+        cls, folder: str | Path | None, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+    ) -> Self | None:
+        """What is there already and need not be done again, or None.
+
+        Raises:
+            RunError: If there is something and neither switch is set, it was made with other settings or of other data,
+                or there is no folder to continue in.
+        """
+        if folder is None:
+            if resume:
+                raise RunError("resume needs the folder to continue in; pass folder=")
+            return None
+        folder = Path(folder)
+        if overwrite or not cls.json_path(folder).is_file():
+            return None
+        if not resume:
+            raise RunError(
+                f"{folder} holds a {cls.NOUN} already; pass --resume to continue it, or --overwrite to replace it"
+            )
+        earlier = cls.read(folder)
+        own = {name: value for name, value in settings.items() if name not in (cls.COUNT, "config", "fingerprint")}
+        wrong = differing_settings(earlier.settings, own)
+        if earlier.settings.get("fingerprint") != settings["fingerprint"]:
+            wrong.append("the data differ")
+        wrong += differing_settings(earlier.settings.get("config", {}), settings["config"])
+        if wrong:
+            raise RunError(
+                f"cannot continue the {cls.NOUN} in {folder}: {'; '.join(wrong)}; repeat the old settings or pass "
+                "--overwrite"
+            )
+        return earlier
 
 
 def differing_settings(

@@ -13,14 +13,13 @@ import numpy.typing as npt
 from gsnn._progress import track
 from gsnn._sources import fingerprint
 from gsnn.data import PerturbationData
-from gsnn.errors import DataError, RunError, unknown_option
+from gsnn.errors import DataError, unknown_option
 from gsnn.graph import EDGE_TYPES
 from gsnn.metrics import evaluate_edges
 from gsnn.protocols._baselines import prior_scores
 from gsnn.protocols._check_result import SelfCheck
 from gsnn.protocols._intervals import Placements, degree_weights, place, weighted_average_precision
 from gsnn.protocols._masking import Edge, Masking, Stratify, live_nodes, mask_edges, permute_samples, rewire
-from gsnn.protocols._result_file import differing_settings
 from gsnn.protocols._train import Scorer, Trained, resolve_scorers, train_on
 
 if TYPE_CHECKING:
@@ -116,7 +115,8 @@ def self_check(
         "n_known": n_known,
         "n_candidates": data.graph.N * (data.graph.N - 1) - n_known,
     }
-    done = _earlier(folder, settings, resume, overwrite)
+    earlier = SelfCheck.to_continue(folder, settings, resume=resume, overwrite=overwrite)
+    done = earlier.repeats if earlier else []
     check = SelfCheck(settings, done)
     if folder is not None and done and resume:
         check.write(folder)  # repeats may have been raised
@@ -133,35 +133,6 @@ def _digest(roles: Mapping[Edge, str]) -> str:
     """A short text that differs where the roles do."""
     lines = sorted("\t".join((*edge, role)) for edge, role in roles.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _earlier(
-    folder: str | Path | None, settings: dict[str, Any], resume: bool, overwrite: bool
-) -> list[dict[str, Any]]:
-    """Repeats that need not be done again."""
-    if folder is None:
-        if resume:
-            raise RunError("resume needs the folder to continue in; pass folder=")
-        return []
-    folder = Path(folder)
-    if overwrite or not SelfCheck.json_path(folder).is_file():
-        return []
-    if not resume:
-        raise RunError(
-            f"{folder} holds a self-check already; pass --resume to continue it, or --overwrite to replace it"
-        )
-    earlier = SelfCheck.read(folder)
-    own = {name: value for name, value in settings.items() if name not in ("repeats", "config", "fingerprint")}
-    wrong = differing_settings(earlier.settings, own)
-    if earlier.settings.get("fingerprint") != settings["fingerprint"]:
-        wrong.append("the data differ")
-    wrong += differing_settings(earlier.settings.get("config", {}), settings["config"])
-    if wrong:
-        raise RunError(
-            f"cannot continue the self-check in {folder}: {'; '.join(wrong)}; repeat the old settings or pass "
-            "--overwrite"
-        )
-    return earlier.repeats
 
 
 def _repeat(
