@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,8 +35,13 @@ def settings_of(problem: Problem, **changes: object) -> Settings:
     return replace(Settings(), **{**problem.training, **changes})  # type: ignore[arg-type]
 
 
-def train(problem: Problem, graph: Graph, seed: int, settings: Settings) -> GSNN:
-    """A model of a graph trained with AdamW and a one-cycle (or constant) learning rate."""
+def train(
+    problem: Problem, graph: Graph, seed: int, settings: Settings, watch: Callable[[int, GSNN], None] | None = None
+) -> GSNN:
+    """A model of a graph trained with AdamW and a one-cycle (or constant) learning rate.
+
+    ``watch`` is called with the number of steps done and the model, before the first and after every step.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = GSNN.from_graph(
@@ -52,6 +58,9 @@ def train(problem: Problem, graph: Graph, seed: int, settings: Settings) -> GSNN
         if settings.one_cycle:
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.lr, total_steps=whole * settings.epochs)
         model.train()
+        step = 0
+        if watch is not None:
+            watch(step, model)
         for _ in range(settings.epochs):
             order = torch.randperm(len(x))
             for rows in order[: whole * settings.batch_size].chunk(whole):
@@ -60,6 +69,9 @@ def train(problem: Problem, graph: Graph, seed: int, settings: Settings) -> GSNN
                 optimiser.step()
                 if settings.one_cycle:
                     schedule.step()
+                step += 1
+                if watch is not None:
+                    watch(step, model)
     return model.eval()
 
 

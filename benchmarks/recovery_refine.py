@@ -2,11 +2,15 @@
 
     python benchmarks/recovery_refine.py --settings A B           # minutes
     python benchmarks/recovery_refine.py --teachers 0 1           # of the REPORT list; a quarter of an hour each
+    python benchmarks/recovery_refine.py --hard 0 1               # of the HARD_REPORT list
     python benchmarks/recovery_refine.py --table
 
 Every method stands beside random edges, as many a round, and beside true hidden edges in random order (the most that
 can be had). The share of the lost fit is (partial - refined) / (partial - full), of mean squared errors on test
 samples. Finished arms stand in ``recovery_refine.csv`` and are not done again.
+
+``pruned`` is the rule that needs no choice among scores: the stack and a first-order score each propose a list, a model
+is trained with all of it, and those edges stay whose signal that model would miss most.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -24,156 +28,235 @@ import pandas as pd
 import torch
 
 from gsnn._files import atomic_path
-from gsnn.edges import GradientEdgeInferer, StackedEdgeInferer
+from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, StackedEdgeInferer
 from gsnn.edges._stacked_caps import chosen_pairs
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from recovery_families import setting
 from recovery_methods import Settings, batches, located, settings_of, test_loss, train
-from teachers import REPORT, Edge, Problem, realistic
+from teachers import HARD_POSITIVE, HARD_REPORT, HARD_TUNING, REPORT, Edge, Problem, realistic
 
 RESULTS = Path(__file__).with_name("recovery_refine.csv")
-Scores = Callable[[Problem, GSNN, Graph, int, Settings], np.ndarray]
+WATCHED = 1024  # samples that tell what an edge is worth
+DROPS = 3  # a pool is cut to its size in so many steps
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many edges a round, and how many of one target and source."""
+    """How many edges a round, how many of one target and source, and of all rounds together."""
 
     rounds: int
     per_round: int
     per_target: int | None
     per_source: int | None
+    most: int | None = None  # edges of all rounds
 
 
 PLANS = {"A": Plan(6, 6, None, None), "B": Plan(3, 6, None, None), "teacher": Plan(4, 15, 1, 2)}
 
 
+@dataclass
+class Task:
+    """A problem to be refined, and what its arms share: models of graphs seen before, the stack of the first round."""
+
+    problem: Problem
+    seed: int
+    settings: Settings
+    models: dict[frozenset[Edge], GSNN] = field(default_factory=dict)
+    learnt: np.ndarray | None = None
+
+    def train(self, graph: Graph) -> GSNN:
+        """A model of a graph."""
+        return train(self.problem, graph, self.seed, self.settings)
+
+    def shared(self, graph: Graph) -> GSNN:
+        """A model that several arms need."""
+        key = frozenset(graph.function_edges)
+        if key not in self.models:
+            self.models[key] = self.train(graph)
+        return self.models[key]
+
+
+Scores = Callable[[Task, GSNN, Graph], np.ndarray]
+Choose = Callable[[Task, GSNN, Graph, Plan], list[Edge]]
+
+
 def gradient(score: str) -> Scores:
     """A score of the gradient inferer."""
 
-    def scored(problem: Problem, model: GSNN, graph: Graph, seed: int, settings: Settings) -> np.ndarray:
+    def scored(task: Task, model: GSNN, graph: Graph) -> np.ndarray:
         inferer = GradientEdgeInferer(model, graph)
-        inferer.fit(batches(problem)[:8], verbose=False)
+        inferer.fit(batches(task.problem)[:8], verbose=False)
         return inferer.score_matrix(score=score, null_correction=False)
 
     return scored
 
 
-def stacked(problem: Problem, model: GSNN, graph: Graph, seed: int, settings: Settings) -> np.ndarray:
-    """The stack, fitted again in every round; three refits, to save time."""
+def magnitude(task: Task, model: GSNN, graph: Graph) -> np.ndarray:
+    """Mean magnitudes over the layer pairs."""
+    inferer = MagnitudeEdgeInferer(model, graph)
+    inferer.fit(batches(task.problem)[:8], verbose=False)
+    return inferer.score_matrix(layer_agg="mean0")
+
+
+def stack(task: Task, model: GSNN, graph: Graph) -> StackedEdgeInferer:
+    """A fitted stack; three refits, to save time."""
     inferer = StackedEdgeInferer(
-        model, graph, lambda masked, s: train(problem, masked, s, settings), seed=seed, repeats=3
+        model, graph, lambda masked, s: train(task.problem, masked, s, task.settings), seed=task.seed, repeats=3
     )
-    inferer.fit(batches(problem), verbose=False)
-    return inferer.score_matrix()
+    inferer.fit(batches(task.problem), verbose=False)
+    return inferer
 
 
-def random(problem: Problem, model: GSNN, graph: Graph, seed: int, settings: Settings) -> np.ndarray:
+def stacked(task: Task, model: GSNN, graph: Graph) -> np.ndarray:
+    """The stack, fitted again in every round."""
+    return stack(task, model, graph).score_matrix()
+
+
+def stacked_once(task: Task, model: GSNN, graph: Graph) -> np.ndarray:
+    """What the stack learnt in the first round, plus the logarithm of the present ``explained``."""
+    if task.learnt is None:
+        first = task.shared(task.problem.graph)
+        task.learnt = stack(task, first, task.problem.graph).score_matrix(score="learnt")
+    explained = np.nan_to_num(gradient("explained")(task, model, graph))
+    return task.learnt + np.log(np.maximum(explained, 1e-3 * explained.max()))
+
+
+def random(task: Task, model: GSNN, graph: Graph) -> np.ndarray:
     """The control."""
-    return np.random.default_rng((seed, len(graph.function_edges))).random((graph.N, graph.N))
+    return np.random.default_rng((task.seed, len(graph.function_edges))).random((graph.N, graph.N))
 
 
-def oracle(problem: Problem, model: GSNN, graph: Graph, seed: int, settings: Settings) -> np.ndarray:
+def oracle(task: Task, model: GSNN, graph: Graph) -> np.ndarray:
     """Hidden edges only, in random order."""
     score = np.full((graph.N, graph.N), np.nan)
-    source, target = located(graph, problem.hidden)
-    score[source, target] = np.random.default_rng(seed).random(len(source))
+    source, target = located(graph, task.problem.hidden)
+    score[source, target] = np.random.default_rng(task.seed).random(len(source))
     return score
 
 
-METHODS: dict[str, Scores] = {
-    "gradient regressed": gradient("regressed"),
-    "gradient explained": gradient("explained"),
-    "stacked": stacked,
-    "random edges": random,
-    "true edges": oracle,
+def best(score: np.ndarray, graph: Graph, plan: Plan) -> list[Edge]:
+    """The first candidates of a ranking, within the limits of a round."""
+    score = score.copy()
+    known = located(graph, list(graph.function_edges))
+    score[known[0], known[1]] = np.nan
+    np.fill_diagonal(score, np.nan)
+    score[~chosen_pairs(score, plan.per_target, plan.per_source)] = np.nan
+    order = np.argsort(np.where(np.isnan(score), np.inf, -score), axis=None, kind="stable")
+    first = [divmod(int(k), graph.N) for k in order[: plan.per_round] if not np.isnan(score.flat[k])]
+    return [(graph.functions[i], graph.functions[j]) for i, j in first]
+
+
+def by(scores: Scores) -> Choose:
+    """Take what a score ranks first."""
+    return lambda task, model, graph, plan: best(scores(task, model, graph), graph, plan)
+
+
+def pruned(*lists: Scores) -> Choose:
+    """Take what several scores rank first, train with all of it, keep what is missed most."""
+
+    def choose(task: Task, model: GSNN, graph: Graph, plan: Plan) -> list[Edge]:
+        pool = list(dict.fromkeys(edge for scores in lists for edge in best(scores(task, model, graph), graph, plan)))
+        if len(pool) <= plan.per_round:
+            return pool
+        wide = graph.with_edges(pool)
+        return worth_most(task.train(wide), wide, pool, task.problem, plan.per_round)
+
+    return choose
+
+
+def worth_most(model: GSNN, graph: Graph, pool: list[Edge], problem: Problem, n: int) -> list[Edge]:
+    """The edges of a pool whose signal a model misses most, least ones dropped first, in steps.
+
+    The signal of an edge is what it carries beyond its mean over the samples, in all layers.
+    """
+    x, y = torch.from_numpy(problem.x_train[-WATCHED:]), torch.from_numpy(problem.y_train[-WATCHED:])
+    place = {edge: i for i, edge in enumerate(graph.function_edges)}
+
+    def loss(muted: Iterable[Edge]) -> float:
+        rows = torch.tensor([place[edge] for edge in muted], dtype=torch.long)
+
+        def mute(_: object, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            state = arguments[0].clone()
+            state[rows] = state[rows].mean(1, keepdim=True)
+            return (state, *arguments[1:])
+
+        hooks = [block.lin_in.register_forward_pre_hook(mute) for block in model.blocks]
+        with torch.no_grad():
+            value = float(torch.nn.functional.mse_loss(model(x), y))
+        for hook in hooks:
+            hook.remove()
+        return value
+
+    kept, muted = list(pool), list[Edge]()
+    for step in range(DROPS):
+        n_out = (len(kept) - n) // (DROPS - step)
+        cost = {edge: loss([*muted, edge]) for edge in kept}
+        out = sorted(kept, key=cost.__getitem__)[:n_out]
+        muted += out
+        kept = [edge for edge in kept if edge not in out]
+    return kept
+
+
+METHODS: dict[str, Choose] = {
+    "gradient regressed": by(gradient("regressed")),
+    "gradient explained": by(gradient("explained")),
+    "magnitude mean0": by(magnitude),
+    "stacked": by(stacked),
+    "stacked once": by(stacked_once),
+    "pruned": pruned(stacked_once, gradient("explained")),
+    "random edges": by(random),
+    "true edges": by(oracle),
 }
 
 
-def refine(problem: Problem, method: str, plan: Plan, seed: int, settings: Settings) -> list[dict[str, object]]:
+def refine(task: Task, method: str, plan: Plan) -> list[dict[str, object]]:
     """A row for each round, the one before the first included."""
-    hidden = set(problem.hidden)
-    graph, added = problem.graph, list[Edge]()
+    hidden = set(task.problem.hidden)
+    graph, added = task.problem.graph, list[Edge]()
     rows: list[dict[str, object]] = []
     for number in range(plan.rounds + 1):
-        model = train(problem, graph, seed, settings)
+        model = task.train(graph) if number else task.shared(graph)
         rows.append(
             {
                 "round": number,
                 "edges_added": len(added),
                 "true": sum(edge in hidden for edge in added),
-                "test_loss": round(test_loss(model, problem), 5),
+                "test_loss": round(test_loss(model, task.problem), 5),
             }
         )
+        print(f"{task.problem.name} {method}: {rows[-1]}", file=sys.stderr, flush=True)
         if number == plan.rounds:
             break
-        score = METHODS[method](problem, model, graph, seed, settings).copy()
-        known = located(graph, list(graph.function_edges))
-        score[known[0], known[1]] = np.nan
-        np.fill_diagonal(score, np.nan)
-        score[~chosen_pairs(score, plan.per_target, plan.per_source)] = np.nan
-        order = np.argsort(np.where(np.isnan(score), np.inf, -score), axis=None, kind="stable")
-        best = [divmod(int(k), graph.N) for k in order[: plan.per_round] if not np.isnan(score.flat[k])]
-        fresh = [(graph.functions[i], graph.functions[j]) for i, j in best]
+        left = plan.per_round if plan.most is None else min(plan.per_round, plan.most - len(added))
+        fresh = METHODS[method](task, model, graph, replace(plan, per_round=left))
         added += fresh
         graph = graph.with_edges(fresh)
     return rows
 
 
-def sink_ranks(seed: int, name: str = "A") -> list[dict[str, object]]:
-    """MRR of the sink edges of setting A or B before and after the merge edges are in, by score and by epoch."""
-    from gsnn.metrics import evaluate_edges
-    from gsnn.simulation import held_out_roles
-    from settings import SETTINGS
-
-    problem = setting(name, seed)
-    roles = held_out_roles(SETTINGS[name].n)
-    merge = [edge for edge in problem.hidden if roles[edge] == "merge"]
-    sink = [edge for edge in problem.hidden if roles[edge] == "sink"]
-    rows: list[dict[str, object]] = []
-    base = settings_of(problem)
-    for stage, graph in (("before", problem.graph), ("after", problem.graph.with_edges(merge))):
-        for epochs, lr in ((3, base.lr), (10, base.lr), (base.epochs, base.lr), (10, 1e-3), (30, 1e-3)):
-            model = train(problem, graph, seed, replace(base, epochs=epochs, lr=lr))
-            inferer = GradientEdgeInferer(model, graph)
-            inferer.fit(batches(problem), verbose=False)
-            others = located(graph, merge) if stage == "before" else np.zeros((2, 0), dtype=np.int64)
-            for score in ("regressed", "normalised", "explained"):
-                found = evaluate_edges(
-                    inferer.score_matrix(score=score, null_correction=False),
-                    located(graph, sink),
-                    located(graph, list(graph.function_edges)),
-                    known_true=others,
-                )
-                rows.append(
-                    {"setting": name, "seed": seed, "stage": stage, "epochs": epochs, "lr": lr, "score": score}
-                    | {"sink_mrr": round(found.mrr, 4), "test_loss": round(test_loss(model, problem), 4)}
-                )
-    return rows
-
-
 def run(label: str, make: Callable[[], Problem], plan: Plan, seed: int, path: Path, methods: list[str]) -> None:
     """All arms of a problem that are not done."""
-    changes: dict[str, object] = {"epochs": 10} if label.startswith("teacher") else {}
-    problem: Problem | None = None
+    changes: dict[str, object] = {"epochs": 10} if "teacher" in label else {}
+    task: Task | None = None
     for method in methods:
         done = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["problem", "method", "seed"])
         if ((done["problem"] == label) & (done["method"] == method) & (done["seed"] == seed)).any():
             continue
-        problem = problem or make()
-        if label.startswith("teacher"):
+        if task is None:
+            problem = make()
+            task = Task(problem, seed, settings_of(problem, **changes))
+        if "teacher" in label:
             # Never more edges than were hidden.
-            plan = replace(plan, rounds=len(problem.hidden) // plan.per_round)
-        settings = settings_of(problem, **changes)
+            plan = replace(plan, rounds=-(-len(task.problem.hidden) // plan.per_round), most=len(task.problem.hidden))
         start = time.perf_counter()
-        whole = test_loss(train(problem, problem.full, seed, settings), problem)
-        rows = refine(problem, method, plan, seed, settings)
+        whole = test_loss(task.shared(task.problem.full), task.problem)
+        rows = refine(task, method, plan)
         lost = float(rows[0]["test_loss"]) - whole  # type: ignore[arg-type]
         for row in rows:
             row["recovered"] = round((float(rows[0]["test_loss"]) - float(row["test_loss"])) / lost, 4)  # type: ignore[arg-type]
         fresh = pd.DataFrame(rows).assign(
-            problem=label, method=method, seed=seed, hidden=len(problem.hidden), full_loss=round(whole, 5),
+            problem=label, method=method, seed=seed, hidden=len(task.problem.hidden), full_loss=round(whole, 5),
             date=date.today().isoformat(),
         )  # fmt: skip
         before = pd.read_csv(path) if path.is_file() else done
@@ -204,7 +287,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--settings", nargs="*", default=[], choices=["A", "B"])
     parser.add_argument("--teachers", nargs="*", type=int, default=[], help="numbers in the list REPORT")
-    parser.add_argument("--sinks", nargs="*", default=[], choices=["A", "B"], help="ranks of the sink edges")
+    parser.add_argument("--hard", nargs="*", type=int, default=[], help="numbers in the list HARD_REPORT")
+    parser.add_argument("--tuning", nargs="*", type=int, default=[], help="numbers in the list HARD_TUNING")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -219,10 +303,12 @@ def main() -> None:
         name, seed = REPORT[number]
         run(f"teacher {name} {seed}", lambda n=name, s=seed: realistic(n, s), PLANS["teacher"], 0, arguments.results,
             arguments.methods)  # fmt: skip
-    if arguments.sinks:
-        rows = [row for name in arguments.sinks for seed in range(arguments.seeds) for row in sink_ranks(seed, name)]
-        keys = ["setting", "stage", "epochs", "lr", "score"]
-        print(pd.DataFrame(rows).groupby(keys, sort=False)[["sink_mrr", "test_loss"]].mean().round(3).to_string())
+    for which, numbers in ((HARD_REPORT, arguments.hard), (HARD_TUNING, arguments.tuning)):
+        for number in numbers:
+            name, seed = which[number]
+            kind = "hard teacher" if which is HARD_REPORT else "hard tuning teacher"
+            run(f"{kind} {name} {seed}", lambda n=name, s=seed: realistic(n, s, positive=HARD_POSITIVE),
+                PLANS["teacher"], 0, arguments.results, arguments.methods)  # fmt: skip
     if arguments.results.is_file():
         print(tables(arguments.results))
 
