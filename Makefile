@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs browser benchmark-quick constraints format clean
+.PHONY: help install demo test lint types docs browser benchmark-quick constraints format clean sbom audit package-check fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -25,9 +25,10 @@ demo: install  ## train on real data, infer missing edges, write runs/demo/repor
 test: install  ## the whole test suite but the browser tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not browser"
 
-lint: install  ## ruff: rules and format
+lint: install  ## ruff: rules and format; bandit: what is known to be unsafe
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit -q -c pyproject.toml -r src
 
 types: install  ## mypy
 	$(BIN)/mypy
@@ -46,6 +47,38 @@ constraints: install  ## pin what is installed now
 	(echo "# What \`make install\` installs, pinned: regenerate with \`make constraints\`."; \
 	 $(BIN)/pip freeze --exclude-editable | sed -E 's/ @ .*//; s/\+cpu//' | grep -v '^gsnn') > constraints.txt.tmp
 	mv constraints.txt.tmp constraints.txt
+
+# Tools of a release have a place of their own, so that what they need is in no user's and no developer's environment.
+TOOLS := $(VENV)/release-tools
+
+$(TOOLS)/.installed: constraints-release.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-release.txt
+	touch $@
+
+sbom: install $(TOOLS)/.installed  ## dist/sbom.json: what is installed, as CycloneDX
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/sbom.json $(BIN)/python
+
+audit: install $(TOOLS)/.installed  ## known vulnerabilities of what is pinned; needs the internet
+	$(TOOLS)/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+package-check: $(TOOLS)/.installed  ## wheel and sdist: build, check, install into an empty environment, run
+	rm -rf dist/check && mkdir -p dist/check
+	$(TOOLS)/bin/pyproject-build --outdir dist/check .
+	$(TOOLS)/bin/twine check --strict dist/check/*
+	for package in dist/check/*.whl dist/check/*.tar.gz; do \
+	  rm -rf dist/check/venv && $(PYTHON) -m venv dist/check/venv && \
+	  dist/check/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $$package && \
+	  dist/check/venv/bin/gsnn --help > dist/check/help.txt && rm -rf dist/check/example && \
+	  dist/check/venv/bin/gsnn simulate -o dist/check/example --kind layered --size 5 --samples 30 --quiet && \
+	  dist/check/venv/bin/gsnn train --graph dist/check/example/network.sif --data dist/check/example/responses.csv \
+	    --epochs 2 -o dist/check/example/run --quiet && \
+	  dist/check/venv/bin/gsnn infer dist/check/example/run --quiet || exit 1; \
+	done
+
+fuzz: install  ## 100,000 damaged files for every reader, in about ten minutes
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -73,8 +73,11 @@ def check_up(
     def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: value for name, value in (options or {}).items() if value is not None}
 
+    options = given(responses_options)
+    if options.pop("stream", False) or "names" in options:
+        raise DataError("the check reads all samples into memory, and they are to be streamed; check a part of them")
     network = read_network(graph, **given(network_options))
-    responses = read_responses(data, inputs=inputs, outputs=outputs, **given(responses_options))
+    responses = read_responses(data, inputs=inputs, outputs=outputs, **options)
     sections = {"network": _network(network), "responses": _responses(responses)}
     error, built = "", None
     try:
@@ -120,7 +123,7 @@ def _responses(responses: Responses) -> dict[str, Any]:
 
 
 def _unmatched(network: Network, responses: Responses, data: PerturbationData) -> dict[str, Any]:
-    from gsnn.data import _target
+    from gsnn._matching import _target
     from gsnn.errors import closest
 
     index = {name: i for i, name in enumerate(network.species)}

@@ -5,15 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from gsnn.errors import RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, alone: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` and rename it there if the block succeeds.
 
     A reader never sees half a file, and an error leaves the old file as it was. The file is flushed to the
@@ -21,12 +28,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: Where the finished file shall stand; its folder must exist.
+        alone: In a folder of its own, for a writer that makes temporary files beside the one it is told to write.
 
     Yields:
         The temporary path to write to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    if alone:
+        made.mkdir()
+    temporary = made / path.name if alone else made
     # Made here rather than by the writer, so that a missing or read-only folder is reported at once.
     temporary.open("xb").close()
     mode = temporary.stat().st_mode
@@ -36,8 +47,72 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(mode)  # some writers replace the file by one that only its owner may read
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write does not know its file, and "No space left" alone helps nobody
+            error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if alone:
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, atomically.
+
+    Raises:
+        OSError: If the disk is full, for instance, with the number and the text of the system.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with atomic_path(path, alone=True) as temporary:
+        try:
+            save_file(tensors, temporary, metadata=metadata)
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
+@contextmanager
+def folder_lock(folder: Path, *, optional: bool = False) -> Iterator[bool]:
+    """Hold the one lock of a folder; it goes with the program, however that ends, and leaves no file.
+
+    Args:
+        folder: An existing folder.
+        optional: Go on without the lock if another program holds it.
+
+    Yields:
+        Whether the lock is held; where the system or the file system has no such locks, True.
+
+    Raises:
+        RunError: If another program holds it and it is not ``optional``, or there is no such folder.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield True
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"cannot open the run folder {folder}: {error.strerror or error}") from error
+    try:
+        held = True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not optional:
+                raise RunError(f"another program is working in {folder}; wait for it or stop it") from error
+            held = False
+        except OSError:  # a file system without locks
+            pass
+        yield held
+    finally:
+        os.close(handle)
 
 
 def write_text(path: str | Path, text: str) -> None:

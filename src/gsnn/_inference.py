@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,20 @@ from gsnn.errors import DataError, GsnnError, RunError, unknown_option
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from gsnn._candidates import IntArray, Wanted
-    from gsnn.data import PerturbationData
+    from gsnn.data import PerturbationData, StreamedData
+    from gsnn.distributed import Job, Processes
     from gsnn.edges import ScoredPairs
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs import Run
 
+_WHOLE = ("stacked",)  # keep or train on all samples at once
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["Ranking", "method_names", "rank_candidates", "score_pairs"]
+__all__ = ["Ranking", "method_names", "rank_candidates", "rank_together", "score_pairs"]
 
 
 def method_names(method: str | Sequence[str]) -> list[str]:
@@ -64,7 +67,12 @@ class Ranking:
 
 
 def score_pairs(
-    run: Run, data: PerturbationData, methods: Mapping[str, Mapping[str, Any]], samples: str, progress: bool
+    run: Run,
+    data: PerturbationData | StreamedData,
+    methods: Mapping[str, Mapping[str, Any]],
+    samples: str,
+    progress: bool,
+    job: Job,
 ) -> dict[str, tuple[ScoredPairs, int]]:
     """Scores of all pairs by each method, and the number of samples they are from.
 
@@ -76,24 +84,20 @@ def score_pairs(
         methods: Name -> options of ``evaluate``.
         samples: ``train`` or ``all``.
         progress: Show progress on stderr.
+        job: By which processes, and what they share.
 
     Returns:
-        By name.
+        By name; of several processes each has the pairs into its own targets.
 
     Raises:
         RunError: If the run does not allow inference.
     """
-    import numpy as np
-    import torch
-
+    from gsnn.distributed import ProcessError
     from gsnn.edges import INFERERS
     from gsnn.losses import masked_mse
 
-    model = run.model()
-    rows = np.arange(len(data)) if samples == "all" else run.split().train
-    x = torch.as_tensor(data.x[rows], dtype=torch.float32)
-    y = torch.as_tensor(run.standardiser().transform(data.y[rows]), dtype=torch.float32)
-    batches = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
+    model = run.model().double() if job.double else run.model()
+    batches = _batches(run, data, samples, methods)
     fitted: dict[Any, tuple[Any, int]] = {}
     found = {}
     for name, options in methods.items():
@@ -102,14 +106,66 @@ def score_pairs(
             if kind not in fitted:
                 # Some inferers train models of their own.
                 own = {"train": run.config} if "train" in inspect.signature(kind).parameters else {}
+                own |= job.options(kind, name, data.graph.N)
                 inferer = _made(kind, name, model, data.graph, own)
-                fitted[kind] = inferer, inferer.fit(batches, crit=masked_mse, verbose=progress)
+                fitted[kind] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
             inferer, n = fitted[kind]
             found[name] = inferer.scored(**options), n
+        except ProcessError:
+            raise
         except RuntimeError as error:
             # Too few layers or samples: the run does not allow inference, nothing is broken.
             raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
     return found
+
+
+def _batches(
+    run: Run, data: PerturbationData | StreamedData, samples: str, methods: Mapping[str, Mapping[str, Any]]
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """The samples in batches: all of them at once, or as they are asked for."""
+    import numpy as np
+    import torch
+
+    from gsnn.data import StreamedData
+
+    if isinstance(data, StreamedData):
+        whole = [name for name in methods if name in _WHOLE]
+        if whole:
+            raise RunError(
+                f"method '{whole[0]}' needs all samples in memory, and those of {run.path} are streamed from their "
+                "file; use another one, or train a run on a part of the samples, with --no-stream"
+            )
+        split = None if samples == "all" else run.streamed_split()
+        return data.batches(run.standardiser(), BATCH, split=split)
+    rows = np.arange(len(data)) if samples == "all" else run.split().train
+    x = torch.as_tensor(data.x[rows], dtype=torch.float32)
+    y = torch.as_tensor(run.standardiser().transform(data.y[rows]), dtype=torch.float32)
+    return list(zip(x.split(BATCH), y.split(BATCH), strict=True))
+
+
+def rank_together(
+    scores: Mapping[str, tuple[ScoredPairs, int]],
+    wanted: Wanted,
+    joined: Processes,
+    *,
+    forbidden: IntArray,
+    required: IntArray,
+    known: bool = False,
+) -> Ranking | None:
+    """As :func:`rank_candidates`, from the parts of several processes; None in all but the first."""
+    from gsnn.distributed._ranking import merge_candidates
+
+    if joined.size == 1:
+        return rank_candidates(scores, wanted, forbidden=forbidden, required=required, known=known)
+    parts = {name: scored for name, (scored, _) in scores.items()}
+    merged = merge_candidates(parts, wanted, joined, forbidden=forbidden, required=required, known=known)
+    if merged is None:
+        return None
+    for name, place in merged.places.items():
+        merged.table[f"rank_{name}"] = _whole(place)
+        merged.table[f"score_{name}"] = merged.scores[name]
+    first, n = next(iter(scores.values()))
+    return Ranking(merged.table, merged.rank, first.score_name, n)
 
 
 def rank_candidates(

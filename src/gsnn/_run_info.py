@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from gsnn._version import __version__
-from gsnn.errors import RunError
+from gsnn.errors import GsnnError, RunError
 
 RUN = "run.json"
 FORMAT = 1
@@ -29,13 +30,36 @@ def read_info(path: Path) -> dict[str, Any]:
         info = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path} is not a run folder: it has no {RUN}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{file} cannot be read ({error}); restore it or train a new run") from error
     if not isinstance(info, dict) or not isinstance(info.get("format"), int) or "status" not in info:
         raise RunError(f"{file} does not describe a run of gsnn")
     if info["format"] > FORMAT:
-        raise RunError(f"{file} was written by a newer gsnn ({info.get('versions', {}).get('gsnn')}); update gsnn")
+        versions = info.get("versions")
+        newer = versions.get("gsnn") if isinstance(versions, dict) else None
+        raise RunError(f"{file} was written by a newer gsnn ({newer}); update gsnn")
     return info
+
+
+@contextmanager
+def reading(file: Path, part: str = "") -> Iterator[None]:
+    """Name the file that is damaged, in place of what its content provokes.
+
+    Args:
+        file: A file of a run folder.
+        part: What of it is read, if not all.
+
+    Raises:
+        RunError: In place of any error but our own.
+    """
+    try:
+        yield
+    except GsnnError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        what = f"'{part}' in {file}" if part else str(file)
+        raise RunError(f"{what} is damaged ({reason}); restore it or train a new run") from error
 
 
 def is_temporary(name: str) -> bool:

@@ -13,8 +13,10 @@ from gsnn._files import sha256
 from gsnn.errors import DataError, RunError
 
 if TYPE_CHECKING:
-    from gsnn.data import PerturbationData
+    from gsnn.data import PerturbationData, StreamedData
+    from gsnn.io import Network
 
+STREAM_ABOVE = 2**30  # bytes of the files of responses
 _ROLES = ("graph", "data", "inputs", "outputs")
 
 
@@ -55,7 +57,9 @@ class Sources:
             inputs: The matrix of treatments.
             outputs: The matrix of readouts.
             network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
-            responses_options: Keyword arguments of :func:`gsnn.io.read_responses`; None values are left out.
+            responses_options: Keyword arguments of :func:`gsnn.io.read_responses`; None values are left out. With
+                ``stream``: True leaves the samples in their files (:func:`gsnn.io.stream_responses`), False reads them
+                into memory; by default files above 1 GiB are left there, and ``.npy`` files always.
             build_options: Keyword arguments of :func:`gsnn.data.build_data`; None values are left out.
 
         Returns:
@@ -68,7 +72,18 @@ class Sources:
             raise DataError("give the responses as one file, or as both a matrix of inputs and one of outputs")
         given = dict(zip(_ROLES, (graph, data, inputs, outputs), strict=True))
         files = {role: _describe(path, role) for role, path in given.items() if path is not None}
-        options = {"network": network_options, "responses": responses_options, "build": build_options}
+        responses = _present(responses_options)
+        stream = responses.pop("stream", None)
+        arrays = "npy" in _kinds(files)
+        if arrays and stream is False:
+            raise DataError(".npy files are always streamed; leave --no-stream (stream=False) out")
+        if "names" in responses and not arrays:
+            raise DataError(
+                "names of columns belong to .npy files (--treatment-names, --readout-names); leave them out"
+            )
+        if _large(files) if stream is None else stream:
+            responses["stream"] = True
+        options = {"network": network_options, "responses": responses, "build": build_options}
         return cls("files", files=files, options={reader: _present(given) for reader, given in options.items()})
 
     @classmethod
@@ -92,6 +107,45 @@ class Sources:
         """Data that were made in memory and cannot be read again."""
         return cls("memory")
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the samples stay in their files."""
+        return bool(self.options.get("responses", {}).get("stream", False))
+
+    def open(self) -> PerturbationData | StreamedData:
+        """:meth:`stream` or :meth:`read`, as the sources say."""
+        return self.stream() if self.streamed else self.read()
+
+    def stream(self) -> StreamedData:
+        """Open and match the data, leaving the samples in their files.
+
+        Returns:
+            The data.
+
+        Raises:
+            DataError: If a file does not hold what it must, or cannot be streamed.
+        """
+        from gsnn.data import stream_data
+        from gsnn.io import stream_responses
+
+        network, paths = self._network()
+        options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
+        responses = stream_responses(
+            paths.get("data"), inputs=paths.get("inputs"), outputs=paths.get("outputs"), **options
+        )
+        responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
+        return stream_data(network, responses, **self.options.get("build", {}))
+
+    def _network(self) -> tuple[Network, dict[str, Path]]:
+        """The network, and where the files are now."""
+        from gsnn.io import read_network
+
+        options = dict(self.options.get("network", {}))
+        if isinstance(options.get("sign"), list):  # JSON has no tuples
+            options["sign"] = tuple(options["sign"])
+        paths = {role: _find(entry) for role, entry in self.files.items()}
+        return read_network(paths["graph"], **options), paths
+
     def read(self) -> PerturbationData:
         """Read and assemble the data.
 
@@ -100,22 +154,23 @@ class Sources:
 
         Raises:
             DataError: If a file does not hold what it must.
-            RunError: If the data were made in memory.
+            RunError: If the data were made in memory, or stay in their files.
         """
+        if self.streamed:
+            raise RunError(
+                "the run was trained on data that are streamed from their files, and this needs all of them in memory; "
+                "train a run on a part of the samples, with --no-stream"
+            )
         if self.kind == "dataset":
             from gsnn.datasets import load_dataset
 
-            return load_dataset(self.name, **self.options.get("responses", {}))
+            return load_dataset(self.name, **self.options.get("responses", {}))  # nosec B615
         if self.kind != "files":
             raise RunError("the run was trained on data in memory, which cannot be read again; pass the data")
         from gsnn.data import build_data
-        from gsnn.io import read_network, read_responses
+        from gsnn.io import read_responses
 
-        network_options = dict(self.options.get("network", {}))
-        if isinstance(network_options.get("sign"), list):  # JSON has no tuples
-            network_options["sign"] = tuple(network_options["sign"])
-        paths = {role: _find(entry) for role, entry in self.files.items()}
-        network = read_network(paths["graph"], **network_options)
+        network, paths = self._network()
         responses = read_responses(
             paths.get("data"),
             inputs=paths.get("inputs"),
@@ -148,11 +203,22 @@ class Sources:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Sources:
-        """The inverse of :meth:`to_dict`."""
-        return cls(values["kind"], values.get("name", ""), values.get("files", {}), values.get("options", {}))
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If a file or an option is not described as :meth:`to_dict` does.
+        """
+        kind, name = values["kind"], values.get("name", "")
+        files, options = values.get("files", {}), values.get("options", {})
+        for role, entry in files.items():
+            if role not in _ROLES or not all(isinstance(entry[key], str) for key in ("path", "given", "sha256")):
+                raise ValueError(f"the {role} file has no path, name as given, or fingerprint")
+        if not isinstance(name, str) or not all(isinstance(given, Mapping) for given in options.values()):
+            raise ValueError("name must be text, and the options of a reader a table")
+        return cls(kind, name, files, options)
 
 
-def fingerprint(data: PerturbationData) -> str:
+def fingerprint(data: PerturbationData | StreamedData) -> str:
     """Hex digest of all that a run depends on: the graph with its signs, the inputs and the responses with their names.
 
     Args:
@@ -172,6 +238,11 @@ def fingerprint(data: PerturbationData) -> str:
         for kind, each in sorted((values or {}).items(), key=lambda item: item[0]):
             digest.update(f"{label} of {'/'.join(kind)}".encode())
             digest.update(each.contiguous().numpy().tobytes())
+    from gsnn.data import StreamedData
+
+    if isinstance(data, StreamedData):
+        digest.update(data.digest().encode())
+        return digest.hexdigest()
     for array in (data.x, data.y):
         digest.update(str((array.dtype, array.shape)).encode())
         digest.update(array.tobytes())
@@ -179,13 +250,28 @@ def fingerprint(data: PerturbationData) -> str:
 
 
 def _describe(path: str | Path, role: str) -> dict[str, Any]:
-    from gsnn.io._text import HDF5, read_raw, read_start  # brings pandas, which opening a run does not need
+    from gsnn.io._stream_open import NPY
+    from gsnn.io._text import HDF5, PARQUET, read_raw, read_start  # brings pandas, which opening a run does not need
 
-    # AnnData may be larger than memory, so its fingerprint is taken in blocks.
-    large = read_start(path, role).startswith(HDF5)
+    # These may be larger than memory, so their fingerprint is taken in blocks.
+    large = read_start(path, role).startswith((HDF5, PARQUET, NPY))
     digest = sha256(path) if large else read_raw(path, role).sha256
     absolute = Path(path).absolute()
     return {"path": str(absolute), "given": str(path), "sha256": digest, "bytes": absolute.stat().st_size}
+
+
+def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
+    """What the files of responses are, of what can be streamed."""
+    from gsnn.io._stream_open import stream_kind
+
+    return {stream_kind(entry["path"]) for role, entry in files.items() if role != "graph"}
+
+
+def _large(files: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether responses stay in their files where the user did not say."""
+    kinds = _kinds(files)
+    size = sum(entry["bytes"] for role, entry in files.items() if role != "graph")
+    return None not in kinds and ("npy" in kinds or size > STREAM_ABOVE)
 
 
 def _find(entry: Mapping[str, Any]) -> Path:

@@ -349,6 +349,8 @@ class FitReport:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FitReport:
         """The inverse of :meth:`to_dict`."""
+        if not all(isinstance(row, Mapping) for row in (*values["readouts"], *values["summary"].values())):
+            raise ValueError("readouts must be a list of tables, and summary a table of them")
         readouts = pd.DataFrame(list(values["readouts"]))
         summary = pd.DataFrame.from_dict(dict(values["summary"]), orient="index")
         figures = [column for column in readouts if column not in ("readout", "n")]

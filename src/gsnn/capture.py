@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from gsnn._turns import own_random_state
 from gsnn.errors import unknown_option
 from gsnn.losses import masked_mse
 
@@ -143,7 +144,9 @@ def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iter
     """Evaluate a model and leave no trace: modes, device and random state come back, also after an exception.
 
     Inside, every submodule is in eval mode (so norms do not touch their running statistics), gradients are enabled
-    even under ``torch.no_grad`` or ``torch.inference_mode``, and autocast is off.
+    even under ``torch.no_grad`` or ``torch.inference_mode``, and autocast is off. Threads take turns, so that a model
+    may be shared by several; a training loop of the caller's own in another thread is not held up, and must not run at
+    the same time.
 
     Args:
         model: The model.
@@ -152,13 +155,13 @@ def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iter
     Yields:
         The device the model is on.
     """
-    modes = [(module, module.training) for module in model.modules()]
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
     there = home if device is None else torch.device(device)
     moved = there.type != home.type or (there.index is not None and there.index != home.index)
     cuda = sorted({d.index or 0 for d in (home, there) if d.type == "cuda"})
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=cuda))
+        stack.enter_context(own_random_state(cuda))
+        modes = [(module, module.training) for module in model.modules()]
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(there.type, enabled=False))
@@ -294,7 +297,7 @@ def capture(
     scale = loss_reduction if isinstance(loss_reduction, LossScale) else LossScale(loss_reduction)
     inner = unwrap(model)
     gsnn = cast(Tapped, inner)
-    _check_batch(gsnn, x, y)
+    check_batch(gsnn, x, y)
     taps: list[Tensor] = []
 
     def record(_: int, value: Tensor) -> Tensor:
@@ -409,7 +412,17 @@ def _without_missing(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(missing, held, prediction), torch.where(missing, held, y)
 
 
-def _check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
+def check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
+    """Refuse samples that do not go with a model.
+
+    Args:
+        gsnn: The model.
+        x: (B, I) inputs.
+        y: (B, O) targets.
+
+    Raises:
+        ValueError: If a width is wrong, the numbers of rows differ, or there is none.
+    """
     for name, value, width in (("x", x, gsnn.I), ("y", y, gsnn.O)):
         letter = "I" if name == "x" else "O"
         if value.ndim != 2 or value.shape[1] != width:

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn._matching import match, odd_columns
 from gsnn._standardiser import Standardiser, standardise
-from gsnn.errors import DataError, closest, unknown_option
+from gsnn._streamed import StreamedData, StreamedSplit, stream_data
+from gsnn.errors import DataError
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io._text import counted, listed
 
-__all__ = ["PerturbationData", "Split", "Standardiser", "build_data", "standardise"]
+__all__ = [
+    "PerturbationData",
+    "Split",
+    "Standardiser",
+    "StreamedData",
+    "StreamedSplit",
+    "build_data",
+    "standardise",
+    "stream_data",
+]
 
 IndexArray = npt.NDArray[np.int64]
 
 _MIN_SAMPLES = 3
 _MIN_CONDITIONS = 5
-_MAX_LISTED = 50
-_MAX_HINTS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +51,11 @@ class Split:
     test: IndexArray
     by: str
     warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        parts = {name: [int(i) for i in getattr(self, name)] for name in ("train", "validation", "test")}
+        return {"by": self.by, "warnings": list(self.warnings), **parts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,26 +211,10 @@ def build_data(network: Network, responses: Responses, *, on_unmatched: str = "e
         >>> data.graph.edge_sign_dict["input", "to", "function"].tolist()
         [1, -1]
     """
-    if on_unmatched not in ("error", "drop"):
-        raise unknown_option("on_unmatched", on_unmatched, ["error", "drop"])
-    index = {name: i for i, name in enumerate(network.species)}
-    treatments = list(responses.treatments.columns)
-    readouts = list(responses.readouts.columns)
-    resolved = {name: _target(name, responses.kinds.get(name), index) for name in treatments}
-    lost_in = [name for name in treatments if resolved[name] is None]
-    lost_out = [name for name in readouts if name not in index]
-    warnings = [*network.warnings, *responses.warnings]
-    if lost_in or lost_out:
-        _unmatched(network, responses, lost_in, lost_out, on_unmatched == "drop", warnings)
-    found = [(name, hit) for name, hit in resolved.items() if hit is not None]
-    readouts = [name for name in readouts if name in index]
-    # The species, not the column, names an inhibitor's input: "mek12i:Inhibitors" is mek12's all the same.
-    inputs = ["TR:" + (target + "i" if sign < 0 else target) for _, (target, sign) in found]
-    outputs = ["DV:" + name for name in readouts]
-    _check_node_names(inputs, outputs, index, network)
-
-    x = responses.treatments[[name for name, _ in found]].set_axis(inputs, axis="columns")
-    y = responses.readouts[readouts].set_axis(outputs, axis="columns")
+    matched = match(network, responses, on_unmatched)
+    x = responses.treatments.iloc[:, matched.treatments].set_axis(matched.inputs, axis="columns")
+    y = responses.readouts.iloc[:, matched.readouts].set_axis(matched.outputs, axis="columns")
+    warnings = list(matched.warnings)
     measured = y.notna().any(axis="columns").to_numpy()
     if not measured.all():
         warnings.append(f"{counted(int((~measured).sum()), 'sample')} without any measured readout left out")
@@ -226,7 +225,7 @@ def build_data(network: Network, responses: Responses, *, on_unmatched: str = "e
             f"{responses.name} holds {counted(len(x), 'usable sample')}{before}; at least {_MIN_SAMPLES} are needed, "
             "one each to train, validate and test"
         )
-    graph = _graph(network, index, inputs, [hit for _, hit in found], outputs, readouts, warnings)
+    graph = matched.graph(warnings)
     warnings += _odd_columns(x, y)
     warnings += graph.summary().warnings
     sources = {} if network.path is None else {"graph": _source(str(network.path), network.sha256)}
@@ -235,123 +234,12 @@ def build_data(network: Network, responses: Responses, *, on_unmatched: str = "e
     return PerturbationData(graph, x, y, warnings, sources)
 
 
-def _target(name: str, kind: str | None, species: dict[str, int]) -> tuple[str, int] | None:
-    """The species a treatment acts on, and how."""
-    if kind == "inhibitor":
-        # The reader added an i; the file may have had one already.
-        bare = name.removesuffix("i")
-        options = [bare, bare.removesuffix("i")]
-        return next(((option, -1) for option in options if option in species), None)
-    if name in species:
-        return name, 1
-    if kind is None and name.endswith("i") and name[:-1] in species:
-        return name[:-1], -1
-    return None
-
-
-def _graph(
-    network: Network,
-    index: dict[str, int],
-    inputs: list[str],
-    targets: list[tuple[str, int]],
-    outputs: list[str],
-    readouts: list[str],
-    warnings: list[str],
-) -> Graph:
-    species = pd.Index(network.species, dtype=object)
-    ends = [species.get_indexer(pd.Index(network.edges[end], dtype=object)) for end in ("source", "target")]
-    pairs = np.stack(ends).astype(np.int64)
-    keep = pairs[0] != pairs[1]
-    if not keep.all():
-        warnings.append("self-edges of the prior network left out: the model gives every function one")
-    return Graph(
-        {
-            ("function", "to", "function"): pairs[:, keep],
-            ("input", "to", "function"): np.array(
-                [range(len(inputs)), [index[target] for target, _ in targets]], dtype=np.int64
-            ),
-            ("function", "to", "output"): np.array(
-                [[index[name] for name in readouts], range(len(outputs))], dtype=np.int64
-            ),
-        },
-        {"input": inputs, "function": network.species, "output": outputs},
-        edge_sign_dict={
-            ("function", "to", "function"): network.edges["sign"].to_numpy(dtype=np.int8)[keep],
-            ("input", "to", "function"): np.array([sign for _, sign in targets], dtype=np.int8),
-            ("function", "to", "output"): np.ones(len(outputs), dtype=np.int8),
-        },
-    )
-
-
-def _unmatched(
-    network: Network, responses: Responses, lost_in: list[str], lost_out: list[str], drop: bool, warnings: list[str]
-) -> None:
-    """Refuse identifiers that are no species, or note that they are dropped."""
-    all_in, all_out = responses.treatments.shape[1], responses.readouts.shape[1]
-    where = "the network" if network.path is None else str(network.path)
-    parts = [
-        f"{len(lost)} of {counted(total, kind)} ({_with_hints(lost, network.species)})"
-        for lost, total, kind in ((lost_in, all_in, "treatment"), (lost_out, all_out, "readout"))
-        if lost
-    ]
-    if len(lost_in) == all_in and len(lost_out) == all_out:
-        rows = set(map(str, responses.treatments.index))
-        hint = "are the tables transposed? their row names match" if rows & set(network.species) else "check the names"
-        raise DataError(
-            f"{responses.name} shares no identifier with {where}: {'; '.join(parts)}; "
-            f"its species are {listed(network.species)}; {hint}"
-        )
-    for lost, total, kind, prefix in ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV")):
-        if drop and lost and len(lost) == total:
-            raise DataError(f"no {kind} of {responses.name} is a species of {where}; nothing would be left ({prefix}:)")
-    if drop:
-        warnings.append(f"not in the network and left out: {'; '.join(parts)}")
-        return
-    raise DataError(
-        f"{responses.name} names species that {where} does not have: {'; '.join(parts)}; "
-        "correct the names, add the species to the network, or pass on_unmatched='drop' (--drop-unmatched) to leave "
-        "them out"
-    )
-
-
-def _with_hints(names: list[str], species: list[str]) -> str:
-    shown = []
-    for i, name in enumerate(names[:_MAX_LISTED]):
-        near = _closest(name, species) if i < _MAX_HINTS else []
-        shown.append(f"'{name}'" + (f" - closest: {listed(near)}" if near else ""))
-    more = len(names) - len(shown)
-    return "; ".join(shown) + (f"; and {more} more" if more else "")
-
-
-def _closest(name: str, species: list[str]) -> list[str]:
-    # An inhibitor that is misspelt is as near to its species as the name without the i.
-    near = closest(name, species)
-    return near or (closest(name[:-1], species) if name.endswith("i") else [])
-
-
-def _check_node_names(inputs: list[str], outputs: list[str], index: dict[str, int], network: Network) -> None:
-    clash = [name for name in (*inputs, *outputs) if name in index]
-    if clash:
-        where = "the network" if network.path is None else str(network.path)
-        raise DataError(
-            f"{where} has species named like the inputs or outputs made for the data: {listed(clash)}; rename them"
-        )
-    seen: set[str] = set()
-    twice = [name for name in inputs if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    if twice:
-        raise DataError(f"two treatment columns become the same input: {listed(twice)}; keep one of each")
-
-
 def _odd_columns(x: pd.DataFrame, y: pd.DataFrame) -> list[str]:
-    constant = [name for name in x if x[name].nunique() == 1]
-    empty = [name for name in y if not y[name].notna().any()]
-    flat = [name for name in y if y[name].nunique() == 1]
-    notes = (
-        (constant, "input", "the same in every sample, so that nothing can be learnt about it"),
-        (empty, "output", "never measured"),
-        (flat, "output", "the same wherever it was measured"),
+    return odd_columns(
+        [str(name) for name in x if x[name].nunique() == 1],
+        [str(name) for name in y if not y[name].notna().any()],
+        [str(name) for name in y if y[name].nunique() == 1],
     )
-    return [f"{counted(len(names), kind)} {what}: {listed(names)}" for names, kind, what in notes if names]
 
 
 def _source(path: str, sha256: str | None) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn._edge_columns import csv_metadata
-from gsnn._files import atomic_path, write_json
-from gsnn._run_info import FORMAT, RUN, is_temporary, now, plain, read_info, versions
+from gsnn._files import atomic_path, folder_lock, write_json
+from gsnn._run_info import FORMAT, RUN, is_temporary, now, plain, read_info, reading, versions
 from gsnn._sources import Sources, fingerprint
+from gsnn._table_file import write_csv
 from gsnn.errors import RunError
 from gsnn.training._config import TrainConfig
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gsnn.baselines import FitReport
-    from gsnn.data import PerturbationData, Split, Standardiser
+    from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
     from gsnn.nn import GSNN
 
 __all__ = ["Run", "Sources", "fingerprint"]
@@ -55,6 +55,7 @@ class Run:
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
         self.path = path
         self.info = info
+        self._locked = False
 
     # ------------------------------------------------------------------ making and opening
 
@@ -64,7 +65,7 @@ class Run:
         path: str | Path,
         *,
         config: TrainConfig,
-        data: PerturbationData,
+        data: PerturbationData | StreamedData,
         sources: Sources | None = None,
         overwrite: bool = False,
     ) -> Run:
@@ -98,7 +99,7 @@ class Run:
             "sources": (sources or Sources.memory()).to_dict(),
             "data": {
                 "fingerprint": fingerprint(data),
-                "samples": len(data.inputs),
+                "samples": len(data),
                 "inputs": data.graph.I,
                 "functions": data.graph.N,
                 "outputs": data.graph.O,
@@ -109,12 +110,13 @@ class Run:
         try:
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path, info)
-            # The checkpoint goes first: what is left is a valid old run until run.json is replaced, and a valid
-            # new one after that, wherever the program is killed.
-            run.checkpoint_path.unlink(missing_ok=True)
-            run._write()
-            run._remove_results()
-            run.clean()
+            with run.lock():
+                cls.check_target(path, overwrite=overwrite)  # another program may have made a run meanwhile
+                # The checkpoint goes first: what is left is a valid old run until run.json is replaced, and a valid
+                # new one after that, wherever the program is killed.
+                run.checkpoint_path.unlink(missing_ok=True)
+                run._write()
+                run._remove_results()
         except OSError as error:
             raise RunError(f"cannot write the run folder {path}: {error.strerror or error}") from error
         return run
@@ -214,37 +216,56 @@ class Run:
     @property
     def config(self) -> TrainConfig:
         """The settings."""
-        return TrainConfig.from_dict(self.info["config"])
+        with reading(self.path / RUN, "config"):
+            return TrainConfig.from_dict(self.info["config"])
 
     @property
     def sources(self) -> Sources:
         """Where the data came from."""
-        return Sources.from_dict(self.info["sources"])
+        with reading(self.path / RUN, "sources"):
+            return Sources.from_dict(self.info["sources"])
 
     @property
     def warnings(self) -> list[str]:
         """What reading, splitting and training remarked."""
-        return list(self.info.get("warnings", []))
+        with reading(self.path / RUN, "warnings"):
+            return list(self.info.get("warnings", []))
 
     def data(self) -> PerturbationData:
         """Read the data again, with the recorded options.
 
         Raises:
-            RunError: If a file changed or is gone (it is named), or the data were made in memory.
+            RunError: If a file changed or is gone (it is named), or the data were made in memory or are streamed.
         """
         sources = self.sources
-        sources.check()
-        data = sources.read()
+        with reading(self.path / RUN, "sources"):
+            sources.check()
+            data = sources.read()
         self.check_data(data)
         return data
 
-    def check_data(self, data: PerturbationData) -> None:
+    def open_data(self) -> PerturbationData | StreamedData:
+        """The data, in memory or left in their files as the run was trained on them.
+
+        Raises:
+            RunError: As :meth:`data`.
+        """
+        sources = self.sources
+        with reading(self.path / RUN, "sources"):
+            sources.check()
+            data = sources.open()
+        self.check_data(data)
+        return data
+
+    def check_data(self, data: PerturbationData | StreamedData) -> None:
         """Refuse data that are not those of the run.
 
         Raises:
             RunError: If the graph, an input or a response differs.
         """
-        if fingerprint(data) != self.info["data"]["fingerprint"]:
+        with reading(self.path / RUN, "data"):
+            same = fingerprint(data) == self.info["data"]["fingerprint"]
+        if not same:
             raise RunError(
                 f"the data are not those of the run {self.path} (graph, inputs or responses differ); "
                 "give the same files and options, or train a new run"
@@ -287,14 +308,31 @@ class Run:
         from gsnn.data import Split
 
         split = self._get("split")
-        parts = {name: np.asarray(split[name], dtype=np.int64) for name in ("train", "validation", "test")}
-        return Split(**parts, by=split["by"], warnings=list(split["warnings"]))
+        if isinstance(split, dict) and "bounds" in split:
+            raise RunError(f"{self.path} was split by a rule, since its data are streamed; use streamed_split()")
+        with reading(self.path / RUN, "split"):
+            rows = range(int(self.info["data"]["samples"]))
+            parts = {name: split[name] for name in ("train", "validation", "test")}
+            if not all(type(i) is int and i in rows for part in parts.values() for i in part):
+                raise ValueError(f"samples are numbered from 0 to {rows.stop - 1}")
+            parts = {name: np.asarray(part, dtype=np.int64) for name, part in parts.items()}
+            return Split(**parts, by=str(split["by"]), warnings=list(split["warnings"]))
+
+    def streamed_split(self) -> StreamedSplit:
+        """The same for data that are streamed."""
+        from gsnn.data import StreamedSplit
+
+        split = self._get("split")
+        with reading(self.path / RUN, "split"):
+            return StreamedSplit.from_dict(split, int(self.info["data"]["samples"]))
 
     def standardiser(self) -> Standardiser:
         """The means and scales of the training responses."""
         from gsnn.data import Standardiser
 
-        return Standardiser.from_dict(self._get("standardiser"))
+        stored = self._get("standardiser")
+        with reading(self.path / RUN, "standardiser"):
+            return Standardiser.from_dict(stored)
 
     def fit_report(self) -> FitReport:
         """The fit on the held-out samples, beside the baselines.
@@ -305,7 +343,8 @@ class Run:
         from gsnn.baselines import FitReport
 
         self._need_complete()
-        return FitReport.from_dict(self.info["fit"])
+        with reading(self.path / RUN, "fit"):
+            return FitReport.from_dict(self.info["fit"])
 
     def metrics(self) -> pd.DataFrame:
         """The rows of ``metrics.csv``.
@@ -317,7 +356,8 @@ class Run:
 
         if not self.metrics_path.is_file():
             raise RunError(f"{self.path} has no {METRICS} yet; continue it with gsnn train --resume -o {self.path}")
-        return pd.read_csv(self.metrics_path)
+        with reading(self.metrics_path):
+            return pd.read_csv(self.metrics_path)
 
     def edges(self) -> pd.DataFrame:
         """The candidate edges of ``edges.csv``; names are the text that stands there, ``NA`` included.
@@ -329,14 +369,15 @@ class Run:
 
         if not self.edges_path.is_file():
             raise RunError(f"{self.path} has no {EDGES} yet; run gsnn infer {self.path}")
-        with self.edges_path.open(encoding="utf-8", newline="") as handle:
-            header = pd.read_csv(handle, nrows=0).columns
-        return pd.read_csv(
-            self.edges_path,
-            dtype={"source": str, "target": str},
-            keep_default_na=False,
-            na_values={name: [""] for name in header if name not in ("source", "target")},
-        )
+        with reading(self.edges_path):
+            with self.edges_path.open(encoding="utf-8", newline="") as handle:
+                header = pd.read_csv(handle, nrows=0).columns
+            return pd.read_csv(
+                self.edges_path,
+                dtype={"source": str, "target": str},
+                keep_default_na=False,
+                na_values={name: [""] for name in header if name not in ("source", "target")},
+            )
 
     def write_edges(self, edges: pd.DataFrame, inference: Mapping[str, Any] | None = None) -> None:
         """Replace ``edges.csv`` and the description of its columns; undefined values become empty cells.
@@ -347,24 +388,35 @@ class Run:
 
         Raises:
             ValueError: If one of the two columns is missing.
+            RunError: If the folder holds another training by now, or another program is working in it.
         """
         missing = [name for name in ("source", "target") if name not in edges]
         if missing:
             raise ValueError(f"edges must have the columns source and target, got {list(edges.columns)}")
-        # Wherever the program is killed, run.json never describes other edges than those in the folder.
-        if self.info.pop("inference", None) is not None:
-            self._write()
-        with atomic_path(self.edges_path) as temporary:
-            edges.to_csv(temporary, index=False, lineterminator="\n")
-        write_json(self.path / EDGES_METADATA, csv_metadata(EDGES, edges.columns))
-        if inference is not None:
-            self.info["inference"] = dict(inference)
-            self._write()
+        with self.lock():
+            before = self.info
+            self.refresh()
+            if any(before.get(name) != self.info.get(name) for name in ("id", "status", "finished")):
+                raise RunError(f"{self.path} was trained again meanwhile, so these edges are not its own; infer again")
+            # Wherever the program is killed, run.json never describes other edges than those in the folder.
+            if self.info.pop("inference", None) is not None:
+                self._write()
+            with atomic_path(self.edges_path) as temporary, temporary.open("wb") as file:
+                write_csv(edges, file, text=f"rows of {EDGES}")
+            write_json(self.path / EDGES_METADATA, csv_metadata(EDGES, edges.columns))
+            if inference is not None:
+                self.info["inference"] = dict(inference)
+                self._write()
 
     # ------------------------------------------------------------------ while training
 
     def begin(
-        self, config: TrainConfig, split: Split, standardiser: Standardiser, readouts: list[str], warnings: list[str]
+        self,
+        config: TrainConfig,
+        split: Split | StreamedSplit,
+        standardiser: Standardiser,
+        readouts: list[str],
+        warnings: list[str],
     ) -> None:
         """Record how the data are cut up, set the status to ``training`` and drop the results of before.
 
@@ -379,11 +431,7 @@ class Run:
             status="training",
             config=config.to_dict(),
             readouts=list(readouts),
-            split={
-                "by": split.by,
-                "warnings": list(split.warnings),
-                **{name: [int(i) for i in getattr(split, name)] for name in ("train", "validation", "test")},
-            },
+            split=split.to_dict(),
             standardiser=standardiser.to_dict(),
             warnings=list(warnings),
         )
@@ -391,7 +439,6 @@ class Run:
             self.info.pop(name, None)
         self._write()
         self._remove_results()
-        self.clean()
 
     def finish(self, fit: FitReport, training: Mapping[str, Any]) -> None:
         """Record the results and set the status to ``complete``; the model must have been written.
@@ -404,28 +451,31 @@ class Run:
         self._write()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep a second program from training in the same folder; a killed program leaves no lock behind.
+    def lock(self, *, optional: bool = False) -> Iterator[bool]:
+        """Keep other programs from writing in the same folder; a killed program leaves no lock behind.
+
+        Training, inference, self-check and refinement hold it, all through. It may be taken again inside.
+
+        Args:
+            optional: Go on without it if another program holds it.
+
+        Yields:
+            Whether it is held.
 
         Raises:
-            RunError: If another program holds it.
+            RunError: If another program holds it and it is not ``optional``, or the folder is gone.
         """
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system
-            yield
+        if self._locked:
+            yield True
             return
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
+        with folder_lock(self.path, optional=optional) as held:
+            self._locked = held
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(f"another program is training in {self.path}; wait for it or stop it") from error
-            except OSError:  # a file system without locks
-                pass
-            yield
-        finally:
-            os.close(handle)
+                if held:
+                    self.clean()
+                yield held
+            finally:
+                self._locked = False
 
     def refresh(self) -> None:
         """Read ``run.json`` again: another program may have gone on with the run."""
@@ -435,7 +485,9 @@ class Run:
         """Delete the temporary files that a killed program left."""
         for entry in self.path.iterdir():
             if is_temporary(entry.name):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+                # A link is removed, never what it leads to.
+                real = entry.is_dir() and not entry.is_symlink()
+                shutil.rmtree(entry) if real else entry.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ private
 

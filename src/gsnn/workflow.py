@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsnn._progress import now
 from gsnn.errors import DataError, RunError, require, unknown_option
 
 if TYPE_CHECKING:
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gsnn._candidates import Given
-    from gsnn.data import PerturbationData
+    from gsnn.distributed import Job
+    from gsnn.graph import Graph
     from gsnn.runs import Run
     from gsnn.training import TrainConfig, TrainResult
 
@@ -143,6 +146,8 @@ def train_run(
     resume: bool = False,
     progress: bool = False,
     notify: Callable[[list[str]], None] | None = None,
+    devices: int | None = None,
+    num_nodes: int | None = None,
 ) -> tuple[Run, TrainResult]:
     """Train on a network file and a response file, or two matrices, into a run folder.
 
@@ -161,6 +166,8 @@ def train_run(
         progress: Show progress on stderr.
         notify: Called with the warnings about the data before the training begins; and after it with what in the
             folder (a self-check, a refinement) is from other data or settings.
+        devices: Processes on each machine that train together; None takes those that torchrun or ``srun`` started.
+        num_nodes: Machines likewise.
 
     Returns:
         The run and the result of its training.
@@ -170,9 +177,12 @@ def train_run(
         RunError: If the folder does not allow this.
     """
     from gsnn.runs import Run, Sources
+    from gsnn.training._team import find_team
 
     # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
-    Run.check_target(path, overwrite=overwrite, resume=resume)
+    team = find_team(devices, num_nodes)
+    if team.first:
+        Run.check_target(path, overwrite=overwrite, resume=resume)
     sources = Sources.from_files(
         graph,
         data,
@@ -185,14 +195,20 @@ def train_run(
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     before = Run.open(path).config.to_dict() if resume and Run.exists(path) else {}
     config = make_config({**before, **given})
-    read = sources.read()
+    team.check(config)
+    read = sources.open()
     if notify is not None:
         notify(read.warnings)
+    now("loading torch and building the model")
     from gsnn.protocols._commands import stale_results
     from gsnn.training import train_run as train
 
-    run, result = train(path, sources, config, data=read, overwrite=overwrite, resume=resume, progress=progress)
-    if notify is not None:
+    now("training")
+
+    run, result = train(
+        path, sources, config, data=read, overwrite=overwrite, resume=resume, progress=progress, team=team
+    )
+    if notify is not None and team.first:
         notify(stale_results(run))
     return run, result
 
@@ -225,6 +241,7 @@ def train_demo(
     if Run.exists(path) and Run.open(path).sources.kind != "dataset":
         raise RunError(f"{path} holds a run on your own files, not a demo; choose another folder with -o")
     Run.check_target(path, overwrite=True)
+    now("training")
     from gsnn.training import train_run as train
 
     return train(path, sources, config, overwrite=True, progress=progress)
@@ -247,6 +264,7 @@ def infer_run(
     aliases: str = "reach",
     out: Sequence[str | Path] = (),
     progress: bool = False,
+    job: Job | None = None,
 ) -> pd.DataFrame:
     """Rank the candidate edges of a trained run and write them to its ``edges.csv``.
 
@@ -273,19 +291,26 @@ def infer_run(
         out: Further files to write the table to, as :func:`gsnn.io.write_edges` does by their extension. SIF and
             GraphML get the known edges too. An ``.h5ad`` becomes a copy of the responses, if these are AnnData.
         progress: Show progress on stderr.
+        job: By which processes, what they share, and how statistics are kept while samples are read; None for this one
+            alone. An interrupted inference of the same run, samples and options is continued.
 
     Returns:
-        The table written: source, target, score, rank (1 is best, among all candidates that are not forbidden, also if
-        only some are kept), p, q (over all candidates), known; the sign, of a method that has one; alias_group and
-        alias_size; the columns of further methods; and the precision to expect, if the run holds a self-check of this
-        method. ``edges.csv-metadata.json`` says what each of them means.
+        The table written (an empty one in all but the first of several processes): source, target, score, rank
+        (1 is best, among all candidates that are not forbidden, also if only some are kept), p, q (over all
+        candidates), known; the sign, of a method that has one; alias_group and alias_size; the columns of
+        further methods; and the precision to expect, if the run holds a self-check of this method.
+        ``edges.csv-metadata.json`` says what each of them means.
 
     Raises:
         DataError: If an option is unknown.
-        RunError: If training is not complete, or the data are not those of the run any more.
+        RunError: If training is not complete, the data are not those of the run any more, or another program is
+            working in the folder.
     """
+    import pandas as pd
+
     from gsnn._candidates import Wanted, matched, named_edges
-    from gsnn._inference import method_names, rank_candidates, score_pairs
+    from gsnn._inference import method_names, rank_together, score_pairs
+    from gsnn.distributed import Job
 
     names = method_names(method)
     if len(names) > 1 and (score is not None or agg is not None):
@@ -293,64 +318,75 @@ def infer_run(
     options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
     wanted = Wanted(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
-    data = run.data()
-    functions = list(data.graph.functions)
-    matched(functions, wanted)  # a wrong pattern must not cost an inference
-    banned, asked = ([item for item in each] for each in (forbidden, required))
-    no, must = named_edges(banned, functions, "forbidden"), named_edges(asked, functions, "required")
-    clash = [row for row in must.rows.tolist() if row in set(no.rows.tolist())]
-    if clash:
-        pair = ":".join(functions[i] for i in divmod(clash[0], len(functions)))
-        raise DataError(f"{pair!r} is both forbidden and required; drop one of them")
     from gsnn.edges import alias_groups
     from gsnn.protocols._commands import calibrate_edges
 
-    ranking = rank_candidates(
-        score_pairs(run, data, options, samples, progress),
-        wanted,
-        forbidden=no.rows,
-        required=must.rows,
-        known=known,
-    )
-    table = ranking.table
-    # A function's edge to itself is no candidate, be it known or not.
-    prior = {edge for edge in data.graph.function_edges if edge[0] != edge[1]}
-    index = {name: i for i, name in enumerate(functions)}
-    known_rows = {index[s] * len(functions) + index[t] for s, t in prior}
-    n_candidates = data.graph.N * (data.graph.N - 1) - len(prior) - len(set(no.rows.tolist()) - known_rows)
-    notes = [*no.notes, *must.notes]
-    there = [row for row in must.rows.tolist() if row in known_rows]
-    if there:
-        pairs = [":".join(functions[i] for i in divmod(row, len(functions))) for row in there]
-        notes.append(f"required and in the network already, so no candidate: {', '.join(pairs[:5])}")
-    groups = None
-    if aliases != "none":
-        by: Any = aliases  # one of the two, checked above
-        groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None)
-        table = groups.attach(table)
-        notes += groups.warnings
-    edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank)
-    further = [f"{what}_{name}" for name in names[1:] for what in ("rank", "score")]
-    edges = edges.assign(**{name: table[name].array for name in further})
-    if len(must.rows):
-        rows = table["src_idx"].to_numpy("int64") * len(functions) + table["dst_idx"].to_numpy("int64")
-        edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
-    edges, uncalibrated = calibrate_edges(run, edges, names[0], options=options[names[0]])
-    if uncalibrated:
-        notes.append(uncalibrated)
-    inference = {"method": names[0], "options": options[names[0]], "samples": samples, "n": ranking.n, "top": top}
-    chosen = {
-        "methods": names if len(names) > 1 else [],
-        "per_target": per_target,
-        "sources": list(sources),
-        "targets": list(targets),
-        "forbidden": [_text(item) for item in banned],
-        "required": [_text(item) for item in asked],
-    }
-    inference |= {name: value for name, value in chosen.items() if value}
-    inference |= {"candidates": n_candidates, "aliases": None if groups is None else groups.summary(), "notes": notes}
-    run.write_edges(edges, inference)
-    _write_outputs(run, edges, data, files)
+    job = job or Job()
+    with run.lock() if job.joined.first else nullcontext():
+        run.refresh()
+        data = run.open_data()
+        functions = list(data.graph.functions)
+        matched(functions, wanted)  # a wrong pattern must not cost an inference
+        banned, asked = ([item for item in each] for each in (forbidden, required))
+        no, must = named_edges(banned, functions, "forbidden"), named_edges(asked, functions, "required")
+        clash = [row for row in must.rows.tolist() if row in set(no.rows.tolist())]
+        if clash:
+            pair = ":".join(functions[i] for i in divmod(clash[0], len(functions)))
+            raise DataError(f"{pair!r} is both forbidden and required; drop one of them")
+        now("scoring edges")
+        ranking = rank_together(
+            score_pairs(run, data, options, samples, progress and job.joined.first, job),
+            wanted,
+            job.joined,
+            forbidden=no.rows,
+            required=must.rows,
+            known=known,
+        )
+        if ranking is None:
+            return pd.DataFrame()
+        table = ranking.table
+        # A function's edge to itself is no candidate, be it known or not.
+        prior = {edge for edge in data.graph.function_edges if edge[0] != edge[1]}
+        index = {name: i for i, name in enumerate(functions)}
+        known_rows = {index[s] * len(functions) + index[t] for s, t in prior}
+        n_candidates = data.graph.N * (data.graph.N - 1) - len(prior) - len(set(no.rows.tolist()) - known_rows)
+        notes = [*no.notes, *must.notes, *job.notes()]
+        there = [row for row in must.rows.tolist() if row in known_rows]
+        if there:
+            pairs = [":".join(functions[i] for i in divmod(row, len(functions))) for row in there]
+            notes.append(f"required and in the network already, so no candidate: {', '.join(pairs[:5])}")
+        now("finding aliases")
+        groups = None
+        if aliases != "none":
+            by: Any = aliases  # one of the two, checked above
+            groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None)
+            table = groups.attach(table)
+            notes += groups.warnings
+        edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank)
+        further = [f"{what}_{name}" for name in names[1:] for what in ("rank", "score")]
+        edges = edges.assign(**{name: table[name].array for name in further})
+        if len(must.rows):
+            rows = table["src_idx"].to_numpy("int64") * len(functions) + table["dst_idx"].to_numpy("int64")
+            edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
+        edges, uncalibrated = calibrate_edges(run, edges, names[0], options=options[names[0]])
+        if uncalibrated:
+            notes.append(uncalibrated)
+        inference = {"method": names[0], "options": options[names[0]], "samples": samples, "n": ranking.n, "top": top}
+        chosen = {
+            "methods": names if len(names) > 1 else [],
+            "per_target": per_target,
+            "sources": list(sources),
+            "targets": list(targets),
+            "forbidden": [_text(item) for item in banned],
+            "required": [_text(item) for item in asked],
+        }
+        inference |= {name: value for name, value in chosen.items() if value} | job.facts()
+        aliasing = None if groups is None else groups.summary()
+        inference |= {"candidates": n_candidates, "aliases": aliasing, "notes": notes}
+        now("writing edges")
+        run.write_edges(edges, inference)
+        _write_outputs(run, edges, data.graph, files)
+        job.forget()
     return edges
 
 
@@ -373,14 +409,15 @@ def _checked_outputs(out: Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def _write_outputs(run: Run, edges: pd.DataFrame, data: PerturbationData, files: Sequence[Path]) -> None:
+def _write_outputs(run: Run, edges: pd.DataFrame, graph: Graph, files: Sequence[Path]) -> None:
     from gsnn.io import write_edges
     from gsnn.io._text import suffix_of
 
     for path in files:
+        now(f"writing {path.name}")
         kind = suffix_of(path)
         cells = Path(str(run.sources.files.get("data", {}).get("path", "")))
-        given: dict[str, Any] = {"graph": data.graph} if kind in (".sif", ".graphml") else {}
+        given: dict[str, Any] = {"graph": graph} if kind in (".sif", ".graphml") else {}
         if kind == ".h5ad" and not path.exists() and suffix_of(cells) == ".h5ad":
             given["h5ad"] = cells
         write_edges(edges, path, **given)
@@ -448,4 +485,8 @@ def report_run(run: Run) -> Path:
     """
     from gsnn.report import write_report
 
-    return write_report(run)
+    now("writing the report")
+    # Reading needs no lock: a self-check of hours must not keep anybody from a report.
+    with run.lock(optional=True):
+        run.refresh()
+        return write_report(run)

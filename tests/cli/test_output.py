@@ -86,3 +86,15 @@ def test_warnings_go_to_stderr_one_a_line(capsys):
     show_warnings(["two\nlines"])
     show_warnings(["none"], quiet=True)
     assert capsys.readouterr() == ("", "warning: two lines\n")
+
+
+def test_of_many_readouts_the_ends_are_listed(terminal, capsys):
+    y = np.random.default_rng(0).normal(size=(5, 50))
+    worse = y + np.arange(50) / 50
+    show_fit(fit_report(y, {"model": worse, "ridge": y, "mean": y}, [f"DV:r{i:02d}" for i in range(50)]))
+    out = capsys.readouterr().out
+    listed = [line.split()[0] for line in out.splitlines() if line.startswith(("DV:", "("))]
+    assert len(listed) == 21
+    assert listed[0] == "DV:r00"
+    assert "(30 between)" in out
+    assert "all, pooled" in out

@@ -10,14 +10,9 @@ import torch
 
 from gsnn.capture import Capture, capture
 from gsnn.edges import GradientEdgeInferer
-from gsnn.edges._gradient_blocks import (
-    Regressors,
-    leading,
-    pair_norms,
-    principal_components,
-    regressed_norms,
-)
+from gsnn.edges._gradient_blocks import leading, pair_norms, principal_components
 from gsnn.edges._gradient_null import Chance, combined, cross_moments, excess
+from gsnn.edges._gradient_regressed import Regressors, regressed_norms
 from gsnn.edges._gradient_sign import reference_weights
 from gsnn.edges._sample_store import SampleStore
 from gsnn.graph import Graph, nx2pyg

@@ -208,6 +208,6 @@ def test_divergence_keeps_the_last_good_checkpoint(tmp_path, data, new_config, m
 @pytest.mark.skipif(sys.platform == "win32", reason="no such locks on Windows")
 def test_two_programs_cannot_train_in_one_folder(tmp_path, data, new_config):
     run = Run.create(tmp_path / "r", config=new_config(), data=data)
-    with run.lock(), pytest.raises(RunError, match="another program is training"):
+    with run.lock(), pytest.raises(RunError, match="another program is working"):
         fit(data, new_config(), Run.open(run.path), resume=True, progress=False)
     fit(data, new_config(), Run.open(run.path), resume=True, progress=False)

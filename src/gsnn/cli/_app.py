@@ -23,7 +23,10 @@ from gsnn.cli._train import train
 from gsnn.errors import GsnnError
 
 # Troubles of the machine, not of the program: told in one line like a wrong file.
-_ENVIRONMENT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EISDIR, errno.ENOTDIR}
+_ENVIRONMENT = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+}
 
 app = typer.Typer(
     name="gsnn",

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._files import Files, reads_files
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import figure, interruptible, left_out_line, percent, print_json, show_warnings, working
+from gsnn.cli._output import figure, interruptible, left_out_line, percent, print_json, show_warnings
 
 if TYPE_CHECKING:
     from gsnn._checkup import Checkup
@@ -31,12 +32,11 @@ def check(
 
     Example: gsnn check --graph network.sif --data responses.csv
     """
-    with interruptible("nothing was written"):
+    with interruptible("nothing was written"), stage("reading network and data", show=not quiet):
         from gsnn._checkup import check_up
         from gsnn.errors import DataError
 
-        with working("reading network and data", show=not quiet):
-            found = check_up(**files.reading())
+        found = check_up(**files.reading())
     if as_json:
         print_json(found.to_dict())
     elif not quiet:

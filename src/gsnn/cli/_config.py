@@ -140,7 +140,7 @@ def read_config(path: Path, commands: Mapping[str, Mapping[str, Key]]) -> dict[s
         raise DataError(f"there is no configuration file {path}; write one with gsnn init") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; --config wants a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # numbers of 5000 digits and lists in lists in lists among them
         raise DataError(f"{path} is not TOML: {error}") from error
     sections = {DATA: _data_keys(commands), **commands}
     found: dict[str, dict[str, Any]] = {"": {}}
@@ -166,8 +166,8 @@ def _section(
     for written, value in values.items():
         name = written if written in keys else written.replace("_", "-")
         if name not in keys:
-            hint = _near(name, keys) or _elsewhere(name, sections)
-            raise DataError(f"{path}: unknown key '{written}' in [{section}]{hint}; use {', '.join(keys)}")
+            hint = _near(name, keys) or _elsewhere(name, sections) or f"; use {', '.join(keys)}"
+            raise DataError(f"{path}: unknown key '{written}' in [{section}]{hint}")
         if name in found:
             raise DataError(f"{path}: '{written}' in [{section}] is given twice")
         found[name] = _checked(value, keys[name], f"{written} in [{section}]", path)

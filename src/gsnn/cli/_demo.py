@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
 from gsnn.cli._output import interruptible, print_json, show_edges, show_fit, show_warnings
@@ -27,7 +28,7 @@ def demo(
 
     Example: gsnn demo --dataset liverdream -o runs/liverdream --epochs 20
     """
-    with interruptible("run gsnn demo again; it starts over"):
+    with interruptible("run gsnn demo again; it starts over"), stage("reading network and data", show=not quiet):
         from gsnn import workflow
         from gsnn.datasets import DATASETS
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import interruptible, print_json, show_table, working
+from gsnn.cli._output import interruptible, print_json, show_table
 
 if TYPE_CHECKING:
     from gsnn.protocols import Evaluation
@@ -42,13 +43,12 @@ def evaluate(
 
     Example: gsnn evaluate runs/first --truth truth.csv -k 10 -k 50
     """
-    with interruptible("nothing was written"):
+    with interruptible("nothing was written"), stage("evaluating", show=not quiet):
         from gsnn.protocols import _commands
 
-        with working("evaluating", show=not quiet):
-            found = _commands.evaluate_files(
-                edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
-            )
+        found = _commands.evaluate_files(
+            edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
+        )
     if as_json:
         print_json(found.to_dict())
     elif not quiet:

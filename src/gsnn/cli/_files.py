@@ -44,6 +44,18 @@ class Files:
     time: Annotated[str | None, _option("Time point to use.", show_default="the last")] = None
     cell_line: Annotated[str | None, _option("Keep only the rows of this cell line.")] = None
     drop_unmatched: Annotated[bool, _option("Leave out what the network does not have.", "--drop-unmatched")] = False
+    stream: Annotated[
+        bool | None,
+        _option(
+            "Leave the samples in their files (Parquet, .h5ad, .npy) and read some at a time.",
+            *("--stream/--no-stream",),
+            show_default="above 1 GiB",
+        ),
+    ] = None
+    treatment_names: Annotated[Path | None, _option("Of .npy: text file with the name of each column of inputs.")] = (
+        None
+    )
+    readout_names: Annotated[Path | None, _option("Of .npy: the same for outputs.")] = None
     perturbation: Annotated[
         list[str] | None, _option("Column of obs that says what was done; may be repeated.", panel=ANNDATA)
     ] = None
@@ -66,6 +78,11 @@ class Files:
     def given(self) -> bool:
         """Whether anything was typed."""
         return any(getattr(self, field.name) not in (None, False, []) for field in fields(self))
+
+    def _column_names(self) -> dict[str, list[str]] | None:
+        """Names for the columns of ``.npy`` files, if they were given."""
+        files = {"treatments": self.treatment_names, "readouts": self.readout_names}
+        return {kind: _names_in(path) for kind, path in files.items() if path is not None} or None
 
     def reading(self) -> dict[str, Any]:
         """The arguments of :meth:`gsnn.runs.Sources.from_files`.
@@ -100,9 +117,18 @@ class Files:
                 "time": self.time,
                 "cell_line": self.cell_line,
                 "anndata": anndata or None,
+                "stream": self.stream,
+                "names": self._column_names(),
             },
             "build_options": {"on_unmatched": "drop"} if self.drop_unmatched else None,
         }
+
+
+def _names_in(path: Path) -> list[str]:
+    """The names in a text file, one a line."""
+    from gsnn.io._text import read_text
+
+    return [line.strip() for line in read_text(path, "names").content.splitlines() if line.strip()]
 
 
 FILE_OPTIONS = tuple(field.name for field in fields(Files))

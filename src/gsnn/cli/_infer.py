@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
 from gsnn.cli._output import interruptible, print_json, show_edges, show_warnings
+from gsnn.cli._together import AGAIN, together
 
-_CHOICE = "Which candidates"
+_CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
 _ROWS = 1000  # of edges in the JSON object; edges.csv has them all
 
 
@@ -75,6 +77,26 @@ def infer(
         typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
                      ".h5ad; may be repeated."),
     ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(help="What processes share, under torchrun or srun: samples (statistics are added up) or targets "
+                     "(less memory each; every process reads all samples).", rich_help_panel=_SHARED),
+    ] = "samples",
+    double: Annotated[
+        bool, typer.Option("--double", help="Run the model in double precision: the number of processes then changes "
+                           "scores by less than 1e-10, otherwise by 1e-6.", rich_help_panel=_SHARED),
+    ] = False,
+    save_every: Annotated[
+        float, typer.Option(help="Seconds between two saves of the statistics so far, from which the same command goes "
+                            "on after a stop; 0 saves after every batch.", rich_help_panel=_SHARED),
+    ] = 60.0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not go on with statistics that a stopped command kept.",
+                           rich_help_panel=_SHARED),
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a process waits for the others.", rich_help_panel=_SHARED)
+    ] = 1800.0,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -84,30 +106,38 @@ def infer(
     Beside it edges.csv-metadata.json says what each column means. The rank is the place among all candidates, also if
     only some of them are written.
 
+    Several processes share the work: torchrun --nproc-per-node 2 -m gsnn infer runs/first
+
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
-    with interruptible("nothing was written"):
+    with interruptible(f"no edges were written; {AGAIN}"), together(timeout) as joined:
         from gsnn import workflow
+        from gsnn.distributed import Job
         from gsnn.runs import Run
 
-        opened = Run.open(run)
-        edges = workflow.infer_run(
-            opened,
-            method=method or "magnitude",
-            score=score,
-            agg=agg,
-            samples=samples,
-            top=top,
-            per_target=per_target,
-            sources=sources or (),
-            targets=targets or (),
-            forbidden=forbid or (),
-            required=require or (),
-            known=known,
-            aliases=aliases,
-            out=out or (),
-            progress=not quiet,
-        )
+        quiet = quiet or not joined.first
+        with stage("reading the run", show=not quiet):
+            opened = Run.open(run)
+            edges = workflow.infer_run(
+                opened,
+                method=method or "magnitude",
+                score=score,
+                agg=agg,
+                samples=samples,
+                top=top,
+                per_target=per_target,
+                sources=sources or (),
+                targets=targets or (),
+                forbidden=forbid or (),
+                required=require or (),
+                known=known,
+                aliases=aliases,
+                out=out or (),
+                progress=not quiet,
+                job=Job(joined, shard, double, save_every, fresh),
+            )
+        if not joined.first:
+            return
     inference = opened.info["inference"]
     show_warnings(inference["notes"], quiet=quiet)
     written = [opened.edges_path, *(out or ())]

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._files import Files, reads_files
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import interruptible, print_json, show_warnings, working
+from gsnn.cli._output import interruptible, print_json, show_warnings
 
 
 @reads_files
@@ -30,7 +31,7 @@ def init(
 
     Example: gsnn init --graph network.sif --data responses.csv
     """
-    with interruptible("nothing was written"):
+    with interruptible("nothing was written"), stage("reading network and data", show=not quiet):
         from gsnn._checkup import check_up
         from gsnn._files import write_text
         from gsnn.cli._init_text import init_text
@@ -40,8 +41,7 @@ def init(
             raise DataError(f"{out} exists; choose another name with -o, or --force to replace it")
         if not out.absolute().parent.is_dir():
             raise DataError(f"there is no folder {out.absolute().parent}; make it first")
-        with working("reading network and data", show=not quiet):
-            found = check_up(**files.reading())
+        found = check_up(**files.reading())
         write_text(out, init_text(files, found, out, run))
     show_warnings(found.warnings, quiet=quiet)
     if found.error:

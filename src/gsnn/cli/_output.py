@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gsnn.baselines import FitReport
 
 PREDICTORS = ("model", "ridge", "mean")
+_READOUTS = 10  # readouts that are listed at each end, where there are more
 
 
 def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
@@ -48,11 +49,19 @@ def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]],
 
 
 def show_fit(fit: FitReport) -> None:
-    """Print R2 per readout and pooled, beside the baselines."""
+    """Print R2 per readout and pooled, beside the baselines; of many readouts those the model fits best and worst."""
+    readouts = fit.readouts
+    left_out = len(readouts) - 2 * _READOUTS
+    if left_out > 0:
+        ordered = readouts.sort_values("model_r2", ascending=False, kind="stable", na_position="last")
+        readouts = ordered.iloc[[*range(_READOUTS), *range(-_READOUTS, 0)]]
     rows = [
         [str(row["readout"]), str(row["n"]), *(_r2(row[f"{name}_r2"]) for name in PREDICTORS)]
-        for row in fit.readouts.to_dict("records")
+        for row in readouts.to_dict("records")
     ]
+    if left_out > 0:
+        between = f"({left_out} between)"
+        rows.insert(_READOUTS, [between, *[""] * (1 + len(PREDICTORS))])
     for label, column in (("all, pooled", "pooled_r2"), ("all, averaged", "mean_r2")):
         values = [_r2(float(fit.summary[column][name])) for name in PREDICTORS]
         rows.append([label, str(int(fit.readouts["n"].sum())), *values])
@@ -135,21 +144,6 @@ def show_warnings(warnings: Iterable[str], *, quiet: bool = False) -> None:
     if not quiet:
         for warning in warnings:
             typer.echo("warning: " + " ".join(warning.splitlines()), err=True)
-
-
-@contextmanager
-def working(text: str, *, show: bool = True) -> Iterator[None]:
-    """Say on a terminal what is being done, with the seconds so far, where there are no steps to count."""
-    if not (show and sys.stderr.isatty()):
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(text, total=None)
-        yield
 
 
 @contextmanager

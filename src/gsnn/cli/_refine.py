@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
 from gsnn.cli._output import interruptible, print_json, show_table
@@ -44,7 +45,8 @@ def refine(
 
     Example: gsnn refine runs/first --rounds 2 --per-round 3 --min-drop 0.01
     """
-    with interruptible("the rounds that are done are kept; run the same command with --resume to go on"):
+    hint = "the rounds that are done are kept; run the same command with --resume to go on"
+    with interruptible(hint), stage("reading the run", show=not quiet):
         from gsnn.protocols import _commands
         from gsnn.runs import Run
 

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import interruptible, print_json, working
+from gsnn.cli._output import interruptible, print_json
 
 
 def report(
@@ -22,12 +23,11 @@ def report(
 
     Example: gsnn report runs/first
     """
-    with interruptible("nothing was written"):
+    with interruptible("nothing was written"), stage("writing the report", show=not quiet):
         from gsnn import workflow
         from gsnn.runs import Run
 
-        with working("writing the report", show=not quiet):
-            path = workflow.report_run(Run.open(run))
+        path = workflow.report_run(Run.open(run))
     if as_json:
         print_json({"run": run, "report": path})
     elif not quiet:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._files import PANEL, Files, reads_files
 from gsnn.cli._options import AsJson, Quiet
@@ -70,7 +71,8 @@ def selfcheck(
 
     Example: gsnn selfcheck runs/first --method magnitude --method gradient
     """
-    with interruptible("the repeats that are done are kept; run the same command with --resume to go on"):
+    hint = "the repeats that are done are kept; run the same command with --resume to go on"
+    with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn.errors import DataError
         from gsnn.protocols import _commands
         from gsnn.runs import Run, Sources

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import interruptible, print_json, working
+from gsnn.cli._output import interruptible, print_json
 
 
 def simulate(
@@ -45,13 +46,13 @@ def simulate(
 
     Example: gsnn simulate -o simulated --kind layered --size 20 --samples 200
     """
-    with interruptible("what was written may not be complete; run it again with --force"):
+    hint = "what was written may not be complete; run it again with --force"
+    with interruptible(hint), stage("simulating", show=not quiet):
         from gsnn._simulated import simulate_files
 
-        with working("simulating", show=not quiet):
-            found = simulate_files(
-                out, setting=setting, kind=kind, n=n, samples=samples, noise=noise, hide=hide, seed=seed, force=force
-            )
+        found = simulate_files(
+            out, setting=setting, kind=kind, n=n, samples=samples, noise=noise, hide=hide, seed=seed, force=force
+        )
     if as_json:
         print_json({"folder": out, "settings": found.settings, "counts": found.counts, "files": found.files})
     elif not quiet:

@@ -8,13 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._files import Files, reads_files
 from gsnn.cli._options import AsJson, Quiet
 from gsnn.cli._output import interruptible, print_json, show_fit, show_warnings
 from gsnn.training._config import NORMS, TrainConfig
 
-_MODEL, _RUN = "Model and training", "Run"
+_MODEL, _RUN, _PROCESSES = "Model and training", "Run", "Several processes"
+_STARTED = "1, or what torchrun or srun started"
 _DEFAULTS = TrainConfig()
 
 
@@ -49,6 +51,20 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in the folder.", rich_help_panel=_RUN)
     ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes on each machine that share every batch.", show_default=_STARTED, rich_help_panel=_PROCESSES
+        ),
+    ] = None,
+    num_nodes: Annotated[
+        int | None,
+        typer.Option(
+            help="Machines; start the command on each with torchrun or srun.",
+            show_default=_STARTED,
+            rich_help_panel=_PROCESSES,
+        ),
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -58,11 +74,16 @@ def train(
     Example: gsnn train --graph network.sif --data responses.csv -o runs/first
     """
     from gsnn.errors import DataError
+    from gsnn.training._team import find_team
 
     reading = files.reading()
     if out is None:
         raise DataError("give the run folder to write with -o (in a --config file: run)")
-    with interruptible(f"run the same command with --resume to continue {shlex.quote(str(out))}"):
+    team = find_team(devices, num_nodes)
+    # The first of several processes speaks for all.
+    quiet, as_json = quiet or not team.first, as_json and team.first
+    hint = f"run the same command with --resume to continue {shlex.quote(str(out))}"
+    with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn import workflow
 
         told: list[str] = []
@@ -90,6 +111,8 @@ def train(
             resume=resume,
             progress=not quiet,
             notify=tell,
+            devices=devices,
+            num_nodes=num_nodes,
         )
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
     if as_json:

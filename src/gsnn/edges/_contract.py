@@ -70,7 +70,7 @@ class EdgeInferer(ABC):
         Returns:
             (N, N), [i, j] for the edge i -> j; NaN where undefined.
         """
-        return self.scored(**options).score.copy()
+        return self.scored(**options).score.astype(np.float64)
 
     def top_edges(
         self,

@@ -270,7 +270,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         with torch.inference_mode(False), torch.enable_grad(), one_thread() if small else nullcontext():
             pairs, (draw, n_drawn) = pairs.clone(), self._negatives(generator)
             optimiser = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-            for _ in track(range(n_epochs), "Embedding", show=verbose):
+            for _ in track(range(n_epochs), "embedding", show=verbose):
                 loss = train_epoch(pairs, draw, n_drawn, self._tables, optimiser, batch_size, generator)
                 history["train_loss"].append(loss)
                 if validation is not None:

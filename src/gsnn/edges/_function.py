@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gsnn._budget import check_fits, free_on, in_words, matrix_dtype, memory_bytes
 from gsnn._progress import track
 from gsnn.capture import Criterion, LossScale, capture, isolated, tapped, unwrap
 from gsnn.edges._contract import EdgeInferer
-from gsnn.edges._prior import FUNCTION_EDGE
-from gsnn.edges._rank_correlation import METHODS, cross_correlation
+from gsnn.edges._prior import FUNCTION_EDGE, checked_targets
+from gsnn.edges._rank_correlation import METHODS, cross_correlation, sort_bytes
 from gsnn.edges._table import ScoredPairs
 from gsnn.errors import unknown_option
 
@@ -39,7 +40,10 @@ class FunctionEdgeInferer(EdgeInferer):
     also mixes the profile over layers with what samples tell: :meth:`profile_control` shows what the profile alone
     gives, and ``pool=False`` leaves it out.
 
-    Cost, float32: buffers 8 M N bytes; ranks O(N M log M) time; the matrix 4 N^2 bytes and O(M N^2) time.
+    Cost, float32: buffers 8 M N bytes; ranks O(N M log M) time; the matrix 4 N^2 bytes (12 N^2 with the ranking of all
+    pairs) and O(M N^2) time. On a device whose memory is too small for the buffers, these stay on the host and rows
+    travel in blocks (``row_chunk``, chosen from the memory that is free there), so that the device holds
+    8 M row_chunk bytes and what sorting takes.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
@@ -49,6 +53,9 @@ class FunctionEdgeInferer(EdgeInferer):
         device: Where to run; the model is brought back afterwards.
         norm: Of a channel value v: ``'l1'`` is \|v\|, ``'l2'`` is v^2 (without a root), ``'none'`` v with its sign.
         agg: Over the channels of a node: ``'sum'``, ``'mean'`` or ``'max'``.
+        memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available.
+        targets: Score only edges into these T; None for all N. Ranks need all samples, so targets are what several
+            processes can share: each fits its own, and :func:`gsnn.distributed.top_edges` puts them together.
 
     Attributes:
         W: float32 (N, N), what the last ``fit`` returned; None before.
@@ -57,6 +64,7 @@ class FunctionEdgeInferer(EdgeInferer):
         L: Number of blocks.
         n_pairs: P = L - 1.
         edges: Known edges as (source, target) names.
+        memory_budget: In bytes.
 
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.
@@ -86,6 +94,9 @@ class FunctionEdgeInferer(EdgeInferer):
         device: torch.device | str = "cpu",
         norm: str = "l1",
         agg: str = "sum",
+        *,
+        memory_budget: int | float | str | None = None,
+        targets: range | None = None,
     ) -> None:
         self._model = unwrap(model)
         gsnn = tapped(model)
@@ -105,6 +116,8 @@ class FunctionEdgeInferer(EdgeInferer):
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
         self.crit, self.use_prenorm, self.device = crit, use_prenorm, device
         self.norm, self.agg = norm, agg
+        self.memory_budget = memory_bytes(memory_budget)
+        self.targets = checked_targets(targets, self.N)
         self.W: FloatMatrix | None = None
 
     def fit(
@@ -136,7 +149,8 @@ class FunctionEdgeInferer(EdgeInferer):
             estimate_iters: Number of draws.
             estimate_n_samples: Samples of a draw.
             row_chunk: Sources worked on at a time, which bounds the memory of the product to about
-                row_chunk * (N + M) * 4 bytes.
+                row_chunk * (N + M) * 4 bytes. None: all on the CPU, which needs no memory for it, and on a device whose
+                memory is too small for the buffers what fits.
             verbose: Show progress on stderr.
             pool: Pool the layers; False correlates within each adjacent pair of blocks and averages the P results.
             seed: Of the bootstrap.
@@ -145,7 +159,8 @@ class FunctionEdgeInferer(EdgeInferer):
             float32 (N, N), [i, j] the evidence for i -> j.
 
         Raises:
-            ValueError: If an option, a shape or the loss is wrong.
+            ValueError: If an option, a shape or the loss is wrong, or buffers and matrix do not fit into
+                ``memory_budget``.
             RuntimeError: If there are fewer than 3 samples.
         """
         result = self._run(
@@ -209,7 +224,8 @@ class FunctionEdgeInferer(EdgeInferer):
         """Scores of all pairs; see :meth:`evaluate`."""
         if self.W is None:
             raise RuntimeError("there are no scores yet; call fit(x, y) first")
-        return ScoredPairs(self._prior, self.W.astype(np.float64), self.score_name)
+        score: npt.NDArray[np.floating] = self.W.astype(matrix_dtype(self.N), copy=False)
+        return ScoredPairs(self._prior, score, self.score_name, first=self.targets.start)
 
     def _run(
         self,
@@ -234,8 +250,15 @@ class FunctionEdgeInferer(EdgeInferer):
         inputs, targets = torch.as_tensor(x), torch.as_tensor(y)
         if min(len(inputs), n_drawn if draws else len(inputs)) < 3:
             raise RuntimeError(f"Need at least 3 samples, got {min(len(inputs), n_drawn or len(inputs))}")
-        total = torch.zeros(self.N, self.N)
-        for _ in track(range(draws or 1), "Correlating", show=verbose):
+        used, n_targets = n_drawn if draws else len(inputs), len(self.targets)
+        check_fits(
+            4 * self.n_pairs * used * (self.N + n_targets) + (12 + 4 * bool(draws)) * self.N * n_targets,
+            self.memory_budget,
+            f"{self.n_pairs * used} observations of {self.N} nodes",
+            "use fewer samples (estimate=True draws some)",
+        )
+        total = torch.zeros(self.N, n_targets) if draws else torch.empty(0)
+        for _ in track(range(draws or 1), "correlating", show=verbose):
             if draws:
                 rows = torch.from_numpy(generator.integers(0, len(inputs), n_drawn))
                 activity, credit = self._observe(inputs[rows], targets[rows])
@@ -245,28 +268,47 @@ class FunctionEdgeInferer(EdgeInferer):
                 for p in range(self.n_pairs):
                     order = torch.from_numpy(generator.permutation(credit.shape[-1])).to(credit.device)
                     credit[:, p] = credit[:, p, order]
-            mean = activity.flatten(1).mean(1, keepdim=True) if scale_by_act_mean else 1.0
-            shape = (self.N, 1, -1) if pool else (self.N, self.n_pairs, -1)
-            found = cross_correlation(activity.view(shape), credit.view(shape), method, row_chunk=row_chunk)
-            total += (found * mean).cpu()
-        total /= draws or 1
+            mean = activity.flatten(1).mean(1, keepdim=True) if scale_by_act_mean else None
+            segments = 1 if pool else self.n_pairs
+            found = cross_correlation(
+                activity.view(self.N, segments, -1),
+                credit.view(n_targets, segments, -1),
+                method,
+                row_chunk=row_chunk or self._rows_at_a_time(activity),
+                device=self.device,
+            )
+            del activity, credit
+            if mean is not None:
+                found *= mean
+            if draws:
+                total += found.cpu()
+            else:
+                total = found.cpu()
+        if draws:
+            total /= draws
         result: FloatMatrix = total.numpy()
         if penalty_factor:
             known_in = np.bincount(self._prior.pairs[1], minlength=self.N)
             known_out = np.bincount(self._prior.pairs[0], minlength=self.N)
-            factor = np.outer((1.0 + penalty_factor) ** known_out, (1.0 - penalty_factor) ** known_in)
+            own = slice(self.targets.start, self.targets.stop)
+            factor = np.outer((1.0 + penalty_factor) ** known_out, (1.0 - penalty_factor) ** known_in[own])
             result *= factor.astype(np.float32)
         return result
 
     def _observe(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Activity of blocks 0..L-2 and credit of blocks 1..L-1, each float32 (N, P, B)."""
+        """Activity of blocks 0..L-2, float32 (N, P, B), and credit of blocks 1..L-1, (T, P, B)."""
         where = "pre" if self.use_prenorm else "post"
         n_samples, scale = len(x), LossScale()
         n_channels = len(tapped(self._model).channel_node)
         step = max(2, min(n_samples, _PASS_VALUES // (n_channels * self.L)))
         unit = 1.0
         with isolated(self._model, self.device) as there:
-            activity, credit = torch.empty(2, self.N, self.n_pairs, n_samples, device=there)
+            n_targets, own = len(self.targets), slice(self.targets.start, self.targets.stop)
+            size = 4 * (self.N + n_targets) * self.n_pairs * n_samples + 4 * self.N * n_targets
+            # Half of what is free, as ranking and the product need room as well.
+            where_kept = there if size <= free_on(there) // 2 else torch.device("cpu")
+            activity = torch.empty(self.N, self.n_pairs, n_samples, device=where_kept)
+            credit = torch.empty(n_targets, self.n_pairs, n_samples, device=where_kept)
             for start in range(0, n_samples, step):
                 rows = slice(start, start + step)
                 seen = capture(self._model, x[rows], y[rows], self.crit, where=where, loss_reduction=scale)
@@ -274,8 +316,23 @@ class FunctionEdgeInferer(EdgeInferer):
                     unit = _power_of_two(seen.gradients[1:])
                 for p in range(self.n_pairs):
                     activity[:, p, rows] = self._node_values(seen.activations[p], seen.channel_node)
-                    credit[:, p, rows] = self._node_values(seen.gradients[p + 1] * unit, seen.channel_node)
+                    credit[:, p, rows] = self._node_values(seen.gradients[p + 1] * unit, seen.channel_node)[own]
         return activity, credit
+
+    def _rows_at_a_time(self, observed: Tensor) -> int | None:
+        """Rows that fit on the device when the observations (N, P, B) are elsewhere; None for all."""
+        device = torch.device(self.device)
+        if device == observed.device or device.type == observed.device.type:
+            return None
+        n_observations = observed[0].numel()
+        room = free_on(device) // 2
+        rows = (room - sort_bytes(n_observations)) // (8 * n_observations)
+        if rows < 1:
+            raise ValueError(
+                f"device {device} has {in_words(2 * room)} free, but ranking {n_observations} observations takes "
+                f"{in_words(2 * (sort_bytes(n_observations) + 8 * n_observations))}; use fewer samples or the CPU"
+            )
+        return int(min(rows, self.N))
 
     def _node_values(self, values: Tensor, channel_node: Tensor) -> Tensor:
         """(N*C, B) -> (N, B)."""

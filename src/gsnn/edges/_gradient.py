@@ -12,6 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gsnn._budget import check_fits, free_on, matrix_dtype, memory_bytes
+from gsnn._progress import track
 from gsnn.capture import (
     Capture,
     Criterion,
@@ -20,17 +22,13 @@ from gsnn.capture import (
     tapped,
     unwrap,
 )
-from gsnn.edges._gradient_blocks import (
-    Components,
-    Regressors,
-    leading,
-    pair_norms,
-    principal_components,
-    regressed_norms,
-)
-from gsnn.edges._gradient_null import Chance, combined, cross_moments, excess, p_values
+from gsnn.edges._gradient_blocks import Components, leading, pair_norms, principal_components
+from gsnn.edges._gradient_null import Chance, combined, cross_moments, excess, normal_scores, p_values
+from gsnn.edges._gradient_regressed import Regressors, regressed_norms
 from gsnn.edges._gradient_sign import along, orientation, reference_weights, references
-from gsnn.edges._sample_store import SampleStore, finite_bytes
+from gsnn.edges._prior import checked_targets
+from gsnn.edges._sample_store import SampleStore
+from gsnn.edges._significance import Significance
 from gsnn.edges._streaming import StreamingInferer, check_model
 from gsnn.edges._table import Column, ScoredPairs
 from gsnn.errors import unknown_option
@@ -72,9 +70,9 @@ class GradientEdgeInferer(StreamingInferer):
     The best pairs hardly change places. Those near chance lose what the graph alone gave them, and with few samples
     (several dozen) targets of many parents do.
 
-    The samples themselves are kept, not their N C x N C products: in memory up to half of ``memory_budget``, then in a
-    temporary file, so results are exact and N is not bounded by N^2 C^2. One sample takes 12 N C L bytes in float32; a
-    few thousand are plenty. Scores are computed in blocks of targets within the other half of the budget.
+    The samples themselves are kept, not their N C x N C products: in memory up to a quarter of ``memory_budget``, then
+    in a temporary file, so results are exact and N is not bounded by N^2 C^2. One sample takes 12 N C L bytes in
+    float32; a few thousand are plenty. Scores are computed in blocks of targets within another quarter of the budget.
 
     Every edge also gets a sign. Channels have arbitrary signs, so a node is oriented by the measured node nearest to it
     in the prior graph, an input upstream or else an output downstream: up is where its activation moves as that
@@ -93,7 +91,11 @@ class GradientEdgeInferer(StreamingInferer):
             norms batch, groupbatch and none only.
         keep_post: Whether to keep what ``'explained'`` needs; False saves a third of the memory and half of the time
             of :meth:`update`.
-        memory_budget: Bytes, beside model and result: half for samples, half for the working set.
+        memory_budget: Bytes, or a text such as ``'2GB'``, beside the model; None for half of what is available. A
+            quarter is for samples, a quarter for blocks of targets, half for the scores of all pairs of nodes, which
+            take (4 P + 17) N^2 bytes in single precision.
+        targets: Score only edges into these, and keep the gradients of these only; None for all. q-values are then over
+            the edges into these. :mod:`gsnn.distributed` puts such parts together.
 
     Attributes:
         function_nodes: The N names.
@@ -131,15 +133,23 @@ class GradientEdgeInferer(StreamingInferer):
         use_pre_norm: bool = True,
         *,
         keep_post: bool = True,
-        memory_budget: int = 2**31,
+        memory_budget: int | float | str | None = None,
+        targets: range | None = None,
     ) -> None:
         super().__init__(data)
+        self.targets = checked_targets(targets, self.N)
         self._model = unwrap(model)
         gsnn = tapped(model)
         check_model(gsnn, self.function_nodes, use_pre_norm)
         self.use_pre_norm, self.keep_post = use_pre_norm, keep_post
-        self.memory_budget = finite_bytes(memory_budget, "memory_budget")
+        self.memory_budget = memory_bytes(memory_budget)
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
+        check_fits(
+            2 * (4 * self.n_pairs + 17) * self.N * len(self.targets),
+            self.memory_budget,
+            f"the scores of {self.N} nodes at {self.n_pairs} pairs of blocks, twice over for samples and blocks,",
+            "use a model of fewer layers",
+        )
         self.parents_by_target = self._prior.parents
         self._channel_node = gsnn.channel_node.detach().cpu()
         self._shape = (gsnn.I, gsnn.O)
@@ -153,11 +163,21 @@ class GradientEdgeInferer(StreamingInferer):
 
     def reset_stats(self) -> None:
         """Forget every sample."""
-        channels = len(self._channel_node)
-        n_matrices = self.L + self.n_pairs + (self.n_pairs if self._separate_post else 0)
-        self._store = SampleStore([channels] * n_matrices + list(self._shape), self.memory_budget // 2)
+        self._store = self._new_store(self.targets)
+        self._device = torch.device("cpu")
         self._scale = None
         self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
+
+    def _new_store(self, targets: range) -> SampleStore:
+        channels, own = len(self._channel_node), self._channels_of(targets)
+        after = [channels] * self.n_pairs if self._separate_post else []
+        sizes = [channels] * self.L + [own.stop - own.start] * self.n_pairs + after + list(self._shape)
+        return SampleStore(sizes, self.memory_budget // 4)
+
+    def _channels_of(self, targets: range) -> slice:
+        """The channels of some targets, which are contiguous."""
+        start, stop = np.searchsorted(self._channel_node.numpy(), [targets.start, targets.stop]).tolist()
+        return slice(start, stop)
 
     @property
     def _separate_post(self) -> bool:
@@ -215,9 +235,11 @@ class GradientEdgeInferer(StreamingInferer):
                     f"{self.N}"
                 )
         dtype = torch.float64 if seen.activations[0].dtype == torch.float64 else torch.float32
-        parts = [*seen.activations, *seen.gradients[1:]]
+        own = self._channels_of(self.targets)
+        parts = [*seen.activations, *(g[own] for g in seen.gradients[1:])]
         if self._separate_post and post is not None:
             parts += post.activations[:-1]
+        self._device = seen.activations[0].device
         self._store.append([p.to(dtype) for p in [*parts, x.T, y.T]])
         self._last = None
 
@@ -236,7 +258,7 @@ class GradientEdgeInferer(StreamingInferer):
         """
         if not isinstance(other, GradientEdgeInferer):
             raise TypeError(f"other must be a GradientEdgeInferer, got {type(other).__name__}")
-        for name in ("function_nodes", "L", "use_pre_norm", "keep_post"):
+        for name in ("function_nodes", "L", "use_pre_norm", "keep_post", "targets"):
             if getattr(self, name) != getattr(other, name):
                 raise ValueError(f"other differs in {name}: its samples cannot be added to these")
         if self._store.sizes != other._store.sizes:
@@ -270,6 +292,9 @@ class GradientEdgeInferer(StreamingInferer):
             if name not in self._prior.index:
                 raise ValueError(f"{parameter} must be the name of a function node, got {name!r}")
             rows.append(self._channel_node == self._prior.index[name])
+        if self._prior.index[target] not in self.targets:
+            raise ValueError(f"target {target!r} is not among the targets of this inferer, {self.targets}")
+        rows[1] = rows[1][self._channels_of(self.targets)]
         found = []
         for p in range(self.n_pairs):
             z = self._activations(p)[rows[0]].double()
@@ -371,18 +396,18 @@ class GradientEdgeInferer(StreamingInferer):
     ) -> ScoredPairs:
         x, y = (self._store.read(len(self._store.sizes) - 2 + k) for k in range(2))
         reference = references(self._orienting, x, y)
-        regressors = Regressors.of(self._prior.pairs, self.N)
-        effect = np.zeros((self.N, self.N), np.float32 if reference.dtype == torch.float32 else np.float64)
+        regressors = Regressors.of(self._prior.pairs, self.N).within(self.targets)
+        effect = np.zeros((self.N, len(self.targets)), np.float32 if reference.dtype == torch.float32 else np.float64)
         pairs, chances = [], []
-        scales = np.zeros((2, self.n_pairs, self.N))
-        for p in range(self.n_pairs):
+        scales = np.zeros((self.n_pairs, self.N)), np.zeros((self.n_pairs, len(self.targets)))
+        for p in track(range(self.n_pairs), "pairs of blocks", show=None):
             target, signal = self._target(p, reference, rank_tolerance)
             values = self._activations(p)
             direction = orientation(values, reference, self._channel_node)
             source = self._components(self._post_activations(p) if score == "explained" else values, rank_tolerance)
-            effect -= (self._along(values, direction, source) @ signal.T).numpy()
+            effect -= (along(values, direction, self._channel_node, source.scale) @ signal.T).numpy()
             del values, signal
-            scales[0, p], scales[1, p] = source.scale.numpy(), target.scale.numpy()
+            scales[0][p], scales[1][p] = source.scale.numpy(), target.scale.numpy()
             found, chance = self._pair(score, source, target, regressors, ridge)
             pairs.append(found)
             chances.append(chance)
@@ -399,46 +424,53 @@ class GradientEdgeInferer(StreamingInferer):
             columns |= self._significance(pairs, layer_agg, scales)
         else:
             columns["p_value"] = columns["q_value"] = lambda rows: np.full(len(rows), np.nan)
-        return ScoredPairs(self._prior, total, self.score_name, columns)
+        return ScoredPairs(self._prior, total, self.score_name, columns, self.targets.start)
 
     def _significance(
-        self, pairs: list[npt.NDArray[np.floating]], layer_agg: str, scales: FloatArray
+        self, pairs: list[npt.NDArray[np.floating]], layer_agg: str, scales: tuple[FloatArray, FloatArray]
     ) -> dict[str, Column]:
         """Columns p_value and q_value, computed when first asked for."""
         store, n = self._store, self._store.n
         channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
-        candidates = ~self._prior.matrix()
-        np.fill_diagonal(candidates, False)
+        candidates, own = self._prior.candidates(self.targets), slice(self.targets.start, self.targets.stop)
 
-        @cache
-        def both() -> tuple[FloatArray, FloatArray]:
+        def moments() -> tuple[FloatArray, FloatArray]:
             if store.n != n:
                 raise RuntimeError("samples were added since; evaluate again")
             z = cross_moments(store, list(range(self.n_pairs)), channels, scales[0])
-            g = cross_moments(store, [self.L + p for p in range(self.n_pairs)], channels, scales[1])
-            p = p_values(pairs, layer_agg, z, g, n)
+            return z, cross_moments(store, [self.L + p for p in range(self.n_pairs)], channels[own], scales[1])
+
+        @cache
+        def both() -> tuple[FloatArray, FloatArray]:
+            p = p_values(pairs, layer_agg, *moments(), n)
             return p.ravel(), false_discovery(p, candidates).ravel()
 
+        @cache
+        def few() -> Significance:
+            return Significance(normal_scores(pairs, layer_agg, *moments(), n), candidates)
+
+        if matrix_dtype(self.N) is np.float32:
+            return {"p_value": lambda rows: few().p_value(rows), "q_value": lambda rows: few().q_value(rows)}
         return {"p_value": lambda rows: both()[0][rows], "q_value": lambda rows: both()[1][rows]}
 
     def _target(self, p: int, reference: Tensor, rank_tolerance: float) -> tuple[Components, Tensor]:
-        """Components of the gradients of a pair, and (N, M) the gradient along the orientation of each target."""
-        gradients = self._gradients(p)
-        target = self._components(gradients, rank_tolerance)
-        direction = orientation(self._activations(p + 1), reference, self._channel_node)
-        return target, self._along(gradients, direction, target)
-
-    def _along(self, values: Tensor, direction: Tensor, components: Components) -> Tensor:
-        return along(values, direction, self._channel_node, components.scale)
+        """Components of the gradients of a pair, and (T, M) the gradient along the orientation of each target."""
+        gradients, own = self._gradients(p), self._channels_of(self.targets)
+        node = self._channel_node[own] - self.targets.start
+        target = principal_components(gradients.to(self._device), node, len(self.targets), rank_tolerance)
+        known = reference[self.targets.start : self.targets.stop]
+        direction = orientation(self._store.read(p + 1, own), known, node)
+        return target, along(gradients, direction, node, target.scale)
 
     def _components(self, values: Tensor, rank_tolerance: float) -> Components:
-        return principal_components(values, self._channel_node, self.N, rank_tolerance)
+        return principal_components(values.to(self._device), self._channel_node, self.N, rank_tolerance)
 
     def _pair(
         self, score: str, source: Components, target: Components, regressors: Regressors, ridge: float
     ) -> tuple[npt.NDArray[np.floating], Chance]:
-        """(N, N) scores of one pair of blocks, NaN where undefined, and what chance gives."""
-        working, freedom = self.memory_budget // 2, np.full(self.N, self.n - 1.0)
+        """(N, T) scores of one pair of blocks, NaN where undefined, and what chance gives."""
+        working = min(self.memory_budget // 4, free_on(self._device) // 4)
+        freedom = np.full(len(self.targets), self.n - 1.0)
         if score == "regressed":
             found, taken = regressed_norms(source, target, regressors, ridge, working)
             freedom = np.maximum(freedom - taken, 1.0)
@@ -454,4 +486,4 @@ class GradientEdgeInferer(StreamingInferer):
         if score != "regressed":
             found[torch.from_numpy(source.rank == 0)] = torch.nan
             found[:, torch.from_numpy(target.rank == 0)] = torch.nan
-        return found.numpy(), Chance((z, g / freedom), (own_z, own_g))
+        return found.cpu().numpy(), Chance((z, g / freedom), (own_z, own_g))

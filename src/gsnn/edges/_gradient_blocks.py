@@ -16,18 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn._progress import track
+
 IntArray = npt.NDArray[np.int64]
 
 # A node counts as constant when its spread is this many roundings of its mean, a component as nothing when its
 # standard deviation is this many roundings of the node's.
 _ROUNDINGS = 32
-# A residual counts as nothing when its share of the variance is this many times the ridge and the rounding.
-_RESIDUAL = 16
 _CHUNK_BYTES = 16 * 2**20
-# Gathered rows that are used at once stay in cache.
-_CACHE_BYTES = 2**20
-_BLOCK_TARGETS = 64
-_GRAM_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -228,17 +224,17 @@ def pair_norms(source: Components, target: Components, working_bytes: int) -> Te
         working_bytes: About what the blocks may take.
 
     Returns:
-        (N, N), [i, j]; 0 where either is constant.
+        (N, T), [i, j]; 0 where either is constant.
     """
     n_nodes = len(source.rank)
-    out = source.values.new_zeros(n_nodes, n_nodes)
+    out = source.values.new_zeros(n_nodes, len(target.rank))
     item = source.values.element_size()
     n_alive = int((target.rank > 0).sum())
     per_target = max(len(target.counts), 1) * item * (2 * len(source.values) + target.values.shape[1] + n_nodes)
     step = int(max(1, min(n_alive, working_bytes // max(per_target, 1), 512)))
     # Columns are gathered to the order of the nodes once per block.
     back = torch.from_numpy(source.position).to(out.device)
-    for start in range(0, n_alive, step):
+    for start in track(range(0, n_alive, step), "blocks of targets", show=None):
         nodes = target.order[start : min(start + step, n_alive)]
         counts = slot_counts(target.rank[nodes])
         block = torch.cat(
@@ -247,180 +243,6 @@ def pair_norms(source: Components, target: Components, working_bytes: int) -> Te
         found = squared_norms(block @ source.values.T, counts, len(nodes), source)
         out[:, torch.from_numpy(nodes).to(out.device)] = found.sqrt_()[:, back].T
     return out
-
-
-@dataclass(frozen=True)
-class Regressors:
-    """For each target the nodes whose activations are regressed out: its known parents and itself.
-
-    Attributes:
-        indptr: (N + 1,) bounds of each target's part of ``nodes``.
-        nodes: (K,) node indices.
-    """
-
-    indptr: IntArray
-    nodes: IntArray
-
-    @staticmethod
-    def of(pairs: IntArray, n_nodes: int) -> Regressors:
-        """From the known edges (2, E); every target has itself."""
-        itself = np.arange(n_nodes)
-        keys = np.unique(np.concatenate([pairs[1] * n_nodes + pairs[0], itself * n_nodes + itself]))
-        targets, nodes = np.divmod(keys, n_nodes)
-        return Regressors(np.searchsorted(targets, np.arange(n_nodes + 1)), nodes)
-
-    def of_targets(self, targets: IntArray) -> tuple[IntArray, IntArray]:
-        """All regressors of some targets: the nodes, and for each the index into ``targets``."""
-        size = self.indptr[targets + 1] - self.indptr[targets]
-        owner = np.repeat(np.arange(len(targets)), size)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
-        return self.nodes[self.indptr[targets][owner] + within], owner
-
-
-def regressed_norms(
-    source: Components, target: Components, regressors: Regressors, ridge: float, working_bytes: int
-) -> tuple[Tensor, npt.NDArray[np.float64]]:
-    r"""As the cosine of :func:`pair_norms`, once the regressors of j are taken out of z_i and g_j alike.
-
-    With W the components of the regressors, H = W' (W W' + ridge I)^-1 W, and the residual forms
-    :math:`\langle a, b\rangle_H = a (I - H) b^\top`:
-
-    .. math:: \| Z_i (I - H) G_j^\top \|_F \big/ \sqrt{\operatorname{tr} Z_i (I - H) Z_i^\top
-        \operatorname{tr} G_j (I - H) G_j^\top}
-
-    Only g_j is residualised for the numerator. The denominator of z_i needs its products with the regressors alone;
-    these come from the products of the sources among each other, which targets share.
-
-    Args:
-        source: Components of the sources, of which the regressors are some.
-        target: Components of the targets.
-        regressors: What to take out for each target.
-        ridge: Added to W W', where every node has a variance of 1.
-        working_bytes: About what the blocks may take.
-
-    Returns:
-        (N, N), [i, j]; NaN where z_i or g_j is constant or nothing is left of it, and where i is a regressor of j. And
-        (N,) the degrees of freedom that the regressors of each target take, tr H.
-    """
-    n_nodes, item = len(source.rank), source.values.element_size()
-    out = source.values.new_full((n_nodes, n_nodes), torch.nan)
-    taken_freedom = np.zeros(n_nodes)
-    least = _RESIDUAL * (torch.finfo(source.values.dtype).eps + ridge)
-    n_rows = len(source.values)
-    width = np.add.reduceat(source.rank[regressors.nodes], regressors.indptr[:-1])
-    alive = np.flatnonzero(target.rank > 0)
-    alive = alive[np.argsort(width[alive], kind="stable")]
-    shared = _gram(source.values) if item * n_rows**2 <= working_bytes // 2 else None
-    spare = working_bytes - (item * n_rows**2 if shared is not None else 0)
-    back = torch.from_numpy(source.position).to(out.device)
-    constant = torch.from_numpy(source.rank == 0).to(out.device)
-    for block in _target_blocks(alive, width, source, target, spare, shared is None):
-        nodes = block[np.argsort(-target.rank[block], kind="stable")]
-        counts = slot_counts(target.rank[nodes])
-        given, owner = regressors.of_targets(nodes)
-        at, valid = _padded(*_regressor_rows(source, given, owner), len(nodes))
-        at, valid = at.to(out.device), valid.to(out.device)
-        basis, inverse = _basis(source.values, at, valid, ridge)
-        # tr H = tr K^-1 (K - ridge I), with K = W W' + ridge I.
-        freedom = valid.sum(1) - ridge * inverse.square().sum((1, 2)) if len(source.values) else valid.sum(1) * 0.0
-        taken_freedom[nodes] = freedom.cpu().numpy()
-        residual, left = _residuals(target, nodes, basis)
-        if shared is None:
-            some, place = torch.unique(at, return_inverse=True)
-            taken = _explained(source.values[some] @ source.values.T, place, inverse)
-        else:
-            taken = _explained(shared, at, inverse)
-        share = 1.0 - fold(taken, source.counts, n_nodes)
-        found = squared_norms(residual @ source.values.T, counts, len(nodes), source)
-        found = (found / (share * left[:, None].to(share))).sqrt_().clamp_(max=1.0)
-        nothing = (share <= least) | (left <= least).to(share.device)[:, None]
-        found = torch.where(nothing, torch.nan, found)[:, back]
-        found[:, constant] = torch.nan
-        found[torch.from_numpy(owner), torch.from_numpy(given)] = torch.nan
-        out[:, torch.from_numpy(nodes).to(out.device)] = found.T
-    return out, taken_freedom
-
-
-def _target_blocks(
-    alive: IntArray, width: IntArray, source: Components, target: Components, spare: int, own_products: bool
-) -> Iterator[IntArray]:
-    """Blocks of targets of similar numbers of regressors that fit in memory; at least one target each."""
-    n_rows, n_samples = source.values.shape
-    item, slots = source.values.element_size(), len(target.counts)
-    w = width[alive]
-    # Gathered products and their squares, regressors in float64 and as a basis, gradients, products.
-    each = item * n_rows * (w * (2 + own_products) + 2 * slots) + n_samples * (w * (16 + item) + 4 * item * slots)
-    start = 0
-    while start < len(alive):
-        fits = (
-            each[start : start + _BLOCK_TARGETS] * np.arange(1, len(each[start : start + _BLOCK_TARGETS]) + 1) <= spare
-        )
-        end = start + max(1, int(fits.sum()))
-        yield alive[start:end]
-        start = end
-
-
-def _gram(values: Tensor) -> Tensor:
-    """``values @ values.T``, one half of it computed."""
-    out = values.new_empty(len(values), len(values))
-    for start in range(0, len(values), _GRAM_ROWS):
-        end = start + _GRAM_ROWS
-        torch.mm(values[start:end], values[start:].T, out=out[start:end, start:])
-        out[end:, start:end] = out[start:end, end:].T
-    return out
-
-
-def _explained(products: Tensor, at: Tensor, inverse: Tensor) -> Tensor:
-    """Sum of squares of L^-1 W Z' over the regressors of each target, (T, R), from products W Z' (K, R)."""
-    n_targets, width = at.shape
-    out = products.new_empty(n_targets, products.shape[1])
-    step = max(1, _CACHE_BYTES // max(1, width * products.shape[1] * products.element_size()))
-    for start in range(0, n_targets, step):
-        chunk = slice(start, start + step)
-        taken = products.index_select(0, at[chunk].flatten()).view(-1, width, products.shape[1])
-        torch.sum(torch.bmm(inverse[chunk].to(products.dtype), taken).square_(), 1, out=out[chunk])
-    return out
-
-
-def _regressor_rows(source: Components, given: IntArray, owner: IntArray) -> tuple[IntArray, IntArray]:
-    rows, of = source.rows_of(given)
-    return rows, owner[of]
-
-
-def _padded(rows: IntArray, owner: IntArray, n_owners: int) -> tuple[Tensor, Tensor]:
-    """Rows by owner (ascending), padded with row 0: (T, w) indices, and which of them are real."""
-    size = np.bincount(owner, minlength=n_owners)
-    width = max(int(size.max(initial=0)), 1)
-    at = np.zeros((n_owners, width), dtype=np.int64)
-    valid = np.arange(width) < size[:, None]
-    at[valid] = rows
-    return torch.from_numpy(at), torch.from_numpy(valid)
-
-
-def _basis(values: Tensor, at: Tensor, valid: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Q (T, w, M) with Q'Q = H, in the dtype of the values, and L^-1 (T, w, w) with Q = L^-1 W, in float64."""
-    if not len(values):
-        return values.new_zeros(*at.shape, values.shape[1]), values.new_zeros(*at.shape, at.shape[1]).double()
-    given = values[at].double()
-    given *= valid[:, :, None]
-    gram = given @ given.transpose(1, 2)
-    gram.diagonal(dim1=1, dim2=2).add_(torch.where(valid, ridge, 1.0))
-    eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-    inverse = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), eye.expand_as(gram), upper=False)
-    # Padding has rows of 0 in Q; its columns of L^-1 must not meet the row that stands in for it.
-    return (inverse @ given).to(values.dtype), inverse * valid[:, None, :]
-
-
-def _residuals(target: Components, nodes: IntArray, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """G (I - H) of some targets slot by slot (R_T, M), and the share of the variance that is left (T,), float64."""
-    rows, owner = target.rows_of(nodes)
-    at, valid = _padded(rows, owner, len(nodes))
-    gradient = target.values[at.to(basis.device)]
-    gradient *= valid.to(basis.device)[:, :, None]
-    residual = torch.baddbmm(gradient, (gradient @ basis.transpose(1, 2)), basis, alpha=-1.0)
-    left = (gradient * residual).sum(2).double().sum(1)
-    counts = slot_counts(target.rank[nodes])
-    return torch.cat([residual[:count, c] for c, count in enumerate(counts)]), left
 
 
 def node_chunks(channels: IntArray, n_samples: int) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,8 @@ import scipy.special
 import torch
 from torch import Tensor, nn
 
+from gsnn._budget import check_fits, matrix_dtype, memory_bytes
+from gsnn._progress import track
 from gsnn.capture import (
     Capture,
     Criterion,
@@ -21,6 +23,7 @@ from gsnn.capture import (
 )
 from gsnn.edges._contract import EdgeInferer
 from gsnn.edges._pair_correlations import PairCorrelations
+from gsnn.edges._prior import checked_targets
 from gsnn.edges._significance import Significance
 from gsnn.edges._streaming import StreamingInferer, check_model
 from gsnn.edges._table import Column, ScoredPairs
@@ -45,6 +48,8 @@ SCORES = ("corr", "partial")
 P_METHODS = ("calibrated", "uncorrected")
 
 _CHUNK_BYTES = 4 * 2**20
+# Of a pair when ranked: score, z and marks in single precision, and what choosing the best takes.
+_PAIR_BYTES = 12
 
 
 class MagnitudeEdgeInferer(StreamingInferer):
@@ -63,6 +68,12 @@ class MagnitudeEdgeInferer(StreamingInferer):
         reduction: Norm over the channels of a node: ``'l1'`` or ``'l2'``.
         use_pre_norm: Read the tap before the norm; False reads the one after the nonlinearity, for the norms batch,
             groupbatch and none only.
+        memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available. A
+            quarter is for the magnitudes of samples, 8 P N bytes each in float32, half for sums of 8 P N (N + U)
+            bytes, U the number of known parents. Sums above 1 GiB are made only once the samples outgrow their part,
+            and are in a temporary file where they outgrow theirs. Scores take 12 N^2 bytes.
+        targets: Keep sums for edges into these only, and score these; None for all. q-values are then over the edges
+            into these. :mod:`gsnn.distributed` puts such parts together.
 
     Attributes:
         function_nodes: The N names.
@@ -71,10 +82,12 @@ class MagnitudeEdgeInferer(StreamingInferer):
         n_pairs: P = L - 1.
         edges: Known edges as (source, target) names.
         parents_by_target: For each target index the int64 array of its known parents' indices.
+        memory_budget: In bytes.
 
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If ``reduction`` is unknown, the post tap is asked of another norm, or data and model disagree.
+        ValueError: If ``reduction`` is unknown, the post tap is asked of another norm, data and model disagree, or the
+            scores alone do not fit into ``memory_budget``.
         TypeError: If the model has no taps or ``data`` is no graph.
 
     Example:
@@ -100,8 +113,19 @@ class MagnitudeEdgeInferer(StreamingInferer):
         data: Any,  # noqa: ANN401 - anything HeteroData-like
         reduction: str = "l1",
         use_pre_norm: bool = True,
+        *,
+        memory_budget: int | float | str | None = None,
+        targets: range | None = None,
     ) -> None:
         super().__init__(data)
+        self.targets = checked_targets(targets, self.N)
+        self.memory_budget = memory_bytes(memory_budget)
+        check_fits(
+            _PAIR_BYTES * self.N * len(self.targets),
+            self.memory_budget,
+            f"the scores of {self.N} nodes",
+            "share the targets among processes",
+        )
         if reduction not in REDUCTIONS:
             raise unknown_option("reduction", reduction, REDUCTIONS)
         self._model = unwrap(model)
@@ -164,10 +188,21 @@ class MagnitudeEdgeInferer(StreamingInferer):
         y = torch.stack([seen.node_norms(v, self.reduction) for v in seen.gradients[1:]])
         if self._moments is None:
             dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-            parents = torch.from_numpy(np.unique(self._prior.pairs[0]))
-            self._moments = PairMoments(self.n_pairs, self.N, dtype, x.device, condition_on=parents)
+            self._moments = self._new_moments(dtype, x.device)
         self._moments.update(x.to(self._moments.device), y.to(self._moments.device))
         self._last = None
+
+    def _new_moments(self, dtype: torch.dtype, device: torch.device | str) -> PairMoments:
+        inside = (self._prior.pairs[1] >= self.targets.start) & (self._prior.pairs[1] < self.targets.stop)
+        return PairMoments(
+            self.n_pairs,
+            self.N,
+            dtype,
+            device,
+            condition_on=torch.from_numpy(np.unique(self._prior.pairs[0][inside])),
+            memory_bytes=self.memory_budget,
+            targets=self.targets,
+        )
 
     def merge(self, other: MagnitudeEdgeInferer) -> MagnitudeEdgeInferer:
         """Add the statistics of another inferer, as if this one had seen its samples too.
@@ -184,15 +219,12 @@ class MagnitudeEdgeInferer(StreamingInferer):
         """
         if not isinstance(other, MagnitudeEdgeInferer):
             raise TypeError(f"other must be a MagnitudeEdgeInferer, got {type(other).__name__}")
-        for name in ("function_nodes", "L", "reduction", "use_pre_norm"):
+        for name in ("function_nodes", "L", "reduction", "use_pre_norm", "targets"):
             if getattr(self, name) != getattr(other, name):
                 raise ValueError(f"other differs in {name}: its statistics cannot be added to these")
         if other._moments is not None:
             if self._moments is None:
-                like = other._moments
-                self._moments = PairMoments(
-                    self.n_pairs, self.N, like.dtype, like.device, condition_on=like.condition_on
-                )
+                self._moments = self._new_moments(other._moments.dtype, other._moments.device)
             self._moments.merge(other._moments)
         self._last = None
         return self
@@ -263,43 +295,42 @@ class MagnitudeEdgeInferer(StreamingInferer):
 
     def _score(self, moments: PairMoments, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
         pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
-        n_given = np.array([len(s) for s in self.parents_by_target]) if score == "partial" else np.zeros(self.N, int)
+        own, n_targets = slice(self.targets.start, self.targets.stop), len(self.targets)
+        n_given = np.array([len(s) for s in self.parents_by_target])[own] * (score == "partial")
         df = (moments.n - 3) - n_given
         rho_x, rho_y = pairs.rho_x, pairs.rho_y
         single = p_method == "uncorrected" or layer_agg == "max"
         calibrated = p_method == "calibrated"
-        result = np.empty((self.N, self.N))
-        z = np.empty((self.N, self.N)) if single else mean_variance(rho_x, rho_y)
-        chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * self.N))
-        for start in range(0, self.N, chunk):
+        dtype = matrix_dtype(self.N)
+        result, z = np.empty((2, self.N, n_targets), dtype)
+        chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * n_targets))
+        for start in track(range(0, self.N, chunk), "blocks of sources", show=None):
             rows = slice(start, min(start + chunk, self.N))
             r = pairs.block(rows)
             result[rows] = values = aggregate(r, layer_agg)
             if single:
-                z[rows] = fisher_z(values, df)
+                found = fisher_z(values, df)
             else:
                 mean = values if layer_agg == "mean" else aggregate(r, "mean")
-                z[rows] = fisher_z(mean, df) / np.sqrt(z[rows])
-            if calibrated:
-                z[rows] = self._permuted(z[rows], r, pairs, rows, layer_agg, moments.n)
-        candidates = ~self._prior.matrix()
-        np.fill_diagonal(candidates, False)
+                found = fisher_z(mean, df) / np.sqrt(mean_variance(rho_x[rows], rho_y))
+            z[rows] = self._permuted(found, r, pairs, rows, layer_agg, moments.n) if calibrated else found
+        candidates = self._prior.candidates(self.targets)
 
         def of_max(rows: IntArray) -> FloatArray:
-            i, j = np.divmod(rows, self.N)
+            i, j = np.divmod(rows, n_targets)
             defined = pairs.defined_x[:, i] & pairs.defined_y[:, j]
             adjacent = np.stack([rho_x[i, k, k - 1] * rho_y[j, k, k - 1] for k in range(1, self.n_pairs)] or [[]])
-            return max_upper_tail(z.ravel()[rows], adjacent, defined)
+            return max_upper_tail(z.ravel()[rows].astype(np.float64), adjacent, defined)
 
         significance = Significance(z, candidates, of_max if calibrated and layer_agg == "max" else None)
         columns: dict[str, Column] = {}
         if score == "partial":
-            columns["n_cond"] = lambda rows: n_given[rows % self.N]
+            columns["n_cond"] = lambda rows: n_given[rows % n_targets]
         for p in range(self.n_pairs):
             columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
         columns["p_value"] = significance.p_value
         columns["q_value"] = significance.q_value
-        return ScoredPairs(self._prior, result, self.score_name, columns)
+        return ScoredPairs(self._prior, result, self.score_name, columns, self.targets.start)
 
     def _permuted(
         self, z: FloatArray, r: FloatArray, pairs: PairCorrelations, rows: slice, layer_agg: str, n: int

@@ -65,6 +65,37 @@ class PriorEdges:
         known[self.pairs[0], self.pairs[1]] = True
         return known
 
+    def candidates(self, targets: range) -> npt.NDArray[np.bool_]:
+        """(N, T) bool, True for the pairs that are no known edge and no self pair."""
+        known = np.zeros((self.N, len(targets)), dtype=bool)
+        inside = (self.pairs[1] >= targets.start) & (self.pairs[1] < targets.stop)
+        known[self.pairs[0][inside], self.pairs[1][inside] - targets.start] = True
+        known[np.arange(targets.start, targets.stop), np.arange(len(targets))] = True
+        return ~known
+
+    def has_edge(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which pairs i * N + j (K,) are known edges."""
+        if len(rows) > self.N**2 // 64:
+            return self.matrix().ravel()[rows]
+        found: npt.NDArray[np.bool_] = np.isin(rows, self.pairs[0] * self.N + self.pairs[1])
+        return found
+
+
+def checked_targets(targets: range | None, n_nodes: int) -> range:
+    """The range of targets of an inferer; all of them for None.
+
+    Raises:
+        ValueError: If it is empty, has a step, or leaves the nodes.
+
+    Example:
+        >>> checked_targets(None, 3)
+        range(0, 3)
+    """
+    chosen = range(n_nodes) if targets is None else targets
+    if chosen.step != 1 or not 0 <= chosen.start < chosen.stop <= n_nodes:
+        raise ValueError(f"targets must be a range of nodes within 0..{n_nodes}, not empty, got {chosen}")
+    return chosen
+
 
 def match_nodes(names: list[str], wanted: str | list[str] | tuple[str, ...], parameter: str) -> npt.NDArray[np.bool_]:
     """Which nodes are meant by names or glob patterns (``*``, ``?``, ``[...]``); an exact name wins over a pattern.

@@ -18,19 +18,36 @@ METHODS = ("spearman", "pearson")
 _CONSTANT_ROUNDINGS = 32
 # Values that one thread ranks at a time: the sort works on 8 bytes each and should stay in the cache.
 _BLOCK_VALUES = 2**15
+# Values that another device ranks at a time.
+_SORT_VALUES = 2**26
 
 
-def cross_correlation(x: Tensor, y: Tensor, method: str, *, row_chunk: int | None = None) -> Tensor:
+def cross_correlation(
+    x: Tensor,
+    y: Tensor,
+    method: str,
+    *,
+    row_chunk: int | None = None,
+    device: torch.device | str | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
     """Correlation of each row of ``x`` with each row of ``y``, averaged over segments.
 
     Spearman is Pearson of the ranks, tied values sharing their average rank. A constant row has correlation 0 with
     everything in that segment. ``x`` and ``y`` are overwritten.
 
+    With another ``device`` than that of ``x`` and ``y``, blocks of rows travel: each block of ``y`` is ranked there and
+    stays while every block of ``x`` passes, and the ranks of ``x`` come back the first time, so that no row is ranked
+    twice. The device then holds 4 S K (2 row_chunk) bytes of rows, their product of 4 row_chunk^2 bytes, and
+    :func:`sort_bytes` while it ranks; x travels N' / row_chunk times.
+
     Args:
         x: float32 (N, S, K), N variables, S segments that are correlated apart, K observations each.
         y: float32 (N', S, K), on the same device.
         method: 'spearman' or 'pearson'.
-        row_chunk: Rows of ``x`` worked on at a time; None for all.
+        row_chunk: Rows of ``x`` (with ``device``, of both) worked on at a time; None for all.
+        device: Where to compute; None for where ``x`` is.
+        out: Where to put the result; float32 (N, N') on the device of ``x``.
 
     Returns:
         float32 (N, N').
@@ -48,14 +65,41 @@ def cross_correlation(x: Tensor, y: Tensor, method: str, *, row_chunk: int | Non
         raise unknown_option("method", method, METHODS)
     standardise = _standardise_ranks if method == "spearman" else _standardise_values
     segments = x.shape[1]
+    if out is None:
+        out = torch.empty(len(x), len(y), dtype=x.dtype, device=x.device)
+    step = max(1, max(len(x), len(y)) if row_chunk is None else row_chunk)
+    if device is not None and torch.device(device).type != x.device.type:
+        _travelling(x, y, standardise, step, torch.device(device), out)
+        return out.div_(segments).clamp_(-1.0, 1.0)
     standardise(y)
-    out = torch.empty(len(x), len(y), dtype=x.dtype, device=x.device)
-    step = max(1, len(x) if row_chunk is None else row_chunk)
     for start in range(0, len(x), step):
         rows = slice(start, start + step)
         standardise(x[rows])
         torch.mm(x[rows].flatten(1), y.flatten(1).T, out=out[rows])
     return out.div_(segments).clamp_(-1.0, 1.0)
+
+
+def _travelling(
+    x: Tensor, y: Tensor, standardise: Callable[[Tensor], None], step: int, device: torch.device, out: Tensor
+) -> None:
+    """Products of all rows, block by block on another device."""
+    for at in range(0, len(y), step):
+        columns = slice(at, at + step)
+        there = _copied(y[columns], device)
+        standardise(there)
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            block = _copied(x[rows], device)
+            if at == 0:
+                standardise(block)
+                if len(y) > step:
+                    x[rows] = block.to(x.device)
+            out[rows, columns] = (block.flatten(1) @ there.flatten(1).T).to(out.device)
+
+
+def _copied(values: Tensor, device: torch.device) -> Tensor:
+    """A copy on a device, never the values themselves."""
+    return values.to(device, copy=True)
 
 
 def _standardise_values(values: Tensor) -> None:
@@ -76,7 +120,7 @@ def _standardise_ranks(values: Tensor) -> None:
     if rows.device.type == "cpu":
         _in_threads(rows.numpy(), _rank_rows_numpy)
         return
-    for block in rows.split(max(1, 2**26 // max(1, rows.shape[1]))):
+    for block in rows.split(max(1, _SORT_VALUES // max(1, rows.shape[1]))):
         block.copy_(_unit(average_ranks(block), _constant(block.amin(1), block.amax(1))))
 
 
@@ -101,6 +145,12 @@ def average_ranks(values: Tensor) -> Tensor:
     final = place.where(torch.cat([differs, edge], 1), values.shape[1]).flip(1).cummin(1).values.flip(1)
     centred = (first + final - (values.shape[1] - 1)).to(values.dtype) / 2
     return torch.empty_like(values).scatter_(1, order, centred)
+
+
+def sort_bytes(n_observations: int) -> int:
+    """What :func:`average_ranks` takes for the rows that a device ranks at a time: 56 bytes a value."""
+    # Sorted values, order, places, first and last of a tie with a copy of each, ranks.
+    return 56 * max(n_observations, _SORT_VALUES)
 
 
 def _unit(ranks: Tensor, constant: Tensor) -> Tensor:

@@ -285,7 +285,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         scale, losses = LossScale(), []
         try:
             with isolated(self._held[0], device):
-                for _ in track(range(n_epochs), "Regressing gradients on activations", show=verbose):
+                for _ in track(range(n_epochs), "regressing gradients on activations", show=verbose):
                     found = []
                     for batch in iterate_batches(dataloader):
                         with naming_batch(batch.index):

@@ -7,7 +7,6 @@ import weakref
 from collections.abc import Sequence
 from typing import IO, Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,8 +63,18 @@ class SampleStore:
 
     def extend(self, other: SampleStore) -> None:
         """Add the samples of another store, which stays as it is."""
-        for width, batch in list(other._batches):
-            self.append([other._load(batch, key, width) for key in range(len(self.sizes))])
+        for index in range(len(other._batches)):
+            self.append(other.batch(index))
+
+    @property
+    def widths(self) -> list[int]:
+        """Number of samples of each batch."""
+        return [width for width, _ in self._batches]
+
+    def batch(self, index: int) -> list[Tensor]:
+        """What one batch was made of: a tensor (R_k, B) for each key."""
+        width, held = self._batches[index]
+        return [self._load(held, key, width) for key in range(len(self.sizes))]
 
     def read(self, key: int, rows: slice = slice(None)) -> Tensor:
         """All samples of one key, in the order in which they came.
@@ -119,10 +128,3 @@ class SampleStore:
         keys = range(len(self.sizes))
         batches = [(width, [self._load(batch, key, width) for key in keys]) for width, batch in self._batches]
         return self.__dict__ | {"_batches": batches, "_file": None}
-
-
-def finite_bytes(value: Any, parameter: str) -> int:  # noqa: ANN401 - checked here
-    """A positive number of bytes, or an error that names the parameter."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer) or not 0 < value < float("inf"):
-        raise ValueError(f"{parameter} must be a positive number of bytes, such as 2**31, got {value!r}")
-    return int(value)

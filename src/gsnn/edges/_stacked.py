@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gsnn._progress import track
-from gsnn.capture import Criterion, isolated, iterate_batches, tapped, unwrap
+from gsnn._turns import own_random_state
+from gsnn.capture import Criterion, check_batch, isolated, iterate_batches, naming_batch, tapped, unwrap
 from gsnn.edges._contract import EdgeInferer
 from gsnn.edges._gradient import GradientEdgeInferer
 from gsnn.edges._magnitude import MagnitudeEdgeInferer
@@ -222,12 +223,16 @@ class StackedEdgeInferer(_Hiding):
             Number of samples.
 
         Raises:
-            ValueError: If the loader is empty or a batch has the wrong width.
+            ValueError: If the loader is empty or a batch has the wrong width (the error names the batch).
             MissingExtraError: If scikit-learn is not installed.
         """
         self._found, self.masked, self._n = None, [], 0
         with isolated(self._model):
-            loaded = [(batch.x.cpu(), batch.y.cpu()) for batch in iterate_batches(dataloader)]
+            loaded = []
+            for batch in iterate_batches(dataloader):
+                with naming_batch(batch.index):
+                    check_batch(tapped(self._model), batch.x, batch.y)
+                loaded.append((batch.x.cpu(), batch.y.cpu()))
         # Refits need gradients, and tensors that can enter a graph, whatever the caller is inside of.
         with torch.inference_mode(False), torch.enable_grad():
             x, y = (torch.cat([pair[k] for pair in loaded]) for k in range(2))
@@ -259,7 +264,7 @@ class StackedEdgeInferer(_Hiding):
         train = self._trainer(x, y)
         mine, extra = features(self._model, self._graph)
         structures, stacked, masked = [], [], []
-        for graph, hidden, seed in track(self._hidden(), "Refits", total=self.repeats, show=verbose):
+        for graph, hidden, seed in track(self._hidden(), "refits", total=self.repeats, show=verbose):
             structures.append(structural_features(graph))
             stacked.append({**structures[-1], **features(train(graph, seed), graph)[0]})
             masked.append(hidden)
@@ -391,7 +396,7 @@ class StructureEdgeInferer(_Hiding):
             MissingExtraError: If scikit-learn is not installed.
         """
         self._found, self.masked, self._n = None, [], 0
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))
         hidden = list(self._hidden())
         masked = [edges for _, edges, _ in hidden]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gsnn._turns import in_turn
 from gsnn.errors import require
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,13 +59,15 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
             preprocessing.StandardScaler(), linear.LogisticRegression(C=0.02, max_iter=500, tol=1e-4)
         ),
     ]
-    for model in models:
-        model.fit(x, label)
+    with in_turn():  # scikit-learn changes the warning filters of the process, for a while
+        for model in models:
+            model.fit(x, label)
 
     def opinion(pairs: npt.NDArray[np.float32]) -> FloatArray:
         total = np.zeros(len(pairs))
-        for model in models:
-            total += np.log(np.maximum(model.predict_proba(pairs)[:, 1], _LEAST))
+        with in_turn():
+            for model in models:
+                total += np.log(np.maximum(model.predict_proba(pairs)[:, 1], _LEAST))
         return total / len(models)
 
     return opinion

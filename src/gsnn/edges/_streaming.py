@@ -107,7 +107,7 @@ class StreamingInferer(EdgeInferer):
         self.reset_stats()
         try:
             with isolated(self._model, device):
-                loader = track(dataloader, "Reading activations and gradients", show=verbose)
+                loader = track(dataloader, "reading activations and gradients", show=verbose)
                 for batch in iterate_batches(loader, model_kwargs):
                     with naming_batch(batch.index):
                         self.update(

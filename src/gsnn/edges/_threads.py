@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+# A thread that begins takes over the number that was set last, which is 1 while another one is in here.
+_LOCK = threading.Lock()
+_inside: dict[int, int] = {}
+_usual = 0
 
 
 @contextmanager
@@ -19,9 +25,19 @@ def one_thread() -> Iterator[None]:
         ...     torch.get_num_threads()
         1
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    global _usual
+    me = threading.get_ident()
+    with _LOCK:
+        if not _inside:
+            _usual = torch.get_num_threads()
+        before = torch.get_num_threads() if me in _inside or not _inside else _usual
+        _inside[me] = _inside.get(me, 0) + 1
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _LOCK:
+            _inside[me] -= 1
+            if not _inside[me]:
+                del _inside[me]
+            torch.set_num_threads(before)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from gsnn._files import sha256
 from gsnn.errors import DataError, closest
-from gsnn.io._h5ad import Matrix, columns, index_of, length, open_file, read_column, runs, text
+from gsnn.io._h5ad import ANNDATA, Matrix, columns, index_of, length, open_file, read_column, runs, text
+from gsnn.io._limits import as_data_error, check_growth
 from gsnn.io._responses import Responses
 from gsnn.io._table import check_unique
 from gsnn.io._text import clean_name, counted, listed
@@ -129,23 +130,25 @@ class AnnDataResponses:
         self.chunk_size = chunk_size
         self._layer = layer
         self._file = open_file(self.path, "responses")
+        self._stored = self.path.stat().st_size
         try:
-            self.warnings: list[str] = []
-            self._matrix = self._find_matrix()
-            self._n = length(index_of(self._file["obs"], self.path, "obs"))
-            self.readouts, self._keep = self._find_readouts(var_names, readouts)
-            if self._matrix.shape[0] != self._n:
-                raise DataError(
-                    f"{self.path}: {self._matrix_name} has {self._matrix.shape[0]} rows for the {self._n} of 'obs'"
-                )
-            self._treatments = self._find_treatments(perturbation, dose, control, separator, obsm, treatment_names)
-            self.warnings += self._treatments.warnings
-            self.treatments = list(self._treatments.names)
-            self.kinds: dict[str, str] = {}
-            if effect is not None:
-                # As in MIDAS: an explicit inhibitor of x is column "xi".
-                self.treatments = [n + "i" if effect == "inhibitor" else n for n in self.treatments]
-                self.kinds = dict.fromkeys(self.treatments, effect)
+            with as_data_error(self.path, ANNDATA):
+                self.warnings: list[str] = []
+                self._matrix = self._find_matrix()
+                self._n = length(index_of(self._file["obs"], self.path, "obs"))
+                self.readouts, self._keep = self._find_readouts(var_names, readouts)
+                if self._matrix.shape[0] != self._n:
+                    raise DataError(
+                        f"{self.path}: {self._matrix_name} has {self._matrix.shape[0]} rows for the {self._n} of 'obs'"
+                    )
+                self._treatments = self._find_treatments(perturbation, dose, control, separator, obsm, treatment_names)
+                self.warnings += self._treatments.warnings
+                self.treatments = list(self._treatments.names)
+                self.kinds: dict[str, str] = {}
+                if effect is not None:
+                    # As in MIDAS: an explicit inhibitor of x is column "xi".
+                    self.treatments = [n + "i" if effect == "inhibitor" else n for n in self.treatments]
+                    self.kinds = dict.fromkeys(self.treatments, effect)
         except BaseException:
             self.close()
             raise
@@ -262,13 +265,36 @@ class AnnDataResponses:
         x, y = self[list(rows)]
         return list(zip(x, y, strict=True))
 
-    def _block(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    @property
+    def streams(self) -> bool:
+        """Whether rows can be read without reading the whole matrix: not if it is stored by columns (CSC)."""
+        return self._matrix.streams
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of the blocks in which the file holds the matrix; 1 if it does not matter."""
+        return self._matrix.stored_rows
+
+    def treated(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Treatments (B, I) of some samples, without reading their readouts."""
+        self._reopen()
+        with as_data_error(self.path, ANNDATA):
+            return self._treatments.rows(start, stop)
+
+    def _reopen(self) -> None:
         if self._file is None:
             raise DataError(f"{self.path} was closed; open it again")
         if self._pid != os.getpid():
             # A forked process shares the place in the file with its parent; it needs a handle of its own.
             self.__dict__.update(type(self)(self.path, **self._options).__dict__)
-        return self._treatments.rows(start, stop), self._matrix.rows(start, stop, self._keep)
+
+    def _block(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self._reopen()
+        # A sparse matrix in the file says nothing of the size of a dense one.
+        needed = 4 * (stop - start) * (len(self._treatments.names) + self._matrix.shape[1])
+        check_growth(needed, self._stored, self.path, f"a block of {stop - start} rows as a dense matrix")
+        with as_data_error(self.path, ANNDATA):
+            return self._treatments.rows(start, stop), self._matrix.rows(start, stop, self._keep)
 
     def chunks(self, size: int | None = None) -> Iterator[Responses]:
         """All samples in order, a block at a time.
@@ -319,7 +345,8 @@ class AnnDataResponses:
 
     def _responses(self, start: int, stop: int) -> Responses:
         x, y = self._block(start, stop)
-        names = text(index_of(self._file["obs"], self.path, "obs"), slice(start, stop))
+        with as_data_error(self.path, ANNDATA):
+            names = text(index_of(self._file["obs"], self.path, "obs"), slice(start, stop))
         index = pd.Index(names, dtype=object, name="sample")
         return Responses(
             pd.DataFrame(x, index, pd.Index(self.treatments, dtype=object)),

@@ -20,6 +20,7 @@ COLUMNS = ("source", "target", "kind", "score", "sign", "rank", "p", "q")
 KINDS = ("proposed", "known")
 # What an inferer's own table calls them.
 _ALIASES = {"src_func": "source", "dst_func": "target", "has_edge": "known", "p_value": "p", "q_value": "q"}
+_LARGEST = 2.0**62  # of a rank
 _LEFT_OUT = ("src_idx", "dst_idx", "known")
 # Types that can lack a value, for those that cannot.
 _NULLABLE = {"bool": pd.BooleanDtype(), "int64": pd.Int64Dtype()}
@@ -61,9 +62,9 @@ def edge_frame(table: pd.DataFrame, graph: Graph | Network | None = None) -> pd.
     frame["sign"] = _integers(table, "sign", "Int8", "-1, 0 or 1", lambda v: abs(v) <= 1)
     frame["rank"] = _integers(table, "rank", "Int64", "integers from 1", lambda v: v >= 1)
     frame = frame[list(COLUMNS)]
-    for name in table.columns:
-        if name not in frame and name not in _LEFT_OUT:
-            frame[str(name)] = _further(table[name])
+    others = [name for name in table.columns if name not in frame and name not in _LEFT_OUT]
+    if others:
+        frame = pd.concat([frame, pd.DataFrame({str(name): _further(table[name]) for name in others})], axis=1)
     return frame if graph is None else _with_known(frame, graph, told=bool({"kind", "known"} & set(table.columns)))
 
 
@@ -178,7 +179,7 @@ def numbers(cells: Sequence[object], what: str) -> list[float]:
         try:
             found.append(math.nan if cell == "" or _absent(cell) else float(cell))  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
-            raise DataError(f"{what} must hold numbers, got {cell!r} in row {i}") from error
+            raise DataError(f"{what} must hold numbers, got {repr(cell)[:100]} in row {i}") from error
     return found
 
 
@@ -186,7 +187,9 @@ def _integers(
     table: pd.DataFrame, name: str, dtype: Literal["Int8", "Int64"], what: str, allowed: Callable[[Any], Any]
 ) -> pd.Series:
     values = _numbers(table, name)
-    wrong = np.flatnonzero(values.notna() & ~((values == np.round(values)) & allowed(values)))
+    wrong = np.flatnonzero(
+        values.notna() & ~((values == np.round(values)) & (abs(values) < _LARGEST) & allowed(values))
+    )
     if len(wrong):
         raise DataError(f"column '{name}' must hold {what}, got {values.iloc[wrong[0]]:g} in row {wrong[0] + 1}")
     return values.astype(dtype)

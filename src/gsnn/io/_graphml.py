@@ -6,7 +6,7 @@ import io
 import re
 from dataclasses import dataclass, field
 from typing import Any
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import ParseError  # nosec B405  # an exception; defusedxml parses
 
 from gsnn.errors import DataError, closest, require
 from gsnn.io._table import Table
@@ -14,6 +14,7 @@ from gsnn.io._text import Raw, counted, listed
 
 # What programs count nodes by when the names stand elsewhere: 62 (Cytoscape), n0 (igraph, yEd), n0::n3 (yEd groups).
 _COUNTED = re.compile(r"(n|node|v|vertex)?[_:]?\d+(::n\d+)*", re.IGNORECASE)
+_ALWAYS_ALLOWED = 2_000_000  # attributes of nodes and edges in all; more where the file is as large
 _NAMES = ("shared name", "name", "label", "Label")
 
 
@@ -24,9 +25,11 @@ class _Parsed:
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     ends: list[tuple[str, str, bool]] = field(default_factory=list)
     edges: list[dict[str, str]] = field(default_factory=list)
-    keys: dict[str, tuple[str, str, str | None]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, dict[str, str]] = field(default_factory=dict)
     directed: list[bool] = field(default_factory=list)
     n_graphs: int = 0
+    cells: int = 0
 
 
 def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str]]:
@@ -59,6 +62,7 @@ def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str
         for attribute in dict.fromkeys(key for edge in parsed.edges for key in edge)
         if attribute.casefold() not in {"source", "target"}
     ]
+    _check_cells(raw, len(parsed.edges) * len(attributes))
     header = ["source", "target", *attributes]
     rows = [
         [names[source], names[target], *(edge.get(attribute, "") for attribute in attributes)]
@@ -95,6 +99,10 @@ def _parse(raw: Raw) -> _Parsed:
             f"network file '{raw.path}' declares XML entities or refers to other files, which is refused, since that "
             "can fill the memory; remove its DOCTYPE"
         ) from error
+    except DataError:
+        raise
+    except (LookupError, ValueError) as error:  # an encoding that nobody knows
+        raise DataError(f"{raw.path} cannot be read as XML ({error}); save it as UTF-8") from error
     return parsed
 
 
@@ -114,15 +122,19 @@ def _end(raw: Raw, parsed: _Parsed, tag: str, element: Any) -> None:  # noqa: AN
         key = element.get("id", "")
         # yEd describes a node's shape, label and all, in a key without a name.
         title = element.get("attr.name") or ("label" if element.get("yfiles.type") == "nodegraphics" else key)
-        parsed.keys[key] = (title, element.get("for", "all"), default)
+        parsed.keys[key] = title
+        if default is not None:
+            parsed.defaults.setdefault(element.get("for", "all"), {})[title] = default
     elif tag == "node":
         identifier = element.get("id", "")
         if identifier in parsed.nodes:
             raise DataError(f"network file '{raw.path}' has two nodes with the id {identifier!r}; give each its own")
-        parsed.nodes[identifier] = _data(parsed, element, "node")
+        parsed.nodes[identifier] = _data(raw, parsed, element, "node")
         element.clear()
     elif tag == "edge":
         directed = element.get("directed")
+        if not parsed.directed:
+            raise DataError(f"network file '{raw.path}' has an edge outside of a graph; put it between <graph> tags")
         parsed.ends.append(
             (
                 element.get("source", ""),
@@ -130,22 +142,31 @@ def _end(raw: Raw, parsed: _Parsed, tag: str, element: Any) -> None:  # noqa: AN
                 parsed.directed[-1] if directed is None else directed in ("true", "1"),
             )
         )
-        parsed.edges.append(_data(parsed, element, "edge"))
+        parsed.edges.append(_data(raw, parsed, element, "edge"))
         element.clear()
 
 
-def _data(parsed: _Parsed, element: Any, kind: str) -> dict[str, str]:  # noqa: ANN401
+def _data(raw: Raw, parsed: _Parsed, element: Any, kind: str) -> dict[str, str]:  # noqa: ANN401
     """The attributes of a node or an edge, by name."""
-    found = {
-        title: default for title, domain, default in parsed.keys.values() if default is not None and domain == kind
-    }
+    found = dict(parsed.defaults.get(kind, {}))
     for child in element:
         if child.tag.rsplit("}", 1)[-1] == "data":
-            title = parsed.keys.get(child.get("key", ""), (child.get("key", ""), kind, None))[0]
+            title = parsed.keys.get(child.get("key", ""), child.get("key", ""))
             labels = [part for part in child.iter() if part.tag.endswith("NodeLabel")]
             text = (labels[0].text if labels else child.text) or ""
             found[title] = text.strip()
+    parsed.cells += len(found)
+    _check_cells(raw, parsed.cells)
     return found
+
+
+def _check_cells(raw: Raw, cells: int) -> None:
+    """Each of a thousand keys with a default, or of a thousand attributes, may be a column of every row."""
+    if cells > max(_ALWAYS_ALLOWED, len(raw.data)):
+        raise DataError(
+            f"network file '{raw.path}' gives its nodes and edges {cells} attributes, most of them by default or "
+            "empty; remove those that are not needed"
+        )
 
 
 def _node_names(raw: Raw, parsed: _Parsed, name: str | None) -> tuple[dict[str, str], list[str]]:

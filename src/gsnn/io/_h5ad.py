@@ -16,7 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.errors import DataError, closest, require
+from gsnn.io._limits import TEXT_BYTES, as_data_error, check_growth
 from gsnn.io._text import HDF5, listed, read_start
+
+ANNDATA = "an AnnData file"
+# All that is read of one; what else it holds is nobody's business.
+READ = ("obs", "var", "X", "layers", "obsm")
 
 
 def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
@@ -30,7 +35,7 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         The open file.
 
     Raises:
-        DataError: If the file is missing, truncated, not HDF5 or not AnnData.
+        DataError: If the file is missing, truncated, not HDF5 or not AnnData, or refers to other files.
         MissingExtraError: If h5py is not installed.
     """
     h5py = require("h5py", extra="anndata")
@@ -40,16 +45,64 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         file = h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{what} file '{path}' cannot be opened as HDF5 ({_reason(error)}); copy it again") from error
-    for name in ("obs", "var"):
-        if name not in file:
-            file.close()
-            raise DataError(f"{what} file '{path}' is HDF5 without '{name}', so it is no AnnData file")
-        if not hasattr(file[name], "keys"):
-            file.close()
-            raise DataError(
-                f"{what} file '{path}' was written by an AnnData older than 0.7; open and write it with AnnData"
-            )
+    try:
+        with as_data_error(path, ANNDATA):
+            for name in ("obs", "var"):
+                if name not in file:
+                    raise DataError(f"{what} file '{path}' is HDF5 without '{name}', so it is no AnnData file")
+            for name in READ:
+                if name in file:
+                    _check_link(h5py, file, name, path)
+            for name in ("layers", "obsm"):
+                if name in file and not hasattr(file[name], "keys"):
+                    raise DataError(f"{what} file '{path}': '{name}' is no group, so it is no AnnData file")
+            for name in ("obs", "var"):
+                if not hasattr(file[name], "keys"):
+                    raise DataError(
+                        f"{what} file '{path}' was written by an AnnData older than 0.7; open and write it with AnnData"
+                    )
+    except BaseException:
+        file.close()
+        raise
     return file
+
+
+def check_element(element: Any, path: Path, seen: set[Any] | None = None) -> None:  # noqa: ANN401 - a h5py object
+    """Refuse an element, or what is in it, that is kept in other files or is far larger than this one could fill.
+
+    Args:
+        element: A group or a dataset.
+        path: The file, for messages.
+        seen: Where the groups that were looked at are noted, since they may contain each other.
+
+    Raises:
+        DataError: If it is so.
+    """
+    h5py = require("h5py", extra="anndata")
+    if isinstance(element, h5py.Dataset):
+        if element.external or element.is_virtual:
+            raise DataError(
+                f"{path}: {element.name} is stored in another file, which is refused; copy it into this one"
+            )
+        kind = element.dtype.kind
+        needed = (element.size or 0) * (TEXT_BYTES if kind == "O" else element.dtype.itemsize)
+        check_growth(needed, element.file.id.get_filesize(), path, str(element.name))
+    elif isinstance(element, h5py.Group):
+        seen = set() if seen is None else seen
+        address = h5py.h5o.get_info(element.id).addr
+        if address not in seen:
+            seen.add(address)
+            for name in element:
+                _check_link(h5py, element, name, path, seen)
+
+
+def _check_link(h5py: Any, group: Any, name: str, path: Path, seen: set[Any] | None = None) -> None:  # noqa: ANN401
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise DataError(
+            f"{path}: '{name}' is a link, which may lead to any other file and is refused; copy what it leads to"
+        )
+    check_element(group[name], path, seen)
 
 
 @dataclass(frozen=True)
@@ -90,6 +143,10 @@ def text(element: Any, rows: slice = slice(None)) -> list[str]:  # noqa: ANN401 
             return [categories[code] if code >= 0 else "" for code in element["codes"][rows]]
         values = text(element["values"], rows)
         return ["" if gone else v for v, gone in zip(values, element["mask"][rows], strict=True)]
+    if element.ndim != 1:
+        raise DataError(
+            f"{element.file.filename}: {element.name} has {element.ndim} dimensions, where a column has one"
+        )
     if element.dtype.kind in "OS":
         return [str(value) for value in element.asstr()[rows]]
     return [str(value) for value in element[rows].tolist()]
@@ -111,6 +168,14 @@ def read_column(file: Any, where: str, name: str, path: Path) -> Column:  # noqa
         DataError: If there is no such column or it holds neither text nor numbers.
     """
     frame = file[where]
+    found = _column(file, frame, where, name, path)
+    rows = length(index_of(frame, path, where))
+    if any(part is not None and part.shape != (rows,) for part in (found.codes, found.values)):
+        raise DataError(f"{path}: column '{name}' of '{where}' has not one value for each of the {rows} rows")
+    return found
+
+
+def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:  # noqa: ANN401
     names = columns(frame)
     if name not in names:
         near = closest(name, names, 1)
@@ -121,18 +186,28 @@ def read_column(file: Any, where: str, name: str, path: Path) -> Column:  # noqa
     element = frame[name]
     if hasattr(element, "keys"):
         if "codes" in element:
-            return Column(element["codes"][:].astype(np.int64), text(element["categories"]))
+            return Column(integers(element["codes"], path), text(element["categories"]))
         if element["values"].dtype.kind in "OS":
             return _factorised(text(element))
         values = element["values"][:].astype(np.float64)
         return Column(values=np.where(element["mask"][:], np.nan, values))
     if "categories" in element.attrs:  # as AnnData 0.7 wrote them
-        return Column(element[:].astype(np.int64), text(file[element.attrs["categories"]]))
+        categories = file[element.attrs["categories"]]
+        check_element(categories, path)
+        return Column(integers(element, path), text(categories))
     if element.dtype.kind in "OS":
         return _factorised(text(element))
     if element.dtype.kind not in "biuf":
         raise DataError(f"{path}: column '{name}' of '{where}' holds {element.dtype}, neither text nor numbers")
     return Column(values=element[:].astype(np.float64))
+
+
+def integers(element: Any, path: Path) -> NDArray[np.int64]:  # noqa: ANN401 - a h5py.Dataset
+    """A whole dataset of integers; DataError if it holds anything else."""
+    if element.dtype.kind not in "biu":
+        raise DataError(f"{path}: {element.name} holds {element.dtype}, where AnnData keeps integers; write it again")
+    values: NDArray[np.int64] = element[:].astype(np.int64)
+    return values
 
 
 def columns(frame: Any) -> list[str]:  # noqa: ANN401 - a h5py.Group
@@ -170,7 +245,7 @@ class Matrix:
                 raise DataError(f"{path}: {name} is a table or a list, not a matrix")
             self._by_column = "csc" in str(element.attrs.get("encoding-type", element.attrs.get("h5sparse_format", "")))
             shape = tuple(int(n) for n in element.attrs.get("shape", element.attrs.get("h5sparse_shape", ())))
-            self._indptr = element["indptr"][:].astype(np.int64)
+            self._indptr = integers(element["indptr"], path)
             dtype = element["data"].dtype
             n = shape[self._by_column] if len(shape) == 2 else -1
             steps = np.diff(self._indptr)
@@ -187,6 +262,12 @@ class Matrix:
     def streams(self) -> bool:
         """Whether rows can be read without reading all of it."""
         return not self._by_column
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of the blocks in which a dense matrix is stored; 1 without blocks."""
+        chunks = None if self._indptr is not None else self._element.chunks
+        return int(chunks[0]) if chunks else 1
 
     def rows(self, start: int, stop: int, keep: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
         """Some rows, dense.
@@ -208,7 +289,8 @@ class Matrix:
             raise DataError(f"{self._path}: rows of {self._name} cannot be read ({_reason(error)})") from error
         if keep is not None and self._indptr is None:
             values = values[:, keep]
-        values = values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # found below
+            values = values.astype(np.float32, copy=False)
         wrong = np.argwhere(np.isinf(values))
         if len(wrong):
             i, j = wrong[0]

@@ -11,7 +11,8 @@ import pandas as pd
 
 from gsnn._files import atomic_path
 from gsnn.errors import DataError, closest, require
-from gsnn.io._h5ad import columns, open_file, text
+from gsnn.io._h5ad import ANNDATA, check_element, columns, open_file, text
+from gsnn.io._limits import as_data_error
 from gsnn.io._text import listed
 
 _TABLE = {"encoding-type": "dataframe", "encoding-version": "0.2.0"}
@@ -62,13 +63,14 @@ def read_uns(path: Path, key: str) -> pd.DataFrame:
     Raises:
         DataError: If there is none.
     """
-    with open_file(path, "AnnData") as file:
-        there = list(file["uns"]) if "uns" in file else []
+    with open_file(path, "AnnData") as file, as_data_error(path, ANNDATA):
+        there = list(file["uns"].keys()) if "uns" in file else []
         if key not in there or file["uns"][key].attrs.get("encoding-type") != "dataframe":
             near = closest(key, there, 1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise DataError(f"'{path}' has no table uns['{key}']{hint}; 'uns' has {listed(there, 12) or 'nothing'}")
         group = file["uns"][key]
+        check_element(group, path)
         return pd.DataFrame({name: _column(group[name]) for name in columns(group)})
 
 
@@ -104,7 +106,9 @@ def _describe(element: Any, kind: str, version: str) -> None:  # noqa: ANN401
 
 def _column(element: Any) -> pd.Series:  # noqa: ANN401
     if hasattr(element, "keys") and "mask" in element and element["values"].dtype.kind not in "OS":
-        values, mask = element["values"][:], element["mask"][:]
+        values, mask = element["values"][:], element["mask"][:].astype(bool)
+        if values.dtype.kind not in "biu":
+            raise DataError(f"{element.name} is masked and holds {values.dtype}, where integers are kept")
         return pd.Series(pd.array(values, dtype="boolean" if values.dtype == bool else "Int64")).mask(mask)
     if hasattr(element, "keys") or element.dtype.kind in "OS":
         return pd.Series([value or None for value in text(element)], dtype=object)

@@ -45,6 +45,28 @@ def read_matrices(inputs: Table, outputs: Table) -> tuple[pd.DataFrame, pd.DataF
 
 
 def _frame(table: Table, prefix: str, kind: str, *, missing: bool) -> pd.DataFrame:
+    columns, names, has_ids = matrix_columns(table, prefix, kind)
+    values = table.numbers(columns, missing=missing)
+    index = pd.Index(table.lines, name=table.unit)
+    if has_ids:
+        index = pd.Index(table.names(0), dtype=object, name=table.header[0] or "sample")
+    return pd.DataFrame(values, index, pd.Index(names, dtype=object))
+
+
+def matrix_columns(table: Table, prefix: str, kind: str) -> tuple[list[int], list[str], bool]:
+    """Which columns of a matrix hold numbers.
+
+    Args:
+        table: The matrix, or its first rows.
+        prefix: What the names may begin with, all or none.
+        kind: What the columns are ("treatment", "readout").
+
+    Returns:
+        Their positions, their names, and whether the first column of the table names the samples.
+
+    Raises:
+        DataError: If there are none, or one has no name or that of another.
+    """
     has_ids = _first_is_ids(table)
     columns = list(range(1 if has_ids else 0, len(table.header)))
     names = [table.header[j] for j in columns]
@@ -58,11 +80,7 @@ def _frame(table: Table, prefix: str, kind: str, *, missing: bool) -> pd.DataFra
     for name in names:
         clean_name(name, table.path, 1)
     check_unique(names, table.path, kind)
-    values = table.numbers(columns, missing=missing)
-    index = pd.Index(table.lines, name=table.unit)
-    if has_ids:
-        index = pd.Index(table.names(0), dtype=object, name=table.header[0] or "sample")
-    return pd.DataFrame(values, index, pd.Index(names, dtype=object))
+    return columns, names, has_ids
 
 
 def _first_is_ids(table: Table) -> bool:

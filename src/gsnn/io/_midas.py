@@ -168,7 +168,8 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
         untimed = [n for n in columns.readout_names if n not in columns.times]
         if untimed:
             raise DataError(f"{path} has no time for the readouts {listed(untimed)}; add DA:<readout> or one DA:ALL")
-    unread = [n for n in columns.times if n not in columns.readout_names and n != "ALL"]
+    readouts = {*columns.readout_names, "ALL"}
+    unread = [n for n in columns.times if n not in readouts]
     if unread:
         columns.warnings.append(f"times without a readout ignored: {listed(unread)}")
 
@@ -217,7 +218,7 @@ def _times(table: Table, columns: Columns, readouts: NDArray[np.float64]) -> NDA
         positions = [columns.times.get(name, common) for name in columns.readout_names]
     distinct = sorted(set(positions))
     values = table.numbers(distinct)
-    when = values[:, [distinct.index(p) for p in positions]]
+    when = values[:, np.searchsorted(distinct, positions)]
     untimed = np.argwhere(np.isnan(when) & ~np.isnan(readouts))
     if len(untimed):
         i, k = untimed[0]

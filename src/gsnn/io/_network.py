@@ -18,7 +18,7 @@ from gsnn.io._graphml import read_graphml
 from gsnn.io._parquet import read_parquet
 from gsnn.io._sif import RawEdges, looks_like_sif, read_sif
 from gsnn.io._signs import signs_of
-from gsnn.io._table import Table, read_table
+from gsnn.io._table import Table, check_edge_columns, read_table
 from gsnn.io._text import HDF5, PARQUET, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
 
 FORMATS = ("sif", "csv", "tsv", "parquet", "graphml")
@@ -230,7 +230,9 @@ def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
     """The file as an edge table, or None if it is SIF."""
     delimiters = {"csv": ",;|", "tsv": "\t"}.get(format or "")
     if delimiters is not None or named:
-        return read_table(text, "network", delimiters)
+        table = read_table(text, "network", delimiters)
+        check_edge_columns(len(table.header), text.path)
+        return table
     suffix = suffix_of(text.path)
     try:
         table = read_table(text, "network")
@@ -239,6 +241,7 @@ def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
         if suffix == ".sif" or looks_like_sif(text):
             return None
         raise
+    check_edge_columns(len(table.header), text.path)
     if find_edge_columns(table.header) is not None:
         return table
     return None if suffix == ".sif" or looks_like_sif(text) else table

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from gsnn.io._parquet import read_parquet
 from gsnn.io._sif import looks_like_sif
 from gsnn.io._table import Table, read_table
 from gsnn.io._text import HDF5, PARQUET, Raw, Text, counted, decode, listed, read_raw, read_start, suffix_of
+
+if TYPE_CHECKING:
+    from gsnn.io._anndata import AnnDataResponses
 
 FORMATS = ("midas", "matrix", "h5ad")
 
@@ -160,7 +163,8 @@ def read_responses(
         if format in ("midas", "matrix") or time is not None or cell_line is not None:
             raise DataError(f"'{path}' is AnnData, which has no times or cell lines of MIDAS; leave format, time and "
                             "cell_line out")  # fmt: skip
-        return _read_anndata(path, anndata or {})
+        with open_anndata(path, anndata or {}) as opened:
+            return opened.read()
     if anndata is not None:
         raise DataError(f"anndata= is for AnnData, and '{path}' is not a .h5ad file; leave it out")
     raw = read_raw(path, "responses")
@@ -208,7 +212,8 @@ def _is_anndata(path: str | os.PathLike[str]) -> bool:
     return suffix_of(Path(path)) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
 
 
-def _read_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> Responses:
+def open_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> AnnDataResponses:
+    """An AnnData file with the options that a user gave; an unknown one is refused."""
     from gsnn.io._anndata import AnnDataResponses
 
     known = [name for name in inspect.signature(AnnDataResponses).parameters if name not in {"path", "chunk_size"}]
@@ -217,8 +222,7 @@ def _read_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> R
             near = closest(name, known, 1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise DataError(f"anndata has no option '{name}'{hint}; use {listed(known, 20)}")
-    with AnnDataResponses(path, **options) as opened:
-        return opened.read()
+    return AnnDataResponses(path, **options)
 
 
 def _time(time: float | str) -> float:

@@ -17,6 +17,7 @@ from gsnn.io._text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan"})
 _SNIFFED_ROWS = 20
+MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 _LANGUAGES = (
     ("<?xml", "XML"),
@@ -105,7 +106,7 @@ class Table:
         hint = "write a number, or leave the cell empty where the value is missing"
         if _is_number(cell.replace(",", ".")):
             hint = "use a decimal point"
-        raise DataError(f"{self.where(i, j)}: {cell!r} is not a number; {hint}{_others(len(bad) - 1)}")
+        raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
 
 
 def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
@@ -162,6 +163,20 @@ def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
         header = ["", *header]
     _square(header, rows, starts, delimiter, path)
     return _without_empty_columns(Table(path, header, rows, starts, delimiter))
+
+
+def check_edge_columns(n: int, path: Path) -> None:
+    """Refuse a table of edges with so many columns that it is none.
+
+    Args:
+        n: How many there are.
+        path: The file.
+
+    Raises:
+        DataError: If there are more than `MOST_EDGE_COLUMNS`.
+    """
+    if n > MOST_EDGE_COLUMNS:
+        raise DataError(f"{path} has {n} columns, where a table of edges has a few; is it a matrix of responses?")
 
 
 def check_unique(names: Sequence[str], path: Path, kind: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import io
 import os
 import re
 import zlib
@@ -28,6 +29,9 @@ _MAGIC = (
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Protocols 2 to 5 begin with a mark and the number; protocol 0 with the name of a class to import.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|c[A-Za-z_][\w.]*\r?\n\w+\r?\n")
+# A packed text may grow by so much, or to so much, whichever is more; tables of numbers grow less than tenfold.
+_MOST_GROWTH, _ALWAYS_ALLOWED, _PIECE = 100, 2**25, 2**20
+_LONGEST = 100  # characters of a name in a message
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".gpickle", ".p"})
 _INSTEAD = {
     "network": "networkx.write_graphml(G, 'network.graphml'), or as a table, "
@@ -84,7 +88,7 @@ def listed(names: Iterable[object], limit: int = 5) -> str:
         >>> listed("abcde", limit=2)
         "'a', 'b' and 3 more"
     """
-    quoted = [repr(str(name)) for name in names]
+    quoted = [repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in map(str, names)]
     if len(quoted) <= limit:
         return ", ".join(quoted)
     return ", ".join(quoted[:limit]) + f" and {len(quoted) - limit} more"
@@ -137,7 +141,7 @@ def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
     digest = hashlib.sha256(data).hexdigest()
     if data.startswith(_GZIP):
         try:
-            data = gzip.decompress(data)
+            data = _unpacked(data, path)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
                 f"{what} file '{path}' is a broken or truncated gzip archive ({error}); copy it again, or unpack it"
@@ -149,6 +153,21 @@ def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
             f"where it was made, save it with {instead}"
         )
     return Raw(path, data, digest)
+
+
+def _unpacked(data: bytes, path: Path) -> bytes:
+    """What is in a gzip archive, piece by piece, so that one made to fill the memory is noticed before it does."""
+    parts, total = [], 0
+    with gzip.open(io.BytesIO(data)) as archive:
+        while part := archive.read(_PIECE):
+            parts.append(part)
+            total += len(part)
+            if total > max(_ALWAYS_ALLOWED, _MOST_GROWTH * len(data)):
+                raise DataError(
+                    f"'{path}' unpacks to more than {_MOST_GROWTH} times its size, which is refused, since archives "
+                    "are made so to fill the memory; if it is meant, unpack it first"
+                )
+    return b"".join(parts)
 
 
 def read_start(path: str | os.PathLike[str], what: str, n: int = 100) -> bytes:

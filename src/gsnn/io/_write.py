@@ -7,19 +7,23 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, cast
 
-import numpy as np
 import pandas as pd
 
 from gsnn._files import atomic_path
+from gsnn._table_file import write_csv
 from gsnn.errors import DataError, closest, require, unknown_option
 from gsnn.io._edge_frame import KINDS, edge_frame, numbers, species
 from gsnn.io._graphml import read_graphml
+from gsnn.io._graphml_write import write_graphml
 from gsnn.io._h5ad_write import read_uns, write_uns
+from gsnn.io._limits import as_data_error
 from gsnn.io._network import Network
+from gsnn.io._parquet import read_arrow
 from gsnn.io._sif import read_sif
 from gsnn.io._signs import signs_of
+from gsnn.io._table import check_edge_columns
 from gsnn.io._text import Text, decode, listed, read_raw, suffix_of
 
 if TYPE_CHECKING:
@@ -107,18 +111,19 @@ def write_edges(
         require("pyarrow", extra="parquet")
     if chosen in ("csv", "tsv"):
         frame = _without_formulas(frame, formulas)
-    make: dict[str, Callable[[], bytes]] = {
-        "csv": lambda: _delimited(frame, ","),
-        "tsv": lambda: _delimited(frame, "\t"),
-        "parquet": lambda: _parquet(frame),
-        "sif": lambda: _sif(frame, graph),
-        "graphml": lambda: _graphml(frame, graph),
+    make: dict[str, Callable[[IO[bytes]], None]] = {
+        "csv": lambda file: write_csv(frame, file),
+        "tsv": lambda file: write_csv(frame, file, "\t"),
+        "parquet": lambda file: _parquet(frame, file),
+        "sif": lambda file: _sif(frame, graph, file),
+        "graphml": lambda file: _graphml(frame, graph, file),
     }
-    content = make[chosen]()
-    if path.suffix.casefold() == ".gz":
-        content = gzip.compress(content, mtime=0)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.suffix.casefold() == ".gz":
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                make[chosen](cast("IO[bytes]", packed))
+        else:
+            make[chosen](file)
     return path
 
 
@@ -147,10 +152,12 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
         if chosen == "parquet":
             pyarrow = require("pyarrow", extra="parquet")
             try:
-                return edge_frame(pd.read_parquet(io.BytesIO(raw.data)))
-            except (pyarrow.ArrowException, OSError) as error:
+                table = read_arrow(raw)
+            except (pyarrow.ArrowException, OSError, UnicodeError) as error:
                 reason = str(error).split("\n")[0]
                 raise DataError(f"it is no complete Parquet file ({reason}); write it again") from error
+            with as_data_error(path, "a Parquet file of edges"):
+                return edge_frame(table.to_pandas())
         if chosen == "graphml":
             table, _, _ = read_graphml(raw, "id")
             columns = {name: table.column(j) for j, name in enumerate(table.header) if name != "interaction"}
@@ -158,13 +165,15 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
         text = decode(raw, "edges")
         if chosen == "sif":
             return edge_frame(_from_sif(text))
+        separator = "," if chosen == "csv" else "\t"
+        check_edge_columns(text.content.split("\n", 1)[0].count(separator), path)
         # Not by read_table, which strips cells: what was written comes back.
-        cells = pd.read_csv(io.StringIO(text.content), sep="," if chosen == "csv" else "\t", dtype=str, na_filter=False)
+        cells = pd.read_csv(io.StringIO(text.content), sep=separator, dtype=str, na_filter=False)
         return edge_frame(_typed(cells.astype(object)))
     except (DataError, ValueError) as error:
-        if str(path) in str(error):
+        if isinstance(error, DataError) and str(path) in str(error):
             raise
-        raise DataError(f"edges file '{path}': {error}") from error
+        raise DataError(f"edges file '{path}': {' '.join(str(error).split())}") from error
 
 
 def _format(path: Path, format: str | None) -> str:
@@ -204,18 +213,11 @@ def _text_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if frame[name].dtype == object]
 
 
-def _delimited(frame: pd.DataFrame, separator: str) -> bytes:
-    content: str = frame.to_csv(index=False, sep=separator, lineterminator="\n")
-    return content.encode()
+def _parquet(frame: pd.DataFrame, file: IO[bytes]) -> None:
+    frame.astype({name: "string" for name in _text_columns(frame)}).to_parquet(file, index=False)
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.astype({name: "string" for name in _text_columns(frame)}).to_parquet(buffer, index=False)
-    return buffer.getvalue()
-
-
-def _sif(frame: pd.DataFrame, graph: Graph | Network | None) -> bytes:
+def _sif(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
     names = species(frame, graph)
     for name in names:
         if "\t" in name or name != name.strip() or name.startswith(("#", "\ufeff")):
@@ -229,7 +231,7 @@ def _sif(frame: pd.DataFrame, graph: Graph | Network | None) -> bytes:
     ]
     joined = {*frame["source"], *frame["target"]}
     lines += [name for name in names if name not in joined]
-    return "".join(f"{line}\n" for line in lines).encode()
+    file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def _relation(sign: object) -> str:
@@ -245,36 +247,21 @@ def _from_sif(text: Text) -> pd.DataFrame:
     return pd.DataFrame({"source": raw.sources, "target": raw.targets, "kind": kinds, "sign": signs}, dtype=object)
 
 
-def _graphml(frame: pd.DataFrame, graph: Graph | Network | None) -> bytes:
-    import networkx as nx
-
-    bad = [name for name in species(frame, graph) if any(c in "\ufffe\uffff" for c in name)]
+def _graphml(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
+    names = species(frame, graph)
+    bad = [name for name in names if any(c in "\ufffe\uffff" for c in name)]
     if bad:
         raise DataError(f"the names {listed(bad)} hold a character that XML has no place for; write CSV or Parquet")
-    G = nx.DiGraph()
-    names = species(frame, graph)
-    G.add_nodes_from(names)
+    nodes: dict[str, dict[str, bool]] = {name: {} for name in names}
     if graph is not None and not isinstance(graph, Network):
         edges, _ = graph.to_pandas()
         driven = set(edges["target"][edges["source"].isin(set(graph.inputs))])
         measured = set(edges["source"][edges["target"].isin(set(graph.outputs))])
-        for name in names:
-            G.nodes[name].update(perturbed=name in driven, measured=name in measured)
-    attributes: dict[str, list[Any]] = {"interaction": [_relation(sign) for sign in frame["sign"]]}
-    for name in frame.columns[2:]:
-        attributes[name] = _plain(frame[name])
-    for i, (s, t) in enumerate(zip(frame["source"], frame["target"], strict=True)):
-        G.add_edge(s, t, **{name: values[i] for name, values in attributes.items() if values[i] is not None})
-    buffer = io.BytesIO()
-    nx.write_graphml_xml(G, buffer)
-    return buffer.getvalue()
-
-
-def _plain(column: pd.Series) -> list[bool | int | float | str | None]:
-    """Values of Python's own types, None where undefined, so that each attribute has one type of GraphML."""
-    if column.dtype.kind == "f" and np.isinf(column.to_numpy(dtype=float, na_value=np.nan)).any():
-        raise DataError(f"column '{column.name}' holds an infinite value, which not every reader of GraphML knows")
-    return [None if pd.isna(value) else value for value in column.tolist()]
+        nodes = {name: {"perturbed": name in driven, "measured": name in measured} for name in names}
+    relations = [_relation(sign) for sign in frame["sign"]]
+    frame = frame.drop(columns="interaction", errors="ignore")
+    frame.insert(2, "interaction", pd.Series(relations, dtype=object, index=frame.index))
+    write_graphml(nodes, frame, file)
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gsnn._turns import own_random_state
 from gsnn.errors import DataError
 from gsnn.nn._block import Block, NodeAttention, NodeMLP, SparseLinear
 
@@ -167,7 +168,7 @@ def _plain_entries(model: GSNN, replaced: Mapping[str, nn.Module]) -> dict[str, 
 def _resized(model: GSNN, given: Mapping[str, Tensor]) -> dict[str, nn.Module]:
     """New node MLP and attention modules where the file has another hidden width."""
     replaced: dict[str, nn.Module] = {}
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+    with own_random_state(), torch.inference_mode(False):
         for number, block in enumerate(model.blocks):
             assert isinstance(block, Block)
             for name in ("mlp", "node_attn"):

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsnn._files import atomic_path
+from gsnn._files import write_tensors
+from gsnn._turns import own_random_state
 from gsnn.errors import DataError
 from gsnn.nn._inspect import sparse_layers
 from gsnn.nn._layout import EDGE_TYPES, EdgeType
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 _HEADER = "gsnn"
 _CUSTOM = "custom:"
+# What a file may ask for without weights of its own: blocks that share theirs, and channels without edges.
+_MOST_LAYERS = 10_000
+_ALWAYS_ALLOWED = 2**24
 
 
 def config_of(model: Described, edges: bool) -> dict[str, Any]:
@@ -96,8 +101,6 @@ def save_model(model: nn.Module, path: str | Path, extra: Mapping[str, str] | No
         >>> torch.equal(again(torch.ones(1, 1)), model(torch.ones(1, 1)))
         True
     """
-    from safetensors.torch import save_file
-
     gsnn = unwrap(model)
     metadata = dict(extra or {})
     if _HEADER in metadata or not all(isinstance(part, str) for item in metadata.items() for part in item):
@@ -113,8 +116,7 @@ def save_model(model: nn.Module, path: str | Path, extra: Mapping[str, str] | No
         if kept is not None:
             tensors[f"kept.{name}"] = kept
     ready = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(ready, temporary, metadata=metadata)
+    write_tensors(path, ready, metadata)
 
 
 def load_model(path: str | Path, *, nonlin: Callable[[], nn.Module] | None = None) -> GSNN:
@@ -135,8 +137,9 @@ def load_model(path: str | Path, *, nonlin: Callable[[], nn.Module] | None = Non
         edges = {kind: tensors[f"edges.{_key(kind)}"] for kind in EDGE_TYPES}
         weights = {kind: w for kind in EDGE_TYPES if (w := tensors.get(f"edge_weights.{_key(kind)}")) is not None}
         state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+        _check_size(header["config"], edges, state)
         # The weights drawn here are replaced at once: the caller's random numbers are none of our business.
-        with torch.random.fork_rng(devices=[]):
+        with own_random_state():
             model = GSNN.from_config(header["config"], edges, weights or None, nonlin=nonlin)
         with torch.inference_mode(False):
             model.to(state["blocks.0.lin_in.weight"].dtype)
@@ -148,8 +151,8 @@ def load_model(path: str | Path, *, nonlin: Callable[[], nn.Module] | None = Non
         return model.train(bool(header["training"]))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        reason = " ".join(str(error).split())
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:400]
         raise DataError(f"{path} is not a model that this version of gsnn can read: {reason}") from error
 
 
@@ -194,6 +197,30 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if _HEADER not in metadata:
         raise DataError(f"{path} is a safetensors file but not a gsnn model: its metadata has no {_HEADER!r} entry")
     return tensors, metadata
+
+
+def _check_size(config: Mapping[str, Any], edges: Mapping[EdgeType, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse, before it is built, a model that a few numbers make far larger than its file."""
+    counts = np.broadcast_to(np.asarray(config["channels"], np.float64), len(config["node_names"]["function"]))
+    copies = (float(config.get("edge_channels", 1)), 1.0)
+    own = float(counts.sum())
+    sizes = [
+        sum(n * counts[edges[kind][end].numpy()].sum() for n, kind in zip(copies, (EDGE_TYPES[0], other), strict=True))
+        + own * bool(config.get("add_function_self_edges", True))
+        for end, other in ((1, EDGE_TYPES[1]), (0, EDGE_TYPES[2]))
+    ]
+    stored = [state[f"blocks.0.{name}.weight"].numel() for name in ("lin_in", "lin_out")]
+    if sizes != stored:
+        raise DataError(f"channels, edge_channels and the edges ask for {sizes} weights a block, and it holds {stored}")
+    layers = config["layers"]
+    if layers > _MOST_LAYERS or not (config.get("share_layers", True) or f"blocks.{layers - 1}.lin_in.weight" in state):
+        raise DataError(f"the file says {layers} layers and holds fewer")
+    largest = max(value.numel() for value in state.values())
+    for name in ("node_mlp", "node_attn"):
+        if config.get(name) and config.get(f"{name}_hidden", 16) * counts.max() > largest:
+            raise DataError(f"{name}_hidden is {config.get(f'{name}_hidden')}, and the file holds no such weights")
+    if own > max(_ALWAYS_ALLOWED, *stored):
+        raise DataError(f"the file says {own:.0f} channels and holds no weights for them")
 
 
 def _unique_state(model: GSNN) -> dict[str, Tensor]:
@@ -244,10 +271,12 @@ def _nonlin_name(nonlin: Any) -> str:  # noqa: ANN401 - a class or any callable
 
 def _nonlin(name: str) -> Callable[[], nn.Module]:
     found = getattr(nn, name, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    # Other modules of torch.nn take any amount of memory to build: Transformer has 44 million parameters.
+    elementwise = getattr(found, "__module__", "") == nn.ReLU.__module__ or found is nn.Identity
+    if not (isinstance(found, type) and issubclass(found, nn.Module) and elementwise):
         shown = name.removeprefix(_CUSTOM)
         raise DataError(
-            f"the nonlinearity {shown!r} is not a class of torch.nn; pass it: load_model(path, nonlin=...) "
+            f"the nonlinearity {shown!r} is not an activation of torch.nn; pass it: load_model(path, nonlin=...) "
             "or GSNN.from_config(config, nonlin=...)"
         )
     return found

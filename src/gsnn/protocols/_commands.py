@@ -129,8 +129,10 @@ def self_check_run(
         RunError: If the folder or the run in it does not allow this.
     """
     config = _config(run.config, settings)
-    check = _self_check(run.data(), config, run.path, methods, overwrite, resume, roles, options, run)
-    note = calibrate_run(run, missing)
+    with run.lock():
+        run.refresh()
+        check = _self_check(run.data(), config, run.path, methods, overwrite, resume, roles, options, run)
+        note = calibrate_run(run, missing)
     if note and notify is not None:
         notify([note])
     return check
@@ -335,15 +337,17 @@ def calibrate_run(run: Run, missing: float | None = None) -> str:
     Returns:
         Why there is none, or an empty text; also without edges.
     """
-    inference = run.info.get("inference")
-    if inference is None or not run.edges_path.is_file():
-        return ""
-    before = run.edges()
-    method, options = str(inference.get("method")), inference.get("options")
-    after, note = calibrate_edges(run, before, method, options=options, missing=missing)
-    if list(after.columns) != list(before.columns) or not after.equals(before):
-        run.write_edges(after, inference)
-    return note
+    with run.lock():
+        run.refresh()
+        inference = run.info.get("inference")
+        if inference is None or not run.edges_path.is_file():
+            return ""
+        before = run.edges()
+        method, options = str(inference.get("method")), inference.get("options")
+        after, note = calibrate_edges(run, before, method, options=options, missing=missing)
+        if list(after.columns) != list(before.columns) or not after.equals(before):
+            run.write_edges(after, inference)
+        return note
 
 
 def _options(method: str) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def refine(
             raise DataError(
                 "no response was measured in the validation samples, so nothing can be decided; raise validation"
             )
-        for number in track(todo, f"Refinement, {arm} edges: rounds", total=len(todo), show=progress):
+        for number in track(todo, f"refinement, {arm} edges: rounds", total=len(todo), show=progress):
             proposals = _propose(
                 model, scorer if arm == "inferred" else None, set(state.tried(arm)), per_round, seed, number
             )

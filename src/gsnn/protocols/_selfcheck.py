@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from gsnn._progress import track
+from gsnn._progress import stage
 from gsnn._sources import fingerprint
 from gsnn.data import PerturbationData
 from gsnn.errors import DataError, unknown_option
@@ -121,11 +121,13 @@ def self_check(
     if folder is not None and done and resume:
         check.write(folder)  # repeats may have been raised
     todo = range(len(done), repeats)
-    for repeat in track(todo, "Self-check: repeats", total=len(todo), show=progress):
-        record = _repeat(data, config, scorers, settings, repeat, roles)
-        check = SelfCheck(settings, [*check.repeats, record])
-        if folder is not None:
-            check.write(folder)
+    each = 1 + len(settings["controls"])
+    with stage("self-check: trainings", repeats * each, done=len(done) * each, show=progress) as shown:
+        for repeat in todo:
+            record = _repeat(data, config, scorers, settings, repeat, roles, shown.advance)
+            check = SelfCheck(settings, [*check.repeats, record])
+            if folder is not None:
+                check.write(folder)
     return check
 
 
@@ -142,6 +144,7 @@ def _repeat(
     settings: Mapping[str, Any],
     repeat: int,
     roles: Mapping[Edge, str] | None,
+    trained_one: Callable[[], None],
 ) -> dict[str, Any]:
     """One repeat: the record of each condition."""
     # A stream of its own for each purpose, so that leaving out a control changes nothing else.
@@ -152,7 +155,9 @@ def _repeat(
 
     def condition(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
         trained = train_on(used, masked.graph, config, seed=model_seed)
-        return _measure(trained, masked, scorers, random_seed, also_true)
+        record = _measure(trained, masked, scorers, random_seed, also_true)
+        trained_one()
+        return record
 
     conditions = {"real": condition(data, masking)}
     if "rewired" in settings["controls"]:

@@ -69,16 +69,18 @@ def train_on(data: PerturbationData, graph: Graph, config: TrainConfig, *, seed:
     """
     import torch
 
+    from gsnn.data import Split
     from gsnn.training import fit, predict
 
     if seed is not None:
         split_seed = config.seed if config.split_seed is None else config.split_seed
         config = replace(config, seed=seed, split_seed=split_seed)
     data = replace(data, graph=graph)
-    result = fit(data, config, progress=False)
+    result = fit(data, config, progress=None)  # epochs are shown where the trainings are
     y = np.asarray(result.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(result.model, data.x)
     split = result.split
+    assert isinstance(split, Split)  # the data are in memory
     x = torch.as_tensor(data.x[split.train], dtype=torch.float32)
     target = torch.as_tensor(y[split.train], dtype=torch.float32)
     return Trained(

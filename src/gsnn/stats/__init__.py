@@ -13,8 +13,9 @@ from gsnn.stats._correlation import (
     layer_thirds,
     partial_correlation,
 )
+from gsnn.stats._moment_parts import load_moments, moments_state, narrowed_moments, pool_moments
 from gsnn.stats._moments import PairMoments
-from gsnn.stats._order import descending, largest
+from gsnn.stats._order import descending, descending_key, largest
 from gsnn.stats._pvalues import (
     conditional_exceedance,
     false_discovery,
@@ -36,6 +37,7 @@ __all__ = [
     "constant_columns",
     "correlation",
     "descending",
+    "descending_key",
     "false_discovery",
     "fisher_z",
     "inverse_norms",
@@ -43,9 +45,13 @@ __all__ = [
     "layer_correlation",
     "layer_thirds",
     "least_p_value",
+    "load_moments",
     "max_upper_tail",
     "mean_variance",
+    "moments_state",
+    "narrowed_moments",
     "partial_correlation",
+    "pool_moments",
     "skewed_score",
     "sum_skewness",
     "upper_tail",

@@ -116,6 +116,7 @@ def partial_correlation(
     constant_x: BoolArray,
     constant_y: BoolArray,
     eps: float,
+    first: int = 0,
 ) -> FloatArray:
     r"""Correlation of x_i with y_j once x_S, S the parents of j, is regressed out of both.
 
@@ -137,6 +138,7 @@ def partial_correlation(
         constant_x: (N,) bool, which x are constant.
         constant_y: (N,) bool, which y are constant.
         eps: Rounding of the dtype in which products were taken; bounds what is left of a variance by rounding alone.
+        first: Index of the first target, where ``cross``, ``ss_y``, ``parents`` and ``constant_y`` are of some only.
 
     Returns:
         (N, N); NaN where x_i or y_j is constant or is explained by the parents, for i in S_j and for i = j.
@@ -157,7 +159,8 @@ def partial_correlation(
             columns[constant_y[j]] = np.nan
             np.put_along_axis(columns, s, np.nan, axis=1)
             result[:, j] = columns.T
-    np.fill_diagonal(result, np.nan)
+    itself = np.arange(len(ss_y))
+    result[itself + first, itself] = np.nan
     return result
 
 

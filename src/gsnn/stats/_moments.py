@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
+from gsnn._budget import in_words
+
 # Rows are gathered up to this many bytes before a flush: the pass over the (N, N) sums is then amortised over
 # enough samples to leave the matrix product as the cost that counts.
 _BUFFER_BYTES = 256 * 2**20
 _BUFFER_ROWS = (128, 4096)
 _CHUNK_BYTES = 4 * 2**20
+# Sums over all pairs of variables larger than this are put off until samples have to be let go. Fixed, and not by the
+# budget: results must not depend on the machine.
+_DEFERRED_BYTES = 2**30
 
 
 class PairMoments:
@@ -32,6 +40,11 @@ class PairMoments:
     Pebay (2008). Samples are buffered and
     flushed in blocks of fixed size: how they were batched leaves no trace.
 
+    Memory: the sums ``cross`` and ``within`` take 8 P N (N + U) bytes. While they would be more than 1 GiB and all
+    samples are still in the buffer, they are not made: :meth:`cross_rows`, :meth:`cross_pair`, :meth:`within_pair` and
+    :meth:`cross_entries` multiply what is asked for. Sums that do not fit into ``memory_bytes`` are kept in an unnamed
+    temporary file, mapped into memory.
+
     Args:
         n_pairs: P.
         n_nodes: N.
@@ -39,6 +52,8 @@ class PairMoments:
         device: Where samples arrive and sums are kept.
         condition_on: (U,) int64, the variables whose x-x co-moments are needed; None for none.
         buffer_rows: Samples per flushed block; None chooses from the size of a sample.
+        memory_bytes: What buffers (a quarter) and sums (half) may take; None for 256 MiB of buffers and any sums.
+        targets: The y whose products with the x are wanted, ``cross`` being (P, N, T) of these T; None for all.
 
     Example:
         >>> moments = PairMoments(1, 2, torch.float64)
@@ -57,15 +72,27 @@ class PairMoments:
         *,
         condition_on: Tensor | None = None,
         buffer_rows: int | None = None,
+        memory_bytes: int | None = None,
+        targets: range | None = None,
     ) -> None:
-        self.n_pairs, self.n_nodes, self.dtype = n_pairs, n_nodes, dtype
+        self.n_pairs, self.n_nodes, self.dtype, self.memory_bytes = n_pairs, n_nodes, dtype, memory_bytes
         self.device = torch.device(device)
         if condition_on is None:
             condition_on = torch.zeros(0, dtype=torch.int64)
         self.condition_on = condition_on.to(self.device)
+        self.targets = range(n_nodes) if targets is None else targets
+        self.columns = slice(self.targets.start, self.targets.stop)
+        sums = 8 * n_pairs * n_nodes * (len(self.targets) + len(condition_on))
+        self._may_defer = sums > _DEFERRED_BYTES
+        self._in_file = memory_bytes is not None and sums > memory_bytes // 2 and self.device.type == "cpu"
         if buffer_rows is None:
             row_bytes = 2 * max(1, n_pairs * n_nodes) * torch.finfo(dtype).bits // 8
-            buffer_rows = min(max(_BUFFER_BYTES // row_bytes, _BUFFER_ROWS[0]), _BUFFER_ROWS[1])
+            # Large sums are worth a large buffer: they are gone through at every flush, or not at all.
+            room, least = _BUFFER_BYTES, _BUFFER_ROWS[0]
+            if memory_bytes is not None:
+                room = memory_bytes // 4 if self._may_defer else min(room, memory_bytes // 4)
+                least = min(least, max(8, room // row_bytes))
+            buffer_rows = min(max(room // row_bytes, least), _BUFFER_ROWS[1])
         self.buffer_rows = buffer_rows
         self._every_node_conditions = len(self.condition_on) == n_nodes
         self.reset()
@@ -81,8 +108,25 @@ class PairMoments:
         self._layers = self._zeros(2, n, p, p)
         self._first, self._second = torch.triu_indices(p, p, device=self.device)
         self._thirds = self._zeros(2, n, len(self._first), p)
-        self._cross = self._zeros(p, n, n)
-        self._within = self._zeros(p, len(self.condition_on), n)
+        # Samples of the buffer that are centred and counted, but whose products are not in the sums.
+        self._pending = 0
+        self._sums: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def _cross(self) -> Tensor:
+        """Sums over all pairs; made when first wanted."""
+        return self._made()[0]
+
+    @property
+    def _within(self) -> Tensor:
+        return self._made()[1]
+
+    def _made(self) -> tuple[Tensor, Tensor]:
+        if self._sums is None:
+            p, n = self.n_pairs, self.n_nodes
+            make = _zeros_in_file if self._in_file else self._zeros
+            self._sums = make(p, n, len(self.targets)), make(p, len(self.condition_on), n)
+        return self._sums
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -95,22 +139,22 @@ class PairMoments:
     @property
     def mean_x(self) -> Tensor:
         """(P, N) means of x."""
-        return self._flushed()._mean[0]
+        return self._settled()._mean[0]
 
     @property
     def mean_y(self) -> Tensor:
         """(P, N) means of y."""
-        return self._flushed()._mean[1]
+        return self._settled()._mean[1]
 
     @property
     def ss_x(self) -> Tensor:
         """(P, N) sums of squared deviations of x."""
-        return self._flushed()._ss[0]
+        return self._settled()._ss[0]
 
     @property
     def ss_y(self) -> Tensor:
         """(P, N) sums of squared deviations of y."""
-        return self._flushed()._ss[1]
+        return self._settled()._ss[1]
 
     @property
     def cross(self) -> Tensor:
@@ -125,22 +169,70 @@ class PairMoments:
     @property
     def layers_x(self) -> Tensor:
         """(N, P, P) sums of products of deviations of x_i at two pairs."""
-        return self._flushed()._layers[0]
+        return self._settled()._layers[0]
 
     @property
     def layers_y(self) -> Tensor:
         """(N, P, P) sums of products of deviations of y_j at two pairs."""
-        return self._flushed()._layers[1]
+        return self._settled()._layers[1]
 
     @property
     def thirds_x(self) -> Tensor:
         """(N, P (P + 1) / 2, P) sums of products of three deviations of x_i."""
-        return self._flushed()._thirds[0]
+        return self._settled()._thirds[0]
 
     @property
     def thirds_y(self) -> Tensor:
         """(N, P (P + 1) / 2, P) sums of products of three deviations of y_j."""
-        return self._flushed()._thirds[1]
+        return self._settled()._thirds[1]
+
+    @property
+    def put_off(self) -> bool:
+        """Whether the sums over all pairs are not made, since all samples are still held."""
+        return self._settled()._pending > 0
+
+    def cross_rows(self, rows: slice) -> Tensor:
+        """Some rows of ``cross``, (P, R, N), without making the sums where they are put off."""
+        if not self._settled()._pending:
+            return self._cross[:, rows]
+        x, y = self._samples()
+        with _full_precision():
+            return (x[:, rows] @ y[:, self.columns].transpose(1, 2)).double()
+
+    def cross_pair(self, p: int) -> Tensor:
+        """One pair of ``cross``, (N, N), as :meth:`cross_rows`; in the dtype of the products where put off."""
+        if not self._settled()._pending:
+            return self._cross[p]
+        x, y = self._samples()
+        with _full_precision():
+            return x[p] @ y[p, self.columns].T
+
+    def within_pair(self, p: int) -> Tensor:
+        """One pair of ``within``, (U, N), as :meth:`cross_pair`."""
+        if not self._settled()._pending:
+            return self._within[p]
+        x, _ = self._samples()
+        with _full_precision():
+            return x[p, self.condition_on] @ x[p].T
+
+    def cross_entries(self, p: int, i: Tensor, j: Tensor) -> Tensor:
+        """Entries (i, j) of pair p of ``cross``, (K,) float64 for K indices each, as :meth:`cross_rows`."""
+        if not self._settled()._pending:
+            return self._cross[p, i, j]
+        x, y = self._samples()
+        y = y[:, self.columns]
+        step = max(1, _CHUNK_BYTES // (8 * max(1, self._pending)))
+        parts = [
+            (x[p, a].double() * y[p, b].double()).sum(1) for a, b in zip(i.split(step), j.split(step), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def _samples(self) -> tuple[Tensor, Tensor]:
+        """(P, N, k) deviations of the samples whose products are put off."""
+        if self._buffer is None:
+            raise RuntimeError("no samples are held")
+        x, y = (buffer[..., : self._pending] for buffer in self._buffer)
+        return x, y
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Add B samples.
@@ -157,6 +249,8 @@ class PairMoments:
                 f"x and y must both have shape (P, N, B) = ({self.n_pairs}, {self.n_nodes}, B), "
                 f"got {tuple(x.shape)} and {tuple(y.shape)}"
             )
+        if self._pending:
+            self.flush()
         if self._buffer is None:
             # The spare last column carries the shift of the mean through the same matrix product.
             shape = (self.n_pairs, self.n_nodes, self.buffer_rows + 1)
@@ -176,8 +270,23 @@ class PairMoments:
 
     def flush(self) -> None:
         """Move buffered samples into the sums; the properties do it by themselves."""
-        k = self._n_buffered
+        k = self._pending or self._n_buffered
         if k == 0 or self._buffer is None:
+            return
+        if not self._pending:
+            self._absorb(k)
+        x, y = (buffer[..., : k + 1] for buffer in self._buffer)
+        with _full_precision():
+            for p in range(self.n_pairs):
+                self._cross[p] += x[p] @ y[p, self.columns].T
+                if len(self.condition_on):
+                    rows = x[p] if self._every_node_conditions else x[p, self.condition_on]
+                    self._within[p] += rows @ x[p].T
+        self._pending = 0
+
+    def _absorb(self, k: int) -> None:
+        """Centre k buffered samples and count them in everything but the sums over all pairs."""
+        if self._buffer is None:
             return
         total = self._n_flushed + k
         weight = self._n_flushed * k / total
@@ -185,17 +294,20 @@ class PairMoments:
         for side, buffer in enumerate(self._buffer):
             for p in range(self.n_pairs):
                 self._centre(side, p, buffer[p], k, weight, total)
+        shift = (self._mean - before) * (total / k)
         with _full_precision():
-            x, y = (buffer[..., : k + 1] for buffer in self._buffer)
-            shift = (self._mean - before) * (total / k)
-            for side, values in enumerate((x, y)):
-                self._add_layers(side, values[..., :k], shift[side])
-            for p in range(self.n_pairs):
-                self._cross[p] += x[p] @ y[p].T
-                if len(self.condition_on):
-                    rows = x[p] if self._every_node_conditions else x[p, self.condition_on]
-                    self._within[p] += rows @ x[p].T
+            for side, buffer in enumerate(self._buffer):
+                self._add_layers(side, buffer[..., :k], shift[side])
         self._n_flushed, self._n_buffered = total, 0
+
+    def _settled(self) -> PairMoments:
+        """Everything but the sums over all pairs is up to date, and these too unless they can be put off."""
+        if self._n_buffered and self._may_defer and self._n_flushed == 0:
+            self._pending = self._n_buffered
+            self._absorb(self._pending)
+        elif self._n_buffered:
+            self.flush()
+        return self
 
     def merge(self, other: PairMoments) -> PairMoments:
         """Add the samples of ``other``, in place, as if they had been given to this object.
@@ -209,8 +321,8 @@ class PairMoments:
         Raises:
             ValueError: If the two do not hold moments of the same variables.
         """
-        if (self.n_pairs, self.n_nodes) != (other.n_pairs, other.n_nodes) or not torch.equal(
-            self.condition_on.cpu(), other.condition_on.cpu()
+        if (self.n_pairs, self.n_nodes, self.targets) != (other.n_pairs, other.n_nodes, other.targets) or not (
+            torch.equal(self.condition_on.cpu(), other.condition_on.cpu())
         ):
             raise ValueError(
                 f"other holds {other.n_pairs} pairs of {other.n_nodes} nodes, {len(other.condition_on)} of them "
@@ -226,7 +338,7 @@ class PairMoments:
         scaled = shift * weight
         for p in range(self.n_pairs):
             self._cross[p] += other._cross[p].to(self.device)
-            self._cross[p].addr_(scaled[0, p], shift[1, p])
+            self._cross[p].addr_(scaled[0, p], shift[1, p, self.columns])
             if len(self.condition_on):
                 self._within[p] += other._within[p].to(self.device)
                 self._within[p].addr_(scaled[0, p, self.condition_on], shift[0, p])
@@ -306,6 +418,24 @@ class PairMoments:
             + delta[:, first][:, :, None] * mixed[:, second]
             + delta[:, second][:, :, None] * mixed[:, first]
         )
+
+
+def _zeros_in_file(*shape: int) -> Tensor:
+    """Float64 zeros in an unnamed temporary file, which goes with the tensor."""
+    size = math.prod(shape)
+    if size == 0:
+        return torch.zeros(shape, dtype=torch.float64)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < 8 * size:
+        # Found out later, by writing to a mapped file on a full disk, it would end the process.
+        raise RuntimeError(
+            f"sums of {in_words(8 * size)} do not fit into the memory budget, nor into the {in_words(free)} free in "
+            f"{tempfile.gettempdir()}; raise memory_budget, set TMPDIR, or share the targets among processes"
+        )
+    with tempfile.NamedTemporaryFile(prefix="gsnn-") as file:
+        file.truncate(8 * size)
+        held = torch.from_file(file.name, shared=True, size=size, dtype=torch.float64)
+    return held.view(shape)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-def largest(score: FloatArray, k: int) -> IntArray:
+def largest(score: npt.NDArray[np.floating], k: int) -> IntArray:
     """The k largest, in order of position; among equals the first. No NaN.
 
     Example:
@@ -43,7 +43,7 @@ def descending(score: FloatArray) -> IntArray:
         >>> descending(np.array([1.0, np.nan, 3.0, 1.0]))
         array([2, 0, 3, 1])
     """
-    key = _descending_key(score)
+    key = descending_key(score)
     low = np.uint64((1 << max(len(score) - 1, 1).bit_length()) - 1)
     packed = key & ~low
     packed |= np.arange(len(score), dtype=np.uint64)
@@ -70,7 +70,7 @@ def descending(score: FloatArray) -> IntArray:
     return order
 
 
-def _descending_key(score: FloatArray) -> npt.NDArray[np.uint64]:
+def descending_key(score: FloatArray) -> npt.NDArray[np.uint64]:
     """Integers that sort ascending as the scores sort descending; equal where the scores are equal, NaN the largest."""
     bits = (score + 0.0).view(np.int64)
     # Positive floats order like their bits; of negative ones all bits but the sign are turned round.

@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import Tensor
 
 from gsnn._files import write_text
-from gsnn.training._module import NOISE, Batches, GSNNModule, TrainingError, derived_seed
+from gsnn._progress import Stage, stage
+from gsnn.errors import RunError
+from gsnn.training._module import GSNNModule, TrainingError
+from gsnn.training._order import NOISE, BatchPlan, derived_seed
 
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_r2", "lr", "seconds")
 
@@ -27,7 +31,7 @@ class Streams(Callback):
     processes each draws its own noise.
     """
 
-    def __init__(self, batches: Batches, seed: int) -> None:
+    def __init__(self, batches: BatchPlan, seed: int) -> None:
         self.batches, self.seed = batches, seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -135,12 +139,15 @@ class RunFiles(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Mend a metrics.csv that a killed program left one epoch behind its checkpoint."""
         if trainer.is_global_zero:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             self.write_metrics()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, unless the last step has spoilt the weights."""
         if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
             raise TrainingError(f"a weight became infinite or NaN in epoch {trainer.current_epoch + 1}; lower lr")
+        if trainer.is_global_zero and not self.checkpoint.parent.is_dir():
+            raise RunError(f"the folder {self.checkpoint.parent} was removed during the training; train again")
         trainer.save_checkpoint(self.checkpoint, weights_only=False)
         if trainer.is_global_zero:
             self.write_metrics()
@@ -158,50 +165,28 @@ class ProgressLines(Callback):
 
     Args:
         epochs: How many there will be at most.
-        interval: Seconds between two lines in a pipe.
+        show: As for :func:`gsnn._progress.stage`.
     """
 
-    def __init__(self, epochs: int, interval: float = 30.0) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.epochs, self.interval = epochs, interval
-        self.console = Console(stderr=True)
-        self.bar: Progress | None = None
-        if self.console.is_terminal:
-            self.bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("epochs, {task.fields[figures]}"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=True,
-            )
-        self._shown = 0.0
+    def __init__(self, epochs: int, show: bool | None = True) -> None:
+        self.epochs, self.show = epochs, show
+        self._stage: AbstractContextManager[Stage] | None = None
+        self._shown: Stage | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar."""
-        self._shown = time.monotonic()
-        if not trainer.is_global_zero:
-            return
-        if self.bar is not None:
-            self.bar.add_task("", total=self.epochs, completed=trainer.current_epoch, figures="starting")
-            self.bar.start()
+        if trainer.is_global_zero:
+            self._stage = stage("epoch", self.epochs, done=trainer.current_epoch, show=self.show)
+            self._shown = self._stage.__enter__()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the bar, or print a line if the last one is old."""
-        if not trainer.is_global_zero:
+        if self._shown is None:
             return
-        epoch = trainer.current_epoch + 1
         metrics = trainer.callback_metrics
         names = {"train_loss": "train loss", "val_loss": "validation loss"}
-        figures = ", ".join(f"{text} {float(metrics[name]):.3f}" for name, text in names.items() if name in metrics)
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=epoch, figures=figures)
-        elif time.monotonic() - self._shown >= self.interval:
-            self._shown = time.monotonic()
-            self.console.print(f"epoch {epoch} of {self.epochs}, {figures}", highlight=False, soft_wrap=True)
+        figures = [f"{text} {float(metrics[name]):.3f}" for name, text in names.items() if name in metrics]
+        self._shown.advance(note=", ".join(figures))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take the bar away."""
@@ -213,8 +198,9 @@ class ProgressLines(Callback):
 
     def close(self) -> None:
         """Stop the bar if it is shown."""
-        if self.bar is not None:
-            self.bar.stop()
+        if self._stage is not None:
+            self._stage.__exit__(None, None, None)
+            self._stage = self._shown = None
 
 
 def _model(pl_module: L.LightningModule) -> torch.nn.Module:

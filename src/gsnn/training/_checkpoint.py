@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
-from gsnn._files import atomic_path
+from gsnn._files import write_tensors
 from gsnn.errors import RunError
 
 # Objects that JSON cannot tell apart travel as {TAG: kind, ...}.
@@ -50,6 +49,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
         Raises:
             TypeError: If ``storage_options`` is given or an entry cannot be saved without pickle.
+            OSError: If the disk is full, for instance; the old checkpoint stays.
         """
         if storage_options is not None:
             raise TypeError(f"storage_options must be None for {type(self).__name__}, got {storage_options!r}")
@@ -57,8 +57,7 @@ class SafetensorsCheckpointIO(CheckpointIO):
         text = json.dumps(_Encoder(tensors).encode(checkpoint, "checkpoint"), allow_nan=False)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={"format": FORMAT, "structure": text})
+        write_tensors(path, tensors, {"format": FORMAT, "structure": text})
 
     def load_checkpoint(
         self,
@@ -91,7 +90,10 @@ class SafetensorsCheckpointIO(CheckpointIO):
             raise RunError(f"{path} is not a readable checkpoint ({error}); delete it to begin again") from error
         if metadata.get("format") != FORMAT:
             raise RunError(f"{path} is a safetensors file, but not a training checkpoint")
-        decoded: dict[str, Any] = _decode(json.loads(metadata["structure"]), tensors)
+        try:
+            decoded: dict[str, Any] = _decode(json.loads(metadata["structure"]), tensors)
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is a damaged checkpoint ({error}); delete it to begin again") from error
         return decoded
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from gsnn._progress import now
 from gsnn.baselines import (
     FitReport,
     GroupMeanBaseline,
@@ -20,12 +22,15 @@ from gsnn.baselines import (
     left_out_correlations,
     pooled_correlation,
 )
-from gsnn.data import PerturbationData, Split, Standardiser
+from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
 from gsnn.errors import DataError, RunError
 from gsnn.nn import GSNN, save_model
 from gsnn.runs import Run, Sources
-from gsnn.training._config import NEED_TWO_ROWS, TrainConfig
-from gsnn.training._loop import build_model, predict, train_model
+from gsnn.training._config import TrainConfig
+from gsnn.training._fit_stream import prepare_streamed
+from gsnn.training._loop import predict, train_model
+from gsnn.training._prepared import Prepared, check_samples, new_model
+from gsnn.training._team import Team
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +55,7 @@ class TrainResult:
 
     model: GSNN
     standardiser: Standardiser
-    split: Split
+    split: Split | StreamedSplit
     history: pd.DataFrame
     report: FitReport
     best_epoch: int | None
@@ -60,25 +65,14 @@ class TrainResult:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """Everything that can be refused, done before anything is written."""
-
-    model: GSNN
-    split: Split
-    standardiser: Standardiser
-    x: np.ndarray
-    y: np.ndarray  # standardised
-    warnings: list[str]
-
-
 def fit(
-    data: PerturbationData,
+    data: PerturbationData | StreamedData,
     config: TrainConfig | None = None,
     run: Run | None = None,
     *,
+    split: Split | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = True,
     device: str = "cpu",
 ) -> TrainResult:
     """Train a model on perturbation data.
@@ -92,8 +86,10 @@ def fit(
         data: What to train on.
         config: The settings; None takes the defaults.
         run: Where to write checkpoints, the history, the model and the results.
+        split: Which samples train, validate and test; None draws them by condition. A run that is resumed needs the
+            same.
         resume: Continue ``run`` from its last whole epoch; more epochs than before are allowed.
-        progress: Show progress on stderr.
+        progress: Show progress on stderr; None shows it only within what shows its own.
         device: Where to train, such as ``"cpu"`` or ``"cuda"``.
 
     Returns:
@@ -101,14 +97,14 @@ def fit(
 
     Raises:
         DataError: If the data cannot be split or trained on.
-        RunError: If ``resume`` does not fit the run, or another program is training in it.
+        RunError: If ``resume`` does not fit the run, or another program is working in its folder.
         TrainingError: If the loss becomes infinite or NaN.
     """
     config = config or TrainConfig()
     if resume and run is None:
         raise RunError("resume needs the run to continue; pass run=")
     _check_device(device)
-    return _fit(_prepare(data, config), data, config, run, resume, progress, device)
+    return _fit(_prepare(data, config, split), data, config, run, resume, progress, device)
 
 
 def train_run(
@@ -116,11 +112,12 @@ def train_run(
     sources: Sources,
     config: TrainConfig | None = None,
     *,
-    data: PerturbationData | None = None,
+    data: PerturbationData | StreamedData | None = None,
     overwrite: bool = False,
     resume: bool = False,
     progress: bool = True,
     device: str = "cpu",
+    team: Team = Team(),  # noqa: B008 - frozen
 ) -> tuple[Run, TrainResult]:
     """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
 
@@ -135,6 +132,8 @@ def train_run(
         resume: Continue a run in the folder; if there is none, begin one.
         progress: Show progress on stderr.
         device: Where to train.
+        team: The processes that train together, each of which calls this; the first one writes the folder. The run
+            that the others get is its path and nothing more.
 
     Returns:
         The run and the result of the training.
@@ -144,26 +143,33 @@ def train_run(
         RunError: If the folder or the run in it does not allow this.
         TrainingError: If the loss becomes infinite or NaN.
     """
-    Run.check_target(path, overwrite=overwrite, resume=resume)
+    if team.first:
+        Run.check_target(path, overwrite=overwrite, resume=resume)
     _check_device(device)
     old = Run.open(path) if resume and Run.exists(path) else None
     if config is None:
         config = old.config if old is not None else TrainConfig()
     if old is not None:
         old.check_config(config)
+    team.check(config)
     if data is None:
-        data = sources.read()
+        data = sources.open()
     prepared = _prepare(data, config)
     if old is not None:
         old.check_data(data)
-    run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
-    return run, _fit(prepared, data, config, run, resume, progress, device)
+    if not team.first:
+        run = Run(Path(path), {})
+    else:
+        run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
+    return run, _fit(prepared, data, config, run, resume, progress, device, team)
 
 
-def _prepare(data: PerturbationData, config: TrainConfig) -> _Prepared:
+def _prepare(data: PerturbationData | StreamedData, config: TrainConfig, split: Split | None = None) -> Prepared:
+    if isinstance(data, StreamedData):
+        return prepare_streamed(data, config, split)
     seed = config.seed if config.split_seed is None else config.split_seed
     try:
-        split = data.split(seed=seed, test=config.test, validation=config.validation)
+        split = split or data.split(seed=seed, test=config.test, validation=config.validation)
     except DataError:
         raise
     except ValueError as error:
@@ -179,55 +185,62 @@ def _prepare(data: PerturbationData, config: TrainConfig) -> _Prepared:
     lost = [name for name, is_lost in zip(data.graph.outputs, elsewhere.tolist(), strict=True) if is_lost]
     if lost:
         warnings.append(f"measured in no training sample and left out of all figures: {', '.join(lost)}")
-    needs_validation = config.patience is not None or config.restore_best
-    if needs_validation and not np.isfinite(y[split.validation]).any():
-        raise DataError("patience and restore_best need validation samples with measured readouts; raise validation")
-    if config.drop_last and len(split.train) < config.batch_size:
-        raise DataError(f"drop_last with batch_size {config.batch_size} leaves none of {len(split.train)} samples")
-    if config.norm in NEED_TWO_ROWS and len(split.train) == 1:
-        raise DataError(f"norm {config.norm!r} needs at least 2 training samples, got 1; use 'groupbatch' or 'layer'")
-    model = build_model(lambda: GSNN.from_graph(data.graph, **config.model_options()), config.seed)
-    return _Prepared(model, split, standardiser, data.x, y, warnings)
+    check_samples(config, len(split.train), bool(np.isfinite(y[split.validation]).any()))
+    x = data.x
+    return Prepared(
+        model=new_model(data.graph, config),
+        split=split,
+        standardiser=standardiser,
+        train=(x[split.train], y[split.train]),
+        validation=(x[split.validation], y[split.validation]),
+        report=partial(_report, data, split, standardiser, x, y),
+        warnings=warnings,
+    )
 
 
 def _fit(
-    prepared: _Prepared,
-    data: PerturbationData,
+    prepared: Prepared,
+    data: PerturbationData | StreamedData,
     config: TrainConfig,
     run: Run | None,
     resume: bool,
-    progress: bool,
+    progress: bool | None,
     device: str,
+    team: Team = Team(),  # noqa: B008 - frozen
 ) -> TrainResult:
     start = time.perf_counter()
-    split, x, y = prepared.split, prepared.x, prepared.y
-    with run.lock() if run is not None else nullcontext():
+    split = prepared.split
+    writes = run if team.first else None
+    with writes.lock() if writes is not None else nullcontext():
         nothing_to_do = False
-        if run is not None:
-            run.refresh()
-            run.check_data(data)
+        if writes is not None:
+            writes.refresh()
+            writes.check_data(data)
             if resume:
-                run.check_config(config)
+                writes.check_config(config)
             else:
-                run.checkpoint_path.unlink(missing_ok=True)
-            nothing_to_do = run.complete and run.model_path.is_file() and config == run.config and resume
+                writes.checkpoint_path.unlink(missing_ok=True)
+            nothing_to_do = writes.complete and writes.model_path.is_file() and config == writes.config and resume
             if not nothing_to_do:
-                run.begin(config, split, prepared.standardiser, list(data.graph.outputs), prepared.warnings)
+                writes.begin(config, split, prepared.standardiser, list(data.graph.outputs), prepared.warnings)
         trained = train_model(
             prepared.model,
-            (x[split.train], y[split.train]),
-            (x[split.validation], y[split.validation]),
+            prepared.train,
+            prepared.validation,
             config,
             checkpoint=run.checkpoint_path if run is not None else None,
             metrics=run.metrics_path if run is not None else None,
             resume=resume,
             progress=progress,
             device=device,
+            devices=team.devices,
+            num_nodes=team.num_nodes,
         )
-        report = _report(prepared, data)
+        now("measuring the fit")
+        report = prepared.report(prepared.model)
         seconds = time.perf_counter() - start
-        if run is not None and not nothing_to_do:
-            save_model(prepared.model, run.model_path, extra={"run": str(run.info["id"])})
+        if writes is not None and not nothing_to_do:
+            save_model(prepared.model, writes.model_path, extra={"run": str(writes.info["id"])})
             facts = {
                 "epochs": len(trained.history),
                 "best_epoch": trained.best_epoch,
@@ -236,8 +249,10 @@ def _fit(
                 "seconds": float(trained.history["seconds"].sum()),
                 "parameters": sum(p.numel() for p in prepared.model.parameters()),
                 "device": device,
+                "processes": team.size,
             }
-            run.finish(report, facts)
+            writes.info["warnings"] = list(prepared.warnings)  # measuring may have added some
+            writes.finish(report, facts)
     return TrainResult(
         model=prepared.model,
         standardiser=prepared.standardiser,
@@ -252,17 +267,19 @@ def _fit(
     )
 
 
-def _report(prepared: _Prepared, data: PerturbationData) -> FitReport:
+def _report(
+    data: PerturbationData, split: Split, standardiser: Standardiser, x: np.ndarray, y: np.ndarray, model: GSNN
+) -> FitReport:
     """The fit on the test part, beside the baselines of the training part, and these left out by condition."""
-    x, y, train, test = prepared.x, prepared.y, prepared.split.train, prepared.split.test
+    train, test = split.train, split.test
     predictions = {
-        "model": predict(prepared.model, x[test]),
+        "model": predict(model, x[test]),
         "ridge": RidgeBaseline.fit(x[train], y[train]).predict(x[test]),
         "mean": MeanBaseline.fit(x[train], y[train]).predict(x[test]),
     }
     report = fit_report(y[test], predictions, list(data.graph.outputs))
     group = {"group mean": GroupMeanBaseline.fit(x[train], y[train]).predict(x[test])}
-    units = prepared.standardiser.inverse_transform
+    units = standardiser.inverse_transform
     raw = data.y
     return replace(
         report,

@@ -10,22 +10,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gsnn._streamed import StreamedPart
+from gsnn._turns import own_random_state
 from gsnn.training._callbacks import History, ProgressLines, RunFiles, Stopping, Streams, seed_generators
 from gsnn.training._checkpoint import SafetensorsCheckpointIO
 from gsnn.training._config import TrainConfig
-from gsnn.training._module import INIT, Batches, GSNNModule, TrainingError, derived_seed
+from gsnn.training._module import Batches, GSNNModule, TrainingError
+from gsnn.training._order import INIT, StreamedBatches, derived_seed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Model = TypeVar("Model", bound=nn.Module)
+Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | StreamedPart
 
 # Validation keeps no gradients, so its batches may be larger; the figures do not depend on this.
 _VALIDATION_BATCH = 512
@@ -60,21 +64,21 @@ def build_model(make: Callable[[], Model], seed: int) -> Model:
     Returns:
         The model.
     """
-    with torch.random.fork_rng(devices=[]):
+    with own_random_state():
         seed_generators(derived_seed(seed, INIT), torch.device("cpu"))
         return make()
 
 
 def train_model(
     model: nn.Module,
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray] | None,
+    train: Samples,
+    validation: Samples | None,
     config: TrainConfig,
     *,
     checkpoint: Path | None = None,
     metrics: Path | None = None,
     resume: bool = False,
-    progress: bool = False,
+    progress: bool | None = False,
     device: str = "cpu",
     devices: int = 1,
     num_nodes: int = 1,
@@ -92,13 +96,13 @@ def train_model(
 
     Args:
         model: (B, I) -> (B, O).
-        train: x (M, I) and y (M, O), already standardised; NaN in y is missing.
+        train: x (M, I) and y (M, O), already standardised, NaN in y is missing; or a part of streamed data.
         validation: The same for watching, or None.
         config: Epochs, optimiser and stopping rule; its model fields are not read here.
         checkpoint: Written after every epoch; None writes none.
         metrics: CSV of the history, written after every epoch; None writes none.
         resume: Take up from ``checkpoint`` if it exists.
-        progress: Show progress on stderr.
+        progress: Show progress on stderr; None shows it only within what shows its own.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, for instance.
         devices: Processes on this machine, each with a device of its own.
         num_nodes: Machines.
@@ -115,14 +119,12 @@ def train_model(
     """
     import pandas as pd
 
-    batches = Batches(*_tensors(*train), config.batch_size, seed=config.seed, drop_last=config.drop_last)
+    batches = _batches(train, config.batch_size, seed=config.seed, drop_last=config.drop_last)
     if len(batches) == 0:
-        raise ValueError(
-            f"there is no batch of {config.batch_size} in {len(train[0])} training samples; lower batch_size"
-        )
+        raise ValueError(f"there is no batch of {config.batch_size} in {batches.n} training samples; lower batch_size")
     watch = None
-    if validation is not None and np.isfinite(validation[1]).any():
-        watch = Batches(*_tensors(*validation), _VALIDATION_BATCH)
+    if validation is not None and _observed(validation):
+        watch = _batches(validation, _VALIDATION_BATCH)
     if watch is None and (config.patience is not None or config.restore_best):
         raise ValueError("patience and restore_best need validation samples with observed responses; there are none")
 
@@ -133,8 +135,8 @@ def train_model(
     if config.patience is not None:
         stopping = Stopping("val_loss", patience=config.patience, min_delta=config.min_delta, mode="min")
         callbacks.append(stopping)
-    if progress:
-        callbacks.append(ProgressLines(config.epochs))
+    if progress is not False:
+        callbacks.append(ProgressLines(config.epochs, progress))
     files = RunFiles(history, checkpoint, metrics) if checkpoint is not None else None
     if files is not None:
         callbacks.append(files)
@@ -143,7 +145,7 @@ def train_model(
     place = torch.device(device)
     one = devices == 1 and num_nodes == 1
     forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
-    with _quiet(), _interruptible(), torch.random.fork_rng(devices=forked):
+    with own_random_state(forked), _quiet(), _interruptible():
         trainer = L.Trainer(
             accelerator="cpu" if place.type == "cpu" else place.type,
             devices=[place.index or 0] if one and place.type != "cpu" else devices,
@@ -200,6 +202,18 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = _VALIDATION_BATCH
     finally:
         model.train(was_training)
     return np.concatenate(parts)
+
+
+def _batches(
+    samples: Samples, size: int, *, seed: int | None = None, drop_last: bool = False
+) -> Batches | StreamedBatches:
+    if isinstance(samples, StreamedPart):
+        return StreamedBatches(samples, size, seed=seed, drop_last=drop_last)
+    return Batches(*_tensors(*samples), size, seed=seed, drop_last=drop_last)
+
+
+def _observed(samples: Samples) -> bool:
+    return samples.observed if isinstance(samples, StreamedPart) else bool(np.isfinite(samples[1]).any())
 
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gsnn.errors import GsnnError
 from gsnn.losses import masked_mse
-
-# Independent random streams of one seed.
-INIT, ORDER, NOISE = 0, 1, 2
+from gsnn.training._order import BatchPlan
 
 
 class TrainingError(GsnnError, RuntimeError):
     """Training cannot go on; the last good checkpoint is still there."""
-
-
-def derived_seed(seed: int, stream: int, epoch: int = 0) -> int:
-    """A seed of its own for every stream and epoch, so that nothing depends on what was drawn before."""
-    return int(np.random.SeedSequence((seed, stream, epoch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class GSNNModule(L.LightningModule):
@@ -141,7 +133,7 @@ class GSNNModule(L.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
 
 
-class Batches:
+class Batches(BatchPlan):
     """Shuffled mini-batches whose order depends on the seed and the epoch only, not on what ran before.
 
     Without ``drop_last`` the last batch holds the remainder; a remainder of one row joins the batch before it,
@@ -158,66 +150,24 @@ class Batches:
         >>> x = torch.arange(5.0)[:, None]
         >>> [len(b) for b, _ in Batches(x, x, 2)]
         [2, 3]
+        >>> batches = Batches(x, x, 3)
+        >>> batches.share(1, 2)
+        >>> [b.ravel().tolist() for b, _ in batches]
+        [[1.0], [4.0]]
     """
 
     def __init__(
         self, x: Tensor, y: Tensor, batch_size: int, *, seed: int | None = None, drop_last: bool = False
     ) -> None:
-        self.x, self.y, self.seed = x, y, seed
-        self.batch_size, self.drop_last = batch_size, drop_last
-        self.epoch = 0  # set before every pass by whoever trains
-        self.rank, self.processes = 0, 1
-        self.bounds = self._bounds(least=2)
-
-    def share(self, rank: int, processes: int) -> None:
-        """Yield this process's part of every batch: each ``processes``-th of its rows.
-
-        A remainder of fewer rows than processes joins the batch before it.
-
-        Args:
-            rank: Which process this is, from 0.
-            processes: How many there are.
-
-        Raises:
-            ValueError: If a batch has fewer rows than there are processes, or ``rank`` is none of them.
-
-        Example:
-            >>> x = torch.arange(5.0)[:, None]
-            >>> batches = Batches(x, x, 3)
-            >>> batches.share(1, 2)
-            >>> [b.ravel().tolist() for b, _ in batches]
-            [[1.0], [4.0]]
-        """
-        if not 0 <= rank < processes:
-            raise ValueError(f"rank must be from 0 to {processes - 1} for {processes} processes, got {rank}")
-        if min(self.batch_size, len(self.x)) < processes:
-            raise ValueError(
-                f"{processes} processes need batches of at least as many samples, got batch_size {self.batch_size} and "
-                f"{len(self.x)} samples; raise batch_size, or use fewer processes"
-            )
-        self.rank, self.processes = rank, processes
-        self.bounds = self._bounds(least=max(2, processes))
-
-    def _bounds(self, least: int) -> list[tuple[int, int]]:
-        """First and last but one row of each batch; a remainder below ``least`` joins the batch before."""
-        whole, rest = divmod(len(self.x), self.batch_size)
-        ends = [self.batch_size * (i + 1) for i in range(whole)]
-        if rest < least and whole and not self.drop_last:
-            ends[-1] += rest
-        elif rest and not self.drop_last:
-            ends.append(len(self.x))
-        return list(zip([0, *ends], ends, strict=False))
-
-    def __len__(self) -> int:
-        return len(self.bounds)
+        super().__init__(len(x), batch_size, seed=seed, drop_last=drop_last)
+        self.x, self.y = x, y
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # A generator: nothing is drawn before the first batch is asked for, when the epoch is known.
         if self.seed is None:
             order = torch.arange(len(self.x))
         else:
-            generator = torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.epoch))
-            order = torch.randperm(len(self.x), generator=generator)
+            order = torch.randperm(len(self.x), generator=self._generator())
         for start, end in self.bounds:
             rows = order[start:end][self.rank :: self.processes]
             yield self.x[rows], self.y[rows]

@@ -1,0 +1,24 @@
+"""A small share of the fuzzing campaign; ``make fuzz`` runs the whole of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("defusedxml")
+pytest.importorskip("h5py")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit of memory needs /proc")
+def test_every_input_is_read_or_refused():
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(Path(__file__).parent), "--inputs", "600", "--seed", "11"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "600 inputs" in done.stdout
+    assert " 0 findings" in done.stdout
