@@ -396,7 +396,8 @@ class Run:
         with self.lock():
             before = self.info
             self.refresh()
-            if any(before.get(name) != self.info.get(name) for name in ("id", "status", "finished")):
+            # Not by the time it finished alone: that is in seconds.
+            if any(before.get(name) != self.info.get(name) for name in ("id", "status", "finished", "training")):
                 raise RunError(f"{self.path} was trained again meanwhile, so these edges are not its own; infer again")
             # Wherever the program is killed, run.json never describes other edges than those in the folder.
             if self.info.pop("inference", None) is not None:

@@ -162,9 +162,10 @@ def train_model(
             num_sanity_val_steps=0,
             default_root_dir=str(checkpoint.parent) if checkpoint is not None else None,
         )
-        for part in (batches, watch):
-            if part is not None:
-                part.share(trainer.global_rank, trainer.world_size)
+        batches.share(trainer.global_rank, trainer.world_size)
+        # Validation samples too few to share are seen by every process: sums are multiples then, the figures the same.
+        if watch is not None and watch.n >= trainer.world_size:
+            watch.share(trainer.global_rank, trainer.world_size)
         trainer.fit(module, batches, watch, ckpt_path=resume_from)
     if files is not None and trainer.is_global_zero:
         files.write_metrics()  # a run that was complete already never reaches a callback
