@@ -39,6 +39,9 @@ docs: install  ## build docs/_build/html, warnings are errors, tutorials are exe
 browser: install  ## the tests that drive a real headless browser
 	$(BIN)/python -m pytest -m browser tests
 
+benchmark-quick: install  ## a look at the recovery study: small networks, two refits
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/recovery.py --quick --results "$$(mktemp -d)/recovery-quick.csv"
+
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .

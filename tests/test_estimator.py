@@ -251,7 +251,10 @@ class TestTools:
 
 class TestEdges:
     @pytest.mark.parametrize("method", list(INFERERS))
-    def test_the_table_is_that_of_the_inferer(self, method):
+    def test_the_table_is_that_of_the_inferer(self, method, monkeypatch):
+        # Eight trainings of 1200 steps for each of four tables would take minutes.
+        short = TrainConfig(epochs=2, batch_size=16)
+        monkeypatch.setattr("gsnn.edges._stacked.default_config", lambda n_samples: short)
         X, y = samples(60, missing=0.1)
         turned = X[["TR:b", "TR:a"]], y[["DV:d", "DV:c"]]
         model = small().fit(*turned)

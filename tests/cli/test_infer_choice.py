@@ -184,3 +184,16 @@ def test_json_is_one_object(run, capsys):
     assert found["edges"][0]["rank"] == 1
     code, out, _ = call(capsys, "report", run, "--json")
     assert (code, json.loads(out)["report"]) == (0, str(run / "report.html"))
+
+
+def test_a_memory_budget_changes_no_score_and_one_too_small_says_what_is_needed(run, full, capsys):
+    code, _, err = call(capsys, "infer", run, "--memory-budget", "1MB", "-q")
+    assert code == 0, err
+    assert Run.open(run).edges()["score"].to_numpy() == pytest.approx(full["score"].to_numpy(), rel=1e-6)
+    code, _, err = call(capsys, "infer", run, "--memory-budget", "100", "-q")
+    assert code == 2
+    assert "memory_budget is 100 bytes, but the scores of" in err
+    assert "take at least" in err
+    code, _, err = call(capsys, "infer", run, "--memory-budget", "much", "-q")
+    assert code == 2
+    assert "memory-budget must be a positive number of bytes" in err

@@ -94,6 +94,11 @@ def infer(
         bool, typer.Option("--fresh", help="Do not go on with statistics that a stopped command kept.",
                            rich_help_panel=_SHARED),
     ] = False,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Memory for statistics and scores, beside model and data: 4GB, 512MiB, ...",
+                     show_default="half of what is free", rich_help_panel=_SHARED),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds that a process waits for the others.", rich_help_panel=_SHARED)
     ] = 1800.0,
@@ -134,7 +139,7 @@ def infer(
                 aliases=aliases,
                 out=out or (),
                 progress=not quiet,
-                job=Job(joined, shard, double, save_every, fresh),
+                job=Job(joined, shard, double, save_every, fresh, memory_budget),
             )
         if not joined.first:
             return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsnn._budget import memory_bytes
 from gsnn.distributed._checkpoint import EVERY, Checkpoint
 from gsnn.distributed._fit import SHARDS, Pass, fit
 from gsnn.distributed._processes import Processes
@@ -28,10 +30,11 @@ class Job:
         double: Run the model in double precision.
         every: Seconds between two saves of the statistics; 0 after every batch.
         fresh: Do not go on with statistics that were kept.
+        memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
         passes: What was done.
 
     Raises:
-        DataError: If ``shard`` is unknown or ``every`` negative.
+        DataError: If ``shard`` is unknown, ``every`` negative, or ``memory_budget`` no amount.
     """
 
     joined: Processes = field(default_factory=Processes)
@@ -39,6 +42,7 @@ class Job:
     double: bool = False
     every: float = EVERY
     fresh: bool = False
+    memory_budget: str | int | None = None
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -46,6 +50,10 @@ class Job:
             raise DataError(str(unknown_option("shard", self.shard, SHARDS)))
         if not self.every >= 0:
             raise DataError(f"save-every must be at least 0 seconds, got {self.every:g}")
+        try:
+            memory_bytes(self.memory_budget, "memory-budget")
+        except ValueError as error:
+            raise DataError(str(error)) from error
 
     def options(self, kind: type[EdgeInferer], name: str, n_nodes: int) -> dict[str, Any]:
         """Arguments of the constructor of an inferer.
@@ -53,11 +61,14 @@ class Job:
         Raises:
             DataError: If several processes cannot share its work.
         """
+        own: dict[str, Any] = {}
+        if self.memory_budget is not None and "memory_budget" in inspect.signature(kind).parameters:
+            own["memory_budget"] = self.memory_budget
         if self.joined.size == 1:
-            return {}
+            return own
         if kind not in (MagnitudeEdgeInferer, GradientEdgeInferer):
             raise DataError(f"the method '{name}' works in one process only; start it without torchrun or srun")
-        return {"targets": self.joined.share(n_nodes)} if self.shard == "targets" else {}
+        return own | {"targets": self.joined.share(n_nodes)} if self.shard == "targets" else own
 
     def fit(self, inferer: Any, batches: Iterable[Any], crit: Criterion, run: Run, samples: str, progress: bool) -> int:  # noqa: ANN401
         """Fit an inferer of a run, shared and kept safe where it can be.
