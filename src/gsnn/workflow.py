@@ -148,6 +148,7 @@ def train_run(
     notify: Callable[[list[str]], None] | None = None,
     devices: int | None = None,
     num_nodes: int | None = None,
+    device: str = "cpu",
 ) -> tuple[Run, TrainResult]:
     """Train on a network file and a response file, or two matrices, into a run folder.
 
@@ -168,6 +169,7 @@ def train_run(
             folder (a self-check, a refinement) is from other data or settings.
         devices: Processes on each machine that train together; None takes those that torchrun or ``srun`` started.
         num_nodes: Machines likewise.
+        device: Where to train: ``cpu`` or ``cuda``.
 
     Returns:
         The run and the result of its training.
@@ -206,7 +208,15 @@ def train_run(
     now("training")
 
     run, result = train(
-        path, sources, config, data=read, overwrite=overwrite, resume=resume, progress=progress, team=team
+        path,
+        sources,
+        config,
+        data=read,
+        overwrite=overwrite,
+        resume=resume,
+        progress=progress,
+        device=device,
+        team=team,
     )
     if notify is not None and team.first:
         notify(stale_results(run))

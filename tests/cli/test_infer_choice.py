@@ -7,6 +7,7 @@ import shutil
 from fnmatch import fnmatchcase
 
 import pytest
+import torch
 
 from gsnn.cli import main
 from gsnn.io import read_edges
@@ -197,3 +198,14 @@ def test_a_memory_budget_changes_no_score_and_one_too_small_says_what_is_needed(
     code, _, err = call(capsys, "infer", run, "--memory-budget", "much", "-q")
     assert code == 2
     assert "memory-budget must be a positive number of bytes" in err
+
+
+def test_a_device_that_is_not_there_is_refused(run, capsys):
+    code, _, err = call(capsys, "infer", run, "--device", "gpu", "-q")
+    assert code == 2
+    assert "unknown device 'gpu'; use 'cpu', 'cuda'" in err
+    if not torch.cuda.is_available():
+        code, _, err = call(capsys, "infer", run, "--device", "cuda", "-q")
+        assert code == 2
+        assert "torch finds no GPU here" in err
+    assert call(capsys, "infer", run, "--device", "cpu", "-q")[0] == 0

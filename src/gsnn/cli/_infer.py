@@ -99,6 +99,9 @@ def infer(
         typer.Option(help="Memory for statistics and scores, beside model and data: 4GB, 512MiB, ...",
                      show_default="half of what is free", rich_help_panel=_SHARED),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to run the model: cpu, or cuda for a GPU.", rich_help_panel=_SHARED)
+    ] = "cpu",
     timeout: Annotated[
         float, typer.Option(help="Seconds that a process waits for the others.", rich_help_panel=_SHARED)
     ] = 1800.0,
@@ -139,7 +142,7 @@ def infer(
                 aliases=aliases,
                 out=out or (),
                 progress=not quiet,
-                job=Job(joined, shard, double, save_every, fresh, memory_budget),
+                job=Job(joined, shard, double, save_every, fresh, memory_budget, device),
             )
         if not joined.first:
             return

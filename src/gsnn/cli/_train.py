@@ -65,6 +65,9 @@ def train(
             rich_help_panel=_PROCESSES,
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to train: cpu, or cuda for a GPU.", rich_help_panel=_PROCESSES)
+    ] = "cpu",
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -113,6 +116,7 @@ def train(
             notify=tell,
             devices=devices,
             num_nodes=num_nodes,
+            device=device,
         )
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
     if as_json:

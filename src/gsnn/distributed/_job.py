@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn._budget import memory_bytes
+from gsnn._device import check_device
 from gsnn.distributed._checkpoint import EVERY, Checkpoint
 from gsnn.distributed._fit import SHARDS, Pass, fit
 from gsnn.distributed._processes import Processes
@@ -31,10 +32,12 @@ class Job:
         every: Seconds between two saves of the statistics; 0 after every batch.
         fresh: Do not go on with statistics that were kept.
         memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
+        device: Where the model runs.
         passes: What was done.
 
     Raises:
-        DataError: If ``shard`` is unknown, ``every`` negative, or ``memory_budget`` no amount.
+        DataError: If ``shard`` is unknown, ``every`` negative, ``memory_budget`` no amount, or ``device`` unknown.
+        RunError: If the device is not there.
     """
 
     joined: Processes = field(default_factory=Processes)
@@ -43,6 +46,7 @@ class Job:
     every: float = EVERY
     fresh: bool = False
     memory_budget: str | int | None = None
+    device: str = "cpu"
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -54,6 +58,7 @@ class Job:
             memory_bytes(self.memory_budget, "memory-budget")
         except ValueError as error:
             raise DataError(str(error)) from error
+        check_device(self.device)
 
     def options(self, kind: type[EdgeInferer], name: str, n_nodes: int) -> dict[str, Any]:
         """Arguments of the constructor of an inferer.
@@ -85,14 +90,23 @@ class Job:
             Number of samples, of all processes.
         """
         if not isinstance(inferer, MagnitudeEdgeInferer | GradientEdgeInferer):
-            n: int = inferer.fit(batches, crit=crit, verbose=progress)
+            n: int = inferer.fit(batches, crit=crit, device=self.device, verbose=progress)
             return n
         label = type(inferer).__name__.removesuffix("EdgeInferer").lower()
         data = run.info["data"]["fingerprint"]
         checkpoint = Checkpoint(
             Path(run.path) / f"statistics-{label}", f"{run.info['id']} {data} {samples}", self.every, self.fresh
         )
-        done = fit(inferer, batches, self.joined, shard=self.shard, crit=crit, verbose=progress, checkpoint=checkpoint)
+        done = fit(
+            inferer,
+            batches,
+            self.joined,
+            shard=self.shard,
+            crit=crit,
+            device=self.device,
+            verbose=progress,
+            checkpoint=checkpoint,
+        )
         self.passes.append(done)
         return done.n
 

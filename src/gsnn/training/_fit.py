@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
+from gsnn._device import check_device
 from gsnn._progress import now
 from gsnn.baselines import (
     FitReport,
@@ -103,7 +103,7 @@ def fit(
     config = config or TrainConfig()
     if resume and run is None:
         raise RunError("resume needs the run to continue; pass run=")
-    _check_device(device)
+    check_device(device)
     return _fit(_prepare(data, config, split), data, config, run, resume, progress, device)
 
 
@@ -145,7 +145,7 @@ def train_run(
     """
     if team.first:
         Run.check_target(path, overwrite=overwrite, resume=resume)
-    _check_device(device)
+    check_device(device)
     old = Run.open(path) if resume and Run.exists(path) else None
     if config is None:
         config = old.config if old is not None else TrainConfig()
@@ -286,12 +286,3 @@ def _report(
         correlation={name: pooled_correlation(raw[test], units(p)) for name, p in (predictions | group).items()},
         left_out=left_out_correlations(x, raw),
     )
-
-
-def _check_device(device: str) -> None:
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or, for instance, 'cuda:1'") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise RunError(f"device {device!r} was asked for, but torch finds no GPU here; use 'cpu'")
