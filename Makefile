@@ -74,7 +74,7 @@ package-check: $(TOOLS)/.installed  ## wheel and sdist: build, check, install in
 	  rm -rf dist/check/venv && $(PYTHON) -m venv dist/check/venv && \
 	  dist/check/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $$package && \
 	  dist/check/venv/bin/gsnn --help > dist/check/help.txt && rm -rf dist/check/example && \
-	  dist/check/venv/bin/gsnn simulate -o dist/check/example --kind layered --size 5 --samples 30 --quiet && \
+	  dist/check/venv/bin/gsnn simulate -o dist/check/example --kind layered --size 12 --samples 60 --quiet && \
 	  dist/check/venv/bin/gsnn train --graph dist/check/example/network.sif --data dist/check/example/responses.csv \
 	    --epochs 2 -o dist/check/example/run --quiet && \
 	  dist/check/venv/bin/gsnn infer dist/check/example/run --quiet || exit 1; \
