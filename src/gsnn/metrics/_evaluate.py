@@ -13,7 +13,7 @@ import pandas as pd
 from gsnn.metrics._edges import as_index, table_matrix, table_nodes
 from gsnn.metrics._groups import GroupMetrics, group_metrics
 from gsnn.metrics._ranks import Ranks, Ties, Within, candidate_mask, edge_ranks
-from gsnn.metrics._scores import average_precision, precision_at_k, recall_at_k, roc_auc
+from gsnn.metrics._scores import SortedScores, as_scores
 
 
 @dataclass(frozen=True)
@@ -172,12 +172,19 @@ def evaluate_edges(
     if labels is not None and labels.shape != matrix.shape:
         raise ValueError(f"groups must have the shape of the scores, {matrix.shape}, got {labels.shape}")
 
+    # Sorted once for all roles.
+    below = matrix[negative]
+    n_undefined = int(np.isnan(below).sum())
+    below = as_scores(below)
+    below.sort()
+
     def measure(rows: npt.NDArray[np.int64], by_role: dict[str, EdgeMetrics]) -> EdgeMetrics:
         part = found[:, rows]
-        values = np.concatenate([matrix[part[0], part[1]], matrix[negative]])
-        truth = np.arange(len(values)) < len(rows)
+        values = matrix[part[0], part[1]]
+        scored = SortedScores(as_scores(values), below)
+        undefined = n_undefined + int(np.isnan(values).sum())
         by_group = {} if labels is None else _groups(matrix, labels, candidate, negative, part, k)
-        return _measure(values, truth, ranks.take(rows), by_group, k, top_k, (within, filtered, ties), by_role)
+        return _measure(scored, undefined, ranks.take(rows), by_group, k, top_k, (within, filtered, ties), by_role)
 
     by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(found, roles, n_nodes, names).items()}
     return measure(np.arange(found.shape[1]), by_role)
@@ -223,8 +230,8 @@ def _rows_by_role(
 
 
 def _measure(
-    values: npt.NDArray[np.float64],
-    truth: npt.NDArray[np.bool_],
+    scored: SortedScores,
+    n_undefined: int,
     ranks: Ranks,
     by_group: dict[int, GroupMetrics],
     k: Sequence[int] | None,
@@ -233,28 +240,29 @@ def _measure(
     by_role: dict[str, EdgeMetrics],
 ) -> EdgeMetrics:
     """The metrics of some positives and all negatives."""
-    positives = int(truth.sum())
-    prevalence = positives / len(truth)
+    positives, negatives = scored.positives.size, scored.negatives.size
+    total = positives + negatives
+    prevalence = positives / total
     places = (positives,) if k is None else tuple(k)
     count = ranks.n_candidates
     blind = Ranks(np.zeros_like(count), count - 1, count)
-    chance = {"roc_auc": 0.5 if positives < len(truth) else float("nan"), "average_precision": prevalence}
+    chance = {"roc_auc": 0.5 if negatives else float("nan"), "average_precision": prevalence}
     chance |= {"mrr": blind.mrr()} | {f"precision@{n}": prevalence for n in places}
-    chance |= {f"recall@{n}": min(n, len(truth)) / len(truth) for n in places}
+    chance |= {f"recall@{n}": min(n, total) / total for n in places}
     chance |= {f"top@{n}": blind.top_at(n) for n in top_k}
     for group in by_group.values():
         chance |= group.chance
     within, filtered, ties = rules
     return EdgeMetrics(
-        roc_auc=roc_auc(values, truth),
-        average_precision=average_precision(values, truth),
-        precision_at={n: precision_at_k(values, truth, n) for n in places},
-        recall_at={n: recall_at_k(values, truth, n) for n in places},
+        roc_auc=scored.roc_auc(),
+        average_precision=scored.average_precision(),
+        precision_at={n: scored.precision_at(n) for n in places},
+        recall_at={n: scored.recall_at(n) for n in places},
         mrr=ranks.mrr(ties),
         top_at={n: ranks.top_at(n, ties) for n in top_k},
         n_positives=positives,
-        n_negatives=len(truth) - positives,
-        n_undefined=int(np.isnan(values).sum()),
+        n_negatives=negatives,
+        n_undefined=n_undefined,
         mean_rank_candidates=float(count.mean()),
         chance=chance,
         within=within,

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -32,10 +31,75 @@ def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, 
     return values.ravel(), truth.astype(bool).ravel()
 
 
+class SortedScores:
+    """Positives and negatives, each sorted, from which every metric follows without another pass over them.
+
+    Sorting numbers is several times faster than sorting their places, which ranks of all of them would need.
+
+    Args:
+        positives: Shape (P,), without NaN.
+        negatives: Shape (Q,), ascending, without NaN.
+    """
+
+    def __init__(self, positives: FloatArray, negatives: FloatArray) -> None:
+        self.positives, self.negatives = np.sort(positives), negatives
+
+    @classmethod
+    def of(cls, scores: npt.ArrayLike, labels: npt.ArrayLike) -> SortedScores:
+        """From scores with labels."""
+        values, truth = _checked(scores, labels)
+        return cls(values[truth], np.sort(values[~truth]))
+
+    def roc_auc(self) -> float:
+        """See :func:`roc_auc`."""
+        pairs = self.positives.size * self.negatives.size
+        if not pairs:
+            return float("nan")
+        below, upto = (np.searchsorted(self.negatives, self.positives, side) for side in ("left", "right"))
+        return float(int(below.sum()) + int(upto.sum())) / 2 / pairs
+
+    def average_precision(self) -> float:
+        """See :func:`average_precision`."""
+        n = self.positives.size
+        if not n:
+            return float("nan")
+        # Recall is gained at the scores of positives alone.
+        thresholds = np.unique(self.positives)[::-1]
+        hits = n - np.searchsorted(self.positives, thresholds)
+        places = hits + self.negatives.size - np.searchsorted(self.negatives, thresholds)
+        return float(np.sum(np.diff(hits, prepend=0) * hits / places)) / n
+
+    def at_k(self, k: int) -> tuple[float, int]:
+        """Expected positives among the k best where ties come in random order, and how many places there are."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        sides = self.positives, self.negatives
+        places = min(int(k), sum(side.size for side in sides))
+        if not places:
+            return 0.0, 0
+        best = np.concatenate([side[max(0, side.size - places) :] for side in sides])
+        threshold = np.partition(best, best.size - places)[best.size - places]
+        above, upto = (
+            [side.size - int(np.searchsorted(side, threshold, where)) for side in sides] for where in ("right", "left")
+        )
+        tied = [upto[i] - above[i] for i in range(2)]
+        return above[0] + (places - sum(above)) * tied[0] / sum(tied), places
+
+    def precision_at(self, k: int) -> float:
+        """See :func:`precision_at_k`."""
+        hits, places = self.at_k(k)
+        return hits / places if places else float("nan")
+
+    def recall_at(self, k: int) -> float:
+        """See :func:`recall_at_k`."""
+        hits, _ = self.at_k(k)
+        return hits / self.positives.size if self.positives.size else float("nan")
+
+
 def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """Area under the ROC curve: the chance that a positive scores above a negative, a tie counting one half.
 
-    AUC = (R - P(P + 1)/2) / (P Q), with R the sum of the average ranks of the P positives among Q negatives
+    AUC = (number of pairs of one of P positives and one of Q negatives with the positive above, a tie one half) / (P Q)
     (Mann and Whitney, 1947).
 
     Args:
@@ -52,13 +116,7 @@ def roc_auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         >>> roc_auc([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
         0.75
     """
-    values, truth = _checked(scores, labels)
-    positives = int(truth.sum())
-    negatives = truth.size - positives
-    if not positives or not negatives:
-        return float("nan")
-    total = rankdata(values)[truth].sum()
-    return float((total - positives * (positives + 1) / 2) / positives / negatives)
+    return SortedScores.of(scores, labels).roc_auc()
 
 
 def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -80,31 +138,7 @@ def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         >>> average_precision([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1]).__round__(4)
         0.8333
     """
-    values, truth = _checked(scores, labels)
-    positives = int(truth.sum())
-    if not positives:
-        return float("nan")
-    order = np.argsort(-values, kind="stable")
-    ranked = values[order]
-    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), values.size - 1)  # last place of each tie
-    hits = np.cumsum(truth[order])[ends]
-    return float(np.sum(np.diff(hits, prepend=0) / positives * hits / (ends + 1)))
-
-
-def _hits(values: FloatArray, truth: BoolArray, k: int) -> float:
-    """Expected positives among the k best where ties come in random order."""
-    threshold = np.partition(values, values.size - k)[values.size - k]
-    above, tied = values > threshold, values == threshold
-    return float(truth[above].sum() + (k - above.sum()) * truth[tied].mean())
-
-
-def _at_k(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> tuple[float, int, int]:
-    """Expected hits, how many places there are, and positives."""
-    values, truth = _checked(scores, labels)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    places = min(int(k), values.size)
-    return (_hits(values, truth, places) if places else 0.0), places, int(truth.sum())
+    return SortedScores.of(scores, labels).average_precision()
 
 
 def precision_at_k(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> float:
@@ -128,8 +162,7 @@ def precision_at_k(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> floa
         >>> precision_at_k([3.0, 2.0, 2.0, 1.0], [1, 1, 0, 0], k=2)
         0.75
     """
-    hits, places, _ = _at_k(scores, labels, k)
-    return hits / places if places else float("nan")
+    return SortedScores.of(scores, labels).precision_at(k)
 
 
 def recall_at_k(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> float:
@@ -150,8 +183,7 @@ def recall_at_k(scores: npt.ArrayLike, labels: npt.ArrayLike, k: int) -> float:
         >>> recall_at_k([3.0, 2.0, 2.0, 1.0], [1, 1, 0, 0], k=1)
         0.5
     """
-    hits, _, positives = _at_k(scores, labels, k)
-    return hits / positives if positives else float("nan")
+    return SortedScores.of(scores, labels).recall_at(k)
 
 
 def collapse_groups(
