@@ -164,7 +164,7 @@ class Sources:
         if self.kind == "dataset":
             from gsnn.datasets import load_dataset
 
-            return load_dataset(self.name, **self.options.get("responses", {}))  # nosec B615
+            return load_dataset(self.name, **self.options.get("responses", {}))
         if self.kind != "files":
             raise RunError("the run was trained on data in memory, which cannot be read again; pass the data")
         from gsnn.data import build_data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,9 @@ def trained(tmp_path_factory):
     results.append(gsnn("infer", run))
     results.append(gsnn("report", run))
     return run, results
+
+
+def hears_ctrl_c():
+    """For a process that will be sent SIGINT: what a script starts in the background is deaf to it, and so are its
+    children, but what a user starts is not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

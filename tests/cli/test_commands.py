@@ -18,7 +18,7 @@ import pytest
 
 import gsnn as package
 
-from .conftest import EDGES, HOSTILE, SMALL, gsnn, one_line, write_csv, write_problem
+from .conftest import EDGES, HOSTILE, SMALL, gsnn, hears_ctrl_c, one_line, write_csv, write_problem
 
 
 def test_help_is_quick_and_shows_an_example_that_parses():
@@ -206,12 +206,16 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, problem):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=hears_ctrl_c,
     )
     deadline = time.monotonic() + 120
     while not (run / "metrics.csv").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1] == f"interrupted; run the same command with --resume to continue '{run}'"

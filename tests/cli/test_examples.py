@@ -16,7 +16,7 @@ import pytest
 
 from gsnn.cli import app
 
-from .conftest import gsnn
+from .conftest import gsnn, hears_ctrl_c
 
 # Training is made small, or each example would take minutes; flags at the end win.
 SMALL = ["--epochs", "2", "--channels", "2", "--layers", "3"]
@@ -78,13 +78,17 @@ def test_ctrl_c_in_a_self_check_keeps_what_is_done(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=hears_ctrl_c,
     )
     file = tmp_path / "s" / "run" / "selfcheck.json"
     deadline = time.monotonic() + 120
     while not file.is_file() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1].startswith("interrupted; the repeats that are done are kept")
