@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,16 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SINGLE_ABOVE", "available_memory", "check_fits", "free_on", "in_words", "matrix_dtype", "memory_bytes"]
+__all__ = [
+    "SINGLE_ABOVE",
+    "available_memory",
+    "check_fits",
+    "free_on",
+    "in_words",
+    "matrix_dtype",
+    "memory_bytes",
+    "trim_freed_memory",
+]
 
 # Matrices over all pairs of more nodes than this are kept in single precision. Fixed, and not by the budget: scores
 # must not depend on the machine.
@@ -126,3 +137,11 @@ def in_words(n_bytes: float) -> str:
 def matrix_dtype(n_nodes: int) -> type[np.float32] | type[np.float64]:
     """The dtype of matrices over all pairs of nodes: single precision above 4,096 nodes."""
     return np.float32 if n_nodes > SINGLE_ABOVE else np.float64
+
+
+def trim_freed_memory() -> None:
+    """Give what was freed back to the system, where the C library can (glibc); nothing elsewhere."""
+    if not sys.platform.startswith("linux"):
+        return
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gsnn._budget import trim_freed_memory
 from gsnn._matching import match
 from gsnn._standardiser import Standardiser
 from gsnn.errors import DataError, unknown_option
 from gsnn.graph import Graph
 from gsnn.io import Network
 from gsnn.io._text import counted
+
+# Bytes of samples that are read between two times that freed memory is given back.
+TRIMMED_EVERY = 32 * 2**20
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,8 +164,14 @@ class StreamedData:
             nothing was measured; treatments (B, I), readouts (B, O).
         """
         places = self.responses.stretches()
+        passed = 0
         for number in range(len(places)) if stretches is None else stretches:
             start, stop = places[number]
+            passed += 4 * (stop - start) * (self.graph.I + self.graph.O)
+            if passed > TRIMMED_EVERY:
+                # Freed chunks of many sizes leave holes in the heap, which would grow with the samples.
+                trim_freed_memory()
+                passed = 0
             for x, y in self.responses.read(start, stop):
                 codes = np.zeros(len(x), np.int8) if split is None else split.codes_of(x, start)
                 yield number, np.where(np.isnan(y).all(1), np.int8(UNUSED), codes), x, y
