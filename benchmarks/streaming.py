@@ -22,7 +22,6 @@ import numpy as np
 
 TREATMENTS, READOUTS, GROUP = 50, 150, 10_000
 SIZES, QUICK = (100_000, 1_000_000), (5_000, 20_000)
-TRAINED = (100_000, 300_000)  # an epoch over a million takes five minutes
 WARM = 2_000
 BUFFER = 48 * 2**20  # less than the training samples of either size, so that both fill it
 CASES = ("read", "infer", "train")
@@ -115,8 +114,7 @@ def main() -> None:
         write(small, WARM)
         print("| case | samples | file MB | s | CPU s | samples/CPU s | MB/CPU s | peak MB | beyond the start MB |")
         print("|---|---|---|---|---|---|---|---|---|")
-        runs = [(samples, what) for what in CASES[:2] for samples in (QUICK if given.quick else SIZES)]
-        runs += [(samples, "train") for samples in (QUICK if given.quick else TRAINED)]
+        runs = [(samples, what) for what in CASES for samples in (QUICK if given.quick else SIZES)]
         for samples, what in runs:
             path = folder / f"{samples}.parquet"
             if not path.is_file():
