@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SINGLE_ABOVE",
     "available_memory",
+    "c_library",
     "check_fits",
     "free_on",
     "in_words",
@@ -141,7 +141,16 @@ def matrix_dtype(n_nodes: int) -> type[np.float32] | type[np.float64]:
 
 def trim_freed_memory() -> None:
     """Give what was freed back to the system, where the C library can (glibc); nothing elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    library = c_library()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def c_library() -> ctypes.CDLL | None:
+    """The GNU C library; None where there is another one."""
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        _ = library.gnu_get_libc_version
+    except (OSError, AttributeError):
+        return None
+    return library

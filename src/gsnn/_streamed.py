@@ -19,9 +19,6 @@ from gsnn.graph import Graph
 from gsnn.io import Network
 from gsnn.io._text import counted
 
-# Bytes of samples that are read between two times that freed memory is given back.
-TRIMMED_EVERY = 32 * 2**20
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,6 +32,8 @@ Codes = npt.NDArray[np.int8]
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
 BUFFER_BYTES = 256 * 2**20
+# Bytes of samples that are read between two times that freed memory is given back.
+_TRIMMED_EVERY = 32 * 2**20
 # Up to so many distinct conditions the shares of a split are exact, as they are in memory.
 EXACT = 100_000
 _MIN_CONDITIONS, _MIN_SAMPLES = 5, 3
@@ -168,7 +167,7 @@ class StreamedData:
         for number in range(len(places)) if stretches is None else stretches:
             start, stop = places[number]
             passed += 4 * (stop - start) * (self.graph.I + self.graph.O)
-            if passed > TRIMMED_EVERY:
+            if passed > _TRIMMED_EVERY:
                 # Freed chunks of many sizes leave holes in the heap, which would grow with the samples.
                 trim_freed_memory()
                 passed = 0

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,31 @@ def trained(tmp_path_factory):
     return run, results
 
 
-def hears_ctrl_c():
-    """For a process that will be sent SIGINT: what a script starts in the background is deaf to it, and so are its
-    children, but what a user starts is not."""
+def interrupted(*words, once, cwd=None):
+    """Send Ctrl-C to a command once a file is there; the lines of its stderr. Nothing else may have been printed."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gsnn", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        preexec_fn=_hear_ctrl_c,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not once.is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    return err.splitlines()
+
+
+def _hear_ctrl_c():
+    """What a script starts in the background is deaf to Ctrl-C, and so are its children; what a user starts is not."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -18,7 +18,7 @@ import pytest
 
 import gsnn as package
 
-from .conftest import EDGES, HOSTILE, SMALL, gsnn, hears_ctrl_c, one_line, write_csv, write_problem
+from .conftest import EDGES, HOSTILE, SMALL, gsnn, interrupted, one_line, write_csv, write_problem
 
 
 def test_help_is_quick_and_shows_an_example_that_parses():
@@ -200,26 +200,9 @@ def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, prob
 def test_ctrl_c_says_how_to_go_on(tmp_path, problem):
     run = tmp_path / "my run"
     words = ["train", "--graph", str(problem[0]), "--data", str(problem[1]), "-o", str(run)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gsnn", *words, "--epochs", "100000", "--channels", "2", "--layers", "3"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=hears_ctrl_c,
-    )
-    deadline = time.monotonic() + 120
-    while not (run / "metrics.csv").is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
-    assert out == ""
-    assert err.splitlines()[-1] == f"interrupted; run the same command with --resume to continue '{run}'"
-    assert "Traceback" not in err
+    size = ["--epochs", "100000", "--channels", "2", "--layers", "3"]
+    err = interrupted(*words, *size, once=run / "metrics.csv")
+    assert err[-1] == f"interrupted; run the same command with --resume to continue '{run}'"
 
 
 def test_resuming_a_complete_run_changes_nothing_and_any_terminal_will_do(trained):

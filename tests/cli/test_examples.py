@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from importlib.util import find_spec
 
 import pytest
 
 from gsnn.cli import app
 
-from .conftest import gsnn, hears_ctrl_c
+from .conftest import gsnn, interrupted
 
 # Training is made small, or each example would take minutes; flags at the end win.
 SMALL = ["--epochs", "2", "--channels", "2", "--layers", "3"]
@@ -71,28 +66,9 @@ def test_ctrl_c_in_a_self_check_keeps_what_is_done(tmp_path):
     assert gsnn("simulate", "-o", "s", *few, cwd=tmp_path).returncode == 0
     assert gsnn("train", "--config", "s/gsnn.toml", *SMALL, "-q", cwd=tmp_path).returncode == 0
     words = ["selfcheck", "--config", "s/gsnn.toml", "--method", "magnitude", "--no-controls"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gsnn", *words, "--repeats", "400"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=hears_ctrl_c,
-    )
     file = tmp_path / "s" / "run" / "selfcheck.json"
-    deadline = time.monotonic() + 120
-    while not file.is_file() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 130, err
-    assert out == ""
-    assert err.splitlines()[-1].startswith("interrupted; the repeats that are done are kept")
-    assert "Traceback" not in err
+    err = interrupted(*words, "--repeats", "400", once=file, cwd=tmp_path)
+    assert err[-1].startswith("interrupted; the repeats that are done are kept")
     done = len(json.loads(file.read_text())["repeats"])
     result = gsnn(*words, "--repeats", str(done + 1), "--resume", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse
 
-from gsnn.metrics._scores import average_precision, collapse_groups, precision_at_k, recall_at_k, roc_auc
+from gsnn.metrics._scores import SortedScores, collapse_groups, precision_at_k
 
 IntArray = npt.NDArray[np.int64]
 _NAN = float("nan")
@@ -117,15 +117,16 @@ def group_metrics(
     places = n_true if k is None else k
     defined = places > 0 and len(best) > 0
     hits = _chance_hits(sizes, holds, places) if defined else _NAN
+    ranked = SortedScores.of(best, holds)
     return GroupMetrics(
         n_groups=len(best),
         n_true_groups=n_true,
         n_left_out=int((~counts).sum()),
         k=places,
-        precision=precision_at_k(best, holds, places) if defined else _NAN,
-        recall=recall_at_k(best, holds, places) if defined else _NAN,
-        average_precision=average_precision(best, holds),
-        roc_auc=roc_auc(best, holds),
+        precision=ranked.precision_at(places) if defined else _NAN,
+        recall=ranked.recall_at(places) if defined else _NAN,
+        average_precision=ranked.average_precision(),
+        roc_auc=ranked.roc_auc(),
         chance_precision=hits / min(places, len(best)) if defined else _NAN,
         chance_recall=hits / n_true if n_true else _NAN,
         chance_roc_auc=_chance_auc(sizes, holds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+from gsnn._budget import c_library
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Parameters of the C library's ``mallopt``."""
@@ -30,10 +30,9 @@ def keep_freed_memory(bytes_kept: int = 2**31 - 1) -> bool:
     """
     if not 0 <= bytes_kept < 2**31:
         raise ValueError(f"bytes_kept must be between 0 and 2**31 - 1, got {bytes_kept}")
-    try:
-        library = ctypes.CDLL("libc.so.6")
-        set_option, _ = library.mallopt, library.gnu_get_libc_version
-    except (OSError, AttributeError):
+    library = c_library()
+    if library is None:
         return False
+    set_option = library.mallopt
     # Blocks above the second threshold are always handed back; 1 GiB exceeds any tensor of a step worth speeding up.
     return bool(set_option(TRIM_THRESHOLD, bytes_kept)) and bool(set_option(MMAP_THRESHOLD, min(bytes_kept, 2**30)))
