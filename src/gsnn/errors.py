@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from types import ModuleType
+
+# A name from a damaged file can be of any length.
+_LONG = re.compile(r"\S{1000,}")
 
 
 class GsnnError(Exception):
     """Base of every error the library raises for a reason the user can mend."""
+
+    def __str__(self) -> str:
+        """The message; of a word of thousands of characters its beginning."""
+        return _LONG.sub(lambda word: f"{word[0][:100]}... ({len(word[0])} characters)", super().__str__())
 
 
 class DataError(GsnnError, ValueError):

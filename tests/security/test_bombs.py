@@ -11,6 +11,7 @@ import pytest
 
 from gsnn.errors import DataError
 from gsnn.io import AnnDataResponses, read_edges, read_network, read_responses
+from gsnn.io._hdf5_heaps import _found, check_heaps
 from gsnn.nn import GSNN, load_model, save_model
 
 # ---------------------------------------------------------------- XML
@@ -215,6 +216,53 @@ def test_hdf5_group_that_contains_itself(h5ad, bounded):
         assert read_responses(h5ad(change), anndata={"perturbation": "drug"}).readouts.shape == (2, 2)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_hdf5_columns_of_complex_numbers(h5ad, masked):
+    def change(h5py, file):
+        del file["obs/drug"]
+        if masked:
+            file["obs/drug/values"], file["obs/drug/mask"] = np.ones(2) + 1j, np.zeros(2, dtype=bool)
+        else:
+            file["obs/drug"] = np.ones(2) + 1j
+
+    with pytest.raises(DataError, match="column 'drug' of 'obs' holds complex128, neither text nor numbers"):
+        read_responses(h5ad(change), anndata={"perturbation": "drug"})
+
+
+@pytest.mark.parametrize(("index", "length"), [(0, 0), (0, 8), (7, 2**63), (0, 10**6)])
+def test_hdf5_with_a_heap_that_does_not_end(h5ad, bounded, index, length):
+    """An object of no size keeps the library in its place for ever, where no signal reaches it."""
+    path = h5ad(lambda h5py, file: None)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"GCOL") + 16
+    while found := int.from_bytes(data[place : place + 2], "little"):
+        assert found < 100
+        place += 16 + -(-int.from_bytes(data[place + 8 : place + 16], "little") // 8) * 8
+    data[place : place + 2], data[place + 8 : place + 16] = index.to_bytes(2, "little"), length.to_bytes(8, "little")
+    path.write_bytes(data)
+    with bounded(), pytest.raises(DataError, match=r"cells.h5ad cannot be read as HDF5 \(the global heap at byte \d+"):
+        read_responses(path, anndata={"perturbation": "drug"})
+
+
+def test_hdf5_heaps_of_whole_files_end(h5ad, monkeypatch):
+    def change(h5py, file):
+        texts = ["x" * (7 * i % 5000) for i in range(400)]  # in many heaps
+        file.create_dataset("obs/long", data=texts, dtype=h5py.string_dtype())
+
+    path = h5ad(change)
+    data = path.read_bytes()
+    starts = [i for i in range(len(data)) if data.startswith(b"GCOL\1\0\0\0", i)]
+    assert len(starts) >= 10
+    for block in (2**24, 4099, 100):
+        monkeypatch.setattr("gsnn.io._hdf5_heaps._BLOCK", block)
+        with path.open("rb") as file:
+            assert list(_found(file)) == starts
+    check_heaps(path)
+    # These bytes in the midst of numbers are no heap if what follows is longer than the file.
+    path.write_bytes(data + b"GCOL\1\0\0\0" + b"\xff" * 64)
+    check_heaps(path)
+
+
 # ---------------------------------------------------------------- a million columns
 
 WIDE = 10**6
@@ -235,6 +283,14 @@ def test_responses_of_many_readouts_with_a_time_each(tmp_path, bounded):
     path.write_text("TR:a," + ",".join(names) + "\n1" + ",1" * (2 * n) + "\n")
     with bounded():
         assert read_responses(path).readouts.shape == (1, n)
+
+
+def test_names_of_a_hundred_thousand_characters_do_not_fill_the_screen(tmp_path):
+    path = tmp_path / "n.csv"
+    path.write_text(f"source,target,kind\na,b,{'9' * 10**5}\n")
+    with pytest.raises(DataError, match=r"9{99}\.\.\. \(10000\d characters\)") as caught:
+        read_edges(path)
+    assert len(str(caught.value)) < 1000
 
 
 # ---------------------------------------------------------------- models
@@ -279,6 +335,7 @@ def forged(tmp_path):
         {"channels": 10**9},
         {"channels": [10**9, 1]},
         {"edge_channels": 10**9},
+        {"edge_channels": 10**308},
         {"layers": 10**9},
         {"layers": 10**6, "share_layers": False},
         {"node_mlp_hidden": 10**10},

@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.errors import DataError, closest, require
+from gsnn.io._hdf5_heaps import check_heaps
 from gsnn.io._limits import TEXT_BYTES, as_data_error, check_growth
 from gsnn.io._text import HDF5, listed, read_start
 
@@ -35,12 +36,13 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         The open file.
 
     Raises:
-        DataError: If the file is missing, truncated, not HDF5 or not AnnData, or refers to other files.
+        DataError: If the file is missing, truncated, damaged, not HDF5 or not AnnData, or refers to other files.
         MissingExtraError: If h5py is not installed.
     """
     h5py = require("h5py", extra="anndata")
     if not read_start(path, what).startswith(HDF5):
         raise DataError(f"{what} file '{path}' is not HDF5, which AnnData's .h5ad is; is it another format, renamed?")
+    check_heaps(path)
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -189,7 +191,7 @@ def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:
             return Column(integers(element["codes"], path), text(element["categories"]))
         if element["values"].dtype.kind in "OS":
             return _factorised(text(element))
-        values = element["values"][:].astype(np.float64)
+        values = _numbers(element["values"], path, where, name)
         return Column(values=np.where(element["mask"][:], np.nan, values))
     if "categories" in element.attrs:  # as AnnData 0.7 wrote them
         categories = file[element.attrs["categories"]]
@@ -197,9 +199,14 @@ def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:
         return Column(integers(element, path), text(categories))
     if element.dtype.kind in "OS":
         return _factorised(text(element))
+    return Column(values=_numbers(element, path, where, name))
+
+
+def _numbers(element: Any, path: Path, where: str, name: str) -> NDArray[np.float64]:  # noqa: ANN401
     if element.dtype.kind not in "biuf":
         raise DataError(f"{path}: column '{name}' of '{where}' holds {element.dtype}, neither text nor numbers")
-    return Column(values=element[:].astype(np.float64))
+    values: NDArray[np.float64] = element[:].astype(np.float64)
+    return values
 
 
 def integers(element: Any, path: Path) -> NDArray[np.int64]:  # noqa: ANN401 - a h5py.Dataset

@@ -204,11 +204,16 @@ def _check_size(config: Mapping[str, Any], edges: Mapping[EdgeType, Tensor], sta
     counts = np.broadcast_to(np.asarray(config["channels"], np.float64), len(config["node_names"]["function"]))
     copies = (float(config.get("edge_channels", 1)), 1.0)
     own = float(counts.sum())
-    sizes = [
-        sum(n * counts[edges[kind][end].numpy()].sum() for n, kind in zip(copies, (EDGE_TYPES[0], other), strict=True))
-        + own * bool(config.get("add_function_self_edges", True))
-        for end, other in ((1, EDGE_TYPES[1]), (0, EDGE_TYPES[2]))
-    ]
+    # Sums that are no number any more are no size either.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sizes = [
+            sum(
+                n * counts[edges[kind][end].numpy()].sum()
+                for n, kind in zip(copies, (EDGE_TYPES[0], other), strict=True)
+            )
+            + own * bool(config.get("add_function_self_edges", True))
+            for end, other in ((1, EDGE_TYPES[1]), (0, EDGE_TYPES[2]))
+        ]
     stored = [state[f"blocks.0.{name}.weight"].numel() for name in ("lin_in", "lin_out")]
     if sizes != stored:
         raise DataError(f"channels, edge_channels and the edges ask for {sizes} weights a block, and it holds {stored}")
