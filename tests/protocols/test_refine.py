@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -134,9 +135,101 @@ def test_no_candidates_left(fake_training):
     assert found.summary()["loss_after"].tolist() == [10.0, 10.0]
 
 
+def flat(model, graph, batches):
+    """The same for every pair."""
+    return np.ones((graph.N, graph.N))
+
+
+@pytest.fixture
+def two_methods(monkeypatch):
+    """'hints' and 'flat', as if they were registered."""
+    monkeypatch.setattr("gsnn.protocols._refine.method_names", lambda names: list(names))
+    monkeypatch.setattr(
+        "gsnn.protocols._refine.resolve_scorers", lambda names, _: {n: {"hints": hints, "flat": flat}[n] for n in names}
+    )
+    return ["flat", "hints"]
+
+
+@pytest.fixture
+def best_of_the_pool(monkeypatch):
+    """Hidden edges are missed most."""
+    pools = []
+
+    def chosen(model, graph, pool, batches, n):
+        assert set(pool) <= set(graph.function_edges)
+        pools.append(list(pool))
+        return sorted(pool, key=lambda edge: edge not in TRUE)[:n]
+
+    monkeypatch.setattr("gsnn.protocols._refine.most_missed", chosen)
+    return pools
+
+
+def test_every_method_proposes_and_what_is_missed_most_is_tried(fake_training, two_methods, best_of_the_pool):
+    fake = fake_training(loss_of)
+    found = refine(data(), inferer=two_methods, rounds=2, per_round=3, decision="joint", control=False, truth=TRUE)
+    assert set(found.kept()) == TRUE
+    assert [len(pool) for pool in best_of_the_pool] == [6, 6]
+    first, second = found.summary().to_dict("records")
+    assert (first["proposed"], first["kept"], first["trainings"]) == (6, 3, 2)
+    # Nothing is left to find: the three that are missed most make the loss worse, so none enters.
+    assert (second["kept"], second["loss_after"]) == (0, 4.0)
+    table = found.table()
+    assert table.groupby("round")["method"].value_counts().to_dict() == {
+        (1, "flat"): 3, (1, "hints"): 3, (2, "flat"): 3, (2, "hints"): 3}  # fmt: skip
+    # Trained: the prior graph, and in each round the pool and the chosen.
+    assert [len(edges) - len(fake.calls[0]) for edges in fake.calls] == [0, 6, 3, 9, 6]
+
+
+def test_joint_proposes_again_what_was_not_chosen(fake_training, two_methods, best_of_the_pool):
+    fake_training(lambda graph: -len(graph.function_edges))
+    found = refine(data(), inferer=two_methods, rounds=2, per_round=2, decision="joint", control=False)
+    first, second = ([edge for edge in pool if edge not in TRUE] for pool in best_of_the_pool)
+    assert found.kept()[:2] == [*HIDDEN[:2]]
+    assert set(first) == set(second) & set(first)
+    assert len(found.kept()) == 4
+
+
+def test_joint_proposes_others_where_nothing_helped(fake_training, two_methods, best_of_the_pool):
+    fake_training(lambda graph: len(graph.function_edges))
+    found = refine(data(), inferer=two_methods, rounds=2, per_round=2, decision="joint", control=False)
+    assert found.kept() == []
+    assert not set(best_of_the_pool[0]) & set(best_of_the_pool[1])
+
+
+def test_joint_with_few_proposals_trains_once(fake_training, best_of_the_pool):
+    fake_training(loss_of)
+    found = refine(data(), inferer=hints, rounds=1, per_round=3, decision="joint", truth=TRUE)
+    assert found.summary()["trainings"].tolist() == [1, 1]
+    assert set(found.kept()) == TRUE
+    assert not best_of_the_pool
+
+
+def test_the_control_is_as_large_as_the_pool(fake_training, two_methods, best_of_the_pool):
+    fake_training(loss_of)
+    found = refine(data(), inferer=two_methods, rounds=1, per_round=3, decision="joint")
+    assert found.summary()["proposed"].tolist() == [6, 6]
+    assert set(found.table().query("arm == 'random'")["method"]) == {"random"}
+
+
+def test_no_more_of_a_target_and_of_a_source_than_asked(fake_training):
+    fake_training()
+    free = refine(data(), inferer=flat, rounds=1, per_round=9, decision="none", control=False)
+    assert len({source for source, _ in free.tried()}) == 1
+    found = refine(
+        data(), inferer=flat, rounds=1, per_round=9, decision="none", control=False, per_target=1, per_source=2
+    )
+    sources, targets = zip(*found.tried(), strict=True)
+    assert len(targets) == len(set(targets)) == 9
+    assert max(map(sources.count, sources)) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"per_target": 0}, ValueError, "per_target must be at least 1"),
+        ({"per_source": 1.5}, ValueError, "per_source must be"),
+        ({"inferer": []}, DataError, "at least one method"),
+        ({"inferer": "magnitude,gradiant"}, DataError, "did you mean 'gradient'"),
         ({"rounds": 0}, ValueError, "rounds must be at least 1"),
         ({"per_round": 1.5}, ValueError, "per_round must be"),
         ({"decision": "bisekt"}, ValueError, "did you mean 'bisect'"),
@@ -166,6 +259,19 @@ def test_with_a_real_model(config, tmp_path):
     pd.testing.assert_frame_equal(parts.table(), found.table())
     table = found.summary()
     assert (table["loss_after"] <= table["loss_before"]).all()
+
+
+def test_joint_with_the_stack_and_stopped(config, tmp_path):
+    """The stack learns from the prior graph also where a later process goes on."""
+    pytest.importorskip("sklearn")
+    config = replace(config, epochs=1)
+    options = {"rounds": 2, "per_round": 2, "decision": "joint", "seed": 1, "control": False, "min_drop": 0.0}
+    found = refine(simulated(4, 60), config, **options)
+    assert set(found.table()["method"]) == {"stacked", "gradient-explained"}
+    assert found.settings["method"] == "stacked,gradient-explained"
+    refine(simulated(4, 60), config, **{**options, "rounds": 1}, folder=tmp_path)
+    parts = refine(simulated(4, 60), config, **options, folder=tmp_path, resume=True)
+    pd.testing.assert_frame_equal(parts.table(), found.table())
 
 
 @pytest.mark.slow

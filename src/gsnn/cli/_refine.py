@@ -19,13 +19,26 @@ if TYPE_CHECKING:
 
 def refine(
     run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
-    method: Annotated[str, typer.Option(help="Method that proposes edges.")] = "gradient",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Method that proposes edges; repeated, or with commas, each proposes some.",
+            show_default="gradient-explained; of joint stacked,gradient-explained",
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,
-    per_round: Annotated[int, typer.Option(help="Edges proposed a round.")] = 6,
+    per_round: Annotated[int, typer.Option(help="Edges that each method proposes a round.")] = 6,
+    per_target: Annotated[
+        int | None, typer.Option(help="Of these, so many of each target.", show_default="no limit")
+    ] = None,
+    per_source: Annotated[
+        int | None, typer.Option(help="Of these, so many of each source.", show_default="no limit")
+    ] = None,
     decision: Annotated[
         str,
         typer.Option(
-            help="What stays: single (each edge is tried alone), bisect (batches are, for less time), or none."
+            help="What stays: single (each edge is tried alone), bisect (batches are, for less time), joint (all that "
+            "is proposed is trained, and what the model misses most is tried), or none (no test: all stays)."
         ),
     ] = "single",
     min_drop: Annotated[float, typer.Option(help="Share by which the validation loss must fall.")] = 0.0,
@@ -43,7 +56,7 @@ def refine(
 
     Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
 
-    Example: gsnn refine runs/first --rounds 2 --per-round 3 --min-drop 0.01
+    Example: gsnn refine runs/first --rounds 2 --per-round 3 --decision joint
     """
     hint = "the rounds that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading the run", show=not quiet):
@@ -52,13 +65,15 @@ def refine(
 
         found = _commands.refine_run(
             Run.open(run),
-            method=method,
+            method=method or None,
             truth=truth,
             settings={"epochs": epochs},
             overwrite=overwrite,
             resume=resume,
             rounds=rounds,
             per_round=per_round,
+            per_target=per_target,
+            per_source=per_source,
             decision=decision,
             min_drop=min_drop,
             control=control,
@@ -93,9 +108,10 @@ def _show(found: Refinement) -> None:
     if not len(kept):
         typer.echo("No proposed edge lowered the validation loss: none was kept.")
         return
-    rows = [[str(r["round"]), str(r["source"]), str(r["target"]), _cell(r["score"])] for r in kept.to_dict("records")]
+    names = ["round", "source", "target", "method"]
+    rows = [[*(str(r[name]) for name in names), _cell(r["score"])] for r in kept.to_dict("records")]
     typer.echo("")
-    show_table("Edges that were kept", ["round", "source", "target", "score"], rows, left=3)
+    show_table("Edges that were kept", [*names, "score"], rows, left=4)
 
 
 def _cell(value: float) -> str:

@@ -38,7 +38,7 @@ COLUMNS = ("learnt", "structure", "explained", "sign")
 _REPEATS, _MORE_REPEATS, _FEW = 3, 8, 50
 _BATCH = 256
 
-__all__ = ["SCORES", "StackedEdgeInferer", "StructureEdgeInferer"]
+__all__ = ["SCORES", "StackedEdgeInferer", "StructureEdgeInferer", "log_score"]
 
 
 class _Hiding(EdgeInferer):
@@ -310,7 +310,7 @@ class StackedEdgeInferer(_Hiding):
         if score not in SCORES:
             raise unknown_option("score", score, SCORES)
         found = self._fitted()
-        total = found["learnt"] + _log(found["explained"]) if score == "stacked" else found[score]
+        total = found["learnt"] + log_score(found["explained"]) if score == "stacked" else found[score]
         total = capped(total, per_target, per_source)
         return ScoredPairs(self._prior, total, self.score_name, self._columns(COLUMNS))
 
@@ -458,7 +458,8 @@ def _score(
     return score_features(scores, known), {"explained": explained.score, "sign": sign}
 
 
-def _log(score: FloatArray) -> FloatArray:
+def log_score(score: FloatArray) -> FloatArray:
+    """Its logarithm, where none is below a small share of the largest; undefined ones count as 0."""
     best = np.nanmax(score, initial=0.0)
     return np.log(np.maximum(np.nan_to_num(score), FLOOR * best)) if best > 0 else np.zeros_like(score)
 

@@ -200,7 +200,7 @@ def _self_check(
 def refine_run(
     run: Run,
     *,
-    method: str = "gradient",
+    method: str | Sequence[str] | None = None,
     truth: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -211,7 +211,7 @@ def refine_run(
 
     Args:
         run: The run; its training need not be complete.
-        method: Name of a registered method.
+        method: Name of a registered method, or several; None: what suits the decision.
         truth: True edges, if they are known: SIF or an edge table.
         settings: Fields of `TrainConfig` to replace; None values are left out.
         overwrite: Replace a refinement in the folder.

@@ -15,7 +15,7 @@ ARMS = ("inferred", "random")
 __all__ = ["ARMS", "Refinement"]
 
 Edge = tuple[str, str]
-_COLUMNS = ["arm", "round", "source", "target", "score", "kept", "true", "loss_before", "loss_after"]
+_COLUMNS = ["arm", "round", "source", "target", "score", "method", "kept", "true", "loss_before", "loss_after"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +25,8 @@ class Refinement(StoredResult):
     Attributes:
         settings: What was asked for, and the fingerprint of the data.
         arms: For ``inferred`` and, if there is a control, ``random``: a record for each finished round, JSON-able:
-            ``edges`` (source, target, score, kept, true), validation ``loss_before`` and ``loss_after``, test losses,
-            and the ``trials`` in the order they were made.
+            ``edges`` (source, target, score, method, kept, true), validation ``loss_before`` and ``loss_after``, test
+            losses, and the ``trials`` in the order they were made.
     """
 
     COMMAND: ClassVar[str] = "refine"
@@ -50,12 +50,18 @@ class Refinement(StoredResult):
         """Edges that were proposed, kept or not."""
         return [(e["source"], e["target"]) for each in self.arms.get(arm, []) for e in each["edges"]]
 
+    def settled(self, arm: str = "inferred") -> list[Edge]:
+        """Edges that entered, and those of rounds in which none did."""
+        rounds = self.arms.get(arm, [])
+        idle = [each for each in rounds if not any(e["kept"] for e in each["edges"])]
+        return [*self.kept(arm), *((e["source"], e["target"]) for each in idle for e in each["edges"])]
+
     def table(self) -> pd.DataFrame:
         """A row per proposed edge.
 
         Returns:
-            Columns arm, round, source, target, score (NaN in the control), kept, true (NA without a truth), and the
-            losses before and after its round.
+            Columns arm, round, source, target, score (NaN in the control), method (whose score it is), kept, true (NA
+            without a truth), and the losses before and after its round.
         """
         rows = []
         for arm, rounds in self.arms.items():
@@ -63,7 +69,7 @@ class Refinement(StoredResult):
                 losses = _number(each["loss_before"]), _number(each["loss_after"])
                 for e in each["edges"]:
                     start = (arm, each["round"], e["source"], e["target"], _number(e["score"]))
-                    rows.append((*start, e["kept"], e["true"], *losses))
+                    rows.append((*start, e.get("method", ""), e["kept"], e["true"], *losses))
         table = pd.DataFrame(rows, columns=_COLUMNS)
         numbers = dict.fromkeys(("score", "loss_before", "loss_after"), float)
         return table.astype({**numbers, "kept": bool, "true": "boolean"})
