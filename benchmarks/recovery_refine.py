@@ -3,6 +3,7 @@
     python benchmarks/recovery_refine.py --settings A B           # minutes
     python benchmarks/recovery_refine.py --teachers 0 1           # of the REPORT list; a quarter of an hour each
     python benchmarks/recovery_refine.py --hard 0 1               # of the HARD_REPORT list
+    python benchmarks/recovery_refine.py --command joint single --settings A B  # gsnn.protocols.refine itself
     python benchmarks/recovery_refine.py --table
 
 Every method stands beside random edges, as many a round, and beside true hidden edges in random order (the most that
@@ -16,9 +17,10 @@ is trained with all of it, and those edges stay whose signal that model would mi
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -28,17 +30,21 @@ import pandas as pd
 import torch
 
 from gsnn._files import atomic_path
+from gsnn.data import PerturbationData
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, StackedEdgeInferer
 from gsnn.edges._stacked_caps import chosen_pairs
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
+from gsnn.protocols import refine as refine_command
+from gsnn.protocols._joint import most_missed
+from gsnn.protocols._refine import DECISIONS
+from gsnn.protocols._train import train_on
+from gsnn.training import TrainConfig
 from recovery_families import setting
 from recovery_methods import Settings, batches, located, settings_of, test_loss, train
 from teachers import HARD_POSITIVE, HARD_REPORT, HARD_TUNING, REPORT, Edge, Problem, realistic
 
 RESULTS = Path(__file__).with_name("recovery_refine.csv")
-WATCHED = 1024  # samples that tell what an edge is worth
-DROPS = 3  # a pool is cut to its size in so many steps
 
 
 @dataclass(frozen=True)
@@ -160,42 +166,9 @@ def pruned(*lists: Scores) -> Choose:
         if len(pool) <= plan.per_round:
             return pool
         wide = graph.with_edges(pool)
-        return worth_most(task.train(wide), wide, pool, task.problem, plan.per_round)
+        return most_missed(task.train(wide), wide, pool, batches(task.problem), plan.per_round)
 
     return choose
-
-
-def worth_most(model: GSNN, graph: Graph, pool: list[Edge], problem: Problem, n: int) -> list[Edge]:
-    """The edges of a pool whose signal a model misses most, least ones dropped first, in steps.
-
-    The signal of an edge is what it carries beyond its mean over the samples, in all layers.
-    """
-    x, y = torch.from_numpy(problem.x_train[-WATCHED:]), torch.from_numpy(problem.y_train[-WATCHED:])
-    place = {edge: i for i, edge in enumerate(graph.function_edges)}
-
-    def loss(muted: Iterable[Edge]) -> float:
-        rows = torch.tensor([place[edge] for edge in muted], dtype=torch.long)
-
-        def mute(_: object, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            state = arguments[0].clone()
-            state[rows] = state[rows].mean(1, keepdim=True)
-            return (state, *arguments[1:])
-
-        hooks = [block.lin_in.register_forward_pre_hook(mute) for block in model.blocks]
-        with torch.no_grad():
-            value = float(torch.nn.functional.mse_loss(model(x), y))
-        for hook in hooks:
-            hook.remove()
-        return value
-
-    kept, muted = list(pool), list[Edge]()
-    for step in range(DROPS):
-        n_out = (len(kept) - n) // (DROPS - step)
-        cost = {edge: loss([*muted, edge]) for edge in kept}
-        out = sorted(kept, key=cost.__getitem__)[:n_out]
-        muted += out
-        kept = [edge for edge in kept if edge not in out]
-    return kept
 
 
 METHODS: dict[str, Choose] = {
@@ -265,6 +238,48 @@ def run(label: str, make: Callable[[], Problem], plan: Plan, seed: int, path: Pa
         print(f"{label} #{seed} {method}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
+def run_command(name: str, decision: str, seed: int, path: Path) -> None:
+    """The rounds of :func:`gsnn.protocols.refine` and of its control, on the samples of a setting, split by itself."""
+    label, arms = (
+        f"setting {name}",
+        {"inferred": f"gsnn refine, {decision}", "random": f"gsnn refine, {decision}, control"},
+    )
+    before = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["problem", "method", "seed"])
+    if ((before["problem"] == label) & (before["method"] == arms["inferred"]) & (before["seed"] == seed)).any():
+        return
+    start = time.perf_counter()
+    problem, plan = setting(name, seed), PLANS[name]
+    x, y = np.vstack([problem.x_train, problem.x_test]), np.vstack([problem.y_train, problem.y_test])
+    graph = problem.graph
+    data = PerturbationData(graph, pd.DataFrame(x, columns=graph.inputs), pd.DataFrame(y, columns=graph.outputs))
+    config = TrainConfig.from_dict({k: v for k, v in problem.training.items() if k != "one_cycle"} | {"seed": seed})
+    whole = train_on(data, problem.full, config).test_loss
+    found = refine_command(
+        data, config, rounds=plan.rounds, per_round=plan.per_round, decision=decision, truth=problem.hidden, seed=seed,
+        progress=True,
+    )  # fmt: skip
+    rows = []
+    hidden = set(problem.hidden)
+    for arm, records in found.arms.items():
+        kept: list[Edge] = []
+        first = records[0]["test_before"]
+        for record in [{"round": 0, "edges": [], "test_after": first}, *records]:
+            kept += [(e["source"], e["target"]) for e in record["edges"] if e["kept"]]
+            rows.append(
+                {
+                    "round": record["round"], "edges_added": len(kept), "true": sum(edge in hidden for edge in kept),
+                    "test_loss": round(record["test_after"], 5), "method": arms[arm],
+                    "recovered": round((first - record["test_after"]) / (first - whole), 4),
+                }
+            )  # fmt: skip
+    fresh = pd.DataFrame(rows).assign(
+        problem=label, seed=seed, hidden=len(hidden), full_loss=round(whole, 5), date=date.today().isoformat()
+    )
+    with atomic_path(path) as new:
+        pd.concat([before, fresh] if len(before) else [fresh], ignore_index=True).to_csv(new, index=False)
+    print(f"{label} #{seed} {decision}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
 def tables(path: Path) -> str:
     """Edges added, true ones, share of the lost fit: means over seeds by round."""
     done = pd.read_csv(path)
@@ -289,13 +304,16 @@ def main() -> None:
     parser.add_argument("--teachers", nargs="*", type=int, default=[], help="numbers in the list REPORT")
     parser.add_argument("--hard", nargs="*", type=int, default=[], help="numbers in the list HARD_REPORT")
     parser.add_argument("--tuning", nargs="*", type=int, default=[], help="numbers in the list HARD_TUNING")
+    parser.add_argument("--command", nargs="*", default=[], choices=DECISIONS, help="decisions of gsnn refine")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for name in arguments.settings:
+    for name, seed, decision in itertools.product(arguments.settings, range(arguments.seeds), arguments.command):
+        run_command(name, decision, seed, arguments.results)
+    for name in [] if arguments.command else arguments.settings:
         for seed in range(arguments.seeds):
             run(f"setting {name}", lambda n=name, s=seed: setting(n, s), PLANS[name], seed, arguments.results,
                 arguments.methods)  # fmt: skip

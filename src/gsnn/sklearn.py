@@ -254,13 +254,13 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         r2 = readout_metrics(self._responses(y, len(prediction)), prediction)["r2"]
         return float(r2[~np.isnan(r2)].mean()) if not np.isnan(r2).all() else float("nan")
 
-    def edge_inferer(self, X: Any, y: Any, method: str = "magnitude", **options: Any) -> EdgeInferer:  # noqa: ANN401
+    def edge_inferer(self, X: Any, y: Any, method: str | None = None, **options: Any) -> EdgeInferer:  # noqa: ANN401
         """An edge inferer that has seen the samples; its own methods give tables, matrices and more.
 
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
             y: (M,) or (M, O).
-            method: A name of ``gsnn.edges.INFERERS``.
+            method: A name of ``gsnn.edges.INFERERS``; None: ``gsnn.edges.DEFAULT_METHOD``.
             **options: Arguments of the inferer's constructor.
 
         Returns:
@@ -272,10 +272,11 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         """
         import torch
 
-        from gsnn.edges import INFERERS
+        from gsnn.edges import DEFAULT_METHOD, INFERERS
         from gsnn.losses import masked_mse
 
         check_is_fitted(self)
+        method = DEFAULT_METHOD if method is None else method
         if method not in INFERERS:
             raise unknown_option("method", method, INFERERS)
         if self.graph is None:
@@ -293,7 +294,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         self,
         X: Any,  # noqa: ANN401
         y: Any,  # noqa: ANN401
-        method: str = "magnitude",
+        method: str | None = None,
         *,
         top: int | None = None,
         known: bool = False,
@@ -304,7 +305,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
             y: (M,) or (M, O).
-            method: A name of ``gsnn.edges.INFERERS``.
+            method: A name of ``gsnn.edges.INFERERS``; None: ``gsnn.edges.DEFAULT_METHOD``.
             top: Keep only so many candidates; None keeps all.
             known: Add the known edges after the candidates, without rank.
             **options: Arguments of the inferer's ``evaluate`` that replace the method's own.
@@ -316,8 +317,10 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: As for :meth:`edge_inferer`, or if ``top`` is below 1.
         """
-        from gsnn.edges import INFERERS
+        from gsnn.edges import DEFAULT_METHOD, INFERERS
         from gsnn.workflow import edge_table
+
+        method = DEFAULT_METHOD if method is None else method
 
         if top is not None and top < 1:
             raise ValueError(f"top must be at least 1, got {top}; leave it out for every candidate")

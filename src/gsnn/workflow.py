@@ -260,7 +260,7 @@ def train_demo(
 def infer_run(
     run: Run,
     *,
-    method: str | Sequence[str] = "magnitude",
+    method: str | Sequence[str] | None = None,
     score: str | None = None,
     agg: str | None = None,
     samples: str = "train",
@@ -284,7 +284,8 @@ def infer_run(
     Args:
         run: A run whose training is complete.
         method: A name of ``gsnn.edges.INFERERS``, or several (also with commas): the first ranks, each further one adds
-            its columns ``rank_<method>`` and ``score_<method>``.
+            its columns ``rank_<method>`` and ``score_<method>``. None: ``gsnn.edges.DEFAULT_METHOD``, or ``magnitude``
+            if ``score`` or ``agg``, which are of that method, are given.
         score: ``corr``, or ``partial`` given the known parents of the target; None for the method's own.
         agg: How the layers are combined: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` for the samples the model was trained on, ``all`` for all of them.
@@ -321,14 +322,16 @@ def infer_run(
     from gsnn._candidates import Wanted, matched, named_edges
     from gsnn._inference import method_names, rank_together, score_pairs
     from gsnn.distributed import Job
+    from gsnn.edges import DEFAULT_METHOD, alias_groups
 
+    if method is None:
+        method = DEFAULT_METHOD if score is None and agg is None else "magnitude"
     names = method_names(method)
     if len(names) > 1 and (score is not None or agg is not None):
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
     options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
     wanted = Wanted(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
-    from gsnn.edges import alias_groups
     from gsnn.protocols._commands import calibrate_edges
 
     job = job or Job()

@@ -72,7 +72,7 @@ def test_infer_writes_every_candidate(trained):
     run, (_, infer, _) = trained
     assert infer.returncode == 0, infer.stderr
     edges = pd.read_csv(run / "edges.csv", keep_default_na=False, na_values={"score": [""], "p": [""], "q": [""]})
-    columns = ["source", "target", "score", "rank", "p", "q", "known", "alias_group", "alias_size"]
+    columns = ["source", "target", "score", "rank", "p", "q", "known", "sign", "alias_group", "alias_size"]
     assert list(edges.columns) == columns
     described = json.loads((run / "edges.csv-metadata.json").read_text(encoding="utf-8"))
     assert described["url"] == "edges.csv"
@@ -88,13 +88,15 @@ def test_infer_writes_every_candidate(trained):
     assert list(edges["rank"]) == list(range(1, len(wanted) + 1))
     assert edges["score"].is_monotonic_decreasing or edges["score"].isna().any()
     assert not edges["known"].any()
-    assert edges["q"].dropna().between(0, 1).all()
+    assert edges["q"].isna().all()  # the default method has none
 
 
-def test_infer_prints_the_best_ten_and_what_p_is_not(trained):
-    run, (_, infer, _) = trained
+def test_infer_prints_the_best_ten_and_what_p_is_not(trained, tmp_path):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    infer = gsnn("infer", run, "--method", "magnitude")
     lines = infer.stdout.splitlines()
     assert "p and q test association, not an edge" in lines[0]
+    assert pd.read_csv(run / "edges.csv", keep_default_na=False, na_values={"q": [""]})["q"].dropna().between(0, 1).all()
     table = [line for line in lines if re.match(r"\s*\d+\s", line)]
     assert len(table) == 10
     first = pd.read_csv(run / "edges.csv", keep_default_na=False).iloc[0]

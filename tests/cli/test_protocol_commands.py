@@ -41,7 +41,7 @@ def refused(result, *words):
 def run(trained, tmp_path):
     """A finished run of one's own, on hostile names, with inferred edges."""
     path = shutil.copytree(trained[0], tmp_path / "run")
-    infer_run(Run.open(path))  # other tests may have inferred with other options in the shared run
+    infer_run(Run.open(path), method="magnitude")  # other tests may have inferred with other options in the shared run
     return path
 
 
@@ -141,12 +141,12 @@ def test_a_self_check_of_other_settings_or_methods_is_not_used(run, capsys):
     (line,) = (line for line in err.splitlines() if line.startswith("warning: the self-check"))
     assert "epochs was 1, in the run it is 2" in line
     assert "expected_precision" not in Run.open(run).edges()
-    code, out, err = call(capsys, "infer", run)
+    code, out, err = call(capsys, "infer", run, "--method", "magnitude")
     assert "epochs was 1, in the run it is 2" in err
     assert "expected precision" not in out
     # The right settings, with the method that is asked for; the seed of the split is no setting.
     assert call(capsys, "selfcheck", run, *few, "--overwrite", "--quiet")[0] == 0
-    code, out, err = call(capsys, "infer", run)
+    code, out, err = call(capsys, "infer", run, "--method", "magnitude")
     assert (code, "warning: the self-check" in err) == (0, False)
     assert "expected precision" in out
     _, out, err = call(capsys, "infer", run, "--method", "gradient")

@@ -25,18 +25,22 @@ def infer(
         typer.Option(
             help="gradient, magnitude, ... (a wrong name lists them); repeated, or with commas, the first ranks and "
             "the others add their columns.",
-            show_default="magnitude",
+            show_default="gradient-explained",
         ),
     ] = None,
     score: Annotated[
         str | None,
         typer.Option(
-            help="Of magnitude: corr, or partial given the known parents of the target.", show_default="the method's"
+            help="Of magnitude, and chooses it: corr, or partial given the known parents of the target.",
+            show_default="the method's",
         ),
     ] = None,
     agg: Annotated[
         str | None,
-        typer.Option(help="Of magnitude, how layers are combined: mean0, mean or max.", show_default="the method's"),
+        typer.Option(
+            help="Of magnitude, and chooses it: how layers are combined, mean0, mean or max.",
+            show_default="the method's",
+        ),
     ] = None,
     samples: Annotated[str, typer.Option(help="Samples to use: train or all.")] = "train",
     top: Annotated[
@@ -128,7 +132,7 @@ def infer(
             opened = Run.open(run)
             edges = workflow.infer_run(
                 opened,
-                method=method or "magnitude",
+                method=method or None,
                 score=score,
                 agg=agg,
                 samples=samples,

@@ -72,7 +72,11 @@ INFERERS: Mapping[str, Method] = {
     ),
 }
 
+# What ranks edges if nothing else is said: the best of one training over the families of benchmarks/recovery.py.
+DEFAULT_METHOD = "gradient-explained"
+
 __all__ = [
+    "DEFAULT_METHOD",
     "INFERERS",
     "AliasGroups",
     "DirectedMagnitudeEdgeKGE",

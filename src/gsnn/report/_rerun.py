@@ -89,7 +89,7 @@ def _train_command(run: Run) -> str:
 
 
 def _infer_command(run: Run, inference: dict[str, Any], known: bool) -> list[str]:
-    from gsnn.edges import INFERERS
+    from gsnn.edges import DEFAULT_METHOD, INFERERS
 
     method, options = inference["method"], inference["options"]
     own = INFERERS[method].options if method in INFERERS else {}
@@ -103,7 +103,7 @@ def _infer_command(run: Run, inference: dict[str, Any], known: bool) -> list[str
     if inference.get("per_target"):
         lists += ["--per-target", str(inference["per_target"])]
     defaults = {"samples": "train", "top": None, "aliases": "reach"}
-    as_the_demo = given == {"method": "magnitude", **defaults}
+    as_the_demo = given == {"method": DEFAULT_METHOD, **defaults}
     if run.sources.kind == "dataset" and as_the_demo and not known and not lists:
         return []
     flags = [w for key, value in given.items() if value != defaults.get(key) for w in (f"--{key}", str(value))]
