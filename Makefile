@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs browser benchmark-quick constraints format clean sbom audit package-check fuzz
+.PHONY: help install demo test lint types docs browser benchmark-quick constraints format clean sbom audit package-check fuzz coverage mutants
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -80,8 +80,30 @@ package-check: $(TOOLS)/.installed  ## wheel and sdist: build, check, install in
 	  dist/check/venv/bin/gsnn infer dist/check/example/run --quiet || exit 1; \
 	done
 
+coverage: install  ## the test suite but the browser tests, and what of src it reaches; under 95 % of the branches fails
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 NUMBA_CACHE_DIR="$$(mktemp -d)" $(BIN)/coverage run -m pytest -n $(WORKERS) -m "not browser"
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+	$(BIN)/coverage json -q -o .coverage.json
+	@$(BIN)/python -c 'import json; t = json.load(open(".coverage.json"))["totals"]; \
+	  taken, branches = t["covered_branches"], t["num_branches"]; \
+	  print(f"{taken} of {branches} branches: {taken / branches:.1%}"); \
+	  raise SystemExit(taken < 0.95 * branches and "95 % of the branches are wanted")'
+
 fuzz: install  ## 100,000 damaged files for every reader, in about ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz
+
+# Beside the environment, because it runs the tests in it and is needed for nothing else.
+MUTATION := $(abspath $(VENV))/mutation-tools
+
+$(MUTATION)/.installed: constraints-mutation.txt
+	rm -rf $(MUTATION)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(MUTATION) -r constraints-mutation.txt
+	touch $@
+
+mutants: install $(MUTATION)/.installed  ## small changes of metrics, statistics, sparse maps: which do tests notice?
+	PYTHONPATH=$(MUTATION) OMP_NUM_THREADS=1 $(BIN)/python tests/mutation $(ARGS)
 
 clean:  ## remove what the targets made
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -192,6 +192,26 @@ def test_model_arguments_reach_the_forward(model):
     assert not torch.equal(masked.activations[2], capture(model, x, y).activations[2])
 
 
+def test_model_arguments_may_be_lists_and_switches(model):
+    x, y = data(4)
+    with torch.inference_mode():
+        errors = [torch.full((4, 6), 0.1 * (block + 1), dtype=x.dtype) for block in range(3)]
+    found = capture(model, x, y, model_kwargs={"node_errs": errors, "ret_edge_out": False})
+    wanted = MSE(model.eval()(x, node_errs=[error.clone() for error in errors]), y)
+    assert found.loss == pytest.approx(wanted.item())
+    assert found.loss != capture(model, x, y).loss
+
+
+def test_targets_may_be_classes_and_gaps_need_their_shape(model):
+    x, y = data(4)
+    classes = torch.tensor([[0, 1]] * 4)
+    found = capture(model, x, classes, lambda p, t: MSE(p, t.to(p.dtype)))
+    wanted = capture(model, x, classes.double(), MSE)
+    assert all(torch.equal(a, b) for a, b in zip(found.gradients, wanted.gradients, strict=True))
+    with pytest.raises(ValueError, match="x and y must have as many rows, got 4 and 3"):
+        capture(model, x, y[:3])
+
+
 def test_isolated_restores_modes_and_random_state_after_an_exception(model):
     model.train()
     model.blocks[0].eval()

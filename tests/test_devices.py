@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, _function
-from gsnn.edges._rank_correlation import _standardise_ranks, _standardise_values, _travelling, cross_correlation
+from gsnn.edges._rank_correlation import (
+    _constant,
+    _standardise_ranks,
+    _standardise_values,
+    _travelling,
+    _unit,
+    average_ranks,
+    cross_correlation,
+    sort_bytes,
+)
 from gsnn.graph import Graph
 from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
@@ -67,6 +76,30 @@ def test_blocks_that_travel_change_nothing(method, step, segments):
     out = torch.empty(11, 6)
     _travelling(x.clone(), y.clone(), standardise, step, torch.device("cpu"), out)
     torch.testing.assert_close(out / segments, expected, atol=1e-6, rtol=0)
+
+
+def test_ranks_by_sorting_are_those_of_the_cpu():
+    values = torch.randint(0, 5, (6, 40), generator=torch.Generator().manual_seed(0)).float()
+    values[2] = 3.0
+    found = _unit(average_ranks(values), _constant(values.amin(1), values.amax(1)))
+    _standardise_ranks(values)
+    torch.testing.assert_close(found, values, atol=1e-6, rtol=0)
+    assert not found[2].any()
+
+
+def test_rows_travel_as_many_at_a_time_as_the_device_can_rank(monkeypatch):
+    graph, model, _, _ = world()
+    inferer = FunctionEdgeInferer(model, None, graph.edge_index_dict["function", "to", "function"])
+    observed = torch.zeros(60, 3, 200)
+    assert inferer._rows_at_a_time(observed) is None, "they are where they are worked on"
+    inferer.device = "cuda"
+    monkeypatch.setattr(_function, "free_on", lambda _: 2 * (sort_bytes(600) + 8 * 600 * 7))
+    assert inferer._rows_at_a_time(observed) == 7
+    monkeypatch.setattr(_function, "free_on", lambda _: 2**40)
+    assert inferer._rows_at_a_time(observed) == 60
+    monkeypatch.setattr(_function, "free_on", lambda _: 2**20)
+    with pytest.raises(ValueError, match=r"device cuda has 1\.0 MB free, but ranking 600 observations takes"):
+        inferer._rows_at_a_time(observed)
 
 
 @pytest.mark.parametrize("norm", [pytest.param(norm, marks=needs_cuda) for norm in NORMS])

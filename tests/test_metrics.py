@@ -16,6 +16,7 @@ from gsnn.metrics import (
     collapse_groups,
     edge_ranks,
     evaluate_edges,
+    group_metrics,
     precision_at_k,
     recall_at_k,
     roc_auc,
@@ -88,7 +89,7 @@ class TestMetricCases:
     def test_errors(self, metric):
         with pytest.raises(ValueError, match=r"must have one shape, got \(2,\) and \(3,\)"):
             metric([1.0, 2.0], [0, 1, 1])
-        with pytest.raises(ValueError, match="labels must be 0 or 1"):
+        with pytest.raises(ValueError, match=r"^labels must be 0 or 1 .* e\.g\. labels > 0$"):
             metric([1.0, 2.0], [0, 2])
 
 
@@ -155,6 +156,16 @@ class TestDegenerate:
         with pytest.raises(ValueError, match="k must be at least 1, got 0"):
             recall_at_k([1.0], [1], 0)
 
+    def test_undefined_scores_of_any_kind(self):
+        labels = np.array([0, 1, 0, 1])
+        for scores in (
+            [None, 0.5, 0.1, 0.2],
+            pd.Series([pd.NA, 0.5, 0.1, 0.2], dtype="Float64"),
+            [float("nan"), 5, 1, 2],
+        ):
+            assert roc_auc(scores, labels) == average_precision(scores, labels) == 1.0
+            assert precision_at_k(scores, labels, 3) == pytest.approx(2 / 3)
+
     def test_infinite_scores(self):
         assert roc_auc([np.inf, 0.0, -np.inf], [1, 0, 0]) == 1.0
         assert precision_at_k([np.inf, np.inf, -np.inf], [1, 0, 0], 1) == 0.5
@@ -170,7 +181,7 @@ class TestGroups:
             assert holds[i] == any(t for t, g in zip(labels, groups, strict=True) if g == group)
 
     def test_shape(self):
-        with pytest.raises(ValueError, match="groups must have the shape of the scores"):
+        with pytest.raises(ValueError, match=r"^groups must have the shape of the scores, \(1,\), got \(2,\)$"):
             collapse_groups([1.0], [1], [1, 2])
 
 
@@ -243,7 +254,9 @@ class TestRanks:
         assert len(edge_ranks(scores, [(1, 1)], exclude_self=False)) == 1
         with pytest.raises(ValueError, match="unknown within 'row'"):
             edge_ranks(scores, [(0, 1)], within="row")
-        with pytest.raises(ValueError, match="unknown ties 'best'"):
+        with pytest.raises(
+            ValueError, match=r"^unknown ties 'best'; use one of 'realistic', 'optimistic', 'pessimistic'"
+        ):
             edge_ranks(scores, [(0, 1)]).rank("best")
         with pytest.raises(ValueError, match=r"scores must have shape \(N, N\), got \(2, 3\)"):
             edge_ranks(np.zeros((2, 3)), [(0, 1)])
@@ -257,6 +270,54 @@ class TestRanks:
             edge_ranks(scores, [("a", "b")])
         with pytest.raises(ValueError, match=r"\['bb'\]; the closest to 'bb' are \['b'\]"):
             edge_ranks(scores, [("a", "bb")], names=["a", "b", "c"])
+
+    def test_every_number_of_ties_against_enumeration(self):
+        better, tied = (values.ravel() for values in np.mgrid[0:5, 0:4])
+        ranks = Ranks(better, tied, np.full(20, 9))
+        places = [np.arange(b + 1, b + t + 2) for b, t in zip(better, tied, strict=True)]
+        np.testing.assert_allclose(ranks.reciprocal(), [(1 / each).mean() for each in places], rtol=1e-12)
+        np.testing.assert_allclose(ranks.rank(), [each.mean() for each in places])
+        for k in range(1, 9):
+            np.testing.assert_allclose(ranks.top(k), [(each <= k).mean() for each in places])
+            assert ranks.top(k, "pessimistic").tolist() == [each[-1] <= k for each in places]
+            assert ranks.top(k, "optimistic").dtype == np.float64
+        few = ranks.take(np.array([7, 2]))
+        assert (few.better.tolist(), few.tied.tolist()) == (better[[7, 2]].tolist(), tied[[7, 2]].tolist())
+
+    def test_without_ties_reciprocals_are_exact(self):
+        ranks = Ranks(np.arange(1000), np.zeros(1000, int), np.full(1000, 1000))
+        np.testing.assert_array_equal(ranks.reciprocal(), 1 / np.arange(1, 1001))
+
+    def test_names_of_every_kind_of_edge(self):
+        scores, known, test, validation = matrix(3)
+        names = [f"n{i}" for i in range(12)]
+
+        def named(edges):
+            return [(names[s], names[t]) for s, t in edges.T.tolist()]
+
+        by_place = edge_ranks(scores, test, known, known_true=validation, chunk_size=1)
+        by_name = edge_ranks(scores, named(test), named(known), known_true=named(validation), names=names)
+        for field in ("better", "tied", "n_candidates"):
+            assert getattr(by_name, field).dtype == np.int64
+            np.testing.assert_array_equal(getattr(by_name, field), getattr(by_place, field))
+
+    def test_errors_name_what_was_passed(self):
+        scores = np.zeros((9, 9))
+        for parameter in ("known", "known_true"):
+            with pytest.raises(ValueError, match=rf"^{parameter} has an index out of range 0\.\.8: 0\.\.9$"):
+                edge_ranks(scores, [(0, 1)], **{parameter: [(0, 9)]})
+        with pytest.raises(ValueError, match=r"^unknown within 'row'; use one of 'target', 'source'"):
+            edge_ranks(scores, [(0, 1)], within="row")
+        with pytest.raises(ValueError, match=r"^chunk_size must be at least 1, got 0$"):
+            edge_ranks(scores, [(0, 1)], chunk_size=0)
+        with pytest.raises(ValueError, match=r"^k must be at least 1, got 0$"):
+            edge_ranks(scores, [(0, 1)]).top_at(0)
+        loops = [(i, i) for i in range(7)]
+        shown = r"\[\(0, 0\), \(1, 1\), \(2, 2\), \(3, 3\), \(4, 4\)\]"
+        with pytest.raises(ValueError, match=rf"^7 positives .*: {shown}; leave them out, or out of known=$"):
+            edge_ranks(scores, loops)
+        with pytest.raises(ValueError, match=r"no candidates: \[\('a', 'b'\)\]; "):
+            edge_ranks(scores[:2, :2], [("a", "b")], [("a", "b")], names=["a", "b"])
 
 
 class TestSourceFilteredMrr:
@@ -288,6 +349,15 @@ class TestSourceFilteredMrr:
         # A query given twice counts twice: it is a mean over queries.
         A = np.array([[0.0, 2.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
         assert source_filtered_mrr(A, [(0, 1), (0, 1), (0, 2)], []) == pytest.approx((1 + 1 + 0.5) / 3)
+
+    def test_errors_name_what_was_passed(self):
+        A = np.zeros((3, 3))
+        with pytest.raises(ValueError, match=r"^edge_index has an index out of range 0\.\.2: 0\.\.3$"):
+            source_filtered_mrr(A, [(0, 3)], [(0, 1)])
+        with pytest.raises(ValueError, match=r"^all_true_edges has an index out of range 0\.\.2: 0\.\.3$"):
+            source_filtered_mrr(A, [(0, 1)], [(0, 3)])
+        with pytest.raises(ValueError, match=r"^query_chunk_size must be at least 1, got 0$"):
+            source_filtered_mrr(A, [(0, 1)], [(0, 1)], query_chunk_size=0)
 
 
 class TestTargetRanking:
@@ -337,6 +407,27 @@ class TestTargetRanking:
         categorical = table.astype({"src_func": names, "dst_func": names})
         pd.testing.assert_frame_equal(target_ranking(categorical, positives, score_col="corr")[0], plain)
 
+    def test_known_edges_and_self_edges_are_no_rivals_unless_wanted(self):
+        rows = [("a", "d", 0.9, 1), ("b", "d", 0.8, 0), ("d", "d", 0.7, 0), ("c", "d", 0.6, 0), ("d", "a", 0.5, 1)]
+        table = pd.DataFrame(rows, columns=["src_func", "dst_func", "score", "has_edge"]).astype({"has_edge": object})
+        wanted = [("c", "d"), ("d", "a")]
+        detail = target_ranking(table, wanted)[0]
+        assert detail["rank"].tolist() == [2.0, 1.0]
+        assert detail["n_candidates"].tolist() == [2, 1]
+        everything = target_ranking(table, wanted, exclude_known=False)[0]
+        assert everything["rank"].tolist() == [4.0, 1.0]
+        assert target_ranking(table.drop(columns="has_edge"), wanted)[0]["rank"].tolist() == [3.0, 1.0]
+
+    def test_missing_scores_of_pandas_and_a_target_without_candidates(self):
+        table = pd.DataFrame({"src_func": ["a", "b", "a"], "dst_func": ["b", "c", "z"]})
+        table["score"] = pd.array([0.5, 0.1, pd.NA], dtype="Float64")
+        detail, summary = target_ranking(table, [("a", "b"), ("a", "z")], top_k=(1,))
+        np.testing.assert_array_equal(detail["rank"], [1.0, np.nan])
+        np.testing.assert_array_equal(detail["score"], [0.5, np.nan])
+        assert detail["n_candidates"].tolist() == [1, 0]
+        assert detail["top@1"].tolist() == [True, False]
+        assert summary.to_dict("records") == [{"n_positives": 2, "mrr": 0.5, "top@1": 0.5}]
+
     def test_missing_positive(self):
         table = pd.DataFrame({"src_func": ["a", "b"], "dst_func": ["b", "c"], "score": [1.0, 1.0]})
         detail, summary = target_ranking(table, [("a", "c"), ("c", "a")])
@@ -350,14 +441,18 @@ class TestTargetRanking:
             target_ranking(table, [])
         with pytest.raises(ValueError, match="the table is empty"):
             target_ranking(table[:0], [("n0", "n1")])
-        with pytest.raises(ValueError, match=r"unknown nodes: \['m1'\]; the closest to 'm1' are"):
+        with pytest.raises(ValueError, match=r"^positive_edges names unknown nodes: \['m1'\]; the closest to 'm1' are"):
             target_ranking(table, [("n0", "m1")])
         with pytest.raises(ValueError, match="the table has no column 'corr'"):
             target_ranking(table, [("n0", "n1")], score_col="corr")
         with pytest.raises(ValueError, match="top_k must be at least 1"):
             target_ranking(table, [("n0", "n1")], top_k=(0,))
-        with pytest.raises(ValueError, match="must hold"):
-            target_ranking(table, ["n0"])
+        with pytest.raises(
+            ValueError, match=r"^positive_edges must hold \(source, target\) names, got \['n0', 'n1', 'n2'\]$"
+        ):
+            target_ranking(table, ["n0", "n1", "n2", "n3"])
+        with pytest.raises(ValueError, match=r"^positive_edges must hold"):
+            target_ranking(table, [("n0", "n1"), ("n0", "n1", "n2")])
 
 
 class TestEvaluateEdges:
@@ -422,6 +517,7 @@ class TestEvaluateEdges:
         roles = {edge: "merge" if i < 4 else "sink" for i, edge in enumerate(map(tuple, test.T.tolist()))}
         found = evaluate_edges(scores, test, known, roles=roles)
         assert list(found.by_role) == ["merge", "sink"]
+        assert all((each.by_role, each.by_group) == ({}, {}) for each in found.by_role.values())
         merge = evaluate_edges(scores, test[:, :4], known, known_true=test[:, 4:])
         assert found.by_role["merge"].to_dict() == merge.to_dict()
         assert found.by_role["sink"].n_positives == 6
@@ -520,6 +616,125 @@ class TestEvaluateEdges:
         table = pd.DataFrame({"src_func": ["a"], "dst_func": ["bb"], "score": [1.0]})
         with pytest.raises(ValueError, match=r"the column dst_func names unknown nodes: \['bb'\]"):
             evaluate_edges(table, [("a", "b")], names=["a", "b"])
+
+    def test_groups_at_several_numbers_of_places(self):
+        scores, known, test, validation = matrix(9, ties=False)
+        groups = np.random.default_rng(0).integers(0, 30, (12, 12))
+        found = evaluate_edges(scores, test, known, known_true=validation, groups=groups, k=(4, 9))
+        pairs = [(i, j) for i in range(12) for j in range(12) if i != j and (i, j) not in as_set(known)]
+        at = tuple(np.array(pairs).T)
+        labels, other = ([pair in as_set(edges) for pair in pairs] for edges in (test, validation))
+        assert found.by_group == {
+            k: group_metrics(scores[at], labels, groups[at], other_true=other, k=k) for k in (4, 9)
+        }
+        flat = found.to_dict()
+        assert {"roc_auc", "precision@4", "top@5", "group_precision@4", "group_precision@9"} <= set(flat)
+        assert set(flat) - set(found.chance) == {
+            "n_positives", "n_negatives", "n_candidates", "n_undefined", "mean_rank_candidates",
+            "group_average_precision", "group_n_groups", "group_n_true_groups", "group_n_left_out",
+        }  # fmt: skip
+
+    def test_roles_by_name(self):
+        scores, known, test, _ = matrix(8)
+        positives = self.by_name(test)
+        roles = {edge: "ab"[place % 2] for place, edge in enumerate(positives)}
+        found = evaluate_edges(scores, positives, self.by_name(known), names=list(self.names), roles=roles)
+        by_place = {tuple(edge): "ab"[place % 2] for place, edge in enumerate(test.T.tolist())}
+        expected = evaluate_edges(scores, test, known, roles=by_place)
+        assert {role: each.to_dict() for role, each in found.by_role.items()} == {
+            role: each.to_dict() for role, each in expected.by_role.items()
+        }
+        without = ", ".join(str(edge) for edge in positives[2:7]).replace("(", r"\(").replace(")", r"\)")
+        with pytest.raises(ValueError, match=rf"^roles has no label for 8 of the positives: \[{without}\]$"):
+            evaluate_edges(scores, positives, names=self.names, roles=dict(list(roles.items())[:2]))
+        with pytest.raises(ValueError, match=r"^roles names unknown nodes: \['m0'\]"):
+            evaluate_edges(scores, positives, names=self.names, roles={("m0", "n1"): "a"})
+
+    @pytest.mark.parametrize("within", ["target", "source"])
+    @pytest.mark.parametrize("filtered", [True, False])
+    @pytest.mark.parametrize("ties", ["realistic", "optimistic", "pessimistic"])
+    def test_rules_are_kept_and_reported(self, within, filtered, ties):
+        scores, known, test, validation = matrix(2)
+        found = evaluate_edges(
+            scores, test, known, known_true=validation, within=within, filtered=filtered, ties=ties, chunk_size=3
+        )
+        ranks = edge_ranks(scores, test, known, known_true=validation, within=within, filtered=filtered)
+        assert (found.within, found.filtered, found.ties) == (within, filtered, ties)
+        assert found.mrr == ranks.mrr(ties)
+        assert found.top_at == {k: ranks.top_at(k, ties) for k in (1, 3, 5)}
+        assert found.mean_rank_candidates == ranks.n_candidates.mean()
+        assert list(found.precision_at) == list(found.recall_at) == [10]
+        assert (found.by_role, found.by_group) == ({}, {})
+        counts = ranks.n_candidates
+        assert found.chance["mrr"] == pytest.approx(np.mean([np.mean(1 / np.arange(1, n + 1)) for n in counts]))
+        assert found.chance["top@3"] == pytest.approx(np.mean(np.minimum(3 / counts, 1)))
+        assert found.chance["recall@10"] == pytest.approx(10 / found.n_candidates)
+        assert found.chance["precision@10"] == found.chance["average_precision"] == 10 / found.n_candidates
+        assert found.chance["roc_auc"] == 0.5
+        assert evaluate_edges(scores, test, known, k=(1000,)).chance["recall@1000"] == 1.0
+
+    def test_defaults(self):
+        scores, known, test, _ = matrix(2)
+        found = evaluate_edges(scores, test, known)
+        assert (found.within, found.filtered, found.ties) == ("target", True, "realistic")
+        assert list(found.top_at) == [1, 3, 5]
+        loops = evaluate_edges(scores, np.hstack([test, [[3], [3]]]), known, exclude_self=False)
+        assert loops.n_candidates == found.n_candidates + 12
+
+    def test_undefined_negatives_are_counted_once_each(self):
+        scores, known, test, validation = matrix(7, ties=False)
+        scores[:, 3] = np.nan
+        found = evaluate_edges(scores, test, known, known_true=validation)
+        left_out = as_set(known) | as_set(validation)
+        assert found.n_undefined == sum((i, 3) not in left_out for i in range(12) if i != 3)
+
+    def test_table_with_a_column_of_its_own_and_names_given(self):
+        scores, known, test, _ = matrix(6)
+        rows = [(s, t, scores[i, j]) for i, s in enumerate(self.names) for j, t in enumerate(self.names) if i != j]
+        table = pd.DataFrame(rows, columns=["src_func", "dst_func", "corr"])
+        names = [*self.names, "nobody"]
+        found = evaluate_edges(table, self.by_name(test), self.by_name(known), names=names, score_col="corr")
+        assert found.n_negatives == 13 * 12 - 20 - 10
+        assert found.n_undefined == 24
+        # A column of known edges says nothing where they are given.
+        marked = table.assign(has_edge=True)
+        again = evaluate_edges(marked, self.by_name(test), self.by_name(known), names=names, score_col="corr")
+        assert again.to_dict() == found.to_dict()
+
+    def test_scores_and_marks_of_any_kind(self):
+        scores, known, test, _ = matrix(6)
+        expected = evaluate_edges(scores, test, known).to_dict()
+        assert evaluate_edges(torch.tensor(scores, requires_grad=True), test, known).to_dict() == expected
+        assert evaluate_edges(torch.tensor(scores).to(torch.bfloat16), test, known).to_dict() == expected
+        assert evaluate_edges(scores.astype(int).tolist(), test, known).to_dict() == expected
+        holes = np.where(np.arange(12)[:, None] == 3, None, scores)
+        assert (
+            evaluate_edges(holes, test, known).to_dict() == evaluate_edges(holes.astype(float), test, known).to_dict()
+        )
+        rows = [(s, t, scores[i, j]) for i, s in enumerate(self.names) for j, t in enumerate(self.names) if i != j]
+        table = pd.DataFrame(rows, columns=["src_func", "dst_func", "score"])
+        marks = [int((s, t) in self.by_name(known)) for s, t, _ in rows]
+        for kind in (int, object):
+            marked = table.assign(has_edge=pd.Series(marks, dtype=kind))
+            assert evaluate_edges(marked, self.by_name(test)).to_dict() == expected
+
+    @pytest.mark.parametrize("parameter", ["positives", "known", "known_true"])
+    def test_errors_name_what_was_passed(self, parameter):
+        edges = {"positives": [(0, 1)], "known": [(1, 2)], "known_true": [(2, 0)]}
+        with pytest.raises(ValueError, match=rf"^{parameter} has an index out of range 0\.\.2: 0\.\.3$"):
+            evaluate_edges(np.zeros((3, 3)), **edges | {parameter: [(0, 3)]})
+        with pytest.raises(ValueError, match=rf"^{parameter} names unknown nodes: \['x'\]$"):
+            evaluate_edges(np.zeros((3, 3)), **edges | {parameter: [("a", "x")]}, names=["a", "bbbbb", "ccccc"])
+
+    def test_shapes_are_named(self):
+        with pytest.raises(ValueError, match=r"^scores must have shape \(N, N\), got \(2, 3\)$"):
+            evaluate_edges(np.zeros((2, 3)), [(0, 1)])
+        with pytest.raises(ValueError, match=r"^scores must have shape \(N, N\), got \(2, 2, 2\)$"):
+            evaluate_edges(np.zeros((2, 2, 2)), [(0, 1)])
+        with pytest.raises(ValueError, match=r"^positives is empty: there is nothing to find$"):
+            evaluate_edges(np.zeros((2, 2)), np.empty((2, 0)))
+        with pytest.raises(ValueError, match=r"^groups must have the shape of the scores, \(2, 2\), got \(2,\)$"):
+            evaluate_edges(np.zeros((2, 2)), [(0, 1)], groups=[0, 1])
 
     def test_nothing_but_positives(self):
         found = evaluate_edges(np.zeros((2, 2)), [(0, 1), (1, 0)])

@@ -84,6 +84,9 @@ class TestFit:
     def test_losses_without_validation(self, ax):
         plot.loss_curves(pd.DataFrame({"epoch": [1, 2], "train_loss": [3.0, 2], "val_loss": np.nan}), ax=ax)
         assert len(ax.lines) == 1
+        empty = plot.loss_curves(pd.DataFrame({"epoch": [1, 2], "val_loss": np.nan}))
+        assert not empty.lines
+        assert empty.get_legend() is None
         with pytest.raises(ValueError, match="columns ending in 'loss', got"):
             plot.loss_curves(pd.DataFrame({"epoch": [1]}), ax=ax)
 
@@ -223,6 +226,9 @@ class TestTables:
             plot.method_agreement({"a": edge_table()}, ax=ax)
         with pytest.raises(ValueError, match="did you mean 'spearman'"):
             plot.method_agreement({"a": edge_table(), "b": edge_table()}, measure="spearmen", ax=ax)
+        twice = pd.concat([edge_table(), candidates(edge_table()).iloc[[0]]])
+        with pytest.raises(ValueError, match="the table of 'b' lists an edge twice"):
+            plot.method_agreement({"a": edge_table(), "b": twice}, ax=ax)
 
 
 def graph():
@@ -294,6 +300,10 @@ class TestNetwork:
         assert arrows(ax, PROPOSED) == set()
         assert "a->b" in arrows(ax, KNOWN)
         assert len(ax.texts) == 3
+        far = Figure().subplots()
+        plot.edge_neighbourhood(graph(), ("a", "b"), [("a", "d"), ("d", "c")], limit=3, ax=far)
+        assert {text.get_text() for text in far.texts} == {text.get_text() for text in ax.texts}
+        assert arrows(far) == arrows(ax), "a proposed edge whose end is not shown is not drawn"
 
     def test_refusals(self, ax):
         with pytest.raises(DataError, match=r"'x' is none"):
@@ -378,6 +388,14 @@ class TestSelfCheck:
             assert at.max() == pytest.approx(high)
         with pytest.raises(ValueError, match="has more than one"):
             plot.expected_precision(check, ax=ax)
+
+    def test_the_only_method_need_not_be_named(self, ax, check):
+        repeats = [
+            {**r, "conditions": {c: {**v, "methods": {"bad": v["methods"]["bad"]}} for c, v in r["conditions"].items()}}
+            for r in check.repeats
+        ]
+        plot.expected_precision(SelfCheck({**check.settings, "methods": ["bad"]}, repeats), ax=ax)
+        assert labels(ax) == ["95% interval", "bad"]
 
     def test_default_places_end_with_the_candidates(self, ax, check):
         plot.expected_precision(check, "bad", ax=ax)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,51 @@ def test_an_unfinished_run_says_so(tmp_path, data):
             ask()
     with pytest.raises(RunError, match="data in memory"):
         run.data()
+
+
+def test_what_is_gone_is_named(finished, tmp_path):
+    run = Run.open(copy(finished, tmp_path / "run"))
+    assert repr(run) == f"Run({str(tmp_path / 'run')!r}, complete)"
+    run.model_path.unlink()
+    with pytest.raises(RunError, match=r"model\.safetensors is gone; restore it with gsnn train --resume -o"):
+        run.model()
+    for entry in run.path.iterdir():
+        entry.unlink()
+    run.path.rmdir()
+    with pytest.raises(RunError, match="cannot open the run folder"), run.lock():
+        pass
+
+
+def test_edges_of_a_run_that_was_trained_again_are_refused(finished, tmp_path):
+    first = Run.open(copy(finished, tmp_path / "run"))
+    info = json.loads((first.path / "run.json").read_text())
+    (first.path / "run.json").write_text(json.dumps({**info, "id": "another"}))
+    with pytest.raises(RunError, match="was trained again meanwhile, so these edges are not its own; infer again"):
+        first.write_edges(pd.DataFrame({"source": ["a"], "target": ["b"]}))
+    assert not first.edges_path.exists()
+
+
+@pytest.mark.parametrize("trouble", ["no module", "no locks"])
+def test_systems_without_locks_do_without(finished, tmp_path, monkeypatch, trouble):
+    if trouble == "no module":
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    else:
+
+        def refuse(*_):
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr(pytest.importorskip("fcntl"), "flock", refuse)
+    run = Run.open(copy(finished, tmp_path / "run"))
+    with run.lock() as held:
+        assert held
+    run.write_edges(pd.DataFrame({"source": ["a"], "target": ["b"]}))
+    assert run.edges()["source"].tolist() == ["a"]
+
+
+def test_sources_are_one_file_or_two_matrices(files):
+    for given in ({}, {"data": "a", "inputs": "b", "outputs": "c"}, {"inputs": "b"}):
+        with pytest.raises(DataError, match="give the responses as one file, or as both a matrix of inputs and one of"):
+            Sources.from_files(files / "net.sif", **given)
 
 
 def test_reads_the_sources_again_and_notices_changes(tmp_path, files, sources, data):

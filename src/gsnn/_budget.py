@@ -91,11 +91,11 @@ def available_memory() -> int:
 
 def free_on(device: torch.device) -> int:
     """Memory that is free on a device; on the CPU it is a budget that counts, so this is no bound there."""
-    if device.type != "cuda":
-        return 2**62
-    import torch
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
+        import torch
 
-    return int(torch.cuda.mem_get_info(device)[0])
+        return int(torch.cuda.mem_get_info(device)[0])
+    return 2**62
 
 
 def check_fits(needed: float, budget: int, what: str, instead: str) -> None:

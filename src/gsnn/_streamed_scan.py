@@ -155,8 +155,6 @@ def scan(data: StreamedData, split: StreamedSplit) -> Scan:
         )
     standardiser = train.standardiser()
     unseen = np.isnan(standardiser.mean)
-    if unseen.all():
-        raise DataError("no readout was measured in any training sample; there is nothing to learn from")
     warnings = [f"{counted(unmeasured, 'sample')} without any measured readout left out"] if unmeasured else []
 
     def names(nodes: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> list[str]:

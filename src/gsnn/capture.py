@@ -166,14 +166,14 @@ def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iter
         stack.enter_context(torch.enable_grad())
         stack.enter_context(torch.autocast(there.type, enabled=False))
         try:
-            if moved:
+            if moved:  # pragma: no cover - needs a GPU
                 model.to(there)
             model.eval()
             yield there
         finally:
             for module, training in modes:
                 module.training = training
-            if moved:
+            if moved:  # pragma: no cover - needs a GPU
                 model.to(home)
 
 

@@ -46,6 +46,23 @@ def test_counts_of_a_network_that_was_counted_by_hand(tmp_path, capsys):
         assert word in text
 
 
+def test_times_and_what_cannot_be_used_even_in_part(tmp_path, capsys):
+    network, data = write_problem(tmp_path)
+    head, *rows = data.read_text().splitlines()
+    lines = [f"{head},DA:ALL", *(f"{row},30" for row in rows), "0,0,1,1,0"]
+    data.write_text("\n".join(lines) + "\n")
+    code, out, _ = call(capsys, "check", "--graph", network, "--data", data, "--json")
+    assert code == 0
+    assert json.loads(out)["responses"]["times"] == [30]
+    assert json.loads(out)["responses"]["baseline rows left out"] == 1
+    data.write_text("TR:zz,DV:yy\n0,1\n1,2\n2,3\n")
+    code, out, err = call(capsys, "check", "--graph", network, "--data", data, "--json")
+    assert code == 2
+    assert err.startswith("error: ")
+    assert set(json.loads(out)) >= {"ok", "error", "network", "responses"}
+    assert "types" not in json.loads(out), "nothing is left to count"
+
+
 def test_unmatched_identifiers_are_listed_and_refused(tmp_path, capsys):
     network, data = write_problem(tmp_path)
     data.write_text(data.read_text().replace("TR:b", "TR:bb", 1))

@@ -134,6 +134,33 @@ def test_init_writes_a_file_that_every_command_takes(folder, capsys, monkeypatch
     assert not list(folder.glob(".*.tmp"))
 
 
+def test_init_tells_what_training_would_refuse_and_needs_a_folder(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    code, _, err = call(capsys, "init", "--graph", "network.csv", "--data", "data.csv", "-o", "none/new.toml")
+    assert (code, "there is no folder" in err) == (2, True)
+    (folder / "data.csv").write_text((folder / "data.csv").read_text().replace("TR:b", "TR:bb", 1))
+    files = ["--graph", "network.csv", "--data", "data.csv"]
+    code, out, err = call(capsys, "init", *files, "-o", "new.toml", "--json")
+    assert code == 0
+    assert json.loads(out)["check"]["ok"] is False
+    code, _, err = call(capsys, "init", *files, "-o", "new.toml", "--force")
+    assert code == 0
+    assert "warning: gsnn train would refuse these files: " in err
+    assert "'bb'" in err
+    assert call(capsys, "init", *files, "-o", "drop.toml", "--drop-unmatched", "-q")[0] == 0
+    content = tomllib.loads((folder / "drop.toml").read_text())
+    assert content["data"]["drop-unmatched"] is True
+    assert call(capsys, "check", "--config", "drop.toml", "-q")[0] == 0
+
+
+def test_shared_keys_reach_every_command(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "quiet.toml").write_text('quiet = true\n[data]\ngraph = "network.csv"\ndata = "data.csv"\n')
+    assert call(capsys, "check", "--config", "quiet.toml") == (0, "", "")
+    code, _, err = call(capsys, "train", "--config", "quiet.toml")
+    assert (code, "give the run folder to write with -o" in err) == (2, True)
+
+
 def test_init_paths_begin_where_the_file_stands(folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "sub").mkdir()

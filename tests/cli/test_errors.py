@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from gsnn.cli import main
+from gsnn.cli import _app, main
+from gsnn.errors import GsnnError
 
 from .conftest import EDGES, PLAIN, SMALL, gsnn, one_line, write_csv, write_problem
 
@@ -13,6 +16,30 @@ def refused(folder, network, data, *words, more=()):
     run = folder / "runs" / "new"
     one_line(gsnn("train", "--graph", network, "--data", data, "-o", run, *SMALL, *more), *words)
     assert not run.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x/model"), "runs/x/model: No space left on device"),
+        (OSError(errno.EIO, "Input/output error"), "a file: Input/output error"),
+        (GsnnError("two\nlines"), "two lines"),
+        (OSError(errno.ECHILD, "No child processes"), None),
+        (ZeroDivisionError("a mistake of ours"), None),
+    ],
+)
+def test_troubles_of_the_machine_are_one_line_and_mistakes_of_ours_are_not_hidden(error, told, monkeypatch, capsys):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(_app, "app", fail)
+    with pytest.raises(type(error) if told is None else SystemExit) as caught:
+        main(["train"])
+    if told is None:
+        assert caught.value is error
+    else:
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == f"error: {told}\n"
 
 
 def test_missing_file(tmp_path, problem):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from gsnn.baselines import fit_report
+from gsnn.cli import _output
 from gsnn.cli._output import show_edges, show_fit, show_table, show_warnings
+from gsnn.cli._selfcheck import _show
+from gsnn.cli._together import together
+from gsnn.errors import DataError
 
+from ..report.conftest import make_check
 from .conftest import HOSTILE
 
 
 @pytest.fixture(params=[False, True], ids=["pipe", "terminal"])
 def terminal(request, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: request.param)
+    # Not sys.stdout itself, which pytest replaces between here and the test.
+    monkeypatch.setattr(_output, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: request.param)))
     monkeypatch.setenv("COLUMNS", "200")
     return request.param
 
@@ -80,6 +86,23 @@ def test_edges_of_a_method_without_a_test_show_what_they_have(terminal, capsys):
     assert lines[1].split() == ["rank", "source", "target", "sign", "score", "aliases", "expected", "precision"]
     assert lines[2].split() == ["1", "a", "b", "-", "0.500", "3", "0.250", "(0.125-0.500)"]
     assert "more than 99% of all candidates have some; they form 3 groups" in " ".join(" ".join(lines).split())
+
+
+def test_a_control_that_fails_is_a_warning(capsys):
+    check = make_check()
+    for record in check.repeats:
+        record["conditions"]["permuted"]["methods"] = record["conditions"]["real"]["methods"]
+    _show(check, None)
+    out, err = capsys.readouterr()
+    assert "Control, permuted samples" in out
+    assert err.startswith("warning: first does not pass the control 'permuted': AUC ")
+    _show(make_check(), None)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_timeout_is_above_zero():
+    with pytest.raises(DataError, match="timeout must be a number of seconds above 0, got 0"), together(0):
+        pass
 
 
 def test_warnings_go_to_stderr_one_a_line(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import json
 import os
 import signal
@@ -17,13 +18,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.distributed import HashStore
 from torch.utils.data import DataLoader, TensorDataset
 
 from gsnn import GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn.distributed import Checkpoint, Place, Processes, find_place, fit, processes
+from gsnn.distributed import Checkpoint, Place, ProcessError, Processes, Stopped, _processes, find_place, fit, processes
+from gsnn.distributed._job import Job
 from gsnn.distributed._shares import turns
-from gsnn.edges import FunctionEdgeInferer
-from gsnn.errors import RunError
+from gsnn.edges import FunctionEdgeInferer, StructureEdgeInferer
+from gsnn.errors import DataError, RunError
 from gsnn.stats import PairMoments, pool_moments
 
 from ..cli.conftest import SMALL, gsnn, write_problem
@@ -308,6 +311,34 @@ def test_statistics_of_something_else_are_not_continued(tmp_path):
     assert fit(MagnitudeEdgeInferer(model, graph), batches, verbose=False, checkpoint=fresh).resumed_after == 0
 
 
+@pytest.mark.parametrize("kind", [MagnitudeEdgeInferer, GradientEdgeInferer])
+def test_statistics_that_were_made_otherwise_or_lost_are_not_continued(kind, tmp_path):
+    graph, model, batches = problem()
+    here = Checkpoint(tmp_path / "kept", "these samples", every=0.0)
+    fit(kind(model, graph), batches, verbose=False, checkpoint=here)
+    later = Checkpoint(here.folder, "these samples", every=1e9)
+    done = fit(kind(model, graph), batches, verbose=False, checkpoint=later, shard="targets")
+    assert "were not continued: they were made with samples shared, now targets shared by 1" in done.note
+    written = next(here.folder.glob("*.safetensors"))
+    content = written.read_bytes()
+    written.write_bytes(content[: len(content) // 2])
+    with pytest.raises(RunError, match=rf"{written.name} cannot be read"):
+        fit(kind(model, graph), batches, verbose=False, checkpoint=later)
+    written.unlink()
+    done = fit(kind(model, graph), batches, verbose=False, checkpoint=later)
+    assert f"were not continued: {written.name} is gone" in done.note
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="file is a file; statistics need a folder"):
+        fit(kind(model, graph), batches, verbose=False, checkpoint=Checkpoint(tmp_path / "file", "these samples"))
+
+
+def test_a_pass_that_kept_nothing_has_nothing_to_forget():
+    graph, model, batches = problem()
+    done = fit(MagnitudeEdgeInferer(model, graph), batches, verbose=False, shard="targets")
+    done.forget()
+    assert done.batches == len(batches)
+
+
 @pytest.mark.parametrize("options", [{}, {"pool": False, "penalty_factor": 0.3}, {"scale_by_act_mean": True}])
 def test_parts_of_targets_make_the_whole_of_ranks(options):
     graph, model, batches = problem()
@@ -376,6 +407,104 @@ def test_shares():
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(RunError, match="4 processes cannot share 3 functions"):
         Processes(Place(0, 4)).share(3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shard": "sample"}, r"unknown shard 'sample'.*did you mean 'samples'"),
+        ({"every": -1.0}, "save-every must be at least 0 seconds, got -1"),
+        ({"every": float("nan")}, "save-every must be at least 0 seconds, got nan"),
+        ({"memory_budget": "much"}, "memory-budget must be a positive number of bytes"),
+        ({"device": "gpu"}, "unknown device 'gpu'"),
+    ],
+)
+def test_options_of_a_job(options, message):
+    with pytest.raises(DataError, match=message):
+        Job(**options)
+
+
+def test_what_a_job_passes_on_to_an_inferer():
+    assert Job(memory_budget="2GB").options(MagnitudeEdgeInferer, "magnitude", 9) == {"memory_budget": "2GB"}
+    assert Job(memory_budget="2GB").options(StructureEdgeInferer, "structure", 9) == {}
+    second = Job(Processes(Place(1, 3)), shard="targets")
+    assert second.options(GradientEdgeInferer, "gradient", 9) == {"targets": range(3, 6)}
+    with pytest.raises(DataError, match="the method 'structure' works in one process only; start it without torchrun"):
+        second.options(StructureEdgeInferer, "structure", 9)
+
+
+def test_a_process_alone_exchanges_nothing():
+    alone = Processes()
+    tensor = torch.arange(3.0)
+    assert alone.add_up(tensor) is alone.spread_tensor(tensor, 0) is tensor
+    assert tensor.tolist() == [0, 1, 2]
+    assert alone.collect("mine") == ["mine"]
+    assert not alone.told_by_first("an error")
+    with pytest.raises(ValueError, match="timeout must be a number of seconds above 0, got 0"):
+        Processes(timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "waited", "message"),
+    [
+        ({"error/0": "no space left"}, 1.0, "process 0 failed: no space left"),
+        (
+            {"error/0": "process 2 of 3, saving: lost", "error/2": "no space left"},
+            1.0,
+            "process 2 failed: no space left",
+        ),
+        ({"error/0": "process 2 of 3, saving: lost"}, 1.0, "process 0 failed: process 2 of 3, saving: lost"),
+        ({}, 9.5, "waited 10 s, the timeout, for processes that are alive; raise the timeout"),
+        ({}, 1.0, "connection reset"),
+    ],
+)
+def test_who_is_to_blame(said, waited, message, monkeypatch):
+    """Over a real store, in which the other two give signs of life."""
+    store = HashStore()
+    for key, text in said.items():
+        store.set(key, text)
+    beats = itertools.count()
+    joined = Processes(Place(1, 3), timeout=10)
+    monkeypatch.setattr(_processes, "_SILENCE", 0)
+    monkeypatch.setattr(joined, "_store", store)
+    monkeypatch.setattr(joined, "_sign", lambda rank: next(beats))
+    found = joined._blame("saving", waited, RuntimeError("connection reset\nby peer"))
+    assert found == f"process 1 of 3, saving: {message}"
+    monkeypatch.setattr(joined, "_store", None)
+    assert joined._blame("saving", waited, RuntimeError()) == "process 1 of 3, saving: RuntimeError"
+
+
+def test_nobody_at_the_meeting_point():
+    with (
+        pytest.raises(ProcessError, match=r"process 1 of 2 did not meet the others at 127\.0\.0\.1:\d+ within 1 s"),
+        processes(timeout=1.0, place=Place(1, 2, 1, "127.0.0.1", free_port(), "slurm")),
+    ):
+        pass
+
+
+def test_processes_in_a_thread_leave_signals_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        with processes(place=Place()) as joined:
+            seen.append((joined.size, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(1, before)]
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Stopped)])
+def test_a_signal_ends_the_work_at_once_unless_it_must_be_left_whole(number, error):
+    with processes(place=Place()) as joined:
+        with joined.patient():
+            os.kill(os.getpid(), number)
+            assert joined.asked_to_stop == number, "the first one waits"
+            with pytest.raises(error):
+                os.kill(os.getpid(), number)
+        with pytest.raises(error):
+            os.kill(os.getpid(), number)
 
 
 def test_signals_are_put_back():

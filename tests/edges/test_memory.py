@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeIn
 from gsnn.edges._gradient_blocks import principal_components
 from gsnn.edges._gradient_regressed import Regressors, _basis_of_samples, regressed_norms
 from gsnn.edges._significance import Significance
+from gsnn.nn import keep_freed_memory
 from gsnn.stats import PairMoments, false_discovery, upper_tail
 from gsnn.stats import _moments as moments_module
 
@@ -50,6 +52,36 @@ def test_a_container_counts_by_its_limit(tmp_path, monkeypatch):
     assert available_memory() == 3_000_000
     limit.write_text("max\n")
     assert available_memory() > 3_000_000
+
+
+def test_without_proc_the_whole_memory_stands_in(monkeypatch):
+    def no_file(*_, **__):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(_budget, "_CGROUPS", ())
+    monkeypatch.setattr(_budget, "open", no_file, raising=False)
+    assert available_memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    monkeypatch.delattr(os, "sysconf")
+    assert available_memory() == 2 * _budget._LEAST
+
+
+def test_freed_memory_goes_back_where_the_c_library_can(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        _budget.ctypes, "CDLL", lambda _: SimpleNamespace(gnu_get_libc_version=0, malloc_trim=asked.append)
+    )
+    _budget.trim_freed_memory()
+    assert asked == [0]
+
+    def other_system(_):
+        raise OSError("libc.so.6: no such file")
+
+    monkeypatch.setattr(_budget.ctypes, "CDLL", other_system)
+    _budget.trim_freed_memory()
+    assert keep_freed_memory() is False
+    assert asked == [0]
+    with pytest.raises(ValueError, match=r"bytes_kept must be between 0 and 2\*\*31 - 1, got -1"):
+        keep_freed_memory(-1)
 
 
 def test_too_little_says_how_much():
@@ -200,6 +232,31 @@ def test_q_values_from_blocks(dtype, monkeypatch):
     expected = false_discovery(upper_tail(z.astype(np.float64)), candidates).ravel()
     for rows in (np.argsort(-z.ravel())[:3], np.argsort(-z.ravel())[:60], rng.choice(1600, 50, replace=False)):
         np.testing.assert_allclose(Significance(z, candidates).q_value(rows), expected[rows], rtol=1e-12)
+
+
+def odd_scores(case):
+    """Scores of 40 x 40 pairs, candidates, and the rows to look at."""
+    z = np.random.default_rng(0).standard_normal((40, 40))
+    candidates, rows = np.ones((40, 40), dtype=bool), np.arange(5)
+    if case == "an undefined score":
+        z[0, 3] = np.nan
+    elif case == "nothing below":
+        candidates[:] = False
+        candidates.ravel()[rows] = True
+        z.ravel()[rows] = 5.0
+    elif case == "far below":
+        z[:] = -9.0
+        z.ravel()[rows] = 0.3
+    elif case == "no candidate":
+        rows, candidates = np.arange(3), candidates & (np.arange(1600).reshape(40, 40) >= 3)
+    return z, candidates, rows
+
+
+@pytest.mark.parametrize("case", ["an undefined score", "nothing below", "far below", "no candidate"])
+def test_q_values_of_few_rows_of_odd_scores(case):
+    z, candidates, rows = odd_scores(case)
+    expected = false_discovery(upper_tail(z), candidates).ravel()[rows]
+    np.testing.assert_allclose(Significance(z, candidates).q_value(rows), expected, rtol=1e-12)
 
 
 def test_more_regressors_than_samples():

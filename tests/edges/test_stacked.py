@@ -252,6 +252,8 @@ def test_capped_scores_keep_the_order_within_and_put_the_rest_behind():
     assert got[rest].max() < got[chosen].min()
     np.testing.assert_array_equal(np.argsort(got[rest]), np.argsort(score[rest]))
     assert capped(score, None, None) is score
+    assert capped(score, 99, 99) is score, "nothing is beyond these limits"
+    assert np.isnan(capped(np.full((3, 3), np.nan), 1, 1)).all()
     with pytest.raises(ValueError, match="per_source must be at least 1"):
         capped(score, 1, 0)
 

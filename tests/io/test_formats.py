@@ -182,6 +182,19 @@ def test_parquet_network_errors(tmp_path, frame, message):
     assert message in str(caught.value)
 
 
+def test_parquet_without_columns(tmp_path):
+    pd.DataFrame(index=range(3)).to_parquet(tmp_path / "n.parquet", index=False)
+    with pytest.raises(DataError, match=r"n\.parquet' has no columns"):
+        read_network(tmp_path / "n.parquet")
+
+
+def test_notes_of_pandas_that_nobody_can_read_are_not_needed(tmp_path):
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({"source": ["a"], "target": ["b"]})
+    parquet.write_table(table.replace_schema_metadata({"pandas": "{"}), tmp_path / "n.parquet")
+    assert len(read_network(tmp_path / "n.parquet").edges) == 1
+
+
 def test_broken_parquet(tmp_path, save):
     pd.DataFrame({"source": ["a"], "target": ["b"]}).to_parquet(tmp_path / "n.parquet")
     whole = (tmp_path / "n.parquet").read_bytes()
@@ -301,6 +314,18 @@ def test_graphml_nodes_that_are_only_counted(save):
     assert triples(read_network(named))[0][0] == "TP53"
     with pytest.raises(DataError, match="name= is for GraphML"):
         read_network(save("a\t1\tb\n", "n.sif"), name="id")
+
+
+def test_a_chosen_name_must_name_every_node_once(save):
+    key = '<key id="k" for="node" attr.name="gene" attr.type="string"/>'
+    for second, message in (("", "'gene' leaves 1 node without a name"), ("A", "'gene' stands more than once: 'A'")):
+        content = graphml(
+            f'<node id="1"><data key="k">A</data></node><node id="2"><data key="k">{second}</data></node>'
+            '<edge source="1" target="2"/>',
+            key,
+        )
+        with pytest.raises(DataError, match=message):
+            read_network(save(content, "n.graphml"), name="gene")
 
 
 def test_graphml_of_yed(save):

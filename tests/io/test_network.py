@@ -214,6 +214,22 @@ def test_a_named_column_overrides(read):
     assert triples(network) == [("x", "y", -1), ("y", "z", 1)]
 
 
+def test_words_of_a_named_column_that_are_no_signs_are_counted(read):
+    network = read("source,target,how\na,b,activates\nb,c,maybe\nc,d,maybe\n", "n.csv", sign="how")
+    assert network.edges["sign"].tolist() == [1, 0, 0]
+    assert "column 'how': relations of unknown sign, taken as 0: 'maybe (2x)'" in network.warnings
+
+
+def test_columns_that_say_nothing_new_change_nothing(read):
+    network = read("source,target,kind,is_directed\na,b,known,1\nb,c,known,yes\n", "n.csv")
+    assert triples(network) == [("a", "b", 0), ("b", "c", 0)]
+    assert network.warnings == []
+
+
+def test_missing_numbers_and_blanks_beyond_the_header(read):
+    assert triples(read("source,target,sign\na,b,NA\nb,c,-1,,\n", "n.csv")) == [("a", "b", 0), ("b", "c", -1)]
+
+
 def test_sign_may_name_two_columns(read):
     content = "source,target,up,down\nx,y,0,1\n"
     assert triples(read(content, "n.csv", sign=("up", "down"))) == [("x", "y", -1)]
@@ -335,6 +351,15 @@ def test_missing_file_names_its_neighbours(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "network.sif").write_text("a\t1\tb\n")
     with pytest.raises(DataError, match=r"is a folder.*'network\.sif'"):
+        read_network(tmp_path)
+
+
+def test_a_folder_on_a_system_that_answers_with_no_permission(tmp_path, monkeypatch):
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(DataError, match="is a folder; name a file in it"):
         read_network(tmp_path)
 
 

@@ -265,3 +265,11 @@ def test_times_belong_to_midas(write):
     x = write("a\n1\n", "x.csv")
     with pytest.raises(DataError, match="belong to a MIDAS file"):
         read_responses(inputs=x, outputs=x, time=3)
+    with pytest.raises(DataError, match=r"belong to one \.h5ad file"):
+        read_responses(inputs=x, outputs=x, anndata={"perturbation": "drug"})
+
+
+def test_the_object_says_what_it_holds(read):
+    found = read("TR:a,TR:b,DA:c,DV:c\n0,0,0,0.5\n1,0,30,1\n0,1,30,\n")
+    assert str(found).splitlines()[0].endswith("time 30 (1 baseline row left out)")
+    assert "time" not in str(read("TR:a,DV:c\n0,1\n1,2\n", name="plain.csv"))

@@ -387,6 +387,19 @@ def test_unknown_formats_name_the_known(table, tmp_path, name, kwargs, message):
     assert message in str(caught.value)
 
 
+def test_graphml_has_no_place_for_what_is_no_character(write, table):
+    with pytest.raises(DataError, match=r"hold a character that XML has no place for; write CSV or Parquet"):
+        write(table.assign(target=["a", "b\uffff", "c"]), "graphml")
+
+
+def test_columns_of_booleans_come_back_as_such(tmp_path):
+    mine = pd.DataFrame({"source": ["a", "b"], "target": ["b", "a"], "score": [2.0, 1.0], "seen": [True, False]})
+    mine["unsure"] = pd.array([True, None], dtype="boolean")
+    back = read_edges(write_edges(mine, tmp_path / "e.txt", format="csv"), format="csv")
+    assert back["seen"].tolist() == [True, False]
+    assert back["unsure"].isna().tolist() == [False, True]
+
+
 def test_graphml_has_no_word_for_infinity(write, table):
     with pytest.raises(DataError, match="column 'score' holds an infinite value"):
         write(table.assign(score=[np.inf, 1, 2]), "graphml")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -140,6 +141,22 @@ def test_elu_kernel_is_exact_to_rounding_and_keeps_what_is_not_finite():
     _kernels.elu(part.numpy(), 5, 9)
     assert torch.equal(part[:5], z[:5])
     assert torch.equal(part[9:20_000], z[9:20_000])
+
+
+def test_kernels_need_no_place_for_their_machine_code():
+    from gsnn.nn import _kernels
+
+    made = {}
+    exec("def twice(x):\n    return 2 * x", made)  # of no file, so that numba finds no place for a cache
+    assert _kernels._compile(made["twice"])(21) == 42
+
+
+def test_without_a_pool_for_every_thread_kernels_take_one(monkeypatch):
+    for name in ("omppool", "tbbpool"):
+        monkeypatch.setitem(sys.modules, f"numba.np.ufunc.{name}", None)
+    monkeypatch.setattr(_compiled, "_has_pool", _compiled._has_pool.__wrapped__)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert _compiled._threads() == 1
 
 
 def test_what_is_not_a_number_stays_in_its_sample():

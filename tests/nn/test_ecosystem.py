@@ -72,6 +72,10 @@ def model(kit):
 X = torch.linspace(-1, 1, 12).view(4, 3)
 
 
+def edge_weights(model):
+    return {kind: torch.arange(1.0, index.shape[1] + 1) for kind, index in model.edge_index_dict.items()}
+
+
 def check_twin(twin, model):
     assert torch.equal(twin.eval()(X), model.eval()(X))
     assert [p is q for p, q in zip(twin.parameters(), model.parameters(), strict=True)] == [False] * len(
@@ -194,6 +198,9 @@ class TestFile:
         check_twin(twin, model)
         with pytest.raises(DataError, match="holds no edges"):
             GSNN.from_config(model.config())
+        weighted = GSNN(model.edge_index_dict, model.node_names_dict, 3, 2, edge_weight_dict=edge_weights(model))
+        again = GSNN.from_config(json.loads(json.dumps(weighted.config(edges=True))))
+        assert torch.equal(again.edge_weight, weighted.edge_weight)
         del config["nonlin"]
         with pytest.raises(DataError, match="lacks 'nonlin'"):
             GSNN.from_config(config)

@@ -40,6 +40,19 @@ def test_parameter_counts(kit, n, channels, norm, count):
     assert sum(p.numel() for p in model.parameters()) == count
 
 
+def test_representation_has_the_sizes_of_every_layer(kit):
+    edges, names = kit.random_graph(0)
+    model = GSNN(edges, names, 2, 2, norm="layer", bias=False)
+    first = model.blocks[0]
+    assert f"{model.E} -> 12, nnz={first.lin_in.weight.numel()}, bias=False" in repr(first.lin_in)
+    assert f"12 -> {model.E}, nnz={first.lin_out.weight.numel()}, bias=False" in repr(first.lin_out)
+    assert "6 x 2" in repr(first.norm)
+    uneven = GSNN(edges, names, (1, 2, 3, 1, 2, 3), 2, norm="batch")
+    assert "6 groups, 12" in repr(uneven.groups)
+    running = GSNN(edges, names, 2, 2, norm="channelema").blocks[0].edge_norm
+    assert f"({model.E})" in repr(running)
+
+
 def test_sharing_shares_the_maps_and_nothing_else(kit):
     model = GSNN(*kit.random_graph(0), 3, 3)
     first, second = model.blocks[0], model.blocks[1]

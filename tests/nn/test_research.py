@@ -186,6 +186,10 @@ def test_parallel_edges_meet_by_occurrence(kit):
             r"wrong shape: ResBlocks.0.norm.gamma \(5,\) \(expected \(6,\)\)",
         ),
         (lambda s: s.update({"ResBlocks.0.lin_in.values": torch.ones(5)}), r"wrong shape: .*lin_in.values \(5,\)"),
+        (
+            lambda s: s.update({"ResBlocks.0.lin_out.indices": torch.ones(2, 5)}),
+            r"wrong shape: ResBlocks.0.lin_out.indices \(2, 5\)",
+        ),
         (lambda s: s.update({"ResBlocks.0.lin_in.bias": torch.ones(5, 1)}), r"wrong shape: .*lin_in.bias \(5, 1\)"),
         (lambda s: s.update(edge_index=s["edge_index"][:, 1:]), "wrong shape: edge_index"),
         (lambda s: s["edge_index"].copy_(s["edge_index"].flip(0)), "does not match this model: edge_index"),

@@ -109,6 +109,17 @@ def test_all_of_them(graph):
     assert all(scores.shape == (graph.N, graph.N) for scores in more.values())
 
 
+def test_readouts_that_were_hardly_seen_say_nothing(graph):
+    rng = np.random.default_rng(0)
+    x, residual = rng.normal(size=(9, graph.I)), rng.normal(size=(9, graph.O))
+    whole = residual_correlation(graph, x, residual)
+    residual[2:, 0] = np.nan  # a correlation of two samples is 1 or -1
+    without = residual_correlation(graph, x, residual)
+    residual[:, 0] = 3.0
+    assert np.array_equal(without, residual_correlation(graph, x, residual), equal_nan=True)
+    assert not np.array_equal(without, whole, equal_nan=True)
+
+
 def test_empty_graph():
     nothing = np.zeros((3, 3))
     assert all((scores == 0).all() for name, scores in prior_scores(nothing).items() if name != "random")

@@ -13,6 +13,7 @@ from gsnn.edges._aliases import alias_groups
 from gsnn.errors import DataError
 from gsnn.metrics import evaluate_edges, group_metrics
 from gsnn.protocols import degree_product, evaluate_table, read_roles, read_truth, residual_correlation
+from gsnn.protocols._evaluate import read_table
 
 from .conftest import simulated
 
@@ -130,6 +131,21 @@ def test_the_tables_of_an_inferer_are_welcome(table, graph):
 def test_wrong_input(table, graph, change, truth, message):
     with pytest.raises(DataError, match=message):
         evaluate_table(change(table), truth, graph=graph)
+
+
+def test_known_edges_and_scores_must_be_there(table, graph):
+    with pytest.raises(DataError, match=r"known edges name functions that the graph does not have: .'f99'"):
+        evaluate_table(table, HIDDEN, known=[("f1", "f99")], graph=graph)
+    with pytest.raises(DataError, match="the table has no column 'scor'; did you mean 'score'"):
+        evaluate_table(table, HIDDEN, graph=graph, score_col="scor")
+
+
+def test_what_is_no_table(tmp_path):
+    with pytest.raises(DataError, match="is a folder without a run; give a table of edges or a run folder"):
+        read_table(tmp_path)
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\xff\xfe")
+    with pytest.raises(DataError, match=r"picture\.png cannot be read as a table"):
+        read_table(tmp_path / "picture.png")
 
 
 def test_files(tmp_path):

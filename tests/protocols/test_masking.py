@@ -115,6 +115,13 @@ def test_rewiring_keeps_degrees_and_outputs(seed):
     assert rewire(graph, seed).equals(new)
 
 
+def test_a_single_edge_has_none_to_swap_with():
+    graph = Graph.from_edges(
+        [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+    )
+    assert rewire(graph, 0).equals(graph)
+
+
 def test_signs_stay_with_their_source():
     edges = [("x", "a"), ("a", "b", -1), ("c", "d", 1), ("x", "c"), ("b", "y"), ("d", "y")]
     graph = Graph.from_edges(edges, input_nodes=["x"], function_nodes=list("abcd"), output_nodes=["y"])

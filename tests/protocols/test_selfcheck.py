@@ -225,6 +225,7 @@ def test_what_is_killed_leaves_whole_files(fake_training, tmp_path):
         ({"repeats": 0}, ValueError, "repeats must be at least 1"),
         ({"controls": ["rewire"]}, ValueError, "did you mean 'rewired'"),
         ({"fraction": 1.0}, ValueError, "fraction must be"),
+        ({"stratify": "roles"}, ValueError, r"unknown stratify 'roles'.*did you mean 'role'"),
         ({"resume": True}, RunError, "folder="),
     ],
 )
@@ -251,11 +252,65 @@ def test_nothing_that_could_be_found_was_hidden(fake_training):
     assert empty.precision("noise", [1, 2])["expected_precision"].isna().all()
 
 
+def test_without_a_candidate_there_is_nothing_to_compare_with(fake_training):
+    fake_training()
+    edges = [("x", "a"), ("c", "y"), *((s, t) for s in "abc" for t in "abc" if s != t)]
+    graph = Graph.from_edges(edges, input_nodes=["x"], function_nodes=list("abc"), output_nodes=["y"])
+    values = pd.DataFrame(np.arange(30.0)[:, None])
+    full = PerturbationData(graph, values.set_axis(["x"], axis=1), values.set_axis(["y"], axis=1))
+    with pytest.raises(DataError, match="there is no candidate to compare hidden edges with"):
+        self_check(full, inferers={"noise": noise}, fraction=0.2, repeats=1, controls=())
+
+
+def test_other_roles_are_another_check(fake_training, tmp_path):
+    fake_training()
+    data = simulated(8)
+    edges = sorted(edge for edge in data.graph.function_edges if edge[0] != edge[1])
+    roles = {edge: ("early", "late")[i % 2] for i, edge in enumerate(edges)}
+    options = {"inferers": {"noise": noise}, "stratify": "role", "folder": tmp_path, "controls": ()}
+    first = self_check(data, repeats=1, roles=roles, **options)
+    again = self_check(data, repeats=2, roles=dict(reversed(roles.items())), resume=True, **options)
+    assert again.counts["n_distinct"] >= first.counts["n_distinct"] > 0, "the order of the roles does not matter"
+    with pytest.raises(RunError, match="roles was"):
+        self_check(data, repeats=2, roles={**roles, edges[0]: "late"}, resume=True, **options)
+
+
+def test_a_method_that_was_not_scored_everywhere(check):
+    first, second = check.repeats[0], check.repeats[1]
+    real = second["conditions"]["real"]
+    fewer = {name: record for name, record in real["methods"].items() if name != "noise"}
+    partial = SelfCheck(
+        {**check.settings, "controls": []},
+        [
+            {**first, "conditions": {"real": first["conditions"]["real"]}},
+            {**second, "conditions": {"real": {**real, "methods": fewer}}},
+        ],
+    )
+    alone = SelfCheck({**check.settings, "controls": []}, partial.repeats[:1])
+    assert row(partial, "real", "noise").equals(row(alone, "real", "noise"))
+
+
+def test_tables_that_cannot_get_a_precision(check):
+    n = check.settings["n_candidates"]
+    named = pd.DataFrame({"source": "a", "target": "b", "known": [False] * n + [True], "score": np.arange(n + 1.0)})
+    found = attach_precision(named, check, "noise")
+    assert np.isnan(found["expected_precision"].iloc[-1]), "of a known edge"
+    assert found["expected_precision"].iloc[:-1].notna().all()
+    with pytest.raises(DataError, match=r"no column of scores \(corr or score\)"):
+        attach_precision(named.drop(columns="score"), check, "noise")
+    with pytest.raises(DataError, match=r"no column of scores \(weight\)"):
+        attach_precision(named, check, "noise", score_col="weight")
+    assert "summary" not in SelfCheck(check.settings, []).content()
+
+
 def test_a_damaged_file_is_told(tmp_path):
     with pytest.raises(RunError, match=r"has no selfcheck\.json"):
         SelfCheck.read(tmp_path)
     (tmp_path / "selfcheck.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read"):
+        SelfCheck.read(tmp_path)
+    (tmp_path / "selfcheck.json").write_text('{"format": 99, "settings": {}, "repeats": []}')
+    with pytest.raises(RunError, match=r"selfcheck\.json was written by a newer gsnn; update gsnn"):
         SelfCheck.read(tmp_path)
 
 

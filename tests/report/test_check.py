@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,6 +92,39 @@ def test_cells_of_a_table_with_everything(report_data):
     assert columns["sign"].cell(row | {"sign": -1}) == "inhibits"
     assert columns["rank_other"].label == "Rank, other"
     assert "alias_group" not in columns
+
+
+def test_cells_of_columns_of_ones_own_and_of_nothing():
+    table = pd.DataFrame({"rank": [1], "source": ["a"], "target": ["b"], "p_own": [1e-4], "weight": [2.0]})
+    columns = {column.name: column for column in edge_columns(table)}
+    assert [columns[name].kind for name in ("p_own", "weight")] == ["probability", "number"]
+    assert columns["weight"].cell({"weight": np.nan}) == "–"
+    assert columns["rank"].cell({"rank": None}) == "–"
+
+
+def test_chance_that_is_undefined_has_no_curve():
+    check = make_check(repeats=1)
+    for record in check.repeats[0]["conditions"].values():
+        record["methods"]["first"]["metrics"]["all"]["chance_average_precision"] = None
+    curves = check_tables(check, "first").curves
+    lost = curves["method"] == "first"  # both kinds of negatives have the same figures here
+    assert curves.loc[lost, "precision"].isna().all()
+    assert curves.loc[~lost, "precision"].notna().all()
+
+
+def test_nothing_is_promised_without_an_expected_precision():
+    table = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [0.5], "rank": [1], "p": [0.1], "q": [0.1]})
+    found = answers(ReportData(title="t", edges=table.assign(known=False, expected_precision=np.nan)))
+    assert "How many of the best are edges?" not in [answer.question for answer in found]
+
+
+def test_places_of_edges_that_no_method_could_score_are_not_drawn(report_data):
+    check = make_check()
+    for repeat in check.repeats:
+        placement = repeat["conditions"]["permuted"]["methods"]["first"]["placement"]
+        placement["all"] = [float("nan")] * len(placement["all"])
+    drawn = page_data(replace(report_data, check=check_tables(check, "first")))
+    assert [series["name"] for series in drawn["scores"]["hidden"]] == ["hidden known edges"]
 
 
 @pytest.mark.parametrize(

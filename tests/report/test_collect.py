@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from gsnn.edges import INFERERS
+from gsnn.graph import Graph
+from gsnn.protocols import SelfCheck
 from gsnn.protocols._commands import self_check_run
 from gsnn.report import collect
+from gsnn.report._collect import _signs
 from gsnn.workflow import infer_run, train_run
 
 SMALL = {"epochs": 2, "channels": 2, "layers": 4}
@@ -64,3 +69,24 @@ def test_a_self_check_of_other_options_is_not_that_of_the_ranking(run):
     assert any("did not cover the method 'magnitude'" in note for note in data.notes)
     assert "--agg max" in data.command
     assert "--no-controls" in data.command
+
+
+def test_a_self_check_that_was_stopped_says_how_far_it_came(run):
+    self_check_run(run, methods=["magnitude"], repeats=2, fraction=0.3, settings=SMALL, controls=())
+    path = SelfCheck.json_path(run.path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "repeats": content["repeats"][:1]}))
+    data = collect(run)
+    assert "The self-check is not finished: 1 of 2 repeats." in data.notes
+    assert data.check.repeats == 1
+    path.write_text(json.dumps({**content, "repeats": []}))
+    without = collect(run)
+    assert without.check is None
+    assert any("has not finished a repeat" in note for note in without.notes)
+
+
+def test_a_network_without_signs_counts_none():
+    graph = Graph.from_edges(
+        [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+    )
+    assert _signs(graph) == {}

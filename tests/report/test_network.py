@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 
-from gsnn.report._network import drawn_nodes, layers, positions
+from gsnn.report._network import drawn_nodes, edges_around, layers, positions
 
 
 def test_layers_are_distances_on_a_chain_with_a_treatment_in_the_middle():
@@ -43,6 +43,13 @@ def test_ordering_removes_crossings():
     place = positions(graph, [f"a{i}" for i in range(8)])
     pairs = [(place[f"a{i}"][1], place[f"b{i}"][1]) for i in range(8)]
     assert sorted(pairs) == sorted(pairs, key=lambda p: p[1])
+
+
+def test_of_too_many_edges_those_of_the_first_nodes_stay():
+    graph = nx.DiGraph()
+    graph.add_weighted_edges_from([("a", "b", 1), ("b", "c", -1), ("c", "d", 0), ("d", "a", 1)], weight="sign")
+    assert edges_around(graph, ["unknown", "b", "d"], limit=3) == [("a", "b", 1), ("b", "c", -1), ("c", "d", 0)]
+    assert edges_around(graph, ["b", "d"], limit=1) == [("a", "b", 1)]
 
 
 @pytest.mark.parametrize("limit", [2, 20, 300])

@@ -148,6 +148,15 @@ def test_the_table_is_limited_and_says_so(report_data, monkeypatch):
     assert "lists the best 7" in " ".join("".join(Page(render(report_data)).text).split())
 
 
+def test_more_points_than_a_page_can_draw_are_sampled_the_same_way_every_time(report_data, monkeypatch):
+    monkeypatch.setattr("gsnn.report._page.MAX_POINTS", 20)
+    first, second = (page_data(report_data)["predictions"] for _ in range(2))
+    assert first == second
+    assert len(first["observed"]) == 20
+    whole = set(report_data.predictions["observed"].round(4))
+    assert {round(value, 4) for value in first["observed"]} <= whole
+
+
 def test_known_edges_are_no_candidates():
     edges = pd.DataFrame(
         {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gsnn.stats import descending, largest
+from gsnn.stats import descending, descending_key, largest
 
 scores = hnp.arrays(
     np.float64,
@@ -34,3 +34,22 @@ def test_many_scores_that_agree_in_their_leading_bits():
     score = 1 + 1e-13 * rng.integers(0, 50, 20_000)
     score[::7] = np.nan
     np.testing.assert_array_equal(descending(score), np.argsort(-score, kind="stable"))
+
+
+def test_none_and_all_of_them():
+    score = np.array([2.0, 1.0, 2.0])
+    for k, places in ((0, []), (1, [0]), (2, [0, 2]), (3, [0, 1, 2]), (4, [0, 1, 2])):
+        found = largest(score, k)
+        assert found.tolist() == places
+        assert found.dtype == descending(score).dtype == np.int64
+
+
+def test_keys_order_as_scores_do():
+    score = np.array([np.inf, 1.5, 1.0, 5e-324, 0.0, -0.0, -5e-324, -1.0, -np.inf, np.nan])
+    before = score.copy()
+    key = descending_key(score)
+    assert key.dtype == np.uint64
+    assert key[4] == key[5]
+    assert (np.diff(np.delete(key, 5).astype(object)) > 0).all()
+    assert key[-1] == 2**64 - 1
+    np.testing.assert_array_equal(score, before)

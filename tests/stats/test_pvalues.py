@@ -201,3 +201,148 @@ def test_q_values_of_a_few_equal_those_of_all(seed):
     expected = false_discovery(upper_tail(z).ravel(), candidates.ravel())
     rows = np.argsort(-z.ravel())[: max(1, n * n // 20)]
     np.testing.assert_array_equal(Significance(z, candidates).q_value(rows), expected[rows])
+
+
+def test_degrees_of_freedom_from_two_on():
+    r = np.array([[0.5, -0.5, 0.0], [0.5, np.nan, 1.0]])
+    found = fisher_z(r, np.array([1.9, 2.0, 7.0]))
+    np.testing.assert_allclose(found, [[np.nan, -np.arctanh(0.5) * 2**0.5, 0.0], [np.nan, np.nan, np.inf]])
+    assert fisher_z(np.array([0.5]), 2)[0] == pytest.approx(np.arctanh(0.5) * 2**0.5)
+
+
+def test_variance_of_the_mean_over_the_defined_pairs():
+    """By the double sum over the pairs; a constant variable has zeros, its diagonal included."""
+    rng = np.random.default_rng(2)
+    rho_x, rho_y = (np.stack([np.corrcoef(rng.normal(size=(3, 9))) for _ in range(n)]) for n in (2, 4))
+    rho_x[1, 2] = rho_x[1, :, 2] = 0.0
+    rho_y[3] = 0.0
+    before = rho_x.copy(), rho_y.copy()
+    found = mean_variance(rho_x, rho_y)
+    assert found.shape == (2, 4)
+    for i, j in np.ndindex(2, 4):
+        pairs = [p for p in range(3) if rho_x[i, p, p] and rho_y[j, p, p]]
+        total = sum(rho_x[i, p, q] * rho_y[j, p, q] for p in pairs for q in pairs)
+        assert found[i, j] == pytest.approx(total / len(pairs) ** 2 if pairs else np.nan, nan_ok=True)
+    np.testing.assert_array_equal(rho_x, before[0])
+    np.testing.assert_array_equal(rho_y, before[1])
+
+
+def test_variance_that_cancels_stays_above_nothing():
+    x, y = np.ones((1, 2, 2)), np.array([[[1.0, -1.0], [-1.0, 1.0]]])
+    assert mean_variance(x, y)[0, 0] == 1e-12
+    skewness = sum_skewness(np.ones((1, 3, 2)), np.ones((1, 3, 2)), x, y, 9)
+    assert skewness[0, 0] == 0.0
+
+
+def test_skewness_of_every_source_with_every_target():
+    """By the triple sum over the pairs."""
+    rng = np.random.default_rng(3)
+    n = 7
+    u, v = ([unit(rng.exponential(size=(2, n))) for _ in range(count)] for count in (2, 3))
+    (third_x, rho_x), (third_y, rho_y) = (
+        tuple(np.concatenate(part) for part in zip(*(moments_of(each) for each in side), strict=True))
+        for side in (u, v)
+    )
+    found = sum_skewness(third_x, third_y, rho_x, rho_y, n)
+    for i, j in np.ndindex(2, 3):
+        cubes = sum(
+            (u[i][p] * u[i][q] * u[i][s]).sum() * (v[j][p] * v[j][q] * v[j][s]).sum()
+            for p, q, s in itertools.product(range(2), repeat=3)
+        )
+        squares = sum((u[i][p] @ u[i][q]) * (v[j][p] @ v[j][q]) for p, q in itertools.product(range(2), repeat=2))
+        want = n / ((n - 1) * (n - 2)) * cubes / (squares / (n - 1)) ** 1.5
+        assert found[i, j] == pytest.approx(want, rel=1e-12)
+
+
+def wilson_hilferty(z, g):
+    """Score of a gamma variable of skewness g at z standard deviations, one number at a time."""
+    if g < 0 and z > -1 / g:
+        return wilson_hilferty(-1 / g, g) + z + 1 / g
+    k = 4 / g**2
+    ratio = 1 + z * g / 2  # x / k, with a negative sign of g for the mirrored variable
+    return np.sign(g) * (np.cbrt(ratio) - (1 - 1 / (9 * k))) / np.sqrt(1 / (9 * k))
+
+
+def test_skewed_score_is_the_cube_root():
+    scores, skewness = [-3.0, -0.7, 0.0, 0.4, 1.5, 2.0, 3.5], [-2.5, -0.8, 1e-6, 0.3, 1.7]
+    z, g = (values.ravel() for values in np.meshgrid(scores, skewness))
+    found = skewed_score(z, g, 10**12)
+    np.testing.assert_allclose(found, [wilson_hilferty(*each) for each in zip(z, g, strict=True)], rtol=1e-8, atol=2e-9)
+    np.testing.assert_array_equal(skewed_score(z, np.full(z.shape, 0.9e-6), 10**12), z)
+    np.testing.assert_array_equal(skewed_score(z, np.full(z.shape, -0.9e-6), 10**12), z)
+
+
+def test_skewed_score_leaves_its_arguments_alone():
+    z, g = np.array([0.5, 9.0, -2.0]), np.array([0.0, 0.9, -0.9])
+    before = z.copy(), g.copy()
+    skewed_score(z, g, 20)
+    np.testing.assert_array_equal(z, before[0])
+    np.testing.assert_array_equal(g, before[1])
+
+
+@pytest.mark.parametrize("n", [3, 8, 20])
+@pytest.mark.parametrize("skewness", [-1.0, 0.0, 0.4, 5.0])
+def test_scores_are_capped_at_the_least_p_value_and_only_there(n, skewness):
+    z = np.linspace(-2, 40, 300)
+    g = np.full(300, skewness)
+    least = least_p_value(g[:1], n)[0]
+    # The share m of high samples that gives this skewness, by search; 1 / C(n, m) arrangements.
+    share = np.linspace(1e-6, 0.5, 200_001)
+    g2 = np.square(1 - 2 * share) / (share * (1 - share)) * np.sqrt(n - 1) / (n - 2)
+    m = max(1.0, n * share[np.argmin(np.abs(g2 - max(skewness, 0.0)))])
+    assert least == pytest.approx(1 / scipy.special.binom(n, m), rel=1e-3)
+    found, free = skewed_score(z, g, n), skewed_score(z, g, 10**12)
+    np.testing.assert_allclose(found, np.minimum(free, scipy.stats.norm.isf(least)), rtol=1e-9, atol=1e-12)
+
+
+def test_maximum_of_scores_against_the_product_over_adjacent_pairs():
+    """P(max <= t) = P(|Z1| <= t) prod P(|Zk| <= t given |Zk-1| <= t), by the bivariate normal, with gaps."""
+    rho = np.array([0.8, -0.5, 0.3])
+    z = np.array([1.3, -1.3, 2.1])
+    defined = np.array([[1, 1, 0], [1, 1, 1], [1, 0, 1], [1, 1, 0]], dtype=bool)
+
+    def within(t, r):
+        box = scipy.stats.multivariate_normal(cov=[[1, r], [r, 1]])
+        return box.cdf([t, t], lower_limit=[-t, -t])
+
+    found = max_upper_tail(z, np.repeat(rho[:, None], 3, 1), defined)
+    for place in range(3):
+        t = abs(z[place])
+        one = 1 - 2 * scipy.stats.norm.sf(t)
+        below = 1.0
+        for k in range(4):
+            if defined[k, place]:
+                follows = k > 0 and defined[k - 1, place]
+                below *= within(t, rho[k - 1]) / one if follows else one
+        want = (1 - below) / 2
+        assert found[place] == pytest.approx(want if z[place] > 0 else 1 - want, rel=2e-3)
+
+
+def test_maximum_of_scores_at_nothing_and_without_any():
+    z = np.array([0.0, 0.0, np.nan, 3.0])
+    defined = np.array([[True, True, True, False]] * 2)
+    found = max_upper_tail(z, np.full((1, 4), 0.5), defined)
+    np.testing.assert_allclose(found, [0.5, 0.5, 1.0, 1.0])
+
+
+def test_exceedance_between_and_beyond_the_nodes_of_its_table():
+    t = np.array([0.0, 1.0, 11.95, 12.0, 40.0])
+    assert (conditional_exceedance(t, np.ones(5)) == 1).all()
+    assert (conditional_exceedance(t, -np.ones(5)) == 1).all()
+    assert (conditional_exceedance(t, np.full(5, 1 + 1e-12)) == 1).all()  # rounding
+    assert conditional_exceedance(np.array([0.0]), np.array([0.0]))[0] == pytest.approx(1.0)
+    # Without correlation it is the tail itself, up to 12.
+    tail = 2 * scipy.stats.norm.sf(np.minimum(t, 12))
+    np.testing.assert_allclose(conditional_exceedance(t, np.zeros(5)), tail, rtol=1e-6)
+    nodes = np.array([0.5, 2.05, 3.0])
+    for rho in (0.3, 0.75, 0.97):
+        box = scipy.stats.multivariate_normal(cov=[[1, rho], [rho, 1]])
+        beyond = 2 * scipy.stats.norm.sf(nodes)
+        want = [1 - (1 - p - box.cdf([t, t], lower_limit=[-t, -t])) / p for t, p in zip(nodes, beyond, strict=True)]
+        for sign in (1, -1):
+            np.testing.assert_allclose(conditional_exceedance(nodes, np.full(3, sign * rho)), want, rtol=2e-3)
+    inside = conditional_exceedance(np.linspace(0, 12, 977), np.full(977, 0.6))
+    assert (np.diff(inside) <= 1e-12).all()
+    across = conditional_exceedance(np.full(977, 1.7), np.linspace(0, 1, 977))
+    assert (np.diff(across) >= 0).all()
+    assert conditional_exceedance(np.array([np.nan]), np.array([0.5]))[0] == 1.0

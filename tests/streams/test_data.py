@@ -46,6 +46,32 @@ def test_what_does_not_match_is_told_or_dropped(world):
     np.testing.assert_array_equal(x, world.x[:, :2].astype(np.float32))
 
 
+def test_options_that_cannot_be(world):
+    responses = ArrayResponses(world.x, world.y, treatments=["a", "b", "g"], readouts=["d", "f"])
+    for size in (0, True, 1.5):
+        with pytest.raises(ValueError, match=f"buffer_bytes must be a number of bytes, at least 1, got {size}"):
+            stream_data(world.network, responses, buffer_bytes=size)
+    few = ArrayResponses(world.x[:2], world.y[:2], treatments=["a", "b", "g"], readouts=["d", "f"])
+    with pytest.raises(DataError, match="holds 2 samples; at least 3 are needed"):
+        stream_data(world.network, few)
+    data = world.stream()
+    assert str(data) == "400 samples, streamed, 3 inputs, 7 functions, 2 outputs"
+    scale = Standardiser(np.zeros(2), np.ones(2))
+    with pytest.raises(ValueError, match=r"unknown part 'tests'.*did you mean 'test'"):
+        data.batches(scale, part="tests")
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        data.batches(scale, 0)
+
+
+def test_freed_memory_goes_back_to_the_system_now_and_then(world, monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(_streamed, "trim_freed_memory", lambda: trimmed.append(1))
+    monkeypatch.setattr(_streamed, "_TRIMMED_EVERY", 4 * 5 * 100)  # 100 samples of 5 values
+    x = np.concatenate([x for _, _, x, _ in world.stream(stretch=40).chunks()])
+    np.testing.assert_array_equal(x, world.x.astype(np.float32))
+    assert len(trimmed) == 3, "of 10 stretches of 40 samples each third exceeds the limit"
+
+
 # ---------------------------------------------------------------- splitting
 
 
@@ -171,6 +197,11 @@ def test_scan_tells_of_odd_columns_and_empty_samples(new_world):
     assert "5 samples without any measured readout left out" in text
     assert "1 input the same in every sample" in text
     assert "1 output the same wherever it was measured" in text
+    split = StreamedSplit.from_lists(Split(np.arange(5, 99), np.arange(99, 199), np.arange(199, 400), "list"), 400)
+    world.y[:99, 1] = np.nan
+    found = scan(world.stream(), split)
+    assert "measured in no training sample and left out of all figures: DV:f" in found.warnings
+    assert found.observed.tolist()[:3] == [True, True, True]
     world.y[:] = np.nan
     with pytest.raises(DataError, match="0 usable samples"):
         scan(world.stream(), StreamedSplit("condition"))

@@ -106,6 +106,44 @@ def test_two_tables_must_go_side_by_side(tmp_path, world):
         everything(ParquetResponses(**files))
 
 
+def test_names_of_samples_in_one_of_two_tables_are_not_compared(tmp_path, world):
+    pytest.importorskip("pyarrow")
+    files = write_files(tmp_path, world, "pair")
+    pd.read_parquet(files["outputs"]).to_parquet(files["outputs"], row_group_size=70, index=False)
+    found = ParquetResponses(**files)
+    assert found.warnings == ["only one of the two tables has sample identifiers; rows were paired in order"]
+    np.testing.assert_array_equal(everything(found)[1], world.y.astype(np.float32))
+
+
+def test_booleans_with_gaps_are_numbers(tmp_path):
+    pytest.importorskip("pyarrow")
+    gaps = pd.DataFrame({"TR:a": [1.0, 0.0, 1.0], "DV:d": pd.array([True, None, False], dtype="boolean")})
+    gaps.to_parquet(tmp_path / "r.parquet")
+    np.testing.assert_array_equal(everything(ParquetResponses(tmp_path / "r.parquet"))[1].ravel(), [1, np.nan, 0])
+
+
+def test_parquet_that_is_missing_empty_or_too_much(tmp_path, world):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match=r"gone\.parquet' does not exist; check the path"):
+        ParquetResponses(tmp_path / "gone.parquet")
+    pd.DataFrame({"TR:a": [1.0], "DV:d": [1.0]})[:0].to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="holds a header and no rows"):
+        ParquetResponses(tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="give either one Parquet file, or both inputs= and outputs="):
+        ParquetResponses(tmp_path / "r.parquet", inputs=tmp_path / "r.parquet")
+
+
+def test_a_row_group_that_is_damaged_is_named(tmp_path, world):
+    pytest.importorskip("pyarrow")
+    (path,) = write_files(tmp_path, world, "parquet").values()
+    found = ParquetResponses(path)
+    found.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4] + bytes(2000) + whole[2004:])
+    with pytest.raises(DataError, match=r"row group 1 cannot be read"):
+        everything(found)
+
+
 def test_damaged_parquet(tmp_path, world):
     pytest.importorskip("pyarrow")
     (path,) = write_files(tmp_path, world, "parquet").values()
@@ -132,6 +170,11 @@ def test_arrays_that_cannot_be_streamed(tmp_path):
         ArrayResponses(x, tmp_path / "y.npy", **names)
     with pytest.raises(DataError, match="does not exist"):
         ArrayResponses(x, tmp_path / "z.npy", **names)
+    with pytest.raises(DataError, match="inputs and outputs have no rows"):
+        ArrayResponses(x[:0], x[:0], **names)
+    with pytest.raises(DataError, match="stretch must be an integer of at least 1, got 0"):
+        ArrayResponses(x, x, **names, stretch=0)
+    assert str(ArrayResponses(x, x, **names)) == "the responses: 5 samples, 1 treatment, 1 readout, in 1 stretch"
     with pytest.raises(DataError, match="distinct"):
         ArrayResponses(np.ones((5, 2)), x, treatments=["a", "a"], readouts=["d"])
 
@@ -148,6 +191,14 @@ def test_what_cannot_be_had_from_a_stream(tmp_path, world):
         stream_responses(**npy, **options_of("npy"), time=3)
     with pytest.raises(DataError, match="either one response file"):
         stream_responses(npy["inputs"], inputs=npy["inputs"])
+    with pytest.raises(DataError, match=r"anndata= is for AnnData, and '.*x\.npy' is not a \.h5ad file"):
+        stream_responses(**npy, **options_of("npy"), anndata={"perturbation": "a"})
+    pytest.importorskip("pyarrow")
+    pair = write_files(tmp_path, world, "pair")
+    with pytest.raises(DataError, match=r"names= belongs to \.npy files"):
+        stream_responses(**pair, **options_of("npy"))
+    with pytest.raises(DataError, match=r"is parquet and '.*' npy; a stream needs both in one format"):
+        stream_responses(inputs=pair["inputs"], outputs=npy["outputs"], **options_of("npy"))
 
 
 def test_h5ad_by_columns_is_refused(tmp_path):

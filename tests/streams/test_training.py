@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,10 @@ from gsnn._streamed_scan import scan
 from gsnn.baselines import RidgeBaseline
 from gsnn.data import Split, Standardiser, stream_data
 from gsnn.edges import StructureEdgeInferer
-from gsnn.errors import RunError
+from gsnn.errors import DataError, RunError
 from gsnn.io import ArrayResponses, Network, ParquetResponses
 from gsnn.runs import Run
-from gsnn.training import TrainConfig, build_model, fit, train_model
+from gsnn.training import TrainConfig, _fit_stream, build_model, fit, train_model
 from gsnn.training._fit_stream import ridge_baseline
 from gsnn.training._order import StreamedBatches
 
@@ -40,6 +41,29 @@ def test_the_loss_curve_is_that_of_arrays_when_the_buffer_holds_all(world):
         results.append((train_model(model, train, validation, CONFIG).history.drop(columns="seconds"), weights(model)))
     assert results[0][0].equals(results[1][0])
     assert torch.equal(results[0][1], results[1][1])
+
+
+def test_what_cannot_be_measured_is_left_out_with_a_note(new_world):
+    world = new_world(samples=3, conditions=3, missing=0.0)
+    world.x[:] = 0.0
+    split = Split(np.array([0]), np.array([1]), np.array([2]), "list")
+    found = fit(world.stream(), CONFIG, split=split, progress=False)
+    assert "the ridge baseline is left out: it needs at least 2 training samples" in found.warnings
+    assert found.report.summary.loc["ridge"].isna().all()
+    whole = Split(np.arange(3), np.arange(0), np.arange(0), "list")
+    found = fit(world.stream(), CONFIG, split=whole, progress=False)
+    assert "no sample is in the test part, so the fit was not measured" in found.warnings
+    assert found.report.readouts["n"].tolist() == [0, 0]
+    with pytest.raises(DataError, match=r"patience and restore_best need .* raise validation"):
+        fit(world.stream(), replace(CONFIG, patience=1), split=whole, progress=False)
+    with pytest.raises(DataError, match="of 3 samples"):
+        fit(world.stream(), CONFIG, split=Split(np.arange(4), np.arange(0), np.arange(0), "list"), progress=False)
+
+
+def test_ridge_is_left_out_where_its_matrices_would_be_too_large(world, monkeypatch):
+    monkeypatch.setattr(_fit_stream, "_MAX_INPUTS", 2)
+    found = fit(world.stream(), replace(CONFIG, epochs=1), progress=False)
+    assert any("with 3 inputs its matrices are too large (2 are allowed)" in text for text in found.warnings)
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from gsnn.errors import RunError
 from gsnn.nn import GSNN
@@ -108,11 +110,21 @@ def test_refuses_other_files(tmp_path):
     (tmp_path / "bad").write_bytes(b"\x80\x04pickle")
     with pytest.raises(RunError, match="not a readable checkpoint"):
         io.load_checkpoint(tmp_path / "bad")
-    from safetensors.torch import save_file
-
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
     with pytest.raises(RunError, match="not a training checkpoint"):
         io.load_checkpoint(tmp_path / "other")
+    with pytest.raises(TypeError, match="storage_options must be None"):
+        io.save_checkpoint({}, tmp_path / "c", storage_options={})
+    io.save_checkpoint({"a": (1, 2)}, tmp_path / "good")
+    with safe_open(tmp_path / "good", framework="pt") as handle:
+        metadata = handle.metadata()
+    for damaged, message in (
+        (metadata["structure"][:-2], "is a damaged checkpoint"),
+        (metadata["structure"].replace("tuple", "set"), "unknown kind 'set'; it was written by a newer version"),
+    ):
+        save_file({"a": torch.zeros(1)}, tmp_path / "damaged", {**metadata, "structure": damaged})
+        with pytest.raises(RunError, match=message):
+            io.load_checkpoint(tmp_path / "damaged")
     io.remove_checkpoint(tmp_path / "bad")
     io.remove_checkpoint(tmp_path / "bad")
     assert not (tmp_path / "bad").exists()

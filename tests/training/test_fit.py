@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from gsnn.baselines import pooled_r2
-from gsnn.data import PerturbationData
-from gsnn.errors import DataError, GsnnError
+from gsnn.data import PerturbationData, Split
+from gsnn.errors import DataError, GsnnError, RunError
 from gsnn.nn import GSNN
 from gsnn.training import Batches, GSNNModule, TrainConfig, TrainingError, build_model, fit, predict, train_model
 
@@ -276,9 +276,36 @@ def test_three_samples_are_enough_but_not_for_every_norm(new_data, new_config):
         fit(data, new_config(norm="batch"), progress=False)
 
 
+def test_refuses_what_leaves_no_batch_or_nothing_to_watch(data, new_config):
+    model = GSNN.from_graph(data.graph, 2, 2)
+    x, y = data.x, data.y
+    with pytest.raises(ValueError, match="there is no batch of 64 in 21 training samples; lower batch_size"):
+        train_model(model, (x, y), None, new_config(batch_size=64, drop_last=True))
+    for watching in ({"patience": 1}, {"restore_best": True}):
+        with pytest.raises(ValueError, match="need validation samples with observed responses; there are none"):
+            train_model(model, (x, y), (x, np.full_like(y, np.nan)), new_config(**watching))
+        unwatched = Split(np.arange(15), np.arange(0), np.arange(15, 21), "list")
+        with pytest.raises(DataError, match=r"patience and restore_best need .* raise validation"):
+            fit(data, new_config(**watching), split=unwatched, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning's, about itself
+def test_stops_where_only_the_validation_loss_is_not_finite(data, new_config):
+    model = GSNN.from_graph(data.graph, 2, 2)
+    x, y = data.x, data.y
+    with pytest.raises(TrainingError, match="the validation loss became inf in epoch 1; lower lr"):
+        train_model(model, (x, y), (x, y * 1e30), new_config())
+
+
 def test_refuses_unknown_devices(data, new_config):
     with pytest.raises(ValueError, match="unknown device 'gpu'"):
         fit(data, new_config(), progress=False, device="gpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_says_that_there_is_no_gpu(data, new_config):
+    with pytest.raises(RunError, match="device 'cuda' was asked for, but torch finds no GPU here; use 'cpu'"):
+        fit(data, new_config(), progress=False, device="cuda")
 
 
 def test_predict_keeps_the_mode_and_the_batches_do_not_matter(data):

@@ -68,7 +68,7 @@ def cross_correlation(
     if out is None:
         out = torch.empty(len(x), len(y), dtype=x.dtype, device=x.device)
     step = max(1, max(len(x), len(y)) if row_chunk is None else row_chunk)
-    if device is not None and torch.device(device).type != x.device.type:
+    if device is not None and torch.device(device).type != x.device.type:  # pragma: no cover - needs a GPU
         _travelling(x, y, standardise, step, torch.device(device), out)
         return out.div_(segments).clamp_(-1.0, 1.0)
     standardise(y)
@@ -120,7 +120,7 @@ def _standardise_ranks(values: Tensor) -> None:
     if rows.device.type == "cpu":
         _in_threads(rows.numpy(), _rank_rows_numpy)
         return
-    for block in rows.split(max(1, _SORT_VALUES // max(1, rows.shape[1]))):
+    for block in rows.split(max(1, _SORT_VALUES // max(1, rows.shape[1]))):  # pragma: no cover - needs a GPU
         block.copy_(_unit(average_ranks(block), _constant(block.amin(1), block.amax(1))))
 
 

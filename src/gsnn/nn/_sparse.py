@@ -50,7 +50,7 @@ class EdgeChannelPattern(HandledModule):
         width = torch.where(member, channels[edge_function.clamp(min=0)], 0)
         start = torch.cumsum(channels, 0) - channels
         crow = _pointer(width)
-        edge = torch.repeat_interleave(torch.arange(edge_function.numel()), width)
+        edge = torch.repeat_interleave(width)
         within = torch.arange(edge.numel()) - crow[edge]
         col = start[edge_function[edge]] + within
         order = torch.argsort(col, stable=True)
@@ -66,24 +66,24 @@ class EdgeChannelPattern(HandledModule):
         self.width = int(channels[0]) if channels.numel() and bool((channels == channels[0]).all()) else 0
         self.groups: list[tuple[int, int]] = []
         if self.width and self.nnz > FEW_VALUES:
-            self._group(edge_function, channels.numel())
+            self._group(edge_function)
         else:
             self.register_buffer("edge_of_value", edge.to(torch.int32), persistent=False)
 
-    def _group(self, edge_function: Tensor, n_functions: int) -> None:
+    def _group(self, edge_function: Tensor) -> None:
         """Put functions of similar degree side by side, padded to the largest degree of their group.
 
         A padded place repeats an edge of the same function and is left out when the products are read back.
         """
         edges = torch.nonzero(edge_function >= 0).flatten()
         function = edge_function[edges]
-        degree = torch.bincount(function, minlength=n_functions)
+        degree = torch.bincount(function)
         functions = torch.argsort(degree, stable=True)[int((degree == 0).sum()) :]
         counts = degree[functions]
         levels = _levels(counts)
         height = levels[torch.bucketize(counts, levels)]
         self.groups = [(int((height == level).sum()), int(level)) for level in levels]
-        row = torch.repeat_interleave(torch.arange(functions.numel()), height)
+        row = torch.repeat_interleave(height)
         within = torch.arange(row.numel()) - (torch.cumsum(height, 0) - height)[row]
         by_function = edges[torch.argsort(function, stable=True)]
         first = (torch.cumsum(degree, 0) - degree)[functions]
@@ -108,7 +108,7 @@ class EdgeChannelPattern(HandledModule):
         if self.nnz == 0 or batch == 0:
             return x.new_zeros(self.nnz)
         x, h = x.detach().contiguous(), h.detach().contiguous()
-        if x.device.type != "cpu":
+        if not _on_cpu(x):
             pattern = _csr(self.crow, self.col, x.new_zeros(self.nnz), self.n_edges, self.n_channels)
             return torch.sparse.sampled_addmm(pattern, x, h.t(), beta=0.0).values()
         if not self.groups:
@@ -137,7 +137,7 @@ class EdgeChannelPattern(HandledModule):
 
     def positions(self) -> tuple[Tensor, Tensor]:
         """int64 (nnz,) edge and channel of each value, in the order of the values, on the CPU."""
-        edge = torch.repeat_interleave(torch.arange(self.n_edges), self.crow.cpu().diff().long())
+        edge = torch.repeat_interleave(self.crow.cpu().diff().long())
         return edge, self.col.cpu().long()
 
     def extra_repr(self) -> str:
@@ -145,12 +145,16 @@ class EdgeChannelPattern(HandledModule):
         return f"edges={self.n_edges}, channels={self.n_channels}, nnz={self.nnz}"
 
 
+def _on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
 def _product(crow: Tensor, col: Tensor, values: Tensor, n_rows: int, dense: Tensor) -> Tensor:
     if values.numel() == 0 or dense.shape[1] == 0:
         return dense.new_zeros(n_rows, dense.shape[1])
     # Detached: an embedding bag that might be differentiated prepares for it at every call.
     values, dense = values.detach(), dense.detach().contiguous()
-    if dense.device.type == "cpu":
+    if _on_cpu(dense):
         return torch.embedding_bag(dense, col, crow, False, 0, False, values, True)[0]
     return _csr(crow, col, values, n_rows, dense.shape[0]) @ dense
 

@@ -229,8 +229,7 @@ class PairMoments:
 
     def _samples(self) -> tuple[Tensor, Tensor]:
         """(P, N, k) deviations of the samples whose products are put off."""
-        if self._buffer is None:
-            raise RuntimeError("no samples are held")
+        assert self._buffer is not None
         x, y = (buffer[..., : self._pending] for buffer in self._buffer)
         return x, y
 

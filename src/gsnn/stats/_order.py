@@ -55,7 +55,7 @@ def descending(score: FloatArray) -> IntArray:
     if not same.any():
         return order
     tied = np.zeros(len(order), dtype=bool)
-    tied[1:] |= same
+    tied[1:] = same
     tied[:-1] |= same
     places = np.flatnonzero(tied)
     run = np.cumsum(np.concatenate([[True], ~same[places[1:] - 1]]))

@@ -44,7 +44,7 @@ class Streams(Callback):
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the CPU generator and the one of ``device``; to be used inside ``torch.random.fork_rng`` only."""
     torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
         torch.cuda.manual_seed_all(seed)
 
 
