@@ -91,7 +91,7 @@ coverage: install  ## the test suite but the browser tests, and what of src it r
 	  print(f"{taken} of {branches} branches: {taken / branches:.1%}"); \
 	  raise SystemExit(taken < 0.95 * branches and "95 % of the branches are wanted")'
 
-fuzz: install  ## 100,000 damaged files for every reader, in about ten minutes
+fuzz: install  ## 100,000 damaged files for every reader, in four to fifteen minutes
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz
 
 # Beside the environment, because it runs the tests in it and is needed for nothing else.
@@ -106,4 +106,4 @@ mutants: install $(MUTATION)/.installed  ## small changes of metrics, statistics
 	PYTHONPATH=$(MUTATION) OMP_NUM_THREADS=1 $(BIN)/python tests/mutation $(ARGS)
 
 clean:  ## remove what the targets made
-	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build mutants .pytest_cache .mypy_cache .ruff_cache

@@ -115,6 +115,32 @@ def folder_lock(folder: Path, *, optional: bool = False) -> Iterator[bool]:
         os.close(handle)
 
 
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file.
+
+    From its bytes: the library's handle on a file keeps two numbers for ever of every tensor it gives to torch
+    (safetensors 0.8.0), which a program that loads models again and again would notice.
+
+    Returns:
+        The tensors by name, on the CPU, and the metadata.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a whole safetensors file, or holds a type that torch does not have.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    data = Path(path).read_bytes()
+    try:
+        tensors = load(data)
+    except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+    # The library has checked what is read here again: the length of the header, and that it is JSON.
+    head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return tensors, head.get("__metadata__") or {}
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` in UTF-8, atomically."""
     with atomic_path(path) as temporary:

@@ -7,6 +7,7 @@ import logging
 import random
 import signal
 import threading
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from gsnn._files import read_tensors, write_tensors
 from gsnn.capture import isolated
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges._threads import one_thread
@@ -310,3 +312,21 @@ def test_nothing_stays_alive():
     for _ in range(3):
         work()
     assert count() == before
+
+
+def test_models_that_were_loaded_leave_nothing_behind(tmp_path):
+    """A handle of safetensors on a file keeps two numbers of every tensor for ever: 20 tensors are a kilobyte a load."""
+    path = tmp_path / "many.safetensors"
+    write_tensors(path, {f"w{i}": torch.zeros(20, 30) for i in range(20)}, {"a": "b"})
+    for _ in range(20):
+        read_tensors(path)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(200):
+            read_tensors(path)
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 200 * 100
+    finally:
+        tracemalloc.stop()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsnn._files import write_tensors
+from gsnn._files import read_tensors, write_tensors
 from gsnn._turns import own_random_state
 from gsnn.errors import DataError
 from gsnn.nn._inspect import sparse_layers
@@ -184,15 +184,11 @@ def unwrap(model: nn.Module) -> GSNN:
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as handle:
-            metadata = handle.metadata() or {}
-            tensors = {key: handle.get_tensor(key) for key in handle.keys()}
+        tensors, metadata = read_tensors(path)
     except FileNotFoundError as error:
         raise DataError(f"there is no model file {path}") from error
-    except (SafetensorError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a whole safetensors file: {error}") from error
     if _HEADER not in metadata:
         raise DataError(f"{path} is a safetensors file but not a gsnn model: its metadata has no {_HEADER!r} entry")

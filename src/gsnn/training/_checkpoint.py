@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
-from safetensors import SafetensorError, safe_open
 
-from gsnn._files import write_tensors
+from gsnn._files import read_tensors, write_tensors
 from gsnn.errors import RunError
 
 # Objects that JSON cannot tell apart travel as {TAG: kind, ...}.
@@ -81,13 +80,12 @@ class SafetensorsCheckpointIO(CheckpointIO):
         path = Path(path)
         if not path.is_file():
             raise RunError(f"there is no checkpoint {path}")
-        device = str(map_location) if isinstance(map_location, str | torch.device) else "cpu"
+        device = map_location if isinstance(map_location, str | torch.device) else "cpu"
         try:
-            with safe_open(path, framework="pt", device=device) as handle:
-                metadata = handle.metadata() or {}
-                tensors = {name: handle.get_tensor(name) for name in handle.keys()}
-        except SafetensorError as error:
+            tensors, metadata = read_tensors(path)
+        except ValueError as error:
             raise RunError(f"{path} is not a readable checkpoint ({error}); delete it to begin again") from error
+        tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         if metadata.get("format") != FORMAT:
             raise RunError(f"{path} is a safetensors file, but not a training checkpoint")
         try:
