@@ -315,7 +315,7 @@ def test_nothing_stays_alive():
 
 
 def test_models_that_were_loaded_leave_nothing_behind(tmp_path):
-    """A handle of safetensors on a file keeps two numbers of every tensor for ever: 20 tensors are a kilobyte a load."""
+    """A handle of safetensors on a file keeps two numbers of every tensor for ever, here a kilobyte a load."""
     path = tmp_path / "many.safetensors"
     write_tensors(path, {f"w{i}": torch.zeros(20, 30) for i in range(20)}, {"a": "b"})
     for _ in range(20):
