@@ -174,7 +174,13 @@ def run(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def work(cells: Iterator[Cell], path: Path, *, minutes: float | None = None) -> None:
+def work(
+    cells: Iterator[Cell],
+    path: Path,
+    *,
+    minutes: float | None = None,
+    measured: Callable[[Cell], pd.DataFrame] = run,
+) -> None:
     """Do the cells that are not done, and keep each when it is."""
     start = time.perf_counter()
     todo = list(cells)
@@ -185,17 +191,17 @@ def work(cells: Iterator[Cell], path: Path, *, minutes: float | None = None) -> 
         if minutes is not None and time.perf_counter() - start > 60 * minutes:
             print("time is up; call again to continue", file=sys.stderr)
             return
+        began = time.perf_counter()
         try:
-            rows = run(cell)
+            rows = measured(cell)
         except FileNotFoundError as error:
             print(f"left out: {cell.family} {cell.value}: {error}", file=sys.stderr)
             continue
         # Another process may have added cells meanwhile.
         with atomic_path(path) as fresh:
             pd.concat([read(path), rows], ignore_index=True).to_csv(fresh, index=False)
-        print(
-            f"{number}/{len(todo)} {cell.family} {cell.value} #{cell.seed}: {rows['seconds'][0]:.0f} s", file=sys.stderr
-        )
+        seconds = time.perf_counter() - began
+        print(f"{number}/{len(todo)} {cell.family} {cell.value} #{cell.seed}: {seconds:.0f} s", file=sys.stderr)
 
 
 def tables(done: pd.DataFrame) -> str:

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from gsnn._files import atomic_path
 from gsnn.edges import INFERERS
-from recovery import Cell, default_cells, dream_cells, teacher_cells
+from recovery import Cell, default_cells, dream_cells, read, teacher_cells, work
 from recovery_methods import batches, measure, settings_of, train
 from teachers import REPORT
 
@@ -79,20 +77,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    path = arguments.results
-    for cell in [] if arguments.table else cells():
-        done = pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
-        if len(done) and (done[["family", "value", "seed"]] == list(cell.key)).all(axis=1).any():
-            continue
-        try:
-            rows = run(cell)
-        except FileNotFoundError as error:
-            print(f"left out: {cell.family} {cell.value}: {error}", file=sys.stderr)
-            continue
-        with atomic_path(path) as fresh:
-            pd.concat([done, rows], ignore_index=True).to_csv(fresh, index=False)
-        print(f"{cell.family} {cell.value} #{cell.seed}", file=sys.stderr)
-    print(table(pd.read_csv(path, keep_default_na=False)))
+    if not arguments.table:
+        work(cells(), arguments.results, measured=run)
+    print(table(read(arguments.results)))
 
 
 if __name__ == "__main__":

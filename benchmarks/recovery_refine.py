@@ -240,12 +240,10 @@ def run(label: str, make: Callable[[], Problem], plan: Plan, seed: int, path: Pa
 
 def run_command(name: str, decision: str, seed: int, path: Path) -> None:
     """The rounds of :func:`gsnn.protocols.refine` and of its control, on the samples of a setting, split by itself."""
-    label, arms = (
-        f"setting {name}",
-        {"inferred": f"gsnn refine, {decision}", "random": f"gsnn refine, {decision}, control"},
-    )
+    label, method = f"setting {name}", f"gsnn refine, {decision}"
+    arms = {"inferred": method, "random": f"{method}, control"}
     before = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["problem", "method", "seed"])
-    if ((before["problem"] == label) & (before["method"] == arms["inferred"]) & (before["seed"] == seed)).any():
+    if ((before["problem"] == label) & (before["method"] == method) & (before["seed"] == seed)).any():
         return
     start = time.perf_counter()
     problem, plan = setting(name, seed), PLANS[name]
