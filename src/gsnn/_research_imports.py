@@ -1,4 +1,4 @@
-"""The import paths of the research code, so that existing notebooks run unchanged.
+"""The import paths of the research code, so that existing notebooks find what they import.
 
 One table says which old module offers which of today's objects. The modules do not exist as files: a finder at the
 end of ``sys.meta_path`` makes them when, and only when, somebody imports one.
@@ -16,7 +16,7 @@ from types import ModuleType
 #: Old module -> {name it offers: today's module}.
 OLD_MODULES: dict[str, dict[str, str]] = {
     "gsnn.models.GSNN": {"GSNN": "gsnn.nn"},
-    "gsnn.simulate.simulate": {"simulate": "gsnn.simulation"},
+    "gsnn.simulate.simulate": {"simulate": "gsnn.simulation", "simulate_sde": "gsnn.simulation.research_sde"},
     "gsnn.simulate.nx2pyg": {"nx2pyg": "gsnn.graph", "pyg2nx": "gsnn.graph"},
     "gsnn.optim.MagnitudeEdgeInferer": {"MagnitudeEdgeInferer": "gsnn.edges"},
     "gsnn.optim.FunctionEdgeInferer": {"FunctionEdgeInferer": "gsnn.edges", "mrr": "gsnn.edges"},

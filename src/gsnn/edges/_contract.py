@@ -31,21 +31,29 @@ class EdgeInferer(ABC):
 
     Args:
         data: HeteroData-like prior graph; its function-function edges are the known ones.
+        model: What the subclass was given to read, or None.
 
     Attributes:
         score_name: The column of the result table that holds the score.
         function_nodes: The N names.
         N: Number of function nodes.
-        edges: Known edges as (source, target) names.
+        edges: Set of the known edges as (source, target) names.
+        model: The model it was given, in its wrapper if it came in one; None for what reads none.
+        data: The prior graph it was given.
     """
+
+    model: Any
 
     score_name: ClassVar[str] = "score"
 
-    def __init__(self, data: Any) -> None:  # noqa: ANN401 - anything HeteroData-like
+    def __init__(self, data: Any, model: Any = None) -> None:  # noqa: ANN401 - anything HeteroData-like, any model
+        # Not through nn.Module's own setter: an inferer that is a module must not take the model for a part of itself.
+        self.__dict__["model"] = model
+        self.data = data
         self._prior = PriorEdges(data)
         self.function_nodes = self._prior.names
         self.N = self._prior.N
-        self.edges = self._prior.edges
+        self.edges = set(self._prior.edges)
 
     @abstractmethod
     def scored(self, **options: Any) -> ScoredPairs:  # noqa: ANN401 - each inferer has its own
@@ -109,8 +117,11 @@ class EdgeInferer(ABC):
         positive_edges: Iterable[tuple[str, str]],
         score_col: str = "score",
         top_k: Sequence[int] = (1, 3, 5),
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Rank of each true edge among the candidates of its target; see :func:`gsnn.metrics.target_ranking`.
+    ) -> tuple[pd.DataFrame, dict[str, float]]:
+        """Rank of each true edge among all rows of its target that have a score, known edges and self pairs included.
+
+        See :func:`gsnn.metrics.target_ranking`, and :func:`gsnn.metrics.filtered_target_ranking` for ranks without the
+        other true edges.
 
         Args:
             res: A table of ``evaluate``.
@@ -119,7 +130,7 @@ class EdgeInferer(ABC):
             top_k: The k of the top@k figures.
 
         Returns:
-            A table with one row per true edge, and a table of one row: n_positives, mrr, top@k.
+            A table with one row per true edge, sorted by name, and the floats 'n_positives', 'mrr', 'top@k' by name.
 
         Raises:
             ValueError: If there are no true edges or a name is unknown.

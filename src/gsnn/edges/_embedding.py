@@ -59,7 +59,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         fdr_alpha: Level of 'fdr'.
         top_k_per_target: Number for 'topk_per_target'; may be 0 with 'fdr'.
         exclude_edges: (source, target) names that are never mined; in validation they are no negatives either.
-        walks_per_node: Walks that start at each node.
+        walks_per_node: Walks that start at each node, in every epoch.
         walk_length: Nodes of a walk, its start included.
         window_size: Largest distance of a context pair in a walk.
         n_negatives: Drawn pairs per context pair, uniform among the nodes that are not the node itself and not in its
@@ -71,6 +71,11 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         lr: Learning rate of AdamW.
         weight_decay: Decoupled weight decay.
         p_method: Which p-values of the inferer 'fdr' goes by; None leaves the choice to it.
+
+    Attributes:
+        pairs_per_epoch: Number of context pairs in each epoch of the last ``fit``.
+        model: The model of ``mei``, if it names one.
+        data: Its prior graph, likewise.
 
     Raises:
         RuntimeError: If the inferer has seen fewer than 3 samples.
@@ -138,9 +143,11 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
             raise RuntimeError(f"mei has seen {mei.n} samples; call mei.fit with at least 3 before the embedding")
 
         names = list(mei.function_nodes)
-        known = named_edges(mei.edges, {name: i for i, name in enumerate(names)}, "mei.edges")
+        # A set has no order that lasts from one process to the next.
+        known = named_edges(sorted(mei.edges), {name: i for i, name in enumerate(names)}, "mei.edges")
         prior = {FUNCTION_EDGE: torch.from_numpy(known.copy())}
         EdgeInferer.__init__(self, SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=prior))
+        self.__dict__["model"], self.data = getattr(mei, "model", None), getattr(mei, "data", None)
         self.embedding_dim = int(embedding_dim)
         self.walks_per_node, self.walk_length, self.window_size = walks_per_node, walk_length, window_size
         self.n_negatives, self.walk_undirected = n_negatives, walk_undirected
@@ -160,13 +167,14 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         self._draw_tables(torch.Generator().manual_seed(0))
         self._best: dict[str, Tensor] | None = None
         self._best_auc = float("nan")
+        self.pairs_per_epoch: list[int] = []
 
     def _collect(self, table: pd.DataFrame, column: str, strategy: str, alpha: float, k: int) -> None:
         """Known and mined edges, and the scores their weights come from."""
         source, target = (_column(table, name, np.int64) for name in ("src_idx", "dst_idx"))
         self._scores = torch.full((self.N, self.N), torch.nan, dtype=torch.float64)
         self._scores[source, target] = _column(table, column, np.float64)
-        known = self._index(self.edges, "edges")
+        known = torch.from_numpy(self._prior.pairs)
         self.true_heads, self.true_tails = known[:, known[0] != known[1]]
         if self._excluded.shape[1]:
             excluded = self._mask(*self._excluded)[source, target].numpy()
@@ -231,10 +239,10 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         verbose: bool = True,
         seed: int | torch.Generator = 0,
     ) -> dict[str, list[float]]:
-        """Redraw the table and train it; walks are drawn once.
+        """Redraw the table and train it on walks that every epoch draws anew.
 
         Args:
-            n_epochs: Passes over the context pairs.
+            n_epochs: Passes over the context pairs, each over those of its own walks.
             batch_size: Context pairs of an optimiser step.
             validation_edges: (source, target) names; their AUC is measured after each epoch, against all pairs that
                 are neither self-edges nor known, excluded or validation edges.
@@ -245,7 +253,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
             'train_loss', averaged over pairs, and with ``validation_edges`` 'val_auc', one value per epoch.
 
         Raises:
-            RuntimeError: If no walk has two different nodes, because there is no edge to walk.
+            RuntimeError: If there is no edge to walk.
             ValueError: If an argument is out of range, or a validation edge is unknown or a known edge.
         """
         if n_epochs < 1 or batch_size < 1:
@@ -255,10 +263,8 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         self._build_adjacency()
         self._draw_tables(generator)
         self._best, self._best_auc = None, float("nan")
-        walks = random_walks(self._walk_graph, self.walks_per_node, self.walk_length, generator)
-        pairs = window_pairs(walks, self.window_size, both_ways=not self.directed)
-        self.n_pairs = len(pairs)
-        if not len(pairs):
+        self.pairs_per_epoch = []
+        if not len(self._walk_graph.targets):
             raise RuntimeError(
                 "there is no edge to walk: no known edge, and no candidate was mined with a positive weight; "
                 "raise fdr_alpha, or use mining_strategy='topk_per_target'"
@@ -268,14 +274,22 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
             history["val_auc"] = []
         small = self.embedding.numel() <= _SMALL_TABLE
         with torch.inference_mode(False), torch.enable_grad(), one_thread() if small else nullcontext():
-            pairs, (draw, n_drawn) = pairs.clone(), self._negatives(generator)
+            draw, n_drawn = self._negatives(generator)
             optimiser = torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
             for _ in track(range(n_epochs), "embedding", show=verbose):
+                walks = random_walks(self._walk_graph, self.walks_per_node, self.walk_length, generator)
+                pairs = window_pairs(walks, self.window_size, both_ways=not self.directed)
+                self.pairs_per_epoch.append(len(pairs))
                 loss = train_epoch(pairs, draw, n_drawn, self._tables, optimiser, batch_size, generator)
                 history["train_loss"].append(loss)
                 if validation is not None:
                     history["val_auc"].append(self._validate(*validation))
         return history
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of context pairs in the last epoch; 0 before ``fit``."""
+        return self.pairs_per_epoch[-1] if self.pairs_per_epoch else 0
 
     def _validation(self, edges: Iterable[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:
         """Flat cells that are compared, and which of them are positives."""
@@ -283,7 +297,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         if index.shape[1] == 0:
             raise ValueError("validation_edges is empty; pass None to do without validation")
         left_out = torch.eye(self.N, dtype=torch.bool)
-        left_out[tuple(self._index(self.edges, "edges"))] = True
+        left_out[tuple(torch.from_numpy(self._prior.pairs))] = True
         wrong = index[:, left_out[index[0], index[1]]]
         if wrong.shape[1]:
             names = [(self.function_nodes[s], self.function_nodes[t]) for s, t in wrong.T[:5].tolist()]

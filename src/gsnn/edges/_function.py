@@ -63,7 +63,7 @@ class FunctionEdgeInferer(EdgeInferer):
         N: Number of function nodes.
         L: Number of blocks.
         n_pairs: P = L - 1.
-        edges: Known edges as (source, target) names.
+        edges: Set of the known edges as (source, target) names.
         memory_budget: In bytes.
 
     Raises:
@@ -111,7 +111,8 @@ class FunctionEdgeInferer(EdgeInferer):
             raise ValueError(f"edge_index must have shape (2, E), got {tuple(index.shape)}{hint}")
         names = list(getattr(gsnn, "function_nodes", map(str, range(gsnn.N))))
         super().__init__(
-            SimpleNamespace(node_names_dict={"function": names}, edge_index_dict={FUNCTION_EDGE: index.detach().long()})
+            SimpleNamespace(node_names_dict={"function": names}, edge_index_dict={FUNCTION_EDGE: index.detach().long()}),
+            model,
         )
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
         self.crit, self.use_prenorm, self.device = crit, use_prenorm, device

@@ -102,7 +102,7 @@ class GradientEdgeInferer(StreamingInferer):
         N: Number of function nodes.
         L: Number of blocks.
         n_pairs: P = L - 1.
-        edges: Known edges as (source, target) names.
+        edges: Set of the known edges as (source, target) names.
         parents_by_target: For each target index the int64 array of its known parents' indices.
 
     Raises:
@@ -136,7 +136,7 @@ class GradientEdgeInferer(StreamingInferer):
         memory_budget: int | float | str | None = None,
         targets: range | None = None,
     ) -> None:
-        super().__init__(data)
+        super().__init__(data, model)
         self.targets = checked_targets(targets, self.N)
         self._model = unwrap(model)
         gsnn = tapped(model)

@@ -80,7 +80,9 @@ class MagnitudeEdgeInferer(StreamingInferer):
         N: Number of function nodes.
         L: Number of blocks.
         n_pairs: P = L - 1.
-        edges: Known edges as (source, target) names.
+        edges: Set of the known edges as (source, target) names.
+        model: The model it was given.
+        data: The prior graph it was given.
         parents_by_target: For each target index the int64 array of its known parents' indices.
         memory_budget: In bytes.
 
@@ -117,7 +119,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         memory_budget: int | float | str | None = None,
         targets: range | None = None,
     ) -> None:
-        super().__init__(data)
+        super().__init__(data, model)
         self.targets = checked_targets(targets, self.N)
         self.memory_budget = memory_bytes(memory_budget)
         check_fits(
@@ -289,7 +291,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         positive_edges: Iterable[tuple[str, str]],
         score_col: str = "corr",
         top_k: Sequence[int] = (1, 3, 5),
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    ) -> tuple[pd.DataFrame, dict[str, float]]:
         """As :meth:`EdgeInferer.evaluate_target_ranking`, by the column ``corr``."""
         return EdgeInferer.evaluate_target_ranking(res, positive_edges, score_col, top_k)
 

@@ -131,7 +131,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         seed: int = 0,
     ) -> None:
         nn.Module.__init__(self)
-        EdgeInferer.__init__(self, data)
+        EdgeInferer.__init__(self, data, model)
         inner, gsnn = unwrap(model), tapped(model)
         self.aggregators = (aggregators,) if isinstance(aggregators, str) else tuple(aggregators)
         for aggregator in self.aggregators:
@@ -349,7 +349,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         positive[source, target] = True
         compared = negative | positive
         found = {"auc": roc_auc(scored.score[compared], positive[compared])}
-        return found | {str(name): float(summary[name].iloc[0]) for name in summary.columns}
+        return found | summary
 
     @torch.no_grad()
     def maybe_save_best(self, metric: float | None, mode: str = "max") -> bool:

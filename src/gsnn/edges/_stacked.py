@@ -46,6 +46,7 @@ class _Hiding(EdgeInferer):
 
     def __init__(
         self,
+        model: object,
         data: Any,  # noqa: ANN401 - anything HeteroData-like
         fraction: float,
         repeats: int | None,
@@ -53,7 +54,7 @@ class _Hiding(EdgeInferer):
         n_others: int,
         n_trees: int,
     ) -> None:
-        super().__init__(data)
+        super().__init__(data, model)
         self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
@@ -151,7 +152,7 @@ class StackedEdgeInferer(_Hiding):
     Attributes:
         function_nodes: The N names.
         N: Number of function nodes.
-        edges: Known edges as (source, target) names.
+        edges: Set of the known edges as (source, target) names.
         masked: The edges that each repeat of the last fit hid.
 
     Raises:
@@ -190,7 +191,7 @@ class StackedEdgeInferer(_Hiding):
         n_others: int = 4000,
         n_trees: int = 300,
     ) -> None:
-        super().__init__(data, fraction, repeats, seed, n_others, n_trees)
+        super().__init__(model, data, fraction, repeats, seed, n_others, n_trees)
         _check_integers(max_samples=(max_samples, 3))
         if train is not None and not callable(train) and not hasattr(train, "model_options"):
             raise TypeError(
@@ -340,7 +341,7 @@ class StructureEdgeInferer(_Hiding):
     Attributes:
         function_nodes: The N names.
         N: Number of function nodes.
-        edges: Known edges as (source, target) names.
+        edges: Set of the known edges as (source, target) names.
         masked: The edges that each repeat of the last fit hid.
 
     Raises:
@@ -368,7 +369,7 @@ class StructureEdgeInferer(_Hiding):
         n_others: int = 4000,
         n_trees: int = 300,
     ) -> None:
-        super().__init__(data, fraction, repeats, seed, n_others, n_trees)
+        super().__init__(model, data, fraction, repeats, seed, n_others, n_trees)
 
     def fit(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gsnn.metrics._evaluate import EdgeMetrics, evaluate_edges
 from gsnn.metrics._groups import GroupMetrics, NearHits, group_metrics, near_edges, near_hits
-from gsnn.metrics._ranking import source_filtered_mrr, target_ranking
+from gsnn.metrics._ranking import filtered_target_ranking, source_filtered_mrr, target_ranking
 from gsnn.metrics._ranks import Ranks, edge_ranks
 from gsnn.metrics._scores import (
     average_precision,
@@ -30,6 +30,7 @@ __all__ = [
     "collapse_groups",
     "edge_ranks",
     "evaluate_edges",
+    "filtered_target_ranking",
     "group_metrics",
     "near_edges",
     "near_hits",

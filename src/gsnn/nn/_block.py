@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gsnn.nn._maps import to_channels, to_edges
 from gsnn.nn._norms import ChannelGroups, Memo, NoNorm
 from gsnn.nn._sparse import EdgeChannelPattern
+from gsnn.nn.research_blocks import ResearchBlock
 
 Tap = Callable[[int, Tensor], Tensor | None]
 """Called with the number of the block and the tensor; may return a tensor to be used in its place."""
@@ -124,7 +125,7 @@ class NodeAttention(nn.Module):
         return torch.zeros_like(logit).index_add(0, self.edges[1], sent)
 
 
-class Block(nn.Module):
+class Block(ResearchBlock, nn.Module):
     """Edges -> channels -> nonlinearity -> edges, with a residual connection.
 
     [edge norm] -> lin_in -> [+ node error] -> pre tap -> norm and nonlinearity -> dropout -> [node MLP] ->

@@ -11,9 +11,10 @@ from gsnn.nn import _inspect as inspect
 from gsnn.nn import _serialize as serialize
 from gsnn.nn._handles import HandledModule
 from gsnn.nn._layout import EdgeType, Layout
+from gsnn.nn.research_blocks import ResearchModel
 
 
-class Described(HandledModule):
+class Described(ResearchModel, HandledModule):
     """The part of a GSNN that tells about it; the subclass builds and computes.
 
     Attributes:

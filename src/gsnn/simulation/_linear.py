@@ -91,7 +91,7 @@ def simulate(
     check_sizes(n_train, n_test, noise_scale)
     graph, inputs = network.graph, network.inputs
     special = dict(special_functions or {})
-    _check_special(special, graph, inputs)
+    check_special(special, graph, inputs)
     generations = _generations(graph, inputs)
 
     order = [*inputs, *(node for generation in generations for node in generation)]
@@ -112,7 +112,7 @@ def simulate(
         values[start:stop] += weights[start:stop, :start] @ values[:start]
         for node in generation:
             if node in special:
-                values[place[node]] += _call(node, special[node], values[[place[u] for u in graph.predecessors(node)]])
+                values[place[node]] += call_special(node, special[node], values[[place[u] for u in graph.predecessors(node)]])
         start = stop
     x = values[: len(inputs)].T
     y = values[[place[node] for node in network.outputs]].T
@@ -130,7 +130,7 @@ def _generations(graph: nx.DiGraph, inputs: Sequence[str]) -> list[list[str]]:
         raise ValueError(f"G must be acyclic, but has the cycle {path}; use simulate_sde for cyclic graphs") from None
 
 
-def _check_special(special: Mapping[str, Any], graph: nx.DiGraph, inputs: Sequence[str]) -> None:
+def check_special(special: Mapping[str, Any], graph: nx.DiGraph, inputs: Sequence[str]) -> None:
     """Refuse special functions that could never be called."""
     known_nodes("special_functions", special, graph)
     for node, function in special.items():
@@ -141,7 +141,7 @@ def _check_special(special: Mapping[str, Any], graph: nx.DiGraph, inputs: Sequen
             raise ValueError(f"special_functions[{node!r}] would never be called: {node!r} {why}; leave it out")
 
 
-def _call(node: str, function: SpecialFunction, parents: FloatArray) -> FloatArray:
+def call_special(node: str, function: SpecialFunction, parents: FloatArray) -> FloatArray:
     """The means of a node with a special function.
 
     Args:

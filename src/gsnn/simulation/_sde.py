@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from gsnn.graph import Graph
+from gsnn.simulation._linear import SpecialFunction, call_special, check_special
 from gsnn.simulation._network import FloatArray, Seed, check_network, check_sizes, normal_source
 
 
@@ -23,6 +24,7 @@ def simulate_sde(
     f: Callable[[FloatArray], FloatArray] = np.tanh,
     dt: float = 0.05,
     steps: int = 200,
+    special_functions: Mapping[str, SpecialFunction] | None = None,
     signed_edges: Mapping[tuple[str, str], int] | None = None,
     seed: Seed = None,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -46,6 +48,9 @@ def simulate_sde(
         f: The nonlinearity, element by element, of an array (n nodes, M).
         dt: Step, in units of the relaxation time; above 0 and at most 1.
         steps: Number of steps, at least 1.
+        special_functions: For some nodes a function of the parents' values that replaces f(sum ...), as in
+            :func:`simulate`: called once a sample and step with a list of numbers, in predecessor order, or once a
+            step with whole columns where it is :class:`Vectorised`.
         signed_edges: -1 or +1 for some (parent, child); else the edge attribute ``sign``, else +1.
         seed: Seed or generator; None draws from numpy's global generator.
 
@@ -54,7 +59,8 @@ def simulate_sde(
 
     Raises:
         TypeError: If G is not a directed graph.
-        ValueError: If a name is unknown, or a size, step or sign is not valid.
+        ValueError: If a name is unknown, a size, step or sign is not valid, or a special function does not return one
+            finite number a sample.
         RuntimeError: If the state grows without bound, as it can with an unbounded f.
 
     Example:
@@ -69,6 +75,8 @@ def simulate_sde(
         raise ValueError(f"dt must be above 0 and at most 1 (the relaxation time), got {dt!r}")
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps!r}")
+    special = dict(special_functions or {})
+    check_special(special, network.graph, network.inputs)
     draw = normal_source(seed)
     n_samples, inputs = n_train + n_test, network.inputs
     is_input = set(inputs)
@@ -81,12 +89,16 @@ def simulate_sde(
     columns = np.array([place[u] for u, _ in network.sign], dtype=np.int64)
     weights = sparse.csr_matrix((weight, (rows, columns)), shape=(n_nodes, n_nodes))[n_in:]
 
+    parents = {node: [place[u] for u in network.graph.predecessors(node)] for node in special}
     state = np.zeros((n_nodes, n_samples))
     state[:n_in] = draw([n_samples, n_in]).T
     spread = noise_scale * np.sqrt(dt)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(steps):
-            drift = f(weights @ state) - state[n_in:]
+            pull = f(weights @ state)
+            for node, function in special.items():
+                pull[place[node] - n_in] = call_special(node, function, state[parents[node]])
+            drift = pull - state[n_in:]
             state[n_in:] += dt * drift + spread * draw([n_samples, len(others)]).T
     if not np.isfinite(state).all():
         raise RuntimeError("the state grew without bound; use a bounded f such as np.tanh, or fewer steps")

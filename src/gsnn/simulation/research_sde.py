@@ -1,0 +1,69 @@
+"""The stochastic simulation as the research package calls it: its defaults, its linear drift, its order of results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import networkx as nx
+
+from gsnn.graph import Graph
+from gsnn.simulation import _sde
+from gsnn.simulation._network import FloatArray
+
+
+def _linear(total: FloatArray) -> FloatArray:
+    return total
+
+
+def simulate_sde(
+    G: nx.DiGraph | Graph,
+    n_train: int,
+    n_test: int,
+    input_nodes: Iterable[str],
+    output_nodes: Iterable[str],
+    *,
+    noise_scale: float = 1.0,
+    dt: float = 0.01,
+    t_final: float = 10.0,
+    f: Callable[[FloatArray], FloatArray] = _linear,
+    **options: Any,  # noqa: ANN401 - those of gsnn.simulation.simulate_sde
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """:func:`gsnn.simulation.simulate_sde` with other defaults and with the results in **another order**.
+
+    The drift is -X + the weighted sum of the parents, without a bounding function, so states can grow where cycles
+    amplify. The weights and the noise have the research package's distribution, but are other draws of it.
+
+    Args:
+        G: The graph, with or without cycles (the research package takes none with).
+        n_train: Number of training samples.
+        n_test: Number of test samples.
+        input_nodes: Names of the I inputs.
+        output_nodes: Names of the O outputs.
+        noise_scale: Noise per square root of time.
+        dt: Step.
+        t_final: Time at which the state is read, to the nearest step.
+        f: Applied to the weighted sums; by default nothing is.
+        **options: ``special_functions``, ``signed_edges``, ``seed``, or ``steps`` in place of ``t_final``.
+
+    Returns:
+        ``(x_train, y_train, x_test, y_test)``, float64, shapes (n, I) and (n, O).
+
+    Raises:
+        TypeError: As :func:`gsnn.simulation.simulate_sde`.
+        ValueError: Likewise.
+        RuntimeError: If the state grows without bound.
+
+    Example:
+        >>> G = nx.DiGraph([("x", "a"), ("a", "y")])
+        >>> x_train, y_train, x_test, y_test = simulate_sde(G, 3, 2, ["x"], ["y"], t_final=1.0, seed=0)
+        >>> x_train.shape, y_train.shape, x_test.shape
+        ((3, 1), (3, 1), (2, 1))
+    """
+    if not dt > 0:
+        raise ValueError(f"dt must be above 0, got {dt!r}")
+    options.setdefault("steps", round(t_final / dt))
+    x_train, x_test, y_train, y_test = _sde.simulate_sde(
+        G, n_train, n_test, input_nodes, output_nodes, noise_scale=noise_scale, dt=dt, f=f, **options
+    )
+    return x_train, y_train, x_test, y_test
