@@ -16,6 +16,7 @@ from gsnn.metrics import (
     collapse_groups,
     edge_ranks,
     evaluate_edges,
+    filtered_target_ranking,
     group_metrics,
     precision_at_k,
     recall_at_k,
@@ -370,11 +371,17 @@ class TestTargetRanking:
         table["has_edge"] = rng.random(len(rows)) < 0.2
         return table.sort_values("score", ascending=False, kind="stable", na_position="last").reset_index(drop=True)
 
-    @pytest.mark.parametrize("exclude_known", [True, False])
-    def test_against_a_loop(self, exclude_known):
+    @pytest.mark.parametrize("filtered", [True, False])
+    def test_against_a_loop(self, filtered):
         table = self.table()
-        positives = [tuple(p) for p in table.sample(20, random_state=1)[["src_func", "dst_func"]].to_numpy()]
-        detail, summary = target_ranking(table, positives, top_k=(1, 2), exclude_known=exclude_known)
+        given = [tuple(p) for p in table.sample(20, random_state=1)[["src_func", "dst_func"]].to_numpy()]
+        true = [tuple(p) for p in table.sample(20, random_state=2)[["src_func", "dst_func"]].to_numpy()]
+        if filtered:
+            detail, summary = filtered_target_ranking(table, [*given, given[3]], top_k=(1, 2), known_true=true)
+        else:
+            detail, summary = target_ranking(table, [*given, given[3]], top_k=(1, 2))
+        positives = sorted(given)
+        gone = set(positives) | set(true) | {(r.src_func, r.dst_func) for r in table.itertuples() if r.has_edge}
         assert list(detail.columns[:4]) == ["src_func", "dst_func", "score", "rank"]
         assert list(detail.columns[4:]) == ["n_candidates", "reciprocal_rank", "top@1", "top@2"]
         reciprocal = []
@@ -384,7 +391,7 @@ class TestTargetRanking:
                 for r in table.itertuples()
                 if r.dst_func == t
                 and not np.isnan(r.score)
-                and (not exclude_known or not r.has_edge or (r.src_func, t) in positives)
+                and (not filtered or r.src_func == s or (r.src_func, t) not in gone)
             ]
             ranked = [name for name, _ in sorted(candidates, key=lambda c: -c[1])]
             rank = ranked.index(s) + 1 if s in ranked else np.nan
@@ -394,10 +401,23 @@ class TestTargetRanking:
             assert row.reciprocal_rank == reciprocal[-1]
             assert detail.loc[len(reciprocal) - 1, "top@2"] == (rank <= 2)
         assert np.isnan(detail["rank"]).any()
-        assert list(summary.columns) == ["n_positives", "mrr", "top@1", "top@2"]
-        assert summary.loc[0, "n_positives"] == 20
-        assert summary.loc[0, "mrr"] == pytest.approx(np.mean(reciprocal))
-        assert summary.loc[0, "top@1"] == pytest.approx(np.mean(detail["rank"] == 1))
+        assert {type(value) for value in summary.values()} == {float}
+        assert list(summary) == ["n_positives", "mrr", "top@1", "top@2"]
+        assert summary["n_positives"] == 20
+        assert summary["mrr"] == pytest.approx(np.mean(reciprocal))
+        assert summary["top@1"] == pytest.approx(np.mean(detail["rank"] == 1))
+
+    def test_ranks_are_those_of_pandas_with_first_come_ties(self):
+        table = self.table(seed=3)
+        positives = {tuple(p) for p in table.sample(30, random_state=1)[["src_func", "dst_func"]].to_numpy()}
+        detail, summary = target_ranking(table, positives)
+        scored = table.dropna(subset="score")
+        rank = scored.groupby("dst_func")["score"].rank(ascending=False, method="first")
+        expected = dict(zip(zip(scored["src_func"], scored["dst_func"], strict=True), rank, strict=True))
+        assert list(zip(detail["src_func"], detail["dst_func"], strict=True)) == sorted(positives)
+        np.testing.assert_array_equal(detail["rank"], [expected.get(edge, np.nan) for edge in sorted(positives)])
+        assert summary["mrr"] == pytest.approx(sum(1 / expected[e] for e in positives if e in expected) / 30)
+        assert summary == target_ranking(table, reversed(sorted(positives)))[1]
 
     def test_categories_and_another_column(self):
         table = self.table().rename(columns={"score": "corr"})
@@ -407,16 +427,21 @@ class TestTargetRanking:
         categorical = table.astype({"src_func": names, "dst_func": names})
         pd.testing.assert_frame_equal(target_ranking(categorical, positives, score_col="corr")[0], plain)
 
-    def test_known_edges_and_self_edges_are_no_rivals_unless_wanted(self):
+    def test_known_edges_and_self_edges_are_rivals_unless_filtered(self):
         rows = [("a", "d", 0.9, 1), ("b", "d", 0.8, 0), ("d", "d", 0.7, 0), ("c", "d", 0.6, 0), ("d", "a", 0.5, 1)]
         table = pd.DataFrame(rows, columns=["src_func", "dst_func", "score", "has_edge"]).astype({"has_edge": object})
         wanted = [("c", "d"), ("d", "a")]
-        detail = target_ranking(table, wanted)[0]
+        detail = filtered_target_ranking(table, wanted)[0]
         assert detail["rank"].tolist() == [2.0, 1.0]
         assert detail["n_candidates"].tolist() == [2, 1]
-        everything = target_ranking(table, wanted, exclude_known=False)[0]
+        everything = target_ranking(table, wanted)[0]
         assert everything["rank"].tolist() == [4.0, 1.0]
-        assert target_ranking(table.drop(columns="has_edge"), wanted)[0]["rank"].tolist() == [3.0, 1.0]
+        assert everything["n_candidates"].tolist() == [4, 1]
+        assert filtered_target_ranking(table.drop(columns="has_edge"), wanted)[0]["rank"].tolist() == [3.0, 1.0]
+        alone = filtered_target_ranking(table, wanted, known_true=[("b", "d")])[0]
+        assert alone["rank"].tolist() == alone["n_candidates"].tolist() == [1.0, 1.0]
+        with pytest.raises(ValueError, match=r"^known_true names unknown nodes: \['e'\]"):
+            filtered_target_ranking(table, wanted, known_true=[("e", "d")])
 
     def test_missing_scores_of_pandas_and_a_target_without_candidates(self):
         table = pd.DataFrame({"src_func": ["a", "b", "a"], "dst_func": ["b", "c", "z"]})
@@ -426,14 +451,14 @@ class TestTargetRanking:
         np.testing.assert_array_equal(detail["score"], [0.5, np.nan])
         assert detail["n_candidates"].tolist() == [1, 0]
         assert detail["top@1"].tolist() == [True, False]
-        assert summary.to_dict("records") == [{"n_positives": 2, "mrr": 0.5, "top@1": 0.5}]
+        assert summary == {"n_positives": 2.0, "mrr": 0.5, "top@1": 0.5}
 
     def test_missing_positive(self):
         table = pd.DataFrame({"src_func": ["a", "b"], "dst_func": ["b", "c"], "score": [1.0, 1.0]})
         detail, summary = target_ranking(table, [("a", "c"), ("c", "a")])
         assert detail["reciprocal_rank"].tolist() == [0.0, 0.0]
         assert detail["n_candidates"].tolist() == [1, 0]
-        assert summary.loc[0, ["mrr", "top@5"]].tolist() == [0.0, 0.0]
+        assert (summary["mrr"], summary["top@5"]) == (0.0, 0.0)
 
     def test_errors(self):
         table = self.table()

@@ -16,6 +16,7 @@ CASES = [(module, name, home) for module, names in OLD_MODULES.items() for name,
 EXPECTED = {
     ("gsnn.models.GSNN", "GSNN"),
     ("gsnn.simulate.simulate", "simulate"),
+    ("gsnn.simulate.simulate", "simulate_sde"),
     ("gsnn.simulate.nx2pyg", "nx2pyg"),
     ("gsnn.simulate.nx2pyg", "pyg2nx"),
     ("gsnn.optim.MagnitudeEdgeInferer", "MagnitudeEdgeInferer"),

@@ -6,6 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from gsnn.edges import (
+    FunctionEdgeInferer,
+    GradientEdgeInferer,
+    MagnitudeEdgeInferer,
+    MagnitudeEdgeKGE,
+    MagnitudeEdgeRegressor,
+    StackedEdgeInferer,
+    StructureEdgeInferer,
+)
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, held_out_edges, simulate
 
@@ -88,6 +97,28 @@ def test_fitting_twice_is_fitting_once(entry):
     once = entry.score(inferer)
     entry.fit(inferer, batches(x, y, 16))
     np.testing.assert_array_equal(entry.score(inferer), once)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [MagnitudeEdgeInferer, GradientEdgeInferer, MagnitudeEdgeRegressor, StackedEdgeInferer, StructureEdgeInferer],
+)
+def test_what_it_was_given_is_there_and_known_edges_are_a_set(kind):
+    model, graph = gsnn(), small_graph()
+    inferer = kind(model, graph)
+    assert inferer.model is model
+    assert inferer.data is graph
+    assert isinstance(inferer.edges, set)
+    assert inferer.edges == set(model.function_edges)
+    if isinstance(inferer, torch.nn.Module):
+        assert list(inferer.children()) == [], "the model is no part of it"
+    if kind is MagnitudeEdgeInferer:
+        inferer.fit([samples(20)], verbose=False)
+        embedding = MagnitudeEdgeKGE(inferer)
+        assert (embedding.model, embedding.data, embedding.edges) == (model, graph, inferer.edges)
+        assert len(list(embedding.parameters())) == 1
+        dense = FunctionEdgeInferer(model, MSE, graph.edge_index_dict["function", "to", "function"])
+        assert (dense.model, dense.edges) == (model, inferer.edges)
 
 
 def snapshot(model):

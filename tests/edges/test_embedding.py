@@ -12,7 +12,7 @@ import torch
 from gsnn.edges import DirectedMagnitudeEdgeKGE, MagnitudeEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges._mining import mine_edges
 from gsnn.edges._skipgram import cell_loss, skip_gram_loss, train_epoch
-from gsnn.edges._walks import WalkGraph
+from gsnn.edges._walks import WalkGraph, random_walks, window_pairs
 
 from .test_walks import probabilities
 from .worlds import gsnn, samples, small_graph
@@ -211,6 +211,29 @@ def test_seed_fixes_everything_and_touches_nothing_global(cls):
     assert first != other.fit(n_epochs=4, verbose=False, seed=4)
     assert torch.equal(torch.get_rng_state(), state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_every_epoch_walks_anew(cls, monkeypatch):
+    walked = []
+
+    def record(*given):
+        walked.append(random_walks(*given))
+        return walked[-1]
+
+    monkeypatch.setattr("gsnn.edges._embedding.random_walks", record)
+    kge = cls(inferer(), walk_undirected=False)
+    assert kge.n_pairs == 0
+    kge.fit(n_epochs=3, verbose=False, seed=3)
+    assert len(walked) == 3
+    assert not any(torch.equal(a, b) for a, b in [walked[:2], walked[1:]])
+    assert kge.pairs_per_epoch == [len(window_pairs(w, 5, both_ways=cls is MagnitudeEdgeKGE)) for w in walked]
+    assert len(set(kge.pairs_per_epoch)) > 1
+    assert kge.n_pairs == kge.pairs_per_epoch[-1]
+    again = [w.clone() for w in walked]
+    walked.clear()
+    kge.fit(n_epochs=2, verbose=False, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(walked, again[:2], strict=True)), "the seed fixes them"
 
 
 @pytest.mark.parametrize("batch_size", [7, 64])

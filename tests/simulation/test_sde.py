@@ -8,7 +8,7 @@ import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
 from gsnn.graph import Graph
-from gsnn.simulation import simulate_sde
+from gsnn.simulation import Vectorised, research_sde, simulate_sde
 
 EDGES = [("x", "a", 1), ("a", "b", -1), ("b", "a", 1), ("x2", "b", 1), ("b", "y", -1), ("b", "b", 1)]
 
@@ -121,3 +121,49 @@ def test_errors(change, message):
 def test_divergence_is_an_error():
     with pytest.raises(RuntimeError, match="grew without bound; use a bounded f"):
         simulate_sde(cyclic(), 3, 2, ["x", "x2"], ["y"], f=lambda v: 1e3 * v, steps=400, seed=0)
+
+
+def test_special_functions_replace_the_bounded_sum():
+    G, n, steps, dt = cyclic(), 5, 6, 0.2
+
+    def larger(values):
+        return 2 * values[0] if values[0] > values[1] else -values[1]
+
+    options = {"noise_scale": 0.0, "dt": dt, "steps": steps, "seed": 5}
+    got = simulate_sde(G, n, 0, ["x", "x2"], ["y", "a", "b"], special_functions={"a": larger}, **options)
+    rng = np.random.default_rng(5)
+    weight = {(u, v): d["sign"] * rng.standard_normal() for u, v, d in G.edges(data=True)}
+    x = rng.standard_normal((n, 2))
+    for row, (one, two) in enumerate(x):
+        now = dict.fromkeys(G, 0.0) | {"x": one, "x2": two}
+        for _ in range(steps):
+            old = dict(now)
+            total = {v: np.tanh(sum(weight[u, v] * old[u] for u in G.predecessors(v))) for v in ("y", "b")}
+            total["a"] = larger([old[u] for u in G.predecessors("a")])
+            now |= {v: old[v] + dt * (total[v] - old[v]) for v in total}
+        np.testing.assert_allclose(got[2][row], [now["y"], now["a"], now["b"]], rtol=1e-10)
+    columns = Vectorised(lambda v: np.where(v[0] > v[1], 2 * v[0], -v[1]))
+    same = simulate_sde(G, n, 0, ["x", "x2"], ["y", "a", "b"], special_functions={"a": columns}, **options)
+    np.testing.assert_array_equal(same[2], got[2])
+    with pytest.raises(ValueError, match="would never be called: 'x' is an input"):
+        simulate_sde(G, n, 0, ["x", "x2"], ["y"], special_functions={"x": larger}, **options)
+
+
+def test_as_the_research_package_calls_it():
+    """Its order of results and its linear drift: without noise, a chain of leaky integrators in closed form."""
+    G = nx.DiGraph([("x", "a"), ("a", "y")])
+    x_train, y_train, x_test, y_test = research_sde.simulate_sde(
+        G, n_train=7, n_test=4, input_nodes=["x"], output_nodes=["y"], noise_scale=0.0, seed=2
+    )
+    assert (x_train.shape, y_train.shape, x_test.shape, y_test.shape) == ((7, 1), (7, 1), (4, 1), (4, 1))
+    rng = np.random.default_rng(2)
+    effect = rng.standard_normal() * rng.standard_normal()
+    # After t = 10 units a chain of two has reached 1 - exp(-t) (1 + t) of where it is going.
+    reached = 1 - np.exp(-10.0) * 11
+    np.testing.assert_allclose(y_train, effect * reached * x_train, rtol=1e-3)
+    np.testing.assert_allclose(y_test, effect * reached * x_test, rtol=1e-3)
+    assert not np.array_equal(x_train[:4], x_test)
+    short = research_sde.simulate_sde(G, 7, 4, ["x"], ["y"], noise_scale=0.0, dt=0.1, t_final=0.2, seed=2)
+    np.testing.assert_allclose(short[1], effect * 0.1**2 * x_train, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"^dt must be above 0, got 0$"):
+        research_sde.simulate_sde(G, 7, 4, ["x"], ["y"], dt=0)

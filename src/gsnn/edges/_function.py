@@ -110,10 +110,8 @@ class FunctionEdgeInferer(EdgeInferer):
             hint = "; pass edge_index.T" if index.ndim == 2 and index.shape[1] == 2 else ""
             raise ValueError(f"edge_index must have shape (2, E), got {tuple(index.shape)}{hint}")
         names = list(getattr(gsnn, "function_nodes", map(str, range(gsnn.N))))
-        super().__init__(
-            SimpleNamespace(node_names_dict={"function": names}, edge_index_dict={FUNCTION_EDGE: index.detach().long()}),
-            model,
-        )
+        known = {FUNCTION_EDGE: index.detach().long()}
+        super().__init__(SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=known), model)
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
         self.crit, self.use_prenorm, self.device = crit, use_prenorm, device
         self.norm, self.agg = norm, agg

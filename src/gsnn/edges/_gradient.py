@@ -103,7 +103,7 @@ class GradientEdgeInferer(StreamingInferer):
         L: Number of blocks.
         n_pairs: P = L - 1.
         edges: Set of the known edges as (source, target) names.
-        parents_by_target: For each target index the int64 array of its known parents' indices.
+        parents_by_target: For each target index the int64 array of its known parents' indices; never itself.
 
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.

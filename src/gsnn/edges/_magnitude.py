@@ -83,7 +83,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         edges: Set of the known edges as (source, target) names.
         model: The model it was given.
         data: The prior graph it was given.
-        parents_by_target: For each target index the int64 array of its known parents' indices.
+        parents_by_target: For each target index the int64 array of its known parents' indices; never itself.
         memory_budget: In bytes.
 
     Raises:

@@ -55,9 +55,12 @@ class PriorEdges:
         self.edges: list[tuple[str, str]] = [
             (self.names[i], self.names[j]) for i, j in zip(*self.pairs.tolist(), strict=True)
         ]
-        order = np.lexsort((self.pairs[0], self.pairs[1]))
-        counts = np.bincount(self.pairs[1], minlength=self.N)
-        self.parents: list[npt.NDArray[np.int64]] = np.split(self.pairs[0][order], np.cumsum(counts)[:-1])
+        # A self-edge makes no node its own parent: what is asked of a target is asked given its other parents.
+        source, target = self.pairs[:, self.pairs[0] != self.pairs[1]]
+        counts = np.bincount(target, minlength=self.N)
+        self.parents: list[npt.NDArray[np.int64]] = np.split(
+            source[np.lexsort((source, target))], np.cumsum(counts)[:-1]
+        )
 
     def matrix(self) -> npt.NDArray[np.bool_]:
         """(N, N) bool, True at known edges (source, target)."""

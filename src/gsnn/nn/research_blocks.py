@@ -24,8 +24,8 @@ class ResearchBlock:
     """Mixed into a block: its channels and its activations under the research package's names.
 
     Attributes:
-        _last_pre_norm_activation: (B, channels) at the tap before the norm, of the last forward pass. It is part of that
-            pass: it keeps its graph and takes ``retain_grad()``. There only while ``_store_activations`` is on.
+        _last_pre_norm_activation: (B, channels) at the tap before the norm, of the last forward pass. It is part of
+            that pass: it keeps its graph and takes ``retain_grad()``. There only while ``_store_activations`` is on.
         _last_activation: The same at the tap after nonlinearity, MLP and attention.
     """
 
@@ -78,13 +78,13 @@ class ResearchModel:
 
     @property
     def input_node_mask(self) -> Tensor:
-        """bool (N+I+O,): which nodes, in homogeneous order, are inputs."""
+        """Bool (N+I+O,): which nodes, in homogeneous order, are inputs."""
         model = cast("Described", self)
         return _mask(model, model.N, model.I)
 
     @property
     def output_node_mask(self) -> Tensor:
-        """bool (N+I+O,): which nodes, in homogeneous order, are outputs."""
+        """Bool (N+I+O,): which nodes, in homogeneous order, are outputs."""
         model = cast("Described", self)
         return _mask(model, model.N + model.I, model.O)
 

@@ -112,7 +112,8 @@ def simulate(
         values[start:stop] += weights[start:stop, :start] @ values[:start]
         for node in generation:
             if node in special:
-                values[place[node]] += call_special(node, special[node], values[[place[u] for u in graph.predecessors(node)]])
+                parents = values[[place[u] for u in graph.predecessors(node)]]
+                values[place[node]] += call_special(node, special[node], parents)
         start = stop
     x = values[: len(inputs)].T
     y = values[[place[node] for node in network.outputs]].T
