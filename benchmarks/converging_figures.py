@@ -44,7 +44,7 @@ def recovery(name: str, table: pd.DataFrame, data: Problem, score: str = "score"
     rows[f"{name}: clean AUC"] = clean.roc_auc
     _, summary = target_ranking(table, data.test, score)
     for column, figure in (("mrr", "MRR"), ("top@1", "top@1"), ("top@3", "top@3")):
-        rows[f"{name}: {figure}"] = float(summary[column].iloc[0])
+        rows[f"{name}: {figure}"] = summary[column]
     rows[f"{name}: clean MRR"] = clean.mrr
     return rows
 
@@ -183,7 +183,7 @@ def setting_b(setting: Setting, seed: int) -> Figures:
         "KGE: mined edges, if only the test half is excluded": len(
             embedding(mei, data, KGE, excluded=data.test).inferred_heads
         ),
-        "KGE: context pairs": kge.n_pairs,
+        "KGE: context pairs": kge.pairs_per_epoch[0],
         "KGE: loss, epoch 1": loss[0],
         "KGE: loss, epoch 40": loss[KGE_PRINTED - 1],
     }
