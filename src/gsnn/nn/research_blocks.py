@@ -90,6 +90,8 @@ class ResearchModel:
 
 
 def _mask(model: Described, start: int, count: int) -> Tensor:
-    mask = torch.zeros(model.N + model.I + model.O, dtype=torch.bool, device=model.blocks[0].channel_groups.device)
+    mask = torch.zeros(
+        model.N + model.I + model.O, dtype=torch.bool, device=cast("Block", model.blocks[0]).channel_groups.device
+    )
     mask[start : start + count] = True
     return mask
