@@ -207,7 +207,7 @@ def _ranking(asked: _Asked, left_out: npt.NDArray[np.bool_] | None) -> tuple[pd.
     order = np.flatnonzero(scored)
     order = order[np.lexsort((-asked.score[order], asked.target[order]))]
     first = np.cumsum(sizes) - sizes
-    before = np.cumsum(rival[order]) - rival[order]
+    before: npt.NDArray[np.int64] = np.cumsum(rival[order]) - rival[order]
     found = pd.DataFrame(
         {
             "score": asked.score[order],
