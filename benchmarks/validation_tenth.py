@@ -1,6 +1,6 @@
 """What the validation tenth is worth: best weights, early stopping, or a tenth more to train on.
 
-    python benchmarks/validation_tenth.py           # 3 data sets, 10 seeds, 5 arms: an hour on one busy core
+    python benchmarks/validation_tenth.py           # 3 data sets, 10 seeds, 5 arms: a quarter of an hour on one core
     python benchmarks/validation_tenth.py --quick   # one seed, few epochs: does it run?
     python benchmarks/validation_tenth.py --table   # of what stands in validation_tenth.csv
 
@@ -13,7 +13,12 @@ on. Ridge stands beside, fitted on the training part and on both.
 Readouts are divided by their standard deviation outside the test part: R2 is 1 - total SSE / total SST over all
 readouts, r Pearson's over all values around the readouts' own means, so that a constant reaches nothing. Differences
 are paired by seed; the intervals are Student's over seeds. The splits of ten seeds overlap, so they are intervals for
-these data and this procedure, not for other data of the kind. Finished arms stand in ``validation_tenth.csv`` and are
+these data and this procedure, not for other data of the kind.
+
+The models of several seeds are trained as one model of as many copies of the graph, with nothing in common but the
+steps of the optimiser; for a single seed that is ``gsnn.training.fit`` to the last digit shown. One training without
+a stop shows four arms: the order of the samples and the dropout of an epoch follow from the seed and its number alone,
+so a training that stops is the beginning of one that does not. Finished arms stand in ``validation_tenth.csv`` and are
 not done again.
 
 The demos come with the package ``caspo``; melanoma needs ``melanoma_cellbox`` in the folder named by GSNN_DATA and is
@@ -101,7 +106,7 @@ def many_models(graph: Graph, copies: int, config: TrainConfig) -> GSNN:
 
 
 def train_together(
-    model: GSNN, parts: list[tuple[np.ndarray, np.ndarray]], watched: np.ndarray, config: TrainConfig
+    model: GSNN, parts: list[tuple[np.ndarray, np.ndarray]], watched: np.ndarray, config: TrainConfig, seeds: list[int]
 ) -> Iterator[np.ndarray]:
     """Train K models at once, as ``gsnn.training.train_model`` trains one but for the noise that is drawn.
 
@@ -109,14 +114,16 @@ def train_together(
         model: What :func:`many_models` gave.
         parts: For each of them x (M, I) and y (M, O).
         watched: (K, M', I), to be predicted after every epoch.
-        config: The settings; model k takes the order of the samples of ``seed + k``.
+        config: The settings.
+        seeds: K, for the order of the samples.
 
     Yields:
         After every epoch the predictions (K, M', O).
     """
     copies, outputs = len(parts), parts[0][1].shape[1]
     orders = [
-        Batches(*map(torch.as_tensor, part), config.batch_size, seed=config.seed + k) for k, part in enumerate(parts)
+        Batches(*map(torch.as_tensor, part), config.batch_size, seed=seed)
+        for part, seed in zip(parts, seeds, strict=True)
     ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     beside = torch.as_tensor(watched).transpose(0, 1).flatten(1)
@@ -187,8 +194,11 @@ def measured(data: PerturbationData) -> PerturbationData:
     return data
 
 
-def run(data: PerturbationData, seeds: range, joined: bool, epochs: int) -> Iterator[dict[str, object]]:
-    """A training for each seed, and the figures of every arm that they show, with ridge on the same samples."""
+def run(data: PerturbationData, seeds: list[int], joined: bool, epochs: int) -> Iterator[dict[str, object]]:
+    """A training for each seed, and the figures of every arm that they show, with ridge on the same samples.
+
+    The parts of all seeds must have as many samples.
+    """
     config = TrainConfig(seed=seeds[0], epochs=epochs)
     x, y = data.x, data.y.astype(np.float64)
     splits = [data.split(seed=seed, test=config.test, validation=config.validation) for seed in seeds]
@@ -200,7 +210,7 @@ def run(data: PerturbationData, seeds: range, joined: bool, epochs: int) -> Iter
     watched = np.stack([x[np.concatenate([split.validation, split.test])] for split in splits])
     start = time.perf_counter()
     model = many_models(data.graph, len(seeds), config)
-    predictions = np.stack(list(train_together(model, parts, watched, config)))
+    predictions = np.stack(list(train_together(model, parts, watched, config, seeds)))
     seconds = (time.perf_counter() - start) / len(seeds)
     for k, (seed, split) in enumerate(zip(seeds, splits, strict=True)):
         test, n_watched = split.test, len(split.validation)
@@ -231,11 +241,7 @@ def mean_square(prediction: np.ndarray, y: np.ndarray) -> float:
 
 
 def epochs_kept(losses: np.ndarray) -> dict[str, int]:
-    """The epoch (from 1) whose weights each arm has, from the validation losses of a training without a stop.
-
-    The order of the samples and the dropout of an epoch follow from the seed and its number alone, so a training that
-    stops is the beginning of one that does not.
-    """
+    """The epoch (from 1) whose weights each arm has, from the validation losses of a training without a stop."""
     best, waited, stopped = 0, 0, len(losses)
     for epoch in range(1, len(losses)):
         best, waited = (epoch, 0) if losses[epoch] < losses[best] else (best, waited + 1)
@@ -256,17 +262,23 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def study(path: Path, seeds: range, epochs: int, names: list[str]) -> None:
-    """Do the trainings whose arms are not in the file yet, all seeds of a data set at once, and write them."""
+    """Do the trainings whose arms are not in the file yet, as many seeds at once as have parts of one size."""
     available = {name: measured(make()) for name, make in sources().items() if name in names}
     for (name, data), joined in itertools.product(available.items(), (False, True)):
-        done = read(path)
         arm = JOINED if joined else WATCHED[0]
-        if {(name, seed, arm, epochs) for seed in seeds} <= set(done[KEYS].itertuples(index=False, name=None)):
-            continue
-        rows = pd.DataFrame(list(run(data, seeds, joined, epochs))).assign(data=name)
-        with atomic_path(path) as target:
-            (rows if done.empty else pd.concat([done, rows])).to_csv(target, index=False)
-        print(f"{name}, {arm}: {rows['seconds'].sum() / rows['arm'].nunique():.0f} s", file=sys.stderr)
+        done = set(read(path)[KEYS].itertuples(index=False, name=None))
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for seed in seeds:
+            if (name, seed, arm, epochs) not in done:
+                split = data.split(seed=seed, test=TrainConfig.test, validation=TrainConfig.validation)
+                groups.setdefault((len(split.train), len(split.validation), len(split.test)), []).append(seed)
+        for group in groups.values():
+            rows = pd.DataFrame(list(run(data, group, joined, epochs))).assign(data=name)
+            with atomic_path(path) as target:
+                before = read(path)
+                (rows if before.empty else pd.concat([before, rows])).to_csv(target, index=False)
+            seconds = rows["seconds"].sum() / rows["arm"].nunique()
+            print(f"{name}, {arm}, seeds {group}: {seconds:.0f} s", file=sys.stderr)
 
 
 def interval(differences: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
