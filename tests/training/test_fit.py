@@ -166,7 +166,7 @@ def test_restores_the_best_epoch(data, new_config):
     assert best < 12, "the settings of the test must overshoot"
     assert (result.best_epoch, result.kept_epoch) == (best, best)
     # Training for exactly that long ends with the same weights.
-    shorter = fit(data, new_config(**{**config.to_dict(), "epochs": best}), progress=False)
+    shorter = fit(data, new_config(**{**config.to_dict(), "epochs": best}), split=result.split, progress=False)
     assert bits(shorter.model) == bits(result.model)
 
 
@@ -242,7 +242,7 @@ def test_batches_depend_on_seed_and_epoch_only():
 
 
 def test_batch_norm_trains_with_a_remainder_of_one(new_data, new_config):
-    data = new_data(samples=13)  # 13 - 3 - 1 = 9 training samples: 4 + 5
+    data = new_data(samples=11)  # 11 - 2 = 9 training samples: 4 + 5
     result = fit(data, new_config(norm="batch", epochs=1), progress=False)
     assert len(result.split.train) % 4 == 1
 
@@ -287,7 +287,7 @@ def test_ctrl_c_comes_out_as_itself(data, new_config, monkeypatch):
 def test_a_readout_without_training_values_is_left_out(new_data, new_config):
     data = new_data(missing=0.0)
     outputs = data.outputs.copy()
-    outputs.iloc[data.split(seed=5).train, 1] = np.nan
+    outputs.iloc[data.split(seed=5, validation=0).train, 1] = np.nan
     result = fit(PerturbationData(data.graph, data.inputs, outputs), new_config(epochs=1), progress=False)
     assert any("in no training sample" in w and "DV:d" in w for w in result.warnings)
     assert result.report.readouts["n"].tolist()[1] == 0
@@ -301,12 +301,12 @@ def test_refuses_data_without_responses(data, new_config):
 
 def test_three_samples_are_enough_but_not_for_every_norm(new_data, new_config):
     data = new_data(samples=3, missing=0.0)
-    result = fit(data, new_config(norm="groupbatch", epochs=2), progress=False)
-    assert len(result.split.train) == 1
+    result = fit(data, new_config(norm="groupbatch", epochs=2, patience=2), progress=False)
+    assert [len(part) for part in (result.split.train, result.split.validation, result.split.test)] == [1, 1, 1]
     assert result.report.summary["pooled_r2"].isna().all(), "one test sample has no variance"
     assert any("split by sample" in text for text in result.warnings)
     with pytest.raises(DataError, match="needs at least 2 training samples"):
-        fit(data, new_config(norm="batch"), progress=False)
+        fit(data, new_config(norm="batch", patience=2), progress=False)
 
 
 def test_refuses_what_leaves_no_batch_or_nothing_to_watch(data, new_config):
