@@ -205,7 +205,7 @@ def capture(
         crit: ``crit(prediction, target)`` gives a scalar, a mean or a sum over samples; None for
             :func:`gsnn.losses.masked_mse`.
         where: ``'pre'``, the tap before the norm, or ``'post'``, after nonlinearity and gates.
-        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`LossScale` of earlier batches.
+        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`~gsnn.loss_scale.LossScale` of earlier batches.
         model_kwargs: More arguments of the model's forward, such as masks.
         device: Where to run; None stays where the model is.
 
@@ -214,7 +214,7 @@ def capture(
 
     Raises:
         ValueError: If x or y has the wrong width, ``where`` is unknown, the loss is not finite, has no gradient by the
-            prediction, or is neither a mean nor a sum over samples (see :class:`LossScale`).
+            prediction, or is neither a mean nor a sum over samples (see :class:`~gsnn.loss_scale.LossScale`).
         TypeError: If the model has no taps, or ``crit`` returns no scalar tensor.
 
     Example:
