@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from gsnn._turns import own_random_state
 from gsnn.errors import unknown_option
+from gsnn.loss_scale import REDUCTIONS as REDUCTIONS
+from gsnn.loss_scale import Criterion as Criterion
+from gsnn.loss_scale import LossScale as LossScale
+from gsnn.loss_scale import check_loss
 from gsnn.losses import masked_mse
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
 ForwardOptions = Mapping[str, Any] | Callable[[tuple[Any, ...]], Mapping[str, Any]] | None
 
 TAPS = ("pre", "post")
-REDUCTIONS = ("mean", "sum")
 
 
 class Tapped(Protocol):
@@ -177,72 +179,6 @@ def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iter
                 model.to(home)
 
 
-class LossScale:
-    """The factor that turns gradients of a batch's loss into gradients of each sample's own loss.
-
-    A loss that is a mean over samples has gradients 1/B too small; a sum needs no factor. Which of them a criterion
-    is, is found by comparing its value on the first batch of two or more rows with its values on the two halves,
-    and then remembered.
-
-    Args:
-        loss_reduction: ``'mean'`` or ``'sum'`` to say so, None to find out.
-
-    Raises:
-        ValueError: If ``loss_reduction`` is not one of these.
-
-    Example:
-        >>> scale = LossScale()
-        >>> y = torch.tensor([[1.0], [2.0], [4.0]])
-        >>> scale.factor(torch.nn.MSELoss(), torch.zeros(3, 1), y), scale.reduction
-        (3.0, 'mean')
-    """
-
-    def __init__(self, loss_reduction: str | None = None) -> None:
-        if loss_reduction is not None and loss_reduction not in REDUCTIONS:
-            raise unknown_option("loss_reduction", loss_reduction, REDUCTIONS)
-        self.reduction = loss_reduction
-
-    def factor(self, crit: Criterion, prediction: Tensor, target: Tensor) -> float | None:
-        """B for a mean over samples, 1 for a sum, None if this batch cannot tell.
-
-        A single row needs no factor. A batch cannot tell when the two answers agree, as for a loss of 0.
-
-        Args:
-            crit: The criterion.
-            prediction: (B, O).
-            target: (B, O), without NaN.
-
-        Raises:
-            ValueError: If the loss is neither a mean nor a sum over samples.
-        """
-        n = len(prediction)
-        if n == 1:
-            return 1.0
-        if self.reduction is None:
-            self.reduction = self._detect(crit, prediction.detach(), target.detach())
-        return None if self.reduction is None else float(n) if self.reduction == "mean" else 1.0
-
-    @staticmethod
-    def _detect(crit: Criterion, prediction: Tensor, target: Tensor) -> str | None:
-        n, half = len(prediction), len(prediction) // 2
-        with torch.no_grad():
-            whole = float(crit(prediction, target))
-            first, second = float(crit(prediction[:half], target[:half])), float(crit(prediction[half:], target[half:]))
-        mean = (half * first + (n - half) * second) / n
-        # Halves may cancel, so the tolerance goes by their sizes and not by the loss.
-        tolerance = 10 * torch.finfo(prediction.dtype).eps ** 0.5 * (abs(first) + abs(second))
-        is_mean, is_sum = abs(whole - mean) <= tolerance, abs(whole - first - second) <= tolerance
-        if is_mean and is_sum:
-            return None
-        if is_mean or is_sum:
-            return "mean" if is_mean else "sum"
-        raise ValueError(
-            f"crit is neither a mean nor a sum over samples: {whole:.6g} on {n} rows, {first:.6g} on the first {half} "
-            f"and {second:.6g} on the rest; per-sample gradients need one of the two. Use a criterion that is, or pass "
-            "loss_reduction='mean' or 'sum' to say how its gradient scales with the batch"
-        )
-
-
 def capture(
     model: nn.Module,
     x: Tensor,
@@ -269,7 +205,8 @@ def capture(
         crit: ``crit(prediction, target)`` gives a scalar, a mean or a sum over samples; None for
             :func:`gsnn.losses.masked_mse`.
         where: ``'pre'``, the tap before the norm, or ``'post'``, after nonlinearity and gates.
-        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`LossScale` of earlier batches.
+        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`~gsnn.loss_scale.LossScale` of earlier
+            batches.
         model_kwargs: More arguments of the model's forward, such as masks.
         device: Where to run; None stays where the model is.
 
@@ -277,8 +214,8 @@ def capture(
         The capture, detached, on that device.
 
     Raises:
-        ValueError: If x or y has the wrong width, ``where`` is unknown, the loss is not finite, or is neither a mean
-            nor a sum over samples.
+        ValueError: If x or y has the wrong width, ``where`` is unknown, the loss is not finite, has no gradient by the
+            prediction, or is neither a mean nor a sum over samples (see :class:`~gsnn.loss_scale.LossScale`).
         TypeError: If the model has no taps, or ``crit`` returns no scalar tensor.
 
     Example:
@@ -314,26 +251,18 @@ def capture(
         y = y.to(dtype) if y.is_floating_point() else y
         options = {k: _to(_plain(v), there) for k, v in (model_kwargs or {}).items()}
         prediction = gsnn.forward_with_taps(x, detach_parameters=True, **{where: record}, **options)
-        factor: float | None
         if crit is None:
-            loss, factor = masked_mse(prediction, y), float(len(x))
+            loss = masked_mse(prediction, y)
         else:
             prediction, y = _without_missing(prediction, y)
             loss = crit(prediction, y)
-            _check_loss(loss)
-            # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
-            factor = scale.factor(crit, prediction, y) if torch.isfinite(loss) else 1.0
+            check_loss(loss)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()}; check the inputs, the targets and the model for NaN or inf")
-        gradients = _gradients(loss, taps)
-        if factor is None:
-            if any(bool(g.any()) for g in gradients):
-                raise ValueError(
-                    f"cannot tell whether crit is a mean or a sum over samples: it gave {loss.item():.6g} on these "
-                    f"{len(x)} rows; pass loss_reduction='mean' or 'sum'"
-                )
-            factor = 1.0
-        if factor != 1.0:
+        by_prediction, *gradients = _gradients(loss, prediction, taps)
+        # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
+        factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
+        if factor is not None and factor != 1.0:
             gradients = [g.mul_(factor) for g in gradients]
         return Capture([t.detach() for t in taps], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item())
 
@@ -393,11 +322,18 @@ def naming_batch(index: int) -> Iterator[None]:
         raise
 
 
-def _gradients(loss: Tensor, taps: list[Tensor]) -> list[Tensor]:
-    if not loss.requires_grad:
-        return [torch.zeros_like(t) for t in taps]
-    found = torch.autograd.grad(loss, taps, allow_unused=True, materialize_grads=True)
-    return [g.detach() for g in found]
+def _gradients(loss: Tensor, prediction: Tensor, taps: list[Tensor]) -> list[Tensor]:
+    """Gradients by the prediction and by every tap; those of a loss of 0 may be missing."""
+    wanted = [prediction, *taps]
+    found: Sequence[Tensor | None] = [None] * len(wanted)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, wanted, allow_unused=True)
+    if found[0] is None and bool(loss):
+        raise ValueError(
+            f"crit gave {loss.item():.6g} without a gradient by the prediction; use a criterion that is differentiable "
+            "by its first argument (no argmax, rounding, detach or numpy in between)"
+        )
+    return [torch.zeros_like(t) if g is None else g.detach() for g, t in zip(found, wanted, strict=True)]
 
 
 def _without_missing(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -431,12 +367,6 @@ def check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
         raise ValueError(f"x and y must have as many rows, got {len(x)} and {len(y)}")
     if len(x) == 0:
         raise ValueError("x and y hold no samples")
-
-
-def _check_loss(loss: object) -> None:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
-        raise TypeError(f"crit must return a scalar tensor, got {shape}; use reduction='mean' or 'sum'")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever forward takes

@@ -337,14 +337,14 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
 
     def _parts(self, graph: Graph, x: Any, y: FloatArray, config: TrainConfig) -> tuple[Any, IntArray | None]:  # noqa: ANN401
         """Rows to train on and to watch, split by condition as in the run folders."""
-        if config.patience is None and not config.restore_best:
+        if not config.uses_validation:
             return slice(None), None
         import pandas as pd
 
         from gsnn.data import PerturbationData
 
         inputs, outputs = pd.DataFrame(x, columns=list(graph.inputs)), pd.DataFrame(y, columns=list(graph.outputs))
-        split = PerturbationData(graph, inputs, outputs).split(config.seed, test=0.0, validation=config.validation)
+        split = PerturbationData(graph, inputs, outputs).split(**config.split_options() | {"test": 0.0})
         return split.train, split.validation
 
     def _inputs(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.utils import parametrize, prune
 
-from gsnn.nn import GSNN, _model, keep_freed_memory
+from gsnn.nn import GSNN, _model, keep_freed_memory, load_model, save_model
+from gsnn.nn._block import Block, SparseLinear
 from gsnn.nn._fused import Stack, elu_, elu_stack, step_by_step
 from gsnn.nn._sparse import FEW_VALUES, EdgeChannelPattern, _levels
 
@@ -157,6 +162,133 @@ def test_the_model_takes_the_fused_path_only_where_nobody_looks(kit, monkeypatch
     assert len(calls) == 1
     assert GSNN(*kit.random_graph(1), 3, 2)(x).shape == wanted.shape
     assert len(calls) == 1
+
+
+class Doubling(SparseLinear):
+    """A user's own map."""
+
+    def forward(self, x, detach=False):
+        return 2 * super().forward(x, detach)
+
+
+class Halving(torch.nn.Module):
+    """A parametrisation, or a layer in the place of another."""
+
+    def forward(self, value, memo=None):
+        return value / 2
+
+
+class OwnBlock(Block):
+    def forward(self, x, *args, **options):
+        return super().forward(x, *args, **options) / 2
+
+
+def doubled(layer):
+    own = Doubling(
+        layer.pattern, layer.weight.detach().clone(), into_channels=layer.into_channels, bias=layer.bias is not None
+    )
+    own.load_state_dict(layer.state_dict())
+    return own
+
+
+def own_block(model):
+    model.blocks[0].__class__ = OwnBlock
+
+
+def set_forward(layer, factor):
+    plain = layer.forward
+    layer.forward = lambda *args, **options: factor * plain(*args, **options)
+
+
+def other_pattern(model):
+    block, layout = model.blocks[1], model.layout
+    pattern = EdgeChannelPattern(layout.source_functions(), torch.full((model.N,), 3))
+    block.lin_in = SparseLinear(pattern, torch.ones(pattern.nnz), into_channels=True, bias=True)
+
+
+def monte_carlo_dropout(model):
+    model.eval()
+    model.blocks[0].dropout.p = 1.0
+    model.blocks[0].dropout.train()
+
+
+# What a user may do to a model, by name; each changes what it computes.
+CHANGES = {
+    "subclass of lin_in": lambda m: setattr(m.blocks[0], "lin_in", doubled(m.blocks[0].lin_in)),
+    "subclass of lin_out": lambda m: setattr(m.blocks[1], "lin_out", doubled(m.blocks[1].lin_out)),
+    "map of other edges": other_pattern,
+    "subclass of the block": own_block,
+    "another norm": lambda m: setattr(m.blocks[1], "norm", Halving()),
+    "another edge norm": lambda m: setattr(m.blocks[1], "edge_norm", Halving()),
+    "another nonlinearity": lambda m: setattr(m.blocks[1], "nonlin", torch.nn.ReLU()),
+    "another alpha": lambda m: setattr(m.blocks[1].nonlin, "alpha", 0.5),
+    "another tap": lambda m: setattr(m.blocks[1], "pre_tap", Halving()),
+    "another dropout": lambda m: setattr(m.blocks[1], "dropout", Halving()),
+    "dropout in training mode alone": monte_carlo_dropout,
+    "node MLP put in": lambda m: setattr(m.blocks[1], "mlp", Halving()),
+    "parametrised weight": lambda m: parametrize.register_parametrization(m.blocks[0].lin_in, "weight", Halving()),
+    "parametrised residual": lambda m: parametrize.register_parametrization(m.blocks[0], "residual_weight", Halving()),
+    "torch's pruning": lambda m: prune.random_unstructured(m.blocks[1].lin_out, "weight", 0.5),
+    "hook on a map": lambda m: m.blocks[1].lin_in.register_forward_hook(lambda module, inputs, out: 2 * out),
+    "hook on a norm": lambda m: m.blocks[1].norm.register_forward_hook(lambda module, inputs, out: 2 * out),
+    "hook before a block": lambda m: m.blocks[1].register_forward_pre_hook(lambda module, inputs: (2 * inputs[0],)),
+    "forward of a map": lambda m: set_forward(m.blocks[0].lin_in, 2),
+    "forward of a block": lambda m: set_forward(m.blocks[0], 2),
+    "one block less": lambda m: m.blocks.__delitem__(1),
+    "one block more": lambda m: m.blocks.append(copy.deepcopy(m.blocks[0])),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_model_that_a_user_changed_is_computed_step_by_step(kit, name):
+    """The oracle: the path with taps, which calls every module."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = kit.shake(GSNN(*kit.random_graph(1), 3, 2, norm="none", share_layers=False))
+        x = torch.randn(5, 3)
+        plain = model(x)
+        CHANGES[name](model)
+        changed = model.forward_with_taps(x, pre=lambda layer, z: None)
+        assert not torch.allclose(changed, plain)
+        assert torch.equal(model(x), changed)
+
+
+def test_modules_of_other_types_may_stand_in_the_place_of_a_block(kit):
+    class Whole(torch.nn.Module):
+        def forward(self, x, **options):
+            return x + 1
+
+    model = GSNN(*kit.random_graph(1), 3, 2, norm="none")
+    model.blocks[1] = Whole()
+    x = torch.ones(2, 3)
+    assert torch.equal(model(x), model.forward_with_taps(x, pre=lambda layer, z: None))
+
+
+def test_hooks_on_all_modules_are_called(kit):
+    model, seen = GSNN(*kit.random_graph(1), 3, 2, norm="none"), []
+    with torch.nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module))):
+        model(torch.ones(2, 3))
+    assert seen.count(SparseLinear) == 4
+
+
+def test_copies_and_loaded_models_still_take_the_fused_path(kit, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(_model, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
+    for share in (True, False):
+        model = GSNN(*kit.random_graph(1), 3, 2, norm="none", dropout=0.5, share_layers=share).eval()
+        save_model(model, tmp_path / "m")
+        pruned = copy.deepcopy(model)
+        pruned.prune(0.2)
+        for twin in (
+            model,
+            copy.deepcopy(model),
+            pickle.loads(pickle.dumps(model)),
+            load_model(tmp_path / "m"),
+            pruned,
+        ):
+            calls.clear()
+            twin(torch.ones(2, 3))
+            assert calls
 
 
 def test_keep_freed_memory_refuses_what_it_cannot_set():

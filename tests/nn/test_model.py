@@ -341,7 +341,8 @@ def test_pruned_weights_stay_zero_in_training(kit, share):
                 weight = model.state_dict()[f"blocks.{k}.{name}.weight"]
                 assert not weight[dropped].any()
                 assert weight[~dropped].all()
-    assert {k: v.shape for k, v in model.state_dict().items()} == keys
+    masks = {f"blocks.{k}.{name}.kept": small[name].shape for k in range(3) for name in small}
+    assert {k: v.shape for k, v in model.state_dict().items()} == keys | masks
     twin = copy.deepcopy(model)
     assert twin.prune(0.0) == 0
     assert torch.equal(twin(torch.ones(1, 3)), model(torch.ones(1, 3)))
@@ -349,6 +350,72 @@ def test_pruned_weights_stay_zero_in_training(kit, share):
     everything = sum(getattr(model.blocks[0], name).weight.numel() for name in ("lin_in", "lin_out"))
     assert model.prune(1e9) == everything - count
     assert GSNN(*kit.random_graph(1), 3, 3).prune(0.0) == 0
+
+
+def train_steps(model, n=3):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(n):
+        optimiser.zero_grad()
+        model(torch.randn(8, 3, generator=generator)).square().sum().backward()
+        optimiser.step()
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("norm", ["none", "groupbatch"])
+def test_pruning_survives_a_state_dict(kit, share, norm, tmp_path):
+    def fresh(seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return kit.shake(GSNN(*kit.random_graph(1), 3, 3, share_layers=share, norm=norm))
+
+    x = torch.linspace(-1, 1, 12).view(4, 3)
+    model = fresh(0)
+    train_steps(model)
+    whole = copy.deepcopy(model.state_dict())
+    assert not any(key.endswith("kept") for key in whole)
+    model.prune(0.4)
+    train_steps(model)
+    dropped = [~block.lin_in.kept for block in model.blocks]
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    state = torch.load(tmp_path / "weights.pt", weights_only=True)
+
+    def check(twin):
+        assert torch.equal(twin.eval()(x), model.eval()(x))
+        for trained in (model.train(), twin.train()):
+            train_steps(trained)
+        assert torch.equal(twin.eval()(x), model.eval()(x))
+        for block, gone in zip(twin.blocks, dropped, strict=True):
+            assert gone.any()
+            assert not block.lin_in.coefficients()[0][gone].any()
+        model.load_state_dict(state)
+
+    for assign in (False, True):
+        twin = fresh(1)
+        twin.load_state_dict(copy.deepcopy(state), assign=assign)
+        check(twin)
+    # Another pruning gives way to that of the state dict, and all of it to one from before.
+    twin = fresh(1)
+    twin.prune(0.8)
+    twin.load_state_dict(state)
+    check(twin)
+    twin.load_state_dict(whole)
+    plain = fresh(2)
+    plain.load_state_dict(whole)
+    assert all(block.lin_in.kept is None for block in twin.blocks)
+    assert torch.equal(twin.eval()(x), plain.eval()(x))
+    # State dicts of earlier versions hold the zeros alone: what is pruned stays so.
+    old = {key: value for key, value in state.items() if not key.endswith("kept")}
+    twin = fresh(1)
+    twin.load_state_dict(state)
+    twin.load_state_dict(old)
+    check(twin)
+    # Strict loading still says what is missing.
+    with pytest.raises(RuntimeError, match=r"blocks\.0\.lin_in\.kept"):
+        twin.load_state_dict({**state, "blocks.0.lin_in.kept": torch.ones(1, dtype=torch.bool)})
+    del old["blocks.0.lin_in.weight"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*blocks\.0\.lin_in\.weight"):
+        twin.load_state_dict(old)
 
 
 def test_prune_takes_the_largest_value_over_the_layers(kit):

@@ -54,7 +54,7 @@ class FakeTraining:
     def __init__(self, loss):
         self.loss, self.calls = loss, []
 
-    def __call__(self, data, graph, config, *, seed=None):
+    def __call__(self, data, graph, config, *, seed=None, split=None):
         self.calls.append(list(graph.function_edges))
         loss = float(self.loss(graph))
         rng = np.random.default_rng(0)

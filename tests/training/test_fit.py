@@ -15,6 +15,7 @@ from gsnn.baselines import pooled_r2
 from gsnn.data import PerturbationData, Split
 from gsnn.errors import DataError, GsnnError, RunError
 from gsnn.nn import GSNN
+from gsnn.runs import Run
 from gsnn.training import Batches, GSNNModule, TrainConfig, TrainingError, build_model, fit, predict, train_model
 
 
@@ -74,7 +75,7 @@ def test_progress_writes_nothing_but_lines_to_a_pipe(data, new_config, capfd):
 
 def test_progress_lines_in_a_pipe_and_a_bar_on_a_terminal(data, new_config, monkeypatch, capfd):
     monkeypatch.setattr("gsnn._progress.INTERVAL", 0.0)
-    fit(data, new_config(epochs=2), progress=True)
+    fit(data, new_config(epochs=2, patience=2), progress=True)
     lines = capfd.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert all("train loss" in line and "validation loss" in line for line in lines)
@@ -93,15 +94,47 @@ def test_missing_responses_change_nothing_but_themselves(new_data, new_config):
     data = new_data(missing=0.4)
     assert data.outputs.isna().to_numpy().any()
     result = fit(data, new_config(), progress=False)
-    assert np.isfinite(result.history[["train_loss", "val_loss"]].to_numpy()).all()
+    assert np.isfinite(result.history["train_loss"]).all()
     assert all(torch.isfinite(p).all() for p in result.model.parameters())
     expected = np.nanmean(data.y[result.split.train].astype(float), 0)
     np.testing.assert_allclose(result.standardiser.mean, expected, rtol=1e-6)
 
 
+def test_conditions_are_held_out_for_validation_only_where_they_decide(data, new_config):
+    drawn = data.split(seed=5, test=0.2, validation=0.1)
+    plain = fit(data, new_config(epochs=2), progress=False)
+    assert len(plain.split.validation) == 0
+    assert plain.split.train.tolist() == sorted([*drawn.train, *drawn.validation])
+    assert plain.best_epoch is None
+    assert plain.history[["val_loss", "val_r2"]].isna().all(axis=None)
+    for watching in ({"patience": 5}, {"restore_best": True}):
+        watched = fit(data, new_config(epochs=2, **watching), progress=False)
+        for part in ("train", "validation"):
+            assert getattr(watched.split, part).tolist() == getattr(drawn, part).tolist()
+        assert np.isfinite(watched.history["val_loss"]).all()
+    # Whoever names a validation part has it watched.
+    named = fit(data, new_config(epochs=2), split=drawn, progress=False)
+    assert np.isfinite(named.history["val_loss"]).all()
+    # All of them are tested alike.
+    for result in (plain, watched, named):
+        assert result.split.test.tolist() == drawn.test.tolist()
+
+
+def test_a_run_of_a_version_that_held_validation_out_goes_on_with_its_own_parts(data, new_config, tmp_path):
+    drawn = data.split(seed=5, test=0.2, validation=0.1)
+    whole = fit(data, new_config(epochs=4), split=drawn, progress=False)
+    config = new_config(epochs=2)
+    run = Run.create(tmp_path / "run", config=config, data=data)
+    fit(data, config, run, split=drawn, progress=False)
+    result = fit(data, new_config(epochs=4), Run.open(tmp_path / "run"), resume=True, progress=False)
+    assert bits(result.model) == bits(whole.model)
+    assert result.split.validation.tolist() == drawn.validation.tolist()
+    assert Run.open(tmp_path / "run").split().validation.tolist() == drawn.validation.tolist()
+
+
 def test_validation_figures_match_a_loop(new_data, new_config):
     data = new_data(missing=0.3)
-    config = new_config(epochs=3, validation=0.3)
+    config = new_config(epochs=3, validation=0.3, patience=3)
     result = fit(data, config, progress=False)
     x = data.x[result.split.validation]
     y = result.standardiser.transform(data.y)[result.split.validation].astype(float)
@@ -133,7 +166,7 @@ def test_restores_the_best_epoch(data, new_config):
     assert best < 12, "the settings of the test must overshoot"
     assert (result.best_epoch, result.kept_epoch) == (best, best)
     # Training for exactly that long ends with the same weights.
-    shorter = fit(data, new_config(**{**config.to_dict(), "epochs": best}), progress=False)
+    shorter = fit(data, new_config(**{**config.to_dict(), "epochs": best}), split=result.split, progress=False)
     assert bits(shorter.model) == bits(result.model)
 
 
@@ -209,7 +242,7 @@ def test_batches_depend_on_seed_and_epoch_only():
 
 
 def test_batch_norm_trains_with_a_remainder_of_one(new_data, new_config):
-    data = new_data(samples=13)  # 13 - 3 - 1 = 9 training samples: 4 + 5
+    data = new_data(samples=11)  # 11 - 2 = 9 training samples: 4 + 5
     result = fit(data, new_config(norm="batch", epochs=1), progress=False)
     assert len(result.split.train) % 4 == 1
 
@@ -254,7 +287,7 @@ def test_ctrl_c_comes_out_as_itself(data, new_config, monkeypatch):
 def test_a_readout_without_training_values_is_left_out(new_data, new_config):
     data = new_data(missing=0.0)
     outputs = data.outputs.copy()
-    outputs.iloc[data.split(seed=5).train, 1] = np.nan
+    outputs.iloc[data.split(seed=5, validation=0).train, 1] = np.nan
     result = fit(PerturbationData(data.graph, data.inputs, outputs), new_config(epochs=1), progress=False)
     assert any("in no training sample" in w and "DV:d" in w for w in result.warnings)
     assert result.report.readouts["n"].tolist()[1] == 0
@@ -268,12 +301,12 @@ def test_refuses_data_without_responses(data, new_config):
 
 def test_three_samples_are_enough_but_not_for_every_norm(new_data, new_config):
     data = new_data(samples=3, missing=0.0)
-    result = fit(data, new_config(norm="groupbatch", epochs=2), progress=False)
-    assert len(result.split.train) == 1
+    result = fit(data, new_config(norm="groupbatch", epochs=2, patience=2), progress=False)
+    assert [len(part) for part in (result.split.train, result.split.validation, result.split.test)] == [1, 1, 1]
     assert result.report.summary["pooled_r2"].isna().all(), "one test sample has no variance"
     assert any("split by sample" in text for text in result.warnings)
     with pytest.raises(DataError, match="needs at least 2 training samples"):
-        fit(data, new_config(norm="batch"), progress=False)
+        fit(data, new_config(norm="batch", patience=2), progress=False)
 
 
 def test_refuses_what_leaves_no_batch_or_nothing_to_watch(data, new_config):

@@ -42,7 +42,8 @@ def train(
     batch_size: Annotated[int | None, _setting("batch_size", "Samples per step.")] = None,
     dropout: Annotated[float | None, _setting("dropout", "Probability of dropping a channel.")] = None,
     patience: Annotated[
-        int | None, _setting("patience", "Stop after so many epochs without a better validation loss.")
+        int | None,
+        _setting("patience", "Stop after so many epochs without a better loss on held-out conditions."),
     ] = None,
     seed: Annotated[int | None, _setting("seed", "Fixes the split, the weights and the order of samples.")] = None,
     resume: Annotated[

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from gsnn.nn._maps import to_channels, to_edges
 from gsnn.nn._norms import ChannelGroups, Memo, NoNorm
@@ -35,8 +37,8 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(weight)
         rows = pattern.n_channels if into_channels else pattern.n_edges
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
-        # bool (nnz,) of the weights that pruning left, None before.
-        self.register_buffer("kept", None, persistent=False)
+        # bool (nnz,) of the weights that pruning left, None before: an entry of the state dict of pruned layers only.
+        self.register_buffer("kept", None)
         self.register_state_dict_pre_hook(_zero_pruned)
 
     def forward(self, x: Tensor, detach: bool = False) -> Tensor:
@@ -57,6 +59,29 @@ class SparseLinear(nn.Module):
         """Fix at zero every weight that ``keep`` (bool, (nnz,)) leaves out, now and in later training."""
         self.kept = keep if self.kept is None else self.kept & keep
         _zero_pruned(self)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take the weights with what is pruned of them, so that the map becomes the one that was saved."""
+        mask, weight = state_dict.get(f"{prefix}kept"), state_dict.get(f"{prefix}weight")
+        if mask is not None and self.kept is None:
+            self.kept = torch.ones_like(self.weight, dtype=torch.bool)
+        if mask is None and weight is not None and self.kept is not None and weight.shape == self.kept.shape:
+            # Saved before anything was pruned; weights that are 0 where these are pruned may stay pruned.
+            if bool((weight.to(self.kept.device) * ~self.kept).any()):
+                self.kept = None
+        rest = (strict, missing_keys, unexpected_keys, error_msgs)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        if mask is None and f"{prefix}kept" in missing_keys:
+            missing_keys.remove(f"{prefix}kept")
 
     def extra_repr(self) -> str:
         """Sizes for ``repr``."""
@@ -211,27 +236,51 @@ class Block(ResearchBlock, nn.Module):
         """Weight and bias of lin_in, weight and bias of lin_out, and the residual weight, as they act."""
         return [*self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach), self.residual_weight]
 
-    def is_plain(self) -> bool:
-        """Whether the block is nothing but its two maps, an ELU and a residual, and no hook looks in between."""
+    def is_plain(self, into: EdgeChannelPattern, out_of: EdgeChannelPattern) -> bool:
+        """Whether the block is nothing but these two maps, an ELU and a residual, and nothing looks in between.
+
+        Only exactly the layers of this module and of torch will do: a subclass, a parametrisation (which makes one) or
+        a module put in their place may compute anything, and a hook or a ``forward`` set on a layer wants to be called.
+
+        Args:
+            into: The pattern that lin_in must have.
+            out_of: That of lin_out.
+        """
         # Looked up once: an attribute of a module is a search through its dicts.
         parts = self._modules
-        nonlin = parts["nonlin"]
+        nonlin, dropout = parts["nonlin"], parts["dropout"]
         return (
-            type(nonlin) is nn.ELU
+            type(self) is Block
+            and type(nonlin) is nn.ELU
             and nonlin.alpha == 1.0
             and type(parts["norm"]) is NoNorm
+            and type(dropout) is nn.Dropout
+            and not (dropout.training and dropout.p)
+            and _is_map(parts["lin_in"], into, into_channels=True)
+            and _is_map(parts["lin_out"], out_of, into_channels=False)
+            and type(parts["pre_tap"]) is nn.Identity
+            and type(parts["post_tap"]) is nn.Identity
             and self.edge_norm is None
             and self.mlp is None
             and self.node_attn is None
-            and not (self.training and self.dropout.p)
-            and not _has_hooks(self)
-            and not any(_has_hooks(part) for part in parts.values() if part is not None)
+            and not torch_module._has_any_global_hook()
+            and not _is_watched(self)
+            and not any(_is_watched(part) for part in parts.values() if part is not None)
         )
 
 
-def _has_hooks(module: nn.Module) -> bool:
+def _is_map(layer: nn.Module | None, pattern: EdgeChannelPattern, *, into_channels: bool) -> bool:
+    return type(layer) is SparseLinear and layer.pattern is pattern and layer.into_channels is into_channels
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether calling the module does more than its class says."""
     return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
     )
 
 

@@ -375,7 +375,11 @@ class GSNN(Described):
             sent.device.type == "cpu"
             and not torch.compiler.is_compiling()
             and not self.recomputes
-            and all(block.is_plain() for block in self._chain())
+            and len(self.blocks) == self._stack.layers
+            and all(
+                isinstance(block, Block) and block.is_plain(self._stack.lin_in, self._stack.lin_out)
+                for block in self._chain()
+            )
         )
 
     def _chain(self) -> list[Block]:
@@ -450,7 +454,9 @@ class GSNN(Described):
     def prune(self, threshold: float) -> int:
         """Drop, in every layer alike, each sparse weight whose largest absolute value over the layers is too small.
 
-        A dropped weight is zero and stays so in later training; keys and shapes of the state dict do not change.
+        A dropped weight is zero and stays so in later training. The state dict of a pruned model has one more entry
+        for each map, ``kept``; a model that loads it is pruned likewise, and one that loads weights which are not 0
+        where it was pruned is pruned no more, so that it always becomes the model that was saved.
 
         Args:
             threshold: A weight is dropped if its largest absolute value over the layers is below this.

@@ -227,7 +227,8 @@ def _check_size(config: Mapping[str, Any], edges: Mapping[EdgeType, Tensor], sta
 def _unique_state(model: GSNN) -> dict[str, Tensor]:
     """The state dict with each shared tensor once, under its first name."""
     state, first = model.state_dict(), _first_names(model)
-    return {key: value for key, value in state.items() if first[key] == key}
+    # What is pruned stands in the file once, whatever the number of layers.
+    return {key: value for key, value in state.items() if first[key] == key and not key.endswith(".kept")}
 
 
 def _full_state(model: GSNN, unique: Mapping[str, Tensor]) -> dict[str, Tensor]:

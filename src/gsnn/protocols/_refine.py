@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gsnn._inference import method_names
 from gsnn._progress import track
 from gsnn._sources import fingerprint
-from gsnn.data import PerturbationData
+from gsnn.data import PerturbationData, Split
 from gsnn.edges._stacked_caps import chosen_pairs
 from gsnn.edges._table import descending
 from gsnn.errors import DataError, unknown_option
@@ -198,7 +198,7 @@ def refine(
             continue
         graph = data.graph.with_edges(state.kept(arm)) if state.kept(arm) else data.graph
         # The same seed gives the same weights, so a refinement that was stopped goes on as if it had not been.
-        model = train_on(data, graph, config)
+        model = train_on(data, graph, config, split=_held_out(data, config))
         if not np.isfinite(model.validation_loss):
             raise DataError(
                 "no response was measured in the validation samples, so nothing can be decided; raise validation"
@@ -214,6 +214,11 @@ def refine(
             if folder is not None:
                 state.write(folder)
     return state
+
+
+def _held_out(data: PerturbationData, config: TrainConfig) -> Split:
+    """The parts of the samples; the validation part decides here, whatever the training uses it for."""
+    return data.split(**config.split_options() | {"validation": config.validation})
 
 
 def _name(inferer: Any) -> str:  # noqa: ANN401
@@ -277,7 +282,7 @@ def _round(
     models: dict[tuple[Edge, ...], Trained] = {(): model}
 
     def trial(edges: list[Edge]) -> float:
-        found = train_on(data, before.graph.with_edges(edges), config)
+        found = train_on(data, before.graph.with_edges(edges), config, split=_held_out(data, config))
         models[tuple(edges)] = found
         trials.append({"edges": [list(edge) for edge in edges], "loss": found.validation_loss})
         return found.validation_loss

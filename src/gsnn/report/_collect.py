@@ -48,7 +48,7 @@ def collect(run: Run) -> ReportData:
     summary = {
         "samples": len(data),
         "trained on": len(split.train),
-        "validated on": len(split.validation),
+        **({"validated on": len(split.validation)} if len(split.validation) else {}),
         f"held out, by {split.by}": len(split.test),
         "treatments": graph.I,
         "readouts": graph.O,

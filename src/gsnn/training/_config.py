@@ -41,7 +41,8 @@ class TrainConfig:
         seed: Fixes the split, the initial weights, the order of the samples and the dropout.
         split_seed: Fixes the split alone, so that several seeds share one; None takes ``seed``.
         test: Fraction of the conditions held out for the final figures.
-        validation: Fraction of the conditions held out for watching the training.
+        validation: Fraction of the conditions held out for ``patience`` and ``restore_best``; without them these
+            conditions are trained on, too.
 
     Raises:
         ValueError: If a value is out of its range.
@@ -125,6 +126,19 @@ class TrainConfig:
             if name not in names:
                 raise unknown_option("training option", name, names)
         return cls(**values)
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether the validation part decides on something: when to stop, or which weights to keep."""
+        return self.patience is not None or self.restore_best
+
+    def split_options(self) -> dict[str, Any]:
+        """The arguments that ``split`` of the data takes from this configuration."""
+        return {
+            "seed": self.seed if self.split_seed is None else self.split_seed,
+            "test": self.test,
+            "validation": self.validation if self.uses_validation else 0.0,
+        }
 
     def model_options(self) -> dict[str, Any]:
         """The keyword arguments that :class:`gsnn.nn.GSNN` takes from this configuration."""

@@ -46,7 +46,7 @@ class TrainResult:
         split: The three parts of the samples.
         history: A row per epoch: epoch (from 1), train_loss, val_loss, val_r2, lr, seconds.
         report: Fit on the held-out samples, beside the mean predictor and ridge.
-        best_epoch: Epoch of the lowest validation loss.
+        best_epoch: Epoch of the lowest validation loss; None without validation samples.
         kept_epoch: The epoch whose weights the model has.
         stopped_early: Whether the patience ran out.
         seconds: Duration of this call.
@@ -78,16 +78,17 @@ def fit(
     """Train a model on perturbation data.
 
     The samples are split by condition, the responses standardised by the training part, and the final model is
-    measured once on the test part, beside the baselines fitted on the training part. Without a run nothing is
-    written anywhere. With one, killing the program and calling again with ``resume=True`` gives the same weights,
+    measured once on the test part, beside the baselines fitted on the training part. A validation part is held out
+    only where it decides on something (``patience`` or ``restore_best``), or ``split`` has one. Without a run nothing
+    is written anywhere. With one, killing the program and calling again with ``resume=True`` gives the same weights,
     bit for bit on the CPU of one machine with one number of threads, as not killing it.
 
     Args:
         data: What to train on.
         config: The settings; None takes the defaults.
         run: Where to write checkpoints, the history, the model and the results.
-        split: Which samples train, validate and test; None draws them by condition. A run that is resumed needs the
-            same.
+        split: Which samples train, validate and test; None draws them by condition, or takes those of the run that is
+            resumed.
         resume: Continue ``run`` from its last whole epoch; more epochs than before are allowed.
         progress: Show progress on stderr; None shows it only within what shows its own.
         device: Where to train, such as ``"cpu"`` or ``"cuda"``.
@@ -104,7 +105,8 @@ def fit(
     if resume and run is None:
         raise RunError("resume needs the run to continue; pass run=")
     check_device(device)
-    return _fit(_prepare(data, config, split), data, config, run, resume, progress, device)
+    parts = _recorded(run, data) if split is None and resume else split
+    return _fit(_prepare(data, config, parts), data, config, run, resume, progress, device)
 
 
 def train_run(
@@ -154,9 +156,9 @@ def train_run(
     team.check(config)
     if data is None:
         data = sources.open()
-    prepared = _prepare(data, config)
     if old is not None:
         old.check_data(data)
+    prepared = _prepare(data, config, _recorded(old, data))
     if not team.first:
         run = Run(Path(path), {})
     else:
@@ -164,12 +166,22 @@ def train_run(
     return run, _fit(prepared, data, config, run, resume, progress, device, team)
 
 
-def _prepare(data: PerturbationData | StreamedData, config: TrainConfig, split: Split | None = None) -> Prepared:
+def _recorded(run: Run | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
+    """The parts that a run was begun with, also by a version that drew others; None if it has not come so far."""
+    if run is None or "split" not in run.info:
+        return None
+    return run.streamed_split() if isinstance(data, StreamedData) else run.split()
+
+
+def _prepare(
+    data: PerturbationData | StreamedData, config: TrainConfig, split: Split | StreamedSplit | None = None
+) -> Prepared:
     if isinstance(data, StreamedData):
         return prepare_streamed(data, config, split)
-    seed = config.seed if config.split_seed is None else config.split_seed
+    if isinstance(split, StreamedSplit):
+        raise RunError("the run was trained on streamed data; stream them again to continue it")
     try:
-        split = split or data.split(seed=seed, test=config.test, validation=config.validation)
+        split = split or data.split(**config.split_options())
     except DataError:
         raise
     except ValueError as error:

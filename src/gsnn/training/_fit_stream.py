@@ -22,7 +22,7 @@ _BLOCK = 1024  # rows that stay in the cache
 _MAX_INPUTS = 4096  # beyond which ridge's (I, I) matrices are no small matter
 
 
-def prepare_streamed(data: StreamedData, config: TrainConfig, split: Split | None = None) -> Prepared:
+def prepare_streamed(data: StreamedData, config: TrainConfig, split: Split | StreamedSplit | None = None) -> Prepared:
     """Split, count and standardise streamed data: two passes over the file.
 
     Args:
@@ -36,12 +36,13 @@ def prepare_streamed(data: StreamedData, config: TrainConfig, split: Split | Non
     Raises:
         DataError: If the data cannot be split or trained on.
     """
-    seed = config.seed if config.split_seed is None else config.split_seed
     try:
-        if split is not None:
+        if isinstance(split, StreamedSplit):
+            parts = split
+        elif split is not None:
             parts = StreamedSplit.from_lists(split, len(data))
         else:
-            parts = data.split(seed, config.test, config.validation)
+            parts = data.split(**config.split_options())
     except DataError:
         raise
     except ValueError as error:

@@ -125,7 +125,7 @@ def train_model(
     watch = None
     if validation is not None and _observed(validation):
         watch = _batches(validation, _VALIDATION_BATCH)
-    if watch is None and (config.patience is not None or config.restore_best):
+    if watch is None and config.uses_validation:
         raise ValueError("patience and restore_best need validation samples with observed responses; there are none")
 
     module = GSNNModule(model, lr=config.lr, weight_decay=config.weight_decay)

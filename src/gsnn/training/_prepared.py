@@ -24,7 +24,7 @@ class Prepared:
         split: The three parts.
         standardiser: Fitted on the training part.
         train: The training samples, standardised.
-        validation: Those that are watched, likewise.
+        validation: Those that are watched, likewise; none if nothing depends on them.
         report: Measures the trained model on the test part.
         warnings: What a user should know.
     """
@@ -49,7 +49,7 @@ def check_samples(config: TrainConfig, n_train: int, watched: bool) -> None:
     Raises:
         DataError: With what to do instead.
     """
-    if (config.patience is not None or config.restore_best) and not watched:
+    if config.uses_validation and not watched:
         raise DataError("patience and restore_best need validation samples with measured readouts; raise validation")
     if config.drop_last and n_train < config.batch_size:
         raise DataError(f"drop_last with batch_size {config.batch_size} leaves none of {n_train} samples")
