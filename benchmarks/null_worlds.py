@@ -1,4 +1,4 @@
-"""Where null runs are drawn from: trained models on real and simulated data, and magnitudes that are hard on p-values."""
+"""Where null runs are drawn from: models trained on real and simulated data, and magnitudes hard on p-values."""
 
 from __future__ import annotations
 

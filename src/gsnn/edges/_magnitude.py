@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import scipy.special
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +34,7 @@ from gsnn.stats import (
     PairMoments,
     aggregate,
     fisher_z,
+    least_p_value,
     max_upper_tail,
     skewed_score,
 )
@@ -46,6 +48,10 @@ P_METHODS = ("calibrated", "uncorrected")
 
 # Skewness of a correlation under permutation beyond which a few samples decide, and no p-value is given.
 MOST_SKEWED = 4.0
+# What the skewness is multiplied by; set on log-normal magnitudes of 25 to 2,000 samples (benchmarks/null_pvalues.py).
+SKEWNESS_MARGIN = 1.2
+# Samples enough for no least p-value.
+_ENDLESS = 10**12
 
 _LOWEST = 1e30
 _CHUNK_BYTES = 4 * 2**20
@@ -306,7 +312,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
             null = (
                 PartialNull(pairs, moments, own_parents, ridge, largest=single)
                 if score == "partial"
-                else PlainNull(pairs, moments.n)
+                else PlainNull(pairs, moments)
             )
         dtype = matrix_dtype(self.N)
         result, z = np.empty((2, self.N, n_targets), dtype)
@@ -319,10 +325,10 @@ class MagnitudeEdgeInferer(StreamingInferer):
             # A correlation of -1 has a p-value; -inf says that there is none.
             found = np.maximum(fisher_z(mean, df), -_LOWEST)
             if null is not None and single:
-                found = _supported(found, null.largest(rows, r), moments.n)
+                found = _supported(found, *null.largest(rows, r), moments.n)
             elif null is not None:
-                variance, skewness = null.mean(rows)
-                found = _supported(found / np.sqrt(variance), skewness, moments.n)
+                variance, skewness, step = null.mean(rows)
+                found = _supported(found / np.sqrt(variance), skewness, step, moments.n)
             z[rows] = found
         candidates = self._prior.candidates(self.targets)
 
@@ -342,7 +348,15 @@ class MagnitudeEdgeInferer(StreamingInferer):
         return ScoredPairs(self._prior, result, self.score_name, columns, self.targets.start)
 
 
-def _supported(z: FloatArray, skewness: FloatArray, n: int) -> FloatArray:
-    """Scores that keep to what permuting n samples supports; -inf, for no p-value, where a few samples are all."""
-    score = skewed_score(z, skewness, n)
+def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) -> FloatArray:
+    """Scores that keep to what permuting n samples supports; -inf, for no p-value, where a few samples are all.
+
+    Where the skewness comes from few samples the tail is longer than that of a gamma variable of this skewness: hence
+    the margin.
+    """
+    score = skewed_score(z - step, np.where(skewness > 0, SKEWNESS_MARGIN * skewness, skewness), _ENDLESS)
+    high = score > -scipy.special.ndtri(1.0 / n)
+    if high.any():
+        with np.errstate(divide="ignore"):
+            score[high] = np.minimum(score[high], -scipy.special.ndtri(least_p_value(skewness[high], n)))
     return np.where((skewness > MOST_SKEWED) & ~np.isnan(z), -np.inf, score)

@@ -22,8 +22,8 @@ _CHUNK_BYTES = 4 * 2**20
 # Sums over all pairs of variables larger than this are put off until samples have to be let go. Fixed, and not by the
 # budget: results must not depend on the machine.
 _DEFERRED_BYTES = 2**30
-# Samples of x that are kept for what no sum tells: bytes they may take, and the least and largest number of them.
-_SKETCH_BYTES = 2**26
+# Samples that are kept for what no sum tells: bytes they may take, and the least and largest number of them.
+_SKETCH_BYTES = 2**27
 _SKETCH_SAMPLES = (256, 2048)
 
 
@@ -44,9 +44,9 @@ class PairMoments:
     Pebay (2008). Samples are buffered and
     flushed in blocks of fixed size: how they were batched leaves no trace.
 
-    Where variables are conditioned on, up to 2,048 samples of x are kept, too (``sketch``; random ones of a longer
-    stream; fewer, but not fewer than 256, where 64 MiB do not hold as many): third moments of what a regression leaves
-    of a variable cannot be had from sums of fixed size.
+    Up to 2,048 samples, (2, P, N) of x and y, are kept, too (``sketch``; random ones of a longer stream; fewer, but not
+    fewer than 256, where 128 MiB do not hold as many): third moments of what a regression leaves of a variable cannot
+    be had from sums of fixed size.
 
     Memory: the sums ``cross`` and ``within`` take 8 P N (N + U) bytes. While they would be more than 1 GiB and all
     samples are still in the buffer, they are not made: :meth:`cross_rows`, :meth:`cross_pair`, :meth:`within_pair` and
@@ -103,9 +103,9 @@ class PairMoments:
             buffer_rows = min(max(room // row_bytes, least), _BUFFER_ROWS[1])
         self.buffer_rows = buffer_rows
         self._every_node_conditions = len(self.condition_on) == n_nodes
-        fitting = _SKETCH_BYTES // max(1, n_pairs * n_nodes * torch.finfo(dtype).bits // 8)
-        kept = min(max(fitting, _SKETCH_SAMPLES[0]), _SKETCH_SAMPLES[1]) if len(self.condition_on) else 0
-        self.sketch = SampleSketch((n_pairs, n_nodes), kept, dtype, self.device)
+        fitting = _SKETCH_BYTES // max(1, 2 * n_pairs * n_nodes * torch.finfo(dtype).bits // 8)
+        kept = min(max(fitting, _SKETCH_SAMPLES[0]), _SKETCH_SAMPLES[1])
+        self.sketch = SampleSketch((2, n_pairs, n_nodes), kept, dtype, self.device)
         self.reset()
 
     def reset(self) -> None:
@@ -262,7 +262,7 @@ class PairMoments:
             )
         if self._pending:
             self.flush()
-        self.sketch.update(x)
+        self.sketch.update(torch.stack([x, y]))
         if self._buffer is None:
             # The spare last column carries the shift of the mean through the same matrix product.
             shape = (self.n_pairs, self.n_nodes, self.buffer_rows + 1)
