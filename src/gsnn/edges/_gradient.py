@@ -415,7 +415,7 @@ class GradientEdgeInferer(StreamingInferer):
             of_targets.add(p, target)
             pairs.append(found)
         if null_correction:
-            total = excess(pairs, layer_agg, self._chance(score, of_sources, of_targets, third=layer_agg == "rss"))
+            total = excess(pairs, layer_agg, self._chance(score, of_sources, of_targets, third=False))
         else:
             total = combined(pairs, layer_agg)
         sign = np.sign(effect).astype(np.int8)

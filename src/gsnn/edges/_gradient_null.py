@@ -6,6 +6,9 @@ samples, the same for all pairs p of blocks. Mean, variance and skewness of a su
 not enough: with a few directions of different weight, or with a few samples that stick out, the tail of a gamma
 variable that starts at 0 is far too light.
 
+Medians are not in the tail, and there the gamma variable that starts at 0 and has the first two moments is the better
+one (exceeded by 48 to 52 % of permuted scores on real data, where the one with three moments is by up to 55 %).
+
 A sum of the roots of the :math:`Q_p` has no such exact moments. Its median is that of the root of a gamma variable:
 each root has the mean and the variance of that of a gamma variable with the mean and the variance of its :math:`Q_p`,
 and roots are as correlated as the forms, to first order.
@@ -35,7 +38,6 @@ from gsnn.stats.permutation_forms import (
     form_moments,
     form_sums,
     joined,
-    pearson3_median,
     pearson3_tail,
 )
 
@@ -185,7 +187,7 @@ def excess(pairs: list[FloatMatrix], aggregate: str, chance: Chance) -> FloatMat
         pairs: P matrices (N, T) of scores, NaN where undefined: these count as 0.
         aggregate: ``'mean0'``, the mean over the pairs of blocks less its median, or ``'rss'``, the root of the sum of
             squares less its median, with its sign.
-        chance: Sums, for ``'rss'`` with third moments.
+        chance: Sums; third moments are not needed.
 
     Returns:
         (N, T); 0 where nothing is defined. float32 above 4,096 nodes.
@@ -203,8 +205,9 @@ def excess(pairs: list[FloatMatrix], aggregate: str, chance: Chance) -> FloatMat
             beyond = scores.sum(0) - _median_of_roots(z, chance.g, chance.n, defined)
             out[rows] = np.where(defined.any(0), beyond, 0.0) / len(pairs)
         else:
-            mean, variance, skewness = form_moments(z, chance.g, chance.n, defined)
-            beyond = np.square(scores).sum(0) - mean - np.sqrt(variance) * pearson3_median(skewness)
+            mean, variance = form_moments(z, chance.g, chance.n, defined, third=False)[:2]
+            shape = np.divide(np.square(mean), variance, out=np.full_like(mean, 1e4), where=variance > 0)
+            beyond = np.square(scores).sum(0) - mean * _median(np.maximum(shape, 1e-2))
             beyond[~defined.any(0)] = 0.0
             out[rows] = np.sign(beyond) * np.sqrt(np.abs(beyond))
     return out

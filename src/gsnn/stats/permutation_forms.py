@@ -65,7 +65,9 @@ class FormSums:
         """Those of some nodes, and of the A_p of some p (P,) alone."""
         if blocks is None:
             return FormSums(self.first[nodes], self.second[nodes], self.third[nodes])
-        whole = np.all([blocks[k] for k in triples(len(blocks))], axis=0)
+        whole: BoolArray | slice = slice(None)
+        if self.third.shape[1]:
+            whole = np.all([blocks[k] for k in triples(len(blocks))], axis=0)
         return FormSums(
             self.first[nodes][:, blocks],
             self.second[nodes][:, blocks][:, :, blocks],
@@ -237,7 +239,7 @@ def form_weights(n: int, n_matrices: int) -> FloatArray:
 
 
 def form_moments(
-    z: FormSums, g: FormSums, n: int, defined: BoolArray | None = None
+    z: FormSums, g: FormSums, n: int, defined: BoolArray | None = None, *, third: bool = True
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Expectation, variance and skewness of Q for all pairs of nodes, all three exact.
 
@@ -246,6 +248,7 @@ def form_moments(
         g: Sums of T nodes.
         n: Number of samples.
         defined: (P, R, T) which forms the sum of a pair counts; None for all.
+        third: Whether the skewness is wanted, which needs the sums over three; else it is 0.
 
     Returns:
         Three (R, T); variance and skewness are 0 where Q does not vary.
@@ -257,7 +260,7 @@ def form_moments(
         >>> [v.round(4).item() for v in form_moments(form_sums(one), form_sums(one), 5)]
         [0.25, 0.1406, 1.5]
     """
-    mean, variance, skewness = _moments(z, g, n)
+    mean, variance, skewness = _moments(z, g, n, third)
     if defined is None:
         return mean, variance, skewness
     usual = np.stack([np.outer(a > 0, b > 0) for a, b in zip(z.first.T, g.first.T, strict=True)])
@@ -269,7 +272,7 @@ def form_moments(
         rows, columns = np.flatnonzero(at.any(1)), np.flatnonzero(at.any(0))
         inside = at[np.ix_(rows, columns)]
         if pattern.any():
-            some = _moments(z.of(rows, pattern), g.of(columns, pattern), n)
+            some = _moments(z.of(rows, pattern), g.of(columns, pattern), n, third)
         else:
             some = (np.zeros(inside.shape),) * 3
         for whole, part in zip((mean, variance, skewness), some, strict=True):
@@ -277,19 +280,21 @@ def form_moments(
     return mean, variance, skewness
 
 
-def _moments(z: FormSums, g: FormSums, n: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    p, q, r = triples(z.first.shape[1])
-    times = np.array([1, 3, 6])[(p != q).astype(int) + (q != r)]
+def _moments(z: FormSums, g: FormSums, n: int, third: bool) -> tuple[FloatArray, FloatArray, FloatArray]:
     mean = z.first @ g.first.T / (n - 1)
     second = (z.second @ form_weights(n, 2)).reshape(len(mean), -1) @ g.second.reshape(mean.shape[1], -1).T
-    third = (z.third @ form_weights(n, 3)) * times[:, None]
-    third = third.reshape(len(mean), -1) @ g.third.reshape(mean.shape[1], -1).T
     variance = second - np.square(mean)
     varies = variance > _NO_VARIANCE * np.square(mean)
     variance[~varies] = 0.0
+    if not third:
+        return mean, variance, np.zeros_like(mean)
+    p, q, r = triples(z.first.shape[1])
+    times = np.array([1, 3, 6])[(p != q).astype(int) + (q != r)]
+    cubed = (z.third @ form_weights(n, 3)) * times[:, None]
+    central = cubed.reshape(len(mean), -1) @ g.third.reshape(mean.shape[1], -1).T
+    central -= mean * (3 * second - 2 * np.square(mean))
     scale = np.where(varies, variance, 1.0)
-    third -= mean * (3 * second - 2 * np.square(mean))
-    return mean, variance, np.where(varies, third / (scale * np.sqrt(scale)), 0.0)
+    return mean, variance, np.where(varies, central / (scale * np.sqrt(scale)), 0.0)
 
 
 def form_covariance(z: FormSums, g: FormSums, n: int, p: int, q: int) -> FloatArray:
@@ -321,24 +326,3 @@ def pearson3_tail(score: FloatArray, skewness: FloatArray) -> FloatArray:
     if not up.all():
         out = np.where(up, out, scipy.special.gammainc(shape, at))
     return out
-
-
-def pearson3_median(skewness: FloatArray) -> FloatArray:
-    """Median of the same variable, in standard deviations from its mean.
-
-    Example:
-        >>> pearson3_median(np.array([0.0, 2.0, -2.0])).round(4)
-        array([ 0.    , -0.3069,  0.3069])
-    """
-    grid, median = _median_table()
-    size = np.interp(np.abs(skewness), grid, median)
-    return np.where(skewness < 0, -size, size)
-
-
-@cache
-def _median_table() -> tuple[FloatArray, FloatArray]:
-    skewness = np.linspace(0.0, 20.0, 4001)
-    shape = 4.0 / np.square(skewness[1:])
-    median = (scipy.special.gammaincinv(shape, 0.5) - shape) / np.sqrt(shape)
-    # Below, the two terms of a difference cancel; the median is -skewness / 6 there.
-    return skewness, np.where(skewness < 0.02, 0.0 - skewness / 6.0, np.concatenate([[0.0], median]))
