@@ -81,9 +81,10 @@ class GradientEdgeInferer(StreamingInferer):
     for an edge that carries the oriented signal of i into the orientation of j: 1 activating, -1 inhibiting, 0 where
     a node has no orientation.
 
-    ``'normalised'`` has a p-value: the probability of such a score where gradients are permuted against activations,
-    the same way at every pair of blocks. It tests association, not an edge. The other two scores have none (NaN): how
-    what is left of an activation varies with every target's regressors is not followed closely enough.
+    ``'normalised'`` has a p-value: the probability of such a sum of squared scores (whichever way the pairs of blocks
+    are combined for the order) where gradients are permuted against activations, the same way at every pair. It tests
+    association, not an edge. The other two scores have none (NaN): how what is left of an activation varies with every
+    target's regressors is not followed closely enough.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` (or a compiled (``torch.compile``) one) of at least 2 blocks.
