@@ -11,13 +11,14 @@ import torch
 from gsnn.capture import Capture, capture
 from gsnn.edges import GradientEdgeInferer
 from gsnn.edges._gradient_blocks import leading, pair_norms, principal_components
-from gsnn.edges._gradient_null import Chance, combined, cross_moments, excess
+from gsnn.edges._gradient_null import Chance, combined, excess, node_sums
 from gsnn.edges._gradient_regressed import Regressors, regressed_norms
 from gsnn.edges._gradient_sign import reference_weights
 from gsnn.edges._sample_store import SampleStore
 from gsnn.graph import Graph, nx2pyg
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, held_out_edges, simulate
+from gsnn.stats.permutation_forms import form_sums
 
 from .worlds import FUNCTIONS, batches, gsnn, samples, small_graph
 
@@ -360,21 +361,27 @@ def test_p_values_of_normalised_scores(seen):
         assert inferer.evaluate(score=score)[["p_value", "q_value"]].isna().all(axis=None)
 
 
-def test_cross_moments_against_loops(seen):
+@pytest.mark.parametrize("whitened", [False, True])
+def test_sums_of_nodes_against_loops(seen, whitened):
     model, _, x, y, inferer = seen
-    pre = naive_samples(model, x, y)["pre"]
+    pre = naive_samples(model, x, y)["pre"][:-1]
     c, n = model.channels, model.N
-    channels = np.full(n, c)
-    scale = np.array([[np.linalg.norm(deviations(z[i * c : (i + 1) * c])) for i in range(n)] for z in pre[:-1]])
+    sides = [[deviations(z[i * c : (i + 1) * c]) for z in pre] for i in range(n)]
+    scale = np.array([[np.linalg.norm(side) for side in node] for node in sides]).T
     scale[scale < 1e-12] = 0
-    got = cross_moments(inferer._store, list(range(model.L - 1)), channels, scale)
-    for i in range(n):
-        sides = [deviations(z[i * c : (i + 1) * c]) for z in pre[:-1]]
-        for p, a in enumerate(sides):
-            for q, b in enumerate(sides):
-                size = scale[p, i] * scale[q, i]
-                expected = np.square(a @ b.T).sum() / size**2 if size else 0
-                assert got[i, p, q] == pytest.approx(expected, abs=1e-12)
+    rank = np.where(scale > 0, 1, 0) if whitened else None
+    got = node_sums(inferer._store, list(range(model.L - 1)), np.full(n, c), scale, rank)
+    assert got.third.shape == (n, 10, 16)
+    for i, node in enumerate(sides):
+        units = [side / s if s else 0 * side for side, s in zip(node, scale[:, i], strict=True)]
+        if whitened:
+            units = [np.linalg.svd(u, full_matrices=False)[2][:1] if u.any() else u[:1] for u in units]
+        for p, a in enumerate(units):
+            assert got.first[i, p] == pytest.approx(np.square(a).sum(), abs=1e-5)
+            for q, b in enumerate(units):
+                expected = [np.square(a).sum() * np.square(b).sum(), np.square(a @ b.T).sum()]
+                expected.append(np.square(a).sum(0) @ np.square(b).sum(0))
+                np.testing.assert_allclose(got.second[i, p, q], expected, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -476,33 +483,36 @@ def test_mean_square_of_regressed_scores_needs_the_degrees_of_freedom_left():
     assert (got * (m - 1))[:, [1, 4, 5]][defined[:, [1, 4, 5]]].mean() > 1.25
 
 
-def test_excess_over_the_median_against_quantiles():
+def test_excess_over_the_median_against_draws():
+    """Medians of a few hundred random permutations, within the error of the gamma law."""
     rng = np.random.default_rng(0)
-    pairs = [rng.random((6, 6)) for _ in range(3)]
-    pairs[1][2, 3] = np.nan
-    for p in pairs:
-        p[4, 5] = np.nan
-    sides = [rng.uniform(0.2, 1, (2, 6)) for _ in range(6)]
-    chances = [Chance(tuple(sides[2 * p] / 10), tuple(sides[2 * p + 1])) for p in range(3)]
-    mean0, rss = (excess(pairs, agg, chances) for agg in ("mean0", "rss"))
-    for i in range(6):
-        for j in range(6):
-            total = squares = mean = sd = 0.0
-            for p, chance in zip(pairs, chances, strict=True):
-                if np.isnan(p[i, j]):
-                    continue
-                second, own = chance.second[0][i] * chance.second[1][j], chance.own[0][i] * chance.own[1][j]
-                half = scipy.stats.gamma.ppf(0.5, 0.5 / own, scale=2 * own * second)
-                total += p[i, j] - np.sqrt(half)
-                squares += p[i, j] ** 2
-                mean += second
-                sd += second * np.sqrt(2 * own)
-            assert mean0[i, j] == pytest.approx(total / 3, abs=1e-6)
-            if mean:
-                squares -= scipy.stats.gamma.ppf(0.5, (mean / sd) ** 2, scale=sd**2 / mean)
-            assert rss[i, j] == pytest.approx(np.sign(squares) * np.sqrt(abs(squares)), abs=1e-5)
-    assert (mean0[4, 5], rss[4, 5]) == (0, 0)
-    assert (combined(pairs, "mean0") > 0).sum() == 35
+    sides = [rng.normal(size=(4, 3, 2, 60)) for _ in range(2)]
+    sides[0][1, 0] = 0
+    for units in sides:
+        units[:, 1] += units[:, 0]
+        units -= units.mean(3, keepdims=True)
+        units[:] = np.divide(
+            units,
+            np.linalg.norm(units, axis=(2, 3), keepdims=True),
+            where=units.any((2, 3), keepdims=True),
+            out=0 * units,
+        )
+    z, g = sides
+    chance = Chance(form_sums(torch.tensor(z)), form_sums(torch.tensor(g)), 60)
+    above = {"mean0": np.zeros((4, 4)), "rss": np.zeros((4, 4))}
+    for _ in range(1000):
+        products = np.einsum("ipcm,jpdm->pijcd", z, g[..., rng.permutation(60)])
+        pairs = list(np.sqrt(np.square(products).sum((3, 4))))
+        pairs[0][1] = np.nan
+        for agg, count in above.items():
+            count += excess(pairs, agg, chance) > 0
+    for count in above.values():
+        assert abs(count / 1000 - 0.5).max() < 0.06
+        assert abs(count.mean() / 1000 - 0.5) < 0.02
+    nothing = [np.full((4, 4), np.nan)] * 3
+    assert not excess(nothing, "rss", chance).any()
+    assert not excess(nothing, "mean0", chance).any()
+    assert (combined(pairs, "mean0") > 0).all()
 
 
 @pytest.mark.slow

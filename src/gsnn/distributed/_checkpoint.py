@@ -14,7 +14,7 @@ from gsnn.distributed._processes import Processes
 from gsnn.distributed._statistics import Statistics
 from gsnn.errors import RunError
 
-STATE, FORMAT = "state.json", 1
+STATE, FORMAT = "state.json", 2
 EVERY = 60.0
 # Writing takes at most about this share of the time.
 _SHARE = 0.05

@@ -16,13 +16,13 @@ from gsnn.capture import unwrap
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, StreamingInferer
 from gsnn.errors import RunError
 from gsnn.nn._serialize import config_of
-from gsnn.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments
+from gsnn.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
 
 if TYPE_CHECKING:
     from gsnn.distributed._processes import Processes
     from gsnn.nn._described import Described
 
-FORMAT = "gsnn-statistics-1"
+FORMAT = "gsnn-statistics-2"
 
 
 class Statistics:
@@ -57,6 +57,7 @@ class Statistics:
             return
         if isinstance(self.inferer, MagnitudeEdgeInferer):
             pool_moments(self._moments(), joined.add_up)
+            pool_sketches(self._moments(), joined.rank, joined.size, joined.add_up)
             self.inferer._last = None
             return
         own, dtype = self.inferer._store, self._dtype()

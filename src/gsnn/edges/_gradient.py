@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from gsnn.capture import (
     unwrap,
 )
 from gsnn.edges._gradient_blocks import Components, leading, pair_norms, principal_components
-from gsnn.edges._gradient_null import Chance, combined, cross_moments, excess, normal_scores, p_values
+from gsnn.edges._gradient_null import Chance, combined, excess, node_sums, normal_scores, p_values
 from gsnn.edges._gradient_regressed import Regressors, regressed_norms
 from gsnn.edges._gradient_sign import along, orientation, reference_weights, references
 from gsnn.edges._prior import checked_targets
@@ -80,9 +81,10 @@ class GradientEdgeInferer(StreamingInferer):
     for an edge that carries the oriented signal of i into the orientation of j: 1 activating, -1 inhibiting, 0 where
     a node has no orientation.
 
-    ``'normalised'`` has a p-value: the probability of such a score where gradients are permuted against activations,
-    the same way at every pair of blocks. It tests association, not an edge. The other two scores have none (NaN): how
-    what is left of an activation varies with every target's regressors is not followed closely enough.
+    ``'normalised'`` has a p-value: the probability of such a sum of squared scores (whichever way the pairs of blocks
+    are combined for the order) where gradients are permuted against activations, the same way at every pair. It tests
+    association, not an edge. The other two scores have none (NaN): how what is left of an activation varies with every
+    target's regressors is not followed closely enough.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` (or a compiled (``torch.compile``) one) of at least 2 blocks.
@@ -398,8 +400,8 @@ class GradientEdgeInferer(StreamingInferer):
         reference = references(self._orienting, x, y)
         regressors = Regressors.of(self._prior.pairs, self.N).within(self.targets)
         effect = np.zeros((self.N, len(self.targets)), np.float32 if reference.dtype == torch.float32 else np.float64)
-        pairs, chances = [], []
-        scales = np.zeros((self.n_pairs, self.N)), np.zeros((self.n_pairs, len(self.targets)))
+        pairs = []
+        of_sources, of_targets = _Scales.of(self.n_pairs, self.N), _Scales.of(self.n_pairs, len(self.targets))
         for p in track(range(self.n_pairs), "pairs of blocks", show=None):
             target, signal = self._target(p, reference, rank_tolerance)
             values = self._activations(p)
@@ -407,11 +409,16 @@ class GradientEdgeInferer(StreamingInferer):
             source = self._components(self._post_activations(p) if score == "explained" else values, rank_tolerance)
             effect -= (along(values, direction, self._channel_node, source.scale) @ signal.T).numpy()
             del values, signal
-            scales[0][p], scales[1][p] = source.scale.numpy(), target.scale.numpy()
-            found, chance = self._pair(score, source, target, regressors, ridge)
+            if score == "explained":
+                source = leading(source, N_EXPLAINING, EXPLAINING_FLOOR)
+            found, of_targets.freedom[p] = self._pair(score, source, target, regressors, ridge)
+            of_sources.add(p, source)
+            of_targets.add(p, target)
             pairs.append(found)
-            chances.append(chance)
-        total = excess(pairs, layer_agg, chances) if null_correction else combined(pairs, layer_agg)
+        if null_correction:
+            total = excess(pairs, layer_agg, self._chance(score, of_sources, of_targets, third=False))
+        else:
+            total = combined(pairs, layer_agg)
         sign = np.sign(effect).astype(np.int8)
 
         def entries(matrix: npt.NDArray[Any]) -> Column:
@@ -421,33 +428,55 @@ class GradientEdgeInferer(StreamingInferer):
         for p, found in enumerate(pairs):
             columns[f"score_a{p}_g{p + 1}"] = entries(found)
         if score == "normalised":
-            columns |= self._significance(pairs, layer_agg, scales)
+            columns |= self._significance(pairs, of_sources, of_targets)
         else:
             columns["p_value"] = columns["q_value"] = lambda rows: np.full(len(rows), np.nan)
         return ScoredPairs(self._prior, total, self.score_name, columns, self.targets.start)
 
+    def _chance(self, score: str, of_sources: _Scales, of_targets: _Scales, *, third: bool) -> Chance:
+        """What decides the scores of permuted samples; third moments are for sums of squares alone."""
+        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
+        blocks, own = range(self.n_pairs), slice(self.targets.start, self.targets.stop)
+        post = score == "explained" and self._separate_post
+        z = node_sums(
+            self._store,
+            [self.L + self.n_pairs + p if post else p for p in blocks],
+            channels,
+            of_sources.scale,
+            of_sources.rank if score == "explained" else None,
+            third=third,
+        )
+        g = node_sums(
+            self._store,
+            [self.L + p for p in blocks],
+            channels[own],
+            # A share of the mean square, not of the variance, is explained.
+            of_targets.raw * (of_targets.scale > 0) if score == "explained" else of_targets.scale,
+            third=third,
+        )
+        if score == "regressed":
+            g = g.scaled(((self.n - 1) / of_targets.freedom).T)
+        return Chance(z, g, self.n)
+
     def _significance(
-        self, pairs: list[npt.NDArray[np.floating]], layer_agg: str, scales: tuple[FloatArray, FloatArray]
+        self, pairs: list[npt.NDArray[np.floating]], of_sources: _Scales, of_targets: _Scales
     ) -> dict[str, Column]:
         """Columns p_value and q_value, computed when first asked for."""
-        store, n = self._store, self._store.n
-        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
-        candidates, own = self._prior.candidates(self.targets), slice(self.targets.start, self.targets.stop)
+        n, candidates = self.n, self._prior.candidates(self.targets)
 
-        def moments() -> tuple[FloatArray, FloatArray]:
-            if store.n != n:
+        def chance() -> Chance:
+            if self.n != n:
                 raise RuntimeError("samples were added since; evaluate again")
-            z = cross_moments(store, list(range(self.n_pairs)), channels, scales[0])
-            return z, cross_moments(store, [self.L + p for p in range(self.n_pairs)], channels[own], scales[1])
+            return self._chance("normalised", of_sources, of_targets, third=True)
 
         @cache
         def both() -> tuple[FloatArray, FloatArray]:
-            p = p_values(pairs, layer_agg, *moments(), n)
+            p = p_values(pairs, chance())
             return p.ravel(), false_discovery(p, candidates).ravel()
 
         @cache
         def few() -> Significance:
-            return Significance(normal_scores(pairs, layer_agg, *moments(), n), candidates)
+            return Significance(normal_scores(pairs, chance()), candidates)
 
         if matrix_dtype(self.N) is np.float32:
             return {"p_value": lambda rows: few().p_value(rows), "q_value": lambda rows: few().q_value(rows)}
@@ -467,23 +496,37 @@ class GradientEdgeInferer(StreamingInferer):
 
     def _pair(
         self, score: str, source: Components, target: Components, regressors: Regressors, ridge: float
-    ) -> tuple[npt.NDArray[np.floating], Chance]:
-        """(N, T) scores of one pair of blocks, NaN where undefined, and what chance gives."""
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]:
+        """(N, T) scores of one pair of blocks, NaN where undefined, and the degrees of freedom left (T,)."""
         working = min(self.memory_budget // 4, free_on(self._device) // 4)
         freedom = np.full(len(self.targets), self.n - 1.0)
         if score == "regressed":
             found, taken = regressed_norms(source, target, regressors, ridge, working)
-            freedom = np.maximum(freedom - taken, 1.0)
-        else:
-            if score == "explained":
-                source = leading(source, N_EXPLAINING, EXPLAINING_FLOOR)
-            found = pair_norms(source, target, working).clamp_(max=1.0)
-        (z, own_z), (g, own_g) = source.chance(), target.chance()
+            return found.cpu().numpy(), np.maximum(freedom - taken, 1.0)
+        found = pair_norms(source, target, working).clamp_(max=1.0)
         if score == "explained":
-            share = torch.where(target.raw > 0, target.scale / target.raw, 0.0)
-            found *= share.to(found)
-            g = g * np.square(share.numpy())
-        if score != "regressed":
-            found[torch.from_numpy(source.rank == 0)] = torch.nan
-            found[:, torch.from_numpy(target.rank == 0)] = torch.nan
-        return found.cpu().numpy(), Chance((z, g / freedom), (own_z, own_g))
+            found *= torch.where(target.raw > 0, target.scale / target.raw, 0.0).to(found)
+        found[torch.from_numpy(source.rank == 0)] = torch.nan
+        found[:, torch.from_numpy(target.rank == 0)] = torch.nan
+        return found.cpu().numpy(), freedom
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """Of the nodes of one side at every pair of blocks, (P, N) each: see :class:`Components`; degrees of freedom."""
+
+    scale: FloatArray
+    raw: FloatArray
+    rank: IntArray
+    freedom: FloatArray
+
+    @staticmethod
+    def of(n_pairs: int, n_nodes: int) -> _Scales:
+        """Room for them."""
+        scale, raw, freedom = np.zeros((3, n_pairs, n_nodes))
+        return _Scales(scale, raw, np.zeros((n_pairs, n_nodes), np.int64), freedom)
+
+    def add(self, pair: int, components: Components) -> None:
+        """Fill in one pair of blocks."""
+        self.scale[pair], self.raw[pair] = components.scale.numpy(), components.raw.numpy()
+        self.rank[pair] = components.rank

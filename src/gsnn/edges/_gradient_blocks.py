@@ -58,17 +58,6 @@ class Components:
         """First row of each slot."""
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
-    def chance(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        r"""Sum of squares t of each node's rows, and :math:`\| Z Z^\top \|_F^2 / t^2`, from 1 / rank to 1: both (N,).
-
-        They decide what a permutation of samples gives; 0 for a constant node.
-        """
-        owner = np.concatenate([self.order[:c] for c in self.counts] or [np.zeros(0, np.int64)])
-        square = self.sd.numpy() ** 2
-        total = np.bincount(owner, square, len(self.rank)).astype(np.float64)
-        fourth = np.bincount(owner, square**2, len(self.rank))
-        return total, np.divide(fourth, total**2, out=np.zeros_like(total), where=total > 0)
-
     def rows_of(self, nodes: IntArray) -> tuple[IntArray, IntArray]:
         """Rows of all components of some nodes, node by node.
 

@@ -22,6 +22,7 @@ from gsnn.capture import (
     unwrap,
 )
 from gsnn.edges._contract import EdgeInferer
+from gsnn.edges._magnitude_null import PartialNull, PlainNull
 from gsnn.edges._pair_correlations import PairCorrelations
 from gsnn.edges._prior import checked_targets
 from gsnn.edges._significance import Significance
@@ -32,12 +33,10 @@ from gsnn.stats import (
     AGGREGATIONS,
     PairMoments,
     aggregate,
-    at_largest,
     fisher_z,
+    least_p_value,
     max_upper_tail,
-    mean_variance,
     skewed_score,
-    sum_skewness,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -47,6 +46,14 @@ REDUCTIONS = ("l1", "l2")
 SCORES = ("corr", "partial")
 P_METHODS = ("calibrated", "uncorrected")
 
+# Skewness of a correlation under permutation beyond which a few samples decide, and no p-value is given.
+MOST_SKEWED = 4.0
+# What the skewness is multiplied by; set on log-normal magnitudes of 25 to 2,000 samples (benchmarks/null_pvalues.py).
+SKEWNESS_MARGIN = 1.2
+# Samples enough for no least p-value.
+_ENDLESS = 10**12
+
+_LOWEST = 1e30
 _CHUNK_BYTES = 4 * 2**20
 # Of a pair when ranked: score, z and marks in single precision, and what choosing the best takes.
 _PAIR_BYTES = 12
@@ -300,9 +307,15 @@ class MagnitudeEdgeInferer(StreamingInferer):
         own, n_targets = slice(self.targets.start, self.targets.stop), len(self.targets)
         n_given = np.array([len(s) for s in self.parents_by_target])[own] * (score == "partial")
         df = (moments.n - 3) - n_given
-        rho_x, rho_y = pairs.rho_x, pairs.rho_y
         single = p_method == "uncorrected" or layer_agg == "max"
-        calibrated = p_method == "calibrated"
+        null = None
+        if p_method == "calibrated":
+            own_parents = self.parents_by_target[own]
+            null = (
+                PartialNull(pairs, moments, own_parents, ridge, largest=single)
+                if score == "partial"
+                else PlainNull(pairs, moments)
+            )
         dtype = matrix_dtype(self.N)
         result, z = np.empty((2, self.N, n_targets), dtype)
         chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * n_targets))
@@ -310,21 +323,23 @@ class MagnitudeEdgeInferer(StreamingInferer):
             rows = slice(start, min(start + chunk, self.N))
             r = pairs.block(rows)
             result[rows] = values = aggregate(r, layer_agg)
-            if single:
-                found = fisher_z(values, df)
-            else:
-                mean = values if layer_agg == "mean" else aggregate(r, "mean")
-                found = fisher_z(mean, df) / np.sqrt(mean_variance(rho_x[rows], rho_y))
-            z[rows] = self._permuted(found, r, pairs, rows, layer_agg, moments.n) if calibrated else found
+            mean = aggregate(r, "mean") if layer_agg == "mean0" and not single else values
+            # A correlation of -1 has a p-value; -inf says that there is none.
+            found = np.maximum(fisher_z(mean, df), -_LOWEST)
+            if null is not None and single:
+                found = _supported(found, *null.largest(rows, r), moments.n)
+            elif null is not None:
+                variance, skewness, step = null.mean(rows)
+                found = _supported(found / np.sqrt(variance), skewness, step, moments.n)
+            z[rows] = found
         candidates = self._prior.candidates(self.targets)
 
         def of_max(rows: IntArray) -> FloatArray:
+            assert null is not None
             i, j = np.divmod(rows, n_targets)
-            defined = pairs.defined_x[:, i] & pairs.defined_y[:, j]
-            adjacent = np.stack([rho_x[i, k, k - 1] * rho_y[j, k, k - 1] for k in range(1, self.n_pairs)] or [[]])
-            return max_upper_tail(z.ravel()[rows].astype(np.float64), adjacent, defined)
+            return max_upper_tail(z.ravel()[rows].astype(np.float64), *null.adjacent(i, j))
 
-        significance = Significance(z, candidates, of_max if calibrated and layer_agg == "max" else None)
+        significance = Significance(z, candidates, of_max if null is not None and layer_agg == "max" else None)
         columns: dict[str, Column] = {}
         if score == "partial":
             columns["n_cond"] = lambda rows: n_given[rows % n_targets]
@@ -334,20 +349,16 @@ class MagnitudeEdgeInferer(StreamingInferer):
         columns["q_value"] = significance.q_value
         return ScoredPairs(self._prior, result, self.score_name, columns, self.targets.start)
 
-    def _permuted(
-        self, z: FloatArray, r: FloatArray, pairs: PairCorrelations, rows: slice, layer_agg: str, n: int
-    ) -> FloatArray:
-        """Scores of some sources that keep to what permuting n samples supports."""
-        if self.n_pairs == 1:
-            # Fisher's formula as it stands, but no p-value below that of one order of n samples among all.
-            return np.minimum(z, -scipy.special.ndtri_exp(-scipy.special.gammaln(n + 1.0)))
-        if layer_agg != "max":
-            skewness = sum_skewness(pairs.third_x[rows], pairs.third_y, pairs.rho_x[rows], pairs.rho_y, n)
-            return skewed_score(z, skewness, n)
-        first, second = np.triu_indices(self.n_pairs)
-        places = np.flatnonzero(first == second)
-        each = [
-            np.outer(pairs.third_x[rows, h, p], pairs.third_y[:, h, p]) * (n * np.sqrt(n - 1) / (n - 2))
-            for p, h in enumerate(places.tolist())
-        ]
-        return skewed_score(z, at_largest(r, np.stack(each)), n)
+
+def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) -> FloatArray:
+    """Scores that keep to what permuting n samples supports; -inf, for no p-value, where a few samples are all.
+
+    Where the skewness comes from few samples the tail is longer than that of a gamma variable of this skewness: hence
+    the margin.
+    """
+    score = skewed_score(z - step, np.where(skewness > 0, SKEWNESS_MARGIN * skewness, skewness), _ENDLESS)
+    high = score > -scipy.special.ndtri(1.0 / n)
+    if high.any():
+        with np.errstate(divide="ignore"):
+            score[high] = np.minimum(score[high], -scipy.special.ndtri(least_p_value(skewness[high], n)))
+    return np.where((skewness > MOST_SKEWED) & ~np.isnan(z), -np.inf, score)

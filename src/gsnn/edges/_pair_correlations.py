@@ -20,6 +20,7 @@ from gsnn.stats import (
 )
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 # Products of samples are taken for so many sources at once where the sums are put off: enough for the speed of a matrix
@@ -81,6 +82,19 @@ class PairCorrelations:
                     eps=eps,
                     first=own.start,
                 )
+
+    def target(self, j: int) -> FloatArray:
+        """(P, N) partial correlations of all sources with one target."""
+        if self._held is None:
+            raise ValueError("only partial correlations are held; take block or column")
+        return self._held[:, :, j].astype(np.float64, copy=False)
+
+    def defined(self, i: IntArray, j: IntArray) -> BoolArray:
+        """(P, K) which correlations are defined, of sources i (K,) with targets j (K,)."""
+        if self._held is not None:
+            return ~np.isnan(self._held[:, i, j])
+        found: BoolArray = self.defined_x[:, i] & self.defined_y[:, j]
+        return found
 
     def block(self, rows: slice) -> FloatArray:
         """(P, R, T) correlations of some sources."""

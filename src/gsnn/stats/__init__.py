@@ -12,8 +12,9 @@ from gsnn.stats._correlation import (
     layer_correlation,
     layer_thirds,
     partial_correlation,
+    residual_directions,
 )
-from gsnn.stats._moment_parts import load_moments, moments_state, narrowed_moments, pool_moments
+from gsnn.stats._moment_parts import load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
 from gsnn.stats._moments import PairMoments
 from gsnn.stats._order import descending, descending_key, largest
 from gsnn.stats._pvalues import (
@@ -27,10 +28,12 @@ from gsnn.stats._pvalues import (
     sum_skewness,
     upper_tail,
 )
+from gsnn.stats._sample_sketch import SampleSketch
 
 __all__ = [
     "AGGREGATIONS",
     "PairMoments",
+    "SampleSketch",
     "aggregate",
     "at_largest",
     "conditional_exceedance",
@@ -52,6 +55,8 @@ __all__ = [
     "narrowed_moments",
     "partial_correlation",
     "pool_moments",
+    "pool_sketches",
+    "residual_directions",
     "skewed_score",
     "sum_skewness",
     "upper_tail",

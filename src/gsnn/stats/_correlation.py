@@ -206,6 +206,32 @@ def _whiten(sigma: FloatArray) -> FloatArray:
     return inverse
 
 
+def residual_directions(samples: FloatArray, given: IntArray, ridge: float, defined: BoolArray) -> FloatArray:
+    """Unit-norm deviations of each variable once some are regressed out, sample by sample.
+
+    Args:
+        samples: (P, N, m) deviations from the mean.
+        given: (k,) the variables regressed out, at each of the P blocks those of the same block.
+        ridge: Added to the diagonal of their covariance.
+        defined: (P, N) bool; what is not defined becomes 0.
+
+    Returns:
+        (P, N, m).
+
+    Example:
+        >>> x = np.array([[[1.0, -1.0, 1.0, -1.0], [2.0, 0.0, 0.0, -2.0]]])
+        >>> residual_directions(x, np.array([0]), 0.0, np.array([[False, True]]))[0, 1]
+        array([ 0.5,  0.5, -0.5, -0.5])
+    """
+    m = samples.shape[-1]
+    chosen = samples[:, given]
+    basis = _whiten(chosen @ chosen.transpose(0, 2, 1) / m + ridge * np.eye(len(given))) @ chosen / np.sqrt(m)
+    rest = samples - (samples @ basis.transpose(0, 2, 1)) @ basis
+    norm = np.sqrt(np.einsum("pnb,pnb->pn", rest, rest))
+    rest *= np.where(defined & (norm > 0), 1.0 / np.where(norm > 0, norm, 1.0), 0.0)[:, :, None]
+    return rest
+
+
 def at_largest(r: FloatArray, values: FloatArray) -> FloatArray:
     """``values`` at the pair that ``aggregate(r, 'max')`` takes.
 

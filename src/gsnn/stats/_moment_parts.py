@@ -12,6 +12,7 @@ from gsnn.stats._moments import PairMoments
 # What goes from process to process at a time.
 _POOL_BYTES = 2**26
 _STATE = ("n", "mean", "ss", "layers", "thirds", "cross", "within")
+_SKETCH = ("sample_keys", "samples")
 
 
 def pool_moments(moments: PairMoments, add_up: Callable[[Tensor], object]) -> None:
@@ -49,6 +50,36 @@ def pool_moments(moments: PairMoments, add_up: Callable[[Tensor], object]) -> No
             add_up(block)
     moments._mean.copy_(mean)
     moments._n_flushed = total
+
+
+def pool_sketches(moments: PairMoments, rank: int, size: int, add_up: Callable[[Tensor], object]) -> None:
+    """Join the samples that several processes keep: all end with those of the whole.
+
+    Args:
+        moments: What this process holds.
+        rank: Its number.
+        size: Number of processes.
+        add_up: Replaces a contiguous tensor by its sum over all processes, in each of them.
+    """
+    sketch = moments.sketch
+    if not sketch.size:
+        return
+    keys, samples = sketch.keys, sketch.samples
+    counts = torch.zeros(size, dtype=torch.int64)
+    counts[rank] = len(keys)
+    seen = torch.tensor([sketch.seen], dtype=torch.int64)
+    add_up(counts)
+    add_up(seen)
+    ends = counts.cumsum(0).tolist()
+    own = slice(ends[rank] - len(keys), ends[rank])
+    every_key = torch.zeros(ends[-1], dtype=torch.int64)
+    every_key[own] = keys
+    add_up(every_key)
+    every = torch.zeros((*sketch.shape, ends[-1]), dtype=sketch.dtype, device=sketch.device)
+    every[..., own] = samples
+    for block in every:
+        add_up(block)
+    sketch.load(every_key, every, int(seen.item()))
 
 
 def _recentre(moments: PairMoments, mean: Tensor) -> None:
@@ -112,7 +143,8 @@ def moments_state(moments: PairMoments) -> dict[str, Tensor]:
         moments._cross,
         moments._within,
     )
-    return dict(zip(_STATE, parts, strict=True))
+    kept = (moments.sketch.keys, moments.sketch.samples)
+    return dict(zip(_STATE, parts, strict=True)) | dict(zip(_SKETCH, kept, strict=True))
 
 
 def load_moments(moments: PairMoments, state: Mapping[str, Tensor]) -> None:
@@ -126,10 +158,13 @@ def load_moments(moments: PairMoments, state: Mapping[str, Tensor]) -> None:
         ValueError: If it is of other variables.
     """
     moments.reset()
-    mine = moments_state(moments)
+    whole = moments_state(moments)
+    mine = {name: whole[name] for name in _STATE}
+    n = int(state["n"].item())
     for name, held in mine.items():
         if state[name].shape != held.shape:
             raise ValueError(f"state has {name} of shape {tuple(state[name].shape)}, expected {tuple(held.shape)}")
     for name, held in mine.items():
         held.copy_(state[name])
-    moments._n_flushed = int(state["n"].item())
+    moments._n_flushed = n
+    moments.sketch.load(*(state[name] for name in _SKETCH), n)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gsnn._budget import in_words
+from gsnn.stats._sample_sketch import SampleSketch
 
 # Rows are gathered up to this many bytes before a flush: the pass over the (N, N) sums is then amortised over
 # enough samples to leave the matrix product as the cost that counts.
@@ -21,6 +22,9 @@ _CHUNK_BYTES = 4 * 2**20
 # Sums over all pairs of variables larger than this are put off until samples have to be let go. Fixed, and not by the
 # budget: results must not depend on the machine.
 _DEFERRED_BYTES = 2**30
+# Samples that are kept for what no sum tells: bytes they may take, and the least and largest number of them.
+_SKETCH_BYTES = 2**27
+_SKETCH_SAMPLES = (256, 2048)
 
 
 class PairMoments:
@@ -39,6 +43,10 @@ class PairMoments:
     to a large mean, and blocks are joined by the update of Chan, Golub and LeVeque (1979), third moments by that of
     Pebay (2008). Samples are buffered and
     flushed in blocks of fixed size: how they were batched leaves no trace.
+
+    Up to 2,048 samples, (2, P, N) of x and y, are kept, too (``sketch``; random ones of a longer stream; fewer, but not
+    fewer than 256, where 128 MiB do not hold as many): third moments of what a regression leaves of a variable cannot
+    be had from sums of fixed size.
 
     Memory: the sums ``cross`` and ``within`` take 8 P N (N + U) bytes. While they would be more than 1 GiB and all
     samples are still in the buffer, they are not made: :meth:`cross_rows`, :meth:`cross_pair`, :meth:`within_pair` and
@@ -95,6 +103,9 @@ class PairMoments:
             buffer_rows = min(max(room // row_bytes, least), _BUFFER_ROWS[1])
         self.buffer_rows = buffer_rows
         self._every_node_conditions = len(self.condition_on) == n_nodes
+        fitting = _SKETCH_BYTES // max(1, 2 * n_pairs * n_nodes * torch.finfo(dtype).bits // 8)
+        kept = min(max(fitting, _SKETCH_SAMPLES[0]), _SKETCH_SAMPLES[1])
+        self.sketch = SampleSketch((2, n_pairs, n_nodes), kept, dtype, self.device)
         self.reset()
 
     def reset(self) -> None:
@@ -111,6 +122,7 @@ class PairMoments:
         # Samples of the buffer that are centred and counted, but whose products are not in the sums.
         self._pending = 0
         self._sums: tuple[Tensor, Tensor] | None = None
+        self.sketch.reset()
 
     @property
     def _cross(self) -> Tensor:
@@ -250,6 +262,7 @@ class PairMoments:
             )
         if self._pending:
             self.flush()
+        self.sketch.update(torch.stack([x, y]))
         if self._buffer is None:
             # The spare last column carries the shift of the mean through the same matrix product.
             shape = (self.n_pairs, self.n_nodes, self.buffer_rows + 1)
@@ -331,6 +344,7 @@ class PairMoments:
         other.flush()
         if other.n == 0:
             return self
+        self.sketch.merge(other.sketch)
         total = self.n + other.n
         weight = self.n * other.n / total
         shift = other._mean.to(self.device) - self._mean

@@ -1,0 +1,116 @@
+"""Some samples of a stream, drawn at random, that depend on nothing but its order and merge like sums."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class SampleSketch:
+    """All samples of a stream up to ``size`` of them, and that many random ones of a longer stream.
+
+    The sample of number b gets the key hash(b), and those of the smallest keys are kept: which they are follows from
+    the order of the stream alone, not from how it was batched. The smallest keys of two parts of a stream, each counted
+    from 0, are such a sample of the whole.
+
+    Args:
+        shape: Of one sample.
+        size: At most so many are kept; 0 keeps none.
+        dtype: Of what is kept.
+        device: Where it is kept.
+
+    Example:
+        >>> sketch = SampleSketch((1,), 2, torch.float32)
+        >>> sketch.update(torch.tensor([[5.0, 6.0]]))
+        >>> sketch.samples
+        tensor([[5., 6.]])
+        >>> sketch.update(torch.tensor([[7.0, 8.0, 9.0]]))
+        >>> sketch.samples.shape
+        torch.Size([1, 2])
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], size: int, dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> None:
+        self.shape, self.size, self.dtype, self.device = shape, size, dtype, torch.device(device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget every sample."""
+        self._seen = 0
+        self._parts: list[tuple[npt.NDArray[np.uint64], Tensor]] = []
+        self._held = 0
+
+    def update(self, values: Tensor) -> None:
+        """Add samples.
+
+        Args:
+            values: (..., B).
+        """
+        if not self.size:
+            return
+        count = values.shape[-1]
+        keys = _mixed(np.arange(self._seen, self._seen + count, dtype=np.uint64))
+        self._seen += count
+        self._add(keys, values.to(self.device, self.dtype, copy=True))
+
+    def merge(self, other: SampleSketch) -> None:
+        """Add the samples of another sketch, which stays as it is."""
+        if not self.size:
+            return
+        self._seen += other._seen
+        for keys, values in other._parts:
+            self._add(keys, values.to(self.device, copy=True))
+
+    @property
+    def seen(self) -> int:
+        """Number of samples of the stream."""
+        return self._seen
+
+    @property
+    def keys(self) -> Tensor:
+        """(m,) int64, what decides which samples are kept."""
+        return torch.from_numpy(self._compact()[0].view(np.int64))
+
+    @property
+    def samples(self) -> Tensor:
+        """(..., m) samples in the order in which they came."""
+        return self._compact()[1]
+
+    def load(self, keys: Tensor, samples: Tensor, seen: int) -> None:
+        """Replace everything by ``keys`` (m,) and ``samples`` (..., m) of a stream of which ``seen`` were seen."""
+        self.reset()
+        self._seen = seen
+        if self.size:
+            self._add(keys.cpu().numpy().view(np.uint64).copy(), samples.to(self.device, self.dtype, copy=True))
+
+    def _add(self, keys: npt.NDArray[np.uint64], values: Tensor) -> None:
+        self._parts.append((keys, values))
+        self._held += len(keys)
+        if self._held > 2 * self.size:
+            self._compact()
+
+    def _compact(self) -> tuple[npt.NDArray[np.uint64], Tensor]:
+        if not self._parts:
+            self._parts = [
+                (np.zeros(0, np.uint64), torch.zeros((*self.shape, 0), dtype=self.dtype, device=self.device))
+            ]
+        if len(self._parts) > 1 or self._held > self.size:
+            keys = np.concatenate([part for part, _ in self._parts])
+            values = torch.cat([part for _, part in self._parts], -1)
+            if len(keys) > self.size:
+                kept = np.sort(np.argsort(keys, kind="stable")[: self.size])
+                keys, values = keys[kept], values[..., torch.from_numpy(kept).to(self.device)].contiguous()
+            self._parts, self._held = [(keys, values)], len(keys)
+        return self._parts[0]
+
+
+def _mixed(number: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The output function of splitmix64 (Steele, Lea and Flood 2014), a bijection without visible order."""
+    with np.errstate(over="ignore"):
+        z = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
