@@ -83,7 +83,7 @@ def test_every_record_adds_up(check):
         graph, n = masking.graph, data.graph.N
         index = {name: i for i, name in enumerate(graph.functions)}
         unknown = {(s, t) for s in graph.functions for t in graph.functions if s != t} - TRUE
-        assert real["n_negatives"] + real["n_lifeless"] == len(unknown) == check.settings["n_candidates"]
+        assert real["n_negatives"] + real["n_left_out"] == len(unknown) == check.settings["n_candidates"]
         dead = set(graph.unreached_functions), set(graph.dead_end_functions)
         negatives = [(s, t) for s, t in unknown if s not in dead[0] and t not in dead[1]]
         assert real["n_negatives"] == len(negatives)
