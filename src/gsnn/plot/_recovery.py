@@ -82,7 +82,8 @@ def expected_precision(
 ) -> Axes:
     """Of the k best candidates, the share to expect to be edges, with its interval, beside that of guessing.
 
-    The line has gaps where the interval is too wide for an expectation (see :meth:`gsnn.protocols.SelfCheck.precision`).
+    The line has gaps where the interval is too wide for an expectation (see
+    :meth:`gsnn.protocols.SelfCheck.precision`).
 
     Args:
         check: The self-check.

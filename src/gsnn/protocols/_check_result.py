@@ -95,7 +95,8 @@ class SelfCheck(StoredResult):
         Returns:
             Columns condition, method, kind, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
             auc_visible (the smallest AUC that so many hidden edges would show, see
-            :func:`gsnn.protocols.least_visible`), auc_sd (over the repeats), average_precision, chance (the average precision of a score that knows nothing),
+            :func:`gsnn.protocols.least_visible`), auc_sd (over the repeats), average_precision, chance (the average
+            precision of a score that knows nothing),
             precision (among as many as were hidden), mrr, n_positives (distinct).
         """
         rows = []
@@ -363,10 +364,10 @@ class SelfCheck(StoredResult):
             f"{WIDEST:g} apart it is not estimable, and not told. precision_chance is what guessing gives: "
             f"{self.chance(missing):.2g}. From "
             f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
-            f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes that "
-            f"the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of the "
-            f"complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden (on a "
-            f"path from an input to an output{kind}); with fewer missing edges every precision is lower in proportion. "
+            f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes "
+            f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of the "
+            f"complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden (on "
+            f"a path from an input to an output{kind}); with fewer missing edges every precision is lower in proportion. "
             f"Edges that differ in kind from the known ones are not covered."
         )
 

@@ -16,6 +16,8 @@ IntArray = npt.NDArray[np.int64]
 
 # Degrees are compared exactly while they are small and in classes of about a third of their size after that.
 _DEGREE_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024])
+# Hidden edges found by which the density of the first ranks is told.
+_HEAD = 5
 # An expected precision whose interval is wider is not told.
 WIDEST = 0.5
 # How sure a control is to show what it is said to be able to show.
@@ -255,31 +257,41 @@ def weighted_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike, wei
 
 
 def found_share(ranks: npt.ArrayLike, weights: npt.ArrayLike, at: npt.ArrayLike) -> FloatArray:
-    """Share of the hidden edges that are among the k best.
+    """Share of the hidden edges that are among the k best, estimated without a bias at the head.
 
-    The weighted share itself, which is right on average at every k. A curve forced to be concave (Grenander, 1956) has
-    less spread further down, but at the head it is too high however many edges there are: its slope at the origin is
-    that of the steepest chord (Woodroofe and Sun, 1993).
+    From the rank r on by which 5 hidden edges are found it is the share found, which is right on average. At smaller k
+    that share is nearly always 0, so the density of the first r ranks is taken: by inverse sampling (Haldane, 1945) it
+    is (5 - 1) / (r - 1) edges a rank, right on average as far as these ranks are alike. Both together are the unbiased
+    estimate of a sequence of trials that goes on until there are k and 5 successes (Girshick, Mosteller and Savage,
+    1946). A curve forced to be concave (Grenander, 1956) is too high at the head however many edges there are: its
+    slope at the origin is that of the steepest chord (Woodroofe and Sun, 1993).
 
     Args:
         ranks: (m,) ranks, from 1.
-        weights: (m,) weights.
-        at: (K,) numbers of places k.
+        weights: (m,) weights, 1 for an edge that was hidden once; an edge that was hidden n times counts 1 / n each.
+        at: (K,) numbers of places k, at least 1.
 
     Returns:
         (K,), from 0 to 1; NaN without ranks.
 
     Example:
-        >>> found_share([1, 2, 10], [1, 1, 2], [1, 2, 6, 10]).tolist()
-        [0.25, 0.5, 0.5, 1.0]
+        >>> found_share([2, 4, 5, 7, 9, 30], [1] * 6, [1, 8, 9, 30]).round(3).tolist()
+        [0.083, 0.667, 0.833, 1.0]
     """
     places = np.asarray(at, dtype=np.float64)
     rank, weight = np.asarray(ranks, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     if not len(rank):
         return np.full(places.shape, np.nan)
     order = np.argsort(rank, kind="stable")
-    total = np.concatenate([[0.0], np.cumsum(weight[order])])
-    found: FloatArray = total[np.searchsorted(rank[order], places, side="right")] / total[-1]
+    rank, total = rank[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+    found: FloatArray = total[np.searchsorted(rank, places, side="right")] / total[-1]
+    enough = min(_HEAD, total[-1])
+    # Sums of thirds may fall short of a whole number.
+    head = rank[min(int(np.searchsorted(total, enough - 1e-9)), len(rank)) - 1]
+    if enough > 1 and head > 1:
+        # All that was found by then, ties included.
+        n = total[np.searchsorted(rank, head, side="right")]
+        found = np.where(places < head, np.minimum(1.0, places * (n - 1) / (head - 1) / total[-1]), found)
     return found
 
 
@@ -310,7 +322,10 @@ def precision_interval(
     """Expected precision among the k best candidates, and an interval for the precision that will be found.
 
     The expectation is right on average, at the head too; but where the interval is wide (see
-    :meth:`gsnn.protocols.SelfCheck.precision`) a single self-check says nothing. If H edges are missing and each is among the k best with probability T, the k best hold H T of them. But T is known
+    :meth:`gsnn.protocols.SelfCheck.precision`) a single self-check says nothing. It is cut at 1, so at the first ranks
+    of a good ranking it is rather too low.
+
+    If H edges are missing and each is among the k best with probability T, the k best hold H T of them. But T is known
     from edges that were ranked in addition to the H: taken out again, an edge among the k best makes room for the next
     candidate, which is an edge with a probability of about the precision p = H T / k. So T (H + p) / k is expected.
 

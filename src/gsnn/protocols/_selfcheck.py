@@ -61,7 +61,8 @@ def self_check(
     input reaches or whose target reaches no output, or a method would be praised for telling dead nodes from live
     ones; nor, since hidden edges leave no function bare, those whose source has no child or whose target no parent.
     Where fewer than 10 edges can be hidden without that, others are hidden too, and both groups are reported apart
-    (:meth:`SelfCheck.groups`). Beside the methods stand baselines that know the graph alone, and one that knows the residuals of the outputs.
+    (:meth:`SelfCheck.groups`). Beside the methods stand baselines that know the graph alone, and one that knows the
+    residuals of the outputs.
 
     Controls, with the same steps: ``rewired`` hides edges of a graph rewired at random with the same degrees (edges
     that the true graph has are not counted against a method), ``permuted`` trains on samples whose responses were
