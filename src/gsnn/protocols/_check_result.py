@@ -218,9 +218,8 @@ class SelfCheck(StoredResult):
         """
         found = []
         table = self.control_table(level)
-        for row in table[(table["negatives"] == "degree-matched") & (table["verdict"] == "no power")].to_dict(
-            "records"
-        ):
+        blind = table[(table["negatives"] == "degree-matched") & (table["verdict"] == "no power")]
+        for row in blind.to_dict("records"):
             n = counted(int(row["n_positives"]), "hidden edge")
             told = f"less than an AUC of {row['auc_visible']:.2f}" if row["auc_visible"] < 1 else "anything"
             found.append(
@@ -365,10 +364,10 @@ class SelfCheck(StoredResult):
             f"{self.chance(missing):.2g}. From "
             f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
             f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes "
-            f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of the "
-            f"complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden (on "
-            f"a path from an input to an output{kind}); with fewer missing edges every precision is lower in proportion. "
-            f"Edges that differ in kind from the known ones are not covered."
+            f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of "
+            f"the complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden (on "
+            f"a path from an input to an output{kind}); with fewer missing edges every precision is lower in "
+            f"proportion. Edges that differ in kind from the known ones are not covered."
         )
 
     # ------------------------------------------------------------------ files
