@@ -88,7 +88,7 @@ def test_cells_of_a_table_with_everything(report_data):
     row = report_data.candidates.iloc[0].to_dict()
     assert columns["expected_precision"].cell(row) == "not estimable (30–90 %)"
     assert columns["expected_precision"].label == "Expected precision (guessing 0.4 %)"
-    assert columns["expected_precision"].cell(report_data.candidates.iloc[19].to_dict()) == "25 % (13–38 %)"
+    assert columns["expected_precision"].cell(report_data.candidates.iloc[19].to_dict()) == "25 % (12–38 %)"
     assert columns["alias_size"].cell(row | {"alias_size": 1}) == "none"
     assert columns["alias_size"].cell(row | {"alias_size": 4}) == "3 more"
     assert columns["sign"].cell(row | {"sign": -1}) == "inhibits"

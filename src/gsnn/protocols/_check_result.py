@@ -365,8 +365,8 @@ class SelfCheck(StoredResult):
             f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
             f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes "
             f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of "
-            f"the complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden (on "
-            f"a path from an input to an output{kind}); with fewer missing edges every precision is lower in "
+            f"the complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden "
+            f"(on a path from an input to an output{kind}); with fewer missing edges every precision is lower in "
             f"proportion. Edges that differ in kind from the known ones are not covered."
         )
 
