@@ -175,8 +175,8 @@ def located(graph: Graph, edges: list[tuple[str, str]]) -> np.ndarray:
 
 def measure(problem: Problem, scores: np.ndarray) -> dict[str, float]:
     """The figures of one method: all candidates, and those among live pairs (source reachable, target observable)."""
+    from gsnn._hiding import live_nodes
     from gsnn.metrics import evaluate_edges
-    from gsnn.protocols._masking import live_nodes
 
     graph = problem.graph
     hidden, lost = located(graph, problem.hidden), located(graph, problem.lost)

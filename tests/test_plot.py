@@ -395,7 +395,7 @@ class TestSelfCheck:
             for r in check.repeats
         ]
         plot.expected_precision(SelfCheck({**check.settings, "methods": ["bad"]}, repeats), ax=ax)
-        assert labels(ax) == ["95% interval", "bad"]
+        assert labels(ax) == ["95% interval", "bad", "chance"]
 
     def test_default_places_end_with_the_candidates(self, ax, check):
         plot.expected_precision(check, "bad", ax=ax)

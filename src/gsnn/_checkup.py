@@ -178,21 +178,17 @@ def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
 
 
 def _masked(data: PerturbationData) -> dict[str, Any]:
-    import numpy as np
+    from gsnn._hiding import hideable_edges
 
-    from gsnn.protocols._masking import live_nodes
-
-    graph = data.graph
+    can = hideable_edges(data.graph)
     missing = data.outputs.isna()
-    edges = graph.edge_index_dict["function", "to", "function"].numpy()
-    down, up = live_nodes(graph)
-    live = down[edges[0]] & up[edges[1]] & (edges[0] != edges[1])
     return {
         "values missing, left out of the loss": int(missing.to_numpy().sum()),
         "values": int(missing.size),
         "readouts with missing values": [n for n, m in missing.any().items() if m],
-        "known edges a self-check can hide": int(live.sum()),
-        "known edges on no path from input to output": int(np.sum(~live)),
+        "known edges a self-check can hide": len(can.rows),
+        "known edges on no path from input to output": can.n_pathless,
+        "known edges that are the last of a function's children or parents": can.n_last,
     }
 
 

@@ -28,9 +28,10 @@ COLUMN_NOTES = {
     "is in run.json",
     "alias_size": "number of candidates in the alias group, this one included",
     "expected_precision": "share of edges to expect among the candidates of this rank or better, from known edges that "
-    "were hidden (selfcheck.json has the assumptions)",
+    "were hidden (selfcheck.json has the assumptions); empty where the interval is wider than 0.5: not estimable",
     "precision_low": "lower end of the 95 % interval of expected_precision",
     "precision_high": "upper end of the 95 % interval of expected_precision",
+    "precision_chance": "what expected_precision is for a score that knows nothing",
     "required": "whether the edge was asked for, and so stands here whatever else was",
 }
 _FURTHER = {
@@ -39,7 +40,9 @@ _FURTHER = {
 }
 _TYPES = {
     **dict.fromkeys(("rank", "sign", "alias_group", "alias_size"), "integer"),
-    **dict.fromkeys(("score", "p", "q", "expected_precision", "precision_low", "precision_high"), "number"),
+    **dict.fromkeys(
+        ("score", "p", "q", "expected_precision", "precision_low", "precision_high", "precision_chance"), "number"
+    ),
     **{name: {"base": "boolean", "format": "True|False"} for name in ("known", "required")},
 }
 

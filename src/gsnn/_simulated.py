@@ -204,8 +204,8 @@ def _hide(
     share: float,
     rng: np.random.Generator,
 ) -> list[Edge]:
+    from gsnn._hiding import mask_edges
     from gsnn.graph import Graph
-    from gsnn.protocols import mask_edges
 
     graph = Graph.from_networkx(G, inputs, functions, outputs)
     # An edge whose loss leaves its source without signal or its target without reader could never be found.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gsnn.edges import alias_groups
 from gsnn.errors import DataError
 from gsnn.graph import Graph
-from gsnn.protocols._masking import mask_edges, rewire
+from gsnn.protocols import mask_edges, rewire
 
 from .strategies import examples, graphs, names, seeds
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gsnn.protocols import auc_interval, degree_weights, precision_interval
-from gsnn.protocols._intervals import concave_majorant, dyadic_variance, place, weighted_average_precision
+from gsnn.protocols import auc_interval, degree_weights, least_visible, precision_interval
+from gsnn.protocols._intervals import dyadic_variance, estimable, found_share, place, weighted_average_precision
+
+
+def benchmark():
+    """The benchmark of the expected precision, which is no package."""
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "precision.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_precision", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -115,20 +125,75 @@ def test_auc_interval_covers_a_half_where_scores_follow_nodes(n_nodes):
     assert np.mean(covered) >= 0.92
 
 
-def test_majorant_is_the_isotonic_fit():
+def test_share_found_is_that_of_a_count_once_five_are_found():
     rng = np.random.default_rng(0)
-    n = 60
-    ranks = np.sort(rng.choice(np.arange(1, n + 1), 12, replace=False, p=np.arange(n, 0, -1) / (n * (n + 1) / 2)))
-    hit = np.isin(np.arange(1, n + 1), ranks) / len(ranks)
-    monotone = IsotonicRegression(increasing=False).fit_transform(np.arange(n), hit)
-    found = concave_majorant(ranks, np.ones(len(ranks)), n, np.arange(1, n + 1))
-    np.testing.assert_allclose(found, np.cumsum(monotone), atol=1e-12)
-    assert np.isnan(concave_majorant([], [], n, [1])).all()
+    ranks = rng.choice(np.arange(1, 300), 30, replace=False)
+    fifth = np.sort(ranks)[4]
+    k = np.arange(fifth, 310)
+    np.testing.assert_allclose(found_share(ranks, np.ones(30), k), [(ranks <= place).mean() for place in k])
+    head = np.arange(1, fifth)
+    np.testing.assert_allclose(found_share(ranks, np.ones(30), head), head * 4 / (fifth - 1) / 30)
+    assert np.isnan(found_share([], [], [1])).all()
+    assert found_share([7], [1], [1, 6, 7]).tolist() == [0, 0, 1], "one edge has no density"
+    assert found_share([1, 1], [1, 1], [1, 2]).tolist() == [1, 1]
 
 
-def test_majorant_weighs_edges():
-    twice = concave_majorant([1, 1, 5], [0.5, 0.5, 1.0], 10, [1, 3, 5])
-    np.testing.assert_allclose(twice, concave_majorant([1, 5], [1.0, 1.0], 10, [1, 3, 5]))
+def test_share_found_weighs_edges():
+    k = [1, 3, 9, 12]
+    twice = found_share([2, 2, 5, 6, 8, 9, 11], [0.5, 0.5, 1, 1, 1, 1, 1], k)
+    np.testing.assert_allclose(twice, found_share([2, 5, 6, 8, 9, 11], np.ones(6), k))
+
+
+@pytest.mark.parametrize("p", [0.004, 0.05, 0.3])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_share_found_is_right_on_average_at_the_head(p, k):
+    # Places hold a hidden edge with probability p each, the definition of a precision that does not fall.
+    rng = np.random.default_rng(0)
+    m, draws = 60, 1500
+    ranks = rng.geometric(p, size=(draws, m)).cumsum(axis=1)
+    found = np.array([found_share(row, np.ones(m), [k])[0] for row in ranks])
+    expected = k * p / m
+    assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(draws) + 1e-12
+    if k == 1:
+        before = np.mean([benchmark().majorant(row, int(row[-1]) + 1, np.array([k]))[0] for row in ranks[:400]])
+        assert before > 1.5 * expected, "a concave curve is too high there"
+
+
+@pytest.mark.parametrize("m", [11, 40])
+def test_quick_form_of_the_precision_benchmark(m):
+    """Chance and skill, few and many edges: no bias, and intervals that hold the truth; all of it in seconds."""
+    found = benchmark().table(40, hidden=(m,))
+    assert set(found["k"]) == {1, 5, 10, 50}
+    chance = found[found["skill"] == "chance"]
+    assert (abs(chance["estimate"] - m / (2000 + m)) < 4 * chance["SE"] + 1e-9).all()
+    assert chance.loc[chance["k"] == 1, "before"].item() > 2 * m / (2000 + m), "what a concave curve promised"
+    assert (found["coverage"] >= 0.9).all()
+    assert found.loc[found["k"] == 1, "told"].max() < 0.1, "among one candidate nothing is known"
+    assert (found.loc[found["k"] == 50, "told"] > 0.9).all()
+
+
+def test_a_precision_is_told_up_to_a_width_of_a_half():
+    assert estimable([0.0, 0.0, np.nan, 0.4], [0.5, 0.51, 1.0, 0.4]).tolist() == [True, False, False, True]
+    assert estimable([0.0], [1.0], widest=1.0).all()
+
+
+def test_least_visible_auc_is_found_with_the_power_it_says():
+    rng = np.random.default_rng(0)
+    n = 30
+    edges = [(f"s{i}", f"t{i}") for i in range(n)]
+    null = rng.random(n)
+    visible = least_visible(edges, null, 0.0)
+    _, low, high = auc_interval(edges, null, 0.0)
+    half = (high - low) / 2
+    assert visible == pytest.approx(0.5 + half * (1 + stats.t.ppf(0.8, n - 1) / stats.t.ppf(0.975, n - 1)))
+    # Placements of that mean, with the spread of the null: found in about 80 of 100 cases.
+    found = 0
+    for _ in range(400):
+        shares = visible + (rng.random(n) - 0.5)
+        found += auc_interval(edges, shares, 0.0)[1] > 0.5
+    assert abs(found / 400 - 0.8) < 0.12
+    assert np.isnan(least_visible(edges[:2], null[:2], 0.0))
+    assert least_visible(edges[:3], np.array([0.0, 0.5, 1.0]), 0.0) == 1.0
 
 
 def test_precision_interval_is_the_predictive_one():
@@ -172,7 +237,7 @@ def test_coverage_of_the_stated_precision_without_a_model(skill):
         masked = rng.normal(skill, size=hidden)
         ranks = 1 + (unknown[None] > masked[:, None]).sum(axis=1)
         true = np.argsort(-unknown)[:20] >= n
-        recall = concave_majorant(ranks, np.ones(hidden), len(unknown) + 1, [20])
+        recall = found_share(ranks, np.ones(hidden), [20])
         _, low, high = precision_interval(recall, hidden, missing, [20])
         inside.append(low[0] - 1e-9 <= true.mean() <= high[0] + 1e-9)
     assert np.mean(inside) >= 0.9

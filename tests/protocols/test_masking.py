@@ -8,10 +8,10 @@ import networkx as nx
 import numpy as np
 import pytest
 
+from gsnn._hiding import FEWEST, _shares, holes
 from gsnn.errors import DataError
 from gsnn.graph import Graph
 from gsnn.protocols import mask_edges, permute_samples, rewire
-from gsnn.protocols._masking import _shares
 
 from .conftest import random_graph, simulated
 
@@ -25,21 +25,58 @@ def live(graph):
     return reachable(G, graph.inputs), reachable(G.reverse(), graph.outputs)
 
 
+def bare(graph):
+    """Functions without another function as child, and without one as parent."""
+    functions = nx.DiGraph(edge for edge in graph.function_edges if edge[0] != edge[1])
+    functions.add_nodes_from(graph.functions)
+    return {v for v in functions if not functions.out_degree(v)}, {v for v in functions if not functions.in_degree(v)}
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_every_promise_on_random_graphs(seed):
-    graph = random_graph(n=20, density=0.1, seed=seed)
+@pytest.mark.parametrize("fraction", [0.15, 0.9])
+def test_every_promise_on_random_graphs(seed, fraction):
+    graph = random_graph(n=20, density=0.12, seed=seed)
     down, up = live(graph)
-    eligible = {(s, t) for s, t in graph.function_edges if s != t and s in down and t in up}
-    masking = mask_edges(graph, 0.4, seed=seed)
+    on_path = {(s, t) for s, t in graph.function_edges if s != t and s in down and t in up}
+    children, parents = (Counter(e[end] for e in graph.function_edges if e[0] != e[1]) for end in (0, 1))
+    eligible = {(s, t) for s, t in on_path if children[s] > 1 and parents[t] > 1}
+    assert len(eligible) >= 10
+    masking = mask_edges(graph, fraction, seed=seed)
     hidden = set(masking.hidden)
     assert hidden <= eligible
-    assert (masking.n_eligible, masking.n_pathless) == (len(eligible), len(graph.function_edges) - len(eligible))
-    assert len(hidden) <= round(0.4 * len(eligible))
+    n = len(graph.function_edges)
+    found = (masking.n_eligible, masking.n_pathless, masking.n_last)
+    assert found == (len(eligible), n - len(on_path), len(on_path) - len(eligible))
+    assert len(hidden) <= round(fraction * len(eligible))
     assert masking.graph.equals(graph.without_edges(masking.hidden))
     below, above = live(masking.graph)
     assert below & set(graph.outputs) == down & set(graph.outputs)
     assert set(masking.testable) == {(s, t) for s, t in hidden if s in below and t in above}
     assert not set(masking.testable) & set(masking.cut_off)
+    # All together, not one by one: with nearly all hidden every source keeps a child and every target a parent.
+    childless, orphaned = bare(masking.graph)
+    assert not any(s in childless or t in orphaned for s, t in hidden)
+    assert masking.holes == []
+    if fraction > 0.5:
+        assert masking.n_protected > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_where_few_can_be_hidden_without_a_hole_others_are_told_apart(seed):
+    graph = simulated(5).graph
+    children, parents = (Counter(e[end] for e in graph.function_edges) for end in (0, 1))
+    assert sum(children[s] > 1 and parents[t] > 1 for s, t in graph.function_edges) < FEWEST
+    masking = mask_edges(graph, 0.4, seed)
+    childless, orphaned = bare(masking.graph)
+    assert masking.holes == [(s, t) for s, t in masking.testable if s in childless or t in orphaned]
+    assert masking.n_last == 0
+    assert masking.n_eligible == len(graph.function_edges)
+
+
+def test_a_self_edge_is_no_child_and_no_parent():
+    childless, orphaned = holes(np.array([[0, 1, 2], [1, 1, 2]]), 3)
+    assert childless.tolist() == [False, True, True]
+    assert orphaned.tolist() == [True, False, True]
 
 
 def test_the_draw_is_seeded_and_not_always_the_same():
@@ -71,12 +108,16 @@ def test_nothing_can_be_hidden():
 
 def test_roles_get_their_share():
     graph = simulated(12).graph
-    roles = {edge: "sink" for edge in graph.function_edges if edge[1] == "f23"}
+    roles = {edge: "first" for edge in graph.function_edges if edge[0] in ("f0", "f1", "f2", "f3", "f4", "f5")}
     masking = mask_edges(graph, 0.3, 0, "role", roles)
+    children, parents = (Counter(e[end] for e in graph.function_edges) for end in (0, 1))
+    eligible = [e for e in graph.function_edges if children[e[0]] > 1 and parents[e[1]] > 1]
+    n = sum(edge in roles for edge in eligible)
+    assert 0 < n < len(eligible) == masking.n_eligible
     count = Counter(masking.strata.values())
-    assert set(count) == {"sink", "other"}
-    assert len(masking.hidden) == 10
-    assert count["sink"] == round(10 * len(roles) / 33)
+    assert set(count) == {"first", "other"}
+    assert len(masking.hidden) == round(0.3 * len(eligible))
+    assert abs(count["first"] - 0.3 * n) <= 1
 
 
 def test_degree_strata_get_their_share():

@@ -19,7 +19,7 @@ def checked(data, config, **options):
     assert set(table["condition"]) == {"real", *check.settings["controls"]}
     assert table["roc_auc"].between(0, 1).all()
     assert table["n_positives"].min() > 0
-    stated = check.precision("magnitude", [1, 10, 100])
+    stated = check.precision("magnitude", [1, 10, 100], widest=1.0)
     assert (stated["precision_low"] <= stated["expected_precision"]).all()
     assert (stated["expected_precision"] <= stated["precision_high"]).all()
     return check
@@ -33,7 +33,7 @@ def test_extliver():
     config = TrainConfig(epochs=3, channels=4, layers=6)
     check = checked(data, config)
     counts = check.counts
-    assert counts["n_eligible"] + counts["n_pathless"] == check.settings["n_known"]
+    assert counts["n_eligible"] + counts["n_pathless"] + counts["n_last"] == check.settings["n_known"]
     found = refine(data, config, rounds=1, per_round=2, control=False)
     assert len(found.tried()) == 2
 

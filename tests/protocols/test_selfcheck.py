@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.errors import DataError, RunError
 from gsnn.graph import Graph
 from gsnn.protocols import SelfCheck, attach_precision, degree_product, mask_edges, precision_interval, self_check
-from gsnn.protocols._intervals import concave_majorant
+from gsnn.protocols._intervals import estimable, found_share
 
 from .conftest import simulated
 
@@ -71,7 +72,64 @@ def test_controls_hold_a_half(check):
     cheat = controls[(controls["method"] == "perfect") & (controls["condition"] == "permuted")]
     assert (cheat["passed"] == False).all()  # noqa: E712
     honest = controls[(controls["method"] != "perfect") | (controls["condition"] == "rewired")]
-    assert honest["passed"].all()
+    assert not (honest["passed"] == False).any()  # noqa: E712
+
+
+def test_a_control_without_power_says_so(check):
+    """Few hidden edges: their interval holds a half whatever is so, and that is no pass."""
+    controls = check.control_table()
+    for row in controls.to_dict("records"):
+        told = {True: "passed", False: "failed", None: "no power"}[row["passed"]]
+        assert row["verdict"] == told
+        if not row["auc_low"] <= 0.5 <= row["auc_high"]:
+            assert told == "failed"
+        else:
+            assert told == ("passed" if row["auc_visible"] <= 0.75 else "no power")
+    few = SelfCheck(check.settings, check.repeats[:1])
+    blind = few.control_table()
+    blind = blind[(blind["verdict"] == "no power") & (blind["negatives"] == "degree-matched")]
+    assert len(blind)
+    sentences = few.caveats()
+    assert len(sentences) == len(blind)
+    assert re.match(
+        r"control '\w+', \w+: \d+ hidden edges? cannot show (less than an AUC of 0\.\d\d|anything)", sentences[0]
+    )
+    assert few.groups().empty
+
+
+def test_holes_that_had_to_be_left_are_reported_apart(fake_training, tmp_path):
+    fake_training()
+    data = simulated(5)
+    found = self_check(data, inferers={"noise": noise}, fraction=0.4, repeats=6, controls=())
+    records = [record["conditions"]["real"] for record in found.repeats]
+    holes = {tuple(edge) for record in records for edge in record["holes"]}
+    assert holes
+    groups = found.groups()
+    groups = groups[groups["method"] == "noise"].set_index("group")
+    assert groups.loc["hole", "n_positives"] == len(holes)
+    # Each group against pairs of its own kind, by hand.
+    for record in records:
+        masked = data.graph.without_edges([tuple(e) for e in record["testable"] + record["cut_off"]])
+        index = {name: i for i, name in enumerate(masked.functions)}
+        scores = noise(None, masked, None)
+        sources, targets = ({edge[end] for edge in masked.function_edges} for end in (0, 1))
+        dead = set(masked.unreached_functions), set(masked.dead_end_functions)
+        every = set(data.graph.function_edges)
+        others = [
+            (s, t) for s in masked.functions for t in masked.functions
+            if s != t and (s, t) not in every and s not in dead[0] and t not in dead[1]
+        ]  # fmt: skip
+        for name, wanted in (("hole", True), ("no hole", False)):
+            beaten = [scores[index[s], index[t]] for s, t in others if (s not in sources or t not in targets) == wanted]
+            shares = record["methods"]["noise"]["groups"][name]["placement"]
+            for (s, t), share in zip(record["testable"], shares, strict=True):
+                if ((s not in sources or t not in targets) == wanted) and beaten:
+                    assert share == pytest.approx(np.mean(np.array(beaten) < scores[index[s], index[t]]))
+                else:
+                    assert np.isnan(share)
+    assert any("left a function without children or parents" in sentence for sentence in found.caveats())
+    found.write(tmp_path)
+    pd.testing.assert_frame_equal(SelfCheck.read(tmp_path).groups(), found.groups())
 
 
 def test_every_record_adds_up(check):
@@ -83,9 +141,14 @@ def test_every_record_adds_up(check):
         graph, n = masking.graph, data.graph.N
         index = {name: i for i, name in enumerate(graph.functions)}
         unknown = {(s, t) for s in graph.functions for t in graph.functions if s != t} - TRUE
-        assert real["n_negatives"] + real["n_lifeless"] == len(unknown) == check.settings["n_candidates"]
+        assert real["n_negatives"] + real["n_left_out"] == len(unknown) == check.settings["n_candidates"]
         dead = set(graph.unreached_functions), set(graph.dead_end_functions)
-        negatives = [(s, t) for s, t in unknown if s not in dead[0] and t not in dead[1]]
+        sources, targets = ({edge[end] for edge in graph.function_edges} for end in (0, 1))
+        assert real["holes"] == []
+        negatives = [
+            (s, t) for s, t in unknown
+            if s not in dead[0] and t not in dead[1] and s in sources and t in targets
+        ]  # fmt: skip
         assert real["n_negatives"] == len(negatives)
         scores = degree_product(graph)
         value = [scores[index[s], index[t]] for s, t in [*masking.testable, *negatives]]
@@ -128,23 +191,35 @@ def test_precision_is_the_interval_of_the_pooled_recall(check):
         for edge, rank in zip(real["testable"], real["methods"]["noise"]["rank"], strict=True):
             ranks.setdefault(tuple(edge), []).append(rank)
     each = [(rank, 1 / len(found)) for found in ranks.values() for rank in found]
-    recall = concave_majorant(*zip(*each, strict=True), check.settings["n_candidates"] + 1, k)
+    recall = found_share(*zip(*each, strict=True), k)
     testable = np.mean([len(r["conditions"]["real"]["testable"]) for r in check.repeats])
     hidden = testable + np.mean([len(r["conditions"]["real"]["cut_off"]) for r in check.repeats])
-    missing = 0.3 / 0.7 * len(TRUE) * testable / hidden
+    eligible = check.repeats[0]["conditions"]["real"]["n_eligible"]
+    assert 10 <= eligible < len(TRUE)
+    missing = 0.3 / 0.7 * eligible * testable / hidden
     assert check.missing_edges() == pytest.approx(missing)
     expected = np.stack(precision_interval(recall, len(ranks), missing, k), axis=1)
-    np.testing.assert_allclose(check.precision("noise", k).to_numpy()[:, 1:], expected)
+    stated = check.precision("noise", k, widest=1.0)
+    np.testing.assert_allclose(stated.to_numpy()[:, 1:4], expected)
+    np.testing.assert_allclose(stated["precision_chance"], missing / 219)
+    told = check.precision("noise", k)
+    wide = ~estimable(stated["precision_low"], stated["precision_high"])
+    assert wide.any()
+    assert not wide.all()
+    np.testing.assert_array_equal(told["expected_precision"].isna(), wide)
+    pd.testing.assert_frame_equal(told.drop(columns="expected_precision"), stated.drop(columns="expected_precision"))
     assert check.missing_edges(0.0) == 0.0
     with pytest.raises(ValueError, match="missing must be a share"):
         check.missing_edges(1.0)
 
 
 def test_better_methods_promise_more(check):
-    good, bad = (check.precision(name, np.arange(1, 30)) for name in ("perfect", "noise"))
+    good, bad = (check.precision(name, np.arange(1, 30), widest=1.0) for name in ("perfect", "noise"))
     assert (good["expected_precision"] > bad["expected_precision"]).all()
-    assert good["expected_precision"].is_monotonic_decreasing
-    some, none = (check.precision("perfect", [5], missing=share)["expected_precision"][0] for share in (0.05, 0.0))
+    assert (good["precision_chance"] < good["expected_precision"]).all()
+    some, none = (
+        check.precision("perfect", [5], missing=share, widest=1.0)["expected_precision"][0] for share in (0.05, 0.0)
+    )
     assert good["expected_precision"][4] >= some > none == 0.0
 
 
@@ -158,7 +233,7 @@ def test_attach_to_both_kinds_of_table(check):
     table.loc[3, "corr"] = np.nan
     table["has_edge"] = [(s, t) in known for s, t, _, _ in rows]
     found = attach_precision(table, check, "noise")
-    assert list(found)[-3:] == ["expected_precision", "precision_low", "precision_high"]
+    assert list(found)[-4:] == ["expected_precision", "precision_low", "precision_high", "precision_chance"]
     assert found.loc[table["has_edge"] | table["corr"].isna(), "expected_precision"].isna().all()
     candidates = found[~found["has_edge"] & found["corr"].notna()]
     last = candidates["corr"].rank(ascending=False, method="max")
@@ -295,7 +370,10 @@ def test_tables_that_cannot_get_a_precision(check):
     named = pd.DataFrame({"source": "a", "target": "b", "known": [False] * n + [True], "score": np.arange(n + 1.0)})
     found = attach_precision(named, check, "noise")
     assert np.isnan(found["expected_precision"].iloc[-1]), "of a known edge"
-    assert found["expected_precision"].iloc[:-1].notna().all()
+    assert found["precision_high"].iloc[:-1].notna().all()
+    wide = found["precision_high"] - found["precision_low"] > 0.5 + 1e-9
+    assert wide.iloc[-2], "of rank 1 nothing is known"
+    assert found["expected_precision"].iloc[:-1].isna().equals(wide.iloc[:-1])
     with pytest.raises(DataError, match=r"no column of scores \(corr or score\)"):
         attach_precision(named.drop(columns="score"), check, "noise")
     with pytest.raises(DataError, match=r"no column of scores \(weight\)"):
@@ -342,5 +420,5 @@ def test_planted_edges_are_found_and_controls_are_not():
     assert row(found, "real", "magnitude")["roc_auc"] > 0.9
     assert row(found, "real", "magnitude")["auc_low"] > 0.6
     controls = found.control_table()
-    assert controls[controls["negatives"] == "degree-matched"]["passed"].all()
-    assert found.precision("magnitude", [5])["expected_precision"][0] > 0.3
+    assert not (controls[controls["negatives"] == "degree-matched"]["passed"] == False).any()  # noqa: E712
+    assert found.precision("magnitude", [5], widest=1.0)["expected_precision"][0] > 0.3

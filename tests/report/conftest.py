@@ -63,11 +63,14 @@ def make_report(n: int = 82, *, hostile: bool = True, seed: int = 0, n_edges: in
     )
     edges["expected_precision"] = np.minimum(0.6, 5 / edges["rank"])
     edges["precision_low"], edges["precision_high"] = edges["expected_precision"] / 2, edges["expected_precision"] * 1.5
+    edges["precision_chance"] = 0.004
+    edges.loc[edges["precision_high"] - edges["precision_low"] > 0.5, "expected_precision"] = np.nan
     edges["sign"] = rng.choice([-1, 0, 1], size=len(edges))
     edges["alias_group"] = rng.integers(0, len(edges) // 3 + 1, size=len(edges))
     edges["alias_size"] = edges.groupby("alias_group")["rank"].transform("size")
     edges["rank_other"] = rng.permutation(len(edges)) + 1.0
-    edges.loc[edges.index[-5:], ["score", "p", "q", "expected_precision", "precision_low", "precision_high"]] = np.nan
+    undefined = ["score", "p", "q", *(name for name in edges.columns if "precision" in name)]
+    edges.loc[edges.index[-5:], undefined] = np.nan
     old = pd.DataFrame({"source": network["source"], "target": network["target"], "known": True})
     old["score"] = rng.beta(1, 9, len(old))
     edges = pd.concat([edges, old], ignore_index=True)

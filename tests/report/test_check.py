@@ -86,7 +86,9 @@ def test_hidden_and_candidate_ranks_have_a_column_per_method(report_data):
 def test_cells_of_a_table_with_everything(report_data):
     columns = {column.name: column for column in edge_columns(report_data.candidates)}
     row = report_data.candidates.iloc[0].to_dict()
-    assert columns["expected_precision"].cell(row) == "60 % (30–90 %)"
+    assert columns["expected_precision"].cell(row) == "not estimable (30–90 %)"
+    assert columns["expected_precision"].label == "Expected precision (guessing 0.4 %)"
+    assert columns["expected_precision"].cell(report_data.candidates.iloc[19].to_dict()) == "25 % (12–38 %)"
     assert columns["alias_size"].cell(row | {"alias_size": 1}) == "none"
     assert columns["alias_size"].cell(row | {"alias_size": 4}) == "3 more"
     assert columns["sign"].cell(row | {"sign": -1}) == "inhibits"
@@ -116,6 +118,34 @@ def test_nothing_is_promised_without_an_expected_precision():
     table = pd.DataFrame({"source": ["a"], "target": ["b"], "score": [0.5], "rank": [1], "p": [0.1], "q": [0.1]})
     found = answers(ReportData(title="t", edges=table.assign(known=False, expected_precision=np.nan)))
     assert "How many of the best are edges?" not in [answer.question for answer in found]
+
+
+def test_what_is_not_estimable_is_said_and_not_guessed(report_data):
+    question = "How many of the best are edges?"
+    (told,) = (answer for answer in answers(report_data) if answer.question == question)
+    assert told.short == "5 of 50"
+    assert "Guessing finds 0.2." in told.text
+    wide = report_data.edges.assign(expected_precision=np.nan)
+    (told,) = (answer for answer in answers(replace(report_data, edges=wide)) if answer.question == question)
+    assert (told.short, told.tone) == ("not known", "unsure")
+    assert "wider than one half" in told.text
+
+
+def test_controls_without_power_do_not_speak_for_a_ranking(report_data):
+    check = make_check(repeats=1)
+    for record in check.repeats[0]["conditions"].values():
+        record["testable"] = record["testable"][:5]
+        for found in record["methods"].values():
+            for name in found["placement"]:
+                found["placement"][name] = [0.9, 0.1, 0.5, 0.95, 0.05]
+    tables = check_tables(check, "first")
+    assert set(tables.controls["verdict"]) == {"no power"}
+    (told,) = (
+        answer for answer in answers(replace(report_data, check=tables)) if answer.question.startswith("Can edges")
+    )
+    assert "have no power: 5 hidden edges are too few" in told.text
+    assert told.tone == "unsure"
+    assert any("5 hidden edges cannot show" in caveat for caveat in tables.caveats)
 
 
 def test_places_of_edges_that_no_method_could_score_are_not_drawn(report_data):

@@ -39,7 +39,7 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     Returns:
         TOML that every command accepts.
     """
-    from gsnn.edges import INFERERS
+    from gsnn.edges import DEFAULT_METHOD, INFERERS
     from gsnn.training._config import TrainConfig
 
     counts = {**found.sections["network"], **found.sections["responses"]}
@@ -66,14 +66,14 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
     lines += [f"#   {name}: {method.summary}" for name, method in INFERERS.items()]
     lines += [
-        'method = ["magnitude", "gradient"]',
+        f"method = {toml_value([DEFAULT_METHOD])}",
         "# top = 1000  # write only so many candidates",
         "# per-target = 20  # and only so many of each target",
         '# sources = ["MAP*"]  # names or patterns; targets likewise',
         '# forbid = ["A:B", "impossible.csv"]  # edges that are no candidates; require keeps some in any case',
         "",
         "[selfcheck]",
-        'method = ["magnitude", "gradient"]',
+        f"method = {toml_value([DEFAULT_METHOD])}",
         "# repeats = 3  # each is a training, and one more per control",
         "# fraction = 0.15  # share of the known edges to hide",
         "# controls = true  # also on a rewired network and on permuted samples",

@@ -108,7 +108,8 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
         columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
     if "expected_precision" in best[0]:
         columns["expected precision"] = lambda row: (
-            f"{figure(row['expected_precision'])} ({figure(row['precision_low'])}-{figure(row['precision_high'])})"
+            f"{precision_text(row['expected_precision'], row['precision_low'])} "
+            f"({figure(row['precision_low'])}-{figure(row['precision_high'])})"
         )
     title = f"Candidate edges: the best {len(best)} of {inference['candidates']}"
     if tested:
@@ -125,9 +126,22 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
             f"{percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
         )
     if "expected_precision" in best[0]:
-        typer.echo(
-            "expected precision: share of edges to expect from the first rank to this one, and its 95 % interval"
-        )
+        text = "expected precision: share of edges to expect from the first rank to this one, and its 95 % interval"
+        if "precision_chance" in best[0]:
+            text += f"; guessing gives {figure(best[0]['precision_chance'])}"
+        if any(math.isnan(row["expected_precision"]) and not math.isnan(row["precision_low"]) for row in best):
+            text += "; not estimable where the interval is wider than 0.5: too few edges could be hidden"
+        typer.echo(text)
+
+
+def precision_text(expected: float, low: float) -> str:
+    """An expected precision; in words where there is an interval, but it is too wide for one to be told.
+
+    Example:
+        >>> precision_text(0.25, 0.1), precision_text(math.nan, 0.0), precision_text(math.nan, math.nan)
+        ('0.250', 'not estimable', '-')
+    """
+    return "not estimable" if math.isnan(expected) and not math.isnan(low) else figure(expected)
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - what JSON can hold

@@ -14,9 +14,11 @@ from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._files import PANEL, Files, reads_files
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import interruptible, print_json, show_table, show_warnings
+from gsnn.cli._output import interruptible, precision_text, print_json, show_table, show_warnings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gsnn.protocols import SelfCheck
 
 _TRAIN = "Training"
@@ -31,7 +33,7 @@ def selfcheck(
     method: Annotated[
         list[str] | None, typer.Option(help="Method to check; may be repeated.", show_default="every method")
     ] = None,
-    fraction: Annotated[float, typer.Option(help="Share of the known edges to hide.")] = 0.15,
+    fraction: Annotated[float, typer.Option(help="Share to hide of the known edges that can be.")] = 0.15,
     repeats: Annotated[int, typer.Option(help="How often; each is a training, and one more per control.")] = 3,
     stratify: Annotated[str, typer.Option(help="Hide the same share by: none, degree or role.")] = "none",
     roles: Annotated[
@@ -69,7 +71,7 @@ def selfcheck(
     Writes selfcheck.json and selfcheck.csv into the folder after each repeat, and adds the expected precision to the
     edges.csv of a run, if it trains as the run did. Without a run it takes the same files as gsnn train.
 
-    Example: gsnn selfcheck runs/first --method magnitude --method gradient
+    Example: gsnn selfcheck runs/first --method gradient-explained --method magnitude
     """
     hint = "the repeats that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading network and data", show=not quiet):
@@ -112,6 +114,9 @@ def selfcheck(
             "counts": check.counts,
             "summary": check.summary().to_dict("records"),
             "controls": check.control_table().to_dict("records"),
+            "groups": check.groups().to_dict("records"),
+            "precision": _stated(check, missing).to_dict("records"),
+            "caveats": check.caveats(),
             "statement": check.statement(missing),
             "notes": notes,
         }
@@ -133,11 +138,12 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         f"{counts['n_eligible']:.0f} known edges hidden ({counts['n_cut_off']:.1f} of them cut off from every input or "
         "output, which no method can find: left out)"
     )
-    lost, kept = counts["n_pathless"], counts["n_protected"]
-    if lost or kept:
+    lost, last, kept = counts["n_pathless"], counts["n_last"], counts["n_protected"]
+    if lost or last or kept:
         typer.echo(
-            f"never hidden: {lost:.0f} known edges on no path from an input to an output, and {kept:.1f} a repeat "
-            "without which an output would be out of reach"
+            f"never hidden: {lost:.0f} known edges on no path from an input to an output, {last:.0f} that are the last "
+            f"child or parent of a function, and {kept:.1f} a repeat without which an output would be out of reach or "
+            "such a one be left"
         )
     summary = check.summary()
     titles = {
@@ -157,21 +163,42 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         header = ["method (baseline)", "AUC", "AUC, matched", "AUPR", "chance", "precision", "MRR", "edges"]
         typer.echo("")
         show_table(titles[condition], header, rows)
+    groups = check.groups()
+    if len(groups):
+        real = groups[groups["condition"] == "real"].to_dict("records")
+        rows = [[row["method"], row["group"], _auc(row), str(row["n_positives"])] for row in real]
+        typer.echo("")
+        show_table("Hidden edges by whether they left a hole", ["method", "group", "AUC", "edges"], rows, left=2)
     controls = check.control_table()
     failed = controls[(controls["negatives"] == "degree-matched") & (controls["passed"] == False)]  # noqa: E712
     for row in failed.to_dict("records"):
         typer.echo(
             f"warning: {row['method']} does not pass the control '{row['condition']}': AUC {_auc(row)}", err=True
         )
-    if not math.isnan(check.missing_edges(missing)):
-        n = int(check.settings["n_candidates"])
-        places = [k for k in _PLACES if k <= n]
-        for name in check.methods:
-            stated = check.precision(name, places, missing=missing).to_dict("records")
-            rows = [[f"{row['k']:.0f}", *(_cell(row[name]) for name in PRECISION_COLUMNS)] for row in stated]
-            typer.echo("")
-            show_table(f"Precision to expect, {name}", ["best k", "expected", "from", "to"], rows)
+    for sentence in check.caveats():
+        typer.echo(f"note: {sentence}")
+    stated = _stated(check, missing)
+    for name, part in stated.groupby("method", sort=False):
+        rows = []
+        for row in part.to_dict("records"):
+            expected = precision_text(row["expected_precision"], row["precision_low"])
+            rows.append([f"{row['k']:.0f}", expected, *(_cell(row[column]) for column in PRECISION_COLUMNS[1:])])
+        typer.echo("")
+        show_table(f"Precision to expect, {name!s}", ["best k", "expected", "from", "to", "guessing"], rows)
+    if len(stated):
         typer.echo(check.statement(missing))
+
+
+def _stated(check: SelfCheck, missing: float | None) -> pd.DataFrame:
+    """The precision to expect of each method at a few places; empty where nothing was hidden."""
+    import pandas as pd
+
+    if math.isnan(check.missing_edges(missing)):
+        return pd.DataFrame({"method": []})
+    n = int(check.settings["n_candidates"])
+    places = [k for k in _PLACES if k <= n]
+    parts = [check.precision(name, places, missing=missing).assign(method=name) for name in check.methods]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _auc(row: Mapping[Any, Any]) -> str:

@@ -11,17 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gsnn._hiding import Edge, hideable_edges, holes, mask_edges
 from gsnn._progress import track
 from gsnn._turns import own_random_state
 from gsnn.capture import Criterion, check_batch, isolated, iterate_batches, naming_batch, tapped, unwrap
 from gsnn.edges._contract import EdgeInferer
 from gsnn.edges._gradient import GradientEdgeInferer
 from gsnn.edges._magnitude import MagnitudeEdgeInferer
-from gsnn.edges._prior import PriorEdges
+from gsnn.edges._prior import FUNCTION_EDGE, PriorEdges
 from gsnn.edges._stacked_caps import capped
 from gsnn.edges._stacked_features import FLOOR, Features, response_scores, score_features, stack, structural_features
-from gsnn.edges._stacked_learners import learn_pairs, sample_others
-from gsnn.edges._stacked_refit import Edge, Train, default_config, hide_edges, refit
+from gsnn.edges._stacked_learners import learn_pairs, sample_alike
+from gsnn.edges._stacked_refit import Train, default_config, refit
 from gsnn.edges._streaming import check_model
 from gsnn.edges._table import Column, ScoredPairs
 from gsnn.errors import unknown_option
@@ -62,8 +63,9 @@ class _Hiding(EdgeInferer):
         n_edges = sum(s != t for s, t in self.edges)
         if n_edges < 2:
             raise ValueError(f"data must have at least 2 function -> function edges to learn from, got {n_edges}")
+        n_drawn = round(fraction * len(hideable_edges(self._graph).rows))
         if repeats is None:
-            repeats = _REPEATS if round(fraction * n_edges) >= _FEW else _MORE_REPEATS
+            repeats = _REPEATS if n_drawn >= _FEW else _MORE_REPEATS
         self.fraction, self.repeats, self.seed = fraction, repeats, seed
         self.n_others, self.n_trees = n_others, n_trees
         self.masked: list[list[Edge]] = []
@@ -76,26 +78,36 @@ class _Hiding(EdgeInferer):
         return self._n
 
     def _hidden(self) -> Iterator[tuple[Graph, list[Edge], int]]:
-        """The masked graph, the hidden edges and a seed of each repeat."""
+        """The masked graph, the hidden edges that still carry a signal, and a seed of each repeat."""
         for stream in np.random.SeedSequence(self.seed).spawn(self.repeats):
             rng = np.random.default_rng(stream)
-            graph, hidden = hide_edges(self._graph, self.fraction, rng)
-            yield graph, hidden, int(rng.integers(2**31))
+            masking = mask_edges(self._graph, self.fraction, rng)
+            yield masking.graph, masking.testable, int(rng.integers(2**31))
 
-    def _judge(self, examples: list[Features], hidden: list[list[Edge]], mine: Features) -> FloatArray:
+    def _judge(
+        self, examples: list[Features], graphs: list[Graph], hidden: list[list[Edge]], mine: Features
+    ) -> FloatArray:
         """(N, N) mean log-probability that a pair is a missing edge; NaN for known edges and the diagonal."""
         n, index = self.N, self._prior.index
         known = self._prior.matrix() | np.eye(n, dtype=bool)
         free = np.flatnonzero(~known.ravel())
         rng = np.random.default_rng((self.seed, 1))
         rows, label = [], []
-        for features, edges in zip(examples, hidden, strict=True):
-            true = np.sort([index[s] * n + index[t] for s, t in edges])
-            others = sample_others(free, self.n_others, rng)
+        for features, graph, edges in zip(examples, graphs, hidden, strict=True):
+            true = np.sort(np.array([index[s] * n + index[t] for s, t in edges], dtype=np.int64))
+            # Where hiding left a hole all the same, it must not tell hidden pairs from others.
+            childless, orphaned = holes(graph.edge_index_dict[FUNCTION_EDGE].numpy(), n)
+            kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
+            true, others = sample_alike(true, free, kind, self.n_others, rng)
             rows += [stack(features, true, n), stack(features, others, n)]
             label += [np.ones(len(true), dtype=bool), np.zeros(len(others), dtype=bool)]
         found = np.full(n * n, np.nan)
         if len(free):
+            if not any(each.any() for each in label):
+                raise ValueError(
+                    "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
+                    "hide others by another seed, or fewer by a smaller fraction"
+                )
             opinion = learn_pairs(np.concatenate(rows), np.concatenate(label), self.seed, self.n_trees)
             found[free] = opinion(stack(mine, free, n))
         return found.reshape(n, n)
@@ -124,7 +136,10 @@ class StackedEdgeInferer(_Hiding):
     paths, distances, shared inputs and outputs), of the scores of :class:`GradientEdgeInferer` and
     :class:`MagnitudeEdgeInferer` on the refitted model and, where many functions have an input and an output of their
     own, of the responses themselves. Then they judge the pairs that the full graph lacks by the same features.
-    Scores, all logarithms:
+    Edges are hidden as in a self-check (:func:`gsnn.protocols.mask_edges`): on a path from an input to an output, and
+    without leaving a function bare of children or parents. Hidden edges that carry no signal once the others are gone
+    (no input reaches their source, or their target reaches no output) are not learnt from: to the data they are like
+    any other pair. Scores, all logarithms:
 
     - ``'stacked'``: the mean log-probability plus the logarithm of the score ``'explained'``;
     - ``'learnt'``: the mean log-probability alone;
@@ -142,10 +157,10 @@ class StackedEdgeInferer(_Hiding):
         train: How to train a model on a masked graph: a function (graph, seed) -> model, or a
             :class:`gsnn.training.TrainConfig` whose optimiser, epochs and batch size are used for a model of the same
             architecture on the samples given to :meth:`fit`; None: a config for about 1200 steps.
-        fraction: Share of the known edges hidden in a repeat.
+        fraction: Share hidden in a repeat, of the known edges that can be (see :func:`gsnn.protocols.mask_edges`).
         repeats: How often; None: 3, or 8 where a repeat hides fewer than 50.
-        seed: Fixes the hidden edges, the refits and the trees.
-        max_samples: Samples that the scores are computed on, from the first; refits see all.
+        seed: Fixes the hidden edges, the samples, the refits and the trees.
+        max_samples: Samples that the scores are computed on, drawn at random from all rows; refits see all.
         n_others: Other pairs that the classifiers see of a repeat, at most.
         n_trees: Extremely randomised trees.
 
@@ -153,7 +168,7 @@ class StackedEdgeInferer(_Hiding):
         function_nodes: The N names.
         N: Number of function nodes.
         edges: Set of the known edges as (source, target) names.
-        masked: The edges that each repeat of the last fit hid.
+        masked: The edges that each repeat of the last fit hid and learnt from.
 
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.
@@ -258,21 +273,22 @@ class StackedEdgeInferer(_Hiding):
                 parts = [model(part.to(there, dtype)).double().cpu() for part in x.split(_BATCH)]
             responses = {"response": y.double().numpy(), "unexplained": (y.double() - torch.cat(parts)).numpy()}
             direct = response_scores(graph, x.double().numpy(), responses)
-            first = slice(self.max_samples)
-            batches = list(zip(x[first].split(_BATCH), y[first].split(_BATCH), strict=True))
+            batches = list(zip(x[rows].split(_BATCH), y[rows].split(_BATCH), strict=True))
             return _score(model, graph, batches, direct, crit, device, loss_reduction)
 
         train = self._trainer(x, y)
+        rows = _some_rows(len(x), self.max_samples, self.seed)
         mine, extra = features(self._model, self._graph)
-        structures, stacked, masked = [], [], []
+        structures, stacked, graphs, masked = [], [], [], []
         for graph, hidden, seed in track(self._hidden(), "refits", total=self.repeats, show=verbose):
             structures.append(structural_features(graph))
             stacked.append({**structures[-1], **features(train(graph, seed), graph)[0]})
+            graphs.append(graph)
             masked.append(hidden)
         structure = structural_features(self._graph)
         self._found = {
-            "learnt": self._judge(stacked, masked, {**structure, **mine}),
-            "structure": self._judge(structures, masked, structure),
+            "learnt": self._judge(stacked, graphs, masked, {**structure, **mine}),
+            "structure": self._judge(structures, graphs, masked, structure),
             **extra,
         }
         self.masked = masked
@@ -342,7 +358,7 @@ class StructureEdgeInferer(_Hiding):
         function_nodes: The N names.
         N: Number of function nodes.
         edges: Set of the known edges as (source, target) names.
-        masked: The edges that each repeat of the last fit hid.
+        masked: The edges that each repeat of the last fit hid and learnt from.
 
     Raises:
         ValueError: If an option is out of range.
@@ -401,8 +417,9 @@ class StructureEdgeInferer(_Hiding):
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))
         hidden = list(self._hidden())
         masked = [edges for _, edges, _ in hidden]
-        examples = [structural_features(graph) for graph, _, _ in hidden]
-        self._found = {"structure": self._judge(examples, masked, structural_features(self._graph))}
+        graphs = [graph for graph, _, _ in hidden]
+        examples = [structural_features(graph) for graph in graphs]
+        self._found = {"structure": self._judge(examples, graphs, masked, structural_features(self._graph))}
         self.masked, self._n = masked, n
         return n
 
@@ -457,6 +474,13 @@ def _score(
     explained = gradient.scored(score="explained", null_correction=False)
     sign = explained.columns["sign"](np.arange(known.size)).reshape(known.shape)
     return score_features(scores, known), {"explained": explained.score, "sign": sign}
+
+
+def _some_rows(n: int, most: int, seed: int) -> Tensor:
+    """Numbers of at most so many of n samples, at random, in order."""
+    if n <= most:
+        return torch.arange(n)
+    return torch.from_numpy(np.sort(np.random.default_rng((seed, 2)).choice(n, most, replace=False)))
 
 
 def log_score(score: FloatArray) -> FloatArray:

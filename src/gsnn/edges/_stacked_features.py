@@ -33,8 +33,9 @@ __all__ = ["FLOOR", "Features", "response_scores", "score_features", "stack", "s
 def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything HeteroData-like
     """Features of all pairs that know the graph alone.
 
-    Degrees, whether they are 0, what reaches the ends and what they reach; counts of short paths in every direction
-    (A A^T A, A A^T, A^T A, A^2, A^3 of the adjacency matrix A); shortest distances; shared inputs and outputs.
+    Degrees, what reaches the ends and what they reach; counts of short paths in every direction (A A^T A, A A^T, A^T A,
+    A^2, A^3 of the adjacency matrix A); shortest distances; shared inputs and outputs. Nothing asks whether a function
+    has children or parents at all: that would tell where an edge was taken away, not where one is missing.
 
     Args:
         data: HeteroData-like with N functions; missing input or output edges count as none.
@@ -67,10 +68,6 @@ def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything Heter
     for name, values in (
         ("out_degree", np.log1p(out)),
         ("in_degree", np.log1p(into)),
-        ("no_children", out == 0),
-        ("no_parents", into == 0),
-        ("dead_end", (out == 0) & (n_read == 0)),
-        ("unfed", (into == 0) & (n_fed == 0)),
         ("fed", n_fed),
         ("read", n_read),
         ("inputs", np.log1p(above_n)),

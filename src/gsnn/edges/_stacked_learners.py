@@ -17,7 +17,7 @@ Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 # A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
 _LEAST = 1e-4
 
-__all__ = ["learn_pairs", "sample_others"]
+__all__ = ["learn_pairs", "sample_alike"]
 
 
 def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: int, n_trees: int = 300) -> Learnt:
@@ -73,8 +73,42 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
     return opinion
 
 
-def sample_others(candidates: npt.NDArray[np.int64], n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """At most ``n`` of some rows, at random, in their order."""
-    if len(candidates) <= n:
-        return candidates
-    return np.sort(rng.choice(candidates, size=n, replace=False))
+def sample_alike(
+    hidden: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int64],
+    kind: npt.NDArray[np.int64],
+    n: int,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Other pairs for the hidden ones to be told from, with as large a share of each kind.
+
+    So the kind says nothing of whether a pair was hidden.
+
+    Args:
+        hidden: Hidden pairs.
+        candidates: Pairs to draw from, none of them hidden.
+        kind: Kind of every pair, by its number.
+        n: How many to draw, at most.
+        rng: Draws them.
+
+    Returns:
+        The hidden pairs of a kind that has candidates, and the pairs drawn, sorted; fewer than ``n`` where a kind has
+        too few.
+
+    Example:
+        >>> kind = np.array([0, 0, 0, 0, 1, 1])
+        >>> rng = np.random.default_rng(0)
+        >>> kept, others = sample_alike(np.array([0]), np.array([1, 2, 3, 4, 5]), kind, 10, rng)
+        >>> kept.tolist(), others.tolist()
+        ([0], [1, 2, 3])
+    """
+    of_kind = {int(k): candidates[kind[candidates] == k] for k in np.unique(kind[hidden])}
+    kept = hidden[np.array([len(of_kind[int(k)]) > 0 for k in kind[hidden]], dtype=bool)]
+    counts = {k: int((kind[kept] == k).sum()) for k in of_kind if len(of_kind[k])}
+    total = min([float(n), *(len(of_kind[k]) * len(kept) / count for k, count in counts.items())])
+    drawn = [np.zeros(0, dtype=np.int64)]
+    for k, count in counts.items():
+        # A little more than the product, which can fall short of a whole number by its rounding.
+        take = max(1, int(total * count / len(kept) + 1e-9))
+        drawn.append(rng.choice(of_kind[k], size=take, replace=False))
+    return kept, np.sort(np.concatenate(drawn))

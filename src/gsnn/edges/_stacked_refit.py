@@ -1,4 +1,4 @@
-"""Hiding known edges and training again without them, as the stacked inferer learns from."""
+"""Training again on a graph without some known edges, as the stacked inferer learns from."""
 
 from __future__ import annotations
 
@@ -14,34 +14,13 @@ from gsnn.graph import Graph
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
-Edge = tuple[str, str]
 # Trains a model of a graph from scratch, from a seed.
 Train = Callable[[Graph, int], nn.Module]
 
 # Without settings of the user's: about so many steps, of batches between these sizes.
 _STEPS, _SMALLEST, _LARGEST = 1200, 16, 128
 
-__all__ = ["Edge", "Train", "default_config", "hide_edges", "refit"]
-
-
-def hide_edges(graph: Graph, fraction: float, rng: np.random.Generator) -> tuple[Graph, list[Edge]]:
-    """Hide a random share of the known function -> function edges, as if nobody had found them.
-
-    Nothing is put back: an output that no input reaches any more is what a missing edge can do, too.
-
-    Args:
-        graph: The prior graph.
-        fraction: Share to hide; at least one edge is hidden and one is kept.
-        rng: Draws them.
-
-    Returns:
-        The graph without them, and the edges in the order of the graph.
-    """
-    edges = [edge for edge in graph.function_edges if edge[0] != edge[1]]
-    n = min(max(1, round(fraction * len(edges))), len(edges) - 1)
-    drawn = np.sort(rng.permutation(len(edges))[:n])
-    hidden = [edges[i] for i in drawn]
-    return graph.without_edges(hidden), hidden
+__all__ = ["Train", "default_config", "refit"]
 
 
 def default_config(n_samples: int) -> TrainConfig:

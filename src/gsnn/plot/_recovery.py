@@ -80,7 +80,10 @@ def expected_precision(
     level: float = 0.95,
     ax: Axes | None = None,
 ) -> Axes:
-    """Of the k best candidates, the share to expect to be edges, with its interval.
+    """Of the k best candidates, the share to expect to be edges, with its interval, beside that of guessing.
+
+    The line has gaps where the interval is too wide for an expectation (see
+    :meth:`gsnn.protocols.SelfCheck.precision`).
 
     Args:
         check: The self-check.
@@ -91,7 +94,7 @@ def expected_precision(
         ax: Where to draw; None makes a figure.
 
     Returns:
-        The axes, with a line and a band.
+        The axes, with a line, a band, and the line of chance.
 
     Raises:
         ValueError: If the method was not checked, or more than one was and none is named.
@@ -113,6 +116,7 @@ def expected_precision(
         label=f"{level:.0%} interval",
     )
     ax.plot(found["k"], found["expected_precision"], color=PROPOSED, label=method)
+    ax.plot(found["k"], found["precision_chance"], color=GUIDE, linestyle="-.", zorder=0, label="chance")
     ax.set(xlabel="candidates taken, best first", ylabel="expected precision", ylim=(-0.02, 1.02))
     ax.legend(fontsize="small")
     return ax

@@ -7,6 +7,7 @@ precision to expect. :func:`refine` adds the best candidates round by round and 
 
 from __future__ import annotations
 
+from gsnn._hiding import Masking, mask_edges
 from gsnn.protocols._baselines import (
     PRIOR_BASELINES,
     common_neighbours,
@@ -19,8 +20,8 @@ from gsnn.protocols._baselines import (
 )
 from gsnn.protocols._check_result import SelfCheck, attach_precision
 from gsnn.protocols._evaluate import Evaluation, evaluate_table, read_roles, read_truth
-from gsnn.protocols._intervals import auc_interval, degree_weights, precision_interval
-from gsnn.protocols._masking import Masking, mask_edges, permute_samples, rewire
+from gsnn.protocols._intervals import auc_interval, degree_weights, least_visible, precision_interval
+from gsnn.protocols._masking import permute_samples, rewire
 from gsnn.protocols._refine import decide, refine
 from gsnn.protocols._refine_result import Refinement
 from gsnn.protocols._selfcheck import self_check
@@ -39,6 +40,7 @@ __all__ = [
     "degree_weights",
     "evaluate_table",
     "jaccard",
+    "least_visible",
     "mask_edges",
     "permute_samples",
     "precision_interval",

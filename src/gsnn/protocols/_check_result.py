@@ -12,16 +12,25 @@ import pandas as pd
 
 from gsnn.errors import DataError, unknown_option
 from gsnn.io._text import counted
-from gsnn.protocols._intervals import auc_interval, concave_majorant, precision_interval
+from gsnn.protocols._intervals import (
+    WIDEST,
+    auc_interval,
+    estimable,
+    found_share,
+    least_visible,
+    precision_interval,
+)
 from gsnn.protocols._result_file import StoredResult
 
 FloatArray = npt.NDArray[np.float64]
 
 JSON_NAME = "selfcheck.json"
 NEGATIVES = ("all", "degree-matched")
-PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high")
-_SUMMARY = ["condition", "method", "kind", "negatives", "roc_auc", "auc_low", "auc_high", "auc_sd", "average_precision"]
-_SUMMARY += ["chance", "precision", "mrr", "n_positives"]
+PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance")
+# A control that would not show an AUC this large says nothing by passing.
+LARGEST_UNSEEN = 0.75
+_SUMMARY = ["condition", "method", "kind", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
+_SUMMARY += ["average_precision", "chance", "precision", "mrr", "n_positives"]
 
 __all__ = ["JSON_NAME", "NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision"]
 
@@ -85,7 +94,9 @@ class SelfCheck(StoredResult):
 
         Returns:
             Columns condition, method, kind, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
-            auc_sd (over the repeats), average_precision, chance (the average precision of a score that knows nothing),
+            auc_visible (the smallest AUC that so many hidden edges would show, see
+            :func:`gsnn.protocols.least_visible`), auc_sd (over the repeats), average_precision, chance (the average
+            precision of a score that knows nothing),
             precision (among as many as were hidden), mrr, n_positives (distinct).
         """
         rows = []
@@ -126,6 +137,7 @@ class SelfCheck(StoredResult):
             "roc_auc": auc,
             "auc_low": low,
             "auc_high": high,
+            "auc_visible": least_visible(edges, share, _mean(spread), level),
             "auc_sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan"),
             "average_precision": _mean(figures.get("average_precision", [])),
             "chance": _mean(figures.get("chance_average_precision", [])),
@@ -141,20 +153,88 @@ class SelfCheck(StoredResult):
         score that merely follows degrees is above 0.5 even here; what must be at 0.5 is the AUC against
         degree-matched negatives.
 
+        With few hidden edges the interval holds 0.5 whatever the truth is. A control that would not have shown an AUC
+        of 0.75 (``auc_visible`` is above it, or undefined) has no power, and neither passes nor fails, unless it fails.
+
         Args:
             level: Coverage of the interval.
 
         Returns:
-            The rows of :meth:`summary` of the controls, with a column ``passed``: True, False, or None where the
-            interval is not defined.
+            The rows of :meth:`summary` of the controls, with a column ``passed``: True, False, or None without power;
+            and ``verdict``, the same in words: passed, failed, no power.
         """
         table = self.summary(level)
         table = table[(table["condition"] != "real") & (table["kind"] == "inferer")].reset_index(drop=True)
         inside = (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5)
-        table["passed"] = [
-            bool(ok) if np.isfinite(low) else None for ok, low in zip(inside, table["auc_low"], strict=True)
-        ]
+        failed = ~inside & table["auc_low"].notna()
+        power = table["auc_visible"] <= LARGEST_UNSEEN
+        passed = [False if no else True if able else None for no, able in zip(failed, power, strict=True)]
+        table["passed"] = pd.Series(passed, dtype=object)
+        table["verdict"] = [{True: "passed", False: "failed", None: "no power"}[value] for value in passed]
         return table
+
+    def groups(self, level: float = 0.95) -> pd.DataFrame:
+        """AUC apart for hidden edges that leave a function without children or parents, and for the others.
+
+        Only where fewer than 10 edges could be hidden without leaving such a hole (:func:`gsnn.protocols.mask_edges`).
+        Each group is compared with pairs of its own kind, so neither gains by the hole.
+
+        Args:
+            level: Coverage of the interval.
+
+        Returns:
+            Columns condition, method, kind, group (``no hole`` or ``hole``), roc_auc, auc_low, auc_high, n_positives
+            (distinct); empty where no hole was left.
+        """
+        columns = ["condition", "method", "kind", "group", "roc_auc", "auc_low", "auc_high", "n_positives"]
+        rows = []
+        for condition in ("real", *self.settings["controls"]):
+            records = [record for record in self._records(condition) if record.get("holes")]
+            for method in dict.fromkeys(name for record in records for name in record["methods"]):
+                for group in ("no hole", "hole"):
+                    edges: list[tuple[str, str]] = []
+                    shares: list[float] = []
+                    spread: list[float] = []
+                    for record in records:
+                        found = record["methods"][method]["groups"][group]
+                        edges += [(s, t) for s, t in record["testable"]]
+                        shares += [_number(value) for value in found["placement"]]
+                        spread.append(_number(found["negative_variance"]))
+                    share = np.array(shares, dtype=np.float64)
+                    auc, low, high = auc_interval(edges, share, _mean(spread), level)
+                    n = len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)})
+                    kind = records[0]["methods"][method]["kind"]
+                    rows.append((condition, method, kind, group, auc, low, high, n))
+        return pd.DataFrame(rows, columns=columns)
+
+    def caveats(self, level: float = 0.95) -> list[str]:
+        """What this self-check cannot say, in sentences: controls without power, and holes that were left.
+
+        Args:
+            level: Coverage of the intervals.
+
+        Returns:
+            Sentences; empty if there is nothing to add.
+        """
+        found = []
+        table = self.control_table(level)
+        blind = table[(table["negatives"] == "degree-matched") & (table["verdict"] == "no power")]
+        for row in blind.to_dict("records"):
+            n = counted(int(row["n_positives"]), "hidden edge")
+            told = f"less than an AUC of {row['auc_visible']:.2f}" if row["auc_visible"] < 1 else "anything"
+            found.append(
+                f"control {row['condition']!r}, {row['method']}: {n} cannot show {told}, so it says nothing that it "
+                "shows nothing"
+            )
+        groups = self.groups(level)
+        if len(groups):
+            of = groups[groups["condition"] == "real"].groupby("group")["n_positives"].max()
+            found.append(
+                f"{counted(int(of['hole']), 'hidden edge')} of {int(of.sum())} left a function without children or "
+                "parents, which the graph alone can tell: fewer than 10 others could be hidden; look at the AUC of the "
+                "two groups apart"
+            )
+        return found
 
     # ------------------------------------------------------------------ calibration
 
@@ -162,8 +242,9 @@ class SelfCheck(StoredResult):
     def counts(self) -> dict[str, float]:
         """How many edges were hidden, on average over the repeats, and what became of them."""
         records = self._records("real")
-        names = ("n_eligible", "n_pathless", "n_protected")
-        counts = {name: _mean([float(record[name]) for record in records]) for name in names}
+        names = ("n_eligible", "n_pathless", "n_protected", "n_last")
+        counts = {name: _mean([float(record.get(name, 0)) for record in records]) for name in names}
+        counts["n_holes"] = _mean([float(len(record.get("holes", ()))) for record in records])
         counts["n_testable"] = _mean([float(len(record["testable"])) for record in records])
         counts["n_cut_off"] = _mean([float(len(record["cut_off"])) for record in records])
         counts["n_distinct"] = float(len({tuple(edge) for record in records for edge in record["testable"]}))
@@ -193,22 +274,33 @@ class SelfCheck(StoredResult):
         return share / (1 - share) * counts["n_eligible"] * counts["n_testable"] / hidden
 
     def precision(
-        self, method: str, k: npt.ArrayLike, *, missing: float | None = None, level: float = 0.95
+        self,
+        method: str,
+        k: npt.ArrayLike,
+        *,
+        missing: float | None = None,
+        level: float = 0.95,
+        widest: float = WIDEST,
     ) -> pd.DataFrame:
         """Precision to expect among the k best candidates of a method on the whole prior graph.
 
         A hidden edge is ranked among the candidates that were never known, each by itself, so that a method is not
-        blamed for the other hidden edges above it. The share found among the k best is made monotone (a better rank is
-        never a worse bet), and turned into a precision by :func:`gsnn.protocols.precision_interval`.
+        blamed for the other hidden edges above it. The share found among the k best is turned into a precision by
+        :func:`gsnn.protocols.precision_interval`. It is right on average at every k, so it need not fall with k.
+
+        An expectation is told only where the interval is at most ``widest`` wide. At the first ranks it hardly ever is:
+        a precision among one candidate is 0 or 1, and few hidden edges cannot tell which.
 
         Args:
             method: Name of an inferer or a baseline that was checked.
             k: Numbers of places, at least 1.
             missing: Share of the complete network that is missing; None: the share that was hidden.
             level: Coverage of the interval.
+            widest: Where the interval is wider, the expected precision is NaN, not estimable; 1 tells it everywhere.
 
         Returns:
-            Columns k, expected_precision, precision_low, precision_high.
+            Columns k, expected_precision, precision_low, precision_high, precision_chance (of a score that knows
+            nothing).
 
         Raises:
             ValueError: If the method was not checked.
@@ -223,9 +315,22 @@ class SelfCheck(StoredResult):
         for edge in edges:
             times[edge] = times.get(edge, 0) + 1
         weight = np.array([1.0 / times[edge] for edge in edges])
-        recall = concave_majorant(ranks, weight, int(self.settings["n_candidates"]) + 1, places)
-        found = precision_interval(recall, len(times), self.missing_edges(missing), places, level)
-        return pd.DataFrame({"k": places, **dict(zip(PRECISION_COLUMNS, found, strict=True))})
+        recall = found_share(ranks, weight, places)
+        expected, low, high = precision_interval(recall, len(times), self.missing_edges(missing), places, level)
+        expected = np.where(estimable(low, high, widest), expected, np.nan)
+        chance = np.where(np.isfinite(low), self.chance(missing), np.nan)
+        return pd.DataFrame({"k": places, **dict(zip(PRECISION_COLUMNS, (expected, low, high, chance), strict=True))})
+
+    def chance(self, missing: float | None = None) -> float:
+        """The precision of a score that knows nothing: the share of missing edges among all candidates.
+
+        Args:
+            missing: As for :meth:`missing_edges`.
+
+        Returns:
+            A share; NaN if no edge was hidden.
+        """
+        return min(1.0, self.missing_edges(missing) / int(self.settings["n_candidates"]))
 
     def _ranks(self, records: list[dict[str, Any]], method: str) -> tuple[list[tuple[str, str]], FloatArray]:
         """Hidden edges, once for each repeat, and their ranks among the candidates that were never known."""
@@ -251,14 +356,18 @@ class SelfCheck(StoredResult):
         """
         share = float(self.settings["fraction"]) if missing is None else missing
         counts = self.counts
+        kind = "" if counts["n_holes"] else ", not the only child or parent of a function"
         return (
             f"expected_precision: of the candidates ranked this high or higher, the share that are edges; "
-            f"precision_low and precision_high hold it with probability {level:.0%}. From "
+            f"precision_low and precision_high hold it with probability {level:.0%}. Where they are more than "
+            f"{WIDEST:g} apart it is not estimable, and not told. precision_chance is what guessing gives: "
+            f"{self.chance(missing):.2g}. From "
             f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
-            f"({self.settings['fraction']:.0%} each). It assumes that the missing edges are as hard to find as the "
-            f"known ones, and that the graph lacks {share:.0%} of the complete network, that is about "
-            f"{self.missing_edges(missing):.0f} edges on paths from inputs to outputs; with fewer missing edges every "
-            f"precision is lower in proportion. Edges that differ in kind from the known ones are not covered."
+            f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes "
+            f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of "
+            f"the complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden "
+            f"(on a path from an input to an output{kind}); with fewer missing edges every precision is lower in "
+            f"proportion. Edges that differ in kind from the known ones are not covered."
         )
 
     # ------------------------------------------------------------------ files
@@ -269,6 +378,8 @@ class SelfCheck(StoredResult):
         if self.repeats:
             result["summary"] = self.summary().to_dict("records")
             result["counts"] = self.counts
+            result["caveats"] = self.caveats()
+            result["groups"] = self.groups().to_dict("records")
             result["statement"] = self.statement()
         return result
 
@@ -289,8 +400,8 @@ def attach_precision(
 ) -> pd.DataFrame:
     """Add the precision to expect to a table of edges.
 
-    The candidate of rank k gets the expected precision among the k best, with its interval. Known edges and undefined
-    scores get NaN.
+    The candidate of rank k gets the expected precision among the k best, with its interval, and what guessing gives.
+    Known edges and undefined scores get NaN; where the interval is too wide the expected precision alone is NaN.
 
     Args:
         table: Of an inferer's ``evaluate`` (every candidate of the whole prior graph), or of ``edges.csv`` (whose
@@ -302,7 +413,8 @@ def attach_precision(
         level: Coverage of the interval.
 
     Returns:
-        A copy with the columns expected_precision, precision_low and precision_high (replaced if they are there).
+        A copy with the columns expected_precision, precision_low, precision_high and precision_chance (replaced if
+        they are there).
 
     Raises:
         DataError: If the table does not hold every candidate and has no ranks.

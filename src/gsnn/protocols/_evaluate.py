@@ -12,13 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from gsnn._hiding import Edge
 from gsnn.edges._aliases import AliasBy, alias_groups
 from gsnn.errors import DataError, closest
 from gsnn.graph import Graph
 from gsnn.metrics import evaluate_edges, near_hits
 from gsnn.metrics._edges import table_matrix, table_nodes
 from gsnn.protocols._baselines import prior_scores
-from gsnn.protocols._masking import Edge
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -16,14 +16,24 @@ IntArray = npt.NDArray[np.int64]
 
 # Degrees are compared exactly while they are small and in classes of about a third of their size after that.
 _DEGREE_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024])
+# Hidden edges found by which the density of the first ranks is told.
+_HEAD = 5
+# An expected precision whose interval is wider is not told.
+WIDEST = 0.5
+# How sure a control is to show what it is said to be able to show.
+POWER = 0.8
 # Tables up to this long get exact quantiles.
 _EXACT = 512
 
 __all__ = [
+    "POWER",
+    "WIDEST",
     "Placements",
     "auc_interval",
-    "concave_majorant",
     "degree_weights",
+    "estimable",
+    "found_share",
+    "least_visible",
     "place",
     "precision_interval",
     "weighted_average_precision",
@@ -130,22 +140,53 @@ def auc_interval(
     Returns:
         AUC, low, high; the bounds are NaN with fewer than 3 distinct positives.
     """
+    auc, error, df = _auc_error(edges, share_below, negative_variance)
+    half = float(stats.t.ppf((1 + level) / 2, df) * error) if df > 1 else float("nan")
+    return (auc, max(0.0, auc - half), min(1.0, auc + half)) if np.isfinite(half) else (auc, half, half)
+
+
+def least_visible(
+    edges: Sequence[tuple[str, str]], share_below: FloatArray, negative_variance: float, level: float = 0.95
+) -> float:
+    """The smallest AUC above 0.5 that these positives would show, as :func:`auc_interval` judges it.
+
+    An AUC so large keeps 0.5 out of the interval in 80 % of cases, if its error is that of the one found. A control
+    that shows nothing says only that there is nothing larger.
+
+    Args:
+        edges: As for :func:`auc_interval`.
+        share_below: As there.
+        negative_variance: As there.
+        level: Coverage of the interval.
+
+    Returns:
+        Above 0.5, 1 at most; NaN with fewer than 3 distinct positives.
+    """
+    _, error, df = _auc_error(edges, share_below, negative_variance)
+    if df < 2:
+        return float("nan")
+    return min(1.0, 0.5 + float(stats.t.ppf((1 + level) / 2, df) + stats.t.ppf(POWER, df)) * error)
+
+
+def _auc_error(
+    edges: Sequence[tuple[str, str]], share_below: FloatArray, negative_variance: float
+) -> tuple[float, float, int]:
+    """An AUC, its standard error and degrees of freedom; NaN and 0 where it has none."""
     defined = np.isfinite(share_below)
     edges = [edge for edge, ok in zip(edges, defined.tolist(), strict=True) if ok]
     values = np.asarray(share_below, dtype=np.float64)[defined]
     if not len(values):
-        return (float("nan"),) * 3
+        return float("nan"), float("nan"), 0
     auc = float(values.mean())
     distinct = list(dict.fromkeys(edges))
     if len(distinct) < 3:
-        return auc, float("nan"), float("nan")
+        return auc, float("nan"), 0
     of_edge = {edge: i for i, edge in enumerate(distinct)}
     effect = np.bincount([of_edge[edge] for edge in edges], weights=values - auc) / len(values)
     nodes = {name: i for i, name in enumerate(dict.fromkeys(end for edge in distinct for end in edge))}
     pairs = np.array([[nodes[s], nodes[t]] for s, t in distinct], dtype=np.int64).T
     variance = dyadic_variance(pairs, effect, len(nodes)) * len(distinct) / (len(distinct) - 1)
-    half = stats.t.ppf((1 + level) / 2, len(distinct) - 1) * np.sqrt(variance + np.nan_to_num(negative_variance))
-    return auc, max(0.0, auc - float(half)), min(1.0, auc + float(half))
+    return auc, float(np.sqrt(variance + np.nan_to_num(negative_variance))), len(distinct) - 1
 
 
 def degree_weights(
@@ -215,45 +256,74 @@ def weighted_average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike, wei
     return float(np.sum(np.diff(hits, prepend=0.0) / hits[-1] * precision))
 
 
-def concave_majorant(ranks: npt.ArrayLike, weights: npt.ArrayLike, n: int, at: npt.ArrayLike) -> FloatArray:
-    """Share of the found edges among the k best, as the smallest concave curve above the counts.
+def found_share(ranks: npt.ArrayLike, weights: npt.ArrayLike, at: npt.ArrayLike) -> FloatArray:
+    """Share of the hidden edges that are among the k best, estimated without a bias at the head.
 
-    Concave means that a better rank never has a smaller chance of being an edge: the isotonic (monotone) estimate of
-    precision by rank (Grenander, 1956). The curve starts at 0 and ends at 1.
+    From the rank r on by which 5 hidden edges are found it is the share found, which is right on average. At smaller k
+    that share is nearly always 0, so the density of the first r ranks is taken: by inverse sampling (Haldane, 1945) it
+    is (5 - 1) / (r - 1) edges a rank, right on average as far as these ranks are alike. Both together are the unbiased
+    estimate of a sequence of trials that goes on until there are k and 5 successes (Girshick, Mosteller and Savage,
+    1946). A curve forced to be concave (Grenander, 1956) is too high at the head however many edges there are: its
+    slope at the origin is that of the steepest chord (Woodroofe and Sun, 1993).
 
     Args:
-        ranks: (m,) ranks, from 1 to n.
-        weights: (m,) weights.
-        n: Number of places.
-        at: (K,) numbers of places k.
+        ranks: (m,) ranks, from 1.
+        weights: (m,) weights, 1 for an edge that was hidden once; an edge that was hidden n times counts 1 / n each.
+        at: (K,) numbers of places k, at least 1.
 
     Returns:
         (K,), from 0 to 1; NaN without ranks.
 
     Example:
-        >>> concave_majorant([1, 2, 10], [1, 1, 1], 10, [1, 2, 6]).round(3).tolist()
-        [0.333, 0.667, 0.833]
+        >>> found_share([2, 4, 5, 7, 9, 30], [1] * 6, [1, 8, 9, 30]).round(3).tolist()
+        [0.083, 0.667, 0.833, 1.0]
     """
     places = np.asarray(at, dtype=np.float64)
     rank, weight = np.asarray(ranks, dtype=np.float64), np.asarray(weights, dtype=np.float64)
     if not len(rank):
         return np.full(places.shape, np.nan)
-    steps, which = np.unique(np.append(rank, n), return_inverse=True)
-    height = np.cumsum(np.bincount(which, weights=np.append(weight, 0.0))) / weight.sum()
-    x, y = [0.0], [0.0]
-    for step, value in zip(steps.tolist(), height.tolist(), strict=True):
-        while len(x) > 1 and (y[-1] - y[-2]) * (step - x[-2]) <= (value - y[-2]) * (x[-1] - x[-2]):
-            x.pop()
-            y.pop()
-        x.append(step)
-        y.append(value)
-    return np.interp(places, x, y)
+    order = np.argsort(rank, kind="stable")
+    rank, total = rank[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+    found: FloatArray = total[np.searchsorted(rank, places, side="right")] / total[-1]
+    enough = min(_HEAD, total[-1])
+    # Sums of thirds may fall short of a whole number.
+    head = rank[min(int(np.searchsorted(total, enough - 1e-9)), len(rank)) - 1]
+    if enough > 1 and head > 1:
+        # All that was found by then, ties included.
+        n = total[np.searchsorted(rank, head, side="right")]
+        found = np.where(places < head, np.minimum(1.0, places * (n - 1) / (head - 1) / total[-1]), found)
+    return found
+
+
+def estimable(low: npt.ArrayLike, high: npt.ArrayLike, widest: float = WIDEST) -> npt.NDArray[np.bool_]:
+    """Whether an interval says enough for an expected precision to be told: it is no wider than a half.
+
+    Args:
+        low: (K,) lower ends.
+        high: (K,) upper ends.
+        widest: The largest width that says enough.
+
+    Returns:
+        (K,); False where the interval is undefined.
+
+    Example:
+        >>> estimable([0.0, 0.25], [1.0, 0.5]).tolist()
+        [False, True]
+    """
+    # A width of exactly a half, as two of four places give, is not to depend on rounding.
+    width = np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64)
+    found: npt.NDArray[np.bool_] = width <= widest + 1e-9
+    return found
 
 
 def precision_interval(
     recall: npt.ArrayLike, n_hidden: float, missing: float, k: npt.ArrayLike, level: float = 0.95
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Expected precision among the k best candidates, and an interval for the precision that will be found.
+
+    The expectation is right on average, at the head too; but where the interval is wide (see
+    :meth:`gsnn.protocols.SelfCheck.precision`) a single self-check says nothing. It is cut at 1, so at the first ranks
+    of a good ranking it is rather too low.
 
     If H edges are missing and each is among the k best with probability T, the k best hold H T of them. But T is known
     from edges that were ranked in addition to the H: taken out again, an edge among the k best makes room for the next

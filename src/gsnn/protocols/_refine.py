@@ -13,6 +13,7 @@ from gsnn._inference import method_names
 from gsnn._progress import track
 from gsnn._sources import fingerprint
 from gsnn.data import PerturbationData, Split
+from gsnn.edges import DEFAULT_METHOD
 from gsnn.edges._stacked_caps import chosen_pairs
 from gsnn.edges._table import descending
 from gsnn.errors import DataError, unknown_option
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 DECISIONS = ("single", "bisect", "joint", "none")
 # What proposes edges if nothing is said: a method by itself, or several whose proposals are weighed together.
-BY_DEFAULT = ("gradient-explained",)
+BY_DEFAULT = (DEFAULT_METHOD,)
 BY_DEFAULT_JOINT = ("stacked", "gradient-explained")
 
 __all__ = ["DECISIONS", "decide", "refine"]

@@ -93,6 +93,8 @@ def check_tables(check: SelfCheck, method: str) -> Check:
         summary=check.summary(),
         controls=check.control_table(),
         statement=check.statement(),
+        caveats=check.caveats(),
+        groups=check.groups(),
         repeats=len(check.repeats),
         fraction=float(check.settings["fraction"]),
         hidden=int(check.counts["n_distinct"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ __all__ = ["Column", "edge_columns", "edge_values"]
 
 MOST_OTHERS = 8  # columns the page knows nothing about, such as the ranks of further methods
 # Read by name where a table has them; not columns of their own.
-_PARTS = {"known", "precision_low", "precision_high", "alias_group", "src_idx", "dst_idx"}
+_PARTS = {"known", "precision_low", "precision_high", "precision_chance", "alias_group", "src_idx", "dst_idx"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,14 @@ class Column:
         value = row[self.name]
         if self.kind == "name":
             return str(value)
-        if pd.isna(value):
-            return "–"
         if self.kind == "share":
             low, high = percent(row.get("precision_low")), percent(row.get("precision_high"))
-            return percent(value) + (f" ({low.removesuffix(' %')}–{high})" if "–" not in (low, high) else "")
+            if "–" in (low, high):
+                return percent(value)
+            # An interval without an expectation is one that is too wide for it.
+            return f"{'not estimable' if pd.isna(value) else percent(value)} ({low.removesuffix(' %')}–{high})"
+        if pd.isna(value):
+            return "–"
         if self.kind == "aliases":
             return "none" if value <= 1 else f"{int(value) - 1} more"
         if self.kind == "sign":
@@ -92,7 +95,11 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
         >>> [column.label for column in edge_columns(table)]
         ['Rank', 'Source', 'Target', 'Score', 'Look-alikes', 'Rank, gradient']
     """
-    shown = [c for c in _NAMED if c.name in _ALWAYS or (c.name in table.columns and table[c.name].notna().any())]
+    shown = [c for c in _NAMED if c.name in _ALWAYS or _holds_something(table, c.name)]
+    if "precision_chance" in table.columns and table["precision_chance"].notna().any():
+        # The same in every row, so it stands in the heading.
+        chance = percent(table["precision_chance"].max())
+        shown = [replace(c, label=f"{c.label} (guessing {chance})") if c.kind == "share" else c for c in shown]
     named = {column.name for column in _NAMED} | _PARTS
     others = [
         str(name)
@@ -104,6 +111,12 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
         and table[name].notna().any()
     ]
     return shown + [Column(name, _label(name), _kind(name), optional=True) for name in others[:MOST_OTHERS]]
+
+
+def _holds_something(table: pd.DataFrame, name: str) -> bool:
+    # An expectation may be told nowhere; its interval says so.
+    columns = [name, "precision_low"] if name == "expected_precision" else [name]
+    return name in table.columns and any(table[c].notna().any() for c in columns if c in table.columns)
 
 
 def edge_values(table: pd.DataFrame, columns: list[Column]) -> dict[str, Any]:

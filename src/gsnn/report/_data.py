@@ -39,6 +39,8 @@ class Check:
         summary: As :meth:`gsnn.protocols.SelfCheck.summary` gives it.
         controls: As :meth:`gsnn.protocols.SelfCheck.control_table` gives it.
         statement: What the expected precision assumes.
+        caveats: What the self-check cannot say, in sentences.
+        groups: As :meth:`gsnn.protocols.SelfCheck.groups` gives it.
         repeats: Number of repeats.
         fraction: Share of the known edges hidden in each.
         hidden: Number of different edges that were hidden and could have been found.
@@ -51,6 +53,8 @@ class Check:
     summary: pd.DataFrame
     controls: pd.DataFrame
     statement: str
+    caveats: Sequence[str]
+    groups: pd.DataFrame
     repeats: int
     fraction: float
     hidden: int

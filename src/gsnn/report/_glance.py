@@ -12,6 +12,7 @@ from gsnn.report._text import number, percent
 
 __all__ = ["Answer", "answers"]
 
+BEST = 50  # candidates a reader may want to test
 CLOSE = 0.02  # R2 within which two predictors count as equal
 
 
@@ -87,23 +88,39 @@ def _found(check: Check | None) -> Answer:
         return Answer(
             question, number(auc, 2), f"{text} But the control fails ({', '.join(failed)}).", "bad", "selfcheck"
         )
-    text += " The controls show nothing where nothing is to be found." if len(controls) else " No control was run."
-    return Answer(question, number(auc, 2), text, "good" if low > 0.5 else "unsure", "selfcheck")
+    blind = [str(name) for name in controls.loc[controls["verdict"] == "no power", "condition"]]
+    if blind:
+        n = int(controls["n_positives"].min())
+        text += f" The controls ({', '.join(blind)}) have no power: {n} hidden edges are too few to show a false find."
+    else:
+        text += " The controls show nothing where nothing is to be found." if len(controls) else " No control was run."
+    tone = "good" if low > 0.5 and not blind else "unsure"
+    return Answer(question, number(auc, 2), text, tone, "selfcheck")
 
 
 def _expected(candidates: pd.DataFrame) -> Answer | None:
     if "expected_precision" not in candidates.columns:
         return None
-    table = candidates[candidates["expected_precision"].notna()]
+    best = candidates[candidates["rank"].notna() & (candidates["rank"] <= BEST)]
+    table = best[best["expected_precision"].notna()]
     if table.empty:
-        return None
-    k = min(50, len(table))
-    row = table.iloc[k - 1]
+        if "precision_low" not in best.columns or not best["precision_low"].notna().any():
+            return None
+        text = (
+            f"For none of the best {int(best['rank'].max())} candidates is the expected precision estimable: its "
+            "interval is wider than one half, because too few known edges could be hidden."
+        )
+        return Answer("How many of the best are edges?", "not known", text, "unsure", "selfcheck")
+    row = table.iloc[-1]
+    k = int(row["rank"])
     expected, low, high = (k * float(row[name]) for name in ("expected_precision", "precision_low", "precision_high"))
     text = (
         f"Of the best {k} candidates about {expected:.0f} are expected to be missing edges "
         f"({np.floor(low):.0f} to {np.ceil(high):.0f}), if the missing edges are like the known ones."
     )
+    chance = k * float(row.get("precision_chance", float("nan")))
+    if np.isfinite(chance):
+        text += f" Guessing finds {number(chance, 1)}."
     tone = "good" if low >= 0.2 * k else "unsure"
     return Answer("How many of the best are edges?", f"{expected:.0f} of {k}", text, tone, "selfcheck")
 

@@ -88,6 +88,7 @@ def render(data: ReportData) -> str:
         ],
         fit_rows=data.fit.to_dict("records"),
         check_rows=[] if data.check is None else _check_rows(data.check),
+        group_rows=[] if data.check is None else _group_rows(data.check),
         agreement_rows=data.agreement.to_dict("records"),
         shown=len(page["edges"]["source"]),
         css=assets.joinpath("report.css").read_text(encoding="utf-8"),
@@ -105,11 +106,17 @@ def _check_rows(check: Check) -> list[dict[Any, Any]]:
     matched, every = (table[table["negatives"] == kind] for kind in ("degree-matched", "all"))
     keys = ["condition", "method"]
     rows = matched.merge(every[[*keys, "average_precision", "chance"]], on=keys, suffixes=("_matched", ""))
-    passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "passed"]]
+    passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "verdict"]]
     found: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
     order = list(CONDITIONS)
     found.sort(key=lambda r: (order.index(r["condition"]), r["kind"] != "inferer", r["method"] != check.method))
     return found
+
+
+def _group_rows(check: Check) -> list[dict[Any, Any]]:
+    """The two groups of hidden edges, of the inferers; empty where no hole was left."""
+    table = check.groups
+    return table[(table["condition"] == "real") & (table["kind"] == "inferer")].to_dict("records")
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

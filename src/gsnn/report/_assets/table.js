@@ -52,11 +52,12 @@ function visibleRows() {
 function cellText(column, i) {
   const value = edges[column.name][i];
   if (column.kind === "name") return value;
-  if (value === null) return "–";
   if (column.kind === "share") {
     const low = edges.precision_low && percent(edges.precision_low[i]), high = edges.precision_high && percent(edges.precision_high[i]);
-    return percent(value) + (low && high && low !== "–" && high !== "–" ? ` (${low.replace(" %", "")}–${high})` : "");
+    if (!low || !high || low === "–" || high === "–") return percent(value);
+    return `${value === null ? "not estimable" : percent(value)} (${low.replace(" %", "")}–${high})`;
   }
+  if (value === null) return "–";
   if (column.kind === "aliases") return value <= 1 ? "none" : `${value - 1} more`;
   if (column.kind === "sign") return value > 0 ? "activates" : value < 0 ? "inhibits" : "unknown";
   if (column.kind === "count") return figure(value, 0);
