@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments
+from gsnn.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
 from gsnn.stats import _moment_parts as parts_module
 from gsnn.stats import _moments as moments_module
 
@@ -65,7 +65,8 @@ def cut(samples, *sizes):
 class Processes:
     """As many threads as processes: ``add_up`` waits for all, and leaves the sum with each."""
 
-    def __init__(self, count):
+    def __init__(self, count, sketches=False):
+        self.sketches = sketches
         self.barrier = threading.Barrier(count, timeout=20)
         self.held = [None] * count
         self.sizes = []
@@ -89,6 +90,8 @@ class Processes:
         def work(rank):
             try:
                 pool_moments(moments[rank], self.add_up(rank))
+                if self.sketches:
+                    pool_sketches(moments[rank], rank, len(moments), self.add_up(rank))
             except Exception as error:
                 failed.append(error)
                 self.barrier.abort()
@@ -103,6 +106,15 @@ class Processes:
 
 
 class TestPooling:
+    @pytest.mark.parametrize("sizes", [(12, 1, 20), (0, 33, 0)])
+    def test_every_process_ends_with_the_samples_of_all(self, sizes):
+        samples = draw(33)
+        moments = [make(part) for part in cut(samples, *sizes)]
+        Processes(3, sketches=True).pool(moments)
+        for each in moments:
+            assert torch.equal(each.sketch.samples, torch.stack(samples))
+            assert (each.sketch.seen, len(each.sketch.keys)) == (33, 33)
+
     @pytest.mark.parametrize("sizes", [(12, 1, 20), (0, 33, 0), (30, 0, 3)])
     def test_every_process_ends_with_the_whole(self, sizes):
         samples = draw(33)
@@ -182,12 +194,15 @@ class TestState:
         samples = draw(23)
         moments = make(samples)
         state = {name: value.clone() for name, value in moments_state(moments).items()}
-        assert list(state) == ["n", "mean", "ss", "layers", "thirds", "cross", "within"]
+        assert list(state) == [
+            "n", "mean", "ss", "layers", "thirds", "cross", "within", "sample_keys", "samples"
+        ]  # fmt: skip
         assert state["n"].tolist() == [23]
         assert state["n"].dtype == torch.int64
         other = make(draw(3, seed=1))
         load_moments(other, state)
         assert_sums(other, samples)
+        assert torch.equal(other.sketch.samples, torch.stack(samples))
         more = draw(9, seed=2)
         other.update(*more)
         assert_sums(other, tuple(torch.cat(both, -1) for both in zip(samples, more, strict=True)))

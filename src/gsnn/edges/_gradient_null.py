@@ -7,7 +7,7 @@ not enough: with a few directions of different weight, or with a few samples tha
 variable that starts at 0 is far too light.
 
 Medians are not in the tail, and there the gamma variable that starts at 0 and has the first two moments is the better
-one (exceeded by 48 to 52 % of permuted scores on real data, where the one with three moments is by up to 55 %).
+one (permuted scores exceed it in 48 to 53 % of the cases on real data, the one with three moments in up to 55 %).
 
 A sum of the roots of the :math:`Q_p` has no such exact moments. Its median is that of the root of a gamma variable:
 each root has the mean and the variance of that of a gamma variable with the mean and the variance of its :math:`Q_p`,

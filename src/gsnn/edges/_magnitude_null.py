@@ -170,7 +170,7 @@ class PartialNull:
     def largest(self, rows: slice, r: FloatArray) -> tuple[FloatArray, FloatArray]:
         """As :meth:`PlainNull.largest`."""
         skewness, step = (
-            np.where(self._without, plain, at_largest(r, own[:, rows]))
+            np.where(self._without, plain, at_largest(r, own[:, rows].astype(np.float64)))
             for plain, own in zip(self._plain.largest(rows, r), (self._each, self._steps), strict=True)
         )
         return skewness, step

@@ -167,4 +167,4 @@ def load_moments(moments: PairMoments, state: Mapping[str, Tensor]) -> None:
     for name, held in mine.items():
         held.copy_(state[name])
     moments._n_flushed = n
-    moments.sketch.load(*(state[name] for name in _SKETCH), n)
+    moments.sketch.load(state[_SKETCH[0]], state[_SKETCH[1]], n)
