@@ -15,7 +15,7 @@ from gsnn.errors import DataError, RunError, unknown_option
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from gsnn.data import PerturbationData
+    from gsnn.data import PerturbationData, Split
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
@@ -52,7 +52,9 @@ class Trained:
     test_loss: float
 
 
-def train_on(data: PerturbationData, graph: Graph, config: TrainConfig, *, seed: int | None = None) -> Trained:
+def train_on(
+    data: PerturbationData, graph: Graph, config: TrainConfig, *, seed: int | None = None, split: Split | None = None
+) -> Trained:
     """Train from scratch on the data with another graph of the same nodes.
 
     Args:
@@ -60,6 +62,7 @@ def train_on(data: PerturbationData, graph: Graph, config: TrainConfig, *, seed:
         graph: The graph to train on.
         config: Settings.
         seed: Replaces the seed of the settings for all but the split of the samples.
+        split: Which samples train, validate and test; None: as the settings say.
 
     Returns:
         The trained model with its figures.
@@ -76,11 +79,11 @@ def train_on(data: PerturbationData, graph: Graph, config: TrainConfig, *, seed:
         split_seed = config.seed if config.split_seed is None else config.split_seed
         config = replace(config, seed=seed, split_seed=split_seed)
     data = replace(data, graph=graph)
-    result = fit(data, config, progress=None)  # epochs are shown where the trainings are
+    result = fit(data, config, split=split, progress=None)  # epochs are shown where the trainings are
     y = np.asarray(result.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(result.model, data.x)
+    assert isinstance(result.split, Split)  # the data are in memory
     split = result.split
-    assert isinstance(split, Split)  # the data are in memory
     x = torch.as_tensor(data.x[split.train], dtype=torch.float32)
     target = torch.as_tensor(y[split.train], dtype=torch.float32)
     return Trained(
