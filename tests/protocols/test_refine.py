@@ -301,3 +301,39 @@ def test_an_edge_that_helps_no_more_than_others_does_not_stay(fake_training):
     assert table["gain"].notna().sum() == (table["p_random"] <= 0.05).sum()
     assert (table["p_random"] <= 0.05).mean() < 0.15
     assert not table["kept"][table["p_random"] > 0.05].any()
+
+
+def test_with_a_real_model(config, tmp_path):
+    found = refine(data(), config, "magnitude", rounds=2, per_round=2, truth=TRUE, seed=1)
+    refine(data(), config, "magnitude", rounds=1, per_round=2, truth=TRUE, seed=1, folder=tmp_path)
+    parts = refine(data(), config, "magnitude", rounds=2, per_round=2, truth=TRUE, seed=1, folder=tmp_path, resume=True)
+    pd.testing.assert_frame_equal(parts.table(), found.table())
+    table = found.summary()
+    assert (table["loss_after"] <= table["loss_before"]).all()
+    assert found.table()["p_random"].notna().all()
+
+
+def test_joint_with_the_stack_and_stopped(config, tmp_path):
+    """The stack learns from the prior graph also where a later process goes on."""
+    pytest.importorskip("sklearn")
+    config = replace(config, epochs=1)
+    options = {"rounds": 2, "per_round": 2, "decision": "joint", "seed": 1, "control": False}
+    found = refine(simulated(4, 60), config, **options)
+    assert set(found.table()["method"]) == {"stacked", "gradient-explained"}
+    assert found.settings["method"] == "stacked,gradient-explained"
+    refine(simulated(4, 60), config, **{**options, "rounds": 1}, folder=tmp_path)
+    parts = refine(simulated(4, 60), config, **options, folder=tmp_path, resume=True)
+    pd.testing.assert_frame_equal(parts.table(), found.table())
+
+
+@pytest.mark.slow
+def test_refinement_beats_random_edges():
+    from gsnn.training import TrainConfig
+
+    settings = TrainConfig(epochs=15, channels=4, layers=6, batch_size=64, dropout=0.0, weight_decay=0.0)
+    hidden = [("f1", "f13"), ("f4", "f15"), ("f7", "f19"), ("f10", "f21"), ("f14", "f23"), ("f18", "f23")]
+    found = refine(simulated(12, samples=600, without=hidden), settings, rounds=2, per_round=4, truth=hidden)
+    table = found.summary().groupby("arm").last()
+    assert table.loc["inferred", "precision"] >= 0.5
+    assert table.loc["inferred", "loss_after"] < table.loc["random", "loss_after"]
+    assert table.loc["inferred", "test_after"] < table.loc["random", "test_after"]
