@@ -63,7 +63,7 @@ def problem(name: str, seed: int, *, quick: bool = False) -> tuple[PerturbationD
 
 
 def permuted(data: PerturbationData, seed: int) -> PerturbationData:
-    """The same with the rows of responses in another order, whole conditions apart."""
+    """The same with the rows of responses in another order."""
     order = np.random.default_rng((seed, 99)).permutation(len(data))
     return replace(data, outputs=data.outputs.iloc[order].reset_index(drop=True))
 
