@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gsnn.nn import GSNN, INITIALISERS, NORMS
-from gsnn.nn._init import initial_weights
+from gsnn.nn._init import initial_scale, initial_weights
 from gsnn.simulation import convergence_graph, held_out_edges
 
 
@@ -167,7 +167,8 @@ def test_initialisers_follow_the_fans_of_each_nonzero(kit):
 )
 def test_initialiser_distributions(name, bound, deviation):
     torch.manual_seed(0)
-    w = initial_weights(name, torch.full((20000,), 4), torch.full((20000,), 9))
+    draws = torch.rand(20000, dtype=torch.float64)
+    w = initial_weights(name, draws, initial_scale(name, torch.full((20000,), 4), torch.full((20000,), 9)))
     assert w.std().item() == pytest.approx(deviation, rel=0.03)
     assert w.mean().item() == pytest.approx(0.0, abs=0.03)
     if bound is not None:

@@ -10,6 +10,7 @@ import pytest
 from gsnn.data import PerturbationData
 from gsnn.graph import Graph, nx2pyg
 from gsnn.protocols import _train
+from gsnn.protocols._held_out import Losses
 from gsnn.simulation import convergence_graph, simulate
 from gsnn.training import TrainConfig
 
@@ -51,8 +52,8 @@ def config():
 class FakeTraining:
     """Trains nothing: the validation loss is a function of the graph, and the model is the graph."""
 
-    def __init__(self, loss):
-        self.loss, self.calls = loss, []
+    def __init__(self, loss, good):
+        self.loss, self.good, self.calls, self.tests = loss, good, [], []
 
     def __call__(self, data, graph, config, *, seed=None, split=None):
         self.calls.append(list(graph.function_edges))
@@ -61,13 +62,33 @@ class FakeTraining:
         x = rng.normal(size=(20, graph.I))
         return _train.Trained(graph, graph, [], x, rng.normal(size=(20, graph.O)), loss, loss + 1)
 
+    def losses(self, data, graph, config, folds):
+        """The loss of the graph at every condition, with noise that all graphs share and a little of its own."""
+        self.tests.append(list(graph.function_edges))
+        names = [len(graph.function_edges), *"".join(graph.function_edges[-1]).encode()]
+        own = np.random.default_rng(names).normal(scale=0.01, size=40)
+        squares = self.loss(graph) + np.random.default_rng(0).normal(size=40) + own
+        return Losses(squares, np.ones(40), np.arange(40) % 4)
+
+    def explained(self, data, model, folds):
+        """The edges that are good come first, all others stand in a random order."""
+        graph = model.graph
+        place = {name: i for i, name in enumerate(graph.functions)}
+        scores = np.random.default_rng(1).random((graph.N, graph.N))
+        for source, target in self.good:
+            if source in place and target in place:
+                scores[place[source], place[target]] += 1
+        return scores
+
 
 @pytest.fixture
 def fake_training(monkeypatch):
-    def install(loss=lambda graph: 1.0):
-        fake = FakeTraining(loss)
+    def install(loss=lambda graph: 1.0, good=(("f1", "f8"), ("f2", "f10"), ("f9", "f15"))):
+        fake = FakeTraining(loss, good)
         for module in ("_refine", "_selfcheck"):
             monkeypatch.setattr(f"gsnn.protocols.{module}.train_on", fake)
+        monkeypatch.setattr("gsnn.protocols._refine.losses", fake.losses)
+        monkeypatch.setattr("gsnn.protocols._held_out._explained", fake.explained)
         return fake
 
     return install

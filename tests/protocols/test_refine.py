@@ -11,6 +11,7 @@ import pytest
 
 from gsnn.errors import DataError, RunError
 from gsnn.protocols import Refinement, decide, refine
+from gsnn.protocols._held_out import power
 
 from .conftest import simulated
 
@@ -37,45 +38,31 @@ def loss_of(graph):
     return 10 - 2 * len(edges & TRUE) + 0.1 * len(edges - set(data().graph.function_edges) - TRUE)
 
 
-@pytest.mark.parametrize("effects", list(itertools.product([-1.0, 0.5], repeat=4)))
+@pytest.mark.parametrize("effects", list(itertools.product([True, False], repeat=4)))
 def test_halving_keeps_what_going_one_by_one_keeps(effects):
-    # Effects that add up, each bad edge outweighed by none: here halving is exact where a batch has no bad company.
     names = [f"e{i}" for i in range(len(effects))]
     calls = []
 
-    def trial(batch):
+    def passes(kept, batch):
+        assert kept == [e for e in names[: names.index(batch[0])] if effects[names.index(e)]]
         calls.append(batch)
-        return 5.0 + sum(effects[names.index(e)] for e in batch)
+        return all(effects[names.index(e)] for e in batch)
 
-    kept, loss = decide(names, 5.0, trial)
-    assert len(calls) <= 2 * len(names) - 1
-    assert loss == 5.0 + sum(effects[names.index(e)] for e in kept)
-    assert {names[i] for i, e in enumerate(effects) if e < 0} <= set(kept)
-    if all(e > 0 for e in effects):
-        assert (kept, loss, len(calls)) == ([], 5.0, 7)
+    assert decide(names, passes) == [name for name, good in zip(names, effects, strict=True) if good]
+    assert len(calls) == (1 if all(effects) else 7 if not any(effects) else len(calls)) <= 2 * len(names) - 1
 
 
-def test_a_batch_that_helps_costs_one_training():
-    calls = []
-    kept, loss = decide(["a", "b", "c"], 1.0, lambda batch: calls.append(batch) or 0.5)
-    assert (kept, loss, calls) == (["a", "b", "c"], 0.5, [["a", "b", "c"]])
-    assert decide([], 1.0, lambda batch: 0.0) == ([], 1.0)
-
-
-def test_min_drop_asks_for_more():
-    assert decide(["a"], 1.0, lambda batch: 0.9, min_drop=0.2) == ([], 1.0)
-
-
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_min_drop_is_a_share_of_the_loss(scale):
-    assert decide(["a"], scale, lambda batch: 0.95 * scale, min_drop=0.04) == (["a"], 0.95 * scale)
-    assert decide(["a"], scale, lambda batch: 0.95 * scale, min_drop=0.06) == ([], scale)
+def test_nothing_to_decide():
+    assert decide([], lambda kept, batch: True) == []
 
 
 def test_hidden_edges_enter_and_others_do_not(fake_training):
     fake = fake_training(loss_of)
     found = refine(data(), inferer=hints, rounds=2, per_round=4, decision="single", truth=TRUE)
     assert set(found.kept()) == TRUE
+    assert found.kept("random") == []
+    assert found.accepted().to_dict("list") == {
+        "arm": ["inferred", "random"], "proposed": [8, 8], "kept": [3, 0], "share": [3 / 8, 0.0]}  # fmt: skip
     first = found.summary().query("arm == 'inferred' and round == 1").iloc[0]
     assert (first["loss_before"], first["loss_after"]) == (10.0, 4.0)
     assert (first["kept"], first["precision"], first["precision_proposed"]) == (3, 1.0, 0.75)
@@ -87,11 +74,12 @@ def test_hidden_edges_enter_and_others_do_not(fake_training):
     assert all(len(edges) >= len(data().graph.function_edges) for edges in fake.calls)
 
 
-def test_bisect_lets_in_company_and_none_lets_in_all(fake_training):
-    fake_training(loss_of)
+def test_bisect_tries_batches_and_none_lets_in_all(fake_training):
+    fake = fake_training(loss_of)
     batch = refine(data(), inferer=hints, rounds=1, per_round=4, decision="bisect", control=False, truth=TRUE)
-    assert len(batch.kept()) == 4  # together they lower the loss
-    assert batch.summary()["trainings"].tolist() == [1]
+    assert set(batch.kept()) >= TRUE
+    assert len(fake.tests) == 2  # without and with all
+    assert batch.summary()["trainings"].tolist() == [9]  # twice four folds, and what was kept
     worse = refine(data(), inferer=hints, rounds=2, per_round=4, decision="none", control=False)
     assert len(worse.kept()) == 8
     assert worse.summary()["precision"].isna().all()
@@ -170,23 +158,23 @@ def test_every_method_proposes_and_what_is_missed_most_is_tried(fake_training, t
     assert set(found.kept()) == TRUE
     assert [len(pool) for pool in best_of_the_pool] == [6, 6]
     first, second = found.summary().to_dict("records")
-    assert (first["proposed"], first["kept"], first["trainings"]) == (6, 3, 2)
+    assert (first["proposed"], first["kept"], first["trainings"]) == (6, 3, 10)
     # Nothing is left to find: the three that are missed most make the loss worse, so none enters.
     assert (second["kept"], second["loss_after"]) == (0, 4.0)
     table = found.table()
     assert table.groupby("round")["method"].value_counts().to_dict() == {
         (1, "flat"): 3, (1, "hints"): 3, (2, "flat"): 3, (2, "hints"): 3}  # fmt: skip
-    # Trained: the prior graph, and in each round the pool and the chosen.
-    assert [len(edges) - len(fake.calls[0]) for edges in fake.calls] == [0, 6, 3, 9, 6]
+    # Trained: the prior graph, and in each round the pool and, if anything is kept, that.
+    assert [len(edges) - len(fake.calls[0]) for edges in fake.calls] == [0, 6, 3, 9]
 
 
 def test_joint_proposes_again_what_was_not_chosen(fake_training, two_methods, best_of_the_pool):
-    fake_training(lambda graph: -len(graph.function_edges))
+    fake_training(loss_of)
     found = refine(data(), inferer=two_methods, rounds=2, per_round=2, decision="joint", control=False)
     first, second = ([edge for edge in pool if edge not in TRUE] for pool in best_of_the_pool)
     assert found.kept()[:2] == [*HIDDEN[:2]]
     assert set(first) == set(second) & set(first)
-    assert len(found.kept()) == 4
+    assert found.kept() == HIDDEN
 
 
 def test_joint_proposes_others_where_nothing_helped(fake_training, two_methods, best_of_the_pool):
@@ -199,7 +187,7 @@ def test_joint_proposes_others_where_nothing_helped(fake_training, two_methods, 
 def test_joint_with_few_proposals_trains_once(fake_training, best_of_the_pool):
     fake_training(loss_of)
     found = refine(data(), inferer=hints, rounds=1, per_round=3, decision="joint", truth=TRUE)
-    assert found.summary()["trainings"].tolist() == [1, 1]
+    assert found.summary()["trainings"].tolist() == [9, 0]
     assert set(found.kept()) == TRUE
     assert not best_of_the_pool
 
@@ -246,10 +234,73 @@ def test_wrong_options(fake_training, options, error, message):
     assert not fake.calls
 
 
-def test_no_validation_samples(fake_training):
-    fake_training(lambda graph: np.nan)
-    with pytest.raises(DataError, match="raise validation"):
-        refine(data(), inferer=hints)
+def test_no_deciding_samples():
+    given = data()
+    outputs = given.outputs.copy()
+    split = given.split(seed=0, test=0.2, validation=0.3)
+    outputs.iloc[split.validation] = np.nan
+    with pytest.raises(DataError, match=r"0 conditions with a measured response.*raise validation"):
+        refine(replace(given, outputs=outputs), inferer=hints)
+
+
+def test_what_is_kept_must_help_together(fake_training, monkeypatch):
+    """The last word has a model trained with all that passed."""
+    fake = fake_training(loss_of)
+    whole = len(data().graph.function_edges) + len(HIDDEN)
+    alone = fake.__call__
+
+    def spoilt(monkeypatch_data, graph, config, **options):
+        found = alone(monkeypatch_data, graph, config, **options)
+        return replace(found, validation_loss=99.0) if len(graph.function_edges) == whole else found
+
+    monkeypatch.setattr("gsnn.protocols._refine.train_on", spoilt)
+    found = refine(data(), inferer=hints, rounds=1, per_round=3, control=False)
+    assert (found.table()["gain"] > found.table()["needed"]).all()
+    assert found.kept() == []
+    assert found.summary()["loss_after"].tolist() == [10.0]
+
+
+def test_min_drop_asks_for_more(fake_training):
+    fake_training(loss_of)
+    options = {"inferer": hints, "rounds": 1, "per_round": 3, "control": False}
+    free = refine(data(), **options).table()
+    assert (free["needed"] < 0.05).all()
+    # Each of the three takes 2 away, of 10, 8 and 6.
+    asked = refine(data(), min_drop=0.22, **options).table()
+    assert asked["kept"].tolist() == [False, False, False]
+    assert (asked["needed"] == 0.22).all()
+    assert refine(data(), min_drop=0.18, **options).kept() == HIDDEN
+
+
+def test_levels_add_up_to_five_percent_however_many_rounds(fake_training):
+    fake_training(lambda graph: 1.0)
+    found = refine(data(), inferer=hints, rounds=4, per_round=5, control=False)
+    levels = [each["level"] for each in found.arms["inferred"]]
+    assert levels == pytest.approx([0.05 / (r * (r + 1) * 5) for r in (1, 2, 3, 4)])
+    assert sum(5 * level for level in levels) < 0.05
+    halved = refine(data(), inferer=hints, rounds=1, per_round=5, control=False, decision="bisect")
+    assert halved.arms["inferred"][0]["level"] == pytest.approx(0.05 / (2 * 9))
+
+
+def test_too_few_conditions_are_told_with_the_power_that_is_left(fake_training):
+    fake_training(loss_of)
+    options = {"inferer": hints, "rounds": 1, "per_round": 3, "control": False}
+    few = refine(simulated(8, 12, without=HIDDEN), **options)
+    (told,) = few.warnings
+    left = power(few.arms["inferred"][0]["conditions"], 0.05 / 6)
+    assert f"{few.arms['inferred'][0]['conditions']} conditions decide" in told
+    assert f"probability of {left:.0%}" in told
+    assert refine(data(), **options).warnings == []
+
+
+def test_an_edge_that_helps_no_more_than_others_does_not_stay(fake_training):
+    """Every edge helps, as on a network that lacks many: what is proposed at random stays in no more than 5 %."""
+    fake_training(lambda graph: 100.0 - len(graph.function_edges))
+    found = refine(data(), inferer=flat, rounds=3, per_round=12)
+    table = found.table()
+    assert table["gain"].notna().sum() == (table["p_random"] <= 0.05).sum()
+    assert (table["p_random"] <= 0.05).mean() < 0.15
+    assert not table["kept"][table["p_random"] > 0.05].any()
 
 
 def test_with_a_real_model(config, tmp_path):
@@ -259,13 +310,14 @@ def test_with_a_real_model(config, tmp_path):
     pd.testing.assert_frame_equal(parts.table(), found.table())
     table = found.summary()
     assert (table["loss_after"] <= table["loss_before"]).all()
+    assert found.table()["p_random"].notna().all()
 
 
 def test_joint_with_the_stack_and_stopped(config, tmp_path):
     """The stack learns from the prior graph also where a later process goes on."""
     pytest.importorskip("sklearn")
     config = replace(config, epochs=1)
-    options = {"rounds": 2, "per_round": 2, "decision": "joint", "seed": 1, "control": False, "min_drop": 0.0}
+    options = {"rounds": 2, "per_round": 2, "decision": "joint", "seed": 1, "control": False}
     found = refine(simulated(4, 60), config, **options)
     assert set(found.table()["method"]) == {"stacked", "gradient-explained"}
     assert found.settings["method"] == "stacked,gradient-explained"

@@ -11,7 +11,7 @@ import typer
 from gsnn._progress import stage
 from gsnn.cli._config import Config
 from gsnn.cli._options import AsJson, Quiet
-from gsnn.cli._output import interruptible, print_json, show_table
+from gsnn.cli._output import interruptible, print_json, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.protocols import Refinement
@@ -41,7 +41,10 @@ def refine(
             "is proposed is trained, and what the model misses most is tried), or none (no test: all stays)."
         ),
     ] = "single",
-    min_drop: Annotated[float, typer.Option(help="Share by which the validation loss must fall.")] = 0.0,
+    min_drop: Annotated[
+        float | None,
+        typer.Option(help="Share by which the held-out loss must fall.", show_default="what the test needs"),
+    ] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Also with as many random edges.")] = True,
     truth: Annotated[Path | None, typer.Option(help="True edges, if they are known: SIF, or a table.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the random edges.")] = 0,
@@ -52,7 +55,7 @@ def refine(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Add the best candidates, retrain, keep what lowers the validation loss; round by round, beside random edges.
+    """Propose the best candidates, keep what helps held-out samples more than random edges do, retrain; in rounds.
 
     Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
 
@@ -81,10 +84,11 @@ def refine(
             progress=not quiet,
         )
     if as_json:
-        tables = {"rounds": found.summary(), "edges": found.table()}
+        tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
         told = {name: table.to_dict("records") for name, table in tables.items()}
-        print_json({"run": run, "files": [run / "refine.json"], **told})
+        print_json({"run": run, "files": [run / "refine.json"], "warnings": found.warnings, **told})
     elif not quiet:
+        show_warnings(found.warnings)
         _show(found)
         typer.echo(f"Refinement: {run / 'refine.json'}")
 
@@ -101,18 +105,27 @@ def _show(found: Refinement) -> None:
         ]
         for row in found.summary().to_dict("records")
     ]
-    header = ["edges", "round", "proposed", "kept", "validation", "after", "test after", "precision", "trainings"]
+    header = ["edges", "round", "proposed", "kept", "held-out", "after", "test after", "precision", "trainings"]
     show_table("Refinement: losses before and after each round (standardised)", header, rows)
+    shares = [
+        f"{row['kept']} of {row['proposed']} {row['arm']} edges ({row['share']:.0%})"
+        for row in found.accepted().to_dict("records")
+        if row["proposed"]
+    ]
+    typer.echo(f"Stayed: {', '.join(shares) or 'nothing was proposed'}.")
     kept = found.table()
     kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
     if not len(kept):
-        typer.echo("No proposed edge lowered the validation loss: none was kept.")
+        typer.echo("No proposed edge brought more than random edges do: none was kept.")
         return
-    names = ["round", "source", "target", "method"]
-    rows = [[*(str(r[name]) for name in names), _cell(r["score"])] for r in kept.to_dict("records")]
+    names, figures = ["round", "source", "target", "method"], ["score", "gain", "needed"]
+    rows = [
+        [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
+        for r in kept.to_dict("records")
+    ]
     typer.echo("")
-    show_table("Edges that were kept", [*names, "score"], rows, left=4)
+    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=4)
 
 
-def _cell(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4f}"
+def _cell(value: float, shape: str = ".4f") -> str:
+    return "-" if math.isnan(value) else format(value, shape)

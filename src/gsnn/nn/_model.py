@@ -16,12 +16,16 @@ from gsnn.nn import _inspect as inspect
 from gsnn.nn import _serialize as serialize
 from gsnn.nn._block import Block, NodeAttention, NodeMLP, SparseLinear, Tap
 from gsnn.nn._described import Described
+from gsnn.nn._draws import KeyedDraws
 from gsnn.nn._fused import Stack, elu_stack
-from gsnn.nn._init import check_init, initial_weights
+from gsnn.nn._init import check_init, initial_scale, initial_weights
 from gsnn.nn._layout import build_layout, check_edge_weights
 from gsnn.nn._norms import NEED_TWO_SAMPLES, RUNNING, ChannelGroups, build_norms
 from gsnn.nn._research import load_research_state_dict
 from gsnn.nn._sparse import EdgeChannelPattern
+
+# From the number of a block to its lin_in or lin_out.
+MapBuilder = Callable[[int], SparseLinear]
 
 
 class GSNN(Described):
@@ -32,8 +36,10 @@ class GSNN(Described):
     function -> function, input -> function, function -> output, then one self-edge per function.
 
     Every edge starts with the value of its source if that is an input, else 0; L residual blocks follow; with
-    ``residual`` the state is divided by sqrt(L); an output is the sum of its incoming edges / sqrt(in-degree). The
-    weights are drawn from torch's default generator.
+    ``residual`` the state is divided by sqrt(L); an output is the sum of its incoming edges / sqrt(in-degree). One
+    number is drawn from torch's default generator, and each weight follows from it, the name of its edge, its channel
+    and its block: models that differ by some edges start from the same numbers for all others, up to a scale that
+    follows the degrees.
 
     The ``layer`` norm lets gradients pass through its statistics and is finite at C = 1 (there its output is its
     shift), where the research code of the method detaches them and gives NaN.
@@ -170,10 +176,12 @@ class GSNN(Described):
         degree = torch.bincount(self.output_target, minlength=self.O)
         self.register_buffer("output_degree", degree.clamp(min=1), persistent=False)
         blocks: list[Block] = []
-        maps = self._maps(counts)
-        for _ in range(self.L):
+        # Drawn once: the rest is a function of names, so that models that differ by an edge share all other weights.
+        draws = KeyedDraws(layout, int(torch.randint(2**63 - 1, ())))
+        maps = self._maps(counts, draws)
+        for number in range(self.L):
             shared = blocks[0] if blocks and options["share_layers"] else None
-            lin_in, lin_out = (shared.lin_in, shared.lin_out) if shared else (maps[0](), maps[1]())
+            lin_in, lin_out = (shared.lin_in, shared.lin_out) if shared else (maps[0](number), maps[1](number))
             edge_norm, norm = build_norms(options["norm"], self.groups, self.E)
             mlp, attn = self._node_modules(int(counts[0]), weights)
             blocks.append(
@@ -216,21 +224,28 @@ class GSNN(Described):
             attn = NodeAttention(width, options["node_attn_hidden"], edges, weights)
         return mlp, attn
 
-    def _maps(self, counts: Tensor) -> tuple[partial[SparseLinear], partial[SparseLinear]]:
-        """Builders of lin_in and lin_out with newly drawn weights."""
+    def _maps(self, counts: Tensor, draws: KeyedDraws) -> tuple[MapBuilder, MapBuilder]:
+        """Builders of lin_in and lin_out of a block, by its number."""
+        start = torch.cumsum(counts, 0) - counts
 
-        def build(pattern: EdgeChannelPattern, into_channels: bool) -> SparseLinear:
-            _, channel = pattern.positions()
+        def builder(edge_function: Tensor, into_channels: bool) -> MapBuilder:
+            pattern = EdgeChannelPattern(edge_function, counts)
+            edge, channel = pattern.positions()
             node = self.groups.channel_node[channel]
+            within = channel - start[node]
             degree = torch.bincount(node, minlength=self.N) // counts
             fans = (degree[node], counts[node]) if into_channels else (counts[node], degree[node])
-            weight = initial_weights(self.options["init"], *fans)
-            return SparseLinear(pattern, weight, into_channels=into_channels, bias=self.options["bias"])
+            scale = initial_scale(self.options["init"], *fans)
 
-        return (
-            partial(build, EdgeChannelPattern(self.layout.target_functions(), counts), True),
-            partial(build, EdgeChannelPattern(self.layout.source_functions(), counts), False),
-        )
+            def build(block: int) -> SparseLinear:
+                drawn = draws.uniform(edge, within, block, 0 if into_channels else 1)
+                weight = initial_weights(self.options["init"], drawn, scale)
+                return SparseLinear(pattern, weight, into_channels=into_channels, bias=self.options["bias"])
+
+            return build
+
+        layout = self.layout
+        return builder(layout.target_functions(), True), builder(layout.source_functions(), False)
 
     @classmethod
     def from_graph(cls, graph: Any, channels: int | Sequence[int], layers: int, **options: Any) -> Self:  # noqa: ANN401

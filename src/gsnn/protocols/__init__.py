@@ -2,7 +2,7 @@
 
 :func:`evaluate_table` measures a table of edges against a truth, beside baselines that know the prior graph alone.
 :func:`self_check` hides known edges and tells what a method finds on these data, with negative controls and the
-precision to expect. :func:`refine` adds the best candidates round by round and keeps what lowers the validation loss.
+precision to expect. :func:`refine` adds the best candidates round by round and keeps what helps samples held out.
 """
 
 from __future__ import annotations

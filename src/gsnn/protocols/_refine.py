@@ -1,8 +1,9 @@
-"""Rounds of inferring edges, adding them, and keeping what lowers the validation loss."""
+"""Rounds of inferring edges and keeping those that help samples that were held out more than random edges do."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,12 +13,13 @@ import numpy.typing as npt
 from gsnn._inference import method_names
 from gsnn._progress import track
 from gsnn._sources import fingerprint
-from gsnn.data import PerturbationData, Split
+from gsnn.data import PerturbationData
 from gsnn.edges import DEFAULT_METHOD
 from gsnn.edges._stacked_caps import chosen_pairs
 from gsnn.edges._table import descending
-from gsnn.errors import DataError, unknown_option
+from gsnn.errors import unknown_option
 from gsnn.graph import Graph
+from gsnn.protocols._held_out import ALPHA, Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
 from gsnn.protocols._joint import learnt_once, most_missed
 from gsnn.protocols._refine_result import ARMS, Edge, Refinement
 from gsnn.protocols._train import Scorer, Trained, resolve_scorers, train_on
@@ -41,50 +43,36 @@ class Proposal(NamedTuple):
     method: str
 
 
-def decide(
-    edges: Sequence[Edge], loss: float, trial: Callable[[list[Edge]], float], *, min_drop: float = 0.0
-) -> tuple[list[Edge], float]:
+def decide(edges: Sequence[Edge], passes: Callable[[list[Edge], list[Edge]], bool]) -> list[Edge]:
     """Which of some edges to keep, by halving.
 
-    All edges are tried together, on top of what was kept so far. If the loss falls by more than the share ``min_drop``
-    of what it was, they all stay. Otherwise the two halves are decided one after the other in the same way, down to
-    single edges. So no edge that was decided alone stays without lowering the loss, and a batch costs from 1 to
-    2 n - 1 trainings; but an idle edge can enter in the company of a good one.
+    All edges are tested together, on top of what was kept so far. If they pass, they all stay. Otherwise the two halves
+    are decided one after the other in the same way, down to single edges. A batch costs from 1 to 2 n - 1 tests.
 
     Args:
         edges: Edges to decide, best first.
-        loss: The loss without them.
-        trial: The loss with the edges kept so far in this call and some more, in that order.
-        min_drop: Share of the loss by which it must fall, in [0, 1); above 0 to ask for more than a difference between
-            two trainings.
+        passes: Whether a batch passes on top of those kept: (kept, batch) -> bool.
 
     Returns:
-        The edges to keep, in order, and the loss with them.
+        The edges to keep, in order.
 
     Example:
-        >>> def loss(edges):
-        ...     return 1.0 - 0.1 * edges.count("good") + 0.2 * edges.count("bad")
-        >>> decide(["bad", "good", "good"], 1.0, loss)[0]
+        >>> decide(["bad", "good", "good"], lambda kept, batch: "bad" not in batch)
         ['good', 'good']
     """
     kept: list[Edge] = []
 
-    def settle(batch: list[Edge], before: float) -> float:
-        after = trial([*kept, *batch])
-        if _falls(before, after, min_drop):
+    def settle(batch: list[Edge]) -> None:
+        if passes(kept, batch):
             kept.extend(batch)
-            return after
-        if len(batch) == 1:
-            return before
-        half = (len(batch) + 1) // 2
-        return settle(batch[half:], settle(batch[:half], before))
+        elif len(batch) > 1:
+            half = (len(batch) + 1) // 2
+            settle(batch[:half])
+            settle(batch[half:])
 
-    return kept, settle(list(edges), loss) if edges else loss
-
-
-def _falls(before: float, after: float, min_drop: float) -> bool:
-    """Whether the loss falls by more than a share of it. Relative: the units of a loss must not decide."""
-    return after < before * (1 - min_drop)
+    if edges:
+        settle(list(edges))
+    return kept
 
 
 def refine(
@@ -97,7 +85,7 @@ def refine(
     per_target: int | None = None,
     per_source: int | None = None,
     decision: str = "single",
-    min_drop: float = 0.0,
+    min_drop: float | None = None,
     control: bool = True,
     truth: Iterable[Edge] | None = None,
     seed: int = 0,
@@ -106,32 +94,41 @@ def refine(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Refinement:
-    """Add the best candidates, retrain from scratch, keep what lowers the validation loss; and again (GSNN spec 3.2).
+    """Propose the best candidates, keep those that bring more than random edges, retrain; and again (GSNN spec 3.2).
 
-    Each round scores the candidates with the model of the graph so far, and each method proposes the ``per_round`` best
-    that were never proposed before. ``decision`` says what stays:
+    At least 30 % of the conditions decide and are never seen by what proposes. Each round scores the candidates with
+    the model of the graph so far, and each method proposes the ``per_round`` best that were never proposed before. Two
+    gates follow.
 
-    - ``'single'``: each edge is tried alone on top of those kept, so none stays that did not lower the loss itself, for
-      a training an edge;
-    - ``'bisect'``: batches, halved where they do not help (:func:`decide`), for fewer trainings, but idle edges enter
-      in good company;
-    - ``'joint'``: one training with all that the methods propose, then the ``per_round`` edges whose signal that model
-      misses most are trained alone, and stay if they lower the loss: two trainings a round. What was not chosen may be
-      proposed again. It needs no choice of one method and found most edges in ``benchmarks/recovery_refine.py``;
-    - ``'none'``: all stay (the greedy loop without a test).
+    *More than a random edge.* By its first-order gain on the deciding samples a proposal must be among the first 5 % of
+    all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data.
 
-    Every training starts from the same seed, with the same split of the samples. The method ``'stacked'`` learns once,
-    from the prior graph.
+    *In model after model.* The graph is trained with and without it, for each of up to 4 folds of the deciding
+    conditions, from a seed of its own, without the fold; both start from the same numbers. The loss of the held-out
+    samples must be lower in two paired t tests: over the conditions, and over the folds with their seeds at 5 %. The
+    tests over the conditions spend 5 % over all of a refinement, however many rounds it has: .05 / (r (r + 1)) in round
+    r, in equal parts (alpha spending). At last the deciding loss of a model with all that is kept must be lower, or
+    nothing stays.
+
+    ``decision`` says what is trained:
+
+    - ``'single'``: each proposal alone on top of those kept;
+    - ``'bisect'``: all together, halved where they do not pass (:func:`decide`), for fewer trainings, but an idle edge
+      can stay in good company;
+    - ``'joint'``: one training with all that the methods propose, and of these the ``per_round`` edges whose signal
+      that model misses most, together. What was not chosen may be proposed again, unless nothing stays. It needs no
+      choice of one method;
+    - ``'none'``: nothing, all proposals stay.
+
+    The method ``'stacked'`` learns once, from the prior graph.
 
     Beside it runs the control: as many edges a round, drawn at random from the candidates, put through the same test.
-    Two trainings differ a little whatever was added, so some random edges stay too, fewer with a ``min_drop`` above 0;
-    what the inferred ones bring more than these is what counts. The test samples are never used to decide; their loss
-    is reported.
+    The test samples are never used to decide; their loss is reported.
 
     Args:
         data: The data with the prior graph.
-        config: Settings of the training; None takes the defaults. The validation samples decide, so
-            ``config.validation`` should not be too small.
+        config: Settings of the training; None takes the defaults. ``config.validation`` is raised to .3: these samples
+            decide.
         inferer: Name of a registered method, or several (also with commas), or a method, an inferer class or a function
             (model, graph, batches) -> (N, N); None: ``gradient-explained``, and with ``'joint'`` also ``stacked``.
         rounds: Number of rounds.
@@ -139,8 +136,8 @@ def refine(
         per_target: Of these, edges into one target at most; None: no limit.
         per_source: The same for sources.
         decision: ``'single'``, ``'bisect'``, ``'joint'`` or ``'none'``.
-        min_drop: Share of the validation loss by which it must fall for edges to stay, in [0, 1): with 0.01 from 0.80
-            to below 0.792.
+        min_drop: Share of the held-out loss that an edge must bring at least, in [0, 1); None: no more than the test
+            needs, which the outcome has as ``needed``.
         control: Whether to run the control.
         truth: True edges, if they are known, for the precision; those that the graph has already may be among them.
         seed: Fixes the random edges.
@@ -153,7 +150,7 @@ def refine(
         The outcome.
 
     Raises:
-        DataError: If a method is unknown, or there are no validation samples.
+        DataError: If a method is unknown, or fewer than 2 conditions are left to decide.
         RunError: If ``folder`` holds a refinement and neither switch is set, or it was made with other settings.
         ValueError: If an option is wrong.
     """
@@ -168,14 +165,17 @@ def refine(
             raise ValueError(f"{name} must be at least 1, got {value!r}")
     if decision not in DECISIONS:
         raise unknown_option("decision", decision, DECISIONS)
-    if not 0 <= min_drop < 1:
+    if min_drop is not None and not 0 <= min_drop < 1:
         raise ValueError(f"min_drop must be a share of the loss, from 0 up to, but not including, 1, got {min_drop}")
     if inferer is None:
         inferer = BY_DEFAULT_JOINT if decision == "joint" else BY_DEFAULT
     named = isinstance(inferer, str) or (isinstance(inferer, Sequence) and all(isinstance(x, str) for x in inferer))
     scorers = resolve_scorers(method_names(inferer) if named else {_name(inferer): inferer}, config)
+    folds = Folds.of(data, config)
     if named and "stacked" in scorers:
-        scorers["stacked"] = learnt_once(config, data.graph, lambda: train_on(data, data.graph, config))
+        scorers["stacked"] = learnt_once(
+            config, data.graph, lambda: train_on(data, data.graph, config, split=folds.whole)
+        )
     true = None if truth is None else {(str(s), str(t)) for s, t in truth}
     settings: dict[str, Any] = {
         "method": ",".join(scorers),
@@ -192,6 +192,7 @@ def refine(
     }
     earlier = Refinement.to_continue(folder, settings, resume=resume, overwrite=overwrite)
     state = Refinement(settings, earlier.arms if earlier else {})
+    classes = degree_classes(data.graph)
     for arm in ARMS if control else ARMS[:1]:
         state.arms.setdefault(arm, [])
         todo = range(len(state.arms[arm]), rounds)
@@ -199,27 +200,19 @@ def refine(
             continue
         graph = data.graph.with_edges(state.kept(arm)) if state.kept(arm) else data.graph
         # The same seed gives the same weights, so a refinement that was stopped goes on as if it had not been.
-        model = train_on(data, graph, config, split=_held_out(data, config))
-        if not np.isfinite(model.validation_loss):
-            raise DataError(
-                "no response was measured in the validation samples, so nothing can be decided; raise validation"
-            )
+        model = train_on(data, graph, config, split=folds.whole)
         for number in track(todo, f"refinement, {arm} edges: rounds", total=len(todo), show=progress):
             closed = _closed(model.graph, state.settled(arm) if decision == "joint" else state.tried(arm))
             if arm == "inferred":
                 proposals = _propose(model, scorers, closed, per_round, limits)
             else:
                 proposals = _draw(model.graph, closed, per_round * len(scorers), (seed, number))
-            record, model = _round(data, config, model, proposals, settings, true)
+            bench = _Bench(data, config, folds, classes, settings, number + 1)
+            record, model = bench.round(model, proposals, true)
             state.arms[arm].append({"round": number + 1, **record})
             if folder is not None:
                 state.write(folder)
     return state
-
-
-def _held_out(data: PerturbationData, config: TrainConfig) -> Split:
-    """The parts of the samples; the validation part decides here, whatever the training uses it for."""
-    return data.split(**config.split_options() | {"validation": config.validation})
 
 
 def _name(inferer: Any) -> str:  # noqa: ANN401
@@ -269,65 +262,110 @@ def _draw(graph: Graph, closed: npt.NDArray[np.bool_], n: int, seed: tuple[int, 
     ]
 
 
-def _round(
-    data: PerturbationData,
-    config: TrainConfig,
-    model: Trained,
-    proposals: list[Proposal],
-    settings: dict[str, Any],
-    true: set[Edge] | None,
-) -> tuple[dict[str, Any], Trained]:
-    """Decide on the proposals; the record of the round and the model after it."""
-    before = model
-    trials: list[dict[str, Any]] = []
-    models: dict[tuple[Edge, ...], Trained] = {(): model}
+@dataclass
+class _Bench:
+    """Decides on the proposals of a round."""
 
-    def trial(edges: list[Edge]) -> float:
-        found = train_on(data, before.graph.with_edges(edges), config, split=_held_out(data, config))
-        models[tuple(edges)] = found
-        trials.append({"edges": [list(edge) for edge in edges], "loss": found.validation_loss})
-        return found.validation_loss
+    data: PerturbationData
+    config: TrainConfig
+    folds: Folds
+    classes: npt.NDArray[np.int64]
+    settings: dict[str, Any]
+    number: int
+    trainings: int = 0
+    seen: dict[tuple[Edge, ...], Losses] = field(default_factory=dict)
 
-    edges = [proposal.edge for proposal in proposals]
-    kept: list[Edge] = []
-    loss = before.validation_loss
-    if settings["decision"] == "bisect":
-        kept, loss = decide(edges, loss, trial, min_drop=settings["min_drop"])
-    elif settings["decision"] == "single":
+    def train(self, graph: Graph) -> Trained:
+        """A model that has seen no deciding sample."""
+        self.trainings += 1
+        return train_on(self.data, graph, self.config, split=self.folds.whole)
+
+    def round(
+        self, before: Trained, proposals: list[Proposal], true: set[Edge] | None
+    ) -> tuple[dict[str, Any], Trained]:
+        """The record of the round and the model after it."""
+        edges = [proposal.edge for proposal in proposals]
+        tests: dict[Edge, Verdict] = {}
+        place = {name: i for i, name in enumerate(before.graph.functions)}
+        random: dict[Edge, float] = {}
+        level = 0.0
+        if self.settings["decision"] == "none":
+            kept = edges
+        else:
+            rank = ranks(self.data, before, self.folds, self.classes) if edges else np.empty((0, 0))
+            random = {edge: float(rank[place[edge[0]], place[edge[1]]]) for edge in edges}
+            kept, level = self._tested(before, edges, random, tests)
+        model = self.train(before.graph.with_edges(kept)) if kept else before
+        # They were tested fold by fold; the model that goes on must be better, too.
+        if kept and level and not model.validation_loss < before.validation_loss:
+            kept, model = [], before
+        stays = set(kept)
+
+        def told(edge: Edge) -> dict[str, float | None]:
+            found = tests.get(edge, Verdict(np.nan, np.nan, np.nan))
+            figures = {"gain": found.gain, "needed": found.needed, "p": found.p}
+            return {"p_random": random.get(edge)} | {name: _finite(value) for name, value in figures.items()}
+
+        record = {
+            "loss_before": before.validation_loss,
+            "loss_after": model.validation_loss,
+            "test_before": before.test_loss,
+            "test_after": model.test_loss,
+            "edges": [
+                {
+                    "source": edge[0],
+                    "target": edge[1],
+                    "score": _finite(score),
+                    "method": method,
+                    **told(edge),
+                    "kept": edge in stays,
+                    "true": None if true is None else edge in true,
+                }
+                for edge, score, method in proposals
+            ],
+            "conditions": self.folds.n_conditions,
+            "level": level,
+            "trainings": self.trainings,
+        }
+        return record, model
+
+    def _tested(
+        self, before: Trained, edges: list[Edge], random: dict[Edge, float], tests: dict[Edge, Verdict]
+    ) -> tuple[list[Edge], float]:
+        """The edges that pass, and the level of a test; fills ``tests``."""
+        decision, most = self.settings["decision"], self.settings["per_round"]
+        if decision == "joint" and len(edges) > most:
+            pool = self.train(before.graph.with_edges(edges))
+            edges = most_missed(pool.model, pool.graph, edges, pool.batches, most)
+        # What the round may spend does not depend on how many edges get this far, which these samples tell.
+        n_tests = {"single": len(edges), "bisect": 2 * len(edges) - 1, "joint": 1}[decision]
+        level = ALPHA / (self.number * (self.number + 1) * max(1, n_tests))
+        edges = [edge for edge in edges if random[edge] <= ALPHA]
+
+        def passes(kept: list[Edge], batch: list[Edge]) -> bool:
+            without, with_them = (self.losses(before.graph, found) for found in (kept, [*kept, *batch]))
+            found = verdict(without, with_them, level, self.settings["min_drop"])
+            tests.update(dict.fromkeys(batch, found))
+            return found.passes
+
+        if decision == "bisect":
+            return decide(edges, passes), level
+        if decision == "joint":
+            return (edges if edges and passes([], edges) else []), level
+        kept: list[Edge] = []
         for edge in edges:
-            after = trial([*kept, edge])
-            if _falls(loss, after, settings["min_drop"]):
-                kept, loss = [*kept, edge], after
-            else:
-                del models[(*kept, edge)]
-    elif settings["decision"] == "joint":
-        chosen = edges
-        if len(edges) > settings["per_round"]:
-            trial(edges)
-            pool = models.pop(tuple(edges))
-            chosen = most_missed(pool.model, pool.graph, edges, pool.batches, settings["per_round"])
-        if chosen and _falls(loss, after := trial(chosen), settings["min_drop"]):
-            kept, loss = chosen, after
-    elif edges:
-        kept, loss = edges, trial(edges)
-    model = models[tuple(kept)]
-    stays = set(kept)
-    record = {
-        "loss_before": before.validation_loss,
-        "loss_after": loss,
-        "test_before": before.test_loss,
-        "test_after": model.test_loss,
-        "edges": [
-            {
-                "source": edge[0],
-                "target": edge[1],
-                "score": None if np.isnan(score) else score,
-                "method": method,
-                "kept": edge in stays,
-                "true": None if true is None else edge in true,
-            }
-            for edge, score, method in proposals
-        ],
-        "trials": trials,
-    }
-    return record, model
+            if passes(kept, [edge]):
+                kept.append(edge)
+        return kept, level
+
+    def losses(self, graph: Graph, edges: Sequence[Edge]) -> Losses:
+        """Held-out losses with some edges added."""
+        key = tuple(edges)
+        if key not in self.seen:
+            self.trainings += len(self.folds.parts)
+            self.seen[key] = losses(self.data, graph.with_edges(edges) if edges else graph, self.config, self.folds)
+        return self.seen[key]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

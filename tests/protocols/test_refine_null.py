@@ -1,0 +1,40 @@
+"""The harness of refinement under the null, in its quick form."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    if not (BENCHMARKS / "refine_null.py").is_file():
+        pytest.skip("the benchmarks are not part of a built distribution")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("refine_null")
+
+
+def test_permuted_responses_let_nothing_in(harness, tmp_path):
+    path = tmp_path / "null.csv"
+    cells = [("B", decision, "permuted", 0) for decision in ("single", "bisect")]
+    harness.run(cells, path, quick=True)
+    done = pd.read_csv(path)
+    assert done[["inferred", "random"]].to_numpy().tolist() == [[3, 3], [3, 3]]
+    assert done[["inferred_kept", "random_kept"]].to_numpy().sum() == 0
+    before = path.read_bytes()
+    harness.run(cells, path, quick=True)
+    assert path.read_bytes() == before
+    assert "| B | single | permuted | 1 | 0 of 3 |  | 0 of 3 | 0% (0%-46%) |" in harness.table(path)
+
+
+def test_aliases_of_hidden_edges_are_told_apart(harness):
+    data, _, hidden = harness.problem("B", 0, quick=True)
+    assert not harness.not_aliases(data, hidden, hidden).any()
+    free = [("f0", "f1"), ("f1", "f2"), ("f23", "f0")]
+    assert harness.not_aliases(data, free, hidden).all()
+    assert harness.not_aliases(data, free, []).all()
