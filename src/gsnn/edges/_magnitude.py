@@ -78,8 +78,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
         memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available. A
             quarter is for the magnitudes of samples, 8 P N bytes each in float32, half for sums of 8 P N (N + U)
             bytes, U the number of known parents. Sums above 1 GiB are made only once the samples outgrow their part,
-            and are in a temporary file where they outgrow theirs. Up to 2,048 samples, of 128 MiB but at least 256, are kept
-            beside these for the null of the p-values. Scores take 12 N^2 bytes.
+            and are in a temporary file where they outgrow theirs. Up to 2,048 samples, of 128 MiB but at least 256, are
+            kept beside these for the null of the p-values. Scores take 12 N^2 bytes.
         targets: Keep sums for edges into these only, and score these; None for all. q-values are then over the edges
             into these. :mod:`gsnn.distributed` puts such parts together.
 
@@ -338,7 +338,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
             i, j = np.divmod(rows, n_targets)
             return max_upper_tail(z.ravel()[rows].astype(np.float64), *null.adjacent(i, j))
 
-        significance = Significance(z, candidates, of_max if null is not None and layer_agg == "max" else None)
+        tail = of_max if null is not None and layer_agg == "max" else None
+        significance = Significance(z, candidates, tail, none=z == -np.inf)
         columns: dict[str, Column] = {}
         if score == "partial":
             columns["n_cond"] = lambda rows: n_given[rows % n_targets]
