@@ -340,7 +340,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
             i, j = np.divmod(rows, n_targets)
             return max_upper_tail(z.ravel()[rows].astype(np.float64), *null.adjacent(i, j))
 
-        significance = Significance(z, candidates, of_max if null is not None and layer_agg == "max" else None)
+        tail = of_max if null is not None and layer_agg == "max" else None
+        significance = Significance(z, candidates, tail, none=z == -np.inf)
         columns: dict[str, Column] = {}
         if score == "partial":
             columns["n_cond"] = lambda rows: n_given[rows % n_targets]

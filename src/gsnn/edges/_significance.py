@@ -28,17 +28,22 @@ class Significance:
 
     Args:
         z: (N, N) scores, float64 or float32; the p-value of a pair is at least P(Z > z) of a standard normal wherever
-            that is below 1/2. -inf says that there is no p-value: it is NaN.
+            that is below 1/2.
         candidates: (N, N) bool, the pairs tested; all others, and those without a p-value, get q = NaN.
         tail: Maps rows i * N + j (K,) to their p-values (K,), elementwise; None for P(Z > z) itself.
+        none: (N, N) bool, pairs without a p-value: it is NaN; None for no such pair.
     """
 
     def __init__(
-        self, z: FloatMatrix, candidates: BoolArray, tail: Callable[[IntArray], FloatArray] | None = None
+        self,
+        z: FloatMatrix,
+        candidates: BoolArray,
+        tail: Callable[[IntArray], FloatArray] | None = None,
+        *,
+        none: BoolArray | None = None,
     ) -> None:
-        self._none = z == -np.inf
-        self._some_none = bool(self._none.any())
-        self.z, self.candidates = z, candidates & ~self._none if self._some_none else candidates
+        self._none = none if none is not None and none.any() else None
+        self.z, self.candidates = z, candidates if self._none is None else candidates & ~self._none
         self.monotone = tail is None
         self.tail = tail or (lambda rows: upper_tail(z.ravel()[rows].astype(np.float64, copy=False)))
         self._size = int(candidates.sum())
@@ -153,7 +158,7 @@ class Significance:
         starts = track(range(0, len(rows), _CHUNK), "p-values", show=None)
         parts = [self.tail(rows[start : start + _CHUNK]) for start in starts]
         p: FloatArray = np.concatenate(parts) if parts else np.zeros(0)
-        if self._some_none:
+        if self._none is not None:
             p[self._none.ravel()[rows]] = np.nan
         return p
 
