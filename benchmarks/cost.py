@@ -20,8 +20,8 @@ import torch
 from graphs import power_law_graph
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.graph import Graph
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 
 LAYERS, CHANNELS, DENSITY = 6, 8, 10
 PROCESSES = (1, 8, 64)

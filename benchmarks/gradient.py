@@ -27,8 +27,8 @@ import torch
 from converging import markdown
 from gsnn.data import Standardiser
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, alias_groups
-from gsnn.edges._gradient_blocks import pair_norms, principal_components
-from gsnn.edges._gradient_regressed import Regressors, regressed_norms
+from gsnn.edges.gradient.blocks import pair_norms, principal_components
+from gsnn.edges.gradient.regressed import Regressors, regressed_norms
 from gsnn.metrics import evaluate_edges, group_metrics
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, simulate

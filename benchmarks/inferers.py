@@ -23,8 +23,8 @@ import pandas as pd
 import scipy.stats
 import torch
 
-from gsnn.capture import Capture
 from gsnn.edges import MagnitudeEdgeInferer
+from gsnn.edges.capture import Capture
 from gsnn.nn import GSNN
 from rank_inference import embedding, ranks, walks
 

@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from gsnn.workflow import train_run
+from gsnn.runs.main_job import train_run
 
 DATA = Path(os.environ.get("GSNN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NAMES = ("model", "ridge", "group mean", "mean")

@@ -21,12 +21,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gsnn._hiding import live_nodes
 from gsnn.datasets import load_extliver, load_liverdream
-from gsnn.edges import StructureEdgeInferer
+from gsnn.discovery import StructureEdgeInferer, mask_edges
+from gsnn.discovery.hiding import live_nodes
+from gsnn.discovery.intervals import place
 from gsnn.graph import Graph
-from gsnn.protocols import mask_edges
-from gsnn.protocols._intervals import place
 from teachers import build_graph, topology
 
 

@@ -29,10 +29,10 @@ import torch
 
 from converging import markdown
 from converging_figures import KGE, embedding, fitted_magnitude, online
-from gsnn.capture import Capture, capture
+from gsnn.discovery.intervals import auc_interval, place
 from gsnn.edges import EdgeInferer, FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
+from gsnn.edges.capture import Capture, capture
 from gsnn.nn import GSNN
-from gsnn.protocols._intervals import auc_interval, place
 from settings import SETTINGS, Problem, build, loader, problem, train
 
 MAGNITUDE = [(score, agg) for score in ("corr", "partial") for agg in ("mean", "mean0", "max")]

@@ -39,7 +39,7 @@ import pandas as pd
 import scipy.stats
 import torch
 
-from gsnn._files import atomic_path
+from gsnn.base.files import atomic_path
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, ScoredPairs
 from null_worlds import REAL, WORLDS, World, make_world
 

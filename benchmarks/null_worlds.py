@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsnn.capture import Capture, capture
 from gsnn.datasets import load_dataset
+from gsnn.edges.capture import Capture, capture
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig, fit

@@ -19,8 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from gsnn.protocols import precision_interval
-from gsnn.protocols._intervals import estimable, found_share
+from gsnn.discovery import precision_interval
+from gsnn.discovery.intervals import estimable, found_share
 
 OTHERS = 2000
 SKILLS = {"chance": 0.0, "weak": 1.0, "strong": 3.0}

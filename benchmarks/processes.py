@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from gsnn import GSNN, GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn.distributed import fit, processes, top_edges
+from gsnn.edges.parallel import fit, processes, top_edges
 from gsnn.graph import Graph
 
 KINDS = {"magnitude": (MagnitudeEdgeInferer, {"layer_agg": "mean0"}), "gradient": (GradientEdgeInferer, {})}

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from gsnn.edges import MagnitudeEdgeKGE
-from gsnn.edges._rank_correlation import cross_correlation
-from gsnn.edges._walks import WalkGraph, random_walks
+from gsnn.edges.embedding.walks import WalkGraph, random_walks
+from gsnn.edges.rank_correlation import cross_correlation
 
 OBSERVATIONS = 10_000
 

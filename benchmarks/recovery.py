@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gsnn._files import atomic_path
+from gsnn.base.files import atomic_path
 from recovery_families import LOGICAL, dream4, knockouts, logical, random_graph, setting
 from recovery_methods import all_scores, measure, settings_of
 from teachers import REPORT, SIZES, TUNING, Problem, realistic

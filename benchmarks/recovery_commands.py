@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gsnn.edges import INFERERS
+from gsnn.discovery.methods import INFERERS
 from recovery import Cell, default_cells, dream_cells, read, teacher_cells, work
 from recovery_methods import batches, measure, settings_of, train
 from teachers import REPORT

@@ -21,9 +21,9 @@ from sklearn.linear_model import lars_path_gram
 from torch import Tensor
 
 from gsnn.edges import GradientEdgeInferer
-from gsnn.edges._gradient import EXPLAINING_FLOOR, N_EXPLAINING
-from gsnn.edges._gradient_blocks import Components, leading, pair_norms, principal_components
-from gsnn.edges._gradient_regressed import Regressors
+from gsnn.edges.gradient.blocks import Components, leading, pair_norms, principal_components
+from gsnn.edges.gradient.inferer import EXPLAINING_FLOOR, N_EXPLAINING
+from gsnn.edges.gradient.regressed import Regressors
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from recovery_families import knockouts, setting

@@ -144,8 +144,7 @@ def all_scores(
     embeddings: bool = True,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Scores (N, N) of every inferer and baseline on a problem, and what is to be told of the fit."""
-    from gsnn.edges import StackedEdgeInferer
-    from gsnn.protocols import prior_scores
+    from gsnn.discovery import StackedEdgeInferer, prior_scores
 
     graph = problem.graph
     model = train(problem, graph, seed, settings)
@@ -175,7 +174,7 @@ def located(graph: Graph, edges: list[tuple[str, str]]) -> np.ndarray:
 
 def measure(problem: Problem, scores: np.ndarray) -> dict[str, float]:
     """The figures of one method: all candidates, and those among live pairs (source reachable, target observable)."""
-    from gsnn._hiding import live_nodes
+    from gsnn.discovery.hiding import live_nodes
     from gsnn.metrics import evaluate_edges
 
     graph = problem.graph

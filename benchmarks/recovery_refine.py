@@ -3,7 +3,7 @@
     python benchmarks/recovery_refine.py --settings A B           # minutes
     python benchmarks/recovery_refine.py --teachers 0 1           # of the REPORT list; a quarter of an hour each
     python benchmarks/recovery_refine.py --hard 0 1               # of the HARD_REPORT list
-    python benchmarks/recovery_refine.py --command joint single --settings A B  # gsnn.protocols.refine itself
+    python benchmarks/recovery_refine.py --command joint single --settings A B  # gsnn.discovery.refine itself
     python benchmarks/recovery_refine.py --table
 
 Every method stands beside random edges, as many a round, and beside true hidden edges in random order (the most that
@@ -29,16 +29,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gsnn._files import atomic_path
+from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData
-from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, StackedEdgeInferer
-from gsnn.edges._stacked_caps import chosen_pairs
+from gsnn.discovery import StackedEdgeInferer
+from gsnn.discovery import refine as refine_command
+from gsnn.discovery.joint import most_missed
+from gsnn.discovery.refinement import DECISIONS
+from gsnn.discovery.retrain import train_on
+from gsnn.discovery.stacked.caps import chosen_pairs
+from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
-from gsnn.protocols import refine as refine_command
-from gsnn.protocols._joint import most_missed
-from gsnn.protocols._refine import DECISIONS
-from gsnn.protocols._train import train_on
 from gsnn.training import TrainConfig
 from recovery_families import setting
 from recovery_methods import Settings, batches, located, settings_of, test_loss, train
@@ -239,7 +240,7 @@ def run(label: str, make: Callable[[], Problem], plan: Plan, seed: int, path: Pa
 
 
 def run_command(name: str, decision: str, seed: int, path: Path) -> None:
-    """The rounds of :func:`gsnn.protocols.refine` and of its control, on the samples of a setting, split by itself."""
+    """The rounds of :func:`gsnn.discovery.refine` and of its control, on the samples of a setting, split by itself."""
     label, method = f"setting {name}", f"gsnn refine, {decision}"
     arms = {"inferred": method, "random": f"{method}, control"}
     before = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["problem", "method", "seed"])

@@ -28,11 +28,11 @@ import pandas as pd
 import torch
 from scipy import stats
 
-from gsnn._files import atomic_path
+from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData
 from gsnn.datasets import load_dataset
+from gsnn.discovery import refine
 from gsnn.edges import alias_groups
-from gsnn.protocols import refine
 from gsnn.training import TrainConfig
 from recovery_families import setting
 

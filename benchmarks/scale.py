@@ -33,8 +33,8 @@ from graphs import power_law_graph
 from gsnn.data import Standardiser
 from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, alias_groups
 from gsnn.graph import Graph
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 
 TOP = 10_000
 CHANNELS = 8

@@ -28,9 +28,9 @@ import torch
 from graphs import power_law_graph
 from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, alias_groups
 from gsnn.graph import Graph
-from gsnn.losses import masked_mse
 from gsnn.metrics import evaluate_edges
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 
 TOLERATED = 0.3
 

@@ -24,9 +24,9 @@ import pandas as pd
 import torch
 
 from gsnn.data import PerturbationData
+from gsnn.discovery import SelfCheck, mask_edges, self_check
+from gsnn.discovery.retrain import resolve_scorers, train_on
 from gsnn.graph import nx2pyg
-from gsnn.protocols import SelfCheck, mask_edges, self_check
-from gsnn.protocols._train import resolve_scorers, train_on
 from gsnn.simulation import convergence_graph, simulate
 from gsnn.training import TrainConfig
 

@@ -61,7 +61,7 @@ def case(what: str, path: Path) -> dict[str, float]:
     from gsnn import GSNN, MagnitudeEdgeInferer
     from gsnn.data import Standardiser, stream_data
     from gsnn.io import ParquetResponses
-    from gsnn.losses import masked_mse
+    from gsnn.nn.losses import masked_mse
     from gsnn.training import TrainConfig, fit
 
     responses = ParquetResponses(path)

@@ -260,7 +260,7 @@ def finish(
     training: dict[str, object] | None = None,
 ) -> Problem:
     """Hide some of the eligible edges, tell which could be found, standardise."""
-    from gsnn._hiding import live_nodes
+    from gsnn.discovery.hiding import live_nodes
 
     drawn = rng.permutation(len(eligible))[:n_hidden]
     hidden = [eligible[i] for i in sorted(drawn)]

@@ -43,18 +43,18 @@ from scipy import stats
 from torch import nn
 from torch.nn.utils import parametrize
 
-from gsnn._files import atomic_path
-from gsnn.baselines import RidgeBaseline, pooled_r2
+from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData, Standardiser, build_data
 from gsnn.datasets import load_extliver, load_liverdream
 from gsnn.graph import Graph
 from gsnn.io import Responses, read_network
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 from gsnn.training import TrainConfig, build_model
-from gsnn.training._callbacks import seed_generators
-from gsnn.training._module import Batches
-from gsnn.training._order import NOISE, derived_seed
+from gsnn.training.baselines import RidgeBaseline, pooled_r2
+from gsnn.training.callbacks import seed_generators
+from gsnn.training.module import Batches
+from gsnn.training.order import NOISE, derived_seed
 
 RESULTS = Path(__file__).with_name("validation_tenth.csv")
 DATA = Path(os.environ.get("GSNN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

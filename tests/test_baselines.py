@@ -8,7 +8,15 @@ import pytest
 from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.metrics import r2_score
 
-from gsnn.baselines import ALPHAS, FitReport, MeanBaseline, RidgeBaseline, fit_report, pooled_r2, readout_metrics
+from gsnn.training.baselines import (
+    ALPHAS,
+    FitReport,
+    MeanBaseline,
+    RidgeBaseline,
+    fit_report,
+    pooled_r2,
+    readout_metrics,
+)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsnn.baselines import (
+from gsnn.training.baselines import (
     FitReport,
     GroupMeanBaseline,
     MeanBaseline,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gsnn._candidates import Wanted, named_edges
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
+from gsnn.edges.candidates import Wanted, named_edges
 
 FUNCTIONS = ["a", "b", "a:b", "b:a", "c"]
 

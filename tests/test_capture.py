@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gsnn.capture import capture, isolated, iterate_batches, node_norms, unwrap
+from gsnn.edges.capture import capture, isolated, iterate_batches, node_norms, unwrap
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 

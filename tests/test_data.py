@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gsnn.base.errors import DataError
 from gsnn.data import PerturbationData, Standardiser, build_data, standardise
-from gsnn.errors import DataError
 from gsnn.io import Network, Responses, read_network, read_responses
 
 FF, IF, FO = ("function", "to", "function"), ("input", "to", "function"), ("function", "to", "output")

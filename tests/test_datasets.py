@@ -7,8 +7,8 @@ from importlib import metadata
 import numpy as np
 import pytest
 
+from gsnn.base.errors import DataError, MissingExtraError
 from gsnn.datasets import DATASETS, dataset_files, load_dataset, load_extliver, load_liverdream
-from gsnn.errors import DataError, MissingExtraError
 from gsnn.io import read_network, read_responses
 
 

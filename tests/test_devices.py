@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, _function
-from gsnn.edges._rank_correlation import (
+from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
+from gsnn.edges import rank as rank_module
+from gsnn.edges.rank_correlation import (
     _constant,
     _standardise_ranks,
     _standardise_values,
@@ -19,10 +20,10 @@ from gsnn.edges._rank_correlation import (
     cross_correlation,
     sort_bytes,
 )
+from gsnn.edges.stats import PairMoments
 from gsnn.graph import Graph
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
-from gsnn.stats import PairMoments
+from gsnn.nn.losses import masked_mse
 
 needs_cuda = [
     pytest.mark.gpu,
@@ -93,11 +94,11 @@ def test_rows_travel_as_many_at_a_time_as_the_device_can_rank(monkeypatch):
     observed = torch.zeros(60, 3, 200)
     assert inferer._rows_at_a_time(observed) is None, "they are where they are worked on"
     inferer.device = "cuda"
-    monkeypatch.setattr(_function, "free_on", lambda _: 2 * (sort_bytes(600) + 8 * 600 * 7))
+    monkeypatch.setattr(rank_module, "free_on", lambda _: 2 * (sort_bytes(600) + 8 * 600 * 7))
     assert inferer._rows_at_a_time(observed) == 7
-    monkeypatch.setattr(_function, "free_on", lambda _: 2**40)
+    monkeypatch.setattr(rank_module, "free_on", lambda _: 2**40)
     assert inferer._rows_at_a_time(observed) == 60
-    monkeypatch.setattr(_function, "free_on", lambda _: 2**20)
+    monkeypatch.setattr(rank_module, "free_on", lambda _: 2**20)
     with pytest.raises(ValueError, match=r"device cuda has 1\.0 MB free, but ranking 600 observations takes"):
         inferer._rows_at_a_time(observed)
 
@@ -146,7 +147,7 @@ def test_ranks_on_cuda(room, monkeypatch):
     expected = FunctionEdgeInferer(model, None, known).fit(x, y)
     if room is not None:
         # Too little for the observations, so that rows travel.
-        monkeypatch.setattr(_function, "free_on", lambda device: 0 if device.type == "cuda" else 2**62)
+        monkeypatch.setattr(rank_module, "free_on", lambda device: 0 if device.type == "cuda" else 2**62)
         monkeypatch.setattr(FunctionEdgeInferer, "_rows_at_a_time", lambda self, observed: 7)
     got = FunctionEdgeInferer(model, None, known, device="cuda").fit(x, y)
     np.testing.assert_allclose(got, expected, atol=2e-3)

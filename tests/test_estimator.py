@@ -22,10 +22,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import gsnn
 from gsnn.data import PerturbationData
-from gsnn.edges import INFERERS
+from gsnn.discovery.methods import INFERERS
 from gsnn.graph import Graph
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 from gsnn.sklearn import GSNNRegressor
 from gsnn.training import TrainConfig, build_model, fit, predict, train_model
 
@@ -254,7 +254,7 @@ class TestEdges:
     def test_the_table_is_that_of_the_inferer(self, method, monkeypatch):
         # Eight trainings of 1200 steps for each of four tables would take minutes.
         short = TrainConfig(epochs=2, batch_size=16)
-        monkeypatch.setattr("gsnn.edges._stacked.default_config", lambda n_samples: short)
+        monkeypatch.setattr("gsnn.discovery.stacked.inferer.default_config", lambda n_samples: short)
         X, y = samples(60, missing=0.1)
         turned = X[["TR:b", "TR:a"]], y[["DV:d", "DV:c"]]
         model = small().fit(*turned)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.graph import EDGE_TYPES, Graph, nx2pyg, pyg2nx
 
 FF, IF, FO = EDGE_TYPES

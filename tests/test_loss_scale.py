@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from gsnn.capture import capture
 from gsnn.edges import MagnitudeEdgeInferer
+from gsnn.edges.capture import capture
+from gsnn.edges.loss_scale import LossScale
 from gsnn.graph import Graph
-from gsnn.loss_scale import LossScale
-from gsnn.losses import MaskedMSELoss, masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import MaskedMSELoss, masked_mse
 
 MSE = torch.nn.MSELoss()
 OUTPUTS = 3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.losses import MaskedMSELoss, masked_mse
+from gsnn.nn.losses import MaskedMSELoss, masked_mse
 
 
 def test_equals_mse_without_missing_targets():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gsnn.metrics import edge_ranks, evaluate_edges
-from gsnn.metrics._edges import as_index, name_codes, table_matrix, table_nodes
+from gsnn.metrics.edges import as_index, name_codes, table_matrix, table_nodes
 
 
 def table(rows, **columns):

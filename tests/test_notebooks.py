@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.edges import INFERERS
+from gsnn.discovery.methods import INFERERS
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
-from gsnn.workflow import edge_table
+from gsnn.runs.main_job import edge_table
 
 
 def graph(name="b"):

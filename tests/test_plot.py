@@ -18,10 +18,10 @@ from scipy.stats import spearmanr
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, r2_score, roc_auc_score, roc_curve
 
 from gsnn import plot
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
+from gsnn.discovery import SelfCheck
 from gsnn.graph import Graph
-from gsnn.plot._axes import KNOWN, PROPOSED
-from gsnn.protocols import SelfCheck
+from gsnn.plot.axes import KNOWN, PROPOSED
 
 NODES = [f"n{i}" for i in range(9)]
 

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn import _progress
-from gsnn._progress import Stage, now, stage, track
-from gsnn._table_file import ROWS, write_csv
+from gsnn.base import progress as progress_module
+from gsnn.base.csv_file import ROWS, write_csv
+from gsnn.base.progress import Stage, now, stage, track
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that stands still until it is moved."""
     at = [100.0]
-    monkeypatch.setattr(_progress.time, "monotonic", lambda: at[0])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: at[0])
 
     def move(seconds):
         at[0] += seconds
@@ -86,7 +86,7 @@ def test_a_terminal_shows_stages_within_one_another(terminal, capfd):
     assert out == ""
     for words in ("[scoring]", "targets", "1/3", " left"):
         assert words in err
-    assert _progress._display is None
+    assert progress_module._display is None
 
 
 def test_what_nobody_wants_to_see_is_not_shown(terminal, capfd):
@@ -105,15 +105,15 @@ def test_an_error_takes_the_display_away(terminal, capfd):
     # The loop inside is held by the traceback and has not ended when the block around it does.
     with pytest.raises(KeyboardInterrupt), stage("outer", show=True):
         fails()
-    assert _progress._display is None
+    assert progress_module._display is None
     with stage("next", show=True):
         pass
-    assert _progress._display is None
+    assert progress_module._display is None
 
 
 def test_a_table_in_blocks_is_the_table_in_one(monkeypatch):
     assert ROWS > 1
-    monkeypatch.setattr("gsnn._table_file.ROWS", 7)
+    monkeypatch.setattr("gsnn.base.csv_file.ROWS", 7)
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {

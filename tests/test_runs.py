@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
+from gsnn.base.errors import DataError, GsnnError, RunError
 from gsnn.data import PerturbationData
-from gsnn.errors import DataError, GsnnError, RunError
 from gsnn.runs import Run, Sources, fingerprint
 from gsnn.training import TrainConfig, train_run
 
@@ -335,7 +335,7 @@ def test_train_run_resumes_with_the_recorded_settings(finished, tmp_path):
 
 
 def test_dataset_sources():
-    from gsnn.errors import MissingExtraError
+    from gsnn.base.errors import MissingExtraError
 
     try:
         sources = Sources.dataset("liverdream")

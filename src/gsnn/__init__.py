@@ -16,7 +16,7 @@ _PUBLIC = {
     "GSNN": "gsnn.nn",
     "GSNNRegressor": "gsnn.sklearn",
     "GradientEdgeInferer": "gsnn.edges",
-    "Graph": "gsnn.graph",
+    "Graph": "gsnn.graph.graph",
     "MagnitudeEdgeInferer": "gsnn.edges",
     "MagnitudeEdgeKGE": "gsnn.edges",
     "MagnitudeEdgeRegressor": "gsnn.edges",

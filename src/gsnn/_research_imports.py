@@ -17,7 +17,7 @@ from types import ModuleType
 OLD_MODULES: dict[str, dict[str, str]] = {
     "gsnn.models.GSNN": {"GSNN": "gsnn.nn"},
     "gsnn.simulate.simulate": {"simulate": "gsnn.simulation", "simulate_sde": "gsnn.simulation.research_sde"},
-    "gsnn.simulate.nx2pyg": {"nx2pyg": "gsnn.graph", "pyg2nx": "gsnn.graph"},
+    "gsnn.simulate.nx2pyg": {"nx2pyg": "gsnn.graph.graph", "pyg2nx": "gsnn.graph.graph"},
     "gsnn.optim.MagnitudeEdgeInferer": {"MagnitudeEdgeInferer": "gsnn.edges"},
     "gsnn.optim.FunctionEdgeInferer": {"FunctionEdgeInferer": "gsnn.edges", "mrr": "gsnn.edges"},
     "gsnn.optim.MagnitudeEdgeRegressor": {

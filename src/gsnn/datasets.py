@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gsnn.errors import DataError, MissingExtraError, unknown_option
+from gsnn.base.errors import DataError, MissingExtraError, unknown_option
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.errors import closest, require, unknown_option
+from gsnn.base.errors import closest, require, unknown_option
 from gsnn.graph import Graph
-from gsnn.training._config import TrainConfig
+from gsnn.training.config import TrainConfig
 
 require("sklearn", extra="sklearn")
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402 - a missing extra is named above
@@ -246,7 +246,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Returns:
             At most 1; NaN if no readout has two values that differ.
         """
-        from gsnn.baselines import readout_metrics
+        from gsnn.training.baselines import readout_metrics
 
         prediction = self.predict(X)
         if self._flat:
@@ -260,7 +260,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
             y: (M,) or (M, O).
-            method: A name of ``gsnn.edges.INFERERS``; None: ``gsnn.edges.DEFAULT_METHOD``.
+            method: A name of ``gsnn.discovery.methods.INFERERS``; None: ``gsnn.discovery.methods.DEFAULT_METHOD``.
             **options: Arguments of the inferer's constructor.
 
         Returns:
@@ -272,8 +272,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         """
         import torch
 
-        from gsnn.edges import DEFAULT_METHOD, INFERERS
-        from gsnn.losses import masked_mse
+        from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+        from gsnn.nn.losses import masked_mse
 
         check_is_fitted(self)
         method = DEFAULT_METHOD if method is None else method
@@ -305,7 +305,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
             y: (M,) or (M, O).
-            method: A name of ``gsnn.edges.INFERERS``; None: ``gsnn.edges.DEFAULT_METHOD``.
+            method: A name of ``gsnn.discovery.methods.INFERERS``; None: ``gsnn.discovery.methods.DEFAULT_METHOD``.
             top: Keep only so many candidates; None keeps all.
             known: Add the known edges after the candidates, without rank.
             **options: Arguments of the inferer's ``evaluate`` that replace the method's own.
@@ -317,8 +317,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: As for :meth:`edge_inferer`, or if ``top`` is below 1.
         """
-        from gsnn.edges import DEFAULT_METHOD, INFERERS
-        from gsnn.workflow import edge_table
+        from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+        from gsnn.runs.main_job import edge_table
 
         method = DEFAULT_METHOD if method is None else method
 

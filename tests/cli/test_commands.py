@@ -162,7 +162,7 @@ def test_matrices_columns_and_flags(tmp_path):
     result = gsnn("train", *files, *columns, "-o", "run", *SMALL, cwd=tmp_path)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     # The report repeats the command; the command must be right.
-    from gsnn.report._collect import command_of
+    from gsnn.report.contents import command_of
     from gsnn.runs import Run
 
     command = command_of(Run.open(tmp_path / "run")).splitlines()[0]

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from gsnn.cli import app, main
-from gsnn.cli._config import command_keys
+from gsnn.cli.config import command_keys
 
 from .conftest import write_problem
 
@@ -93,7 +93,7 @@ def test_files_that_are_none(folder, capsys):
 
 
 def test_both_spellings_lists_and_a_time_as_a_number(folder):
-    from gsnn.cli._config import read_config
+    from gsnn.cli.config import read_config
 
     file = folder / "some.toml"
     file.write_text(

@@ -6,8 +6,9 @@ import errno
 
 import pytest
 
-from gsnn.cli import _app, main
-from gsnn.errors import GsnnError
+from gsnn.base.errors import GsnnError
+from gsnn.cli import commands as commands_module
+from gsnn.cli import main
 
 from .conftest import EDGES, PLAIN, SMALL, gsnn, one_line, write_csv, write_problem
 
@@ -32,7 +33,7 @@ def test_troubles_of_the_machine_are_one_line_and_mistakes_of_ours_are_not_hidde
     def fail(**_):
         raise error
 
-    monkeypatch.setattr(_app, "app", fail)
+    monkeypatch.setattr(commands_module, "app", fail)
     with pytest.raises(type(error) if told is None else SystemExit) as caught:
         main(["train"])
     if told is None:

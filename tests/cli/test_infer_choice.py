@@ -12,7 +12,7 @@ import torch
 from gsnn.cli import main
 from gsnn.io import read_edges
 from gsnn.runs import Run
-from gsnn.workflow import infer_run
+from gsnn.runs.main_job import infer_run
 
 from .conftest import EDGES, SMALL, write_csv, write_problem
 
@@ -70,7 +70,7 @@ def test_further_methods_add_their_columns(run, capsys):
 
 
 def test_the_report_compares_the_methods_and_repeats_the_call(run):
-    from gsnn.report._collect import collect
+    from gsnn.report.contents import collect
 
     infer_run(Run.open(run), method=["magnitude", "gradient"], targets=["mid*"], forbidden=["mid1:mid3"], per_target=3)
     data = collect(Run.open(run))
@@ -155,7 +155,7 @@ def test_refused_before_anything_is_computed(run, capsys, monkeypatch, more, wor
     def never(*_, **__):
         raise AssertionError("computed")
 
-    monkeypatch.setattr("gsnn._inference.score_pairs", never)
+    monkeypatch.setattr("gsnn.runs.ranking.score_pairs", never)
     code, out, err = call(capsys, "infer", run, *more)
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
     for word in words:

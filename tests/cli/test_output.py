@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.baselines import fit_report
-from gsnn.cli import _output
-from gsnn.cli._output import show_edges, show_fit, show_table, show_warnings
-from gsnn.cli._selfcheck import _show
-from gsnn.cli._together import together
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
+from gsnn.cli import output as output_module
+from gsnn.cli.output import show_edges, show_fit, show_table, show_warnings
+from gsnn.cli.processes import together
+from gsnn.cli.selfcheck import _show
+from gsnn.training.baselines import fit_report
 
 from ..report.conftest import make_check
 from .conftest import HOSTILE
@@ -22,7 +22,7 @@ from .conftest import HOSTILE
 @pytest.fixture(params=[False, True], ids=["pipe", "terminal"])
 def terminal(request, monkeypatch):
     # Not sys.stdout itself, which pytest replaces between here and the test.
-    monkeypatch.setattr(_output, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: request.param)))
+    monkeypatch.setattr(output_module, "sys", SimpleNamespace(stdout=SimpleNamespace(isatty=lambda: request.param)))
     monkeypatch.setenv("COLUMNS", "200")
     return request.param
 

@@ -88,7 +88,7 @@ def test_anndata_goes_the_whole_way(tmp_path, capsys, monkeypatch):
     assert code == 0, err
     assert len(read_edges(tmp_path / "with_edges.h5ad")) == 3
     # The command of the report reads the same data.
-    from gsnn.report._collect import command_of
+    from gsnn.report.contents import command_of
 
     again = shlex.split(command_of(Run.open(run)).splitlines()[0])
     assert again[:2] == ["gsnn", "train"]
@@ -102,8 +102,8 @@ def test_anndata_goes_the_whole_way(tmp_path, capsys, monkeypatch):
 
 
 def test_a_large_file_is_not_read_for_its_fingerprint(tmp_path, monkeypatch):
-    from gsnn._files import sha256
-    from gsnn._sources import Sources
+    from gsnn.base.files import sha256
+    from gsnn.runs import Sources
 
     cells = write_cells(tmp_path / "cells.h5ad")
     network, _ = write_problem(tmp_path)

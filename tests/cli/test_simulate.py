@@ -7,9 +7,9 @@ import json
 import pandas as pd
 import pytest
 
-from gsnn._simulated import FILES
 from gsnn.cli import main
 from gsnn.io import read_network, read_responses
+from gsnn.runs.simulate import FILES
 from gsnn.simulation import RANDOM_KINDS, convergence_graph, held_out_roles, random_graph, simulate
 
 

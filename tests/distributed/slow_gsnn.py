@@ -6,9 +6,9 @@ import sys
 import time
 
 from gsnn.cli import main
-from gsnn.distributed import _fit
+from gsnn.edges.parallel import fit_parts as fit_parts_module
 
-real = _fit._update
+real = fit_parts_module._update
 
 
 def slowly(*args: object) -> None:
@@ -17,5 +17,5 @@ def slowly(*args: object) -> None:
 
 
 if __name__ == "__main__":
-    _fit._update = slowly
+    fit_parts_module._update = slowly
     main(sys.argv[1:])

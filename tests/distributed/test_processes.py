@@ -22,12 +22,14 @@ from torch.distributed import HashStore
 from torch.utils.data import DataLoader, TensorDataset
 
 from gsnn import GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn.distributed import Checkpoint, Place, ProcessError, Processes, Stopped, _processes, find_place, fit, processes
-from gsnn.distributed._job import Job
-from gsnn.distributed._shares import turns
-from gsnn.edges import FunctionEdgeInferer, StructureEdgeInferer
-from gsnn.errors import DataError, RunError
-from gsnn.stats import PairMoments, pool_moments
+from gsnn.base import processes as processes_module
+from gsnn.base.errors import DataError, RunError
+from gsnn.discovery import StructureEdgeInferer
+from gsnn.edges import FunctionEdgeInferer
+from gsnn.edges.parallel import Checkpoint, Place, ProcessError, Processes, Stopped, find_place, fit, processes
+from gsnn.edges.parallel.shares import turns
+from gsnn.edges.stats import PairMoments, pool_moments
+from gsnn.runs.job import Job
 
 from ..cli.conftest import SMALL, gsnn, write_problem
 from .conftest import free_port, srun, torchrun
@@ -465,7 +467,7 @@ def test_who_is_to_blame(said, waited, message, monkeypatch):
         store.set(key, text)
     beats = itertools.count()
     joined = Processes(Place(1, 3), timeout=10)
-    monkeypatch.setattr(_processes, "_SILENCE", 0)
+    monkeypatch.setattr(processes_module, "_SILENCE", 0)
     monkeypatch.setattr(joined, "_store", store)
     monkeypatch.setattr(joined, "_sign", lambda rank: next(beats))
     found = joined._blame("saving", waited, RuntimeError("connection reset\nby peer"))

@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from gsnn import GSNN, GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn._candidates import Wanted
-from gsnn._inference import rank_candidates, rank_together
-from gsnn.distributed import Checkpoint, Processes, fit, processes, top_edges
 from gsnn.edges import FunctionEdgeInferer
+from gsnn.edges.candidates import Wanted
+from gsnn.edges.parallel import Checkpoint, Processes, fit, processes, top_edges
 from gsnn.graph import Graph
+from gsnn.runs.ranking import rank_candidates, rank_together
 
 NOTHING = np.zeros(0, dtype=np.int64)
 OPTIONS = {

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges import (
     DirectedMagnitudeEdgeKGE,
     EdgeInferer,
@@ -16,8 +17,6 @@ from gsnn.edges import (
     MagnitudeEdgeInferer,
     MagnitudeEdgeKGE,
     MagnitudeEdgeRegressor,
-    StackedEdgeInferer,
-    StructureEdgeInferer,
 )
 from gsnn.training import TrainConfig
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, alias_groups
-from gsnn.edges._reach import hop_classes, member_bits, reach_classes
 from gsnn.graph import Graph, nx2pyg
+from gsnn.graph.reach import hop_classes, member_bits, reach_classes
 from gsnn.simulation import convergence_graph, held_out_edges
 
 from .worlds import gsnn, samples, small_graph

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges import (
     FunctionEdgeInferer,
     GradientEdgeInferer,
     MagnitudeEdgeInferer,
     MagnitudeEdgeKGE,
     MagnitudeEdgeRegressor,
-    StackedEdgeInferer,
-    StructureEdgeInferer,
 )
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, held_out_edges, simulate
@@ -279,7 +278,7 @@ def test_finds_planted_edges(entry, planted):
 @law("null")
 @pytest.mark.slow
 def test_p_values_are_uniform_when_gradients_are_permuted(entry, planted):
-    from gsnn.capture import Capture, capture
+    from gsnn.edges.capture import Capture, capture
 
     model, data, x, y, _ = planted
     seen = capture(model, x, y)

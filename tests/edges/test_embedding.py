@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from gsnn.edges import DirectedMagnitudeEdgeKGE, MagnitudeEdgeInferer, MagnitudeEdgeKGE
-from gsnn.edges._mining import mine_edges
-from gsnn.edges._skipgram import cell_loss, skip_gram_loss, train_epoch
-from gsnn.edges._walks import WalkGraph, random_walks, window_pairs
+from gsnn.edges.embedding.mining import mine_edges
+from gsnn.edges.embedding.skipgram import cell_loss, skip_gram_loss, train_epoch
+from gsnn.edges.embedding.walks import WalkGraph, random_walks, window_pairs
 
 from .test_walks import probabilities
 from .worlds import gsnn, samples, small_graph
@@ -221,7 +221,7 @@ def test_every_epoch_walks_anew(cls, monkeypatch):
         walked.append(random_walks(*given))
         return walked[-1]
 
-    monkeypatch.setattr("gsnn.edges._embedding.random_walks", record)
+    monkeypatch.setattr("gsnn.edges.embedding.inferer.random_walks", record)
     kge = cls(inferer(), walk_undirected=False)
     assert kge.n_pairs == 0
     kge.fit(n_epochs=3, verbose=False, seed=3)

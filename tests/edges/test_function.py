@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.stats import rankdata, spearmanr
 
-import gsnn.edges._function as function_module
-from gsnn.capture import capture
+import gsnn.edges.rank as function_module
 from gsnn.edges import FunctionEdgeInferer, mrr
-from gsnn.edges._rank_correlation import average_ranks, cross_correlation
+from gsnn.edges.capture import capture
+from gsnn.edges.rank_correlation import average_ranks, cross_correlation
 
 from .worlds import FUNCTIONS, gsnn, samples, small_graph
 
@@ -81,7 +81,7 @@ def test_both_ways_of_ranking(n, n_rows):
 
 def cross_correlation_input(values):
     """What the CPU path makes of its rows: read off against unit vectors."""
-    from gsnn.edges._rank_correlation import _rank_rows_numpy
+    from gsnn.edges.rank_correlation import _rank_rows_numpy
 
     out = values.copy()
     _rank_rows_numpy(out)

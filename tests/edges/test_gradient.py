@@ -8,17 +8,17 @@ import pytest
 import scipy.stats
 import torch
 
-from gsnn.capture import Capture, capture
 from gsnn.edges import GradientEdgeInferer
-from gsnn.edges._gradient_blocks import leading, pair_norms, principal_components
-from gsnn.edges._gradient_null import Chance, combined, excess, node_sums
-from gsnn.edges._gradient_regressed import Regressors, regressed_norms
-from gsnn.edges._gradient_sign import reference_weights
-from gsnn.edges._sample_store import SampleStore
+from gsnn.edges.capture import Capture, capture
+from gsnn.edges.gradient.blocks import leading, pair_norms, principal_components
+from gsnn.edges.gradient.null import Chance, combined, excess, node_sums
+from gsnn.edges.gradient.regressed import Regressors, regressed_norms
+from gsnn.edges.gradient.sign import reference_weights
+from gsnn.edges.sample_store import SampleStore
+from gsnn.edges.stats.permutation_forms import form_sums
 from gsnn.graph import Graph, nx2pyg
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, held_out_edges, simulate
-from gsnn.stats.permutation_forms import form_sums
 
 from .worlds import FUNCTIONS, batches, gsnn, samples, small_graph
 

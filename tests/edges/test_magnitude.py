@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 import torch
 
-from gsnn.edges import INFERERS, EdgeInferer, MagnitudeEdgeInferer
+from gsnn.discovery.methods import INFERERS
+from gsnn.edges import EdgeInferer, MagnitudeEdgeInferer
 from gsnn.graph import Graph
 
 from .worlds import (
@@ -278,7 +279,7 @@ def test_missing_targets_are_left_out():
 
 def test_ragged_last_batch_shifts_a_naive_inferer_but_not_ours():
     """Gradients of the batch's mean loss depend on the size of the batch: the naive statistic moves, ours does not."""
-    from gsnn.capture import capture
+    from gsnn.edges.capture import capture
 
     x, y = samples(34)
     model = gsnn()

@@ -13,9 +13,9 @@ import scipy.stats
 import torch
 
 from gsnn.edges import MagnitudeEdgeInferer
-from gsnn.edges._magnitude_null import PartialNull, PlainNull
-from gsnn.edges._pair_correlations import PairCorrelations
-from gsnn.stats import PairMoments
+from gsnn.edges.magnitude_null import PartialNull, PlainNull
+from gsnn.edges.pair_correlations import PairCorrelations
+from gsnn.edges.stats import PairMoments
 
 from .worlds import batches, gsnn, naive_magnitudes, samples, small_graph
 

@@ -10,15 +10,16 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn import _budget
-from gsnn._budget import available_memory, check_fits, memory_bytes
-from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, _table
-from gsnn.edges._gradient_blocks import principal_components
-from gsnn.edges._gradient_regressed import Regressors, _basis_of_samples, regressed_norms
-from gsnn.edges._significance import Significance
+from gsnn.base import memory as memory_module
+from gsnn.base.memory import available_memory, check_fits, memory_bytes
+from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
+from gsnn.edges import pairs as pairs_module
+from gsnn.edges.gradient.blocks import principal_components
+from gsnn.edges.gradient.regressed import Regressors, _basis_of_samples, regressed_norms
+from gsnn.edges.significance import Significance
+from gsnn.edges.stats import PairMoments, false_discovery, upper_tail
+from gsnn.edges.stats import moments as moments_module
 from gsnn.nn import keep_freed_memory
-from gsnn.stats import PairMoments, false_discovery, upper_tail
-from gsnn.stats import _moments as moments_module
 
 from .worlds import batches, gsnn, samples, small_graph
 
@@ -48,7 +49,7 @@ def test_a_container_counts_by_its_limit(tmp_path, monkeypatch):
     limit, used = tmp_path / "max", tmp_path / "current"
     limit.write_text("5000000\n")
     used.write_text("2000000\n")
-    monkeypatch.setattr(_budget, "_CGROUPS", ((limit, used),))
+    monkeypatch.setattr(memory_module, "_CGROUPS", ((limit, used),))
     assert available_memory() == 3_000_000
     limit.write_text("max\n")
     assert available_memory() > 3_000_000
@@ -58,26 +59,26 @@ def test_without_proc_the_whole_memory_stands_in(monkeypatch):
     def no_file(*_, **__):
         raise FileNotFoundError
 
-    monkeypatch.setattr(_budget, "_CGROUPS", ())
-    monkeypatch.setattr(_budget, "open", no_file, raising=False)
+    monkeypatch.setattr(memory_module, "_CGROUPS", ())
+    monkeypatch.setattr(memory_module, "open", no_file, raising=False)
     assert available_memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     monkeypatch.delattr(os, "sysconf")
-    assert available_memory() == 2 * _budget._LEAST
+    assert available_memory() == 2 * memory_module._LEAST
 
 
 def test_freed_memory_goes_back_where_the_c_library_can(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        _budget.ctypes, "CDLL", lambda _: SimpleNamespace(gnu_get_libc_version=0, malloc_trim=asked.append)
+        memory_module.ctypes, "CDLL", lambda _: SimpleNamespace(gnu_get_libc_version=0, malloc_trim=asked.append)
     )
-    _budget.trim_freed_memory()
+    memory_module.trim_freed_memory()
     assert asked == [0]
 
     def other_system(_):
         raise OSError("libc.so.6: no such file")
 
-    monkeypatch.setattr(_budget.ctypes, "CDLL", other_system)
-    _budget.trim_freed_memory()
+    monkeypatch.setattr(memory_module.ctypes, "CDLL", other_system)
+    memory_module.trim_freed_memory()
     assert keep_freed_memory() is False
     assert asked == [0]
     with pytest.raises(ValueError, match=r"bytes_kept must be between 0 and 2\*\*31 - 1, got -1"):
@@ -165,7 +166,7 @@ def test_a_full_disk_is_found_out_in_time(monkeypatch):
 def test_single_precision_of_large_networks(agg, score, monkeypatch):
     x, y = samples(60)
     expected = make(x, y).evaluate(agg, score=score).set_index(["src_idx", "dst_idx"])
-    monkeypatch.setattr(_budget, "SINGLE_ABOVE", 2)
+    monkeypatch.setattr(memory_module, "SINGLE_ABOVE", 2)
     inferer = make(x, y)
     assert inferer.scored(layer_agg=agg, score=score).score.dtype == np.float32
     table = inferer.evaluate(agg, score=score)
@@ -186,7 +187,7 @@ def test_single_precision_of_first_order_scores(score, monkeypatch):
         return inferer
 
     expected = fitted().evaluate(score=score).set_index(["src_idx", "dst_idx"])
-    monkeypatch.setattr(_budget, "SINGLE_ABOVE", 2)
+    monkeypatch.setattr(memory_module, "SINGLE_ABOVE", 2)
     inferer = fitted()
     assert inferer.scored(score=score).score.dtype == np.float32
     table = inferer.evaluate(score=score)
@@ -207,7 +208,7 @@ def test_the_best_pairs_of_blocks_are_those_of_the_whole(monkeypatch):
         # Many ties, some undefined.
         score = rng.integers(0, 4, (n, n)).astype([np.float64, np.float32][trial % 2])
         score[rng.random((n, n)) < 0.2] = np.nan
-        pairs = _table.ScoredPairs(scored.prior, score, "score")
+        pairs = pairs_module.ScoredPairs(scored.prior, score, "score")
         masked = np.where(np.isnan(score), -np.inf, score)
         np.fill_diagonal(masked, -np.inf)
         masked[scored.prior.pairs[0], scored.prior.pairs[1]] = -np.inf
@@ -215,7 +216,7 @@ def test_the_best_pairs_of_blocks_are_those_of_the_whole(monkeypatch):
         order = order[masked.ravel()[order] > -np.inf]
         few = [row for row in order if (order[: list(order).index(row)] % n == row % n).sum() < 2]
         for chunk in (1, n + 1, 1 << 22):
-            monkeypatch.setattr(_table, "_CHUNK", chunk)
+            monkeypatch.setattr(pairs_module, "_CHUNK", chunk)
             for k in (0, 1, 5, None):
                 np.testing.assert_array_equal(pairs.top_rows(k), order[:k])
                 np.testing.assert_array_equal(pairs.top_rows(k, per_target=2), few[:k])
@@ -223,9 +224,9 @@ def test_the_best_pairs_of_blocks_are_those_of_the_whole(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_q_values_from_blocks(dtype, monkeypatch):
-    from gsnn.edges import _significance
+    from gsnn.edges import significance as significance_module
 
-    monkeypatch.setattr(_significance, "_BLOCK", 100)
+    monkeypatch.setattr(significance_module, "_BLOCK", 100)
     rng = np.random.default_rng(0)
     z = (rng.standard_normal((40, 40)) + 0.3).astype(dtype)
     candidates = rng.random((40, 40)) < 0.9

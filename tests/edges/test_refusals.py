@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.capture import capture
+from gsnn.base.threads import one_thread
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn.edges._mining import mine_edges
-from gsnn.edges._rank_correlation import cross_correlation
-from gsnn.edges._sample_store import SampleStore
-from gsnn.edges._threads import one_thread
+from gsnn.edges.capture import capture
+from gsnn.edges.embedding.mining import mine_edges
+from gsnn.edges.rank_correlation import cross_correlation
+from gsnn.edges.sample_store import SampleStore
 
 from .worlds import FUNCTIONS, batches, gsnn, samples, small_graph
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.capture import capture
 from gsnn.edges import MagnitudeEdgeRegressor
+from gsnn.edges.capture import capture
 
 from .worlds import FUNCTIONS, batches, gsnn, samples, small_graph
 
@@ -437,7 +437,7 @@ def test_dropout_is_of_w_and_only_while_training():
 
 def test_lightning_callback_does_what_the_loop_does():
     lightning = pytest.importorskip("lightning")
-    from gsnn.training import EdgeRegressorCallback, GSNNModule
+    from gsnn.edges import EdgeRegressorCallback, GSNNModule
 
     x, y = samples(48, dtype=torch.float32)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn._hiding import holes, live_nodes
-from gsnn.edges import GradientEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
-from gsnn.edges._stacked_caps import capped, chosen_pairs
-from gsnn.edges._stacked_features import MAX_HOPS, response_scores, score_features, stack, structural_features
-from gsnn.edges._stacked_learners import learn_pairs, sample_alike
-from gsnn.edges._stacked_refit import default_config, refit
+from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer, mask_edges
+from gsnn.discovery.hiding import holes, live_nodes
+from gsnn.discovery.stacked.caps import capped, chosen_pairs
+from gsnn.discovery.stacked.features import MAX_HOPS, response_scores, score_features, stack, structural_features
+from gsnn.discovery.stacked.learners import learn_pairs, sample_alike
+from gsnn.discovery.stacked.refit import default_config, refit
+from gsnn.edges import GradientEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
-from gsnn.protocols import mask_edges
 from gsnn.training import TrainConfig
 
 from .worlds import FUNCTIONS, Tiny, batches, gsnn, samples, small_graph, tiny_data
@@ -464,7 +464,7 @@ def test_repeats_follow_the_number_of_edges():
 def test_without_scikit_learn(monkeypatch):
     import importlib
 
-    from gsnn.errors import MissingExtraError
+    from gsnn.base.errors import MissingExtraError
 
     def refuse(name):
         raise ModuleNotFoundError(f"no {name}", name=name)

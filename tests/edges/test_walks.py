@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from gsnn.edges._walks import ENDED, NegativeSampler, WalkGraph, random_walks, window_pairs
+from gsnn.edges.embedding.walks import ENDED, NegativeSampler, WalkGraph, random_walks, window_pairs
 
 HEADS = torch.tensor([0, 0, 1, 3, 3])
 TAILS = torch.tensor([1, 2, 2, 0, 1])

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gsnn.errors import GsnnError
+from gsnn.base.errors import GsnnError
 
 from ._targets import Target, make_targets
 

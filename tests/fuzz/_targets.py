@@ -18,7 +18,7 @@ from gsnn.io import AnnDataResponses, Network, read_edges, read_network, read_re
 from gsnn.nn import load_model, read_metadata
 from gsnn.runs import Run, Sources
 from gsnn.training import TrainConfig, train_run
-from gsnn.training._checkpoint import SafetensorsCheckpointIO
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
 
 from . import _binary as binary
 from . import _mutate as mutate
@@ -253,8 +253,8 @@ def _add_run(add: Callable[..., None], folder: Path) -> None:
 
 
 def _config(folder: Path) -> object:
-    from gsnn.cli._app import app
-    from gsnn.cli._config import command_keys, read_config
+    from gsnn.cli.commands import app
+    from gsnn.cli.config import command_keys, read_config
 
     commands = {
         str(command.name or command.callback.__name__): command_keys(command.callback)

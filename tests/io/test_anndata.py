@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
+from gsnn.base.errors import DataError, MissingExtraError
 from gsnn.data import build_data
-from gsnn.errors import DataError, MissingExtraError
 from gsnn.io import AnnDataResponses, Network, read_responses
 
 h5py = pytest.importorskip("h5py")

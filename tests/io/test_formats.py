@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gsnn.errors import DataError, MissingExtraError
+from gsnn.base.errors import DataError, MissingExtraError
 from gsnn.io import Network, read_network, read_responses
 
 pytest.importorskip("pyarrow")

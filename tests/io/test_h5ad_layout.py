@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.io import AnnDataResponses, read_edges, read_responses, write_edges
 
 h5py = pytest.importorskip("h5py")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.io import Network, read_network
-from gsnn.io._signs import sign_of
+from gsnn.io.signs import sign_of
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.io import read_responses
 
 NAN = float("nan")

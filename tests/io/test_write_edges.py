@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gsnn.errors import DataError, MissingExtraError
+from gsnn.base.errors import DataError, MissingExtraError
 from gsnn.graph import Graph
 from gsnn.io import EDGE_FORMATS, Network, read_edges, read_network, write_edges
 

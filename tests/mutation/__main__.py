@@ -68,7 +68,7 @@ def report(found: dict[str, dict[str, str]]) -> dict[str, float]:
 def main() -> int:
     """Run mutmut, which reads its settings from pyproject.toml; 1 if a group is below what is asked."""
     parser = argparse.ArgumentParser(prog="python tests/mutation", description=__doc__)
-    parser.add_argument("--only", default="", help="only mutants of this module, e.g. gsnn.stats._order")
+    parser.add_argument("--only", default="", help="only mutants of this module, e.g. gsnn.edges.stats.order")
     parser.add_argument("--again", action="store_true", help="keep the last results, try those that were not killed")
     parser.add_argument("--table", action="store_true", help="only the table of the last results")
     parser.add_argument("--least", type=float, default=0.9, help="share to be killed in each group (default: 0.9)")

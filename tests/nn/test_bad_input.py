@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.nn import GSNN
 
 

@@ -13,11 +13,11 @@ import torch
 from tests.nn.test_fused import dense, make
 from torch.nn import functional as F
 
-from gsnn.nn import GSNN, _compiled
-from gsnn.nn import _fused as fused
-from gsnn.nn._fused import elu_stack, step_by_step
+from gsnn.nn import GSNN, fused
+from gsnn.nn.fast import compiled as compiled_module
+from gsnn.nn.fused import elu_stack, step_by_step
 
-pytestmark = pytest.mark.skipif(not _compiled.available(), reason="needs numba: pip install 'gsnn[fast]'")
+pytestmark = pytest.mark.skipif(not compiled_module.available(), reason="needs numba: pip install 'gsnn[fast]'")
 
 
 def as_double(parameters):
@@ -100,7 +100,7 @@ def test_only_what_is_asked_for_gets_a_gradient(chosen):
 
 def test_threads_do_the_same_work_side_by_side(monkeypatch):
     stack, x, parameters = make([8, 8, 8, 8], 3, 64, dtype=torch.float32)
-    monkeypatch.setattr(_compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled_module, "WORTH_A_THREAD", 1)
     numba = pytest.importorskip("numba")
     before, results = torch.get_num_threads(), []
     of_numba = numba.get_num_threads()
@@ -130,33 +130,33 @@ def test_second_derivatives_come_from_the_separate_steps():
 
 
 def test_elu_kernel_is_exact_to_rounding_and_keeps_what_is_not_finite():
-    from gsnn.nn import _kernels
+    from gsnn.nn.fast import kernels as kernels_module
 
     special = torch.tensor([0.0, -0.0, -1e-8, 1e-8, float("inf"), -float("inf"), float("nan"), -1e30, 3e38])
     z = torch.cat([torch.linspace(-120, 20, 20_001), torch.linspace(-1e-3, 1e-3, 1001), special])
     mine = z.clone()
-    _kernels.elu(mine.numpy(), 0, mine.numel())
+    kernels_module.elu(mine.numpy(), 0, mine.numel())
     torch.testing.assert_close(mine, F.elu(z), rtol=1e-6, atol=1.2e-7, equal_nan=True)
     part = z.clone()
-    _kernels.elu(part.numpy(), 5, 9)
+    kernels_module.elu(part.numpy(), 5, 9)
     assert torch.equal(part[:5], z[:5])
     assert torch.equal(part[9:20_000], z[9:20_000])
 
 
 def test_kernels_need_no_place_for_their_machine_code():
-    from gsnn.nn import _kernels
+    from gsnn.nn.fast import kernels as kernels_module
 
     made = {}
     exec("def twice(x):\n    return 2 * x", made)  # of no file, so that numba finds no place for a cache
-    assert _kernels._compile(made["twice"])(21) == 42
+    assert kernels_module._compile(made["twice"])(21) == 42
 
 
 def test_without_a_pool_for_every_thread_kernels_take_one(monkeypatch):
     for name in ("omppool", "tbbpool"):
         monkeypatch.setitem(sys.modules, f"numba.np.ufunc.{name}", None)
-    monkeypatch.setattr(_compiled, "_has_pool", _compiled._has_pool.__wrapped__)
+    monkeypatch.setattr(compiled_module, "_has_pool", compiled_module._has_pool.__wrapped__)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert _compiled._threads() == 1
+    assert compiled_module._threads() == 1
 
 
 def test_what_is_not_a_number_stays_in_its_sample():
@@ -209,7 +209,7 @@ def _child(stack, x, parameters, queue):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own(monkeypatch):
     stack, x, parameters = make([8, 8, 8, 8], 3, 64, dtype=torch.float32)
-    monkeypatch.setattr(_compiled, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(compiled_module, "WORTH_A_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

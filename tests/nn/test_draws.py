@@ -12,8 +12,8 @@ import torch
 from scipy import stats
 
 from gsnn.nn import GSNN, INITIALISERS
-from gsnn.nn._draws import KeyedDraws, mixed
-from gsnn.nn._layout import build_layout
+from gsnn.nn.draws import KeyedDraws, mixed
+from gsnn.nn.layout import build_layout
 
 FF = ("function", "to", "function")
 U64 = (1 << 64) - 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.nn import GSNN, NORMS, load_model, read_metadata, save_model
 
 GOLDEN = Path(__file__).parent / "golden" / "state_dict.json"

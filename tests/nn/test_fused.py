@@ -10,10 +10,11 @@ import torch
 from torch.nn import functional as F
 from torch.nn.utils import parametrize, prune
 
-from gsnn.nn import GSNN, _model, keep_freed_memory, load_model, save_model
-from gsnn.nn._block import Block, SparseLinear
-from gsnn.nn._fused import Stack, elu_, elu_stack, step_by_step
-from gsnn.nn._sparse import FEW_VALUES, EdgeChannelPattern, _levels
+from gsnn.nn import GSNN, keep_freed_memory, load_model, save_model
+from gsnn.nn import model as model_module
+from gsnn.nn.block import Block, SparseLinear
+from gsnn.nn.fused import Stack, elu_, elu_stack, step_by_step
+from gsnn.nn.sparse import FEW_VALUES, EdgeChannelPattern, _levels
 
 # Edges: 4 function -> function (two of them parallel), 2 input -> function, 2 function -> output, 3 loops; node 3 idle.
 TARGET = torch.tensor([0, 0, 1, 2, 0, 1, -1, -1, 0, 1, 2])
@@ -142,7 +143,7 @@ def test_levels_cost_least():
 
 def test_the_model_takes_the_fused_path_only_where_nobody_looks(kit, monkeypatch):
     calls = []
-    monkeypatch.setattr(_model, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
+    monkeypatch.setattr(model_module, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
     model = GSNN(*kit.random_graph(1), 3, 2, norm="none")
     x = torch.ones(2, 3)
     wanted = model(x)
@@ -273,7 +274,7 @@ def test_hooks_on_all_modules_are_called(kit):
 
 def test_copies_and_loaded_models_still_take_the_fused_path(kit, monkeypatch, tmp_path):
     calls = []
-    monkeypatch.setattr(_model, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
+    monkeypatch.setattr(model_module, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
     for share in (True, False):
         model = GSNN(*kit.random_graph(1), 3, 2, norm="none", dropout=0.5, share_layers=share).eval()
         save_model(model, tmp_path / "m")

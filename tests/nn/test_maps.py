@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from gsnn.nn._layer_norm import layer_norm
-from gsnn.nn._maps import sampled, to_channels, to_edges
-from gsnn.nn._norms import ChannelGroups
-from gsnn.nn._sparse import EdgeChannelPattern
+from gsnn.nn.layer_norm import layer_norm
+from gsnn.nn.maps import sampled, to_channels, to_edges
+from gsnn.nn.norms import ChannelGroups
+from gsnn.nn.sparse import EdgeChannelPattern
 
 PATTERNS = {
     "uniform": ([0, 2, 1, -1, 0, 2, 2], [3, 3, 3, 3]),

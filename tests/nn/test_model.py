@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gsnn.nn import GSNN, INITIALISERS, NORMS
-from gsnn.nn._init import initial_scale, initial_weights
+from gsnn.nn.init import initial_scale, initial_weights
 from gsnn.simulation import convergence_graph, held_out_edges
 
 

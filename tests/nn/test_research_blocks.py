@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gsnn.capture import capture
 from gsnn.edges import MagnitudeEdgeInferer
+from gsnn.edges.capture import capture
 from gsnn.graph import Graph
 from gsnn.nn import GSNN, NORMS
 

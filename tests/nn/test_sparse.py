@@ -8,9 +8,10 @@ import itertools
 import pytest
 import torch
 
-from gsnn.nn import _maps, _sparse
-from gsnn.nn._maps import sampled, to_channels, to_edges
-from gsnn.nn._sparse import FEW_VALUES, EdgeChannelPattern, _csr, _levels, _product
+from gsnn.nn import maps as maps_module
+from gsnn.nn import sparse as sparse_module
+from gsnn.nn.maps import sampled, to_channels, to_edges
+from gsnn.nn.sparse import FEW_VALUES, EdgeChannelPattern, _csr, _levels, _product
 
 NODES, COUNTS = [0, 2, 1, -1, 0, 3, 3], [1, 2, 4, 3]
 OPERATORS = {
@@ -86,9 +87,9 @@ class TestPattern:
 
     def test_groups_only_above_the_limit(self, monkeypatch):
         nodes, counts = [0, 1, 1, 1], [2, 2]
-        monkeypatch.setattr(_sparse, "FEW_VALUES", 8)
+        monkeypatch.setattr(sparse_module, "FEW_VALUES", 8)
         assert make(nodes, counts)[0].groups == []
-        monkeypatch.setattr(_sparse, "FEW_VALUES", 7)
+        monkeypatch.setattr(sparse_module, "FEW_VALUES", 7)
         assert make(nodes, counts)[0].groups == [(2, 3)]
         # Functions of unequal width cannot be put side by side.
         assert make(nodes, [1, 3])[0].groups == []
@@ -98,7 +99,7 @@ class TestLevels:
     @pytest.mark.parametrize("cost", [0, 1, 5, 40])
     @pytest.mark.parametrize("seed", range(4))
     def test_no_other_choice_costs_less(self, seed, cost, monkeypatch):
-        monkeypatch.setattr(_sparse, "GROUP_COST", cost)
+        monkeypatch.setattr(sparse_module, "GROUP_COST", cost)
         generator = torch.Generator().manual_seed(seed)
         counts = torch.randint(1, 12, (15,), generator=generator).sort().values
 
@@ -122,8 +123,8 @@ class TestGroups:
     @pytest.mark.parametrize("cost", [0, 3, 10_000])
     @pytest.mark.parametrize(("functions", "width", "edges"), [(1, 2, 1), (6, 3, 40), (9, 1, 60), (25, 4, 30)])
     def test_products_towards_the_weights(self, functions, width, edges, cost, monkeypatch):
-        monkeypatch.setattr(_sparse, "FEW_VALUES", 0)
-        monkeypatch.setattr(_sparse, "GROUP_COST", cost)
+        monkeypatch.setattr(sparse_module, "FEW_VALUES", 0)
+        monkeypatch.setattr(sparse_module, "GROUP_COST", cost)
         nodes, counts = random_pattern(functions, functions, width, edges)
         pattern, where, operands = make(nodes, counts)
         if not where:
@@ -135,8 +136,8 @@ class TestGroups:
 
     @pytest.mark.parametrize("cost", [0, 3, 10_000])
     def test_groups_hold_every_function_with_edges(self, cost, monkeypatch):
-        monkeypatch.setattr(_sparse, "FEW_VALUES", 0)
-        monkeypatch.setattr(_sparse, "GROUP_COST", cost)
+        monkeypatch.setattr(sparse_module, "FEW_VALUES", 0)
+        monkeypatch.setattr(sparse_module, "GROUP_COST", cost)
         nodes, counts = random_pattern(3, 9, 2, 60)
         pattern, _, _ = make(nodes, counts)
         degree = [nodes.count(n) for n in range(9)]
@@ -162,7 +163,7 @@ class TestGroups:
 
     def test_state_in_strides_and_with_a_graph(self, monkeypatch):
         for few in (0, FEW_VALUES):
-            monkeypatch.setattr(_sparse, "FEW_VALUES", few)
+            monkeypatch.setattr(sparse_module, "FEW_VALUES", few)
             nodes, counts = random_pattern(5, 6, 3, 40)
             pattern, where, operands = make(nodes, counts)
             strided = {name: value.t().contiguous().t().requires_grad_() for name, value in operands.items()}
@@ -197,7 +198,7 @@ class TestProducts:
     )
     def test_products_of_other_devices(self, nodes, counts, dtype, monkeypatch):
         """The compressed rows that are multiplied where there are no embedding bags, here on the CPU."""
-        monkeypatch.setattr(_sparse, "_on_cpu", lambda _: False)
+        monkeypatch.setattr(sparse_module, "_on_cpu", lambda _: False)
         pattern, where, operands = make(nodes, counts, dtype=dtype)
         want = dense(where, operands)
         for name, (function, factors) in OPERATORS.items():
@@ -206,8 +207,8 @@ class TestProducts:
             assert found.dtype == dtype
 
     def test_device_decides(self):
-        assert _sparse._on_cpu(torch.zeros(1))
-        assert not _sparse._on_cpu(torch.zeros(1, device="meta"))
+        assert sparse_module._on_cpu(torch.zeros(1))
+        assert not sparse_module._on_cpu(torch.zeros(1, device="meta"))
 
     @pytest.mark.parametrize("batch", [0, 1])
     @pytest.mark.parametrize("nodes", [[-1, -1, -1], [0, 1, 1], [1, -1, -1]])
@@ -250,8 +251,8 @@ class TestProducts:
 
         one = torch.eye(2)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            assert _maps._full_precision(product, one, one).dtype == torch.float32
-        _maps._full_precision(product, one, one)
+            assert maps_module._full_precision(product, one, one).dtype == torch.float32
+        maps_module._full_precision(product, one, one)
         assert seen == [False, False]
 
 
@@ -336,5 +337,5 @@ def test_signature_of_forward_is_remembered():
         def forward(ctx, tensor, times=2):
             return tensor * times
 
-    assert _maps.remember_signature(Double) is Double
+    assert maps_module.remember_signature(Double) is Double
     assert Double.forward.__signature__ == inspect.signature(lambda ctx, tensor, times=2: None)

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from gsnn.base.errors import DataError
+from gsnn.discovery import mask_edges, rewire
 from gsnn.edges import alias_groups
-from gsnn.errors import DataError
 from gsnn.graph import Graph
-from gsnn.protocols import mask_edges, rewire
 
 from .strategies import examples, graphs, names, seeds
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gsnn.data import Standardiser
-from gsnn.losses import masked_mse
+from gsnn.edges.stats import PairMoments, aggregate, correlation, false_discovery, fisher_z, inverse_norms, upper_tail
 from gsnn.metrics import (
     average_precision,
     collapse_groups,
@@ -22,7 +22,7 @@ from gsnn.metrics import (
     recall_at_k,
     roc_auc,
 )
-from gsnn.stats import PairMoments, aggregate, correlation, false_discovery, fisher_z, inverse_norms, upper_tail
+from gsnn.nn.losses import masked_mse
 
 from .strategies import examples, finite, ranked, seeds, split_points, tied, with_gaps
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gsnn.data import PerturbationData
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 from gsnn.training import Batches
 
 from .strategies import dense_graphs, examples, seeds, split_points

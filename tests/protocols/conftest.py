@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from gsnn.data import PerturbationData
+from gsnn.discovery import retrain as retrain_module
+from gsnn.discovery.held_out import Losses
 from gsnn.graph import Graph, nx2pyg
-from gsnn.protocols import _train
-from gsnn.protocols._held_out import Losses
 from gsnn.simulation import convergence_graph, simulate
 from gsnn.training import TrainConfig
 
@@ -60,7 +60,7 @@ class FakeTraining:
         loss = float(self.loss(graph))
         rng = np.random.default_rng(0)
         x = rng.normal(size=(20, graph.I))
-        return _train.Trained(graph, graph, [], x, rng.normal(size=(20, graph.O)), loss, loss + 1)
+        return retrain_module.Trained(graph, graph, [], x, rng.normal(size=(20, graph.O)), loss, loss + 1)
 
     def losses(self, data, graph, config, folds):
         """The loss of the graph at every condition, with noise that all graphs share and a little of its own."""
@@ -85,10 +85,10 @@ class FakeTraining:
 def fake_training(monkeypatch):
     def install(loss=lambda graph: 1.0, good=(("f1", "f8"), ("f2", "f10"), ("f9", "f15"))):
         fake = FakeTraining(loss, good)
-        for module in ("_refine", "_selfcheck"):
-            monkeypatch.setattr(f"gsnn.protocols.{module}.train_on", fake)
-        monkeypatch.setattr("gsnn.protocols._refine.losses", fake.losses)
-        monkeypatch.setattr("gsnn.protocols._held_out._explained", fake.explained)
+        for module in ("refinement", "selfcheck"):
+            monkeypatch.setattr(f"gsnn.discovery.{module}.train_on", fake)
+        monkeypatch.setattr("gsnn.discovery.refinement.losses", fake.losses)
+        monkeypatch.setattr("gsnn.discovery.held_out._explained", fake.explained)
         return fake
 
     return install

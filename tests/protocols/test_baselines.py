@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from gsnn.protocols import (
+from gsnn.discovery import (
     common_neighbours,
     degree_product,
     jaccard,

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gsnn.edges._aliases import alias_groups
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
+from gsnn.discovery import degree_product, evaluate_table, read_roles, read_truth, residual_correlation
+from gsnn.discovery.evaluate import read_table
+from gsnn.edges.aliases import alias_groups
 from gsnn.metrics import evaluate_edges, group_metrics
-from gsnn.protocols import degree_product, evaluate_table, read_roles, read_truth, residual_correlation
-from gsnn.protocols._evaluate import read_table
 
 from .conftest import simulated
 

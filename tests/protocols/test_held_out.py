@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gsnn.protocols import _held_out
-from gsnn.protocols._held_out import ALPHA, Folds, Losses, degree_classes, losses, power, ranks, verdict
-from gsnn.protocols._train import train_on
+from gsnn.discovery import held_out as held_out_module
+from gsnn.discovery.held_out import ALPHA, Folds, Losses, degree_classes, losses, power, ranks, verdict
+from gsnn.discovery.retrain import train_on
 
 from .conftest import random_graph, simulated
 
@@ -107,7 +107,7 @@ def test_a_random_non_edge_has_a_uniform_rank(monkeypatch, fake_training):
     scores = np.round(rng.gamma(0.3, size=(20, 20)), 1)  # ties, and a heavy tail
     scores[3] = np.nan
     trained = fake_training()(None, graph, None)
-    monkeypatch.setattr(_held_out, "_explained", lambda *_: scores)
+    monkeypatch.setattr(held_out_module, "_explained", lambda *_: scores)
     classes = degree_classes(graph)
     found = ranks(None, trained, None, classes)
     place = {name: i for i, name in enumerate(graph.functions)}

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gsnn.protocols import auc_interval, degree_weights, least_visible, precision_interval
-from gsnn.protocols._intervals import dyadic_variance, estimable, found_share, place, weighted_average_precision
+from gsnn.discovery import auc_interval, degree_weights, least_visible, precision_interval
+from gsnn.discovery.intervals import dyadic_variance, estimable, found_share, place, weighted_average_precision
 
 
 def benchmark():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gsnn.discovery.joint import DROPS, WATCHED, most_missed
 from gsnn.nn import GSNN
-from gsnn.protocols._joint import DROPS, WATCHED, most_missed
 
 from .conftest import random_graph
 

@@ -8,10 +8,10 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from gsnn._hiding import FEWEST, _shares, holes
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
+from gsnn.discovery import mask_edges, permute_samples, rewire
+from gsnn.discovery.hiding import FEWEST, _shares, holes
 from gsnn.graph import Graph
-from gsnn.protocols import mask_edges, permute_samples, rewire
 
 from .conftest import random_graph, simulated
 

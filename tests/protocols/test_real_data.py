@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gsnn.data import build_data
+from gsnn.discovery import attach_precision, mask_edges, refine, self_check
 from gsnn.io import read_network, read_responses
-from gsnn.protocols import attach_precision, mask_edges, refine, self_check
 from gsnn.training import TrainConfig
 
 pytestmark = pytest.mark.slow

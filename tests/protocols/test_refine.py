@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import DataError, RunError
-from gsnn.protocols import Refinement, decide, refine
-from gsnn.protocols._held_out import power
+from gsnn.base.errors import DataError, RunError
+from gsnn.discovery import Refinement, decide, refine
+from gsnn.discovery.held_out import power
 
 from .conftest import simulated
 
@@ -131,9 +131,10 @@ def flat(model, graph, batches):
 @pytest.fixture
 def two_methods(monkeypatch):
     """'hints' and 'flat', as if they were registered."""
-    monkeypatch.setattr("gsnn.protocols._refine.method_names", lambda names: list(names))
+    monkeypatch.setattr("gsnn.discovery.refinement.method_names", lambda names: list(names))
     monkeypatch.setattr(
-        "gsnn.protocols._refine.resolve_scorers", lambda names, _: {n: {"hints": hints, "flat": flat}[n] for n in names}
+        "gsnn.discovery.refinement.resolve_scorers",
+        lambda names, _: {n: {"hints": hints, "flat": flat}[n] for n in names},
     )
     return ["flat", "hints"]
 
@@ -148,7 +149,7 @@ def best_of_the_pool(monkeypatch):
         pools.append(list(pool))
         return sorted(pool, key=lambda edge: edge not in TRUE)[:n]
 
-    monkeypatch.setattr("gsnn.protocols._refine.most_missed", chosen)
+    monkeypatch.setattr("gsnn.discovery.refinement.most_missed", chosen)
     return pools
 
 
@@ -253,7 +254,7 @@ def test_what_is_kept_must_help_together(fake_training, monkeypatch):
         found = alone(monkeypatch_data, graph, config, **options)
         return replace(found, validation_loss=99.0) if len(graph.function_edges) == whole else found
 
-    monkeypatch.setattr("gsnn.protocols._refine.train_on", spoilt)
+    monkeypatch.setattr("gsnn.discovery.refinement.train_on", spoilt)
     found = refine(data(), inferer=hints, rounds=1, per_round=3, control=False)
     assert (found.table()["gain"] > found.table()["needed"]).all()
     assert found.kept() == []

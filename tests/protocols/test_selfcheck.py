@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from gsnn.base.errors import DataError, RunError
 from gsnn.data import PerturbationData
+from gsnn.discovery import SelfCheck, attach_precision, degree_product, mask_edges, precision_interval, self_check
+from gsnn.discovery.intervals import estimable, found_share
 from gsnn.edges import MagnitudeEdgeInferer
-from gsnn.errors import DataError, RunError
 from gsnn.graph import Graph
-from gsnn.protocols import SelfCheck, attach_precision, degree_product, mask_edges, precision_interval, self_check
-from gsnn.protocols._intervals import estimable, found_share
 
 from .conftest import simulated
 

@@ -33,13 +33,13 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.errors import RunError
+from gsnn.base.errors import RunError
+from gsnn.discovery import Refinement
 from gsnn.nn import load_model
-from gsnn.protocols import Refinement
-from gsnn.protocols._commands import refine_run
 from gsnn.runs import Run
+from gsnn.runs.main_job import infer_run, report_run, train_run
+from gsnn.runs.protocols import refine_run
 from gsnn.training import SafetensorsCheckpointIO
-from gsnn.workflow import infer_run, report_run, train_run
 
 SETTINGS = {"epochs": 5, "channels": 3, "layers": 3, "batch_size": 5, "norm": "batch", "restore_best": True, "seed": 7}
 OPERATIONS = {"open", "os.rename", "os.remove", "shutil.rmtree", "os.mkdir"}

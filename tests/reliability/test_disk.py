@@ -15,12 +15,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gsnn.errors import RunError
-from gsnn.protocols._commands import calibrate_run, refine_run, self_check_run
+from gsnn.base.errors import RunError
 from gsnn.runs import Run
+from gsnn.runs.main_job import infer_run, report_run, train_run
+from gsnn.runs.protocols import calibrate_run, refine_run, self_check_run
 from gsnn.training import SafetensorsCheckpointIO
-from gsnn.training._callbacks import RunFiles
-from gsnn.workflow import infer_run, report_run, train_run
+from gsnn.training.callbacks import RunFiles
 
 from .kill import SETTINGS, snapshot, write_sources
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn._files import read_tensors, write_tensors
-from gsnn.capture import isolated
+from gsnn.base.files import read_tensors, write_tensors
+from gsnn.base.threads import one_thread
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeKGE
-from gsnn.edges._threads import one_thread
+from gsnn.edges.capture import isolated
 from gsnn.training import TrainConfig, train_model
 
 from ..edges.registry import ENTRIES

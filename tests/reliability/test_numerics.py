@@ -10,11 +10,11 @@ import torch
 
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
+from gsnn.edges.stats import PairMoments, constant_columns, correlation, inverse_norms, upper_tail
 from gsnn.graph import Graph
-from gsnn.losses import masked_mse
 from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
 from gsnn.runs import Run
-from gsnn.stats import PairMoments, constant_columns, correlation, inverse_norms, upper_tail
 from gsnn.training import SafetensorsCheckpointIO, TrainConfig, TrainingError, fit
 
 from ..edges.worlds import batches, gsnn, samples, small_graph

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.protocols import SelfCheck
+from gsnn.discovery import SelfCheck
+from gsnn.plot.check_tables import agreement, check_tables, method_ranks
 from gsnn.report import ReportData
-from gsnn.report._check import agreement, check_tables, method_ranks
 
 # Every one of these is a legal node name and means something to HTML, JavaScript, plotly or rich.
 HOSTILE = [

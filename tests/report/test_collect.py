@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.edges import INFERERS
+from gsnn.discovery import SelfCheck
+from gsnn.discovery.methods import INFERERS
 from gsnn.graph import Graph
-from gsnn.protocols import SelfCheck
-from gsnn.protocols._commands import self_check_run
 from gsnn.report import collect
-from gsnn.report._collect import _signs
-from gsnn.workflow import infer_run, train_run
+from gsnn.report.contents import _signs
+from gsnn.runs.main_job import infer_run, train_run
+from gsnn.runs.protocols import self_check_run
 
 SMALL = {"epochs": 2, "channels": 2, "layers": 4}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import pytest
 
-from gsnn.report._network import drawn_nodes, edges_around, layers, positions
+from gsnn.plot.layout import drawn_nodes, edges_around, layers, positions
 
 
 def test_layers_are_distances_on_a_chain_with_a_treatment_in_the_middle():

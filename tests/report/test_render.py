@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.report import ReportData, render, write_report
-from gsnn.report._page import page_data
-from gsnn.report._render import script_json
-from gsnn.report._text import number
+from gsnn.report.html import script_json
+from gsnn.report.page import page_data
+from gsnn.report.text import number
 
 
 class Page(HTMLParser):
@@ -142,14 +142,14 @@ def test_an_empty_run_renders():
 
 
 def test_the_table_is_limited_and_says_so(report_data, monkeypatch):
-    monkeypatch.setattr("gsnn.report._page.MAX_ROWS", 7)
+    monkeypatch.setattr("gsnn.report.page.MAX_ROWS", 7)
     data = page_data(report_data)
     assert len(data["edges"]["source"]) == 7
     assert "lists the best 7" in " ".join("".join(Page(render(report_data)).text).split())
 
 
 def test_more_points_than_a_page_can_draw_are_sampled_the_same_way_every_time(report_data, monkeypatch):
-    monkeypatch.setattr("gsnn.report._page.MAX_POINTS", 20)
+    monkeypatch.setattr("gsnn.report.page.MAX_POINTS", 20)
     first, second = (page_data(report_data)["predictions"] for _ in range(2))
     assert first == second
     assert len(first["observed"]) == 20
@@ -203,7 +203,7 @@ def test_write_report_is_atomic_and_needs_a_path(report_data, tmp_path, monkeypa
     before = path.read_bytes()
     with pytest.raises(TypeError, match="path is missing"):
         write_report(report_data)
-    monkeypatch.setattr("gsnn.report._render.render", lambda data: 1 / 0)
+    monkeypatch.setattr("gsnn.report.html.render", lambda data: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(report_data, path)
     assert path.read_bytes() == before

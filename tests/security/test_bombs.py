@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.io import AnnDataResponses, read_edges, read_network, read_responses
-from gsnn.io._hdf5_heaps import _found, check_heaps
+from gsnn.io.hdf5_heaps import _found, check_heaps
 from gsnn.nn import GSNN, load_model, save_model
 
 # ---------------------------------------------------------------- XML
@@ -254,7 +254,7 @@ def test_hdf5_heaps_of_whole_files_end(h5ad, monkeypatch):
     starts = [i for i in range(len(data)) if data.startswith(b"GCOL\1\0\0\0", i)]
     assert len(starts) >= 10
     for block in (2**24, 4099, 100):
-        monkeypatch.setattr("gsnn.io._hdf5_heaps._BLOCK", block)
+        monkeypatch.setattr("gsnn.io.hdf5_heaps._BLOCK", block)
         with path.open("rb") as file:
             assert list(_found(file)) == starts
     check_heaps(path)

@@ -60,7 +60,7 @@ for extra, (_, code) in extras.items():
     try:
         exec(code or "", {"gsnn": gsnn, "pd": pd, "graph": graph, "edges": edges, "file": file})
         told[extra] = None
-    except gsnn.errors.MissingExtraError as error:
+    except gsnn.base.errors.MissingExtraError as error:
         told[extra] = str(error)
 print(json.dumps(told))
 """

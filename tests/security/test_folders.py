@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gsnn.base.errors import RunError
 from gsnn.cli import main
-from gsnn.errors import RunError
 from gsnn.runs import Run, Sources
 from gsnn.training import TrainConfig, train_run
 

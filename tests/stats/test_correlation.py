@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gsnn.stats import (
+from gsnn.edges.stats import (
     aggregate,
     at_largest,
     constant_columns,
@@ -15,7 +15,7 @@ from gsnn.stats import (
     layer_thirds,
     partial_correlation,
 )
-from gsnn.stats._correlation import _whiten
+from gsnn.edges.stats.correlation import _whiten
 
 
 def problem(n=80, nodes=7, seed=0):
@@ -60,7 +60,7 @@ def test_matches_regressing_both_sides(scale):
 def test_blocks_of_targets_do_not_matter(monkeypatch):
     x, y, parents = problem()
     expected = solve(x, y, parents)
-    monkeypatch.setattr("gsnn.stats._correlation._BLOCK_BYTES", 1)
+    monkeypatch.setattr("gsnn.edges.stats.correlation._BLOCK_BYTES", 1)
     np.testing.assert_allclose(solve(x, y, parents), expected, atol=1e-14)
 
 

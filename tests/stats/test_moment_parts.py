@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
-from gsnn.stats import _moment_parts as parts_module
-from gsnn.stats import _moments as moments_module
+from gsnn.edges.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
+from gsnn.edges.stats import moment_parts as parts_module
+from gsnn.edges.stats import moments as moments_module
 
 P, N = 3, 5
 CONDITION = torch.tensor([1, 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.stats import PairMoments, constant_columns, correlation, inverse_norms, layer_correlation
+from gsnn.edges.stats import PairMoments, constant_columns, correlation, inverse_norms, layer_correlation
 
 P, N = 3, 5
 

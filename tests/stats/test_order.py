@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gsnn.stats import descending, descending_key, largest
+from gsnn.edges.stats import descending, descending_key, largest
 
 scores = hnp.arrays(
     np.float64,

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 import torch
 
-from gsnn.stats.permutation_forms import (
+from gsnn.edges.stats.permutation_forms import (
     form_covariance,
     form_moments,
     form_sums,

@@ -9,8 +9,8 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from gsnn.edges._significance import Significance
-from gsnn.stats import (
+from gsnn.edges.significance import Significance
+from gsnn.edges.stats import (
     conditional_exceedance,
     false_discovery,
     fisher_z,

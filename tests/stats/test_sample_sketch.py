@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.stats import SampleSketch
+from gsnn.edges.stats import SampleSketch
 
 
 def sketch(size, *parts):

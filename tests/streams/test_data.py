@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn import _streamed
-from gsnn._streamed_scan import ColumnMoments, scan
+from gsnn.base.errors import DataError
 from gsnn.data import Split, Standardiser, StreamedSplit, stream_data
-from gsnn.errors import DataError
+from gsnn.data import stream as stream_module
+from gsnn.data.scan import ColumnMoments, scan
 from gsnn.io import ArrayResponses, Network
 from gsnn.training import Batches
-from gsnn.training._order import Rebatched, StreamedBatches
+from gsnn.training.order import Rebatched, StreamedBatches
 
 
 def codes_of(data, split):
@@ -65,8 +65,8 @@ def test_options_that_cannot_be(world):
 
 def test_freed_memory_goes_back_to_the_system_now_and_then(world, monkeypatch):
     trimmed = []
-    monkeypatch.setattr(_streamed, "trim_freed_memory", lambda: trimmed.append(1))
-    monkeypatch.setattr(_streamed, "_TRIMMED_EVERY", 4 * 5 * 100)  # 100 samples of 5 values
+    monkeypatch.setattr(stream_module, "trim_freed_memory", lambda: trimmed.append(1))
+    monkeypatch.setattr(stream_module, "_TRIMMED_EVERY", 4 * 5 * 100)  # 100 samples of 5 values
     x = np.concatenate([x for _, _, x, _ in world.stream(stretch=40).chunks()])
     np.testing.assert_array_equal(x, world.x.astype(np.float32))
     assert len(trimmed) == 3, "of 10 stretches of 40 samples each third exceeds the limit"
@@ -101,13 +101,13 @@ def test_the_split_does_not_depend_on_how_the_file_is_cut_up(world):
 
 
 def test_minus_zero_is_zero():
-    keys = _streamed.condition_keys(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], np.float32), 0)
+    keys = stream_module.condition_keys(np.array([[0.0, 1.0], [-0.0, 1.0], [1.0, 0.0]], np.float32), 0)
     assert keys[0] == keys[1] != keys[2]
 
 
 def test_keys_are_spread_evenly_and_do_not_collide():
     x = np.stack(np.meshgrid(np.arange(200.0), np.arange(200.0)), -1).reshape(-1, 2)
-    for keys in (_streamed.condition_keys(x, 3), _streamed.sample_keys(0, len(x), 3)):
+    for keys in (stream_module.condition_keys(x, 3), stream_module.sample_keys(0, len(x), 3)):
         assert len(np.unique(keys)) == len(x)
         counts = np.bincount((keys >> np.uint64(60)).astype(int), minlength=16)
         # 16 bins of 2,500: a chi-square of 15 degrees of freedom stays below 45 but for one seed in 10,000.
@@ -123,7 +123,7 @@ def test_few_conditions_are_split_by_sample_with_a_warning(new_world):
 
 
 def test_many_conditions_are_split_by_probability(new_world, monkeypatch):
-    monkeypatch.setattr(_streamed, "EXACT", 100)
+    monkeypatch.setattr(stream_module, "EXACT", 100)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(4000, 1)), rng.normal(size=(4000, 1))
     data = stream_data(Network.from_edges([("a", "b")]), ArrayResponses(x, y, treatments=["a"], readouts=["b"]))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import DataError
+from gsnn.base.errors import DataError
 from gsnn.io import ArrayResponses, ParquetResponses, stream_responses
 
 from .conftest import READOUTS, TREATMENTS, options_of, write_files

@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from gsnn import GSNN, GradientEdgeInferer, MagnitudeEdgeInferer
-from gsnn._streamed_scan import scan
-from gsnn.baselines import RidgeBaseline
+from gsnn.base.errors import DataError, RunError
 from gsnn.data import Split, Standardiser, stream_data
-from gsnn.edges import StructureEdgeInferer
-from gsnn.errors import DataError, RunError
+from gsnn.data.scan import scan
+from gsnn.discovery import StructureEdgeInferer
 from gsnn.io import ArrayResponses, Network, ParquetResponses
 from gsnn.runs import Run
-from gsnn.training import TrainConfig, _fit_stream, build_model, fit, train_model
-from gsnn.training._fit_stream import ridge_baseline
-from gsnn.training._order import StreamedBatches
+from gsnn.training import TrainConfig, build_model, fit, train_model
+from gsnn.training import fit_stream as fit_stream_module
+from gsnn.training.baselines import RidgeBaseline
+from gsnn.training.fit_stream import ridge_baseline
+from gsnn.training.order import StreamedBatches
 
 CONFIG = TrainConfig(epochs=3, channels=2, layers=3, batch_size=32, norm="layer", dropout=0.2, seed=3)
 LISTS = Split(np.arange(0, 280), np.arange(280, 320), np.arange(320, 400), "list")
@@ -61,7 +62,7 @@ def test_what_cannot_be_measured_is_left_out_with_a_note(new_world):
 
 
 def test_ridge_is_left_out_where_its_matrices_would_be_too_large(world, monkeypatch):
-    monkeypatch.setattr(_fit_stream, "_MAX_INPUTS", 2)
+    monkeypatch.setattr(fit_stream_module, "_MAX_INPUTS", 2)
     found = fit(world.stream(), replace(CONFIG, epochs=1), progress=False)
     assert any("with 3 inputs its matrices are too large (2 are allowed)" in text for text in found.warnings)
 

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from gsnn.errors import RunError
+from gsnn.base.errors import RunError
 from gsnn.nn import GSNN
 from gsnn.training import Batches, GSNNModule, SafetensorsCheckpointIO
 

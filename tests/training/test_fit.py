@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.baselines import pooled_r2
+from gsnn.base.errors import DataError, GsnnError, RunError
 from gsnn.data import PerturbationData, Split
-from gsnn.errors import DataError, GsnnError, RunError
 from gsnn.nn import GSNN
 from gsnn.runs import Run
 from gsnn.training import Batches, GSNNModule, TrainConfig, TrainingError, build_model, fit, predict, train_model
+from gsnn.training.baselines import pooled_r2
 
 
 def bits(model: torch.nn.Module) -> dict[str, bytes]:
@@ -74,7 +74,7 @@ def test_progress_writes_nothing_but_lines_to_a_pipe(data, new_config, capfd):
 
 
 def test_progress_lines_in_a_pipe_and_a_bar_on_a_terminal(data, new_config, monkeypatch, capfd):
-    monkeypatch.setattr("gsnn._progress.INTERVAL", 0.0)
+    monkeypatch.setattr("gsnn.base.progress.INTERVAL", 0.0)
     fit(data, new_config(epochs=2, patience=2), progress=True)
     lines = capfd.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gsnn.errors import RunError
+from gsnn.base.errors import RunError
 from gsnn.runs import Run
 from gsnn.training import TrainingError, fit
-from gsnn.training._callbacks import RunFiles
-from gsnn.training._module import GSNNModule
+from gsnn.training.callbacks import RunFiles
+from gsnn.training.module import GSNNModule
 
 SCRIPT = """
 import sys

@@ -1,7 +1,7 @@
-"""The command line ``gsnn``: parse, delegate to `gsnn.workflow`, print."""
+"""The command line ``gsnn``: parse, delegate to `gsnn.runs.main_job`, print."""
 
 from __future__ import annotations
 
-from gsnn.cli._app import app, main
+from gsnn.cli.commands import app, main
 
 __all__ = ["app", "main"]

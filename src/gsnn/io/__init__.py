@@ -3,20 +3,20 @@
 Two doors in: :func:`read_network` for who acts on whom, :func:`read_responses` for what was done and what was
 measured (:func:`stream_responses` where that is larger than memory). Both return plain frozen dataclasses around
 pandas tables, keep every identifier as the text that stands in the file (``NA``, ``007`` and ``1e5`` are names like
-any other), and raise :class:`gsnn.errors.DataError` with the file, the line and the remedy. One door out:
+any other), and raise :class:`gsnn.base.errors.DataError` with the file, the line and the remedy. One door out:
 :func:`write_edges`, which :func:`read_edges` reverses.
 """
 
 from __future__ import annotations
 
-from gsnn.io._anndata import AnnDataResponses
-from gsnn.io._network import DuplicateEdge, Network, read_network
-from gsnn.io._responses import Responses, read_responses
-from gsnn.io._stream import StreamedResponses
-from gsnn.io._stream_arrays import ArrayResponses
-from gsnn.io._stream_open import stream_responses
-from gsnn.io._stream_parquet import ParquetResponses
-from gsnn.io._write import EDGE_FORMATS, read_edges, write_edges
+from gsnn.io.anndata import AnnDataResponses
+from gsnn.io.network import DuplicateEdge, Network, read_network
+from gsnn.io.responses import Responses, read_responses
+from gsnn.io.stream import StreamedResponses
+from gsnn.io.stream_arrays import ArrayResponses
+from gsnn.io.stream_open import stream_responses
+from gsnn.io.stream_parquet import ParquetResponses
+from gsnn.io.write import EDGE_FORMATS, read_edges, write_edges
 
 __all__ = [
     "EDGE_FORMATS",

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 if TYPE_CHECKING:
-    from gsnn.nn._block import Block
-    from gsnn.nn._described import Described
+    from gsnn.nn.block import Block
+    from gsnn.nn.described import Described
 
 _STORED = ("_last_pre_norm_activation", "_last_activation")
 

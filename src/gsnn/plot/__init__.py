@@ -2,15 +2,15 @@
 
 Every function takes ``ax`` and returns it. With ``ax`` given nothing global is touched: pyplot is not even imported.
 Without, a new figure is made through pyplot. The numbers drawn come from functions that can be called by themselves
-(:mod:`gsnn.metrics`, :class:`gsnn.protocols.SelfCheck`); what was drawn can be read back from the axes.
+(:mod:`gsnn.metrics`, :class:`gsnn.discovery.SelfCheck`); what was drawn can be read back from the axes.
 """
 
 from __future__ import annotations
 
-from gsnn.plot._fit import loss_curves, observed_predicted
-from gsnn.plot._network import edge_neighbourhood, network
-from gsnn.plot._recovery import expected_precision, self_check
-from gsnn.plot._tables import method_agreement, precision_recall, roc, score_distributions
+from gsnn.plot.fit import loss_curves, observed_predicted
+from gsnn.plot.networks import edge_neighbourhood, network
+from gsnn.plot.recovery import expected_precision, self_check
+from gsnn.plot.tables import method_agreement, precision_recall, roc, score_distributions
 
 __all__ = [
     "edge_neighbourhood",

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from gsnn.report._collect import collect
-from gsnn.report._data import Check, ReportData
-from gsnn.report._render import render, write_report
+from gsnn.plot.data import Check, ReportData
+from gsnn.report.contents import collect
+from gsnn.report.html import render, write_report
 
 __all__ = ["Check", "ReportData", "collect", "render", "write_report"]

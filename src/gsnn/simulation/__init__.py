@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gsnn.simulation._benchmark import convergence_graph, held_out_edges, held_out_roles, split_held_out
-from gsnn.simulation._linear import Vectorised, simulate
-from gsnn.simulation._random import RANDOM_KINDS, random_graph
-from gsnn.simulation._sde import simulate_sde
+from gsnn.simulation.benchmark import convergence_graph, held_out_edges, held_out_roles, split_held_out
+from gsnn.simulation.linear import Vectorised, simulate
+from gsnn.simulation.random_graphs import RANDOM_KINDS, random_graph
+from gsnn.simulation.sde import simulate_sde
 
 __all__ = [
     "RANDOM_KINDS",

@@ -8,8 +8,8 @@ from typing import Any
 import networkx as nx
 
 from gsnn.graph import Graph
-from gsnn.simulation import _sde
-from gsnn.simulation._network import FloatArray
+from gsnn.simulation import sde
+from gsnn.simulation.network import FloatArray
 
 
 def _linear(total: FloatArray) -> FloatArray:
@@ -63,7 +63,7 @@ def simulate_sde(
     if not dt > 0:
         raise ValueError(f"dt must be above 0, got {dt!r}")
     options.setdefault("steps", round(t_final / dt))
-    x_train, x_test, y_train, y_test = _sde.simulate_sde(
+    x_train, x_test, y_train, y_test = sde.simulate_sde(
         G, n_train, n_test, input_nodes, output_nodes, noise_scale=noise_scale, dt=dt, f=f, **options
     )
     return x_train, y_train, x_test, y_test

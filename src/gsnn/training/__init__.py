@@ -10,34 +10,31 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from gsnn.training._config import NORMS, TrainConfig
+from gsnn.training.config import NORMS, TrainConfig
 
 if TYPE_CHECKING:
-    from gsnn.training._checkpoint import SafetensorsCheckpointIO
-    from gsnn.training._fit import TrainResult, fit, train_run
-    from gsnn.training._loop import LoopResult, build_model, predict, train_model
-    from gsnn.training._module import Batches, GSNNModule, TrainingError
-    from gsnn.training._regressor_callback import EdgeRegressorCallback
+    from gsnn.training.checkpoint import SafetensorsCheckpointIO
+    from gsnn.training.fit_data import TrainResult, fit, train_run
+    from gsnn.training.loop import LoopResult, build_model, predict, train_model
+    from gsnn.training.module import Batches, GSNNModule, TrainingError
 
 _LAZY = {
-    "Batches": "_module",
-    "EdgeRegressorCallback": "_regressor_callback",
-    "GSNNModule": "_module",
-    "LoopResult": "_loop",
-    "SafetensorsCheckpointIO": "_checkpoint",
-    "TrainResult": "_fit",
-    "TrainingError": "_module",
-    "build_model": "_loop",
-    "fit": "_fit",
-    "predict": "_loop",
-    "train_model": "_loop",
-    "train_run": "_fit",
+    "Batches": "module",
+    "GSNNModule": "module",
+    "LoopResult": "loop",
+    "SafetensorsCheckpointIO": "checkpoint",
+    "TrainResult": "fit_data",
+    "TrainingError": "module",
+    "build_model": "loop",
+    "fit": "fit_data",
+    "predict": "loop",
+    "train_model": "loop",
+    "train_run": "fit_data",
 }
 
 __all__ = [
     "NORMS",
     "Batches",
-    "EdgeRegressorCallback",
     "GSNNModule",
     "LoopResult",
     "SafetensorsCheckpointIO",

@@ -1,0 +1,41 @@
+"""Large tables as text, a block of rows at a time."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING
+
+from gsnn.base.progress import stage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = 100_000
+"""Rows of a block: some tens of MB of text."""
+
+__all__ = ["write_csv"]
+
+
+def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: str = "rows") -> None:
+    r"""Write a table as ``DataFrame.to_csv`` does, without holding all of its text, and show how far it is.
+
+    Args:
+        frame: The table; its index is left out.
+        file: Where to write UTF-8.
+        separator: Between two cells.
+        text: What the progress calls it.
+
+    Example:
+        >>> import io
+        >>> import pandas as pd
+        >>> file = io.BytesIO()
+        >>> write_csv(pd.DataFrame({"source": ["a"], "score": [0.5]}), file)
+        >>> file.getvalue()
+        b'source,score\na,0.5\n'
+    """
+    with stage(text, len(frame)) as shown:
+        # At least once, for the header.
+        for start in range(0, max(len(frame), 1), ROWS):
+            part = frame.iloc[start : start + ROWS]
+            content: str = part.to_csv(index=False, header=start == 0, sep=separator, lineterminator="\n")
+            file.write(content.encode())
+            shown.advance(len(part))

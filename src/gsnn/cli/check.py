@@ -1,0 +1,79 @@
+"""``gsnn check``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.files import Files, reads_files
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import figure, interruptible, left_out_line, percent, print_json, show_warnings
+
+if TYPE_CHECKING:
+    from gsnn.runs.check import Checkup
+
+_NAMES = 8
+
+
+@reads_files
+def check(
+    files: Files = Files(),  # noqa: B008 - frozen
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read a network and its data as training would, and tell what fits, what does not, and what can be learnt.
+
+    Writes nothing. Exit code 0 if gsnn train would take the files, 2 if not.
+
+    Example: gsnn check --graph network.sif --data responses.csv
+    """
+    with interruptible("nothing was written"), stage("reading network and data", show=not quiet):
+        from gsnn.base.errors import DataError
+        from gsnn.runs.check import check_up
+
+        found = check_up(**files.reading())
+    if as_json:
+        print_json(found.to_dict())
+    elif not quiet:
+        _show(found)
+    show_warnings(found.warnings, quiet=quiet or as_json)
+    if found.error:
+        raise DataError(found.error)
+
+
+def _show(found: Checkup) -> None:
+    for title, section in found.sections.items():
+        if title == "aliases":
+            _show_aliases(section)
+        elif title == "to beat":
+            typer.echo(left_out_line(section))
+        else:
+            typer.echo(title.capitalize())
+            width = max(map(len, section))
+            for label, value in section.items():
+                typer.echo(f"  {label.ljust(width)}  {_text(value)}")
+    typer.echo("The files cannot be trained on as they are." if found.error else "Nothing keeps these from training.")
+
+
+def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:
+    typer.echo("Aliases: candidate edges that the data cannot tell apart")
+    for by, groups in section.items():
+        share, largest = groups["share_aliased"], groups["largest_share"]
+        typer.echo(
+            f"  by {by.ljust(5)}  {percent(share)} have at least one alias; {groups['groups']} groups, the largest "
+            f"with {percent(largest)} of the candidates"
+        )
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - a figure or a list
+    if isinstance(value, list):
+        if value and all(isinstance(item, str) for item in value):
+            more = f" and {len(value) - _NAMES} more" if len(value) > _NAMES else ""
+            return f"{len(value)}: {', '.join(value[:_NAMES])}{more}"
+        return ", ".join(f"{item:g}" for item in value) or "none"
+    return figure(value) if isinstance(value, float) else str(value)

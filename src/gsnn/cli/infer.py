@@ -1,0 +1,161 @@
+"""``gsnn infer``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import interruptible, print_json, show_edges, show_warnings
+from gsnn.cli.processes import AGAIN, together
+
+_CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
+_ROWS = 1000  # of edges in the JSON object; edges.csv has them all
+
+
+def infer(
+    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="gradient, magnitude, ... (a wrong name lists them); repeated, or with commas, the first ranks and "
+            "the others add their columns.",
+            show_default="gradient-explained",
+        ),
+    ] = None,
+    score: Annotated[
+        str | None,
+        typer.Option(
+            help="Of magnitude, and chooses it: corr, or partial given the known parents of the target.",
+            show_default="the method's",
+        ),
+    ] = None,
+    agg: Annotated[
+        str | None,
+        typer.Option(
+            help="Of magnitude, and chooses it: how layers are combined, mean0, mean or max.",
+            show_default="the method's",
+        ),
+    ] = None,
+    samples: Annotated[str, typer.Option(help="Samples to use: train or all.")] = "train",
+    top: Annotated[
+        int | None,
+        typer.Option(help="Write only so many candidates.", show_default="every candidate", rich_help_panel=_CHOICE),
+    ] = None,
+    per_target: Annotated[
+        int | None,
+        typer.Option(help="Write only so many of each target.", show_default="no limit", rich_help_panel=_CHOICE),
+    ] = None,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(help="Only from functions of this name or pattern ('MAP*'); may be repeated.",
+                     rich_help_panel=_CHOICE),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(help="Only to functions of this name or pattern; may be repeated.", rich_help_panel=_CHOICE),
+    ] = None,
+    forbid: Annotated[
+        list[str] | None,
+        typer.Option(help="An edge A:B, or a file of edges, that is no candidate; may be repeated.",
+                     rich_help_panel=_CHOICE),
+    ] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="An edge A:B, or a file of edges, to write whatever else is asked; may be repeated.",
+                     rich_help_panel=_CHOICE),
+    ] = None,
+    known: Annotated[
+        bool, typer.Option("--known", help="Write the known edges too, after the candidates.", rich_help_panel=_CHOICE)
+    ] = False,
+    aliases: Annotated[
+        str, typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none.")
+    ] = "reach",
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
+                     ".h5ad; may be repeated."),
+    ] = None,
+    shard: Annotated[
+        str,
+        typer.Option(help="What processes share, under torchrun or srun: samples (statistics are added up) or targets "
+                     "(less memory each; every process reads all samples).", rich_help_panel=_SHARED),
+    ] = "samples",
+    double: Annotated[
+        bool, typer.Option("--double", help="Run the model in double precision: the number of processes then changes "
+                           "scores by less than 1e-10, otherwise by 1e-6.", rich_help_panel=_SHARED),
+    ] = False,
+    save_every: Annotated[
+        float, typer.Option(help="Seconds between two saves of the statistics so far, from which the same command goes "
+                            "on after a stop; 0 saves after every batch.", rich_help_panel=_SHARED),
+    ] = 60.0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not go on with statistics that a stopped command kept.",
+                           rich_help_panel=_SHARED),
+    ] = False,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Memory for statistics and scores, beside model and data: 4GB, 512MiB, ...",
+                     show_default="half of what is free", rich_help_panel=_SHARED),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to run the model: cpu, or cuda for a GPU.", rich_help_panel=_SHARED)
+    ] = "cpu",
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that a process waits for the others.", rich_help_panel=_SHARED)
+    ] = 1800.0,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Rank the edges that the network lacks; writes edges.csv into the run folder.
+
+    Beside it edges.csv-metadata.json says what each column means. The rank is the place among all candidates, also if
+    only some of them are written.
+
+    Several processes share the work: torchrun --nproc-per-node 2 -m gsnn infer runs/first
+
+    Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
+    """
+    with interruptible(f"no edges were written; {AGAIN}"), together(timeout) as joined:
+        from gsnn.edges.parallel import Job
+        from gsnn.runs import Run, main_job
+
+        quiet = quiet or not joined.first
+        with stage("reading the run", show=not quiet):
+            opened = Run.open(run)
+            edges = main_job.infer_run(
+                opened,
+                method=method or None,
+                score=score,
+                agg=agg,
+                samples=samples,
+                top=top,
+                per_target=per_target,
+                sources=sources or (),
+                targets=targets or (),
+                forbidden=forbid or (),
+                required=require or (),
+                known=known,
+                aliases=aliases,
+                out=out or (),
+                progress=not quiet,
+                job=Job(joined, shard, double, save_every, fresh, memory_budget, device),
+            )
+        if not joined.first:
+            return
+    inference = opened.info["inference"]
+    show_warnings(inference["notes"], quiet=quiet)
+    written = [opened.edges_path, *(out or ())]
+    if as_json:
+        rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
+        print_json({"run": run, "files": written, "inference": inference, "written": len(edges), "edges": rows})
+    elif not quiet:
+        show_edges(edges, inference)
+        typer.echo("Edges: " + ", ".join(map(str, written)))
+        typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")

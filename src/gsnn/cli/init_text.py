@@ -1,0 +1,106 @@
+"""The configuration file that ``gsnn init`` writes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gsnn.base.toml import toml_value
+from gsnn.cli.files import Files
+
+if TYPE_CHECKING:
+    from gsnn.runs.check import Checkup
+
+_PATHS = ("graph", "data", "inputs", "outputs")
+_TRAIN = (
+    ("epochs", "passes over the training samples, at most"),
+    ("channels", "channels of every function node"),
+    ("layers", "residual blocks: signals travel so many edges; at least 2 to infer edges"),
+    ("norm", "groupbatch, layer, none, ..."),
+    ("lr", "learning rate"),
+    ("weight_decay", "weight decay"),
+    ("batch_size", "samples a step"),
+    ("dropout", "probability of dropping a channel"),
+    ("seed", "fixes the split, the weights and the order of samples"),
+)
+
+
+def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
+    """The text of the file.
+
+    Args:
+        files: What was typed; it stands under ``[data]``, with paths as seen from ``out``.
+        found: What the files hold.
+        out: Where the text is to stand.
+        run: The run folder.
+
+    Returns:
+        TOML that every command accepts.
+    """
+    from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+    from gsnn.training.config import TrainConfig
+
+    counts = {**found.sections["network"], **found.sections["responses"]}
+    lines = [
+        "# gsnn: every command takes this file with --config; a flag on the command line wins.",
+        f"# Network: {counts['species']} species, {counts['edges']} edges. Responses: {counts['samples']} samples of "
+        f"{counts['conditions']} conditions, {counts['treatments']} treatments, {counts['readouts']} readouts.",
+        *(_comment(f"warning: {text}") for text in found.warnings),
+        *([_comment(f"refused as it is: {found.error}")] if found.error else []),
+        "",
+        "# Paths begin in the folder of this file. All commands work on this run:",
+        f"run = {toml_value(run)}",
+        "",
+        "[data]",
+    ]
+    lines += [_line(field.name, _value(files, field.name, out)) for field in fields(Files) if _given(files, field.name)]
+    if not files.drop_unmatched:
+        lines.append("# drop-unmatched = true  # leave out what the network does not have")
+    config = TrainConfig()
+    lines += ["", "[train]", "# The values are the defaults; take the # away to change one."]
+    for name, text in _TRAIN:
+        lines.append(f"# {_line(name, getattr(config, name))}  # {text}")
+    lines += ["# patience = 20  # hold conditions out and stop after so many epochs without a better loss on them", ""]
+    lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
+    lines += [f"#   {name}: {method.summary}" for name, method in INFERERS.items()]
+    lines += [
+        f"method = {toml_value([DEFAULT_METHOD])}",
+        "# top = 1000  # write only so many candidates",
+        "# per-target = 20  # and only so many of each target",
+        '# sources = ["MAP*"]  # names or patterns; targets likewise',
+        '# forbid = ["A:B", "impossible.csv"]  # edges that are no candidates; require keeps some in any case',
+        "",
+        "[selfcheck]",
+        f"method = {toml_value([DEFAULT_METHOD])}",
+        "# repeats = 3  # each is a training, and one more per control",
+        "# fraction = 0.15  # share of the known edges to hide",
+        "# controls = true  # also on a rewired network and on permuted samples",
+        "",
+        "[refine]",
+        "# rounds = 3",
+        "# per-round = 6",
+        "# min-drop = 0.01  # share by which the held-out loss must fall; without this line what the test needs",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _given(files: Files, name: str) -> bool:
+    return getattr(files, name) not in (None, False, [])
+
+
+def _value(files: Files, name: str, out: Path) -> object:
+    value = getattr(files, name)
+    if name not in _PATHS:
+        return value
+    return value if Path(value).is_absolute() else os.path.relpath(value, out.parent)
+
+
+def _line(name: str, value: object) -> str:
+    return f"{name.replace('_', '-')} = {toml_value(value)}"
+
+
+def _comment(text: str) -> str:
+    # What stands in names must not end the comment.
+    return "# " + "".join(c if c.isprintable() else " " for c in text)

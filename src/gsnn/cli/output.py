@@ -1,0 +1,191 @@
+"""What the commands print: tables on a terminal, plain aligned text in a pipe, notices on stderr."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsnn.training.baselines import FitReport
+
+PREDICTORS = ("model", "ridge", "mean")
+_READOUTS = 10  # readouts that are listed at each end, where there are more
+
+
+def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table on stdout; names are never cut, and nothing in them is taken for markup.
+
+    Args:
+        title: Line above the table.
+        header: Names of the columns.
+        rows: Cells as text.
+        left: How many of the first columns are aligned to the left; the others are numbers.
+    """
+    rows = [list(row) for row in rows]
+    typer.echo(title)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False)
+        for i, name in enumerate(header):
+            table.add_column(Text(name), justify="left" if i < left else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        Console().print(table)
+        return
+    widths = [max(len(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
+    for row in [list(header), *rows]:
+        cells = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        typer.echo("  ".join(cells).rstrip())
+
+
+def show_fit(fit: FitReport) -> None:
+    """Print R2 per readout and pooled, beside the baselines; of many readouts those the model fits best and worst."""
+    readouts = fit.readouts
+    left_out = len(readouts) - 2 * _READOUTS
+    if left_out > 0:
+        ordered = readouts.sort_values("model_r2", ascending=False, kind="stable", na_position="last")
+        readouts = ordered.iloc[[*range(_READOUTS), *range(-_READOUTS, 0)]]
+    rows = [
+        [str(row["readout"]), str(row["n"]), *(_r2(row[f"{name}_r2"]) for name in PREDICTORS)]
+        for row in readouts.to_dict("records")
+    ]
+    if left_out > 0:
+        between = f"({left_out} between)"
+        rows.insert(_READOUTS, [between, *[""] * (1 + len(PREDICTORS))])
+    for label, column in (("all, pooled", "pooled_r2"), ("all, averaged", "mean_r2")):
+        values = [_r2(float(fit.summary[column][name])) for name in PREDICTORS]
+        rows.append([label, str(int(fit.readouts["n"].sum())), *values])
+    show_table(f"Fit: R2 on {fit.samples} held-out samples", ["readout", "values", *PREDICTORS], rows)
+    if fit.correlation:
+        r = ", ".join(f"{name} {_r2(value)}" for name, value in fit.correlation.items())
+        typer.echo(f"r over all held-out values: {r}")
+    if fit.left_out:
+        typer.echo(left_out_line(fit.left_out))
+
+
+def left_out_line(left_out: Mapping[str, float]) -> str:
+    """What the baselines reach on conditions they were not fitted on, over all the data."""
+    r = ", ".join(f"{name} {_r2(value)}" for name, value in left_out.items() if name not in ("folds", "mean"))
+    return f"r to beat, every condition left out once ({left_out['folds']:.0f} folds): {r}"
+
+
+def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
+    """Print the best candidates; say what q and the aliases are, and what they are not.
+
+    Args:
+        edges: Table of ``edges.csv``.
+        inference: What stands in ``run.json`` about it.
+        top: How many candidates to print.
+    """
+    best = edges[~edges["known"]].head(top).to_dict("records")
+    if not best:
+        typer.echo("There is no candidate edge: the network has an edge between any two function nodes.")
+        return
+    tested = any(row["p"] == row["p"] for row in best)
+    signs = {1: "+", -1: "-"}
+    columns: dict[str, Callable[[dict[Any, Any]], str]] = {
+        "rank": lambda row: str(row["rank"]),
+        "source": lambda row: str(row["source"]),
+        "target": lambda row: str(row["target"]),
+    }
+    if "sign" in best[0]:
+        columns["sign"] = lambda row: signs.get(int(row["sign"]), "?")
+    left = len(columns)
+    columns["score"] = lambda row: figure(row["score"])
+    if tested:
+        columns |= {"p": lambda row: _probability(row["p"]), "q": lambda row: _probability(row["q"])}
+    if "alias_size" in best[0]:
+        columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
+    if "expected_precision" in best[0]:
+        columns["expected precision"] = lambda row: (
+            f"{precision_text(row['expected_precision'], row['precision_low'])} "
+            f"({figure(row['precision_low'])}-{figure(row['precision_high'])})"
+        )
+    title = f"Candidate edges: the best {len(best)} of {inference['candidates']}"
+    if tested:
+        title += " (p and q test association, not an edge)"
+    show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)
+    if tested:
+        from gsnn.runs.edge_columns import Q_MEANS
+
+        typer.echo(f"q: {Q_MEANS}")
+    aliases = inference["aliases"]
+    if aliases is not None and aliases["share_aliased"] is not None:
+        typer.echo(
+            f"aliases: other candidates that the data cannot tell from this one (by {aliases['by']}); "
+            f"{percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
+        )
+    if "expected_precision" in best[0]:
+        text = "expected precision: share of edges to expect from the first rank to this one, and its 95 % interval"
+        if "precision_chance" in best[0]:
+            text += f"; guessing gives {figure(best[0]['precision_chance'])}"
+        if any(math.isnan(row["expected_precision"]) and not math.isnan(row["precision_low"]) for row in best):
+            text += "; not estimable where the interval is wider than 0.5: too few edges could be hidden"
+        typer.echo(text)
+
+
+def precision_text(expected: float, low: float) -> str:
+    """An expected precision; in words where there is an interval, but it is too wide for one to be told.
+
+    Example:
+        >>> precision_text(0.25, 0.1), precision_text(math.nan, 0.0), precision_text(math.nan, math.nan)
+        ('0.250', 'not estimable', '-')
+    """
+    return "not estimable" if math.isnan(expected) and not math.isnan(low) else figure(expected)
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - what JSON can hold
+    """Print one JSON object; what is undefined is null."""
+    import json
+
+    from gsnn.runs.info import plain
+
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_warnings(warnings: Iterable[str], *, quiet: bool = False) -> None:
+    """List warnings on stderr, one a line."""
+    if not quiet:
+        for warning in warnings:
+            typer.echo("warning: " + " ".join(warning.splitlines()), err=True)
+
+
+@contextmanager
+def interruptible(hint: str) -> Iterator[None]:
+    """Turn Ctrl-C into exit code 130 and one line that says what to do next."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {hint}", err=True)
+        raise typer.Exit(130) from None
+
+
+def percent(share: float) -> str:
+    """A share as a percentage that is 0 or 100 only if it is exactly that."""
+    shown = f"{share:.0%}"
+    return {"0%": "less than 1%", "100%": "more than 99%"}.get(shown, shown) if 0 < share < 1 else shown
+
+
+def _r2(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:z.3f}"
+
+
+def figure(value: Any) -> str:  # noqa: ANN401 - a cell of a table
+    """A number with three places, a small one as a power of ten."""
+    if value is None or value != value:
+        return "-"
+    return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:z.3f}"
+
+
+def _probability(value: Any) -> str:  # noqa: ANN401 - a cell of a table
+    return "<1e-300" if value == 0 else figure(value)  # no test gives 0; the number is too small for a float

@@ -1,0 +1,130 @@
+"""``gsnn refine``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import interruptible, print_json, show_table, show_warnings
+
+if TYPE_CHECKING:
+    from gsnn.discovery import Refinement
+
+
+def refine(
+    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Method that proposes edges; repeated, or with commas, each proposes some.",
+            show_default="gradient-explained; of joint stacked,gradient-explained",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,
+    per_round: Annotated[int, typer.Option(help="Edges that each method proposes a round.")] = 6,
+    per_target: Annotated[
+        int | None, typer.Option(help="Of these, so many of each target.", show_default="no limit")
+    ] = None,
+    per_source: Annotated[
+        int | None, typer.Option(help="Of these, so many of each source.", show_default="no limit")
+    ] = None,
+    decision: Annotated[
+        str,
+        typer.Option(
+            help="What stays: single (each edge is tried alone), bisect (batches are, for less time), joint (all that "
+            "is proposed is trained, and what the model misses most is tried), or none (no test: all stays)."
+        ),
+    ] = "single",
+    min_drop: Annotated[
+        float | None,
+        typer.Option(help="Share by which the held-out loss must fall.", show_default="what the test needs"),
+    ] = None,
+    control: Annotated[bool, typer.Option("--control/--no-control", help="Also with as many random edges.")] = True,
+    truth: Annotated[Path | None, typer.Option(help="True edges, if they are known: SIF, or a table.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the random edges.")] = 0,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the samples.", show_default="the run's")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the rounds that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a refinement in the folder.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Propose the best candidates, keep what helps held-out samples more than random edges do, retrain; in rounds.
+
+    Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
+
+    Example: gsnn refine runs/first --rounds 2 --per-round 3 --decision joint
+    """
+    hint = "the rounds that are done are kept; run the same command with --resume to go on"
+    with interruptible(hint), stage("reading the run", show=not quiet):
+        from gsnn.runs import Run, protocols
+
+        found = protocols.refine_run(
+            Run.open(run),
+            method=method or None,
+            truth=truth,
+            settings={"epochs": epochs},
+            overwrite=overwrite,
+            resume=resume,
+            rounds=rounds,
+            per_round=per_round,
+            per_target=per_target,
+            per_source=per_source,
+            decision=decision,
+            min_drop=min_drop,
+            control=control,
+            seed=seed,
+            progress=not quiet,
+        )
+    if as_json:
+        tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
+        told = {name: table.to_dict("records") for name, table in tables.items()}
+        print_json({"run": run, "files": [run / "refine.json"], "warnings": found.warnings, **told})
+    elif not quiet:
+        show_warnings(found.warnings)
+        _show(found)
+        typer.echo(f"Refinement: {run / 'refine.json'}")
+
+
+def _show(found: Refinement) -> None:
+    rows = [
+        [
+            row["arm"],
+            str(row["round"]),
+            str(row["proposed"]),
+            str(row["kept"]),
+            *(_cell(row[name]) for name in ("loss_before", "loss_after", "test_after", "precision")),
+            str(row["trainings"]),
+        ]
+        for row in found.summary().to_dict("records")
+    ]
+    header = ["edges", "round", "proposed", "kept", "held-out", "after", "test after", "precision", "trainings"]
+    show_table("Refinement: losses before and after each round (standardised)", header, rows)
+    shares = [
+        f"{row['kept']} of {row['proposed']} {row['arm']} edges ({row['share']:.0%})"
+        for row in found.accepted().to_dict("records")
+        if row["proposed"]
+    ]
+    typer.echo(f"Stayed: {', '.join(shares) or 'nothing was proposed'}.")
+    kept = found.table()
+    kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
+    if not len(kept):
+        typer.echo("No proposed edge brought more than random edges do: none was kept.")
+        return
+    names, figures = ["round", "source", "target", "method"], ["score", "gain", "needed"]
+    rows = [
+        [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
+        for r in kept.to_dict("records")
+    ]
+    typer.echo("")
+    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=4)
+
+
+def _cell(value: float, shape: str = ".4f") -> str:
+    return "-" if math.isnan(value) else format(value, shape)

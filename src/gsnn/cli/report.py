@@ -1,0 +1,33 @@
+"""``gsnn report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import interruptible, print_json
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write report.html into the run folder: one file that opens anywhere, without a network.
+
+    Example: gsnn report runs/first
+    """
+    with interruptible("nothing was written"), stage("writing the report", show=not quiet):
+        from gsnn.runs import Run, main_job
+
+        path = main_job.report_run(Run.open(run))
+    if as_json:
+        print_json({"run": run, "report": path})
+    elif not quiet:
+        typer.echo(f"Report: {path}")

@@ -1,0 +1,210 @@
+"""``gsnn selfcheck``."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.files import PANEL, Files, reads_files
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import interruptible, precision_text, print_json, show_table, show_warnings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsnn.discovery import SelfCheck
+
+_TRAIN = "Training"
+_PLACES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+@reads_files
+def selfcheck(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder of gsnn train; gives data and settings.", metavar="[RUN]")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method to check; may be repeated.", show_default="every method")
+    ] = None,
+    fraction: Annotated[float, typer.Option(help="Share to hide of the known edges that can be.")] = 0.15,
+    repeats: Annotated[int, typer.Option(help="How often; each is a training, and one more per control.")] = 3,
+    stratify: Annotated[str, typer.Option(help="Hide the same share by: none, degree or role.")] = "none",
+    roles: Annotated[
+        Path | None, typer.Option(help="Table with the columns source, target and role, for --stratify role.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Also on a rewired network and on permuted samples.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Fixes what is hidden and the weights.")] = 0,
+    missing: Annotated[
+        float | None,
+        typer.Option(help="Share of the complete network taken to be missing.", show_default="the share hidden"),
+    ] = None,
+    files: Files = Files(),  # noqa: B008 - frozen
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write, without a run.", rich_help_panel=PANEL)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the samples.", show_default="the run's", rich_help_panel=_TRAIN)
+    ] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Channels of a node.", show_default="the run's", rich_help_panel=_TRAIN)
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Residual blocks.", show_default="the run's", rich_help_panel=_TRAIN)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the repeats that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a self-check in the folder.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hide known edges, train without them, and tell how well each method finds them; and what precision to expect.
+
+    Writes selfcheck.json and selfcheck.csv into the folder after each repeat, and adds the expected precision to the
+    edges.csv of a run, if it trains as the run did. Without a run it takes the same files as gsnn train.
+
+    Example: gsnn selfcheck runs/first --method gradient-explained --method magnitude
+    """
+    hint = "the repeats that are done are kept; run the same command with --resume to go on"
+    with interruptible(hint), stage("reading network and data", show=not quiet):
+        from gsnn.base.errors import DataError
+        from gsnn.runs import Run, Sources, protocols
+
+        if missing is not None and not 0 <= missing < 1:
+            raise DataError(f"missing must be a share from 0 up to, but not including, 1, got {missing}")
+        options = {
+            "methods": method or None,
+            "settings": {"epochs": epochs, "channels": channels, "layers": layers},
+            "overwrite": overwrite,
+            "resume": resume,
+            "roles": roles,
+            "fraction": fraction,
+            "repeats": repeats,
+            "stratify": stratify,
+            "seed": seed,
+            "progress": not quiet,
+            **({} if controls else {"controls": ()}),
+        }
+        notes: list[str] = []
+        if run is not None:
+            if out is not None or files.given:
+                raise DataError("give a run, or files with -o; not both")
+            check = protocols.self_check_run(Run.open(run), missing=missing, notify=notes.extend, **options)  # type: ignore[arg-type]
+            folder = run
+        else:
+            if files.graph is None or out is None:
+                raise DataError("give a run folder; or --graph, --data and -o for a folder to write")
+            sources = Sources.from_files(**files.reading())
+            check = protocols.self_check_files(out, sources, **options)  # type: ignore[arg-type]
+            folder = out
+    show_warnings(notes, quiet=quiet)
+    if as_json:
+        told = {
+            "folder": folder,
+            "files": [folder / "selfcheck.json", folder / "selfcheck.csv"],
+            "counts": check.counts,
+            "summary": check.summary().to_dict("records"),
+            "controls": check.control_table().to_dict("records"),
+            "groups": check.groups().to_dict("records"),
+            "precision": _stated(check, missing).to_dict("records"),
+            "caveats": check.caveats(),
+            "statement": check.statement(missing),
+            "notes": notes,
+        }
+        print_json(told)
+    elif not quiet:
+        _show(check, missing)
+        typer.echo(f"Self-check: {folder / 'selfcheck.json'}")
+        if run is not None:
+            typer.echo(f"Next: gsnn refine {shlex.quote(str(run))}")
+
+
+def _show(check: SelfCheck, missing: float | None) -> None:
+    from gsnn.discovery.check_result import PRECISION_COLUMNS
+    from gsnn.io.text import counted
+
+    counts = check.counts
+    typer.echo(
+        f"{counted(len(check.repeats), 'repeat')}, in each {counts['n_testable'] + counts['n_cut_off']:.0f} of "
+        f"{counts['n_eligible']:.0f} known edges hidden ({counts['n_cut_off']:.1f} of them cut off from every input or "
+        "output, which no method can find: left out)"
+    )
+    lost, last, kept = counts["n_pathless"], counts["n_last"], counts["n_protected"]
+    if lost or last or kept:
+        typer.echo(
+            f"never hidden: {lost:.0f} known edges on no path from an input to an output, {last:.0f} that are the last "
+            f"child or parent of a function, and {kept:.1f} a repeat without which an output would be out of reach or "
+            "such a one be left"
+        )
+    summary = check.summary()
+    titles = {
+        "real": "Hidden known edges: how well they are found (95 % intervals)",
+        "rewired": "Control, rewired network: degree-matched AUC must hold 0.5",
+        "permuted": "Control, permuted samples: AUC must hold 0.5",
+    }
+    for condition in dict.fromkeys(summary["condition"]):
+        part = summary[summary["condition"] == condition]
+        chosen = {(row["method"], row["negatives"]): row for row in part.to_dict("records")}
+        rows = []
+        for name in dict.fromkeys(part["method"]):
+            every, fair = chosen[name, "all"], chosen[name, "degree-matched"]
+            label = name if every["kind"] == "inferer" else f"({name})"
+            cells = [_auc(every), _auc(fair), _cell(every["average_precision"]), _cell(every["chance"])]
+            rows.append([label, *cells, _cell(every["precision"]), _cell(every["mrr"]), str(every["n_positives"])])
+        header = ["method (baseline)", "AUC", "AUC, matched", "AUPR", "chance", "precision", "MRR", "edges"]
+        typer.echo("")
+        show_table(titles[condition], header, rows)
+    groups = check.groups()
+    if len(groups):
+        real = groups[groups["condition"] == "real"].to_dict("records")
+        rows = [[row["method"], row["group"], _auc(row), str(row["n_positives"])] for row in real]
+        typer.echo("")
+        show_table("Hidden edges by whether they left a hole", ["method", "group", "AUC", "edges"], rows, left=2)
+    controls = check.control_table()
+    failed = controls[(controls["negatives"] == "degree-matched") & (controls["passed"] == False)]  # noqa: E712
+    for row in failed.to_dict("records"):
+        typer.echo(
+            f"warning: {row['method']} does not pass the control '{row['condition']}': AUC {_auc(row)}", err=True
+        )
+    for sentence in check.caveats():
+        typer.echo(f"note: {sentence}")
+    stated = _stated(check, missing)
+    for name, part in stated.groupby("method", sort=False):
+        rows = []
+        for row in part.to_dict("records"):
+            expected = precision_text(row["expected_precision"], row["precision_low"])
+            rows.append([f"{row['k']:.0f}", expected, *(_cell(row[column]) for column in PRECISION_COLUMNS[1:])])
+        typer.echo("")
+        show_table(f"Precision to expect, {name!s}", ["best k", "expected", "from", "to", "guessing"], rows)
+    if len(stated):
+        typer.echo(check.statement(missing))
+
+
+def _stated(check: SelfCheck, missing: float | None) -> pd.DataFrame:
+    """The precision to expect of each method at a few places; empty where nothing was hidden."""
+    import pandas as pd
+
+    if math.isnan(check.missing_edges(missing)):
+        return pd.DataFrame({"method": []})
+    n = int(check.settings["n_candidates"])
+    places = [k for k in _PLACES if k <= n]
+    parts = [check.precision(name, places, missing=missing).assign(method=name) for name in check.methods]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _auc(row: Mapping[Any, Any]) -> str:
+    if math.isnan(row["auc_low"]):
+        return _cell(row["roc_auc"])
+    return f"{row['roc_auc']:.3f} ({row['auc_low']:.2f}-{row['auc_high']:.2f})"
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,230 @@
+"""Which treatments and readouts are which species of a prior network, and the graph that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.graph import Graph
+from gsnn.io import Network, Responses
+from gsnn.io.text import counted, listed
+
+_MAX_LISTED = 50
+_MAX_HINTS = 20
+
+
+class Named(Protocol):
+    """What :func:`match` needs to know of responses."""
+
+    @property
+    def name(self) -> str:
+        """How messages call them."""
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """As in :class:`gsnn.io.Responses`."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know."""
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Which columns of responses go where on a network.
+
+    Attributes:
+        treatments: Positions of the treatments that are kept.
+        readouts: Likewise.
+        inputs: Names of the inputs made of them.
+        outputs: Names of the outputs made of them.
+        warnings: What a user should know so far.
+    """
+
+    treatments: list[int]
+    readouts: list[int]
+    inputs: list[str]
+    outputs: list[str]
+    warnings: list[str]
+    _network: Network
+    _targets: list[tuple[str, int]]
+    _read: list[str]
+
+    def graph(self, warnings: list[str]) -> Graph:
+        """The network with these inputs and outputs; adds to ``warnings`` what was done to it."""
+        index = {name: i for i, name in enumerate(self._network.species)}
+        return _graph(self._network, index, self.inputs, self._targets, self.outputs, self._read, warnings)
+
+
+def match(
+    network: Network,
+    responses: Named,
+    on_unmatched: str,
+    treatments: Sequence[str] | None = None,
+    readouts: Sequence[str] | None = None,
+) -> Match:
+    """Find the species of every treatment and readout; see :func:`gsnn.data.build_data`.
+
+    Args:
+        network: The prior network.
+        responses: Where they are from; if the names below are not given, :class:`gsnn.io.Responses`.
+        on_unmatched: ``"error"`` or ``"drop"``.
+        treatments: Their names.
+        readouts: Their names.
+
+    Returns:
+        Which columns to take.
+
+    Raises:
+        DataError: If they do not match.
+    """
+    if on_unmatched not in ("error", "drop"):
+        raise unknown_option("on_unmatched", on_unmatched, ["error", "drop"])
+    if isinstance(responses, Responses):
+        treatments, readouts = list(responses.treatments.columns), list(responses.readouts.columns)
+    treatments, readouts = list(treatments or ()), list(readouts or ())
+    index = {name: i for i, name in enumerate(network.species)}
+    resolved = {name: _target(name, responses.kinds.get(name), index) for name in treatments}
+    lost_in = [name for name in treatments if resolved[name] is None]
+    lost_out = [name for name in readouts if name not in index]
+    warnings = [*network.warnings, *responses.warnings]
+    if lost_in or lost_out:
+        shapes = len(treatments), len(readouts)
+        _unmatched(network, responses, shapes, lost_in, lost_out, on_unmatched == "drop", warnings)
+    places = [i for i, name in enumerate(treatments) if resolved[name] is not None]
+    found = [hit for name in treatments if (hit := resolved[name]) is not None]
+    kept = [i for i, name in enumerate(readouts) if name in index]
+    read = [readouts[i] for i in kept]
+    # The species, not the column, names an inhibitor's input: "mek12i:Inhibitors" is mek12's all the same.
+    inputs = ["TR:" + (target + "i" if sign < 0 else target) for target, sign in found]
+    outputs = ["DV:" + name for name in read]
+    _check_node_names(inputs, outputs, index, network)
+    return Match(places, kept, inputs, outputs, warnings, network, found, read)
+
+
+def _target(name: str, kind: str | None, species: dict[str, int]) -> tuple[str, int] | None:
+    """The species a treatment acts on, and how."""
+    if kind == "inhibitor":
+        # The reader added an i; the file may have had one already.
+        bare = name.removesuffix("i")
+        options = [bare, bare.removesuffix("i")]
+        return next(((option, -1) for option in options if option in species), None)
+    if name in species:
+        return name, 1
+    if kind is None and name.endswith("i") and name[:-1] in species:
+        return name[:-1], -1
+    return None
+
+
+def _graph(
+    network: Network,
+    index: dict[str, int],
+    inputs: list[str],
+    targets: list[tuple[str, int]],
+    outputs: list[str],
+    readouts: list[str],
+    warnings: list[str],
+) -> Graph:
+    species = pd.Index(network.species, dtype=object)
+    ends = [species.get_indexer(pd.Index(network.edges[end], dtype=object)) for end in ("source", "target")]
+    pairs = np.stack(ends).astype(np.int64)
+    keep = pairs[0] != pairs[1]
+    if not keep.all():
+        warnings.append("self-edges of the prior network left out: the model gives every function one")
+    return Graph(
+        {
+            ("function", "to", "function"): pairs[:, keep],
+            ("input", "to", "function"): np.array(
+                [range(len(inputs)), [index[target] for target, _ in targets]], dtype=np.int64
+            ),
+            ("function", "to", "output"): np.array(
+                [[index[name] for name in readouts], range(len(outputs))], dtype=np.int64
+            ),
+        },
+        {"input": inputs, "function": network.species, "output": outputs},
+        edge_sign_dict={
+            ("function", "to", "function"): network.edges["sign"].to_numpy(dtype=np.int8)[keep],
+            ("input", "to", "function"): np.array([sign for _, sign in targets], dtype=np.int8),
+            ("function", "to", "output"): np.ones(len(outputs), dtype=np.int8),
+        },
+    )
+
+
+def _unmatched(
+    network: Network,
+    responses: Named,
+    columns: tuple[int, int],
+    lost_in: list[str],
+    lost_out: list[str],
+    drop: bool,
+    warnings: list[str],
+) -> None:
+    """Refuse identifiers that are no species, or note that they are dropped."""
+    all_in, all_out = columns
+    where = "the network" if network.path is None else str(network.path)
+    parts = [
+        f"{len(lost)} of {counted(total, kind)} ({_with_hints(lost, network.species)})"
+        for lost, total, kind in ((lost_in, all_in, "treatment"), (lost_out, all_out, "readout"))
+        if lost
+    ]
+    if len(lost_in) == all_in and len(lost_out) == all_out:
+        rows = set(map(str, responses.treatments.index)) if isinstance(responses, Responses) else set()
+        hint = "are the tables transposed? their row names match" if rows & set(network.species) else "check the names"
+        raise DataError(
+            f"{responses.name} shares no identifier with {where}: {'; '.join(parts)}; "
+            f"its species are {listed(network.species)}; {hint}"
+        )
+    for lost, total, kind, prefix in ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV")):
+        if drop and lost and len(lost) == total:
+            raise DataError(f"no {kind} of {responses.name} is a species of {where}; nothing would be left ({prefix}:)")
+    if drop:
+        warnings.append(f"not in the network and left out: {'; '.join(parts)}")
+        return
+    raise DataError(
+        f"{responses.name} names species that {where} does not have: {'; '.join(parts)}; "
+        "correct the names, add the species to the network, or pass on_unmatched='drop' (--drop-unmatched) to leave "
+        "them out"
+    )
+
+
+def _with_hints(names: list[str], species: list[str]) -> str:
+    shown = []
+    for i, name in enumerate(names[:_MAX_LISTED]):
+        near = _closest(name, species) if i < _MAX_HINTS else []
+        shown.append(f"'{name}'" + (f" - closest: {listed(near)}" if near else ""))
+    more = len(names) - len(shown)
+    return "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def _closest(name: str, species: list[str]) -> list[str]:
+    # An inhibitor that is misspelt is as near to its species as the name without the i.
+    near = closest(name, species)
+    return near or (closest(name[:-1], species) if name.endswith("i") else [])
+
+
+def _check_node_names(inputs: list[str], outputs: list[str], index: dict[str, int], network: Network) -> None:
+    clash = [name for name in (*inputs, *outputs) if name in index]
+    if clash:
+        where = "the network" if network.path is None else str(network.path)
+        raise DataError(
+            f"{where} has species named like the inputs or outputs made for the data: {listed(clash)}; rename them"
+        )
+    seen: set[str] = set()
+    twice = [name for name in inputs if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(f"two treatment columns become the same input: {listed(twice)}; keep one of each")
+
+
+def odd_columns(constant: list[str], empty: list[str], flat: list[str]) -> list[str]:
+    """What to tell of inputs that never change, and of outputs never measured or that never change."""
+    notes = (
+        (constant, "input", "the same in every sample, so that nothing can be learnt about it"),
+        (empty, "output", "never measured"),
+        (flat, "output", "the same wherever it was measured"),
+    )
+    return [f"{counted(len(names), kind)} {what}: {listed(names)}" for names, kind, what in notes if names]

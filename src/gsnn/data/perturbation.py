@@ -1,0 +1,246 @@
+"""Perturbation data on a prior network: assembling, splitting, standardising."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gsnn.base.errors import DataError
+from gsnn.data.matching import match, odd_columns
+from gsnn.data.standardiser import Standardiser, standardise
+from gsnn.data.stream import StreamedData, StreamedSplit, stream_data
+from gsnn.graph import Graph
+from gsnn.io import Network, Responses
+from gsnn.io.text import counted, listed
+
+__all__ = [
+    "PerturbationData",
+    "Split",
+    "Standardiser",
+    "StreamedData",
+    "StreamedSplit",
+    "build_data",
+    "standardise",
+    "stream_data",
+]
+
+IndexArray = npt.NDArray[np.int64]
+
+_MIN_SAMPLES = 3
+_MIN_CONDITIONS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Which samples train, which stop the training, which test.
+
+    Attributes:
+        train: Indices of samples, ascending int64.
+        validation: Likewise.
+        test: Likewise.
+        by: ``"condition"`` if no treatment row is in two parts, ``"sample"`` if there were too few to see to that.
+        warnings: What a user should know about the split.
+    """
+
+    train: IndexArray
+    validation: IndexArray
+    test: IndexArray
+    by: str
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        parts = {name: [int(i) for i in getattr(self, name)] for name in ("train", "validation", "test")}
+        return {"by": self.by, "warnings": list(self.warnings), **parts}
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbationData:
+    """A graph, what was done to its inputs, and what was measured at its outputs.
+
+    Letters: M samples, I inputs, O outputs.
+
+    Attributes:
+        graph: The prior network with an input per treatment and an output per readout.
+        inputs: (M, I) numbers without gaps; the columns are ``graph.inputs``, in order.
+        outputs: (M, O) numbers, NaN where nothing was measured; the columns are ``graph.outputs``, in order.
+        warnings: What a user should know: about the files, the match, and the graph.
+        sources: What was read: by role (``graph``, ``data`` or ``inputs`` and ``outputs``) its ``path`` and
+            ``sha256``. JSON-able.
+
+    Raises:
+        DataError: If the tables do not fit the graph or each other, or an input is missing.
+
+    Example:
+        >>> treatments = pd.DataFrame({"egfr": [0.0, 1, 1]})
+        >>> readouts = pd.DataFrame({"erk": [0.25, 0.75, 0.5], "jun": [0.5, np.nan, 0.5]})
+        >>> network = Network.from_edges([("egfr", "erk", 1), ("erk", "jun", 1)])
+        >>> data = build_data(network, Responses(treatments, readouts))
+        >>> data.x.shape, data.y.tolist()
+        ((3, 1), [[0.25, 0.5], [0.75, nan], [0.5, 0.5]])
+    """
+
+    graph: Graph
+    inputs: pd.DataFrame
+    outputs: pd.DataFrame
+    warnings: list[str] = field(default_factory=list)
+    sources: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, table, nodes in (
+            ("inputs", self.inputs, self.graph.inputs),
+            ("outputs", self.outputs, self.graph.outputs),
+        ):
+            if list(table.columns) != list(nodes):
+                raise DataError(
+                    f"the columns of {name} must be graph.{name} in order, got {listed(table.columns)} "
+                    f"for {listed(nodes)}; reorder or rename them"
+                )
+        if len(self.inputs) != len(self.outputs):
+            raise DataError(f"inputs have {len(self.inputs)} rows and outputs {len(self.outputs)}; give one per sample")
+        if not np.isfinite(self.inputs.to_numpy(dtype=float)).all():
+            raise DataError("inputs hold missing or infinite values; a treatment must be known, 0 where not applied")
+
+    @property
+    def x(self) -> npt.NDArray[np.float32]:
+        """Inputs, float32 of shape (M, I)."""
+        return self.inputs.to_numpy(dtype=np.float32)
+
+    @property
+    def y(self) -> npt.NDArray[np.float32]:
+        """Outputs, float32 of shape (M, O), NaN where nothing was measured."""
+        return self.outputs.to_numpy(dtype=np.float32)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __str__(self) -> str:
+        """The counts on one line."""
+        missing = int(self.outputs.isna().to_numpy().sum())
+        return (
+            f"{counted(len(self), 'sample')}, {counted(self.graph.I, 'input')}, "
+            f"{counted(self.graph.N, 'function')}, {counted(self.graph.O, 'output')}, "
+            f"{counted(missing, 'missing value')} of {self.outputs.size}"
+        )
+
+    def split(self, seed: int | np.random.Generator = 0, test: float = 0.2, validation: float = 0.1) -> Split:
+        """Set samples aside by distinct treatment row, so that a condition is never in two parts.
+
+        The shares are shares of the distinct rows, rounded, at least one each. Under 5 distinct rows samples are
+        drawn instead, with a warning, since a part of conditions would be no measure of anything.
+
+        Args:
+            seed: Seed or generator of the draw. The order of the samples does not matter to it.
+            test: Share for the test, in [0, 1); 0 leaves the part empty.
+            validation: Share for the validation, likewise.
+
+        Returns:
+            The three parts.
+
+        Raises:
+            ValueError: If a share is out of range or nothing is left to train on.
+
+        Example:
+            >>> x = pd.DataFrame({"a": [0.0, 0, 1, 1, 2, 3, 4]})
+            >>> data = build_data(Network.from_edges([("a", "b")]), Responses(x, pd.DataFrame({"b": np.arange(7.0)})))
+            >>> split = data.split(seed=1)
+            >>> split.by, sorted([*split.train, *split.validation, *split.test]) == list(range(7))
+            ('condition', True)
+        """
+        for name, share in (("test", test), ("validation", validation)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must be a share in [0, 1), got {share}")
+        # As the model sees them: rows that differ only beyond float32 are one condition. + 0 makes -0 be 0.
+        _, condition = np.unique(self.x + np.float32(0), axis=0, return_inverse=True)
+        condition = condition.reshape(-1)
+        n_conditions = int(condition.max()) + 1 if len(condition) else 0
+        by, warnings = "condition", []
+        if n_conditions < _MIN_CONDITIONS:
+            by, condition = "sample", np.arange(len(self))
+            warnings.append(
+                f"only {counted(n_conditions, 'distinct treatment row')}: split by sample, so the test shows how well "
+                "repeats are predicted, not new conditions"
+            )
+        n = int(condition.max()) + 1 if len(condition) else 0
+        n_test, n_validation = (max(1, int(np.floor(share * n + 0.5))) if share else 0 for share in (test, validation))
+        if n_test + n_validation >= n:
+            raise ValueError(
+                f"test={test} and validation={validation} of {n} {'samples' if by == 'sample' else 'conditions'} "
+                "leave nothing to train on; lower them"
+            )
+        part = np.zeros(n, np.int8)
+        drawn = np.random.default_rng(seed).permutation(n)
+        part[drawn[:n_test]] = 2
+        part[drawn[n_test : n_test + n_validation]] = 1
+        of_sample = part[condition]
+        train, valid, held_out = (np.flatnonzero(of_sample == p).astype(np.int64) for p in range(3))
+        return Split(train, valid, held_out, by, warnings)
+
+
+def build_data(network: Network, responses: Responses, *, on_unmatched: str = "error") -> PerturbationData:
+    """Put responses on a prior network.
+
+    Every species is a function node. A treatment ``x`` becomes the input ``TR:x`` with one edge to species ``x``;
+    ``xi``, where ``x`` is a species and ``xi`` is none, the input ``TR:xi`` with one inhibiting edge to ``x``. A
+    readout ``x`` becomes the output ``DV:x``, fed by ``x``. Self-edges of the network are left out, since the model
+    adds one to every function, and so are samples without any measured readout, both with a warning.
+
+    Args:
+        network: The prior network.
+        responses: Treatments and readouts.
+        on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
+            with a warning.
+
+    Returns:
+        The data.
+
+    Raises:
+        DataError: If identifiers do not match (all are listed, with the closest names), none does, a species is named
+            like an input or output, or fewer than 3 samples are left.
+
+    Example:
+        >>> network = Network.from_edges([("egfr", "mek", 1), ("mek", "erk", 1)])
+        >>> treatments = pd.DataFrame({"egfr": [0.0, 1, 1], "meki": [0.0, 0, 1]})
+        >>> data = build_data(network, Responses(treatments, pd.DataFrame({"erk": [0.1, 0.9, 0.2]})))
+        >>> data.graph.inputs, data.graph.outputs
+        (('TR:egfr', 'TR:meki'), ('DV:erk',))
+        >>> data.graph.edge_sign_dict["input", "to", "function"].tolist()
+        [1, -1]
+    """
+    matched = match(network, responses, on_unmatched)
+    x = responses.treatments.iloc[:, matched.treatments].set_axis(matched.inputs, axis="columns")
+    y = responses.readouts.iloc[:, matched.readouts].set_axis(matched.outputs, axis="columns")
+    warnings = list(matched.warnings)
+    measured = y.notna().any(axis="columns").to_numpy()
+    if not measured.all():
+        warnings.append(f"{counted(int((~measured).sum()), 'sample')} without any measured readout left out")
+        x, y = x.loc[measured], y.loc[measured]
+    if len(x) < _MIN_SAMPLES:
+        before = f" after {counted(responses.n_baseline, 'baseline row')} at time 0" if responses.n_baseline else ""
+        raise DataError(
+            f"{responses.name} holds {counted(len(x), 'usable sample')}{before}; at least {_MIN_SAMPLES} are needed, "
+            "one each to train, validate and test"
+        )
+    graph = matched.graph(warnings)
+    warnings += _odd_columns(x, y)
+    warnings += graph.summary().warnings
+    sources = {} if network.path is None else {"graph": _source(str(network.path), network.sha256)}
+    for role, path in responses.paths.items():
+        sources[role] = _source(str(path), responses.sha256.get(role))
+    return PerturbationData(graph, x, y, warnings, sources)
+
+
+def _odd_columns(x: pd.DataFrame, y: pd.DataFrame) -> list[str]:
+    return odd_columns(
+        [str(name) for name in x if x[name].nunique() == 1],
+        [str(name) for name in y if not y[name].notna().any()],
+        [str(name) for name in y if y[name].nunique() == 1],
+    )
+
+
+def _source(path: str, sha256: str | None) -> dict[str, str]:
+    return {"path": path} if sha256 is None else {"path": path, "sha256": sha256}

@@ -1,0 +1,147 @@
+"""Targets on one scale, missing values left missing; public as part of :mod:`gsnn.data.perturbation`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.io.text import listed
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Standardiser:
+    """Subtracts a mean and divides by a scale, per column; missing values stay missing.
+
+    Attributes:
+        mean: (O,), NaN for a column without any value.
+        scale: (O,), the unbiased standard deviation + 1e-8. A column that never varies gets 1 instead of 1e-8, so
+            that a value not seen before does not become a hundred million; a column without values gets NaN.
+
+    Example:
+        >>> standardiser = Standardiser.fit(np.array([[1.0, 5.0], [3.0, np.nan], [np.nan, 5.0]]))
+        >>> standardiser.transform(np.array([[3.0, 6.0]])).round(4)
+        array([[0.7071, 1. ]])
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+
+    def __post_init__(self) -> None:
+        if np.shape(self.mean) != np.shape(self.scale) or np.ndim(self.mean) != 1:
+            raise ValueError(
+                f"mean and scale must be vectors of one length, got shapes {np.shape(self.mean)} and "
+                f"{np.shape(self.scale)}"
+            )
+
+    @classmethod
+    def fit(cls, y: npt.ArrayLike) -> Standardiser:
+        """Take mean and scale from training targets.
+
+        Args:
+            y: (M, O), NaN where missing.
+
+        Returns:
+            The standardiser.
+
+        Raises:
+            ValueError: If ``y`` is not a matrix.
+        """
+        values = np.asarray(y, dtype=np.float64)
+        if values.ndim != 2:
+            raise ValueError(f"y must have shape (M, O), got {values.shape}; reshape a single target to (M, 1)")
+        seen = ~np.isnan(values)
+        count = seen.sum(axis=0)
+        filled = np.where(seen, values, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = filled.sum(axis=0) / count
+            residual = np.where(seen, values - mean, 0.0)
+            # The first pass rounds; the residuals say by how much.
+            mean = mean + residual.sum(axis=0) / count
+            residual = np.where(seen, values - mean, 0.0)
+            scale = np.sqrt((residual**2).sum(axis=0) / (count - 1)) + 1e-8
+        low = np.where(seen, values, np.inf).min(axis=0, initial=np.inf)
+        high = np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf)
+        scale = np.where(low == high, 1.0, np.where(count == 0, np.nan, scale))
+        # A rounded mean would leave the residuals of a constant column not quite 0.
+        return cls(np.where(low == high, low, mean), scale)
+
+    def transform(self, y: npt.ArrayLike) -> FloatArray:
+        """Standardise targets.
+
+        Args:
+            y: (..., O).
+
+        Returns:
+            (y - mean) / scale, in the floating type of ``y`` (float64 for integers).
+        """
+        return self._apply(y, lambda v: (v - self.mean) / self.scale)
+
+    def inverse_transform(self, y: npt.ArrayLike) -> FloatArray:
+        """Bring standardised values, such as predictions, back to the units of the data.
+
+        Args:
+            y: (..., O).
+
+        Returns:
+            y * scale + mean.
+        """
+        return self._apply(y, lambda v: v * self.scale + self.mean)
+
+    def to_dict(self) -> dict[str, list[float | None]]:
+        """Mean and scale as JSON-able lists, None for NaN.
+
+        Example:
+            >>> Standardiser(np.array([1.0, np.nan]), np.array([2.0, np.nan])).to_dict()
+            {'mean': [1.0, None], 'scale': [2.0, None]}
+        """
+        return {
+            name: [None if np.isnan(v) else float(v) for v in values]
+            for name, values in (("mean", self.mean), ("scale", self.scale))
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Sequence[float | None]]) -> Standardiser:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If ``mean`` or ``scale`` is missing.
+        """
+        if not {"mean", "scale"} <= set(values):
+            raise ValueError(f"a standardiser needs 'mean' and 'scale', got {listed(values)}")
+        mean, scale = (
+            np.array([np.nan if v is None else v for v in values[name]], dtype=np.float64) for name in ("mean", "scale")
+        )
+        return cls(mean, scale)
+
+    def _apply(self, y: npt.ArrayLike, change: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        values = np.asarray(y)
+        if values.ndim == 0 or values.shape[-1] != len(self.mean):
+            raise ValueError(f"y must have {len(self.mean)} columns, got shape {values.shape}")
+        dtype = values.dtype if np.issubdtype(values.dtype, np.floating) else np.dtype(np.float64)
+        result: FloatArray = change(values.astype(np.float64)).astype(dtype)
+        return result
+
+
+def standardise(y_train: npt.ArrayLike, *others: npt.ArrayLike) -> tuple[FloatArray, ...]:
+    """Standardise targets with the mean and unbiased standard deviation (+ 1e-8) of the training ones.
+
+    Args:
+        y_train: (M, O), NaN where missing.
+        *others: Further (M', O) targets, brought to the same scale.
+
+    Returns:
+        ``y_train`` and the others, standardised.
+
+    Example:
+        >>> train, test = standardise(np.array([[0.0], [2.0]]), np.array([[1.0]]))
+        >>> train.round(4).ravel().tolist(), test.ravel().tolist()
+        ([-0.7071, 0.7071], [0.0])
+    """
+    standardiser = Standardiser.fit(y_train)
+    return tuple(standardiser.transform(y) for y in (y_train, *others))

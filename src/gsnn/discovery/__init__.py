@@ -1,0 +1,63 @@
+"""Protocols: is a discovery worth believing? Evaluation against truth, self-check on hidden edges, refinement.
+
+:func:`evaluate_table` measures a table of edges against a truth, beside baselines that know the prior graph alone.
+:func:`self_check` hides known edges and tells what a method finds on these data, with negative controls and the
+precision to expect. :func:`refine` adds the best candidates round by round and keeps what helps samples held out.
+"""
+
+from __future__ import annotations
+
+from gsnn.discovery.baselines import (
+    PRIOR_BASELINES,
+    common_neighbours,
+    degree_product,
+    jaccard,
+    prior_scores,
+    random_scores,
+    residual_correlation,
+    spectral_embedding,
+)
+from gsnn.discovery.check_result import SelfCheck, attach_precision
+from gsnn.discovery.evaluate import Evaluation, evaluate_table, read_roles, read_truth
+from gsnn.discovery.hiding import Masking, mask_edges
+from gsnn.discovery.intervals import auc_interval, degree_weights, least_visible, precision_interval
+from gsnn.discovery.masking import permute_samples, rewire
+from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS, Method
+from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.refinement import decide, refine
+from gsnn.discovery.selfcheck import self_check
+from gsnn.discovery.stacked import StackedEdgeInferer, StructureEdgeInferer
+
+__all__ = [
+    "DEFAULT_METHOD",
+    "INFERERS",
+    "PRIOR_BASELINES",
+    "Evaluation",
+    "Masking",
+    "Method",
+    "Refinement",
+    "SelfCheck",
+    "StackedEdgeInferer",
+    "StructureEdgeInferer",
+    "attach_precision",
+    "auc_interval",
+    "common_neighbours",
+    "decide",
+    "degree_product",
+    "degree_weights",
+    "evaluate_table",
+    "jaccard",
+    "least_visible",
+    "mask_edges",
+    "permute_samples",
+    "precision_interval",
+    "prior_scores",
+    "random_scores",
+    "read_roles",
+    "read_truth",
+    "refine",
+    "residual_correlation",
+    "rewire",
+    "self_check",
+    "spectral_embedding",
+]

@@ -1,0 +1,355 @@
+"""A table of edges against a truth: every metric, per role, beside baselines that know the prior graph alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import sparse
+
+from gsnn.base.errors import DataError, closest
+from gsnn.discovery.baselines import prior_scores
+from gsnn.discovery.hiding import Edge
+from gsnn.edges.aliases import AliasBy, alias_groups
+from gsnn.graph import Graph
+from gsnn.metrics import evaluate_edges, near_hits
+from gsnn.metrics.edges import table_matrix, table_nodes
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+ALL = "all"
+_ENDS = ("src_func", "dst_func")
+_SCORES = ("score", "corr")
+
+__all__ = ["ALL", "Evaluation", "edge_columns", "evaluate_table", "read_roles", "read_truth"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What :func:`evaluate_table` found.
+
+    Attributes:
+        metrics: Columns method, kind (table or baseline), role (``all`` or a role), metric, value, chance (what a score
+            that knows nothing gets; NaN where that is not a metric's notion).
+        counts: ``n_truth`` edges given, of which ``n_known`` are in the prior graph, ``n_self`` are self-edges,
+            ``n_outside`` name a node that is no candidate's and ``n_positives`` are left to find; ``n_unscored`` of
+            these have no score in the table.
+        notes: What a reader must know to read the figures.
+    """
+
+    metrics: pd.DataFrame
+    counts: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+
+    def wide(self, role: str = ALL) -> pd.DataFrame:
+        """The metrics of one role as a table: a row per method, a column per metric."""
+        chosen = self.metrics[self.metrics["role"] == role]
+        order = list(dict.fromkeys(chosen["metric"]))
+        table = chosen.pivot(index="method", columns="metric", values="value")
+        return table.loc[list(dict.fromkeys(chosen["method"])), order].rename_axis(columns=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: counts, notes, and the metrics as records; NaN becomes None."""
+        from gsnn.runs.info import plain
+
+        content: dict[str, Any] = plain(
+            {"counts": self.counts, "notes": self.notes, "metrics": self.metrics.to_dict("records")}
+        )
+        return content
+
+
+def evaluate_table(
+    table: pd.DataFrame,
+    truth: Iterable[Edge],
+    known: Iterable[Edge] | None = None,
+    roles: Mapping[Edge, str] | None = None,
+    *,
+    graph: Graph | None = None,
+    score_col: str | None = None,
+    known_true: Iterable[Edge] = (),
+    within: str = "target",
+    filtered: bool = True,
+    ties: str = "realistic",
+    k: Sequence[int] | None = None,
+    top_k: Sequence[int] = (1, 3, 5),
+    alias_by: AliasBy = "reach",
+    max_hops: int | None = None,
+    baselines: bool = True,
+    x: npt.ArrayLike | None = None,
+    residual: npt.ArrayLike | None = None,
+    seed: int | np.random.Generator = 0,
+) -> Evaluation:
+    """Every metric of :func:`gsnn.metrics.evaluate_edges` for a table of scored edges, and for the baselines.
+
+    Candidates are all ordered pairs of the functions that are neither known nor self-edges. A candidate that the
+    table lacks, or that has no score, ranks below every number. Edges of the truth that are no candidates (known
+    already, self-edges, nodes that the graph does not have) are counted and left out.
+
+    Args:
+        table: Scored edges: columns src_func and dst_func, or source and target; and a score.
+        truth: The true edges; those that are known may be among them.
+        known: Known edges; None: those of ``graph``, else those that the table marks in has_edge or known.
+        roles: A label for true edges, for the figures by role; a true edge without one has the role ``other``.
+        graph: The prior graph, for its names, its known edges and the alias groups.
+        score_col: Column of the scores; None: ``score`` or ``corr``, whichever is there.
+        known_true: True edges that are neither to be found nor false.
+        within: Whether MRR and top@k rank within the ``target`` or the ``source``.
+        filtered: Whether other true edges are left out of such a ranking.
+        ties: Tie rule of the ranks.
+        k: Places for precision and recall; None: as many as there are edges to find.
+        top_k: Places for top@k.
+        alias_by: Alias groups by ``reach`` or ``hops``; groups need ``graph``.
+        max_hops: Cap of the distances for ``hops``.
+        baselines: Whether to add the baselines.
+        x: (M, I) inputs of the samples, for the baseline that knows the data; with ``residual`` and ``graph``.
+        residual: (M, O) residuals of a model.
+        seed: Seed or generator of the random baseline.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        DataError: If the table lacks a column, or nothing is left to find.
+        ValueError: If an option is wrong.
+
+    Example:
+        >>> table = pd.DataFrame({"source": ["a", "b", "a"], "target": ["b", "c", "c"], "score": [0.1, 0.9, 0.5]})
+        >>> found = evaluate_table(table, truth=[("b", "c")], baselines=False)
+        >>> found.wide().loc["table", ["roc_auc", "average_precision"]].tolist()
+        [1.0, 1.0]
+    """
+    table, score_col = edge_columns(table, score_col)
+    edges = _known_edges(table, known, graph)
+    names = list(graph.functions) if graph is not None else list(dict.fromkeys([*table_nodes(table), *_ends(edges)]))
+    place = {name: i for i, name in enumerate(names)}
+    strange = [end for edge in edges for end in edge if end not in place]
+    if strange:
+        raise DataError(f"known edges name functions that the graph does not have: {sorted(set(strange))[:5]}")
+    notes: list[str] = []
+    outside = [name for name in table_nodes(table) if name not in place]
+    if outside:
+        near = closest(outside[0], names)
+        raise DataError(
+            f"the table names {len(outside)} functions that the graph does not have: {outside[:5]}"
+            + (f" (closest to {outside[0]!r}: {', '.join(near)})" if near else "")
+        )
+    given = list(dict.fromkeys((str(s), str(t)) for s, t in truth))
+    positives, counts = _positives(given, set(edges), place)
+    other_true = [e for e in known_true if e[0] in place and e[1] in place and e not in set(positives) and e[0] != e[1]]
+    scores = table_matrix(table, score_col, names)
+    index = np.array([[place[s], place[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
+    found = np.array([[place[s], place[t]] for s, t in positives], dtype=np.int64).T
+    others = np.array([[place[s], place[t]] for s, t in other_true], dtype=np.int64).reshape(-1, 2).T
+    counts["n_unscored"] = int(np.isnan(scores[found[0], found[1]]).sum())
+    if counts["n_unscored"]:
+        notes.append(f"{counts['n_unscored']} of {len(positives)} true edges have no score in the table and rank last")
+    if not edges:
+        notes.append("no known edges were given: every pair of functions is a candidate, and topology is no baseline")
+
+    methods = {"table": ("table", scores)}
+    if baselines:
+        flat = sparse.csr_matrix((np.ones(index.shape[1]), (index[0], index[1])), shape=(len(names), len(names)))
+        base = prior_scores(graph if graph is not None and known is None else flat, seed=seed)
+        if graph is not None and x is not None and residual is not None:
+            from gsnn.discovery.baselines import residual_correlation
+
+            base["residual correlation"] = residual_correlation(graph, x, residual)
+        if not edges:
+            base = {"random": base["random"]}
+        methods |= {name: ("baseline", matrix) for name, matrix in base.items()}
+
+    groups = None
+    if graph is not None:
+        aliases = alias_groups(graph, alias_by, max_hops)
+        notes += aliases.warnings
+        groups = aliases.matrix()
+    else:
+        notes.append("no graph was given, so there are no alias groups (pass the run, or graph=)")
+    labels = None if roles is None else {edge: roles.get(edge, "other") for edge in positives}
+    rows: list[tuple[Any, ...]] = []
+    for method, (kind, matrix) in methods.items():
+        measured = evaluate_edges(
+            matrix,
+            found,
+            index,
+            known_true=others,
+            roles=None if labels is None else {(place[s], place[t]): role for (s, t), role in labels.items()},
+            within=within,  # type: ignore[arg-type]  # checked there
+            filtered=filtered,
+            ties=ties,  # type: ignore[arg-type]
+            k=k,
+            top_k=top_k,
+            groups=groups,
+        )
+        for role, part in {ALL: measured, **measured.by_role}.items():
+            for metric, value in part.to_dict().items():
+                rows.append((method, kind, role, metric, float(value), part.chance.get(metric, float("nan"))))
+        if groups is not None:
+            rows += [(method, kind, ALL, *row) for row in _near_rows(matrix, found, index, k)]
+    columns = ["method", "kind", "role", "metric", "value", "chance"]
+    return Evaluation(pd.DataFrame(rows, columns=columns), counts, notes)
+
+
+def _near_rows(
+    scores: FloatArray, positives: IntArray, known: IntArray, k: Sequence[int] | None
+) -> list[tuple[str, float, float]]:
+    """Share of the best candidates within one hop of an edge to find, as (metric, value, chance)."""
+    n = len(scores)
+    candidate = ~np.eye(n, dtype=bool)
+    candidate[known[0], known[1]] = False
+    source, target = np.nonzero(candidate)
+    found = [
+        near_hits(scores[candidate], source, target, positives, known, n, k=places)
+        for places in ((None,) if k is None else tuple(k))
+    ]
+    # Fewer candidates than places are all of them, whatever the number of places.
+    return list(
+        {near.k: (f"near_precision@{near.k}", near.near / near.k, near.chance_near / near.k) for near in found}.values()
+    )
+
+
+def edge_columns(table: pd.DataFrame, score_col: str | None = None) -> tuple[pd.DataFrame, str]:
+    """A table of edges with the columns src_func and dst_func, and the name of its column of scores.
+
+    Args:
+        table: With src_func and dst_func, or source and target.
+        score_col: Column of the scores; None: ``score`` or ``corr``.
+
+    Returns:
+        The table, renamed if need be, and the column.
+
+    Raises:
+        DataError: If a column is missing.
+    """
+    if not set(_ENDS) <= set(table.columns):
+        if not {"source", "target"} <= set(table.columns):
+            raise DataError(
+                f"a table of edges needs the columns source and target (or src_func and dst_func), got "
+                f"{list(map(str, table.columns))[:8]}"
+            )
+        table = table.rename(columns={"source": "src_func", "target": "dst_func"})
+    if score_col is None:
+        score_col = next((name for name in _SCORES if name in table.columns), None)
+        if score_col is None:
+            raise DataError(f"the table has no column 'score' or 'corr'; it has {list(map(str, table.columns))[:8]}")
+    if score_col not in table.columns:
+        near = closest(score_col, map(str, table.columns), 1)
+        raise DataError(f"the table has no column {score_col!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    if not pd.api.types.is_numeric_dtype(table[score_col]):
+        raise DataError(f"the column {score_col!r} must hold numbers, got {table[score_col].dtype}")
+    return table, score_col
+
+
+def _known_edges(table: pd.DataFrame, known: Iterable[Edge] | None, graph: Graph | None) -> list[Edge]:
+    """Known function edges, without self-edges, each once."""
+    if known is not None:
+        pairs = [(str(s), str(t)) for s, t in known]
+    elif graph is not None:
+        pairs = list(graph.function_edges)
+    else:
+        column = next((name for name in ("has_edge", "known") if name in table.columns), None)
+        if column is None:
+            return []
+        marked = table[table[column].astype(bool).to_numpy()]
+        pairs = [(str(s), str(t)) for s, t in zip(marked["src_func"], marked["dst_func"], strict=True)]
+    return list(dict.fromkeys(edge for edge in pairs if edge[0] != edge[1]))
+
+
+def _ends(edges: Iterable[Edge]) -> list[str]:
+    return [end for edge in edges for end in edge]
+
+
+def _positives(truth: list[Edge], known: set[Edge], place: Mapping[str, int]) -> tuple[list[Edge], dict[str, int]]:
+    """The true edges that are candidates, and what became of the others."""
+    inside = [edge for edge in truth if edge[0] in place and edge[1] in place]
+    loops = [edge for edge in inside if edge[0] == edge[1]]
+    held = [edge for edge in inside if edge in known]
+    positives = [edge for edge in inside if edge[0] != edge[1] and edge not in known]
+    counts = {
+        "n_truth": len(truth),
+        "n_known": len(held),
+        "n_self": len(loops),
+        "n_outside": len(truth) - len(inside),
+        "n_positives": len(positives),
+    }
+    if not positives:
+        missing = next((end for edge in truth for end in edge if end not in place), None)
+        near = closest(missing, place) if missing is not None else []
+        raise DataError(
+            f"there is no edge to find: of {len(truth)} true edges {len(held)} are known already, {len(loops)} are "
+            f"self-edges and {len(truth) - len(inside)} name a function that is not there"
+            + (f" ({missing!r}{'; closest: ' + ', '.join(near) if near else ''})" if missing is not None else "")
+        )
+    return positives, counts
+
+
+def read_truth(path: str | os.PathLike[str], **options: Any) -> list[Edge]:  # noqa: ANN401 - of the reader
+    """True edges from a file: SIF or an edge table, as :func:`gsnn.io.read_network` reads them.
+
+    Args:
+        path: The file.
+        **options: Options of the reader.
+
+    Returns:
+        (source, target) names.
+
+    Raises:
+        DataError: If the file cannot be read.
+    """
+    from gsnn.io import read_network
+
+    edges = read_network(path, **options).edges
+    return list(zip(edges["source"], edges["target"], strict=True))
+
+
+def read_roles(path: str | os.PathLike[str]) -> dict[Edge, str]:
+    """Roles of edges from a CSV or TSV file with the columns source, target and role.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The role of each edge.
+
+    Raises:
+        DataError: If the file is missing or lacks a column.
+    """
+    table = read_table(path)
+    absent = [name for name in ("source", "target", "role") if name not in table.columns]
+    if absent:
+        raise DataError(f"{path} must have the columns source, target and role, got {list(table.columns)[:8]}")
+    return {(s, t): r for s, t, r in zip(table["source"], table["target"], table["role"], strict=True)}
+
+
+def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A CSV or TSV file with a header; names are the text that stands there, ``NA`` included.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    text = ("source", "target", "src_func", "dst_func", "role")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            separator = "\t" if "\t" in handle.readline() else ","
+            handle.seek(0)
+            header = pd.read_csv(handle, sep=separator, nrows=0).columns
+            handle.seek(0)
+            return pd.read_csv(
+                handle,
+                sep=separator,
+                dtype={name: str for name in header if name in text},
+                keep_default_na=False,
+                na_values={name: ["", "nan", "NaN"] for name in header if name not in text},
+            )
+    except FileNotFoundError as error:
+        raise DataError(f"the file {path} does not exist") from error
+    except IsADirectoryError as error:
+        raise DataError(f"{path} is a folder without a run; give a table of edges or a run folder") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error

@@ -1,0 +1,330 @@
+"""Which known edges to hide, so that nothing but the data can tell where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.base.errors import DataError, unknown_option
+from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph.summary import reached
+
+Edge = tuple[str, str]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Stratify = Literal["none", "degree", "role"]
+
+_FF, _IF, _FO = EDGE_TYPES
+_DEGREE_CLASSES = 3
+
+# Where fewer edges could be hidden without a hole, those that leave one are hidden too.
+FEWEST = 10
+
+__all__ = [
+    "FEWEST",
+    "Edge",
+    "Hideable",
+    "Masking",
+    "Reach",
+    "Stratify",
+    "hideable_edges",
+    "holes",
+    "live_nodes",
+    "mask_edges",
+]
+
+
+@dataclass(frozen=True)
+class Masking:
+    """Known edges that were hidden, and what hiding them did.
+
+    Attributes:
+        graph: The graph without the hidden edges; every node stays.
+        testable: Hidden edges that a method could find: in ``graph`` an input still reaches their source, and their
+            target still reaches an output.
+        cut_off: The other hidden edges. Their source has lost every signal, or their target every reading; no data
+            can speak for them, so they count as neither found nor missed.
+        n_eligible: Edges that could be drawn.
+        n_pathless: Known edges that were never drawn because they lie on no path from an input to an output.
+        n_protected: Edges that were drawn and put back, because without them an output could not be reached by any
+            input, and the model could not learn it at all, or because they would have left a hole.
+        n_last: Known edges that were never drawn because they are the last child of their source or the last parent of
+            their target: without them there is a hole.
+        holes: Testable edges that leave a hole. Empty, unless fewer than ``FEWEST`` (10) edges could be hidden
+            without.
+        strata: Label of each hidden edge, if the draw was stratified.
+    """
+
+    graph: Graph
+    testable: list[Edge]
+    cut_off: list[Edge]
+    n_eligible: int
+    n_pathless: int
+    n_protected: int
+    n_last: int = 0
+    holes: list[Edge] = field(default_factory=list)
+    strata: dict[Edge, str] = field(default_factory=dict)
+
+    @property
+    def hidden(self) -> list[Edge]:
+        """All hidden edges."""
+        return [*self.testable, *self.cut_off]
+
+
+def holes(edges: IntArray, n_nodes: int) -> tuple[BoolArray, BoolArray]:
+    """Which functions have no other function as child, and which none as parent.
+
+    Args:
+        edges: (2, E) function -> function edges; self-edges do not count.
+        n_nodes: N.
+
+    Returns:
+        Childless and orphaned functions, (N,) each.
+
+    Example:
+        >>> childless, orphaned = holes(np.array([[0, 1], [1, 1]]), 2)
+        >>> childless.tolist(), orphaned.tolist()
+        ([False, True], [True, False])
+    """
+    proper = edges[:, edges[0] != edges[1]]
+    childless, orphaned = (np.bincount(proper[side], minlength=n_nodes) == 0 for side in (0, 1))
+    return childless, orphaned
+
+
+@dataclass(frozen=True)
+class Hideable:
+    """Known edges that can be drawn to be hidden.
+
+    Attributes:
+        rows: Their columns among the function -> function edges of the graph.
+        n_pathless: How many other edges lie on no path.
+        n_last: How many more are left out because they would leave a hole.
+        no_hole: Whether those drawn must leave no hole, all of them together.
+    """
+
+    rows: IntArray
+    n_pathless: int
+    n_last: int
+    no_hole: bool
+
+
+def hideable_edges(graph: Graph) -> Hideable:
+    """Which known edges can be drawn.
+
+    An edge must lie on a path from an input to an output, and leave no hole: its source keeps another function as
+    child, its target another function as parent. Otherwise whoever looks for functions without children or parents
+    finds hidden edges, and learns nothing of missing ones. Where fewer than ``FEWEST`` edges are such, all those on
+    a path can be drawn.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The edges.
+    """
+    edges = graph.edge_index_dict[_FF].numpy()
+    down, up = live_nodes(graph)
+    proper = edges[0] != edges[1]
+    live = proper & down[edges[0]] & up[edges[1]]
+    out, into = (np.bincount(edges[side, proper], minlength=graph.N) for side in (0, 1))
+    whole = live & (out[edges[0]] > 1) & (into[edges[1]] > 1)
+    no_hole = int(whole.sum()) >= FEWEST
+    chosen = whole if no_hole else live
+    n_live = int(live.sum())
+    return Hideable(np.flatnonzero(chosen), int(proper.sum()) - n_live, n_live - int(chosen.sum()), no_hole)
+
+
+class Reach:
+    """Reachability of a graph under changes of its function -> function edges."""
+
+    def __init__(self, graph: Graph) -> None:
+        index = {kind: edges.numpy() for kind, edges in graph.edge_index_dict.items()}
+        self.n, self.n_outputs = graph.N, graph.O
+        self.fed, self.read = np.unique(index[_IF][1]), index[_FO]
+        self.readers = np.unique(self.read[0])
+
+    def nodes(self, edges: IntArray) -> tuple[BoolArray, BoolArray]:
+        """Which functions an input reaches, and which reach an output: (N,) each."""
+        return reached(edges, self.fed, self.n), reached(edges[::-1], self.readers, self.n)
+
+    def outputs(self, edges: IntArray) -> BoolArray:
+        """Which outputs some input reaches: (O,)."""
+        below = reached(edges, self.fed, self.n)
+        found = np.zeros(self.n_outputs, dtype=bool)
+        found[self.read[1][below[self.read[0]]]] = True
+        return found
+
+
+def live_nodes(graph: Graph) -> tuple[BoolArray, BoolArray]:
+    """Which functions an input reaches, and which reach an output: (N,) each."""
+    return Reach(graph).nodes(graph.edge_index_dict[_FF].numpy())
+
+
+def mask_edges(
+    graph: Graph,
+    fraction: float = 0.15,
+    seed: int | np.random.Generator = 0,
+    stratify: Stratify = "none",
+    roles: Mapping[Edge, str] | None = None,
+) -> Masking:
+    """Hide a share of the known function -> function edges.
+
+    Edges that lie on no path from an input to an output are never drawn, nor are self-edges: no method could find
+    them. Nor are edges whose loss leaves a hole: after all hiding, the source of each hidden edge has another function
+    as child and its target another function as parent, or the graph alone would tell where edges are missing. Where
+    fewer than 10 edges are such, the others are drawn too and named (``holes``), so that both can be reported apart.
+
+    The edges are drawn at random, or the same share of each stratum. An edge without which an output would be out of
+    reach of every input, or a hole be left, is put back, in the order of the draw; so fewer than the share may be
+    hidden. An edge whose loss leaves its source without signal or its target without reading stays hidden, but is
+    counted apart (``cut_off``).
+
+    Args:
+        graph: The prior graph.
+        fraction: Share of the edges that can be drawn to hide, in (0, 1); at least one edge is hidden.
+        seed: Seed or generator of the draw.
+        stratify: ``'none'``; ``'degree'``: by thirds of out-degree of the source times in-degree of the target;
+            ``'role'``: by the label in ``roles``.
+        roles: A label per edge, for ``'role'``; an edge without one has the role ``other``.
+
+    Returns:
+        The hidden edges and the graph without them.
+
+    Raises:
+        DataError: If no edge can be hidden.
+        ValueError: If an option is wrong.
+
+    Example:
+        >>> edges = [("x", "a"), ("a", "b"), ("a", "c"), ("b", "d"), ("c", "d"), ("d", "y")]
+        >>> graph = Graph.from_edges(edges, input_nodes=["x"], function_nodes=["a", "b", "c", "d"], output_nodes=["y"])
+        >>> masking = mask_edges(graph, 0.5, seed=0)
+        >>> len(masking.hidden), masking.graph.unreached_outputs
+        (2, [])
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+    if stratify not in get_args(Stratify):
+        raise unknown_option("stratify", stratify, get_args(Stratify))
+    if stratify == "role" and not roles:
+        raise ValueError("stratify='role' needs roles, a label for each edge; use 'degree' or 'none' without")
+    rng = np.random.default_rng(seed)
+    reach = Reach(graph)
+    edges = graph.edge_index_dict[_FF].numpy()
+    can = hideable_edges(graph)
+    eligible = can.rows
+    if not len(eligible):
+        raise DataError("no function -> function edge lies on a path from an input to an output: none can be hidden")
+    names = graph.functions
+    labels = _strata(edges, eligible, stratify, names, graph.N, roles)
+    order = _draw_order(labels, rng)
+    wanted = max(1, round(fraction * len(eligible)))
+    before = reach.outputs(edges)
+
+    def allowed(hidden: BoolArray) -> bool:
+        kept = edges[:, ~hidden]
+        if can.no_hole and _in_hole(edges[:, hidden], kept, graph.N).any():
+            return False
+        return bool((reach.outputs(kept) == before).all())
+
+    hidden = np.zeros(edges.shape[1], dtype=bool)
+    protected = 0
+    for label, share in _shares(labels, wanted).items():
+        queue = [int(eligible[i]) for i in order if labels[i] == label]
+        place = taken = 0
+        while taken < share and place < len(queue):
+            block = queue[place : place + share - taken]
+            place += len(block)
+            accepted = _accept(block, hidden, allowed)
+            taken += accepted
+            protected += len(block) - accepted
+    if not hidden.any():
+        raise DataError(
+            f"none of the {len(eligible)} known edges can be hidden: without any one of them an output is out of "
+            "reach of every input; a self-check needs a graph with more than one path"
+        )
+    kept = edges[:, ~hidden]
+    down, up = reach.nodes(kept)
+    drawn = np.flatnonzero(hidden)
+    fair = down[edges[0, drawn]] & up[edges[1, drawn]]
+    hole = _in_hole(edges[:, drawn], kept, graph.N)
+    named = [(names[s], names[t]) for s, t in edges[:, drawn].T.tolist()]
+    label_of = dict(zip(eligible.tolist(), labels, strict=True))
+    strata = {edge: label_of[int(row)] for edge, row in zip(named, drawn, strict=True)} if stratify != "none" else {}
+    return Masking(
+        graph=graph.without_edges(named),
+        testable=[edge for edge, ok in zip(named, fair.tolist(), strict=True) if ok],
+        cut_off=[edge for edge, ok in zip(named, fair.tolist(), strict=True) if not ok],
+        n_eligible=len(eligible),
+        n_pathless=can.n_pathless,
+        n_protected=protected,
+        n_last=can.n_last,
+        holes=[edge for edge, ok, bare in zip(named, fair.tolist(), hole.tolist(), strict=True) if ok and bare],
+        strata=strata,
+    )
+
+
+def _in_hole(pairs: IntArray, kept: IntArray, n_nodes: int) -> BoolArray:
+    """Which pairs have a source without children, or a target without parents, in what is kept."""
+    childless, orphaned = holes(kept, n_nodes)
+    found: BoolArray = childless[pairs[0]] | orphaned[pairs[1]]
+    return found
+
+
+def _accept(block: Sequence[int], hidden: BoolArray, allowed: Callable[[BoolArray], bool]) -> int:
+    """Hide the edges of a block one after the other where that is allowed; how many were hidden.
+
+    Hiding more never allows what was not, so a block that is allowed as a whole is hidden as a whole, and halving the
+    others gives what going one by one would, with far fewer searches.
+    """
+    trial = hidden.copy()
+    trial[list(block)] = True
+    if allowed(trial):
+        hidden[list(block)] = True
+        return len(block)
+    if len(block) == 1:
+        return 0
+    half = len(block) // 2
+    first = _accept(block[:half], hidden, allowed)
+    return first + _accept(block[half:], hidden, allowed)
+
+
+def _strata(
+    edges: IntArray,
+    eligible: IntArray,
+    stratify: Stratify,
+    names: Sequence[str],
+    n_nodes: int,
+    roles: Mapping[Edge, str] | None,
+) -> list[str]:
+    """A label for each eligible edge."""
+    if stratify == "role":
+        given = roles or {}
+        return [given.get((names[s], names[t]), "other") for s, t in edges[:, eligible].T.tolist()]
+    if stratify == "degree":
+        out, into = (np.bincount(edges[side], minlength=n_nodes) for side in (0, 1))
+        product = out[edges[0, eligible]] * into[edges[1, eligible]]
+        bounds = np.quantile(product, np.linspace(0, 1, _DEGREE_CLASSES + 1)[1:-1])
+        which = np.searchsorted(bounds, product, side="left")
+        return [("low degree", "middle degree", "high degree")[i] for i in which]
+    return ["all"] * len(eligible)
+
+
+def _draw_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
+    return [int(i) for i in rng.permutation(len(labels))]
+
+
+def _shares(labels: Sequence[str], wanted: int) -> dict[str, int]:
+    """How many of each label, in proportion, by largest remainder; ties to the label that comes first."""
+    counts: dict[str, int] = {}
+    for label in labels:
+        counts[label] = counts.get(label, 0) + 1
+    exact = {label: wanted * count / len(labels) for label, count in counts.items()}
+    shares = {label: int(value) for label, value in exact.items()}
+    left = wanted - sum(shares.values())
+    for label in sorted(exact, key=lambda name: shares[name] - exact[name])[:left]:
+        shares[label] += 1
+    return shares

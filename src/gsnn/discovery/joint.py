@@ -1,0 +1,116 @@
+"""Deciding on edges together: what several methods propose is trained at once, and what the model misses most stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.discovery.retrain import Batches, Scorer, Trained
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from gsnn.graph import Graph
+    from gsnn.training import TrainConfig
+
+Edge = tuple[str, str]
+FloatArray = npt.NDArray[np.float64]
+
+WATCHED = 1024  # samples that tell what an edge is worth, at most
+DROPS = 3  # a pool is cut to its size in so many steps
+
+__all__ = ["learnt_once", "most_missed"]
+
+
+def most_missed(model: nn.Module, graph: Graph, pool: Sequence[Edge], batches: Batches, n: int) -> list[Edge]:
+    """The edges of a pool whose signal a model misses most.
+
+    The signal of an edge is what it carries beyond its mean over the samples. An edge is muted by putting that mean in
+    its place wherever a block reads it, and costs what the loss gains by it. The cheapest edges are muted for good, in
+    `DROPS` steps, since two edges that carry the same are both cheap until one of them is gone.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` trained on ``graph``.
+        graph: With the pool among its function edges.
+        pool: Edges, best first; equal costs leave the first.
+        batches: Standardised samples; the last `WATCHED` are used.
+        n: How many to choose, at most the number in the pool.
+
+    Returns:
+        ``n`` edges in the order of the pool.
+    """
+    import torch
+
+    from gsnn.edges.capture import isolated, unwrap
+    from gsnn.nn.losses import masked_mse
+
+    bare: Any = unwrap(model)
+    x, y = (torch.cat([batch[k] for batch in batches])[-WATCHED:] for k in range(2))
+    # A function edge may stand several times, its copies side by side.
+    copies = bare.layout.edge_channels
+    place = {edge: i * copies for i, edge in enumerate(graph.function_edges)}
+
+    def loss(muted: Iterable[Edge]) -> float:
+        rows = torch.tensor([place[edge] + copy for edge in muted for copy in range(copies)], dtype=torch.long)
+
+        def mute(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            state = arguments[0].clone()
+            state[rows] = state[rows].mean(1, keepdim=True)
+            return (state, *arguments[1:])
+
+        # Layers may be one block; a hook for each would mute the same thing again and again.
+        hooks = [block.lin_in.register_forward_pre_hook(mute) for block in dict.fromkeys(bare.blocks)]
+        try:
+            with torch.no_grad():
+                return float(masked_mse(bare(x), y))
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    kept, muted = list(pool), list[Edge]()
+    with isolated(bare):
+        for step in range(DROPS):
+            n_out = (len(kept) - n) // (DROPS - step)
+            if n_out:
+                cost = {edge: loss([*muted, edge]) for edge in kept}
+                # Of equal ones those go first that were ranked last.
+                out = set(sorted(reversed(kept), key=cost.__getitem__)[:n_out])
+                muted += [edge for edge in kept if edge in out]
+                kept = [edge for edge in kept if edge not in out]
+    return kept
+
+
+def learnt_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained]) -> Scorer:
+    """The method 'stacked' over several rounds: it learns from the prior graph, once.
+
+    What it learnt then is added to the logarithm of the present score 'explained'. Learning again in each round would
+    cost several trainings, and teach it from edges that were only proposed.
+
+    Args:
+        config: Settings of its trainings.
+        prior: The graph to learn from.
+        first: Trains the model of that graph, if the first model to score is of another one.
+    """
+    from gsnn.discovery.methods import INFERERS
+    from gsnn.discovery.stacked import StackedEdgeInferer
+    from gsnn.discovery.stacked.inferer import log_score
+    from gsnn.edges import GradientEdgeInferer
+    from gsnn.nn.losses import masked_mse
+
+    learnt: list[FloatArray] = []
+
+    def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
+        if not learnt:
+            teacher = model if graph.function_edges == prior.function_edges else first().model
+            inferer = StackedEdgeInferer(teacher, prior, config)
+            inferer.fit(batches, masked_mse, verbose=False)
+            learnt.append(inferer.score_matrix(score="learnt"))
+        gradient = GradientEdgeInferer(model, graph)
+        gradient.fit(batches, masked_mse, verbose=False)
+        explained = gradient.score_matrix(**INFERERS["gradient-explained"].options, null_correction=False)
+        return learnt[0] + log_score(explained)
+
+    return score

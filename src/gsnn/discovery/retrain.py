@@ -1,0 +1,167 @@
+"""Train on a graph and score its candidate edges: the step that every protocol repeats."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.base.errors import DataError, RunError, unknown_option
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from gsnn.data import PerturbationData, Split
+    from gsnn.graph import Graph
+    from gsnn.training import TrainConfig
+
+FloatArray = npt.NDArray[np.float64]
+Batches = list[tuple["Tensor", "Tensor"]]
+# What scores all pairs of a trained model: (model, graph, batches of standardised samples) -> (N, N).
+Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]
+
+BATCH = 256  # samples per pass of an inference; scores do not depend on it
+
+__all__ = ["BATCH", "Scorer", "Trained", "resolve_scorers", "train_on"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model trained on a graph, and what scoring needs of its data.
+
+    Attributes:
+        model: The trained model.
+        graph: Its graph.
+        batches: Training samples, standardised.
+        x: (M, I) inputs of the training samples.
+        residual: (M, O) standardised responses minus predictions of the training samples.
+        validation_loss: Masked mean squared error on the validation samples, standardised; NaN without any.
+        test_loss: The same on the test samples.
+    """
+
+    model: nn.Module
+    graph: Graph
+    batches: Batches
+    x: FloatArray
+    residual: FloatArray
+    validation_loss: float
+    test_loss: float
+
+
+def train_on(
+    data: PerturbationData, graph: Graph, config: TrainConfig, *, seed: int | None = None, split: Split | None = None
+) -> Trained:
+    """Train from scratch on the data with another graph of the same nodes.
+
+    Args:
+        data: Samples; its graph is not used.
+        graph: The graph to train on.
+        config: Settings.
+        seed: Replaces the seed of the settings for all but the split of the samples.
+        split: Which samples train, validate and test; None: as the settings say.
+
+    Returns:
+        The trained model with its figures.
+
+    Raises:
+        DataError: If the data cannot be trained on.
+    """
+    import torch
+
+    from gsnn.data import Split
+    from gsnn.training import fit, predict
+
+    if seed is not None:
+        split_seed = config.seed if config.split_seed is None else config.split_seed
+        config = replace(config, seed=seed, split_seed=split_seed)
+    data = replace(data, graph=graph)
+    result = fit(data, config, split=split, progress=None)  # epochs are shown where the trainings are
+    y = np.asarray(result.standardiser.transform(data.y), dtype=np.float64)
+    error = y - predict(result.model, data.x)
+    assert isinstance(result.split, Split)  # the data are in memory
+    split = result.split
+    x = torch.as_tensor(data.x[split.train], dtype=torch.float32)
+    target = torch.as_tensor(y[split.train], dtype=torch.float32)
+    return Trained(
+        model=result.model,
+        graph=graph,
+        batches=list(zip(x.split(BATCH), target.split(BATCH), strict=True)),
+        x=np.asarray(data.x[split.train], dtype=np.float64),
+        residual=error[split.train],
+        validation_loss=_mean_square(error[split.validation]),
+        test_loss=_mean_square(error[split.test]),
+    )
+
+
+def _mean_square(error: FloatArray) -> float:
+    """Mean over the observed values; NaN without any."""
+    seen = np.isfinite(error)
+    return float((error[seen] ** 2).mean()) if seen.any() else float("nan")
+
+
+def resolve_scorers(
+    inferers: Sequence[str] | Mapping[str, Any] | str | None, config: TrainConfig | None = None
+) -> dict[str, Scorer]:
+    """Ways to score all pairs, by name.
+
+    Args:
+        inferers: Names of :data:`gsnn.discovery.methods.INFERERS`; or a mapping from names to :class:`Method` objects,
+            :class:`gsnn.edges.EdgeInferer` classes, or functions (model, graph, batches) -> (N, N); None: every
+            registered method that is taken by default.
+        config: Settings for the inferers that train models of their own; None: those inferers' defaults.
+
+    Returns:
+        A function for each name.
+
+    Raises:
+        ValueError: If a name is unknown or there is none.
+        TypeError: If a value is none of these.
+    """
+    from gsnn.discovery.methods import INFERERS
+
+    if inferers is None:
+        inferers = [name for name, method in INFERERS.items() if method.by_default]
+    if isinstance(inferers, str):
+        inferers = [inferers]
+    if not isinstance(inferers, Mapping):
+        for name in inferers:
+            if name not in INFERERS:
+                raise DataError(str(unknown_option("method", name, INFERERS)))
+        inferers = {name: INFERERS[name] for name in inferers}
+    if not inferers:
+        raise ValueError("inferers is empty: name at least one method")
+    return {str(name): _scorer(str(name), given, config) for name, given in inferers.items()}
+
+
+def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:  # noqa: ANN401 - see resolve_scorers
+    from gsnn.discovery.methods import Method
+    from gsnn.edges import EdgeInferer
+
+    options: Mapping[str, Any] = {}
+    if isinstance(given, Method):
+        given, options = given.inferer, given.options
+    if not (isinstance(given, type) and issubclass(given, EdgeInferer)):
+        if not callable(given):
+            raise TypeError(f"inferers[{name!r}] must be a Method, an EdgeInferer class or a function, got {given!r}")
+        scorer: Scorer = given
+        return scorer
+    kind: Any = given
+    own = {"train": config} if "train" in inspect.signature(kind).parameters else {}
+
+    def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
+        from gsnn.nn.losses import masked_mse
+
+        try:
+            inferer = kind(model, graph, **own)
+            inferer.fit(batches, crit=masked_mse, verbose=False)
+            matrix: FloatArray = inferer.score_matrix(**options)
+        except RuntimeError as error:
+            # Too few layers or samples: the settings do not allow inference, nothing is broken.
+            raise RunError(f"method {name!r} cannot score edges here: {error}") from error
+        return matrix
+
+    return score

@@ -1,0 +1,7 @@
+"""Learners of what a missing edge looks like, taught on known edges that were hidden for the purpose."""
+
+from __future__ import annotations
+
+from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
+
+__all__ = ["StackedEdgeInferer", "StructureEdgeInferer"]

@@ -1,0 +1,503 @@
+"""Edges from a classifier that learns, on known edges hidden for the purpose, what a missing edge looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gsnn.base.errors import unknown_option
+from gsnn.base.progress import track
+from gsnn.base.torch_state import own_random_state
+from gsnn.discovery.hiding import Edge, hideable_edges, holes, mask_edges
+from gsnn.discovery.stacked.caps import capped
+from gsnn.discovery.stacked.features import (
+    FLOOR,
+    Features,
+    response_scores,
+    score_features,
+    stack,
+    structural_features,
+)
+from gsnn.discovery.stacked.learners import learn_pairs, sample_alike
+from gsnn.discovery.stacked.refit import Train, default_config, refit
+from gsnn.edges.capture import Criterion, check_batch, isolated, iterate_batches, naming_batch, tapped, unwrap
+from gsnn.edges.gradient.inferer import GradientEdgeInferer
+from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.magnitude import MagnitudeEdgeInferer
+from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.prior import FUNCTION_EDGE, PriorEdges
+from gsnn.edges.streaming import check_model
+from gsnn.graph import Graph
+
+if TYPE_CHECKING:
+    from gsnn.training import TrainConfig
+
+FloatArray = npt.NDArray[np.float64]
+
+SCORES = ("stacked", "learnt", "structure")
+COLUMNS = ("learnt", "structure", "explained", "sign")
+# Repeats: more where a repeat brings few examples.
+_REPEATS, _MORE_REPEATS, _FEW = 3, 8, 50
+_BATCH = 256
+
+__all__ = ["SCORES", "StackedEdgeInferer", "StructureEdgeInferer", "log_score"]
+
+
+class _Hiding(EdgeInferer):
+    """What the two share: which edges are hidden, and the classifiers that learn from them."""
+
+    def __init__(
+        self,
+        model: object,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        fraction: float,
+        repeats: int | None,
+        seed: int,
+        n_others: int,
+        n_trees: int,
+    ) -> None:
+        super().__init__(data, model)
+        self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
+        if not 0 < fraction < 1:
+            raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
+        _check_integers(repeats=(repeats, 1), n_others=(n_others, 1), n_trees=(n_trees, 1), seed=(seed, 0))
+        n_edges = sum(s != t for s, t in self.edges)
+        if n_edges < 2:
+            raise ValueError(f"data must have at least 2 function -> function edges to learn from, got {n_edges}")
+        n_drawn = round(fraction * len(hideable_edges(self._graph).rows))
+        if repeats is None:
+            repeats = _REPEATS if n_drawn >= _FEW else _MORE_REPEATS
+        self.fraction, self.repeats, self.seed = fraction, repeats, seed
+        self.n_others, self.n_trees = n_others, n_trees
+        self.masked: list[list[Edge]] = []
+        self._n = 0
+        self._found: dict[str, npt.NDArray[Any]] | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of samples of the last fit."""
+        return self._n
+
+    def _hidden(self) -> Iterator[tuple[Graph, list[Edge], int]]:
+        """The masked graph, the hidden edges that still carry a signal, and a seed of each repeat."""
+        for stream in np.random.SeedSequence(self.seed).spawn(self.repeats):
+            rng = np.random.default_rng(stream)
+            masking = mask_edges(self._graph, self.fraction, rng)
+            yield masking.graph, masking.testable, int(rng.integers(2**31))
+
+    def _judge(
+        self, examples: list[Features], graphs: list[Graph], hidden: list[list[Edge]], mine: Features
+    ) -> FloatArray:
+        """(N, N) mean log-probability that a pair is a missing edge; NaN for known edges and the diagonal."""
+        n, index = self.N, self._prior.index
+        known = self._prior.matrix() | np.eye(n, dtype=bool)
+        free = np.flatnonzero(~known.ravel())
+        rng = np.random.default_rng((self.seed, 1))
+        rows, label = [], []
+        for features, graph, edges in zip(examples, graphs, hidden, strict=True):
+            true = np.sort(np.array([index[s] * n + index[t] for s, t in edges], dtype=np.int64))
+            # Where hiding left a hole all the same, it must not tell hidden pairs from others.
+            childless, orphaned = holes(graph.edge_index_dict[FUNCTION_EDGE].numpy(), n)
+            kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
+            true, others = sample_alike(true, free, kind, self.n_others, rng)
+            rows += [stack(features, true, n), stack(features, others, n)]
+            label += [np.ones(len(true), dtype=bool), np.zeros(len(others), dtype=bool)]
+        found = np.full(n * n, np.nan)
+        if len(free):
+            if not any(each.any() for each in label):
+                raise ValueError(
+                    "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
+                    "hide others by another seed, or fewer by a smaller fraction"
+                )
+            opinion = learn_pairs(np.concatenate(rows), np.concatenate(label), self.seed, self.n_trees)
+            found[free] = opinion(stack(mine, free, n))
+        return found.reshape(n, n)
+
+    def _columns(self, names: Sequence[str]) -> dict[str, Column]:
+        """Columns of the table from what was found."""
+        found = self._fitted()
+
+        def entries(values: npt.NDArray[Any]) -> Column:
+            return lambda rows: values.ravel()[rows]
+
+        return {name: entries(found[name]) for name in names}
+
+    def _fitted(self) -> dict[str, npt.NDArray[Any]]:
+        if self._found is None:
+            raise RuntimeError("not fitted: call fit first")
+        return self._found
+
+
+class StackedEdgeInferer(_Hiding):
+    r"""Learns from known edges what a missing edge looks like, and looks for more of the kind.
+
+    A share of the known edges is hidden, the model trained again without them, and three classifiers (extremely
+    randomised trees, boosted trees, a logistic model) learn to tell the hidden pairs from all other pairs that the
+    masked graph lacks; several times, with other edges. They see features of the masked graph (degrees, reach, short
+    paths, distances, shared inputs and outputs), of the scores of :class:`GradientEdgeInferer` and
+    :class:`MagnitudeEdgeInferer` on the refitted model and, where many functions have an input and an output of their
+    own, of the responses themselves. Then they judge the pairs that the full graph lacks by the same features.
+    Edges are hidden as in a self-check (:func:`gsnn.discovery.mask_edges`): on a path from an input to an output, and
+    without leaving a function bare of children or parents. Hidden edges that carry no signal once the others are gone
+    (no input reaches their source, or their target reaches no output) are not learnt from: to the data they are like
+    any other pair. Scores, all logarithms:
+
+    - ``'stacked'``: the mean log-probability plus the logarithm of the score ``'explained'``;
+    - ``'learnt'``: the mean log-probability alone;
+    - ``'structure'``: the mean log-probability of classifiers that saw features of the graph only. They know nothing
+      of the data. On networks from the literature most of what a stack ranks well is due to topology, so look at this
+      beside it: an edge that only ``'structure'`` ranks high is a guess that the network goes on as it is.
+
+    The scores of known edges are undefined (NaN): the classifiers learnt from them.
+
+    The cost is a training for each repeat. No p-value is defined (hidden edges were drawn, not tested).
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, trained on ``data``.
+        data: The prior graph, with its inputs and outputs; at least 2 of its function edges are known.
+        train: How to train a model on a masked graph: a function (graph, seed) -> model, or a
+            :class:`gsnn.training.TrainConfig` whose optimiser, epochs and batch size are used for a model of the same
+            architecture on the samples given to :meth:`fit`; None: a config for about 1200 steps.
+        fraction: Share hidden in a repeat, of the known edges that can be (see :func:`gsnn.discovery.mask_edges`).
+        repeats: How often; None: 3, or 8 where a repeat hides fewer than 50.
+        seed: Fixes the hidden edges, the samples, the refits and the trees.
+        max_samples: Samples that the scores are computed on, drawn at random from all rows; refits see all.
+        n_others: Other pairs that the classifiers see of a repeat, at most.
+        n_trees: Extremely randomised trees.
+
+    Attributes:
+        function_nodes: The N names.
+        N: Number of function nodes.
+        edges: Set of the known edges as (source, target) names.
+        masked: The edges that each repeat of the last fit hid and learnt from.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If an option is out of range, or model and graph disagree.
+        TypeError: If the model has no taps, or ``train`` is none of the above.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> edges = [("x", "a"), ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("d", "y"), ("b", "z")]
+        >>> graph = Graph.from_edges(
+        ...     edges, input_nodes=["x"], function_nodes=["a", "b", "c", "d"], output_nodes=["y", "z"]
+        ... )
+        >>> x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0))
+        >>> model = GSNN.from_graph(graph, channels=2, layers=4)
+        >>> def train(graph, seed):
+        ...     return GSNN.from_graph(graph, channels=2, layers=4)
+        >>> inferer = StackedEdgeInferer(model, graph, train, repeats=2)
+        >>> inferer.fit([(x, torch.cat([x, -x], 1))], verbose=False)
+        60
+        >>> list(inferer.evaluate().columns)[4:]
+        ['score', 'has_edge', 'learnt', 'structure', 'explained', 'sign']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        train: TrainConfig | Train | None = None,
+        *,
+        fraction: float = 0.1,
+        repeats: int | None = None,
+        seed: int = 0,
+        max_samples: int = 2048,
+        n_others: int = 4000,
+        n_trees: int = 300,
+    ) -> None:
+        super().__init__(model, data, fraction, repeats, seed, n_others, n_trees)
+        _check_integers(max_samples=(max_samples, 3))
+        if train is not None and not callable(train) and not hasattr(train, "model_options"):
+            raise TypeError(
+                f"train must be a TrainConfig, a function (graph, seed) -> model or None, got {type(train).__name__}"
+            )
+        self._model = unwrap(model)
+        check_model(tapped(model), self.function_nodes, use_pre_norm=True)
+        self.train, self.max_samples = train, max_samples
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+        *,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Hide, train again, learn, and judge all pairs.
+
+        Args:
+            dataloader: Yields (x, y) or tuples with more items, which are ignored; y standardised.
+            crit: ``crit(prediction, target)``, a mean or a sum over samples, for the scores; None for the mean squared
+                error. Refits by a TrainConfig always use that.
+            device: Where to read activations and gradients; refits by a TrainConfig run on the CPU.
+            verbose: Show progress on stderr.
+            loss_reduction: ``'mean'`` or ``'sum'`` of ``crit``; None finds out.
+
+        Returns:
+            Number of samples.
+
+        Raises:
+            ValueError: If the loader is empty or a batch has the wrong width (the error names the batch).
+            MissingExtraError: If scikit-learn is not installed.
+        """
+        self._found, self.masked, self._n = None, [], 0
+        with isolated(self._model):
+            loaded = []
+            for batch in iterate_batches(dataloader):
+                with naming_batch(batch.index):
+                    check_batch(tapped(self._model), batch.x, batch.y)
+                loaded.append((batch.x.cpu(), batch.y.cpu()))
+        # Refits need gradients, and tensors that can enter a graph, whatever the caller is inside of.
+        with torch.inference_mode(False), torch.enable_grad():
+            x, y = (torch.cat([pair[k] for pair in loaded]) for k in range(2))
+            self._learn(x, y, crit, device, verbose, loss_reduction)
+        self._n = len(x)
+        return self._n
+
+    def _learn(
+        self,
+        x: Tensor,
+        y: Tensor,
+        crit: Criterion | None,
+        device: torch.device | str,
+        verbose: bool,
+        loss_reduction: str | None,
+    ) -> None:
+        """Hide, train again, learn, and judge all pairs; see :meth:`fit`."""
+
+        def features(model: nn.Module, graph: Graph) -> tuple[Features, dict[str, npt.NDArray[Any]]]:
+            with isolated(model) as there, torch.no_grad():
+                dtype = next((p.dtype for p in model.parameters()), x.dtype)
+                parts = [model(part.to(there, dtype)).double().cpu() for part in x.split(_BATCH)]
+            responses = {"response": y.double().numpy(), "unexplained": (y.double() - torch.cat(parts)).numpy()}
+            direct = response_scores(graph, x.double().numpy(), responses)
+            batches = list(zip(x[rows].split(_BATCH), y[rows].split(_BATCH), strict=True))
+            return _score(model, graph, batches, direct, crit, device, loss_reduction)
+
+        train = self._trainer(x, y)
+        rows = _some_rows(len(x), self.max_samples, self.seed)
+        mine, extra = features(self._model, self._graph)
+        structures, stacked, graphs, masked = [], [], [], []
+        for graph, hidden, seed in track(self._hidden(), "refits", total=self.repeats, show=verbose):
+            structures.append(structural_features(graph))
+            stacked.append({**structures[-1], **features(train(graph, seed), graph)[0]})
+            graphs.append(graph)
+            masked.append(hidden)
+        structure = structural_features(self._graph)
+        self._found = {
+            "learnt": self._judge(stacked, graphs, masked, {**structure, **mine}),
+            "structure": self._judge(structures, graphs, masked, structure),
+            **extra,
+        }
+        self.masked = masked
+
+    def evaluate(
+        self,
+        score: str = "stacked",
+        exclude_self: bool = True,
+        per_target: int | None = None,
+        per_source: int | None = None,
+    ) -> pd.DataFrame:
+        """One row per ordered pair, best score first; equal scores in the order of the nodes.
+
+        Args:
+            score: ``'stacked'``, ``'learnt'`` or ``'structure'``.
+            exclude_self: Leave out the pairs (i, i).
+            per_target: Put a pair behind all others when so many better ones have its target already; 1 makes a
+                list without repetitions. None: no limit.
+            per_source: The same for its source.
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge, learnt, structure, explained
+            (as of :class:`GradientEdgeInferer`), sign (1, -1 or 0).
+
+        Raises:
+            RuntimeError: If it was not fitted.
+            ValueError: If an option is unknown or below 1.
+        """
+        scored = self.scored(score=score, per_target=per_target, per_source=per_source)
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
+    def scored(  # type: ignore[override]  # the options by name
+        self, *, score: str = "stacked", per_target: int | None = None, per_source: int | None = None
+    ) -> ScoredPairs:
+        """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
+        if score not in SCORES:
+            raise unknown_option("score", score, SCORES)
+        found = self._fitted()
+        total = found["learnt"] + log_score(found["explained"]) if score == "stacked" else found[score]
+        total = capped(total, per_target, per_source)
+        return ScoredPairs(self._prior, total, self.score_name, self._columns(COLUMNS))
+
+    def _trainer(self, x: Tensor, y: Tensor) -> Train:
+        """How to train on a masked graph, with the samples at hand."""
+        if callable(self.train):
+            return self.train
+        config = default_config(len(x)) if self.train is None else self.train
+        return lambda graph, seed: refit(self._model, graph, seed, x, y, config)
+
+
+class StructureEdgeInferer(_Hiding):
+    """What the stack would say without the data: the same classifiers on features of the graph alone.
+
+    The control of :class:`StackedEdgeInferer`, whose column ``structure`` it is, and a baseline for any method. No
+    model is trained or read, so it takes seconds. Whatever it ranks high is a guess that the network goes on as it is.
+
+    Args:
+        model: Not used; any inferer takes one.
+        data: The prior graph, with its inputs and outputs; at least 2 of its function edges are known.
+        fraction: As for :class:`StackedEdgeInferer`.
+        repeats: As there.
+        seed: As there.
+        n_others: As there.
+        n_trees: As there.
+
+    Attributes:
+        function_nodes: The N names.
+        N: Number of function nodes.
+        edges: Set of the known edges as (source, target) names.
+        masked: The edges that each repeat of the last fit hid and learnt from.
+
+    Raises:
+        ValueError: If an option is out of range.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> edges = [("x", "a"), ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("d", "y")]
+        >>> graph = Graph.from_edges(edges, input_nodes=["x"], function_nodes=["a", "b", "c", "d"], output_nodes=["y"])
+        >>> inferer = StructureEdgeInferer(None, graph)
+        >>> inferer.fit([(torch.zeros(5, 1), torch.zeros(5, 1))], verbose=False)
+        5
+        >>> inferer.score_matrix().shape
+        (4, 4)
+    """
+
+    def __init__(
+        self,
+        model: object,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        *,
+        fraction: float = 0.1,
+        repeats: int | None = None,
+        seed: int = 0,
+        n_others: int = 4000,
+        n_trees: int = 300,
+    ) -> None:
+        super().__init__(model, data, fraction, repeats, seed, n_others, n_trees)
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+        *,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Hide, learn, and judge all pairs.
+
+        Args:
+            dataloader: Its samples are counted, nothing else.
+            crit: Not used.
+            device: Not used.
+            verbose: Not used; nothing here takes long.
+            loss_reduction: Not used.
+
+        Returns:
+            Number of samples.
+
+        Raises:
+            ValueError: If the loader is empty.
+            MissingExtraError: If scikit-learn is not installed.
+        """
+        self._found, self.masked, self._n = None, [], 0
+        with own_random_state():
+            n = sum(len(batch.x) for batch in iterate_batches(dataloader))
+        hidden = list(self._hidden())
+        masked = [edges for _, edges, _ in hidden]
+        graphs = [graph for graph, _, _ in hidden]
+        examples = [structural_features(graph) for graph in graphs]
+        self._found = {"structure": self._judge(examples, graphs, masked, structural_features(self._graph))}
+        self.masked, self._n = masked, n
+        return n
+
+    def evaluate(
+        self, exclude_self: bool = True, per_target: int | None = None, per_source: int | None = None
+    ) -> pd.DataFrame:
+        """One row per ordered pair, best score first; see :meth:`StackedEdgeInferer.evaluate`.
+
+        Args:
+            exclude_self: Leave out the pairs (i, i).
+            per_target: Put a pair behind all others when so many better ones have its target already.
+            per_source: The same for its source.
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge.
+
+        Raises:
+            RuntimeError: If it was not fitted.
+            ValueError: If a limit is below 1.
+        """
+        scored = self.scored(per_target=per_target, per_source=per_source)
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
+    def scored(  # type: ignore[override]  # the options by name
+        self, *, per_target: int | None = None, per_source: int | None = None
+    ) -> ScoredPairs:
+        """Scores of all pairs; see :meth:`evaluate` for the options and errors."""
+        score = capped(self._fitted()["structure"], per_target, per_source)
+        return ScoredPairs(self._prior, score, self.score_name)
+
+
+def _score(
+    model: nn.Module,
+    graph: Graph,
+    batches: list[tuple[Tensor, Tensor]],
+    direct: dict[str, FloatArray],
+    crit: Criterion | None,
+    device: torch.device | str,
+    loss_reduction: str | None,
+) -> tuple[Features, dict[str, npt.NDArray[Any]]]:
+    """Features of the scores of a model, and what the table shows of them."""
+    gradient = GradientEdgeInferer(model, graph)
+    gradient.fit(batches, crit, device, verbose=False, loss_reduction=loss_reduction)
+    magnitude = MagnitudeEdgeInferer(model, graph)
+    magnitude.fit(batches, crit, device, verbose=False, loss_reduction=loss_reduction)
+    scores = dict(direct)
+    # 'explained' last: its table is kept for the signs.
+    for name in ("regressed", "normalised", "explained"):
+        scores[name] = gradient.score_matrix(score=name, null_correction=False)
+    scores["magnitude"] = magnitude.score_matrix(layer_agg="mean0")
+    known = PriorEdges(graph).matrix()
+    explained = gradient.scored(score="explained", null_correction=False)
+    sign = explained.columns["sign"](np.arange(known.size)).reshape(known.shape)
+    return score_features(scores, known), {"explained": explained.score, "sign": sign}
+
+
+def _some_rows(n: int, most: int, seed: int) -> Tensor:
+    """Numbers of at most so many of n samples, at random, in order."""
+    if n <= most:
+        return torch.arange(n)
+    return torch.from_numpy(np.sort(np.random.default_rng((seed, 2)).choice(n, most, replace=False)))
+
+
+def log_score(score: FloatArray) -> FloatArray:
+    """Its logarithm, where none is below a small share of the largest; undefined ones count as 0."""
+    best = np.nanmax(score, initial=0.0)
+    return np.log(np.maximum(np.nan_to_num(score), FLOOR * best)) if best > 0 else np.zeros_like(score)
+
+
+def _check_integers(**options: tuple[int | None, int]) -> None:
+    """Refuse what is no integer, or below its least value; None is left to the default."""
+    for name, (value, least) in options.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -1,0 +1,114 @@
+"""The three classifiers of the stacked inferer, and how their opinions make one score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.base.errors import require
+from gsnn.base.torch_state import in_turn
+
+FloatArray = npt.NDArray[np.float64]
+Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
+
+# A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
+_LEAST = 1e-4
+
+__all__ = ["learn_pairs", "sample_alike"]
+
+
+def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: int, n_trees: int = 300) -> Learnt:
+    """Fit extremely randomised trees, boosted trees and a logistic model to tell masked pairs from others.
+
+    Args:
+        x: (K, F) features of pairs.
+        label: (K,) True for a masked edge.
+        seed: Fixes the trees.
+        n_trees: Extremely randomised trees; there are 120 boosted ones.
+
+    Returns:
+        A function of features (Q, F) that gives (Q,) the mean logarithm of the three probabilities.
+
+    Raises:
+        ValueError: If all labels are the same.
+        MissingExtraError: If scikit-learn is not installed.
+    """
+    if label.all() or not label.any():
+        raise ValueError(f"label must hold both masked and other pairs, got {int(label.sum())} of {len(label)} masked")
+    ensemble = require("sklearn.ensemble", extra="sklearn")
+    linear = require("sklearn.linear_model", extra="sklearn")
+    preprocessing = require("sklearn.preprocessing", extra="sklearn")
+    pipeline = require("sklearn.pipeline", extra="sklearn")
+    models: list[Any] = [
+        ensemble.ExtraTreesClassifier(
+            n_estimators=n_trees, min_samples_leaf=3, max_features=0.3, n_jobs=1, random_state=seed
+        ),
+        ensemble.HistGradientBoostingClassifier(
+            max_iter=120,
+            learning_rate=0.05,
+            max_leaf_nodes=15,
+            min_samples_leaf=20,
+            l2_regularization=10.0,
+            early_stopping=False,
+            random_state=seed,
+        ),
+        pipeline.make_pipeline(
+            preprocessing.StandardScaler(), linear.LogisticRegression(C=0.02, max_iter=500, tol=1e-4)
+        ),
+    ]
+    with in_turn():  # scikit-learn changes the warning filters of the process, for a while
+        for model in models:
+            model.fit(x, label)
+
+    def opinion(pairs: npt.NDArray[np.float32]) -> FloatArray:
+        total = np.zeros(len(pairs))
+        with in_turn():
+            for model in models:
+                total += np.log(np.maximum(model.predict_proba(pairs)[:, 1], _LEAST))
+        return total / len(models)
+
+    return opinion
+
+
+def sample_alike(
+    hidden: npt.NDArray[np.int64],
+    candidates: npt.NDArray[np.int64],
+    kind: npt.NDArray[np.int64],
+    n: int,
+    rng: np.random.Generator,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Other pairs for the hidden ones to be told from, with as large a share of each kind.
+
+    So the kind says nothing of whether a pair was hidden.
+
+    Args:
+        hidden: Hidden pairs.
+        candidates: Pairs to draw from, none of them hidden.
+        kind: Kind of every pair, by its number.
+        n: How many to draw, at most.
+        rng: Draws them.
+
+    Returns:
+        The hidden pairs of a kind that has candidates, and the pairs drawn, sorted; fewer than ``n`` where a kind has
+        too few.
+
+    Example:
+        >>> kind = np.array([0, 0, 0, 0, 1, 1])
+        >>> rng = np.random.default_rng(0)
+        >>> kept, others = sample_alike(np.array([0]), np.array([1, 2, 3, 4, 5]), kind, 10, rng)
+        >>> kept.tolist(), others.tolist()
+        ([0], [1, 2, 3])
+    """
+    of_kind = {int(k): candidates[kind[candidates] == k] for k in np.unique(kind[hidden])}
+    kept = hidden[np.array([len(of_kind[int(k)]) > 0 for k in kind[hidden]], dtype=bool)]
+    counts = {k: int((kind[kept] == k).sum()) for k in of_kind if len(of_kind[k])}
+    total = min([float(n), *(len(of_kind[k]) * len(kept) / count for k, count in counts.items())])
+    drawn = [np.zeros(0, dtype=np.int64)]
+    for k, count in counts.items():
+        # A little more than the product, which can fall short of a whole number by its rounding.
+        take = max(1, int(total * count / len(kept) + 1e-9))
+        drawn.append(rng.choice(of_kind[k], size=take, replace=False))
+    return kept, np.sort(np.concatenate(drawn))

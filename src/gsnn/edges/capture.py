@@ -1,0 +1,391 @@
+"""Activations and per-sample loss gradients at the taps of a GSNN, leaving the model as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from gsnn.base.errors import unknown_option
+from gsnn.base.torch_state import own_random_state
+from gsnn.edges.loss_scale import REDUCTIONS as REDUCTIONS
+from gsnn.edges.loss_scale import Criterion as Criterion
+from gsnn.edges.loss_scale import LossScale as LossScale
+from gsnn.edges.loss_scale import check_loss
+from gsnn.nn.losses import masked_mse
+
+ForwardOptions = Mapping[str, Any] | Callable[[tuple[Any, ...]], Mapping[str, Any]] | None
+
+TAPS = ("pre", "post")
+
+
+class Tapped(Protocol):
+    """What capture asks of a model: shapes, and the one door to its taps."""
+
+    N: int
+    I: int  # noqa: E741 - the fixed letter for inputs
+    O: int  # noqa: E741 - the fixed letter for outputs
+    L: int
+    channel_node: Tensor
+
+    def forward_with_taps(self, x: Tensor, *, detach_parameters: bool = False, **options: Any) -> Tensor:  # noqa: ANN401
+        """The forward pass, calling ``pre`` or ``post`` with (l, (N*C, B)) in every block."""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What one batch left at the taps of every block.
+
+    Attributes:
+        activations: L tensors (N*C, B), channels of a node contiguous.
+        gradients: L tensors (N*C, B): for each sample the gradient of its own loss, whatever batch it was in. A tap
+            the loss does not depend on has gradient 0.
+        channel_node: (N*C,) int64, the node of each channel.
+        n_nodes: N.
+        loss: The loss of the batch as the criterion gave it.
+    """
+
+    activations: list[Tensor]
+    gradients: list[Tensor]
+    channel_node: Tensor
+    n_nodes: int
+    loss: float
+
+    def __len__(self) -> int:
+        """B, the number of samples."""
+        return int(self.activations[0].shape[1])
+
+    def node_norms(self, values: Tensor, reduction: str) -> Tensor:
+        """Magnitude of each node: the norm of ``values`` over the node's channels.
+
+        Args:
+            values: (N*C, B), one of ``activations`` or ``gradients``.
+            reduction: ``'l1'`` or ``'l2'``.
+
+        Returns:
+            (N, B).
+        """
+        return node_norms(values, self.channel_node, self.n_nodes, reduction)
+
+
+def node_norms(values: Tensor, channel_node: Tensor, n_nodes: int, reduction: str) -> Tensor:
+    """Norm over the channels of each node.
+
+    Args:
+        values: (N*C, B).
+        channel_node: (N*C,) int64, the node of each channel; nodes may differ in their number of channels.
+        n_nodes: N.
+        reduction: ``'l1'`` (sum of absolute values) or ``'l2'``.
+
+    Returns:
+        (N, B).
+
+    Raises:
+        ValueError: If ``reduction`` is unknown.
+
+    Example:
+        >>> node_norms(torch.tensor([[3.0], [-4.0]]), torch.tensor([0, 0]), 1, "l2")
+        tensor([[5.]])
+    """
+    if reduction not in ("l1", "l2"):
+        raise unknown_option("reduction", reduction, ("l1", "l2"))
+    if reduction == "l1":
+        return _sum_channels(values.abs(), channel_node, n_nodes)
+    # Squares of small gradients underflow, those of large ones overflow.
+    largest = values.abs().amax() if values.numel() else values.new_zeros(())
+    scale = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return _sum_channels((values / scale).square_(), channel_node, n_nodes).sqrt_().mul_(scale)
+
+
+def _sum_channels(values: Tensor, channel_node: Tensor, n_nodes: int) -> Tensor:
+    channels, rest = divmod(len(values), max(n_nodes, 1))
+    # Channels are contiguous by node, so equal counts show in the first and last channel of every node.
+    if not rest and channels and torch.equal(channel_node[::channels], channel_node[channels - 1 :: channels]):
+        # A sum and no vector_norm, which takes a hundred times longer over an inner dimension.
+        return values.view(n_nodes, channels, -1).sum(1)
+    return values.new_zeros(n_nodes, values.shape[1]).index_add_(0, channel_node, values)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The GSNN inside a compiled (``torch.compile``) or data-parallel wrapper.
+
+    Args:
+        model: A GSNN, or a wrapper around one.
+
+    Returns:
+        The model itself, sharing its parameters.
+
+    Raises:
+        TypeError: If there is no model with taps inside.
+    """
+    inner = model
+    while True:
+        # A compiled model passes attributes through, so having the door is no sign of being the model itself.
+        wrapped = getattr(inner, "_orig_mod", None)
+        if wrapped is None and not hasattr(inner, "forward_with_taps"):
+            wrapped = getattr(inner, "module", None)
+        if not isinstance(wrapped, nn.Module):
+            break
+        inner = wrapped
+    if not hasattr(inner, "forward_with_taps"):
+        raise TypeError(f"model must be a gsnn.nn.GSNN, got {type(model).__name__}, which has no forward_with_taps")
+    return inner
+
+
+def tapped(model: nn.Module) -> Tapped:
+    """:func:`unwrap`, as the protocol that capture uses."""
+    return cast(Tapped, unwrap(model))
+
+
+@contextmanager
+def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iterator[torch.device]:
+    """Evaluate a model and leave no trace: modes, device and random state come back, also after an exception.
+
+    Inside, every submodule is in eval mode (so norms do not touch their running statistics), gradients are enabled
+    even under ``torch.no_grad`` or ``torch.inference_mode``, and autocast is off. Threads take turns, so that a model
+    may be shared by several; a training loop of the caller's own in another thread is not held up, and must not run at
+    the same time.
+
+    Args:
+        model: The model.
+        device: Where to run; None stays where the model is.
+
+    Yields:
+        The device the model is on.
+    """
+    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    there = home if device is None else torch.device(device)
+    moved = there.type != home.type or (there.index is not None and there.index != home.index)
+    cuda = sorted({d.index or 0 for d in (home, there) if d.type == "cuda"})
+    with ExitStack() as stack:
+        stack.enter_context(own_random_state(cuda))
+        modes = [(module, module.training) for module in model.modules()]
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(there.type, enabled=False))
+        try:
+            if moved:  # pragma: no cover - needs a GPU
+                model.to(there)
+            model.eval()
+            yield there
+        finally:
+            for module, training in modes:
+                module.training = training
+            if moved:  # pragma: no cover - needs a GPU
+                model.to(home)
+
+
+def capture(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    crit: Criterion | None = None,
+    *,
+    where: str = "pre",
+    loss_reduction: str | LossScale | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+) -> Capture:
+    """One forward and backward pass in eval mode; activations and per-sample gradients at every block's tap.
+
+    Nothing of the model changes: parameters, their gradients, requires_grad, modes, buffers, hooks, device, random
+    state. It works with frozen parameters, under ``torch.no_grad`` and on a ``torch.compile`` wrapper.
+
+    A missing target (NaN) is left out of the loss: the prediction stands in for it, cut off from the gradient, so
+    that a criterion of the user's never meets a NaN; an elementwise criterion then still divides by all B * O.
+
+    Args:
+        model: A GSNN.
+        x: (B, I) inputs.
+        y: (B, O) targets, NaN where missing.
+        crit: ``crit(prediction, target)`` gives a scalar, a mean or a sum over samples; None for
+            :func:`gsnn.nn.losses.masked_mse`.
+        where: ``'pre'``, the tap before the norm, or ``'post'``, after nonlinearity and gates.
+        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`~gsnn.edges.loss_scale.LossScale` of earlier
+            batches.
+        model_kwargs: More arguments of the model's forward, such as masks.
+        device: Where to run; None stays where the model is.
+
+    Returns:
+        The capture, detached, on that device.
+
+    Raises:
+        ValueError: If x or y has the wrong width, ``where`` is unknown, the loss is not finite, has no gradient by the
+            prediction, or is neither a mean nor a sum over samples (see :class:`~gsnn.edges.loss_scale.LossScale`).
+        TypeError: If the model has no taps, or ``crit`` returns no scalar tensor.
+
+    Example:
+        >>> from gsnn.nn import GSNN
+        >>> from gsnn.graph import Graph
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> model = GSNN.from_graph(graph, channels=3, layers=2)
+        >>> seen = capture(model, torch.ones(5, 1), torch.zeros(5, 1))
+        >>> len(seen.gradients), seen.gradients[1].shape
+        (2, torch.Size([6, 5]))
+    """
+    if where not in TAPS:
+        raise unknown_option("where", where, TAPS)
+    scale = loss_reduction if isinstance(loss_reduction, LossScale) else LossScale(loss_reduction)
+    inner = unwrap(model)
+    gsnn = cast(Tapped, inner)
+    check_batch(gsnn, x, y)
+    taps: list[Tensor] = []
+
+    def record(_: int, value: Tensor) -> Tensor:
+        if not value.requires_grad:
+            # The first tap may depend on nothing that takes a gradient; from here on everything depends on it.
+            value = value.detach().requires_grad_()
+        taps.append(value)
+        return value
+
+    with isolated(inner, device) as there:
+        dtype = next((p.dtype for p in inner.parameters()), x.dtype)
+        # Clones, because tensors made under inference_mode cannot enter a graph.
+        x, y = _plain(x).to(there, dtype), _plain(y).to(there)
+        y = y.to(dtype) if y.is_floating_point() else y
+        options = {k: _to(_plain(v), there) for k, v in (model_kwargs or {}).items()}
+        prediction = gsnn.forward_with_taps(x, detach_parameters=True, **{where: record}, **options)
+        if crit is None:
+            loss = masked_mse(prediction, y)
+        else:
+            prediction, y = _without_missing(prediction, y)
+            loss = crit(prediction, y)
+            check_loss(loss)
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss is {loss.item()}; check the inputs, the targets and the model for NaN or inf")
+        by_prediction, *gradients = _gradients(loss, prediction, taps)
+        # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
+        factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
+        if factor is not None and factor != 1.0:
+            gradients = [g.mul_(factor) for g in gradients]
+        return Capture([t.detach() for t in taps], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch of a loader: x (B, I), y (B, O), further forward arguments, and its number, from 0."""
+
+    x: Tensor
+    y: Tensor
+    model_kwargs: Mapping[str, Any]
+    index: int
+
+
+def iterate_batches(
+    loader: Iterable[Any], model_kwargs: ForwardOptions = None, *, name: str = "dataloader"
+) -> Iterator[Batch]:
+    """The batches of a loader that yields (x, y) or tuples with more items.
+
+    Args:
+        loader: What yields them.
+        model_kwargs: Arguments of the model's forward: the same for every batch, or a function of the whole batch
+            tuple that returns them. Without it, items after the second are ignored.
+        name: What to call the loader in errors.
+
+    Yields:
+        The batches.
+
+    Raises:
+        TypeError: If a batch is no (x, y, ...) of tensors.
+        ValueError: If there is no batch at all.
+
+    Example:
+        >>> [b.index for b in iterate_batches([(torch.zeros(2, 1), torch.zeros(2, 1))])]
+        [0]
+    """
+    index = -1
+    for index, items in enumerate(loader):
+        if not isinstance(items, tuple | list) or len(items) < 2 or not all(isinstance(t, Tensor) for t in items[:2]):
+            raise TypeError(f"batch {index} of {name} must be (x, y, ...) of tensors, got {_describe(items)}")
+        extra = model_kwargs(tuple(items)) if callable(model_kwargs) else model_kwargs or {}
+        yield Batch(items[0], items[1], extra, index)
+    if index < 0:
+        raise ValueError(
+            f"{name} is empty: it yielded no batch (with drop_last=True, fewer samples than one batch leave none)"
+        )
+
+
+@contextmanager
+def naming_batch(index: int) -> Iterator[None]:
+    """Put the number of the batch before the message of a ValueError or TypeError raised inside."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if type(error) in (ValueError, TypeError):
+            raise type(error)(f"batch {index}: {error}") from error
+        raise
+
+
+def _gradients(loss: Tensor, prediction: Tensor, taps: list[Tensor]) -> list[Tensor]:
+    """Gradients by the prediction and by every tap; those of a loss of 0 may be missing."""
+    wanted = [prediction, *taps]
+    found: Sequence[Tensor | None] = [None] * len(wanted)
+    if loss.requires_grad:
+        found = torch.autograd.grad(loss, wanted, allow_unused=True)
+    if found[0] is None and bool(loss):
+        raise ValueError(
+            f"crit gave {loss.item():.6g} without a gradient by the prediction; use a criterion that is differentiable "
+            "by its first argument (no argmax, rounding, detach or numpy in between)"
+        )
+    return [torch.zeros_like(t) if g is None else g.detach() for g, t in zip(found, wanted, strict=True)]
+
+
+def _without_missing(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if not y.is_floating_point():
+        return prediction, y
+    missing = torch.isnan(y)
+    if not missing.any():
+        return prediction, y
+    if y.shape != prediction.shape:
+        raise ValueError(f"y has NaN and shape {tuple(y.shape)}; with missing targets it must be (B, O)")
+    held = prediction.detach()
+    return torch.where(missing, held, prediction), torch.where(missing, held, y)
+
+
+def check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
+    """Refuse samples that do not go with a model.
+
+    Args:
+        gsnn: The model.
+        x: (B, I) inputs.
+        y: (B, O) targets.
+
+    Raises:
+        ValueError: If a width is wrong, the numbers of rows differ, or there is none.
+    """
+    for name, value, width in (("x", x, gsnn.I), ("y", y, gsnn.O)):
+        letter = "I" if name == "x" else "O"
+        if value.ndim != 2 or value.shape[1] != width:
+            raise ValueError(f"{name} must have shape (B, {letter}) = (B, {width}), got {tuple(value.shape)}")
+    if len(x) != len(y):
+        raise ValueError(f"x and y must have as many rows, got {len(x)} and {len(y)}")
+    if len(x) == 0:
+        raise ValueError("x and y hold no samples")
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever forward takes
+    if isinstance(value, Tensor):
+        return value.detach().clone() if value.is_inference() else value.detach()
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(v) for v in value)
+    return value
+
+
+def _to(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - whatever forward takes
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, list | tuple):
+        return type(value)(_to(v, device) for v in value)
+    return value
+
+
+def _describe(items: object) -> str:
+    if isinstance(items, tuple | list):
+        return f"{type(items).__name__} of ({', '.join(type(i).__name__ for i in items)})"
+    return type(items).__name__

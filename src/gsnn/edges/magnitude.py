@@ -1,0 +1,360 @@
+"""Edges from the correlation of activation magnitudes with gradient magnitudes at adjacent blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import scipy.special
+import torch
+from torch import Tensor, nn
+
+from gsnn.base.errors import unknown_option
+from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
+from gsnn.base.progress import track
+from gsnn.edges.capture import Capture, Criterion, capture, tapped, unwrap
+from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.magnitude_null import PartialNull, PlainNull
+from gsnn.edges.pair_correlations import PairCorrelations
+from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.prior import checked_targets
+from gsnn.edges.significance import Significance
+from gsnn.edges.stats import (
+    AGGREGATIONS,
+    PairMoments,
+    aggregate,
+    fisher_z,
+    least_p_value,
+    max_upper_tail,
+    skewed_score,
+)
+from gsnn.edges.streaming import StreamingInferer, check_model
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+REDUCTIONS = ("l1", "l2")
+SCORES = ("corr", "partial")
+P_METHODS = ("calibrated", "uncorrected")
+
+# Skewness of a correlation under permutation beyond which a few samples decide, and no p-value is given.
+MOST_SKEWED = 4.0
+# What the skewness is multiplied by; set on log-normal magnitudes of 25 to 2,000 samples (benchmarks/null_pvalues.py).
+SKEWNESS_MARGIN = 1.2
+# Samples enough for no least p-value.
+_ENDLESS = 10**12
+
+_LOWEST = 1e30
+_CHUNK_BYTES = 4 * 2**20
+# Of a pair when ranked: score, z and marks in single precision, and what choosing the best takes.
+_PAIR_BYTES = 12
+
+
+class MagnitudeEdgeInferer(StreamingInferer):
+    r"""Correlates :math:`x_i = \|z_i^{n-1}\|` with :math:`y_j = \|\partial \ell / \partial z_j^n\|` over samples.
+
+    Forward, activations flow from block n - 1 to block n; backward, credit flows from n to n - 1. Where the model
+    lacks an edge i -> j, the activation of i at block n - 1 and the gradient of the loss at j in block n depend on
+    each other. Each of the P = L - 1 adjacent pairs of blocks gives one correlation; they are aggregated.
+
+    Statistics stream: :meth:`fit` is a loop over :meth:`update`, and statistics of several processes
+    :meth:`merge`. Scores depend neither on how samples were batched nor on the scale of the loss.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` (or a compiled (``torch.compile``) one) of at least 2 blocks.
+        data: The prior graph it was built from, HeteroData-like; its function-function edges are the known ones.
+        reduction: Norm over the channels of a node: ``'l1'`` or ``'l2'``.
+        use_pre_norm: Read the tap before the norm; False reads the one after the nonlinearity, for the norms batch,
+            groupbatch and none only.
+        memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available. A
+            quarter is for the magnitudes of samples, 8 P N bytes each in float32, half for sums of 8 P N (N + U)
+            bytes, U the number of known parents. Sums above 1 GiB are made only once the samples outgrow their part,
+            and are in a temporary file where they outgrow theirs. Up to 2,048 samples, of 128 MiB but at least 256, are
+            kept beside these for the null of the p-values. Scores take 12 N^2 bytes.
+        targets: Keep sums for edges into these only, and score these; None for all. q-values are then over the edges
+            into these. :mod:`gsnn.edges.parallel` puts such parts together.
+
+    Attributes:
+        function_nodes: The N names.
+        N: Number of function nodes.
+        L: Number of blocks.
+        n_pairs: P = L - 1.
+        edges: Set of the known edges as (source, target) names.
+        model: The model it was given.
+        data: The prior graph it was given.
+        parents_by_target: For each target index the int64 array of its known parents' indices; never itself.
+        memory_budget: In bytes.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If ``reduction`` is unknown, the post tap is asked of another norm, data and model disagree, or the
+            scores alone do not fit into ``memory_budget``.
+        TypeError: If the model has no taps or ``data`` is no graph.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
+        >>> inferer = MagnitudeEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph)
+        >>> inferer.fit([(x, y)], verbose=False)
+        50
+        >>> list(inferer.evaluate().columns)[:6]
+        ['src_func', 'dst_func', 'src_idx', 'dst_idx', 'corr', 'has_edge']
+    """
+
+    score_name = "corr"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        reduction: str = "l1",
+        use_pre_norm: bool = True,
+        *,
+        memory_budget: int | float | str | None = None,
+        targets: range | None = None,
+    ) -> None:
+        super().__init__(data, model)
+        self.targets = checked_targets(targets, self.N)
+        self.memory_budget = memory_bytes(memory_budget)
+        check_fits(
+            _PAIR_BYTES * self.N * len(self.targets),
+            self.memory_budget,
+            f"the scores of {self.N} nodes",
+            "share the targets among processes",
+        )
+        if reduction not in REDUCTIONS:
+            raise unknown_option("reduction", reduction, REDUCTIONS)
+        self._model = unwrap(model)
+        gsnn = tapped(model)
+        check_model(gsnn, self.function_nodes, use_pre_norm)
+        self.reduction, self.use_pre_norm = reduction, use_pre_norm
+        self.L, self.n_pairs = gsnn.L, gsnn.L - 1
+        self.parents_by_target = self._prior.parents
+        self.reset_stats()
+
+    @property
+    def n(self) -> int:
+        """Number of samples so far."""
+        return 0 if self._moments is None else self._moments.n
+
+    def reset_stats(self) -> None:
+        """Forget every sample."""
+        self._moments: PairMoments | None = None
+        self._scale = None
+        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
+
+    def update(
+        self,
+        x: Tensor,
+        y: Tensor,
+        crit: Criterion | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Add one batch, on the device the model is on.
+
+        Args:
+            x: (B, I) inputs.
+            y: (B, O) targets, NaN where missing.
+            crit: As in :meth:`fit`.
+            model_kwargs: Arguments of the model's forward.
+            loss_reduction: As in :meth:`fit`.
+
+        Returns:
+            Number of samples so far.
+        """
+        scale = self._loss_scale(crit, loss_reduction)
+        where = "pre" if self.use_pre_norm else "post"
+        seen = capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
+        self.add(seen)
+        return self.n
+
+    def add(self, seen: Capture) -> None:
+        """Add a batch that was captured elsewhere, so that several inferers can share one pass over the data.
+
+        Args:
+            seen: What :func:`gsnn.edges.capture.capture` gave for this model, at this inferer's tap.
+        """
+        if len(seen.activations) != self.L or seen.n_nodes != self.N:
+            raise ValueError(
+                f"seen holds {len(seen.activations)} blocks of {seen.n_nodes} nodes, expected {self.L} and {self.N}"
+            )
+        x = torch.stack([seen.node_norms(v, self.reduction) for v in seen.activations[:-1]])
+        y = torch.stack([seen.node_norms(v, self.reduction) for v in seen.gradients[1:]])
+        if self._moments is None:
+            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+            self._moments = self._new_moments(dtype, x.device)
+        self._moments.update(x.to(self._moments.device), y.to(self._moments.device))
+        self._last = None
+
+    def _new_moments(self, dtype: torch.dtype, device: torch.device | str) -> PairMoments:
+        inside = (self._prior.pairs[1] >= self.targets.start) & (self._prior.pairs[1] < self.targets.stop)
+        return PairMoments(
+            self.n_pairs,
+            self.N,
+            dtype,
+            device,
+            condition_on=torch.from_numpy(np.unique(self._prior.pairs[0][inside])),
+            memory_bytes=self.memory_budget,
+            targets=self.targets,
+        )
+
+    def merge(self, other: MagnitudeEdgeInferer) -> MagnitudeEdgeInferer:
+        """Add the statistics of another inferer, as if this one had seen its samples too.
+
+        Args:
+            other: An inferer of the same nodes, blocks, reduction and tap; it is not changed.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: If ``other`` is no MagnitudeEdgeInferer.
+            ValueError: If the two cannot be added up.
+        """
+        if not isinstance(other, MagnitudeEdgeInferer):
+            raise TypeError(f"other must be a MagnitudeEdgeInferer, got {type(other).__name__}")
+        for name in ("function_nodes", "L", "reduction", "use_pre_norm", "targets"):
+            if getattr(self, name) != getattr(other, name):
+                raise ValueError(f"other differs in {name}: its statistics cannot be added to these")
+        if other._moments is not None:
+            if self._moments is None:
+                self._moments = self._new_moments(other._moments.dtype, other._moments.device)
+            self._moments.merge(other._moments)
+        self._last = None
+        return self
+
+    def evaluate(
+        self,
+        layer_agg: str = "mean",
+        exclude_self: bool = True,
+        score: str = "corr",
+        ridge: float = 1e-8,
+        *,
+        p_method: str = "calibrated",
+    ) -> pd.DataFrame:
+        """One row per ordered pair, best score first, undefined last; equal scores in the order of the nodes.
+
+        Args:
+            layer_agg: How the P correlations make a score: ``'mean'`` over the defined ones, ``'mean0'`` counting
+                undefined ones as 0, or ``'max'``, the signed value of the largest absolute one.
+            exclude_self: Leave out the pairs (i, i).
+            score: ``'corr'``, or ``'partial'``: given the activations of the target's known parents.
+            ridge: Added to the diagonal of the parents' covariance.
+            p_method: ``'calibrated'``: the p-value of the aggregate under permutation of gradients against
+                activations. ``'uncorrected'``: as if the aggregate were a single correlation; not a p-value unless
+                P = 1, offered for comparison with published counts. Either tests association, not an edge.
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, corr, has_edge, n_cond (``'partial'`` only),
+            corr_a0_g1 .. corr_a{P-1}_g{P}, p_value, q_value. q is over the candidates: NaN for known edges and self
+            pairs. Both are NaN where a few samples decide a correlation (skewness under permutation above 4).
+
+        Raises:
+            RuntimeError: If fewer than 3 samples were seen.
+            ValueError: If an option is unknown.
+        """
+        scored = self.scored(layer_agg=layer_agg, score=score, ridge=ridge, p_method=p_method)
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
+    def scored(  # type: ignore[override]  # the options by name
+        self, *, layer_agg: str = "mean", score: str = "corr", ridge: float = 1e-8, p_method: str = "calibrated"
+    ) -> ScoredPairs:
+        """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
+        for name, value, options in (
+            ("layer_agg", layer_agg, AGGREGATIONS),
+            ("score", score, SCORES),
+            ("p_method", p_method, P_METHODS),
+        ):
+            if value not in options:
+                raise unknown_option(name, value, options)
+        if not ridge >= 0:
+            raise ValueError(f"ridge must be at least 0, got {ridge}")
+        if self._moments is None or self.n < 3:
+            raise RuntimeError(f"Need at least 3 samples, got {self.n}; call fit or update first")
+        key = (layer_agg, score, ridge, p_method)
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            self._last = (key, self._score(self._moments, layer_agg, score, ridge, p_method))
+        return self._last[1]
+
+    @staticmethod
+    def evaluate_target_ranking(
+        res: pd.DataFrame,
+        positive_edges: Iterable[tuple[str, str]],
+        score_col: str = "corr",
+        top_k: Sequence[int] = (1, 3, 5),
+    ) -> tuple[pd.DataFrame, dict[str, float]]:
+        """As :meth:`EdgeInferer.evaluate_target_ranking`, by the column ``corr``."""
+        return EdgeInferer.evaluate_target_ranking(res, positive_edges, score_col, top_k)
+
+    def _score(self, moments: PairMoments, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
+        pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
+        own, n_targets = slice(self.targets.start, self.targets.stop), len(self.targets)
+        n_given = np.array([len(s) for s in self.parents_by_target])[own] * (score == "partial")
+        df = (moments.n - 3) - n_given
+        single = p_method == "uncorrected" or layer_agg == "max"
+        null = None
+        if p_method == "calibrated":
+            own_parents = self.parents_by_target[own]
+            null = (
+                PartialNull(pairs, moments, own_parents, ridge, largest=single)
+                if score == "partial"
+                else PlainNull(pairs, moments)
+            )
+        dtype = matrix_dtype(self.N)
+        result, z = np.empty((2, self.N, n_targets), dtype)
+        chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * n_targets))
+        for start in track(range(0, self.N, chunk), "blocks of sources", show=None):
+            rows = slice(start, min(start + chunk, self.N))
+            r = pairs.block(rows)
+            result[rows] = values = aggregate(r, layer_agg)
+            mean = aggregate(r, "mean") if layer_agg == "mean0" and not single else values
+            # A correlation of -1 has a p-value; -inf says that there is none.
+            found = np.maximum(fisher_z(mean, df), -_LOWEST)
+            if null is not None and single:
+                found = _supported(found, *null.largest(rows, r), moments.n)
+            elif null is not None:
+                variance, skewness, step = null.mean(rows)
+                found = _supported(found / np.sqrt(variance), skewness, step, moments.n)
+            z[rows] = found
+        candidates = self._prior.candidates(self.targets)
+
+        def of_max(rows: IntArray) -> FloatArray:
+            assert null is not None
+            i, j = np.divmod(rows, n_targets)
+            return max_upper_tail(z.ravel()[rows].astype(np.float64), *null.adjacent(i, j))
+
+        tail = of_max if null is not None and layer_agg == "max" else None
+        significance = Significance(z, candidates, tail, none=z == -np.inf)
+        columns: dict[str, Column] = {}
+        if score == "partial":
+            columns["n_cond"] = lambda rows: n_given[rows % n_targets]
+        for p in range(self.n_pairs):
+            columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
+        columns["p_value"] = significance.p_value
+        columns["q_value"] = significance.q_value
+        return ScoredPairs(self._prior, result, self.score_name, columns, self.targets.start)
+
+
+def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) -> FloatArray:
+    """Scores that keep to what permuting n samples supports; -inf, for no p-value, where a few samples are all.
+
+    Where the skewness comes from few samples the tail is longer than that of a gamma variable of this skewness: hence
+    the margin.
+    """
+    score = skewed_score(z - step, np.where(skewness > 0, SKEWNESS_MARGIN * skewness, skewness), _ENDLESS)
+    high = score > -scipy.special.ndtri(1.0 / n)
+    if high.any():
+        with np.errstate(divide="ignore"):
+            score[high] = np.minimum(score[high], -scipy.special.ndtri(least_p_value(skewness[high], n)))
+    return np.where((skewness > MOST_SKEWED) & ~np.isnan(z), -np.inf, score)

@@ -1,0 +1,206 @@
+r"""What correlations of magnitudes are when the gradients are permuted against the activations.
+
+With unit-norm deviations :math:`u^p` of a source and :math:`v^p` of a target at the pairs p of blocks, and one
+permutation of the samples at all pairs, the sum of the :math:`u^p \cdot v^p` has a variance and a third moment that are
+known exactly (:func:`gsnn.edges.stats.mean_variance`, :func:`gsnn.edges.stats.sum_skewness`). For partial correlations :math:`u^p`
+is what the target's parents leave of the source, and only the pairs at which the correlation is defined count. The
+gradient is taken as it is: it is what is permuted, so what the parents explain of it is chance, and with k parents the
+correlation is larger than the product by :math:`\sqrt{(n - 1) / (n - 1 - k)}` on average.
+
+Magnitudes of few values make a distribution of steps, and a smooth tail runs through their middle. For two values on
+both sides half a step is, in standard deviations, half the skewness of the correlation and 2 / sqrt(n). That is taken
+off a score in the measure in which both sides are two-valued, 1 / (kurtosis - squared skewness): 1 for two values and
+less for all others; and off a mean, whose steps are finer where the pairs of blocks differ, in the measure of the
+square of its variance.
+
+Sums of many pairs of blocks are less skewed than their terms, but where the skewness comes from a few large samples the
+sum keeps the tail of a term. So the larger of the skewness of the sum and the mean of those of the terms is taken.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.base.progress import track
+from gsnn.edges.pair_correlations import PairCorrelations
+from gsnn.edges.stats import PairMoments, at_largest, mean_variance, residual_directions, sum_skewness
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+_CHUNK_BYTES = 4 * 2**20
+
+
+class PlainNull:
+    """The null of plain correlations, from the moments of each node alone.
+
+    Args:
+        pairs: The correlations.
+        moments: What was streamed.
+    """
+
+    def __init__(self, pairs: PairCorrelations, moments: PairMoments) -> None:
+        self._pairs, self._n = pairs, moments.n
+        n_pairs = pairs.rho_x.shape[1]
+        first, second = np.triu_indices(n_pairs)
+        places = np.flatnonzero(first == second)
+        # Sums of cubes, (N, P) and (T, P).
+        self._cubes_x, self._cubes_y = (t[:, places, np.arange(n_pairs)] for t in (pairs.third_x, pairs.third_y))
+        own = slice(moments.targets.start, moments.targets.stop)
+        x, y = moments.sketch.samples.cpu()
+        self.values_x = _two_valued(_unit(x.numpy()), pairs.defined_x).T
+        self.values_y = _two_valued(_unit(y[:, own].numpy()), pairs.defined_y).T
+
+    def mean(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Of the mean of some sources variance, in units of that of one correlation, skewness, half a step: (R, T)."""
+        p = self._pairs
+        variance = mean_variance(p.rho_x[rows], p.rho_y)
+        skewness = sum_skewness(p.third_x[rows], p.third_y, p.rho_x[rows], p.rho_y, self._n)
+        defined = p.defined_x[:, rows].T.astype(np.float64) @ p.defined_y.astype(np.float64)
+        count, scale = np.maximum(defined, 1.0), _scale(self._n)
+        each = self._cubes_x[rows] @ self._cubes_y.T / count * scale
+        wx, wy = self.values_x[rows], self.values_y
+        step = (wx * self._cubes_x[rows]) @ (wy * self._cubes_y).T * (scale / 2) + wx @ wy.T * (2 / np.sqrt(self._n))
+        step *= np.square(np.minimum(variance, 1.0)) / count
+        return variance, np.maximum(skewness, each), np.maximum(step, 0.0)
+
+    def largest(self, rows: slice, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Skewness and half a step of the correlations of largest size, of r (P, R, T): (R, T) each."""
+        sides = zip(self._cubes_x[rows].T, self._cubes_y.T, strict=True)
+        each = np.stack([np.outer(x, y) for x, y in sides]) * _scale(self._n)
+        weights = zip(self.values_x[rows].T, self.values_y.T, strict=True)
+        step = _half_step(each, self._n) * np.stack([np.outer(x, y) for x, y in weights])
+        return at_largest(r, each), at_largest(r, step)
+
+    def adjacent(self, i: IntArray, j: IntArray) -> tuple[FloatArray, BoolArray]:
+        """Correlations (P - 1, K) of neighbouring pairs of blocks, and which of the P are defined (P, K)."""
+        p = self._pairs
+        n_pairs = p.rho_x.shape[1]
+        rho = [p.rho_x[i, k, k - 1] * p.rho_y[j, k, k - 1] for k in range(1, n_pairs)]
+        return np.stack(rho) if rho else np.zeros((0, len(i))), p.defined(i, j)
+
+
+class PartialNull:
+    """The null of partial correlations, from the samples that :class:`gsnn.edges.stats.PairMoments` keeps.
+
+    It takes 12 N T bytes, and for ``'max'`` 4 (3 P - 1) N T.
+
+    Args:
+        pairs: The partial correlations.
+        moments: What was streamed.
+        parents: For each target of the moments the indices of its known parents.
+        ridge: As for the correlations.
+        largest: Whether :meth:`largest` and :meth:`adjacent` will be asked for, else :meth:`mean`.
+    """
+
+    def __init__(
+        self, pairs: PairCorrelations, moments: PairMoments, parents: list[IntArray], ridge: float, *, largest: bool
+    ) -> None:
+        self._plain, self._n, self._ridge = PlainNull(pairs, moments), moments.n, ridge
+        self._pairs, self._parents, self._largest = pairs, parents, largest
+        self._n_pairs, n_nodes = pairs.defined_x.shape
+        self._n_targets = len(parents)
+        self._samples = moments.sketch.samples[0].cpu().numpy().astype(np.float64)
+        self._samples -= self._samples.mean(-1, keepdims=True)
+        self._first, self._second = np.triu_indices(self._n_pairs)
+        self._diagonal = np.flatnonzero(self._first == self._second)
+        shape = (n_nodes, self._n_targets)
+        if largest:
+            self._each, self._steps = np.zeros((2, self._n_pairs, *shape), np.float32)
+            self._rho = np.zeros((self._n_pairs - 1, *shape), np.float32)
+        else:
+            self._variance, self._skewness, self._step = np.zeros((3, *shape), np.float32)
+        conditioned = [j for j in range(self._n_targets) if len(parents[j])]
+        for j in track(conditioned, "null of partial correlations", show=None):
+            self._target(j)
+        self._samples = np.zeros(0)
+        self._without = np.array([len(s) == 0 for s in parents])
+
+    def _target(self, j: int) -> None:
+        """Moments of all sources with one target."""
+        defined = ~np.isnan(self._pairs.target(j))
+        u = residual_directions(self._samples, self._parents[j], self._ridge, defined)
+        rho, third = self._pairs.rho_y[j], self._pairs.third_y[j]
+        places = np.arange(self._n_pairs)
+        # Third moments of m of n samples are those of all times sqrt(m / n).
+        scale = _scale(self._n) * np.sqrt(u.shape[-1] / self._n)
+        each = np.square(u) * u
+        each = each.sum(2) * third[self._diagonal, places][:, None] * scale
+        steps = _half_step(each, self._n) * _two_valued(u, defined) * self._plain.values_y[j][:, None]
+        if self._largest:
+            self._each[:, :, j], self._steps[:, :, j] = each, steps
+            for p in range(1, self._n_pairs):
+                self._rho[p - 1, :, j] = np.einsum("nb,nb->n", u[p], u[p - 1]) * rho[p, p - 1]
+            return
+        squares = np.einsum("pnb,pnb->n", np.tensordot(rho, u, 1), u)
+        cubes = self._cubes(u, third)
+        count = (defined & (np.einsum("pp->p", rho) > 0)[:, None]).sum(0)
+        known = squares > 1e-12
+        root = np.where(known, squares, 1.0)
+        skewness = np.where(known, cubes * scale / (root * np.sqrt(root)), 0.0)
+        # A target without any defined pair has neither; nothing is divided by 0.
+        count = np.maximum(count, 1)
+        self._variance[:, j] = variance = np.maximum(squares, 1e-12) / np.square(count)
+        self._skewness[:, j] = np.maximum(skewness, each.sum(0) / count)
+        self._step[:, j] = steps.sum(0) / count * np.square(np.minimum(variance, 1.0))
+
+    def _cubes(self, u: FloatArray, third: FloatArray) -> FloatArray:
+        """(N,) sums over three pairs of blocks of products of third moments, of u (P, N, m)."""
+        weight = (third * np.where(self._first == self._second, 1.0, 2.0)[:, None]).astype(np.float32)
+        out = np.empty(u.shape[1])
+        step = max(1, _CHUNK_BYTES // (4 * len(self._first) * u.shape[2]))
+        for start in range(0, len(out), step):
+            some = u[:, start : start + step].astype(np.float32)
+            shape = some.shape
+            some = some.reshape(self._n_pairs, -1)
+            tripled = (weight.T @ (some[self._first] * some[self._second])) * some
+            out[start : start + step] = tripled.reshape(shape).sum((0, 2), dtype=np.float64)
+        return out
+
+    def mean(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """As :meth:`PlainNull.mean`."""
+        variance, skewness, step = (
+            np.where(self._without, plain, own[rows])
+            for plain, own in zip(self._plain.mean(rows), (self._variance, self._skewness, self._step), strict=True)
+        )
+        return variance, skewness, step
+
+    def largest(self, rows: slice, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """As :meth:`PlainNull.largest`."""
+        skewness, step = (
+            np.where(self._without, plain, at_largest(r, own[:, rows].astype(np.float64)))
+            for plain, own in zip(self._plain.largest(rows, r), (self._each, self._steps), strict=True)
+        )
+        return skewness, step
+
+    def adjacent(self, i: IntArray, j: IntArray) -> tuple[FloatArray, BoolArray]:
+        """As :meth:`PlainNull.adjacent`."""
+        rho, _ = self._plain.adjacent(i, j)
+        return np.where(self._without[j], rho, self._rho[:, i, j]), self._pairs.defined(i, j)
+
+
+def _scale(n: int) -> float:
+    """What a product of two sums of cubes of unit-norm deviations is multiplied by for the skewness."""
+    return float(n * np.sqrt(n - 1) / (n - 2))
+
+
+def _half_step(skewness: FloatArray, n: int) -> FloatArray:
+    """Half a step of the correlation of two-valued variables with this skewness, in standard deviations."""
+    return np.maximum(skewness, 0.0) / 2 + 2 / np.sqrt(n)
+
+
+def _unit(samples: npt.NDArray[np.floating]) -> FloatArray:
+    """Unit-norm deviations (P, N, m), 0 where constant."""
+    deviation = samples - samples.mean(-1, keepdims=True, dtype=np.float64)
+    norm = np.sqrt(np.einsum("pnb,pnb->pn", deviation, deviation))
+    deviation /= np.where(norm > 0, norm, 1.0)[:, :, None]
+    return deviation
+
+
+def _two_valued(u: FloatArray, defined: BoolArray) -> FloatArray:
+    """(P, N) 1 / (kurtosis - squared skewness) of unit-norm deviations, 1 for two values; 0 where not defined."""
+    square = np.square(u)
+    rest = u.shape[-1] * (np.square(square).sum(-1) - np.square((square * u).sum(-1)))
+    return np.where(defined, 1.0 / np.maximum(rest, 1.0), 0.0)

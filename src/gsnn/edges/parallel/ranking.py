@@ -1,0 +1,277 @@
+"""The best candidates of all processes, each of which has scored the edges into its own targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from gsnn.base.processes import Processes
+from gsnn.edges import EdgeInferer, ScoredPairs
+from gsnn.edges.candidates import Wanted, matched
+from gsnn.edges.significance import adjusted
+from gsnn.edges.stats import descending_key
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Number = TypeVar("Number", np.int64, np.float64)
+
+_NOTHING = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What process 0 has in the end.
+
+    Attributes:
+        table: A row per pair, best first; known edges after the candidates.
+        rank: The place of each among all candidates, from 1; 0 for a known edge.
+        places: For every further method the same, 0 also where its score is undefined.
+        scores: For every further method the score of each.
+    """
+
+    table: pd.DataFrame
+    rank: IntArray
+    places: Mapping[str, IntArray]
+    scores: Mapping[str, FloatArray]
+
+
+class _Block:
+    """The candidates of this process by one method, best first."""
+
+    def __init__(self, scored: ScoredPairs, forbidden: IntArray) -> None:
+        n = scored.prior.N
+        self.scored = scored
+        order = scored.all_rows()
+        key = self.keys(order)
+        known = scored.prior.pairs[0] * n + scored.prior.pairs[1]
+        # All pairs that are tested, whatever the user forbids.
+        self.tested = order[~np.isin(key, known)]
+        keep = ~np.isin(key, np.concatenate([known, forbidden]))
+        self.order, self.key = order[keep], key[keep]
+        self.score = self.scores(self.order)
+        self._sorted = descending_key(self.score)
+        self._run = np.cumsum(np.concatenate([[False], self._sorted[1:] != self._sorted[:-1]])[: len(self.order)])
+        self._within = self._run * n * n + self.key
+
+    def keys(self, rows: IntArray) -> IntArray:
+        """The pairs i * N + j of rows."""
+        source, target = self.scored.places(rows)
+        return source * self.scored.prior.N + target
+
+    def rows(self, keys: IntArray) -> tuple[IntArray, BoolArray]:
+        """Rows of the pairs that are into targets of this process, and which these are."""
+        source, target = np.divmod(keys, self.scored.prior.N)
+        n_targets = self.scored.score.shape[1]
+        here = (target >= self.scored.first) & (target < self.scored.first + n_targets)
+        return source[here] * n_targets + target[here] - self.scored.first, here
+
+    def scores(self, rows: IntArray) -> FloatArray:
+        """Scores of rows, float64."""
+        return self.scored.score.ravel()[rows].astype(np.float64)
+
+    def before(self, score: FloatArray, keys: IntArray) -> IntArray:
+        """How many candidates of this process come before pairs of these scores, wherever the pairs are."""
+        sought = descending_key(score)
+        place = np.searchsorted(self._sorted, sought, side="left")
+        tied = place < np.searchsorted(self._sorted, sought, side="right")
+        n = self.scored.prior.N
+        place[tied] = np.searchsorted(self._within, self._run[place[tied]] * n * n + keys[tied])
+        return place
+
+
+def merge_candidates(
+    scores: Mapping[str, ScoredPairs],
+    wanted: Wanted,
+    joined: Processes,
+    *,
+    forbidden: IntArray = _NOTHING,
+    required: IntArray = _NOTHING,
+    known: bool = False,
+) -> Merged | None:
+    """The candidates to keep by the first method, from the parts of all processes; none holds the scores of all pairs.
+
+    Args:
+        scores: By each method, the pairs into the targets of this process.
+        wanted: What to keep.
+        joined: The processes.
+        forbidden: Pairs i * N + j that are no candidates.
+        required: Candidates to keep whatever ``wanted`` says.
+        known: Add the known edges that match the patterns.
+
+    Returns:
+        In process 0 the same as from the scores of all pairs; None in the others.
+    """
+    blocks = {name: _Block(scored, forbidden) for name, scored in scores.items()}
+    first = next(iter(blocks.values()))
+    rows, counted = _kept(first, wanted, required)
+    edges = _known_rows(first, wanted) if known else _NOTHING
+    mine = (first.keys(rows), first.scores(rows), counted, first.keys(edges), first.scores(edges))
+    parts = joined.collect(mine)
+    chosen: tuple[IntArray, IntArray] | None = None
+    if joined.first:
+        key, score, counts, edge, edge_score = (np.concatenate(column) for column in zip(*parts, strict=True))
+        order = np.lexsort((key, descending_key(score)))
+        if wanted.top is not None:
+            within = counts[order] & (np.cumsum(counts[order]) <= wanted.top)
+            order = order[within | np.isin(key[order], required)]
+        edge = edge[np.lexsort((edge, descending_key(edge_score)))]
+        chosen = key[order], edge
+    key, edge = joined.spread(chosen)
+    every = np.concatenate([key, edge])
+    places, found = {}, {}
+    for name, block in blocks.items():
+        found[name] = score = _scores_of(block, every, joined)
+        counts = joined_sum(block.before(score, every), joined) + 1
+        counts[len(key) :] = 0
+        places[name] = counts
+    table = _table(first, every, joined)
+    if table is None:
+        return None
+    rank, *_ = places.values()
+    further = list(blocks)[1:]
+    undefined = {name: np.isnan(found[name]) for name in further}
+    return Merged(
+        table,
+        rank,
+        {name: np.where(undefined[name], 0, places[name]) for name in further},
+        {name: found[name] for name in further},
+    )
+
+
+def top_edges(
+    inferer: EdgeInferer,
+    joined: Processes,
+    k: int | None = None,
+    per_target: int | None = None,
+    sources: str | Sequence[str] | None = None,
+    targets: str | Sequence[str] | None = None,
+    **options: object,
+) -> pd.DataFrame | None:
+    """As ``inferer.top_edges``, of all processes together.
+
+    Args:
+        inferer: What :func:`gsnn.edges.parallel.fit` fitted.
+        joined: The processes.
+        k: At most this many in all; None for no limit.
+        per_target: At most this many for each target, chosen before ``k`` applies.
+        sources: Names or glob patterns of the sources allowed.
+        targets: The same for targets.
+        **options: What ``evaluate`` takes, except ``exclude_self``.
+
+    Returns:
+        In process 0 one row per candidate, best first, none with an undefined score, q over the candidates of all
+        processes; None in the others.
+
+    Raises:
+        DataError: If ``k`` or ``per_target`` is below 1, or a name matches no node.
+        ProcessError: If another process dies.
+    """
+    scored = inferer.scored(**options)
+    limit = k if k is not None or per_target is not None else scored.prior.N**2
+    patterns = [[given] if isinstance(given, str) else list(given or ()) for given in (sources, targets)]
+    merged = merge_candidates({"": scored}, Wanted(limit, per_target, *patterns), joined)
+    return None if merged is None else merged.table
+
+
+def joined_sum(values: npt.NDArray[Number], joined: Processes) -> npt.NDArray[Number]:
+    """The sum of an array over all processes."""
+    summed: npt.NDArray[Number] = joined.add_up(torch.from_numpy(values.copy()), "collecting results").numpy()
+    return summed
+
+
+def _kept(block: _Block, wanted: Wanted, required: IntArray) -> tuple[IntArray, BoolArray]:
+    """Rows of this process that may be kept, in their order, and which of them are not only required."""
+    source, target = block.scored.places(block.order)
+    from_source, to_target = matched(block.scored.prior.names, wanted)
+    keep = from_source[source] & to_target[target]
+    if wanted.top is not None or wanted.per_target is not None:
+        keep &= ~np.isnan(block.score)
+    if wanted.per_target is not None:
+        keep[keep] = _place(target[keep]) < wanted.per_target
+    if wanted.top is not None:
+        keep &= np.cumsum(keep) <= wanted.top
+    asked = keep | np.isin(block.key, required)
+    return block.order[asked], keep[asked]
+
+
+def _place(labels: IntArray) -> IntArray:
+    """How many equal labels stand before each."""
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    place = np.empty(len(labels), dtype=np.int64)
+    place[order] = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
+    return place
+
+
+def _known_rows(block: _Block, wanted: Wanted) -> IntArray:
+    """Known edges into targets of this process that match the patterns; none from a node to itself."""
+    source, target = block.scored.prior.pairs
+    from_source, to_target = matched(block.scored.prior.names, wanted)
+    keep = from_source[source] & to_target[target] & (source != target)
+    rows, _ = block.rows((source * block.scored.prior.N + target)[keep])
+    return rows
+
+
+def _scores_of(block: _Block, keys: IntArray, joined: Processes) -> FloatArray:
+    """Scores of pairs, wherever they are."""
+    score = np.zeros(len(keys))
+    rows, here = block.rows(keys)
+    score[here] = block.scores(rows)
+    return joined_sum(score, joined)
+
+
+def _table(block: _Block, keys: IntArray, joined: Processes) -> pd.DataFrame | None:
+    """The table of pairs in process 0, put together from the rows of all."""
+    rows, here = block.rows(keys)
+    # The family of q is of all processes.
+    tested = "q_value" in block.scored.columns
+    columns = {name: column for name, column in block.scored.columns.items() if name != "q_value"}
+    own = replace(block.scored, columns=columns).table(rows)
+    parts = joined.collect((np.flatnonzero(here), own))
+    table: pd.DataFrame | None = None
+    if joined.first:
+        place = np.concatenate([at for at, _ in parts])
+        table = pd.concat([part for _, part in parts if len(part)] or [own], ignore_index=True)
+        table = table.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
+    if tested:
+        p = None
+        if table is not None:
+            p = np.where(table["has_edge"] | (table["src_idx"] == table["dst_idx"]), np.nan, table["p_value"])
+        q = _q_values(block, p, joined)
+        if table is not None:
+            table["q_value"] = q
+    return table
+
+
+def _q_values(block: _Block, p: FloatArray | None, joined: Processes) -> FloatArray | None:
+    """Benjamini-Hochberg q-values, over the candidates of all processes, of some p-values in process 0.
+
+    The q-value of the member of rank r is the least p * size / rank from rank r on, and beyond a cut none of these
+    falls below the cut: so only p-values up to one travel that no q-value exceeds.
+    """
+    some = joined.spread(p is not None and bool(np.isfinite(p).any()))
+    if not some:
+        return None if p is None else np.full(len(p), np.nan)
+    all_p = np.asarray(block.scored.columns["p_value"](block.tested), dtype=np.float64)
+    all_p = np.sort(all_p[~np.isnan(all_p)])
+    size = int(joined_sum(np.array([len(all_p)]), joined)[0])
+    cut = float(np.nanmax(p)) if p is not None else 0.0
+    q = p
+    while True:
+        cut = joined.spread(cut)
+        if cut < 0:
+            return q
+        parts = joined.collect(all_p[: np.searchsorted(all_p, cut, side="right")])
+        if p is not None and q is not None:
+            known = ~np.isnan(p)
+            q = p.copy()
+            q[known] = adjusted(np.sort(np.concatenate(parts)), p[known], size)
+            most = float(np.nanmax(q))
+            cut = -1.0 if most <= cut or cut >= 1 else min(1.0, most * (1 + 1e-12))

@@ -1,0 +1,347 @@
+"""Edges from the (rank) correlation of all activations with all gradients, layers and samples pooled."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from gsnn.base.errors import unknown_option
+from gsnn.base.memory import check_fits, free_on, in_words, matrix_dtype, memory_bytes
+from gsnn.base.progress import track
+from gsnn.edges.capture import Criterion, LossScale, capture, isolated, tapped, unwrap
+from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.pairs import ScoredPairs
+from gsnn.edges.prior import FUNCTION_EDGE, checked_targets
+from gsnn.edges.rank_correlation import METHODS, cross_correlation, sort_bytes
+
+FloatMatrix = npt.NDArray[np.float32]
+
+NORMS = ("l1", "l2", "none")
+CHANNEL_AGGREGATIONS = ("sum", "mean", "max")
+_AMAX = {"sum": "sum", "mean": "mean", "max": "amax"}
+# Channel values that one pass through the model leaves at the taps, which bounds its memory.
+_PASS_VALUES = 2**25
+
+
+class FunctionEdgeInferer(EdgeInferer):
+    r"""Correlates every node's activity with every node's gradient over all layers and samples (GSNN spec 2.2).
+
+    The pairs (activation of block l, gradient of block l + 1) of all l and all B samples are stacked as
+    M = (L - 1) * B observations; W[i, j] is the Spearman or Pearson correlation of activation column i with gradient
+    column j. Unlike elsewhere in this package, a constant column gives 0, not NaN.
+
+    This is a heuristic and no causal estimator: what drives several nodes at once inflates their scores. Pooling
+    also mixes the profile over layers with what samples tell: :meth:`profile_control` shows what the profile alone
+    gives, and ``pool=False`` leaves it out.
+
+    Cost, float32: buffers 8 M N bytes; ranks O(N M log M) time; the matrix 4 N^2 bytes (12 N^2 with the ranking of all
+    pairs) and O(M N^2) time. On a device whose memory is too small for the buffers, these stay on the host and rows
+    travel in blocks (``row_chunk``, chosen from the memory that is free there), so that the device holds
+    8 M row_chunk bytes and what sorting takes.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
+        crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
+        edge_index: int64 (2, E), the known function -> function edges, local indices.
+        use_prenorm: Read the tap before the norm, not the one after the nonlinearity.
+        device: Where to run; the model is brought back afterwards.
+        norm: Of a channel value v: ``'l1'`` is \|v\|, ``'l2'`` is v^2 (without a root), ``'none'`` v with its sign.
+        agg: Over the channels of a node: ``'sum'``, ``'mean'`` or ``'max'``.
+        memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available.
+        targets: Score only edges into these T; None for all N. Ranks need all samples, so targets are what several
+            processes can share: each fits its own, and :func:`gsnn.edges.parallel.top_edges` puts them together.
+
+    Attributes:
+        W: float32 (N, N), what the last ``fit`` returned; None before.
+        function_nodes: The N names.
+        N: Number of function nodes.
+        L: Number of blocks.
+        n_pairs: P = L - 1.
+        edges: Set of the known edges as (source, target) names.
+        memory_budget: In bytes.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If an option is unknown or ``edge_index`` does not fit the model.
+        TypeError: If the model has no taps.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(50, 1, generator=generator), torch.randn(50, 1, generator=generator)
+        >>> model = GSNN.from_graph(graph, channels=2, layers=4)
+        >>> known = graph.edge_index_dict["function", "to", "function"]
+        >>> FunctionEdgeInferer(model, torch.nn.MSELoss(), known).fit(x, y).shape
+        (2, 2)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        crit: Criterion | None,
+        edge_index: Tensor | npt.NDArray[np.int64],
+        use_prenorm: bool = True,
+        device: torch.device | str = "cpu",
+        norm: str = "l1",
+        agg: str = "sum",
+        *,
+        memory_budget: int | float | str | None = None,
+        targets: range | None = None,
+    ) -> None:
+        self._model = unwrap(model)
+        gsnn = tapped(model)
+        for name, value, options in (("norm", norm, NORMS), ("agg", agg, CHANNEL_AGGREGATIONS)):
+            if value not in options:
+                raise unknown_option(name, value, options)
+        if gsnn.L < 2:
+            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
+        index = torch.as_tensor(edge_index)
+        if index.ndim != 2 or index.shape[0] != 2:
+            hint = "; pass edge_index.T" if index.ndim == 2 and index.shape[1] == 2 else ""
+            raise ValueError(f"edge_index must have shape (2, E), got {tuple(index.shape)}{hint}")
+        names = list(getattr(gsnn, "function_nodes", map(str, range(gsnn.N))))
+        known = {FUNCTION_EDGE: index.detach().long()}
+        super().__init__(SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=known), model)
+        self.L, self.n_pairs = gsnn.L, gsnn.L - 1
+        self.crit, self.use_prenorm, self.device = crit, use_prenorm, device
+        self.norm, self.agg = norm, agg
+        self.memory_budget = memory_bytes(memory_budget)
+        self.targets = checked_targets(targets, self.N)
+        self.W: FloatMatrix | None = None
+
+    def fit(
+        self,
+        x: Tensor | npt.NDArray[Any],
+        y: Tensor | npt.NDArray[Any],
+        method: str = "spearman",
+        penalty_factor: float = 0.0,
+        scale_by_act_mean: bool = False,
+        estimate: bool = False,
+        estimate_iters: int = 10,
+        estimate_n_samples: int = 2500,
+        row_chunk: int | None = None,
+        verbose: bool = False,
+        *,
+        pool: bool = True,
+        seed: int | np.random.Generator = 0,
+    ) -> FloatMatrix:
+        """Score every pair from all samples at once.
+
+        Args:
+            x: (B, I) inputs.
+            y: (B, O) targets, NaN where missing.
+            method: ``'spearman'`` (average ranks on ties) or ``'pearson'``.
+            penalty_factor: a; unless 0, W[i, j] is multiplied by (1 - a)^(known in-degree of j) *
+                (1 + a)^(known out-degree of i).
+            scale_by_act_mean: Multiply row i by the mean activity of i.
+            estimate: Average over bootstrap draws of samples, a full pass each.
+            estimate_iters: Number of draws.
+            estimate_n_samples: Samples of a draw.
+            row_chunk: Sources worked on at a time, which bounds the memory of the product to about
+                row_chunk * (N + M) * 4 bytes. None: all on the CPU, which needs no memory for it, and on a device whose
+                memory is too small for the buffers what fits.
+            verbose: Show progress on stderr.
+            pool: Pool the layers; False correlates within each adjacent pair of blocks and averages the P results.
+            seed: Of the bootstrap.
+
+        Returns:
+            float32 (N, N), [i, j] the evidence for i -> j.
+
+        Raises:
+            ValueError: If an option, a shape or the loss is wrong, or buffers and matrix do not fit into
+                ``memory_budget``.
+            RuntimeError: If there are fewer than 3 samples.
+        """
+        result = self._run(
+            x,
+            y,
+            method=method,
+            penalty_factor=penalty_factor,
+            scale_by_act_mean=scale_by_act_mean,
+            draws=estimate_iters if estimate else 0,
+            n_drawn=estimate_n_samples,
+            row_chunk=row_chunk,
+            verbose=verbose,
+            pool=pool,
+            generator=np.random.default_rng(seed),
+        )
+        self.W = result
+        return result.copy()
+
+    def profile_control(
+        self,
+        x: Tensor | npt.NDArray[Any],
+        y: Tensor | npt.NDArray[Any],
+        method: str = "spearman",
+        *,
+        row_chunk: int | None = None,
+        seed: int | np.random.Generator = 0,
+    ) -> FloatMatrix:
+        """The scores that the profile over layers gives alone: samples are permuted within each layer.
+
+        In each layer the gradients of all nodes are permuted alike against the activations, so nothing that samples
+        tell is left. What a metric reaches on this matrix, pooling would reach without looking at samples.
+
+        Args:
+            x: (B, I) inputs.
+            y: (B, O) targets.
+            method: As in :meth:`fit`.
+            row_chunk: As in :meth:`fit`.
+            seed: Of the permutations.
+
+        Returns:
+            float32 (N, N). The scores of :meth:`fit` are left alone.
+        """
+        return self._run(x, y, method=method, row_chunk=row_chunk, generator=np.random.default_rng(seed), permute=True)
+
+    def evaluate(self, exclude_self: bool = True) -> pd.DataFrame:
+        """One row per ordered pair, best score first; equal scores in the order of the nodes.
+
+        Args:
+            exclude_self: Leave out the pairs (i, i).
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge.
+
+        Raises:
+            RuntimeError: If not fitted.
+        """
+        scored = self.scored()
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
+    def scored(self) -> ScoredPairs:  # type: ignore[override]  # no options
+        """Scores of all pairs; see :meth:`evaluate`."""
+        if self.W is None:
+            raise RuntimeError("there are no scores yet; call fit(x, y) first")
+        score: npt.NDArray[np.floating] = self.W.astype(matrix_dtype(self.N), copy=False)
+        return ScoredPairs(self._prior, score, self.score_name, first=self.targets.start)
+
+    def _run(
+        self,
+        x: Tensor | npt.NDArray[Any],
+        y: Tensor | npt.NDArray[Any],
+        *,
+        method: str,
+        generator: np.random.Generator,
+        row_chunk: int | None = None,
+        penalty_factor: float = 0.0,
+        scale_by_act_mean: bool = False,
+        draws: int = 0,
+        n_drawn: int = 0,
+        verbose: bool = False,
+        pool: bool = True,
+        permute: bool = False,
+    ) -> FloatMatrix:
+        if method not in METHODS:
+            raise unknown_option("method", method, METHODS)
+        if row_chunk is not None and row_chunk < 1:
+            raise ValueError(f"row_chunk must be at least 1 or None, got {row_chunk}")
+        inputs, targets = torch.as_tensor(x), torch.as_tensor(y)
+        if min(len(inputs), n_drawn if draws else len(inputs)) < 3:
+            raise RuntimeError(f"Need at least 3 samples, got {min(len(inputs), n_drawn or len(inputs))}")
+        used, n_targets = n_drawn if draws else len(inputs), len(self.targets)
+        check_fits(
+            4 * self.n_pairs * used * (self.N + n_targets) + (12 + 4 * bool(draws)) * self.N * n_targets,
+            self.memory_budget,
+            f"{self.n_pairs * used} observations of {self.N} nodes",
+            "use fewer samples (estimate=True draws some)",
+        )
+        total = torch.zeros(self.N, n_targets) if draws else torch.empty(0)
+        for _ in track(range(draws or 1), "correlating", show=verbose):
+            if draws:
+                rows = torch.from_numpy(generator.integers(0, len(inputs), n_drawn))
+                activity, credit = self._observe(inputs[rows], targets[rows])
+            else:
+                activity, credit = self._observe(inputs, targets)
+            if permute:
+                for p in range(self.n_pairs):
+                    order = torch.from_numpy(generator.permutation(credit.shape[-1])).to(credit.device)
+                    credit[:, p] = credit[:, p, order]
+            mean = activity.flatten(1).mean(1, keepdim=True) if scale_by_act_mean else None
+            segments = 1 if pool else self.n_pairs
+            found = cross_correlation(
+                activity.view(self.N, segments, -1),
+                credit.view(n_targets, segments, -1),
+                method,
+                row_chunk=row_chunk or self._rows_at_a_time(activity),
+                device=self.device,
+            )
+            del activity, credit
+            if mean is not None:
+                found *= mean
+            if draws:
+                total += found.cpu()
+            else:
+                total = found.cpu()
+        if draws:
+            total /= draws
+        result: FloatMatrix = total.numpy()
+        if penalty_factor:
+            known_in = np.bincount(self._prior.pairs[1], minlength=self.N)
+            known_out = np.bincount(self._prior.pairs[0], minlength=self.N)
+            own = slice(self.targets.start, self.targets.stop)
+            factor = np.outer((1.0 + penalty_factor) ** known_out, (1.0 - penalty_factor) ** known_in[own])
+            result *= factor.astype(np.float32)
+        return result
+
+    def _observe(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Activity of blocks 0..L-2, float32 (N, P, B), and credit of blocks 1..L-1, (T, P, B)."""
+        where = "pre" if self.use_prenorm else "post"
+        n_samples, scale = len(x), LossScale()
+        n_channels = len(tapped(self._model).channel_node)
+        step = max(2, min(n_samples, _PASS_VALUES // (n_channels * self.L)))
+        unit = 1.0
+        with isolated(self._model, self.device) as there:
+            n_targets, own = len(self.targets), slice(self.targets.start, self.targets.stop)
+            size = 4 * (self.N + n_targets) * self.n_pairs * n_samples + 4 * self.N * n_targets
+            # Half of what is free, as ranking and the product need room as well.
+            where_kept = there if size <= free_on(there) // 2 else torch.device("cpu")
+            activity = torch.empty(self.N, self.n_pairs, n_samples, device=where_kept)
+            credit = torch.empty(n_targets, self.n_pairs, n_samples, device=where_kept)
+            for start in range(0, n_samples, step):
+                rows = slice(start, start + step)
+                seen = capture(self._model, x[rows], y[rows], self.crit, where=where, loss_reduction=scale)
+                if start == 0:
+                    unit = _power_of_two(seen.gradients[1:])
+                for p in range(self.n_pairs):
+                    activity[:, p, rows] = self._node_values(seen.activations[p], seen.channel_node)
+                    credit[:, p, rows] = self._node_values(seen.gradients[p + 1] * unit, seen.channel_node)[own]
+        return activity, credit
+
+    def _rows_at_a_time(self, observed: Tensor) -> int | None:
+        """Rows that fit on the device when the observations (N, P, B) are elsewhere; None for all."""
+        device = torch.device(self.device)
+        if device == observed.device or device.type == observed.device.type:
+            return None
+        n_observations = observed[0].numel()
+        room = free_on(device) // 2
+        rows = (room - sort_bytes(n_observations)) // (8 * n_observations)
+        if rows < 1:
+            raise ValueError(
+                f"device {device} has {in_words(2 * room)} free, but ranking {n_observations} observations takes "
+                f"{in_words(2 * (sort_bytes(n_observations) + 8 * n_observations))}; use fewer samples or the CPU"
+            )
+        return int(min(rows, self.N))
+
+    def _node_values(self, values: Tensor, channel_node: Tensor) -> Tensor:
+        """(N*C, B) -> (N, B)."""
+        values = values.abs() if self.norm == "l1" else values.square() if self.norm == "l2" else values
+        index = channel_node[:, None].expand_as(values)
+        out = values.new_zeros(self.N, values.shape[1])
+        return out.scatter_reduce_(0, index, values, _AMAX[self.agg], include_self=False)
+
+
+def _power_of_two(gradients: list[Tensor]) -> float:
+    """A factor that brings the largest value near 1: a small loss must not underflow when it is squared."""
+    largest = max(float(g.abs().max()) for g in gradients)
+    return 2.0 ** -int(np.floor(np.log2(largest))) if largest > 0 else 1.0

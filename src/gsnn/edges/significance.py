@@ -1,0 +1,191 @@
+"""p- and q-values of all pairs, or of a few without computing those of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import scipy.special
+
+from gsnn.base.progress import track
+from gsnn.edges.stats import false_discovery, upper_tail
+
+FloatArray = npt.NDArray[np.float64]
+FloatMatrix = npt.NDArray[np.floating]
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+
+_CHUNK = 1 << 17
+_BINS = 1 << 16
+# Scores looked through at a time.
+_BLOCK = 1 << 22
+
+
+class Significance:
+    """p-values from scores of a known null distribution, and Benjamini-Hochberg q-values over the candidates.
+
+    Args:
+        z: (N, N) scores, float64 or float32; the p-value of a pair is at least P(Z > z) of a standard normal wherever
+            that is below 1/2.
+        candidates: (N, N) bool, the pairs tested; all others, and those without a p-value, get q = NaN.
+        tail: Maps rows i * N + j (K,) to their p-values (K,), elementwise; None for P(Z > z) itself.
+        none: (N, N) bool, pairs without a p-value: it is NaN; None for no such pair.
+    """
+
+    def __init__(
+        self,
+        z: FloatMatrix,
+        candidates: BoolArray,
+        tail: Callable[[IntArray], FloatArray] | None = None,
+        *,
+        none: BoolArray | None = None,
+    ) -> None:
+        self._none = none if none is not None and none.any() else None
+        self.z, self.candidates = z, candidates if self._none is None else candidates & ~self._none
+        self.monotone = tail is None
+        self.tail = tail or (lambda rows: upper_tail(z.ravel()[rows].astype(np.float64, copy=False)))
+        self._size = int(candidates.sum())
+
+    def p_value(self, rows: IntArray) -> FloatArray:
+        """(K,) p-values of the given rows."""
+        if len(rows) > self.z.size // 4:
+            taken: FloatArray = self._all_p[rows]
+            return taken
+        return self._compute(rows)
+
+    def q_value(self, rows: IntArray) -> FloatArray:
+        """(K,) q-values of the given rows, over all candidates whatever the rows are."""
+        if len(rows) > self.z.size // 4 or "_all_q" in self.__dict__:
+            taken: FloatArray = self._all_q[rows]
+            return taken
+        q = np.full(len(rows), np.nan)
+        tested = self.candidates.ravel()[rows]
+        found = self._few(self._compute(rows[tested])) if tested.any() else np.zeros(0)
+        if found is None:
+            taken = self._all_q[rows]
+            return taken
+        q[tested] = found
+        return q
+
+    def _few(self, p: FloatArray) -> FloatArray | None:
+        """q-values of candidates with these p-values, from the p-values that can matter to them; None if too many.
+
+        The q-value of the member of rank r is the least p * size / rank from rank r on. Beyond a cut it cannot fall
+        below the cut, since p * size / rank >= p: often that settles it.
+        """
+        if np.isnan(p).any():
+            return None
+        cut = float(p.max())
+        # Without the shortcut below, trying again is still far cheaper than sorting the p-values of all pairs.
+        for _ in range(2 if self.monotone else 8):
+            if cut > 0.4:
+                break
+            smallest = self._up_to(cut)
+            q = adjusted(smallest, p, self._size)
+            if q.max() <= cut:
+                return q
+            cut = float(q.max()) * (1 + 1e-12)
+        cut = float(p.max())
+        if not self.monotone or cut > 0.4:
+            return None
+        smallest = self._up_to(cut)
+        return np.minimum(adjusted(smallest, p, self._size), self._least_beyond(cut, len(smallest)))
+
+    def _up_to(self, cut: float) -> FloatArray:
+        """All p-values of candidates up to the cut, ascending."""
+        p = self._compute(np.flatnonzero((self.z >= _bound(cut)) & self.candidates))
+        p = p[p <= cut]
+        p.sort()
+        return p
+
+    def _least_beyond(self, cut: float, rank: int) -> float:
+        """Least p * size / rank of the candidates with p > cut, of which ``rank`` candidates come before.
+
+        They are counted in narrow bins of z. The counts bound the ratio in each bin from both sides, so that exact
+        p-values are needed in the few bins alone which can hold the least.
+        """
+        bound = _bound(cut)
+        width = (bound + 9.0) / _BINS
+        counts = np.zeros(_BINS + 1, np.int64)
+        near_parts = []
+        for z in self._blocks():
+            beyond = z >= bound
+            near_parts.append(upper_tail(z[beyond]))
+            counts += np.bincount(_bins(z[~beyond], bound, width), minlength=_BINS + 1)
+        near = np.concatenate(near_parts)
+        near = np.sort(near[near > cut])
+        near_least = float(np.min(near * (self._size / np.arange(rank + 1, rank + len(near) + 1)), initial=1.0))
+        rank += len(near)
+        if not counts.any():
+            return near_least
+        ends = rank + np.cumsum(counts)
+        starts = np.concatenate([[rank], ends[:-1]])
+        edges = bound - width * np.arange(_BINS + 2, dtype=np.float64)
+        edges[-1] = -np.inf
+        # Bins are cut in floating point: an edge may be off by a rounding.
+        low, high = upper_tail(edges[:-1]) * (1 - 1e-9), upper_tail(edges[1:]) * (1 + 1e-9)
+        filled = ends > starts
+        with np.errstate(divide="ignore"):
+            least_low = np.where(filled, low * (self._size / ends), np.inf)
+            least = min(near_least, float(np.min(np.where(filled, high * (self._size / ends), np.inf))) * (1 + 1e-9))
+        chosen = least_low <= least
+        if not chosen.any():
+            return near_least
+        inside = []
+        for z in self._blocks():
+            z = z[~(z >= bound)]
+            inside.append(z[chosen[_bins(z, bound, width)]])
+        z = np.concatenate(inside)
+        bins = _bins(z, bound, width)
+        order = np.lexsort((-z, bins))
+        z, bins = z[order], bins[order]
+        first = np.searchsorted(bins, bins, side="left")
+        ranks = starts[bins] + np.arange(1, len(bins) + 1) - first
+        exact = np.min(upper_tail(z) * (self._size / ranks), initial=np.inf)
+        return min(float(exact), near_least)
+
+    def _blocks(self) -> Iterator[FloatArray]:
+        """Scores of the candidates, in float64, some sources at a time."""
+        step = max(1, _BLOCK // len(self.z))
+        for start in range(0, len(self.z), step):
+            rows = slice(start, start + step)
+            yield self.z[rows][self.candidates[rows]].astype(np.float64, copy=False)
+
+    def _compute(self, rows: IntArray) -> FloatArray:
+        # In chunks, so that what a tail needs on the way stays in cache.
+        starts = track(range(0, len(rows), _CHUNK), "p-values", show=None)
+        parts = [self.tail(rows[start : start + _CHUNK]) for start in starts]
+        p: FloatArray = np.concatenate(parts) if parts else np.zeros(0)
+        if self._none is not None:
+            p[self._none.ravel()[rows]] = np.nan
+        return p
+
+    @cached_property
+    def _all_p(self) -> FloatArray:
+        return self._compute(np.arange(self.z.size))
+
+    @cached_property
+    def _all_q(self) -> FloatArray:
+        return false_discovery(self._all_p, self.candidates.ravel())
+
+
+def _bins(z: FloatArray, bound: float, width: float) -> npt.NDArray[np.int32]:
+    """Narrow bins of scores below a bound, the last for all that are farther and for NaN."""
+    scaled = (bound - z) / width
+    return np.where(scaled < _BINS, scaled, _BINS).astype(np.int32)
+
+
+def _bound(cut: float) -> float:
+    """A score below which no p-value is as small as the cut."""
+    return float(-scipy.special.ndtri(max(cut, 1e-300))) * (1 - 1e-9) - 1e-9
+
+
+def adjusted(p_sorted: FloatArray, p: FloatArray, size: int) -> FloatArray:
+    """Least p * size / rank from each of ``p`` on, among the smallest p-values of a family, ascending."""
+    # The order of operations is scipy's, so that both ways to a q-value give the same bits.
+    ranked = p_sorted * (size / np.arange(1, len(p_sorted) + 1))
+    q = np.minimum.accumulate(ranked[::-1])[::-1]
+    found: FloatArray = np.clip(q[np.searchsorted(p_sorted, p, side="left")], 0, 1)
+    return found

@@ -1,0 +1,10 @@
+"""The prior network: typed nodes and edges, their rules, and what can be said of them at once."""
+
+from __future__ import annotations
+
+from gsnn.graph.checks import EDGE_TYPES, NODE_TYPES
+from gsnn.graph.convert import nx2pyg, pyg2nx
+from gsnn.graph.graph import Graph
+from gsnn.graph.summary import GraphSummary
+
+__all__ = ["EDGE_TYPES", "NODE_TYPES", "Graph", "GraphSummary", "nx2pyg", "pyg2nx"]

@@ -1,0 +1,321 @@
+"""The checks behind Graph: names, indices, weights, signs; all on whole arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gsnn.base.errors import DataError, closest
+
+Edge = tuple[str, str]
+SignedEdge = tuple[str, str, int]
+EdgeType = tuple[str, str, str]
+Names = dict[str, tuple[str, ...]]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+SignArray = npt.NDArray[np.int8]
+
+NODE_TYPES: tuple[str, ...] = ("function", "input", "output")
+"""Node types in the homogeneous order that masks and checkpoints rely on."""
+
+EDGE_TYPES: tuple[EdgeType, ...] = (
+    ("function", "to", "function"),
+    ("input", "to", "function"),
+    ("function", "to", "output"),
+)
+"""Edge types in the homogeneous order."""
+
+_ALLOWED = "input -> function, function -> function, function -> output"
+
+
+def shown(items: Iterable[str], limit: int = 5) -> str:
+    """The first few items as one string, with an ellipsis where there are more."""
+    iterator = iter(items)
+    head = list(islice(iterator, limit))
+    return ", ".join(head) + (", ..." if next(iterator, None) is not None else "")
+
+
+def arrow(source: object, target: object) -> str:
+    """An edge as it is written in messages."""
+    return f"{source!r} -> {target!r}"
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The distinct edges of one type.
+
+    Attributes:
+        index: Shape (2, E_type).
+        weight: Shape (E_type,), or None.
+        sign: Shape (E_type,), or None.
+        duplicated: Edges that were given more than once, shape (2, D).
+    """
+
+    index: IntArray
+    weight: FloatArray | None
+    sign: SignArray | None
+    duplicated: IntArray
+
+    def take(self, rows: IntArray) -> Edges:
+        """The edges at some positions."""
+        return Edges(
+            self.index[:, rows],
+            None if self.weight is None else self.weight[rows],
+            None if self.sign is None else self.sign[rows],
+            np.empty((2, 0), np.int64),
+        )
+
+    def append(self, new: Edges, *, signed: bool) -> Edges:
+        """These edges, then the new ones; where only one side has signs the other's are unknown."""
+        sign: SignArray | None = None
+        if signed:
+            sides = (np.zeros(e.index.shape[1], np.int8) if e.sign is None else e.sign for e in (self, new))
+            sign = np.concatenate(list(sides))
+        weight = None
+        if self.weight is not None and new.weight is not None:
+            weight = np.concatenate([self.weight, new.weight])
+        return Edges(np.concatenate([self.index, new.index], axis=1), weight, sign, self.duplicated)
+
+
+def check_names(names: Mapping[str, Iterable[str]]) -> Names:
+    """Names of each type, if they are non-empty, unique strings in the three known types."""
+    unknown = sorted(str(kind) for kind, listed in names.items() if kind not in NODE_TYPES and len(list(listed)))
+    if unknown:
+        raise DataError(f"unknown node types {unknown}; use 'input', 'function' and 'output'")
+    text = [kind for kind, listed in names.items() if isinstance(listed, str)]
+    if text:
+        raise DataError(
+            f"names of {text[0]} nodes must be a list of names, got the string {names[text[0]]!r}; put it in []"
+        )
+    checked = {kind: tuple(names.get(kind, ())) for kind in NODE_TYPES}
+    for kind, listed in checked.items():
+        wrong = [name for name in listed if not isinstance(name, str) or not name]
+        if wrong:
+            raise DataError(
+                f"names of {kind} nodes must be non-empty strings, got {shown(map(repr, wrong))}; use str(name)"
+            )
+        if len(set(listed)) != len(listed):
+            raise DataError(f"duplicate {kind} names {_repeated(listed)}; every node needs a name of its own")
+    everything = [name for listed in checked.values() for name in listed]
+    if len(set(everything)) != len(everything):
+        twice = _repeated(everything)
+        raise DataError(f"names in two node types: {twice}; rename the node in one, e.g. 'in:NAME'")
+    empty = [kind for kind, listed in checked.items() if not listed]
+    if empty:
+        raise DataError(f"no {' and no '.join(empty)} nodes: such a graph cannot be trained; name at least one of each")
+    return checked
+
+
+def _repeated(names: Sequence[str]) -> str:
+    """The names that occur more than once, for a message."""
+    seen: set[str] = set()
+    twice = dict.fromkeys(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    return shown(map(repr, twice))
+
+
+def check_edges(
+    index: Mapping[EdgeType, Any],
+    weight: Mapping[EdgeType, Any] | None,
+    sign: Mapping[EdgeType, Any] | None,
+    names: Names,
+) -> dict[EdgeType, Edges]:
+    """Edges of each type, in range and collapsed.
+
+    Raises:
+        DataError: If anything is not as the class Graph says.
+    """
+    foreign = {}
+    for kind, given in index.items():
+        count = _as_array(given).size // 2
+        if kind not in EDGE_TYPES and count:
+            foreign[kind] = count
+    if foreign:
+        listed = shown(f"{kind} ({count} edges)" for kind, count in foreign.items())
+        raise DataError(
+            f"edges of types that a graph has not: {listed}; allowed are {_ALLOWED}, "
+            "with keys (source type, 'to', target type)"
+        )
+    return {
+        kind: _collapse(
+            kind,
+            _check_index(kind, index.get(kind), names),
+            None if weight is None else weight.get(kind),
+            None if sign is None else sign.get(kind),
+            names,
+            weighted=weight is not None,
+            signed=sign is not None,
+        )
+        for kind in EDGE_TYPES
+    }
+
+
+def _as_array(values: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a tensor or anything numpy reads
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _check_index(kind: EdgeType, given: Any, names: Names) -> IntArray:  # noqa: ANN401
+    """A copy of the index as (2, E_type) int64, in range."""
+    if given is None:
+        return np.empty((2, 0), np.int64)
+    index = _as_array(given)
+    if index.size == 0:
+        return np.empty((2, 0), np.int64)
+    if index.ndim != 2 or index.shape[0] != 2:
+        hint = "; pass its transpose" if index.ndim == 2 and index.shape[1] == 2 else ""
+        raise DataError(f"edge_index_dict[{kind}] must have shape (2, E), got {index.shape}{hint}")
+    if not np.issubdtype(index.dtype, np.integer):
+        raise DataError(f"edge_index_dict[{kind}] must hold integers, got {index.dtype}; convert it to int64")
+    index = index.astype(np.int64)
+    limits = np.array([[len(names[kind[0]])], [len(names[kind[2]])]])
+    bad = np.flatnonzero(((index < 0) | (index >= limits)).any(axis=0))
+    if bad.size:
+        listed = shown(f"edge {e} = ({index[0, e]}, {index[1, e]})" for e in bad)
+        raise DataError(
+            f"edge_index_dict[{kind}]: {bad.size} edges with an index out of range: {listed}; there are "
+            f"{limits[0, 0]} {kind[0]} and {limits[1, 0]} {kind[2]} nodes, counted from 0 within their type"
+        )
+    return index
+
+
+def _collapse(
+    kind: EdgeType,
+    index: IntArray,
+    weight: Any,  # noqa: ANN401
+    sign: Any,  # noqa: ANN401
+    names: Names,
+    *,
+    weighted: bool,
+    signed: bool,
+) -> Edges:
+    """One edge for each pair, in order of first occurrence."""
+    values = _attribute("edge_weight_dict", kind, weight, index.shape[1]) if weighted else None
+    given = _attribute("edge_sign_dict", kind, sign, index.shape[1]) if signed else None
+    if values is not None:
+        _refuse("edge_weight_dict", kind, index, values, ~np.isfinite(values), names, "a weight must be finite")
+    if given is not None:
+        _refuse("edge_sign_dict", kind, index, given, ~np.isin(given, (-1, 0, 1)), names, "a sign is -1, 0 or +1")
+    signs = None if given is None else given.astype(np.int8)
+
+    key = index[0] * len(names[kind[2]]) + index[1]
+    _, first, inverse, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    if len(first) == len(key):
+        return Edges(index, values, signs, np.empty((2, 0), np.int64))
+    if values is not None:
+        differs = values != values[first[inverse]]
+        _refuse("edge_weight_dict", kind, index, values, differs, names, "repeated edges must agree; combine them")
+    order = np.argsort(first)  # np.unique sorts by key; the graph keeps the order in which edges came
+    collapsed = None
+    if signs is not None:
+        positive = np.bincount(inverse, weights=signs > 0) > 0
+        negative = np.bincount(inverse, weights=signs < 0) > 0
+        collapsed = (positive.astype(np.int8) - negative.astype(np.int8))[order]
+    rows = first[order]
+    duplicated = index[:, rows[count[order] > 1]]
+    return Edges(index[:, rows], None if values is None else values[rows], collapsed, duplicated)
+
+
+def _attribute(parameter: str, kind: EdgeType, given: Any, n_edges: int) -> FloatArray:  # noqa: ANN401
+    """Weights or signs of one type as float64, one for each edge."""
+    values = np.empty(0) if given is None else _as_array(given)
+    if values.shape != (n_edges,):
+        raise DataError(f"{parameter}[{kind}] must have shape ({n_edges},), one number an edge, got {values.shape}")
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{parameter}[{kind}] must hold numbers, got {shown(map(repr, values.tolist()))}") from error
+
+
+def _refuse(
+    parameter: str,
+    kind: EdgeType,
+    index: IntArray,
+    values: npt.NDArray[Any],
+    bad: npt.NDArray[np.bool_],
+    names: Names,
+    rule: str,
+) -> None:
+    """Raise with the edges whose value breaks a rule, if there are any."""
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        source, target = names[kind[0]], names[kind[2]]
+        listed = shown(f"{arrow(source[index[0, e]], target[index[1, e]])} ({values[e]:g})" for e in rows)
+        raise DataError(f"{parameter}[{kind}]: {rule}; {rows.size} do not: {listed}")
+
+
+def check_trainable(edges: Mapping[EdgeType, Edges]) -> None:
+    """Refuse a graph none of whose outputs depends on a parameter."""
+    if not edges["function", "to", "output"].index.shape[1]:
+        raise DataError(
+            "no function -> output edges: no output depends on the model, so it cannot be trained; "
+            "add an edge from a function to each output"
+        )
+
+
+def locate(source: Sequence[str], target: Sequence[str], names: Names) -> list[tuple[EdgeType, IntArray, IntArray]]:
+    """Sort edges given by name into the edge types.
+
+    Returns:
+        For each edge type: the type, the edges (2, E_type) by local index, and their positions in what was given.
+
+    Raises:
+        DataError: If a name is unknown, or an edge joins types that have no edges.
+    """
+    place = {name: (code, i) for code, kind in enumerate(NODE_TYPES) for i, name in enumerate(names[kind])}
+    unknown = [name for name in dict.fromkeys([*source, *target]) if name not in place]
+    if unknown:
+        hints = []
+        for name in islice(unknown, 5):
+            near = closest(str(name), place, 1)
+            hints.append(repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""))
+        more = ", ..." if len(unknown) > 5 else ""
+        raise DataError(f"{len(unknown)} edge ends that are not nodes of the graph: {', '.join(hints)}{more}")
+    n_edges = len(source)
+    ends = np.array([place[name] for name in (*source, *target)], np.int64).reshape(2, n_edges, 2)
+    kinds = ends[0, :, 0] * len(NODE_TYPES) + ends[1, :, 0]
+    located = []
+    taken = np.zeros(n_edges, bool)
+    for kind in EDGE_TYPES:
+        is_kind = kinds == NODE_TYPES.index(kind[0]) * len(NODE_TYPES) + NODE_TYPES.index(kind[2])
+        taken |= is_kind
+        rows = np.flatnonzero(is_kind)
+        located.append((kind, np.ascontiguousarray(ends[:, rows, 1]), rows))
+    wrong = np.flatnonzero(~taken).tolist()
+    if wrong:
+        listed = shown(
+            f"{arrow(source[e], target[e])} ({NODE_TYPES[ends[0, e, 0]]} -> {NODE_TYPES[ends[1, e, 0]]})" for e in wrong
+        )
+        raise DataError(
+            f"{len(wrong)} edges join types that have no edges: {listed}; allowed are {_ALLOWED}: "
+            "leave these edges out, or put a function node between"
+        )
+    return located
+
+
+def columns(edges: Iterable[Edge | SignedEdge]) -> tuple[list[str], list[str], list[int] | None]:
+    """Pairs or triples as (sources, targets, signs or None)."""
+    rows: list[Any] = list(edges)
+    wrong = [row for row in rows if isinstance(row, str) or not hasattr(row, "__len__") or len(row) not in (2, 3)]
+    if wrong:
+        listed = shown(map(repr, wrong))
+        raise DataError(f"edges must be (source, target) or (source, target, sign), got {listed}")
+    signed = any(len(row) == 3 for row in rows)
+    signs = [row[2] if len(row) == 3 else 0 for row in rows] if signed else None
+    return [row[0] for row in rows], [row[1] for row in rows], signs
+
+
+def same_edges(a: Edges, b: Edges) -> bool:
+    """Whether two sets of distinct edges are equal, whatever their order."""
+    if a.index.shape != b.index.shape:
+        return False
+    rows_a, rows_b = (np.lexsort(e.index) for e in (a, b))
+    pairs: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(a.index[:, rows_a], b.index[:, rows_b])]
+    for left, right in ((a.weight, b.weight), (a.sign, b.sign)):
+        if left is not None and right is not None:
+            pairs.append((left[rows_a], right[rows_b]))
+    return all(np.array_equal(left, right) for left, right in pairs)

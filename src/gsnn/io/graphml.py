@@ -1,0 +1,200 @@
+"""GraphML, read by a parser that refuses entities and what lies outside the file."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from xml.etree.ElementTree import ParseError  # nosec B405  # an exception; defusedxml parses
+
+from gsnn.base.errors import DataError, closest, require
+from gsnn.io.table import Table
+from gsnn.io.text import Raw, counted, listed
+
+# What programs count nodes by when the names stand elsewhere: 62 (Cytoscape), n0 (igraph, yEd), n0::n3 (yEd groups).
+_COUNTED = re.compile(r"(n|node|v|vertex)?[_:]?\d+(::n\d+)*", re.IGNORECASE)
+_ALWAYS_ALLOWED = 2_000_000  # attributes of nodes and edges in all; more where the file is as large
+_NAMES = ("shared name", "name", "label", "Label")
+
+
+@dataclass
+class _Parsed:
+    """Nodes and edges as they stand in the file."""
+
+    nodes: dict[str, dict[str, str]] = field(default_factory=dict)
+    ends: list[tuple[str, str, bool]] = field(default_factory=list)
+    edges: list[dict[str, str]] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+    defaults: dict[str, dict[str, str]] = field(default_factory=dict)
+    directed: list[bool] = field(default_factory=list)
+    n_graphs: int = 0
+    cells: int = 0
+
+
+def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str]]:
+    """Read a GraphML file as a table of edges.
+
+    Args:
+        raw: The file.
+        name: Attribute of the nodes that holds their names, ``"id"`` for their identifiers, None to choose: the
+            identifiers, unless they only count the nodes and an attribute names them.
+
+    Returns:
+        The edges with their attributes as further columns, the names of all nodes, and notes for the user.
+
+    Raises:
+        DataError: If the file is not GraphML, has entities, is truncated, or is no plain graph.
+        MissingExtraError: If defusedxml is not installed.
+    """
+    parsed = _parse(raw)
+    if not parsed.n_graphs:
+        raise DataError(f"network file '{raw.path}' holds no graph")
+    if parsed.n_graphs > 1:
+        raise DataError(f"network file '{raw.path}' holds {parsed.n_graphs} graphs; export one graph a file")
+    names, notes = _node_names(raw, parsed, name)
+    for i, (source, target, _) in enumerate(parsed.ends, 1):
+        for end in (source, target):
+            if end not in names:
+                raise DataError(f"{raw.path}, edge {i}: the node {end!r} is not declared in the file")
+    attributes = [
+        attribute
+        for attribute in dict.fromkeys(key for edge in parsed.edges for key in edge)
+        if attribute.casefold() not in {"source", "target"}
+    ]
+    _check_cells(raw, len(parsed.edges) * len(attributes))
+    header = ["source", "target", *attributes]
+    rows = [
+        [names[source], names[target], *(edge.get(attribute, "") for attribute in attributes)]
+        for (source, target, _), edge in zip(parsed.ends, parsed.edges, strict=True)
+    ]
+    if not all(directed for _, _, directed in parsed.ends):
+        header.insert(2, "is_directed")
+        for row, (_, _, directed) in zip(rows, parsed.ends, strict=True):
+            row.insert(2, str(int(directed)))
+    return Table(raw.path, header, rows, range(1, len(rows) + 1), "", "edge"), list(names.values()), notes
+
+
+def _parse(raw: Raw) -> _Parsed:
+    parser = require("defusedxml.ElementTree", extra="graphml")
+    common = require("defusedxml.common", extra="graphml")
+    parsed = _Parsed()
+    root = None
+    try:
+        for event, element in parser.iterparse(io.BytesIO(raw.data), events=("start", "end")):
+            tag = element.tag.rsplit("}", 1)[-1]
+            if root is None:
+                root = element
+                if tag != "graphml":
+                    raise DataError(f"network file '{raw.path}' is XML, not GraphML: its root is <{tag}>")
+            (_start if event == "start" else _end)(raw, parsed, tag, element)
+    except ParseError as error:
+        line, column = error.position
+        raise DataError(
+            f"{raw.path}, line {line}, column {column + 1}: not well-formed XML "
+            f"({str(error).split(':')[0]}); is the file truncated?"
+        ) from error
+    except common.DefusedXmlException as error:
+        raise DataError(
+            f"network file '{raw.path}' declares XML entities or refers to other files, which is refused, since that "
+            "can fill the memory; remove its DOCTYPE"
+        ) from error
+    except DataError:
+        raise
+    except (LookupError, ValueError) as error:  # an encoding that nobody knows
+        raise DataError(f"{raw.path} cannot be read as XML ({error}); save it as UTF-8") from error
+    return parsed
+
+
+def _start(raw: Raw, parsed: _Parsed, tag: str, element: Any) -> None:  # noqa: ANN401 - an Element of defusedxml
+    if tag == "graph":
+        parsed.n_graphs += not parsed.directed  # graphs inside nodes are groups of the one around them
+        parsed.directed.append(element.get("edgedefault", "directed") != "undirected")
+    elif tag == "hyperedge":
+        raise DataError(f"network file '{raw.path}' has hyperedges; write each as edges between two nodes")
+
+
+def _end(raw: Raw, parsed: _Parsed, tag: str, element: Any) -> None:  # noqa: ANN401
+    if tag == "graph":
+        parsed.directed.pop()
+    elif tag == "key":
+        default = next((child.text or "" for child in element if child.tag.endswith("default")), None)
+        key = element.get("id", "")
+        # yEd describes a node's shape, label and all, in a key without a name.
+        title = element.get("attr.name") or ("label" if element.get("yfiles.type") == "nodegraphics" else key)
+        parsed.keys[key] = title
+        if default is not None:
+            parsed.defaults.setdefault(element.get("for", "all"), {})[title] = default
+    elif tag == "node":
+        identifier = element.get("id", "")
+        if identifier in parsed.nodes:
+            raise DataError(f"network file '{raw.path}' has two nodes with the id {identifier!r}; give each its own")
+        parsed.nodes[identifier] = _data(raw, parsed, element, "node")
+        element.clear()
+    elif tag == "edge":
+        directed = element.get("directed")
+        if not parsed.directed:
+            raise DataError(f"network file '{raw.path}' has an edge outside of a graph; put it between <graph> tags")
+        parsed.ends.append(
+            (
+                element.get("source", ""),
+                element.get("target", ""),
+                parsed.directed[-1] if directed is None else directed in ("true", "1"),
+            )
+        )
+        parsed.edges.append(_data(raw, parsed, element, "edge"))
+        element.clear()
+
+
+def _data(raw: Raw, parsed: _Parsed, element: Any, kind: str) -> dict[str, str]:  # noqa: ANN401
+    """The attributes of a node or an edge, by name."""
+    found = dict(parsed.defaults.get(kind, {}))
+    for child in element:
+        if child.tag.rsplit("}", 1)[-1] == "data":
+            title = parsed.keys.get(child.get("key", ""), child.get("key", ""))
+            labels = [part for part in child.iter() if part.tag.endswith("NodeLabel")]
+            text = (labels[0].text if labels else child.text) or ""
+            found[title] = text.strip()
+    parsed.cells += len(found)
+    _check_cells(raw, parsed.cells)
+    return found
+
+
+def _check_cells(raw: Raw, cells: int) -> None:
+    """Each of a thousand keys with a default, or of a thousand attributes, may be a column of every row."""
+    if cells > max(_ALWAYS_ALLOWED, len(raw.data)):
+        raise DataError(
+            f"network file '{raw.path}' gives its nodes and edges {cells} attributes, most of them by default or "
+            "empty; remove those that are not needed"
+        )
+
+
+def _node_names(raw: Raw, parsed: _Parsed, name: str | None) -> tuple[dict[str, str], list[str]]:
+    ids = {identifier: identifier for identifier in parsed.nodes}
+    if name == "id":
+        return ids, []
+    attributes = dict.fromkeys(key for node in parsed.nodes.values() for key in node)
+    if name is not None:
+        if name not in attributes:
+            near = closest(name, attributes, 1)
+            raise DataError(
+                f"{raw.path}: no node has the attribute '{name}'"
+                + (f" (did you mean '{near[0]}'?)" if near else "")
+                + f"; its nodes have {listed(attributes) or 'none'}; name='id' takes their identifiers"
+            )
+        names = {identifier: node.get(name, "") for identifier, node in parsed.nodes.items()}
+        seen: set[str] = set()
+        twice = [n for n in names.values() if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
+        what = f"stands more than once: {listed(dict.fromkeys(twice))}" if twice else ""
+        if "" in names.values():
+            what = f"leaves {counted(list(names.values()).count(''), 'node')} without a name"
+        if what:
+            raise DataError(f"{raw.path}: the attribute '{name}' {what}; choose another with name=, or name='id'")
+        return names, []
+    if all(_COUNTED.fullmatch(identifier) for identifier in ids):
+        for option in _NAMES:
+            names = {identifier: node.get(option, "") for identifier, node in parsed.nodes.items()}
+            if option in attributes and "" not in names.values() and len(set(names.values())) == len(names):
+                note = f"nodes are named by their attribute '{option}', since their ids only count; name='id' keeps ids"
+                return names, [note]
+    return ids, []

@@ -1,0 +1,346 @@
+"""What stands in an AnnData file (``.h5ad``), element by element, without loading what was not asked for.
+
+The layout is the one AnnData documents as its on-disk format. It is read with h5py, so that a matrix larger than
+memory can be read in blocks of rows, and so that this package asks for no version of AnnData or pandas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gsnn.base.errors import DataError, closest, require
+from gsnn.io.hdf5_heaps import check_heaps
+from gsnn.io.limits import TEXT_BYTES, as_data_error, check_growth
+from gsnn.io.text import HDF5, listed, read_start
+
+ANNDATA = "an AnnData file"
+# All that is read of one; what else it holds is nobody's business.
+READ = ("obs", "var", "X", "layers", "obsm")
+
+
+def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
+    """Open an AnnData file for reading.
+
+    Args:
+        path: The file.
+        what: What it should hold, for the messages.
+
+    Returns:
+        The open file.
+
+    Raises:
+        DataError: If the file is missing, truncated, damaged, not HDF5 or not AnnData, or refers to other files.
+        MissingExtraError: If h5py is not installed.
+    """
+    h5py = require("h5py", extra="anndata")
+    if not read_start(path, what).startswith(HDF5):
+        raise DataError(f"{what} file '{path}' is not HDF5, which AnnData's .h5ad is; is it another format, renamed?")
+    check_heaps(path)
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{what} file '{path}' cannot be opened as HDF5 ({_reason(error)}); copy it again") from error
+    try:
+        with as_data_error(path, ANNDATA):
+            for name in ("obs", "var"):
+                if name not in file:
+                    raise DataError(f"{what} file '{path}' is HDF5 without '{name}', so it is no AnnData file")
+            for name in READ:
+                if name in file:
+                    _check_link(h5py, file, name, path)
+            for name in ("layers", "obsm"):
+                if name in file and not hasattr(file[name], "keys"):
+                    raise DataError(f"{what} file '{path}': '{name}' is no group, so it is no AnnData file")
+            for name in ("obs", "var"):
+                if not hasattr(file[name], "keys"):
+                    raise DataError(
+                        f"{what} file '{path}' was written by an AnnData older than 0.7; open and write it with AnnData"
+                    )
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_element(element: Any, path: Path, seen: set[Any] | None = None) -> None:  # noqa: ANN401 - a h5py object
+    """Refuse an element, or what is in it, that is kept in other files or is far larger than this one could fill.
+
+    Args:
+        element: A group or a dataset.
+        path: The file, for messages.
+        seen: Where the groups that were looked at are noted, since they may contain each other.
+
+    Raises:
+        DataError: If it is so.
+    """
+    h5py = require("h5py", extra="anndata")
+    if isinstance(element, h5py.Dataset):
+        if element.external or element.is_virtual:
+            raise DataError(
+                f"{path}: {element.name} is stored in another file, which is refused; copy it into this one"
+            )
+        kind = element.dtype.kind
+        needed = (element.size or 0) * (TEXT_BYTES if kind == "O" else element.dtype.itemsize)
+        check_growth(needed, element.file.id.get_filesize(), path, str(element.name))
+    elif isinstance(element, h5py.Group):
+        seen = set() if seen is None else seen
+        address = h5py.h5o.get_info(element.id).addr
+        if address not in seen:
+            seen.add(address)
+            for name in element:
+                _check_link(h5py, element, name, path, seen)
+
+
+def _check_link(h5py: Any, group: Any, name: str, path: Path, seen: set[Any] | None = None) -> None:  # noqa: ANN401
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise DataError(
+            f"{path}: '{name}' is a link, which may lead to any other file and is refused; copy what it leads to"
+        )
+    check_element(group[name], path, seen)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of ``obs`` or ``var``.
+
+    Attributes:
+        codes: For categories and text, the number of each row's category, -1 where it has none; shape (M,).
+        categories: Their names; None for numbers.
+        values: For numbers, shape (M,), NaN where missing.
+    """
+
+    codes: NDArray[np.int64] | None = None
+    categories: list[str] | None = None
+    values: NDArray[np.float64] | None = None
+
+
+def index_of(frame: Any, path: Path, where: str) -> Any:  # noqa: ANN401 - h5py objects
+    """The element that holds the row names of ``obs`` or ``var``; :func:`text` reads it."""
+    name = frame.attrs.get("_index", "_index")
+    if name not in frame:
+        raise DataError(f"{path}: '{where}' has no index; write the file again with AnnData")
+    return frame[name]
+
+
+def length(element: Any) -> int:  # noqa: ANN401 - a h5py object
+    """How many entries a column has."""
+    if hasattr(element, "keys"):
+        return len(element["codes" if "codes" in element else "values"])
+    return len(element)
+
+
+def text(element: Any, rows: slice = slice(None)) -> list[str]:  # noqa: ANN401 - a h5py object
+    """Entries of a column of text, also where it is stored with a mask or as categories."""
+    if hasattr(element, "keys"):
+        if "codes" in element:
+            categories = text(element["categories"])
+            return [categories[code] if code >= 0 else "" for code in element["codes"][rows]]
+        values = text(element["values"], rows)
+        return ["" if gone else v for v, gone in zip(values, element["mask"][rows], strict=True)]
+    if element.ndim != 1:
+        raise DataError(
+            f"{element.file.filename}: {element.name} has {element.ndim} dimensions, where a column has one"
+        )
+    if element.dtype.kind in "OS":
+        return [str(value) for value in element.asstr()[rows]]
+    return [str(value) for value in element[rows].tolist()]
+
+
+def read_column(file: Any, where: str, name: str, path: Path) -> Column:  # noqa: ANN401 - a h5py.File
+    """A column of ``obs`` or ``var``.
+
+    Args:
+        file: The open file.
+        where: ``"obs"`` or ``"var"``.
+        name: The column.
+        path: The file, for messages.
+
+    Returns:
+        The column as categories or as numbers.
+
+    Raises:
+        DataError: If there is no such column or it holds neither text nor numbers.
+    """
+    frame = file[where]
+    found = _column(file, frame, where, name, path)
+    rows = length(index_of(frame, path, where))
+    if any(part is not None and part.shape != (rows,) for part in (found.codes, found.values)):
+        raise DataError(f"{path}: column '{name}' of '{where}' has not one value for each of the {rows} rows")
+    return found
+
+
+def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:  # noqa: ANN401
+    names = columns(frame)
+    if name not in names:
+        near = closest(name, names, 1)
+        raise DataError(
+            f"{path}: '{where}' has no column '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
+            + f"; it has {listed(names, 12) or 'none'}"
+        )  # fmt: skip
+    element = frame[name]
+    if hasattr(element, "keys"):
+        if "codes" in element:
+            return Column(integers(element["codes"], path), text(element["categories"]))
+        if element["values"].dtype.kind in "OS":
+            return _factorised(text(element))
+        values = _numbers(element["values"], path, where, name)
+        return Column(values=np.where(element["mask"][:], np.nan, values))
+    if "categories" in element.attrs:  # as AnnData 0.7 wrote them
+        categories = file[element.attrs["categories"]]
+        check_element(categories, path)
+        return Column(integers(element, path), text(categories))
+    if element.dtype.kind in "OS":
+        return _factorised(text(element))
+    return Column(values=_numbers(element, path, where, name))
+
+
+def _numbers(element: Any, path: Path, where: str, name: str) -> NDArray[np.float64]:  # noqa: ANN401
+    if element.dtype.kind not in "biuf":
+        raise DataError(f"{path}: column '{name}' of '{where}' holds {element.dtype}, neither text nor numbers")
+    values: NDArray[np.float64] = element[:].astype(np.float64)
+    return values
+
+
+def integers(element: Any, path: Path) -> NDArray[np.int64]:  # noqa: ANN401 - a h5py.Dataset
+    """A whole dataset of integers; DataError if it holds anything else."""
+    if element.dtype.kind not in "biu":
+        raise DataError(f"{path}: {element.name} holds {element.dtype}, where AnnData keeps integers; write it again")
+    values: NDArray[np.int64] = element[:].astype(np.int64)
+    return values
+
+
+def columns(frame: Any) -> list[str]:  # noqa: ANN401 - a h5py.Group
+    """The column names of ``obs``, ``var`` or a table in ``obsm``."""
+    return [str(name) for name in frame.attrs.get("column-order", [])]
+
+
+def _factorised(cells: list[str]) -> Column:
+    codes, categories = pd.factorize(np.array(cells, dtype=object))
+    codes = np.where([cell == "" for cell in categories], -1, np.arange(len(categories)))[codes]
+    return Column(codes.astype(np.int64), [str(category) for category in categories])
+
+
+class Matrix:
+    """A matrix in the file, dense or sparse, of which some rows are read at a time.
+
+    Args:
+        element: The dataset or group.
+        path: The file, for messages.
+        name: What the matrix is called in messages: ``X``, ``layers['counts']``.
+
+    Attributes:
+        shape: Rows and columns.
+
+    Raises:
+        DataError: If it is no matrix of numbers.
+    """
+
+    def __init__(self, element: Any, path: Path, name: str) -> None:  # noqa: ANN401 - a h5py object
+        self._element, self._path, self._name = element, path, name
+        self._indptr: NDArray[np.int64] | None = None
+        self._by_column = False
+        if hasattr(element, "keys"):
+            if not {"data", "indices", "indptr"} <= set(element.keys()):
+                raise DataError(f"{path}: {name} is a table or a list, not a matrix")
+            self._by_column = "csc" in str(element.attrs.get("encoding-type", element.attrs.get("h5sparse_format", "")))
+            shape = tuple(int(n) for n in element.attrs.get("shape", element.attrs.get("h5sparse_shape", ())))
+            self._indptr = integers(element["indptr"], path)
+            dtype = element["data"].dtype
+            n = shape[self._by_column] if len(shape) == 2 else -1
+            steps = np.diff(self._indptr)
+            stored = len(element["data"])
+            if len(self._indptr) != n + 1 or (steps < 0).any() or self._indptr[-1] != stored:
+                raise DataError(f"{path}: {name} is a sparse matrix whose parts do not fit together; write it again")
+        else:
+            shape, dtype = element.shape, element.dtype
+        if len(shape) != 2 or dtype.kind not in "biuf":
+            raise DataError(f"{path}: {name} holds {dtype} of shape {shape}; it must be a matrix of numbers")
+        self.shape = (int(shape[0]), int(shape[1]))
+
+    @property
+    def streams(self) -> bool:
+        """Whether rows can be read without reading all of it."""
+        return not self._by_column
+
+    @property
+    def stored_rows(self) -> int:
+        """Rows of the blocks in which a dense matrix is stored; 1 without blocks."""
+        chunks = None if self._indptr is not None else self._element.chunks
+        return int(chunks[0]) if chunks else 1
+
+    def rows(self, start: int, stop: int, keep: NDArray[np.intp] | None = None) -> NDArray[np.float32]:
+        """Some rows, dense.
+
+        Args:
+            start: The first row.
+            stop: The row after the last.
+            keep: Which columns, or None for all.
+
+        Returns:
+            Array of shape (stop - start, columns).
+
+        Raises:
+            DataError: If a value is infinite or the matrix is damaged.
+        """
+        try:
+            values = self._dense(start, stop) if self._indptr is None else self._sparse(start, stop, keep)
+        except OSError as error:
+            raise DataError(f"{self._path}: rows of {self._name} cannot be read ({_reason(error)})") from error
+        if keep is not None and self._indptr is None:
+            values = values[:, keep]
+        with np.errstate(over="ignore"):  # found below
+            values = values.astype(np.float32, copy=False)
+        wrong = np.argwhere(np.isinf(values))
+        if len(wrong):
+            i, j = wrong[0]
+            column = j if keep is None else keep[j]
+            raise DataError(
+                f"{self._path}: {self._name} is infinite in row {start + i + 1}, column {column + 1} (from 1); "
+                "write NaN where nothing was measured"
+            )
+        return values
+
+    def _dense(self, start: int, stop: int) -> NDArray[Any]:
+        values: NDArray[Any] = self._element[start:stop]
+        return values
+
+    def _sparse(self, start: int, stop: int, keep: NDArray[np.intp] | None) -> NDArray[Any]:
+        import scipy.sparse as sp
+
+        assert self._indptr is not None  # only called then
+        first, last = (0, len(self._indptr) - 1) if self._by_column else (start, stop)
+        a, b = self._indptr[first], self._indptr[last]
+        width = self.shape[0] if self._by_column else self.shape[1]
+        indices = self._element["indices"][a:b]
+        if len(indices) and (indices.min() < 0 or indices.max() >= width):
+            raise DataError(f"{self._path}: {self._name} is a sparse matrix with indices outside its shape")
+        parts = (self._element["data"][a:b], indices, self._indptr[first : last + 1] - a)
+        if self._by_column:
+            matrix = sp.csc_array(parts, shape=self.shape).tocsr()[start:stop]
+        else:
+            matrix = sp.csr_array(parts, shape=(stop - start, width))
+        dense: NDArray[Any] = (matrix if keep is None else matrix[:, keep]).toarray()
+        return dense
+
+
+def runs(rows: NDArray[np.intp]) -> Sequence[tuple[int, int]]:
+    """Stretches of ascending distinct rows, as (first, one past the last).
+
+    Example:
+        >>> runs(np.array([0, 1, 2, 7, 8]))
+        [(0, 3), (7, 9)]
+    """
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    return [(int(part[0]), int(part[-1]) + 1) for part in np.split(rows, breaks) if len(part)]
+
+
+def _reason(error: OSError) -> str:
+    return str(error).strip().split("\n")[0]

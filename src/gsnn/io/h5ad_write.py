@@ -1,0 +1,115 @@
+"""A table in ``uns`` of an AnnData file, in the layout that AnnData documents."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gsnn.base.errors import DataError, closest, require
+from gsnn.base.files import atomic_path
+from gsnn.io.h5ad import ANNDATA, check_element, columns, open_file, text
+from gsnn.io.limits import as_data_error
+from gsnn.io.text import listed
+
+_TABLE = {"encoding-type": "dataframe", "encoding-version": "0.2.0"}
+_GROUP = {"encoding-type": "dict", "encoding-version": "0.1.0"}
+
+
+def write_uns(frame: pd.DataFrame, path: Path, original: Path, key: str) -> None:
+    """Write a table into ``uns`` of a copy of an AnnData file.
+
+    Args:
+        frame: Columns of text, numbers, booleans, and pandas' nullable integers and booleans.
+        path: The file to write; the same as ``original`` to change that.
+        original: The file with everything else. While it is copied the disk holds both.
+        key: The key in ``uns``.
+
+    Raises:
+        DataError: If ``original`` is not AnnData, or something other than a table has the key.
+    """
+    if not key or "/" in key or "\0" in key:
+        raise DataError(f"key must be a name without '/', got {key!r}")
+    h5py = require("h5py", extra="anndata")
+    if not original.exists() and original == path:
+        raise DataError(f"'{path}' does not exist; pass h5ad=, the AnnData file of which it becomes a copy")
+    open_file(original, "AnnData").close()
+    with atomic_path(path) as temporary:
+        shutil.copyfile(original, temporary)
+        with h5py.File(temporary, "r+") as file:
+            if "uns" not in file:
+                file.create_group("uns").attrs.update(_GROUP)
+            uns = file["uns"]
+            if key in uns:
+                if uns[key].attrs.get("encoding-type") != "dataframe":
+                    raise DataError(f"'{original}': uns['{key}'] is there already and is no table; pass another key=")
+                del uns[key]
+            _write_table(h5py, uns.create_group(key), frame)
+
+
+def read_uns(path: Path, key: str) -> pd.DataFrame:
+    """Read the table back.
+
+    Args:
+        path: The file.
+        key: The key in ``uns``.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If there is none.
+    """
+    with open_file(path, "AnnData") as file, as_data_error(path, ANNDATA):
+        there = list(file["uns"].keys()) if "uns" in file else []
+        if key not in there or file["uns"][key].attrs.get("encoding-type") != "dataframe":
+            near = closest(key, there, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise DataError(f"'{path}' has no table uns['{key}']{hint}; 'uns' has {listed(there, 12) or 'nothing'}")
+        group = file["uns"][key]
+        check_element(group, path)
+        return pd.DataFrame({name: _column(group[name]) for name in columns(group)})
+
+
+def _write_table(h5py: Any, group: Any, frame: pd.DataFrame) -> None:  # noqa: ANN401 - h5py objects
+    strings = h5py.string_dtype()
+    group.attrs.update(_TABLE)
+    group.attrs["_index"] = "_index"
+    group.attrs.create("column-order", list(frame.columns), dtype=strings)
+    rows = [str(i) for i in range(len(frame))]
+    _describe(group.create_dataset("_index", data=rows, dtype=strings), "string-array", "0.2.0")
+    for name in frame.columns:
+        column = frame[name]
+        if "/" in name or name == "_index":
+            raise DataError(f"column {name!r} cannot stand in an AnnData file; rename it")
+        if column.dtype == object:
+            values = ["" if value is None else value for value in column]
+            _describe(group.create_dataset(name, data=values, dtype=strings), "string-array", "0.2.0")
+        elif isinstance(column.dtype, np.dtype):
+            _describe(group.create_dataset(name, data=column.to_numpy()), "array", "0.2.0")
+        else:
+            kind = "boolean" if str(column.dtype) == "boolean" else "integer"
+            element = group.create_group(name)
+            _describe(element, f"nullable-{kind}", "0.1.0")
+            filled = column.fillna(False) if kind == "boolean" else column.fillna(0)
+            values_array = filled.to_numpy(dtype=np.bool_ if kind == "boolean" else np.int64)
+            _describe(element.create_dataset("values", data=values_array), "array", "0.2.0")
+            _describe(element.create_dataset("mask", data=column.isna().to_numpy()), "array", "0.2.0")
+
+
+def _describe(element: Any, kind: str, version: str) -> None:  # noqa: ANN401
+    element.attrs.update({"encoding-type": kind, "encoding-version": version})
+
+
+def _column(element: Any) -> pd.Series:  # noqa: ANN401
+    if hasattr(element, "keys") and "mask" in element and element["values"].dtype.kind not in "OS":
+        values, mask = element["values"][:], element["mask"][:].astype(bool)
+        if values.dtype.kind not in "biu":
+            raise DataError(f"{element.name} is masked and holds {values.dtype}, where integers are kept")
+        return pd.Series(pd.array(values, dtype="boolean" if values.dtype == bool else "Int64")).mask(mask)
+    if hasattr(element, "keys") or element.dtype.kind in "OS":
+        return pd.Series([value or None for value in text(element)], dtype=object)
+    return pd.Series(element[:])

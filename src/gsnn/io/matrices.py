@@ -1,0 +1,127 @@
+"""Plain matrices: one of treatments, one of readouts, brought together by sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from gsnn.base.errors import DataError
+from gsnn.io.table import Table, check_unique
+from gsnn.io.text import clean_name, listed
+
+
+def read_matrices(inputs: Table, outputs: Table) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Bring the rows of two tables together.
+
+    Args:
+        inputs: Samples by treatments.
+        outputs: Samples by readouts.
+
+    Returns:
+        Treatments, readouts (rows in the order of ``inputs``), and notes for the user.
+
+    Raises:
+        DataError: If the tables do not hold the same samples, or a cell is not a number.
+    """
+    treatments = _frame(inputs, "TR:", "treatment", missing=False)
+    readouts = _frame(outputs, "DV:", "readout", missing=True)
+    notes: list[str] = []
+    named = [_first_is_ids(table) for table in (inputs, outputs)]
+    if all(named):
+        return treatments, _aligned(treatments, readouts, inputs, outputs), notes
+    if len(treatments) != len(readouts):
+        raise DataError(
+            f"{inputs.path} has {len(treatments)} rows and {outputs.path} {len(readouts)}; give both the same rows, "
+            "or a first column of sample identifiers"
+        )
+    if any(named):
+        notes.append("only one of the two tables has sample identifiers; rows were paired in order")
+        index = treatments.index if named[0] else readouts.index
+        treatments.index, readouts.index = index, index
+    else:
+        readouts.index = treatments.index
+    return treatments, readouts, notes
+
+
+def _frame(table: Table, prefix: str, kind: str, *, missing: bool) -> pd.DataFrame:
+    columns, names, has_ids = matrix_columns(table, prefix, kind)
+    values = table.numbers(columns, missing=missing)
+    index = pd.Index(table.lines, name=table.unit)
+    if has_ids:
+        index = pd.Index(table.names(0), dtype=object, name=table.header[0] or "sample")
+    return pd.DataFrame(values, index, pd.Index(names, dtype=object))
+
+
+def matrix_columns(table: Table, prefix: str, kind: str) -> tuple[list[int], list[str], bool]:
+    """Which columns of a matrix hold numbers.
+
+    Args:
+        table: The matrix, or its first rows.
+        prefix: What the names may begin with, all or none.
+        kind: What the columns are ("treatment", "readout").
+
+    Returns:
+        Their positions, their names, and whether the first column of the table names the samples.
+
+    Raises:
+        DataError: If there are none, or one has no name or that of another.
+    """
+    has_ids = _first_is_ids(table)
+    columns = list(range(1 if has_ids else 0, len(table.header)))
+    names = [table.header[j] for j in columns]
+    if not names:
+        raise DataError(f"{table.path} has no {kind} columns, only {listed(table.header)}; check the delimiter")
+    unnamed = [j + 1 for j, name in zip(columns, names, strict=True) if not name]
+    if unnamed:
+        raise DataError(f"{table.path}: column {unnamed[0]} has no name; name it after a species")
+    if all(name.upper().startswith(prefix) for name in names):
+        names = [name[len(prefix) :].strip() for name in names]
+    for name in names:
+        clean_name(name, table.path, 1)
+    check_unique(names, table.path, kind)
+    return columns, names, has_ids
+
+
+def _first_is_ids(table: Table) -> bool:
+    """A first column without a name, called after samples, or of text only, names the samples.
+
+    A column of numbers with one slip in it is not a column of names: the slip must be reported.
+    """
+    header = table.header[0].casefold()
+    if header in {"", "sample", "sample_id", "sampleid", "samples", "id", "condition", "condition_id", "index"}:
+        return True
+    cells = table.column(0)
+    return not any(_numeric(c) for c in cells)
+
+
+def _numeric(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, outputs: Table) -> pd.DataFrame:
+    if list(treatments.index) == list(readouts.index):
+        return readouts
+    for table, frame in ((inputs, treatments), (outputs, readouts)):
+        if frame.index.has_duplicates:
+            twice = list(dict.fromkeys(frame.index[frame.index.duplicated()]))
+            raise DataError(f"{table.path}: sample identifiers {listed(twice)} stand more than once; make them unique")
+    ids = list(treatments.index), list(readouts.index)
+    alone = (_missing(*ids), _missing(*ids[::-1]))
+    if any(alone):
+        parts = [
+            f"{len(names)} only in {table.path} ({listed(names)})"
+            for names, table in zip(alone, (inputs, outputs), strict=True)
+            if names
+        ]
+        raise DataError(f"the two tables hold different samples: {'; '.join(parts)}; give both the same identifiers")
+    return readouts.loc[treatments.index]
+
+
+def _missing(these: Sequence[str], others: Sequence[str]) -> list[str]:
+    known = set(others)
+    return [name for name in these if name not in known]

@@ -1,0 +1,277 @@
+"""MIDAS: treatments, times and values in one table, by the prefix of each column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gsnn.base.errors import DataError, closest
+from gsnn.io.table import MISSING, Table, check_unique
+from gsnn.io.text import clean_name, counted, listed
+
+_PREFIX = re.compile(r"(TR|DA|DV|ID)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
+_SUFFIX = re.compile(r"(.*?)\s*:\s*(CellLine|Stimul[a-z]+|Cytokines?|Ligands?|Inhibitors?)", re.IGNORECASE | re.DOTALL)
+# Columns that say "nothing was added", as CellNOpt's files have them.
+_NOTHING = frozenset({"noinhib", "no-inhib", "nocyto", "no-cyto", "nolig", "no-lig"})
+
+
+@dataclass
+class Columns:
+    """Where everything stands in a prefixed table.
+
+    Attributes:
+        treatments: Positions of the treatment columns.
+        treatment_names: Their names, without prefix; an explicit inhibitor's name ends in ``i``.
+        kinds: What the file itself says about a treatment.
+        readouts: Positions of the readout columns.
+        readout_names: Their names, without prefix.
+        times: Position of the time column of each readout, or of the one for all under ``ALL``.
+        cell_lines: Positions of the cell line columns, by name.
+        ids: Position of a column of sample identifiers.
+        warnings: Columns that were left out.
+    """
+
+    treatments: list[int] = field(default_factory=list)
+    treatment_names: list[str] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
+    readouts: list[int] = field(default_factory=list)
+    readout_names: list[str] = field(default_factory=list)
+    times: dict[str, int] = field(default_factory=dict)
+    cell_lines: dict[str, int] = field(default_factory=dict)
+    ids: int | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Rows:
+    """The samples that were chosen."""
+
+    treatments: NDArray[np.float64]
+    treatment_names: list[str]
+    readouts: NDArray[np.float64]
+    index: pd.Index
+    times: list[float]
+    n_baseline: int
+    warnings: list[str]
+
+
+def find_columns(table: Table) -> Columns:
+    """Sort the columns of a table by their prefixes.
+
+    Args:
+        table: The table.
+
+    Returns:
+        The columns.
+
+    Raises:
+        DataError: If there is no treatment or no readout column, a name stands twice, or a readout has no time.
+    """
+    columns = Columns()
+    ignored: list[str] = []
+    time_names: list[str] = []
+    for j, header in enumerate(table.header):
+        match = _PREFIX.fullmatch(header)
+        kind, name = (match[1].upper(), match[2].strip()) if match else ("", header)
+        if kind in {"TR", "DA", "DV"} and not name:
+            raise DataError(f"{table.path}: column {j + 1} is '{header}' without a species; name it")
+        if kind in {"TR", "DV"}:
+            clean_name(name, table.path, 1)
+        if kind == "TR":
+            _treatment(columns, name, j)
+        elif kind == "DV":
+            columns.readouts.append(j)
+            columns.readout_names.append(name)
+        elif kind == "DA":
+            time_names.append(name)
+            columns.times["ALL" if name.upper() == "ALL" else name] = j
+        elif kind == "ID" or (j == 0 and _are_names(table, j)):
+            columns.ids = j if columns.ids is None else columns.ids
+        else:
+            ignored.append(header)
+    _check(table, columns, time_names)
+    if ignored:
+        columns.warnings.append(f"columns without TR:, DA: or DV: ignored: {listed(ignored)}")
+    return columns
+
+
+def read_midas(table: Table, columns: Columns, time: float | None, cell_line: str | None) -> Rows:
+    """Choose the rows and the values that count.
+
+    Args:
+        table: The table.
+        columns: Its columns.
+        time: The time to use, or None for the last of each readout.
+        cell_line: The cell line to keep, or None.
+
+    Returns:
+        The samples.
+
+    Raises:
+        DataError: If a cell is not a number, a time is not in the file, or nothing is left.
+    """
+    warnings = list(columns.warnings)
+    treatments = table.numbers(columns.treatments, missing=False)
+    readouts = table.numbers(columns.readouts)
+    rows = np.arange(len(table))
+    rows = rows[_cell_line_rows(table, columns, cell_line, warnings)]
+    n_baseline = 0
+    times: list[float] = []
+    if columns.times:
+        when = _times(table, columns, readouts)[rows]
+        baseline = np.all((when == 0) | np.isnan(when), axis=1)
+        n_baseline = int(baseline.sum())
+        keep, times = _choose_times(table, columns, when, time, treatments[rows], warnings)
+        readouts[rows] = np.where(keep, readouts[rows], np.nan)
+        rows = rows[keep.any(axis=1)]
+    index = _index(table, columns, rows)
+    return Rows(treatments[rows], columns.treatment_names, readouts[rows], index, times, n_baseline, warnings)
+
+
+def _treatment(columns: Columns, name: str, j: int) -> None:
+    match = _SUFFIX.fullmatch(name)
+    suffix = match[2].casefold() if match else ""
+    bare = match[1] if match else name
+    if suffix == "cellline":
+        columns.cell_lines[bare] = j
+        return
+    if bare.casefold() in _NOTHING:
+        return
+    if suffix.startswith("inhibitor"):
+        bare += "i"
+        columns.kinds[bare] = "inhibitor"
+    elif suffix:
+        columns.kinds[bare] = "stimulus"
+    columns.treatments.append(j)
+    columns.treatment_names.append(bare)
+
+
+def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
+    path, header = table.path, listed([h for h in table.header if h], 12)
+    if not columns.treatments or not columns.readouts:
+        lacking = "treatment (TR:)" if columns.readouts else "readout (DV:)"
+        if not columns.treatments and not columns.readouts:
+            lacking = "treatment (TR:) and readout (DV:)"
+        raise DataError(
+            f"{path} has no {lacking} columns; found {header}. Name treatments TR:<species> and readouts "
+            "DV:<species>, or give two tables, inputs= and outputs= (--inputs, --outputs)"
+        )
+    check_unique(columns.treatment_names, path, "treatment")
+    check_unique(columns.readout_names, path, "readout")
+    check_unique(time_names, path, "time")
+    if columns.times and "ALL" not in columns.times:
+        untimed = [n for n in columns.readout_names if n not in columns.times]
+        if untimed:
+            raise DataError(f"{path} has no time for the readouts {listed(untimed)}; add DA:<readout> or one DA:ALL")
+    readouts = {*columns.readout_names, "ALL"}
+    unread = [n for n in columns.times if n not in readouts]
+    if unread:
+        columns.warnings.append(f"times without a readout ignored: {listed(unread)}")
+
+
+def _are_names(table: Table, j: int) -> bool:
+    if not table.header[j]:
+        return True
+    try:
+        table.numbers([j])
+    except DataError:
+        return True
+    return False
+
+
+def _cell_line_rows(
+    table: Table, columns: Columns, cell_line: str | None, warnings: list[str]
+) -> NDArray[np.bool_] | slice:
+    cells = {name: table.column(j) for name, j in columns.cell_lines.items()}
+    varying = {name: column for name, column in cells.items() if len(set(column)) > 1}
+    if cell_line is not None:
+        if cell_line not in cells:
+            near = closest(cell_line, cells, 1)
+            raise DataError(
+                f"{table.path} has no cell line '{cell_line}'; it has {listed(cells) or 'none'}"
+                + (f" (did you mean '{near[0]}'?)" if near else "")
+            )
+        rows = np.array([c.casefold() not in MISSING and c not in {"0", "0.0"} for c in cells[cell_line]])
+        if not rows.any():
+            raise DataError(f"{table.path}: no row is of cell line '{cell_line}'")
+        return rows
+    if varying:
+        # The network has no node that a cell line could act on, so it cannot be an input.
+        warnings.append(
+            f"several cell lines ({listed(varying)}) are pooled, since no node stands for a cell line; "
+            "choose one with cell_line="
+        )
+    return slice(None)
+
+
+def _times(table: Table, columns: Columns, readouts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The (rows, readouts) times, with NaN only where nothing was measured either."""
+    if "ALL" in columns.times and not any(n in columns.times for n in columns.readout_names):
+        positions = [columns.times["ALL"]] * len(columns.readouts)
+    else:
+        common = columns.times.get("ALL", -1)
+        positions = [columns.times.get(name, common) for name in columns.readout_names]
+    distinct = sorted(set(positions))
+    values = table.numbers(distinct)
+    when = values[:, np.searchsorted(distinct, positions)]
+    untimed = np.argwhere(np.isnan(when) & ~np.isnan(readouts))
+    if len(untimed):
+        i, k = untimed[0]
+        raise DataError(f"{table.where(i, positions[k])}: the time of a measured value is missing; write it")
+    return when
+
+
+def _choose_times(
+    table: Table,
+    columns: Columns,
+    when: NDArray[np.float64],
+    time: float | None,
+    treatments: NDArray[np.float64],
+    warnings: list[str],
+) -> tuple[NDArray[np.bool_], list[float]]:
+    later = np.where(when > 0, when, np.nan)
+    present = np.unique(later[~np.isnan(later)])
+    shown = ", ".join(f"{t:g}" for t in present)
+    if not len(present):
+        raise DataError(
+            f"{table.path}: every row is at time 0, which is the baseline; if DA: is no time, pass "
+            "format='matrix' (--data-format matrix)"
+        )
+    if time is not None and time not in present:
+        raise DataError(f"{table.path} has no rows at time {time:g}; its times after 0: {shown}")
+    last = np.full(later.shape[1], time if time is not None else np.nan)
+    if time is None:
+        timed = ~np.isnan(later).all(axis=0)
+        last[timed] = np.nanmax(later[:, timed], axis=0)
+    keep = later == last
+    times = [float(t) for t in np.unique(last[keep.any(axis=0)])]
+    if time is None and len(times) > 1:
+        warnings.append(
+            f"readouts end at different times; each one's last is used: {', '.join(f'{t:g}' for t in times)}"
+        )
+    unused = int(((~np.isnan(later)).any(axis=1) & ~keep.any(axis=1)).sum())
+    if unused:
+        warnings.append(f"{counted(unused, 'row')} at other times left out (times in the file: {shown})")
+        timely = ~np.isnan(later)
+        lost = _distinct(treatments[timely.any(axis=1)]) - _distinct(treatments[keep.any(axis=1)])
+        if lost:
+            warnings.append(f"{counted(len(lost), 'condition')} without a row at the chosen time left out")
+    return keep, times
+
+
+def _distinct(treatments: NDArray[np.float64]) -> set[tuple[float, ...]]:
+    return {tuple(row) for row in treatments.tolist()}
+
+
+def _index(table: Table, columns: Columns, rows: NDArray[np.intp]) -> pd.Index:
+    if columns.ids is not None:
+        cells = table.names(columns.ids)
+        names = [cells[i] for i in rows]
+        if len(set(names)) == len(names) and "" not in names:
+            return pd.Index(names, dtype=object, name=table.header[columns.ids] or "sample")
+    return pd.Index([table.lines[i] for i in rows], name=table.unit)

@@ -1,0 +1,327 @@
+"""Prior networks: who acts on whom, and how."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gsnn.base.errors import DataError, unknown_option
+from gsnn.io.edge_table import UNDIRECTED, find_edge_columns, read_edge_table
+from gsnn.io.graphml import read_graphml
+from gsnn.io.parquet import read_parquet
+from gsnn.io.sif import RawEdges, looks_like_sif, read_sif
+from gsnn.io.signs import signs_of
+from gsnn.io.table import Table, check_edge_columns, read_table
+from gsnn.io.text import HDF5, PARQUET, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
+
+FORMATS = ("sif", "csv", "tsv", "parquet", "graphml")
+_XML = (b"<?xml", b"<graphml")
+
+
+class DuplicateEdge(NamedTuple):
+    """An edge that stands more than once in a file.
+
+    Attributes:
+        source: Its source.
+        target: Its target.
+        signs: The sign of each occurrence, in the order of the file.
+        lines: The line of each occurrence, from 1.
+    """
+
+    source: str
+    target: str
+    signs: tuple[int, ...]
+    lines: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A prior network as read from a file: each ordered pair of species at most once.
+
+    Self-edges are kept here, since they are what the file says, and listed; :func:`gsnn.data.build_data`
+    leaves them out, because the model gives every function node a self-edge of its own.
+
+    Attributes:
+        edges: Table with columns ``source``, ``target`` (text) and ``sign`` (int8: +1, -1, 0 unknown).
+        species: Every name in the file, in order of first appearance, those without edges included.
+        duplicates: Edges that stood more than once and were collapsed; opposite signs became 0, and an unknown
+            sign yields to a known one.
+        self_edges: Species that act on themselves.
+        warnings: What a user should know about the file.
+        path: The file, or None for a network made in memory.
+        sha256: Hex digest of the file.
+    """
+
+    edges: pd.DataFrame
+    species: list[str]
+    duplicates: list[DuplicateEdge] = field(default_factory=list)
+    self_edges: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    path: Path | None = None
+    sha256: str | None = None
+
+    @classmethod
+    def from_edges(cls, edges: Sequence[Sequence[object]], species: Sequence[str] = ()) -> Network:
+        """Make a network from pairs or triples.
+
+        Args:
+            edges: ``(source, target)`` or ``(source, target, sign)``.
+            species: Further names, without edges.
+
+        Returns:
+            The network, with duplicates collapsed as for a file.
+
+        Raises:
+            DataError: If there is no species, or an edge is neither a pair nor a triple.
+
+        Example:
+            >>> print(Network.from_edges([("a", "b", 1), ("b", "c", -1)], species=["d"]))
+            network: 4 species, 2 edges (1 activating, 1 inhibiting, 0 of unknown sign)
+        """
+        for edge in edges:
+            if len(edge) not in (2, 3):
+                raise DataError(f"edges must be (source, target) or (source, target, sign), got {edge!r}")
+        raw = RawEdges(
+            sources=[str(e[0]) for e in edges],
+            targets=[str(e[1]) for e in edges],
+            relations=[str(e[2]) if len(e) == 3 else "" for e in edges],
+            lines=list(range(1, len(edges) + 1)),
+            isolated=[(len(edges), str(name), 0) for name in species],
+        )
+        return _network(raw, signs_of(raw.relations)[0], [], None)
+
+    def __str__(self) -> str:
+        """The counts on one line, then one line per warning."""
+        sign = self.edges["sign"].to_numpy()
+        name = "network" if self.path is None else str(self.path)
+        head = (
+            f"{name}: {counted(len(self.species), 'species', 'species')}, {counted(len(sign), 'edge')} "
+            f"({int((sign > 0).sum())} activating, {int((sign < 0).sum())} inhibiting, "
+            f"{int((sign == 0).sum())} of unknown sign)"
+        )
+        return "\n".join([head, *(f"  note: {w}" for w in self.warnings)])
+
+
+def read_network(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    source: str | None = None,
+    target: str | None = None,
+    sign: str | tuple[str, str] | None = None,
+    undirected: str = "both",
+    name: str | None = None,
+) -> Network:
+    r"""Read a prior network from SIF, from an edge table (CSV, TSV, Parquet) or from GraphML.
+
+    SIF is ``source<TAB>relation<TAB>target(s)`` without a header: signs as CellNOpt writes them, words as
+    Cytoscape does, blanks instead of tabs where no line has a tab, a name alone for a species without edges.
+    It has no quoting: every name stands as it is. An edge table has a header and follows the rules of CSV; the
+    columns of OmniPath and SIGNOR are known. GraphML is read as a table of its edges and their attributes.
+    Parquet and GraphML are recognised by their content, the others by the header, then the extension, then the
+    content. Text may be packed as ``.gz``. Pickles are refused.
+
+    Rows that say they have no direction (``is_directed`` = 0, or an undirected GraphML edge) become an edge each
+    way, with a warning, since nothing tells which of the two is real; ``undirected="drop"`` leaves them out.
+
+    Args:
+        path: The file.
+        format: ``"sif"``, ``"csv"`` (comma, semicolon or bar), ``"tsv"``, ``"parquet"`` or ``"graphml"``; overrides
+            the recognition.
+        source: Name of the column of sources, if it is not recognised.
+        target: Name of the column of targets.
+        sign: Name of the column of signs, or of the two columns (stimulation, inhibition).
+        undirected: ``"both"`` or ``"drop"``: what becomes of edges without a direction.
+        name: GraphML only: the node attribute that holds the names, or ``"id"``. By default the ids, unless they
+            only count the nodes and an attribute (``name``, ``shared name``, ``label``) tells their names.
+
+    Returns:
+        The network; every identifier is the text in the file.
+
+    Raises:
+        DataError: If the file cannot be read as a network; the message says where and what to do.
+        MissingExtraError: If Parquet or GraphML needs a package that is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "prior.csv")
+        ...     _ = file.write_text("from,to,effect\nEGF,EGFR,activation\nDUSP1,ERK,inhibition\n")
+        ...     network = read_network(file)
+        >>> network.edges
+          source target  sign
+        0    EGF   EGFR     1
+        1  DUSP1    ERK    -1
+    """
+    for parameter, value, options in (("format", format, FORMATS), ("undirected", undirected, UNDIRECTED)):
+        if value is not None and value not in options:
+            raise DataError(str(unknown_option(parameter, value, options)))
+    named = source is not None or target is not None or sign is not None
+    if format == "sif" and named:
+        raise DataError("source, target and sign name columns of a table, and format='sif' has none; drop one of them")
+    file = read_raw(path, "network")
+    kind = _kind(file, format)
+    if name is not None and kind != "graphml":
+        raise DataError(f"name= is for GraphML, and '{file.path}' is not GraphML; leave it out")
+    table: Table | None
+    nodes: list[str] = []
+    notes: list[str] = []
+    if kind == "parquet":
+        table = read_parquet(file, "network")
+    elif kind == "graphml":
+        table, nodes, notes = read_graphml(file, name)
+        if not nodes:
+            raise DataError(f"network file '{file.path}' holds no nodes")
+    else:
+        text = decode(file, "network")
+        table = None if format == "sif" else _as_table(text, format, named)
+    if table is None:
+        raw = read_sif(text)
+        signs, unknown = signs_of(raw.relations)
+        if unknown:
+            words = [f"{word} ({n}x)" for word, n in unknown.most_common()]
+            notes.append(f"relations of unknown sign, taken as 0: {listed(words)}")
+    else:
+        raw, signs, more = read_edge_table(table, source, target, sign, undirected)
+        notes += more
+    raw.isolated += [(0, node, 0) for node in nodes]
+    if raw.comments:
+        notes.append(
+            f"{counted(len(raw.comments), 'line')} beginning with '#' read as comments though they look like edges "
+            f"(line {raw.comments[0]}{', ...' if len(raw.comments) > 1 else ''})"
+        )
+    unit = "line" if table is None else table.unit
+    check_names(raw.sources, raw.lines, file.path, unit)
+    check_names(raw.targets, raw.lines, file.path, unit)
+    isolated = [(n, line) for _, n, line in raw.isolated]
+    check_names([n for n, _ in isolated], [line for _, line in isolated], file.path, "node" if nodes else unit)
+    return _network(raw, signs, notes, file)
+
+
+def _kind(file: Raw, format: str | None) -> str:
+    """``parquet`` or ``graphml`` by the first bytes, or ``text``."""
+    start = file.data[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
+    found = "text"
+    if file.data.startswith(PARQUET) or file.suffix in {".parquet", ".pq"}:
+        found = "parquet"
+    elif start.startswith(_XML) or (file.suffix == ".graphml" and file.data.strip()):
+        found = "graphml"
+    elif file.data.startswith(HDF5):
+        raise DataError(
+            f"network file '{file.path}' is HDF5 (AnnData holds responses, not a network); give a network as one of "
+            f"{listed(FORMATS, 9)}"
+        )
+    if format is None or found == "text":
+        return format if found == "text" and format in {"parquet", "graphml"} else found
+    if found != format:
+        raise DataError(f"network file '{file.path}' is {found}, and format='{format}' was given; leave format out")
+    return found
+
+
+def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
+    """The file as an edge table, or None if it is SIF."""
+    delimiters = {"csv": ",;|", "tsv": "\t"}.get(format or "")
+    if delimiters is not None or named:
+        table = read_table(text, "network", delimiters)
+        check_edge_columns(len(table.header), text.path)
+        return table
+    suffix = suffix_of(text.path)
+    try:
+        table = read_table(text, "network")
+    except DataError:
+        # SIF rows may differ in length and hold lone quotes; only a file that is no SIF deserves that message.
+        if suffix == ".sif" or looks_like_sif(text):
+            return None
+        raise
+    check_edge_columns(len(table.header), text.path)
+    if find_edge_columns(table.header) is not None:
+        return table
+    return None if suffix == ".sif" or looks_like_sif(text) else table
+
+
+def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], file: Raw | None) -> Network:
+    """Collapse duplicates and list what is odd; vectorised over edges."""
+    n = len(raw.sources)
+    flat = np.empty(2 * n, dtype=object)
+    flat[0::2], flat[1::2] = raw.sources, raw.targets
+    if raw.isolated:
+        flat = np.insert(flat, [2 * at for at, _, _ in raw.isolated], [name for _, name, _ in raw.isolated])
+    species = [str(name) for name in pd.unique(flat)]
+    if not species:
+        raise DataError("a network needs at least one species")
+    index = pd.Index(species, dtype=object)
+    pairs = np.stack([index.get_indexer(pd.Index(end, dtype=object)) for end in (raw.sources, raw.targets)])
+    keys = pairs[0].astype(np.int64) * len(species) + pairs[1]
+    _, first, inverse, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    low, high = np.full(len(first), 2, np.int8), np.full(len(first), -2, np.int8)
+    np.minimum.at(low, inverse, signs)
+    np.maximum.at(high, inverse, signs)
+    # As in Graph: opposite signs cancel, and an unknown one contradicts nothing.
+    merged = np.sign(low + high).astype(np.int8)
+    order = np.argsort(first)
+    kept = first[order]
+    edges = pd.DataFrame(
+        {
+            "source": pd.Series([raw.sources[i] for i in kept], dtype=object),
+            "target": pd.Series([raw.targets[i] for i in kept], dtype=object),
+            "sign": merged[order],
+        }
+    )
+    duplicates = _duplicates(raw, signs, inverse, count, order)
+    loops = [species[i] for i in pairs[0][kept][pairs[0][kept] == pairs[1][kept]]]
+    warnings = [*notes, *_warnings(edges, duplicates, loops)]
+    return Network(
+        edges=edges,
+        species=species,
+        duplicates=duplicates,
+        self_edges=loops,
+        warnings=warnings,
+        path=None if file is None else file.path,
+        sha256=None if file is None else file.sha256,
+    )
+
+
+def _duplicates(
+    raw: RawEdges,
+    signs: NDArray[np.int8],
+    inverse: NDArray[np.intp],
+    count: NDArray[np.intp],
+    order: NDArray[np.intp],
+) -> list[DuplicateEdge]:
+    groups: dict[int, list[int]] = {int(g): [] for g in order[count[order] > 1]}
+    for i in np.flatnonzero(count[inverse] > 1):
+        groups[int(inverse[i])].append(int(i))
+    return [
+        DuplicateEdge(
+            raw.sources[members[0]],
+            raw.targets[members[0]],
+            tuple(int(signs[i]) for i in members),
+            tuple(raw.lines[i] for i in members),
+        )
+        for members in groups.values()
+    ]
+
+
+def _warnings(edges: pd.DataFrame, duplicates: list[DuplicateEdge], loops: list[str]) -> list[str]:
+    found = []
+    if edges.empty:
+        found.append("the network has no edges")
+    if duplicates:
+        names = [f"{d.source} -> {d.target}" for d in duplicates]
+        found.append(f"{counted(len(names), 'duplicated edge')} collapsed: {listed(names)}")
+    unlike = [f"{d.source} -> {d.target}" for d in duplicates if {-1, 1} <= set(d.signs)]
+    if unlike:
+        found.append(
+            f"{counted(len(unlike), 'duplicated edge')} whose signs disagree, taken as unknown: {listed(unlike)}"
+        )
+    if loops:
+        found.append(f"{counted(len(loops), 'self-edge')}: {listed(loops)}")
+    return found

@@ -1,0 +1,175 @@
+"""Parquet files as tables."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsnn.base.errors import DataError, require
+from gsnn.io.limits import ALWAYS_ALLOWED, TEXT_BYTES, as_data_error, check_growth
+from gsnn.io.table import Table
+from gsnn.io.text import Raw
+
+
+@dataclass(frozen=True)
+class ParquetTable(Table):
+    """A table whose columns have types: turned into text, or into numbers, only where that is asked for.
+
+    Attributes:
+        arrays: The columns, as Arrow arrays.
+        stored: What each column is called in the file; the header has no name for an unnamed index.
+    """
+
+    arrays: list[Any] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
+
+    def column(self, j: int) -> list[str]:
+        """The cells of column ``j`` as text, empty where a value is missing."""
+        with as_data_error(self.path, "a table"):  # a time may lie outside what Python has
+            return ["" if value is None else str(value) for value in self.arrays[j].to_pylist()]
+
+    def names(self, j: int) -> list[str]:
+        """The cells of column ``j``, which holds names: text or integers."""
+        kind = str(self.arrays[j].type)
+        if not kind.startswith(("string", "large_string", "int", "uint")):
+            raise DataError(
+                f"{self.path}: column {self.header[j]!r} holds {kind}, where names must be text; "
+                "convert it before it is saved (frame[column].astype(str))"
+            )
+        return [cell.strip() for cell in self.column(j)]
+
+    def numbers(self, columns: Sequence[int], *, missing: bool = True) -> NDArray[np.float64]:
+        """Columns as numbers; see :meth:`Table.numbers`."""
+        typed = [j for j in columns if str(self.arrays[j].type).startswith(("int", "uint", "float", "double", "bool"))]
+        if len(typed) < len(columns):
+            return super().numbers(columns, missing=missing)
+        # A masked value and a stored NaN are both missing, as they are in pandas.
+        values = np.empty((len(self), len(columns)))
+        for k, j in enumerate(columns):
+            values[:, k] = self.arrays[j].to_numpy(zero_copy_only=False).astype(np.float64)
+        if np.isinf(values).any() or (not missing and np.isnan(values).any()):
+            return super().numbers(columns, missing=missing)  # which says where
+        return values
+
+
+def read_parquet(raw: Raw, what: str) -> ParquetTable:
+    """Read a Parquet file.
+
+    An index that pandas wrote beside the columns comes first, without a name if it had none.
+
+    Args:
+        raw: The file.
+        what: What it should hold, for the messages.
+
+    Returns:
+        The table, with at least one row.
+
+    Raises:
+        DataError: If the file is not Parquet, truncated, or has no rows.
+        MissingExtraError: If pyarrow is not installed.
+    """
+    pyarrow = require("pyarrow", extra="parquet")
+    try:
+        table = read_arrow(raw)
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"{what} file '{raw.path}' is not a complete Parquet file ({reason}); it may be truncated: write it again"
+        ) from error
+    return parquet_table(table, raw.path, what)
+
+
+def read_arrow(raw: Raw) -> Any:  # noqa: ANN401 - pyarrow has no types to name
+    """The Arrow table in a Parquet file, with categories as what they stand for.
+
+    Args:
+        raw: The file.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If it says that it holds far more than its size can.
+        Exception: What pyarrow raises on a damaged file.
+    """
+    parquet = require("pyarrow.parquet", extra="parquet")
+    described = parquet.ParquetFile(io.BytesIO(raw.data))
+    about, schema = described.metadata, described.schema
+    texts = [i for i in range(about.num_columns) if schema.column(i).physical_type == "BYTE_ARRAY"]
+    unpacked = sum(about.row_group(g).total_byte_size for g in range(about.num_row_groups))
+    cells = about.num_rows * (8 * (about.num_columns - len(texts)) + TEXT_BYTES * len(texts))
+    check_growth(max(unpacked, cells), len(raw.data), raw.path, "the table")
+    # One thread: a table of a network is small, and the caller may be one of many processes. A text that stands in
+    # many rows is stored once; it is looked at so, before it is repeated.
+    names = [schema.column(i).path for i in texts]
+    table = parquet.ParquetFile(io.BytesIO(raw.data), read_dictionary=names).read(use_threads=False)
+    for j, array in enumerate(table.columns):
+        if str(array.type).startswith(("dictionary<values=string", "dictionary<values=large", "dictionary<values=bin")):
+            check_growth(_repeated(array), len(raw.data), raw.path, "a column of text")
+        table = table.set_column(j, table.field(j).name, _plain(array))
+    return table
+
+
+def _repeated(array: Any) -> int:  # noqa: ANN401
+    """Bytes of a column of categories once each is written out in its rows."""
+    compute = require("pyarrow.compute", extra="parquet")
+    total = 0
+    for chunk in array.chunks:
+        longest = compute.max(compute.binary_length(chunk.dictionary)).as_py()
+        if longest and longest * len(chunk) > ALWAYS_ALLOWED:
+            total += compute.sum(compute.take(compute.binary_length(chunk.dictionary), chunk.indices)).as_py() or 0
+    return total
+
+
+def parquet_table(table: Any, path: Path, what: str) -> ParquetTable:  # noqa: ANN401 - pyarrow has no types to name
+    """An Arrow table, of all rows of a file or of some, as one of ours.
+
+    Args:
+        table: The Arrow table.
+        path: The file it is from.
+        what: What it should hold, for the messages.
+
+    Returns:
+        The table, an index of pandas first.
+
+    Raises:
+        DataError: If it has no columns or no rows.
+    """
+    stored = [str(name) for name in table.column_names]
+    arrays = [_plain(array) for array in table.columns]
+    if not stored:
+        raise DataError(f"{what} file '{path}' has no columns")
+    if not table.num_rows:
+        raise DataError(f"{what} file '{path}' holds a header and no rows")
+    index = _index_column(table.schema.metadata or {}, stored)
+    if index is not None:
+        stored.insert(0, stored.pop(index))
+        arrays.insert(0, arrays.pop(index))
+    header = list(stored)
+    if index is not None and header[0].startswith("__index_level_"):
+        header[0] = ""
+    return ParquetTable(path, header, [], range(1, table.num_rows + 1), "", "row", arrays, stored)
+
+
+def _plain(array: Any) -> Any:  # noqa: ANN401 - pyarrow has no types to name here
+    """Categories as what they stand for."""
+    return array.cast(array.type.value_type) if str(array.type).startswith("dictionary") else array
+
+
+def _index_column(metadata: dict[bytes, bytes], header: list[str]) -> int | None:
+    """The column in which pandas keeps an index, if there is one and only one."""
+    try:
+        described = json.loads(metadata.get(b"pandas", b"{}"))
+        columns = described.get("index_columns", []) if isinstance(described, dict) else []
+    except (ValueError, RecursionError):
+        return None
+    columns = columns if isinstance(columns, list) else []
+    stored = [name for name in columns if isinstance(name, str) and name in header]
+    return header.index(stored[0]) if len(stored) == 1 else None

@@ -1,0 +1,168 @@
+"""Perturbation responses that stay in their file: stretches of samples are read when they are asked for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsnn.base.errors import DataError
+from gsnn.base.files import sha256
+from gsnn.io.text import counted, listed
+
+Chunk = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+# Bytes of float32 in a chunk, unless the caller says how many rows it wants.
+CHUNK_BYTES = 8 * 2**20
+
+
+class StreamedResponses(ABC):
+    """Treatments and readouts of the same samples, of which no more than a chunk is in memory.
+
+    Letters: B samples in a chunk, M samples in all, I treatments, O readouts. The samples stand in *stretches*: runs
+    of rows that can be read without reading others, such as the row groups of Parquet. A stretch is read from its
+    beginning, chunk by chunk.
+
+    A subclass names its columns, sets ``paths``, and implements ``__len__``, ``stretches`` and ``_read``.
+
+    Attributes:
+        treatments: Names of the treatments.
+        readouts: Names of the readouts.
+        kinds: As in :class:`gsnn.io.Responses`.
+        warnings: What a user should know about the files.
+        paths: The files by role: ``data``, or ``inputs`` and ``outputs``; empty for arrays.
+    """
+
+    def __init__(self) -> None:
+        self.treatments: list[str] = []
+        self.readouts: list[str] = []
+        self.kinds: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.paths: dict[str, Path] = {}
+        self._digests: dict[str, str] | None = None
+        self._columns: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = None, None
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """M."""
+
+    @abstractmethod
+    def stretches(self) -> list[tuple[int, int]]:
+        """First row of each stretch, and the row after its last; together they are all rows, in order."""
+
+    @abstractmethod
+    def _read(
+        self, start: int, stop: int, size: int, sides: tuple[bool, bool]
+    ) -> Iterator[tuple[NDArray[Any] | None, NDArray[Any] | None]]:
+        """Treatments and readouts of a stretch as chunks of ``size`` rows; None for a side that is not wanted."""
+
+    @property
+    def name(self) -> str:
+        """How messages call the data: the paths of its files."""
+        return " and ".join(str(path) for path in self.paths.values()) or "the responses"
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file, by role, taken once."""
+        if self._digests is None:
+            self._digests = {role: sha256(path) for role, path in self.paths.items()}
+        return self._digests
+
+    def trust(self, digests: Mapping[str, str]) -> None:
+        """Take the digests of the files from a caller who has just read them."""
+        self._digests = {role: digests[role] for role in self.paths}
+
+    def keep(self, treatments: Sequence[int], readouts: Sequence[int]) -> None:
+        """Read only these columns from now on, in this order.
+
+        Args:
+            treatments: Positions in ``treatments``.
+            readouts: Positions in ``readouts``.
+        """
+        wanted = np.asarray(treatments, dtype=np.intp), np.asarray(readouts, dtype=np.intp)
+        old = self._columns
+        self._columns = (
+            wanted[0] if old[0] is None else old[0][wanted[0]],
+            wanted[1] if old[1] is None else old[1][wanted[1]],
+        )
+        self.treatments = [self.treatments[i] for i in treatments]
+        self.readouts = [self.readouts[i] for i in readouts]
+        self.kinds = {name: kind for name, kind in self.kinds.items() if name in set(self.treatments)}
+
+    def chunk_rows(self) -> int:
+        """Rows of a chunk where the caller does not say."""
+        width = max(1, len(self.treatments) + len(self.readouts))
+        return max(64, CHUNK_BYTES // (4 * width))
+
+    def read(self, start: int, stop: int, size: int | None = None, *, readouts: bool = True) -> Iterator[Chunk]:
+        """The samples of a stretch, in order.
+
+        Args:
+            start: First row of the stretch.
+            stop: The row after its last.
+            size: Rows in a chunk, at most; None takes some megabytes of them.
+            readouts: False reads the treatments alone; the second array of each pair then has no columns.
+
+        Yields:
+            Treatments (B, I) and readouts (B, O), NaN where nothing was measured.
+
+        Raises:
+            DataError: If a treatment is missing, or a value is infinite or cannot be read.
+        """
+        row = start
+        for x, y in self._read(start, stop, size or self.chunk_rows(), (True, readouts)):
+            assert x is not None  # asked for
+            treated = self._checked(x, row, self.treatments, "treatment")
+            empty = np.empty((len(x), 0), dtype=np.float32)
+            yield treated, empty if y is None else self._checked(y, row, self.readouts, "readout")
+            row += len(x)
+        if row != stop:
+            raise DataError(f"{self.name}: rows {row + 1} to {stop} are missing; the file may be truncated")
+
+    def _checked(self, values: NDArray[Any], row: int, names: Sequence[str], kind: str) -> NDArray[np.float32]:
+        found = values.astype(np.float32, copy=False)
+        bad = ~np.isfinite(found) if kind == "treatment" else np.isinf(found)
+        if bad.any():
+            i, j = (int(k) for k in np.argwhere(bad)[0])
+            what = "missing" if np.isnan(found[i, j]) else "infinite, or too large for single precision"
+            fix = "write 0 where it was not applied" if kind == "treatment" else "leave it empty where not measured"
+            raise DataError(f"{self.name}: {kind} '{names[j]}' is {what} in row {row + i + 1} (from 1); {fix}")
+        return found
+
+    def close(self) -> None:  # noqa: B027 - arrays have nothing to close
+        """Close the files, if there are any."""
+
+    def __str__(self) -> str:
+        """The counts on one line."""
+        return (
+            f"{self.name}: {counted(len(self), 'sample')}, {counted(len(self.treatments), 'treatment')}, "
+            f"{counted(len(self.readouts), 'readout')}, in {counted(len(self.stretches()), 'stretch', 'stretches')}"
+        )
+
+
+def even_stretches(n: int, rows: int) -> list[tuple[int, int]]:
+    """Stretches of so many rows each, the last one possibly shorter.
+
+    Example:
+        >>> even_stretches(5, 2)
+        [(0, 2), (2, 4), (4, 5)]
+    """
+    return [(start, min(start + rows, n)) for start in range(0, n, rows)]
+
+
+def checked_names(names: Sequence[str], width: int, what: str) -> list[str]:
+    """Names for the columns of an array.
+
+    Raises:
+        DataError: If their number is not that of the columns, one is empty, or one stands twice.
+    """
+    found = [str(name).strip() for name in names]
+    if isinstance(names, str) or len(found) != width:
+        raise DataError(f"{what} must name {counted(width, 'column')}, got {listed(found)} ({len(found)})")
+    if "" in found or len(set(found)) < len(found):
+        twice = sorted({name for name in found if found.count(name) > 1})
+        raise DataError(f"{what} must be distinct and not empty, got {listed(twice or found)}")
+    return found

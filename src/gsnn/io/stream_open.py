@@ -1,0 +1,105 @@
+"""From files to a stream of responses, whatever their format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from gsnn.base.errors import DataError
+from gsnn.io.stream import StreamedResponses
+from gsnn.io.text import HDF5, PARQUET, listed, read_start
+
+NPY = b"\x93NUMPY"
+KINDS = ("parquet", "h5ad", "npy")
+
+
+def stream_kind(path: str | os.PathLike[str]) -> str | None:
+    """What kind of file that can be streamed this is, by its content: one of ``KINDS``, or None.
+
+    Raises:
+        DataError: If there is no such file.
+    """
+    start = read_start(path, "responses")
+    known = ((PARQUET, "parquet"), (HDF5, "h5ad"), (NPY, "npy"))
+    return next((kind for magic, kind in known if start.startswith(magic)), None)
+
+
+def stream_responses(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    inputs: str | os.PathLike[str] | None = None,
+    outputs: str | os.PathLike[str] | None = None,
+    format: str | None = None,
+    time: float | str | None = None,
+    cell_line: str | None = None,
+    anndata: Mapping[str, Any] | None = None,
+    names: Mapping[str, list[str]] | None = None,
+) -> StreamedResponses:
+    """Open responses without reading them: Parquet, AnnData, or two ``.npy`` files.
+
+    Takes what :func:`gsnn.io.read_responses` takes, and says which of it cannot be had from a stream.
+
+    Args:
+        path: A Parquet table with ``TR:`` and ``DV:`` columns, or an AnnData file.
+        inputs: The matrix of treatments, as Parquet or ``.npy``.
+        outputs: The matrix of readouts, of the same format.
+        format: As for :func:`gsnn.io.read_responses`; ``"midas"`` is refused.
+        time: Refused: which time is the last is known only at the end.
+        cell_line: Refused.
+        anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`.
+        names: Of ``.npy`` files: the names of their columns, under ``treatments`` and ``readouts``.
+
+    Returns:
+        The open responses.
+
+    Raises:
+        DataError: If the files cannot be streamed.
+        MissingExtraError: If Parquet or AnnData needs a package that is not installed.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = {"inputs": Path(folder, "x.npy"), "outputs": Path(folder, "y.npy")}
+        ...     for file in files.values():
+        ...         np.save(file, np.ones((4, 1)))
+        ...     responses = stream_responses(**files, names={"treatments": ["egf"], "readouts": ["erk"]})
+        ...     len(responses)
+        4
+    """
+    if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
+        raise DataError("give either one response file, or both inputs= and outputs=")
+    given = [p for p in (path, inputs, outputs) if p is not None]
+    kinds = [stream_kind(p) for p in given]
+    for p, kind in zip(given, kinds, strict=True):
+        if kind is None or (kind == "h5ad" and path is None) or (kind == "npy" and path is not None):
+            wanted = "Parquet or AnnData (.h5ad)" if path is not None else "two Parquet or two .npy files"
+            raise DataError(f"'{p}' cannot be streamed: a stream is {wanted}; read it into memory (--no-stream)")
+    if len(set(kinds)) > 1:
+        raise DataError(f"'{given[0]}' is {kinds[0]} and '{given[1]}' {kinds[1]}; a stream needs both in one format")
+    if format == "midas" or time is not None or cell_line is not None:
+        raise DataError(
+            "times and cell lines cannot be chosen from a stream; write the rows of one, and leave these out"
+        )
+    if names is not None and kinds[0] != "npy":
+        raise DataError("names= belongs to .npy files; the columns of the others have names")
+    if anndata and kinds[0] != "h5ad":
+        raise DataError(f"anndata= is for AnnData, and '{given[0]}' is not a .h5ad file; leave it out")
+    if kinds[0] == "parquet":
+        from gsnn.io.stream_parquet import ParquetResponses
+
+        return ParquetResponses(path, inputs=inputs, outputs=outputs)
+    if kinds[0] == "h5ad":
+        from gsnn.io.responses import open_anndata
+        from gsnn.io.stream_h5ad import AnnDataStream
+
+        return AnnDataStream(open_anndata(given[0], anndata or {}))
+    from gsnn.io.stream_arrays import ArrayResponses
+
+    if names is None or set(names) != {"treatments", "readouts"}:
+        raise DataError(
+            f"'{given[0]}' has no names of columns, got {listed(names or ()) or 'none'}; give the treatments "
+            "(--treatment-names) and the readouts (--readout-names)"
+        )
+    return ArrayResponses(given[0], given[1], treatments=names["treatments"], readouts=names["readouts"])

@@ -1,0 +1,276 @@
+"""Delimited tables, read as text: numbers are made of cells only where they are asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gsnn.base.errors import DataError
+from gsnn.io.text import Text, counted, listed, suffix_of
+
+MISSING = frozenset({"", "na", "nan"})
+_SNIFFED_ROWS = 20
+MOST_EDGE_COLUMNS = 10_000
+_DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
+_LANGUAGES = (
+    ("<?xml", "XML"),
+    ("<graphml", "XML"),
+    ("<!DOCTYPE", "HTML"),
+    ("<html", "HTML"),
+    ('{"', "JSON"),
+    ("{\n", "JSON"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A rectangular table of stripped cells.
+
+    Attributes:
+        path: The file.
+        header: One name per column; the first may be empty (row names).
+        rows: The cells, one list per row.
+        lines: The line on which each row starts, from 1, as an editor shows it.
+        delimiter: What separates the cells.
+        unit: What ``lines`` counts, for messages.
+    """
+
+    path: Path
+    header: list[str]
+    rows: list[list[str]]
+    lines: Sequence[int]
+    delimiter: str
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def column(self, j: int) -> list[str]:
+        """The cells of column ``j``."""
+        return [row[j] for row in self.rows]
+
+    def names(self, j: int) -> list[str]:
+        """The cells of column ``j``, which holds names."""
+        return self.column(j)
+
+    def where(self, i: int, j: int) -> str:
+        """How a message names a cell."""
+        name = repr(self.header[j]) if self.header[j] else "without a name"
+        return f"{self.path}, {self.unit} {self.lines[i]}, column {name} (column {j + 1})"
+
+    def numbers(self, columns: Sequence[int], *, missing: bool = True) -> NDArray[np.float64]:
+        """Columns as numbers, with NaN where a cell is missing (empty, NA or NaN in any case).
+
+        Args:
+            columns: Which columns, in order.
+            missing: Whether missing cells are allowed.
+
+        Returns:
+            Array of shape (rows, columns).
+
+        Raises:
+            DataError: If a cell is neither a finite number nor missing, or is missing where it may not be.
+        """
+        values = np.empty((len(self), len(columns)))
+        for k, j in enumerate(columns):
+            cells = self.column(j)
+            try:
+                values[:, k] = [float(c) for c in cells]
+            except ValueError:
+                try:
+                    values[:, k] = [math.nan if c.casefold() in MISSING else float(c) for c in cells]
+                except ValueError:
+                    self._refuse(columns)
+            # Python's float() also takes "1_000" and "inf"; a data file that says so is a mistake.
+            if np.isinf(values[:, k]).any() or "_" in "".join(cells):
+                self._refuse(columns)
+        if not missing and np.isnan(values).any():
+            i, k = np.argwhere(np.isnan(values))[0]
+            more = int(np.isnan(values).sum()) - 1
+            raise DataError(
+                f"{self.where(i, columns[k])}: a treatment is missing; write 0 where it was not applied{_others(more)}"
+            )
+        return values
+
+    def _refuse(self, columns: Sequence[int]) -> None:
+        bad = sorted((i, j) for j in columns for i, cell in enumerate(self.column(j)) if not _is_number(cell))
+        i, j = bad[0]
+        cell = self.column(j)[i]
+        hint = "write a number, or leave the cell empty where the value is missing"
+        if _is_number(cell.replace(",", ".")):
+            hint = "use a decimal point"
+        raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
+
+
+def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
+    r"""Parse a delimited text by the rules of CSV (quoted fields, doubled quotes).
+
+    Lines that begin with ``#`` before the header are comments, except a last one that has as many fields as
+    the first row: that is the header. A header one field shorter than every row gets an empty first name,
+    which is how R writes row names. Blank lines are skipped, and so are columns without name and content.
+
+    Args:
+        text: The file.
+        what: What it should hold, for the messages.
+        delimiters: The characters to choose the delimiter from; by default by the extension, then tab,
+            comma, semicolon, bar.
+
+    Returns:
+        The table, with at least one row.
+
+    Raises:
+        DataError: If quotes do not close, rows differ in length, or nothing follows the header.
+
+    Example:
+        >>> table = read_table(Text(Path("t.csv"), "a;b\n1;x\n", ""), "table")
+        >>> table.header, table.rows, table.lines
+        (['a', 'b'], [['1', 'x']], [2])
+    """
+    path = text.path
+    lines = text.content.split("\n")
+    for opening, language in _LANGUAGES:
+        if text.content.lstrip().startswith(opening):
+            raise DataError(f"{what} file '{path}' is {language}, not a table; export it as CSV, TSV or SIF")
+    skipped = 0
+    while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
+        skipped += 1
+    candidates = delimiters or _candidates(path)
+    last = skipped - 1
+    if last >= 0 and lines[last].startswith("#"):
+        body = lines[skipped : skipped + 1]
+        for delimiter in candidates:
+            fields = lines[last].count(delimiter)
+            if fields and (not body or fields == body[0].count(delimiter)):
+                skipped = last
+                break
+    if skipped == len(lines):
+        raise DataError(f"{what} file '{path}' holds only comments")
+    delimiter = _sniff(lines[skipped:], candidates)
+    rows, starts = _parse(lines, skipped, delimiter, path)
+    header, rows, starts = rows[0], rows[1:], starts[1:]
+    while rows and not any(rows[-1]):
+        del rows[-1], starts[-1]
+    if not rows:
+        raise DataError(f"{what} file '{path}' holds a header and no rows")
+    if all(len(row) == len(header) + 1 for row in rows) and any(row[-1] for row in rows):
+        header = ["", *header]
+    _square(header, rows, starts, delimiter, path)
+    return _without_empty_columns(Table(path, header, rows, starts, delimiter))
+
+
+def check_edge_columns(n: int, path: Path) -> None:
+    """Refuse a table of edges with so many columns that it is none.
+
+    Args:
+        n: How many there are.
+        path: The file.
+
+    Raises:
+        DataError: If there are more than `MOST_EDGE_COLUMNS`.
+    """
+    if n > MOST_EDGE_COLUMNS:
+        raise DataError(f"{path} has {n} columns, where a table of edges has a few; is it a matrix of responses?")
+
+
+def check_unique(names: Sequence[str], path: Path, kind: str) -> None:
+    """Refuse repeated column names.
+
+    Args:
+        names: The names.
+        path: The file, for the message.
+        kind: What the columns are ("treatment", "readout").
+
+    Raises:
+        DataError: If a name stands twice; lists all such names.
+    """
+    seen: set[str] = set()
+    twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(f"{path}: duplicated {kind} columns {listed(twice, 20)}; rename or remove all but one of each")
+
+
+def _shown(error: csv.Error) -> str:
+    return str(error).replace("\t", "\\t")
+
+
+def _others(more: int) -> str:
+    return f" ({more} more such cell{'s' if more > 1 else ''})" if more > 0 else ""
+
+
+def _is_number(cell: str) -> bool:
+    if cell.casefold() in MISSING:
+        return True
+    try:
+        return math.isfinite(float(cell)) and "_" not in cell
+    except ValueError:
+        return False
+
+
+def _candidates(path: Path) -> str:
+    first = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}.get(suffix_of(path), "")
+    return first + "".join(d for d in "\t,;|" if d not in first)
+
+
+def _sniff(lines: list[str], candidates: str) -> str:
+    """The first delimiter that cuts the first rows alike; failing that, the one that cuts the header most."""
+    sample = [line for line in lines[: 2 * _SNIFFED_ROWS] if line.strip()][:_SNIFFED_ROWS]
+    most, best = 0, candidates[0]
+    for delimiter in candidates:
+        try:
+            counts = [len(row) for row in csv.reader(sample, delimiter=delimiter, skipinitialspace=True)]
+        except csv.Error:
+            continue
+        if counts[0] > 1 and (len(set(counts)) == 1 or set(counts[1:]) == {counts[0] + 1}):
+            return delimiter
+        if counts[0] - 1 > most:
+            most, best = counts[0] - 1, delimiter
+    return best
+
+
+def _parse(lines: list[str], skipped: int, delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
+    content = "\n".join(lines[skipped:])
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    rows: list[list[str]] = []
+    starts: list[int] = []
+    start = skipped + 1
+    try:
+        for row in reader:
+            if row:
+                rows.append([cell.strip() for cell in row])
+                starts.append(start)
+            start = skipped + reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {start}: the quotes do not close ({_shown(error)}); "
+            'write a literal quote as "" inside a quoted field'
+        ) from error
+    return rows, starts
+
+
+def _square(header: list[str], rows: list[list[str]], starts: list[int], delimiter: str, path: Path) -> None:
+    width = len(header)
+    for i, row in enumerate(rows):
+        if len(row) == width:
+            continue
+        if len(row) > width and not any(row[width:]):
+            del row[width:]
+            continue
+        raise DataError(
+            f"{path}, line {starts[i]}: {counted(len(row), 'field')} where the header has {width} "
+            f"(separated by {_DELIMITER_NAMES.get(delimiter, repr(delimiter))}); make every row as long as the header"
+        )
+
+
+def _without_empty_columns(table: Table) -> Table:
+    keep = [j for j, name in enumerate(table.header) if name or any(row[j] for row in table.rows)]
+    if len(keep) == len(table.header):
+        return table
+    rows = [[row[j] for j in keep] for row in table.rows]
+    return Table(table.path, [table.header[j] for j in keep], rows, table.lines, table.delimiter)

@@ -1,0 +1,293 @@
+"""Proposed edges as files, next to the known ones, and back."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+import pandas as pd
+
+from gsnn.base.csv_file import write_csv
+from gsnn.base.errors import DataError, closest, require, unknown_option
+from gsnn.base.files import atomic_path
+from gsnn.io.edge_frame import KINDS, edge_frame, numbers, species
+from gsnn.io.graphml import read_graphml
+from gsnn.io.graphml_write import write_graphml
+from gsnn.io.h5ad_write import read_uns, write_uns
+from gsnn.io.limits import as_data_error
+from gsnn.io.network import Network
+from gsnn.io.parquet import read_arrow
+from gsnn.io.sif import read_sif
+from gsnn.io.signs import signs_of
+from gsnn.io.table import check_edge_columns
+from gsnn.io.text import Text, decode, listed, read_raw, suffix_of
+
+if TYPE_CHECKING:
+    from gsnn.graph import Graph
+
+EDGE_FORMATS = {
+    "csv": (".csv",),
+    "tsv": (".tsv", ".tab"),
+    "parquet": (".parquet", ".pq"),
+    "sif": (".sif",),
+    "graphml": (".graphml",),
+    "h5ad": (".h5ad",),
+}
+"""Formats of proposed edges, with the extensions that choose them."""
+
+UNS_KEY = "gsnn_edges"
+FORMULAS = ("keep", "quote", "refuse")
+_FORMULA = ("=", "+", "-", "@", "\t")
+_RELATIONS = {1: "activates", -1: "inhibits"}
+
+
+def write_edges(
+    table: pd.DataFrame,
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    graph: Graph | Network | None = None,
+    h5ad: str | os.PathLike[str] | None = None,
+    key: str = UNS_KEY,
+    formulas: str = "keep",
+) -> Path:
+    r"""Write proposed edges, next to the known ones if the graph is given.
+
+    Each edge has ``source``, ``target``, ``kind`` (proposed or known), ``score``, ``sign``, ``rank``, ``p``, ``q`` and
+    the further columns of the table. CSV, TSV and Parquet are that table, with empty cells where a value is undefined.
+    GraphML has them as attributes of the edges, left out where undefined, with no attribute type but boolean, long,
+    double and string, and ``interaction`` for the styles of Cytoscape. SIF has room for the relation only: activates,
+    inhibits or interacts, after ``proposed-`` for a proposal. In an AnnData file the table stands in ``uns``.
+
+    The file is whole or, after an error, as it was before. CSV, TSV, SIF and GraphML are packed if the path ends in
+    ``.gz``; the bytes depend on the edges alone.
+
+    Args:
+        table: The edges, as ``gsnn.runs.main_job.infer_run`` returns them or as an inferer's ``evaluate`` does.
+        path: The file to write.
+        format: One of ``EDGE_FORMATS``; by default the extension decides.
+        graph: The prior network. Its edges (of a Graph, those between functions) are written as known. An edge of the
+            table that stands in it is known too, unless the table says that it is a proposal, which is an error.
+        h5ad: For AnnData, the file of which ``path`` becomes a copy with the edges; by default ``path`` itself.
+        key: For AnnData, the key in ``uns``. A table there is replaced.
+        formulas: What to do in CSV and TSV with names that a spreadsheet would run as a formula (they begin with =, +,
+            -, @ or a tab): ``"keep"`` them, since every other program reads them as they are; ``"quote"`` them with a
+            leading apostrophe, which changes the name for those programs; ``"refuse"`` to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError: If the table is not one of edges, a name has no place in the format, or the extension is unknown.
+        MissingExtraError: If Parquet or AnnData needs a package that is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> table = pd.DataFrame({"source": ["MEK"], "target": ["JUN"], "score": [0.5], "rank": [1]})
+        >>> network = Network.from_edges([("RAF", "MEK", 1)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     text = write_edges(table, Path(folder, "edges.sif"), graph=network).read_text()
+        ...     kinds = read_edges(write_edges(table, Path(folder, "edges.graphml"), graph=network))["kind"]
+        >>> text.splitlines(), sorted(kinds)
+        (['MEK\tproposed-interacts\tJUN', 'RAF\tactivates\tMEK'], ['known', 'proposed'])
+    """
+    path = Path(path)
+    chosen = _format(path, format)
+    if formulas not in FORMULAS:
+        raise unknown_option("formulas", formulas, FORMULAS)
+    if h5ad is not None and chosen != "h5ad":
+        raise DataError(f"h5ad= is for AnnData, and '{path}' is {chosen}; leave it out")
+    frame = edge_frame(table, graph)
+    if chosen == "h5ad":
+        write_uns(frame, path, Path(path if h5ad is None else h5ad), key)
+        return path
+    if chosen == "parquet":
+        if path.suffix.casefold() == ".gz":
+            raise DataError(f"'{path}': Parquet is packed already; leave .gz out")
+        require("pyarrow", extra="parquet")
+    if chosen in ("csv", "tsv"):
+        frame = _without_formulas(frame, formulas)
+    make: dict[str, Callable[[IO[bytes]], None]] = {
+        "csv": lambda file: write_csv(frame, file),
+        "tsv": lambda file: write_csv(frame, file, "\t"),
+        "parquet": lambda file: _parquet(frame, file),
+        "sif": lambda file: _sif(frame, graph, file),
+        "graphml": lambda file: _graphml(frame, graph, file),
+    }
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.suffix.casefold() == ".gz":
+            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+                make[chosen](cast("IO[bytes]", packed))
+        else:
+            make[chosen](file)
+    return path
+
+
+def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: str = UNS_KEY) -> pd.DataFrame:
+    """Read edges that :func:`write_edges` wrote, or the ``edges.csv`` of a run.
+
+    Args:
+        path: The file.
+        format: One of ``EDGE_FORMATS``; by default the extension decides.
+        key: For AnnData, the key in ``uns``.
+
+    Returns:
+        A frame with the columns source, target, kind, score (float64), sign (Int8), rank (Int64), p, q (float64) and
+        further ones, undefined where the format has no room for them.
+
+    Raises:
+        DataError: If the file does not hold such edges.
+        MissingExtraError: If the format needs a package that is not installed.
+    """
+    path = Path(path)
+    chosen = _format(path, format)
+    if chosen == "h5ad":
+        return edge_frame(read_uns(path, key))
+    raw = read_raw(path, "edges")
+    try:
+        if chosen == "parquet":
+            pyarrow = require("pyarrow", extra="parquet")
+            try:
+                table = read_arrow(raw)
+            except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+                reason = str(error).split("\n")[0]
+                raise DataError(f"it is no complete Parquet file ({reason}); write it again") from error
+            with as_data_error(path, "a Parquet file of edges"):
+                return edge_frame(table.to_pandas())
+        if chosen == "graphml":
+            table, _, _ = read_graphml(raw, "id")
+            columns = {name: table.column(j) for j, name in enumerate(table.header) if name != "interaction"}
+            return edge_frame(_typed(pd.DataFrame(columns, dtype=object)))
+        text = decode(raw, "edges")
+        if chosen == "sif":
+            return edge_frame(_from_sif(text))
+        separator = "," if chosen == "csv" else "\t"
+        check_edge_columns(text.content.split("\n", 1)[0].count(separator), path)
+        # Not by read_table, which strips cells: what was written comes back.
+        cells = pd.read_csv(io.StringIO(text.content), sep=separator, dtype=str, na_filter=False)
+        return edge_frame(_typed(cells.astype(object)))
+    except (DataError, ValueError) as error:
+        if isinstance(error, DataError) and str(path) in str(error):
+            raise
+        raise DataError(f"edges file '{path}': {' '.join(str(error).split())}") from error
+
+
+def _format(path: Path, format: str | None) -> str:
+    if format is not None:
+        if format not in EDGE_FORMATS:
+            raise DataError(str(unknown_option("format", format, EDGE_FORMATS)))
+        return format
+    suffix = suffix_of(path)
+    for name, suffixes in EDGE_FORMATS.items():
+        if suffix in suffixes:
+            return name
+    known = [suffix for suffixes in EDGE_FORMATS.values() for suffix in suffixes]
+    near = closest(suffix, known, 1) if suffix else []
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise DataError(
+        f"'{path}': unknown extension {suffix or '(none)'!r}{hint} for edges; use {', '.join(known)}, or pass format="
+    )
+
+
+def _without_formulas(frame: pd.DataFrame, formulas: str) -> pd.DataFrame:
+    if formulas == "keep":
+        return frame
+    frame = frame.copy()
+    for name in _text_columns(frame):
+        risky = frame[name].map(lambda value: isinstance(value, str) and value.startswith(_FORMULA)).to_numpy(bool)
+        if risky.any() and formulas == "refuse":
+            names = dict.fromkeys(frame[name][risky])
+            raise DataError(
+                f"column '{name}' holds what a spreadsheet would run as a formula: {listed(names)}; rename, or pass "
+                "formulas='keep' or 'quote'"
+            )
+        frame.loc[risky, name] = "'" + frame.loc[risky, name]
+    return frame
+
+
+def _text_columns(frame: pd.DataFrame) -> list[str]:
+    return [name for name in frame.columns if frame[name].dtype == object]
+
+
+def _parquet(frame: pd.DataFrame, file: IO[bytes]) -> None:
+    frame.astype({name: "string" for name in _text_columns(frame)}).to_parquet(file, index=False)
+
+
+def _sif(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
+    names = species(frame, graph)
+    for name in names:
+        if "\t" in name or name != name.strip() or name.startswith(("#", "\ufeff")):
+            raise DataError(
+                f"the name {name!r} cannot stand in SIF, which has no quotes (tabs and blanks at an end are lost, # "
+                "begins a comment); write CSV, Parquet or GraphML"
+            )
+    lines = [
+        f"{s}\t{'proposed-' if kind == 'proposed' else ''}{_relation(sign)}\t{t}"
+        for s, t, kind, sign in frame[["source", "target", "kind", "sign"]].itertuples(index=False, name=None)
+    ]
+    joined = {*frame["source"], *frame["target"]}
+    lines += [name for name in names if name not in joined]
+    file.write("".join(f"{line}\n" for line in lines).encode())
+
+
+def _relation(sign: object) -> str:
+    return "interacts" if pd.isna(sign) else _RELATIONS.get(int(sign), "interacts")  # type: ignore[call-overload]
+
+
+def _from_sif(text: Text) -> pd.DataFrame:
+    raw = read_sif(text)
+    signs, unknown = signs_of(raw.relations)
+    if unknown:
+        raise DataError(f"relations {listed(unknown)} are none that write_edges writes; read it with read_network")
+    kinds = [KINDS[not relation.startswith("proposed-")] for relation in raw.relations]
+    return pd.DataFrame({"source": raw.sources, "target": raw.targets, "kind": kinds, "sign": signs}, dtype=object)
+
+
+def _graphml(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
+    names = species(frame, graph)
+    bad = [name for name in names if any(c in "\ufffe\uffff" for c in name)]
+    if bad:
+        raise DataError(f"the names {listed(bad)} hold a character that XML has no place for; write CSV or Parquet")
+    nodes: dict[str, dict[str, bool]] = {name: {} for name in names}
+    if graph is not None and not isinstance(graph, Network):
+        edges, _ = graph.to_pandas()
+        driven = set(edges["target"][edges["source"].isin(set(graph.inputs))])
+        measured = set(edges["source"][edges["target"].isin(set(graph.outputs))])
+        nodes = {name: {"perturbed": name in driven, "measured": name in measured} for name in names}
+    relations = [_relation(sign) for sign in frame["sign"]]
+    frame = frame.drop(columns="interaction", errors="ignore")
+    frame.insert(2, "interaction", pd.Series(relations, dtype=object, index=frame.index))
+    write_graphml(nodes, frame, file)
+
+
+def _typed(cells: pd.DataFrame) -> pd.DataFrame:
+    """Text cells as numbers or booleans in the columns that hold nothing else; empty ones are undefined."""
+    for name in cells.columns:
+        if name in ("source", "target", "kind", "known"):
+            continue
+        values = cells[name].where(cells[name] != "", None)
+        filled = values.dropna()
+        if name in ("score", "sign", "rank", "p", "q"):
+            cells[name] = values
+        elif len(filled) and filled.str.fullmatch(r"(?i)true|false").all():
+            cells[name] = values.map({v: v.casefold() == "true" for v in filled.unique()}).astype("boolean")
+        elif len(filled) and filled.map(_is_number).all():
+            integers = filled.str.fullmatch(r"-?\d{1,18}").all()
+            cells[name] = (
+                values.map(int, na_action="ignore").astype("Int64") if integers else numbers(values.tolist(), name)
+            )
+        else:
+            cells[name] = values
+    return cells
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell

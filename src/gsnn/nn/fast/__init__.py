@@ -1,0 +1,1 @@
+"""Compiled kernels for blocks, used where numba is installed."""

@@ -1,0 +1,403 @@
+"""The blocks of a model without norm on a CPU by compiled kernels, where numba is installed.
+
+A function's part of a block is done in one go (``gsnn.nn.fast.kernels``), functions in parts of equal work on as many
+threads as torch uses. The edge state between blocks is kept in the order of the targets, its rows padded with zeros to
+whole vectors. What reaches no output is left out: the last block makes the functions with an edge to an output, the
+block before it what those read, and so on until everything counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+Indices = NDArray[np.int32]
+
+Kept = tuple[Sequence[Tensor], Sequence[Tensor]]
+"""What a backward pass needs: the state before each block but the first, and the channels in each block."""
+
+WORTH_A_THREAD = 400_000
+"""Products of a block below which a second thread costs more than it saves."""
+
+KEPT_BYTES = 2**28
+"""The most that a store keeps for the next step, 256 MiB."""
+
+LOOSE_EDGES = 64
+"""Edges without a function that are handled together, as if they belonged to a function without channels."""
+
+
+@functools.cache
+def available() -> bool:
+    """Whether numba is installed and its compiler not switched off (``NUMBA_DISABLE_JIT``)."""
+    if importlib.util.find_spec("numba") is None:
+        return False
+    import numba
+
+    return not vars(numba.config)["DISABLE_JIT"]
+
+
+class _Loan(np.ndarray[Any, np.dtype[np.float32]]):
+    """An array that can be watched: as long as a tensor uses its memory, it lives."""
+
+
+class Store:
+    """Memory that goes from one step to the next, so that the system need not find and clear it again each time.
+
+    Numpy asks the system for large pages where an array is large: rows lie anywhere, and with small pages much of the
+    time would go into finding theirs.
+    """
+
+    def __init__(self) -> None:
+        self._spare: list[NDArray[np.float32]] = []
+
+    def __reduce__(self) -> tuple[type[Store], tuple[()]]:
+        return Store, ()  # a copy has a store of its own
+
+    def tensors(self, rows: Sequence[int], batch: int) -> list[Tensor]:
+        """Tensors (rows, batch) that are not filled, side by side; their memory comes back when the last is gone."""
+        size = sum(rows) * batch
+        buffer = None
+        while self._spare and buffer is None:
+            try:
+                kept = self._spare.pop()
+            except IndexError:  # another thread was faster
+                break
+            buffer = kept if size <= kept.size <= 2 * size else None
+        if buffer is None:
+            buffer = np.empty(size, np.float32)
+        loan = buffer[:size].view(_Loan)
+        weakref.finalize(loan, self._take_back, buffer).atexit = False
+        return list(torch.from_numpy(loan).view(-1, batch).split(list(rows)))
+
+    def _take_back(self, buffer: NDArray[np.float32]) -> None:
+        if not self._spare and buffer.nbytes <= KEPT_BYTES:
+            self._spare.append(buffer)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What the kernels need to know of a model of L layers; all arrays are int32.
+
+    The functions are followed by some without channels, which hold the edges that lin_in or lin_out knows no function
+    for.
+
+    Attributes:
+        graph: First incoming edge of each function, the incoming edges, first outgoing edge, the outgoing edges, first
+            channel, and for each edge its first weight in lin_in and in lin_out.
+        read: For each block the row of each edge in the state that the block reads, -1 where that is 0 or not needed.
+        written: For each block the row of each edge in the state that it writes, -1 where that is not needed.
+        rows: Number of rows of the state before each block and after the last.
+        n_channels: Of all functions.
+        work: Products up to each function, in one block and for one sample, (functions + 1,).
+        states: Memory for states and channels.
+        gradients: Memory for the gradients by them.
+    """
+
+    graph: tuple[Indices, ...]
+    read: tuple[Indices, ...]
+    written: tuple[Indices, ...]
+    rows: tuple[int, ...]
+    n_channels: int
+    work: NDArray[np.int64]
+    states: Store = field(default_factory=Store)
+    gradients: Store = field(default_factory=Store)
+
+    @classmethod
+    def build(
+        cls,
+        target: Tensor,
+        source: Tensor,
+        channels: Tensor,
+        edges: tuple[slice, slice],
+        layers: int,
+    ) -> Plan:
+        """Lay out a model.
+
+        Args:
+            target: int64 (E,), the function each edge ends in, or -1.
+            source: int64 (E,), the function it starts in, or -1.
+            channels: int64 (N,), the number of channels of each function.
+            edges: The edges that start in inputs, and those that end in outputs.
+            layers: L.
+        """
+        into, out_of, width = target.numpy(), source.numpy(), channels.numpy()
+        n_edges, (inputs, outputs) = into.size, edges
+        in_start, in_edges = _lists(into, width.size)
+        out_start, out_edges = _lists(out_of, width.size)
+        loose = max(in_start.size, out_start.size)
+        in_start, out_start = (np.pad(start, (0, loose - start.size), mode="edge") for start in (in_start, out_start))
+        channel_start = np.pad(np.cumsum(np.pad(width, (1, 0))), (0, loose - width.size - 1), mode="edge")
+        by_target = np.empty(n_edges, np.int32)
+        by_target[in_edges] = np.arange(n_edges)
+        in_inputs, in_outputs = np.zeros((2, n_edges), bool)
+        in_inputs[inputs], in_outputs[outputs] = True, True
+        needed = _needed(into, out_of, width.size, in_outputs, layers)
+        read: list[Indices] = []
+        written: list[Indices] = []
+        for block in range(layers):
+            if block == 0:
+                number = np.arange(n_edges) - inputs.start
+                read.append(_rows(number, in_inputs & _before(needed[0], into, out_of, width.size)))
+            else:
+                read.append(written[-1])
+            number = np.arange(n_edges) - outputs.start if block == layers - 1 else by_target
+            same = 0 < block < layers - 1 and bool((needed[block] == needed[block - 1]).all())
+            written.append(written[-1] if same else _rows(number, needed[block]))
+        work = np.diff(channel_start) * (np.diff(in_start) + np.diff(out_start)) + np.diff(out_start)
+        return cls(
+            graph=tuple(
+                np.ascontiguousarray(value, np.int32)
+                for value in (
+                    in_start,
+                    in_edges,
+                    out_start,
+                    out_edges,
+                    channel_start,
+                    _first_values(into, width),
+                    _first_values(out_of, width),
+                )
+            ),
+            read=tuple(read),
+            written=tuple(written),
+            rows=(inputs.stop - inputs.start, *[n_edges] * (layers - 1), outputs.stop - outputs.start),
+            n_channels=int(width.sum()),
+            work=np.cumsum(np.pad(work, (1, 0)), dtype=np.int64),
+        )
+
+    def forward(
+        self, x: Tensor, parameters: list[Sequence[Tensor | None]], keep: bool = True
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Run the blocks.
+
+        Args:
+            x: (edges out of inputs, B) float32.
+            parameters: For each block weight and bias of lin_in, of lin_out, and the weight of the residual.
+            keep: Whether there will be a backward pass; if not, two states are held at a time.
+
+        Returns:
+            The state of the edges into outputs, (edges, B), and for :meth:`backward` the state before and the channels
+            in each block.
+        """
+        from gsnn.nn.fast import kernels
+
+        state = _padded(x)
+        batch, states, channels = state.shape[1], [], []
+        cuts = self._cuts(batch)
+        sizes = [count for rows in self.rows[1:] for count in (self.n_channels, rows)]
+        made = self.states.tensors(sizes if keep else [self.n_channels, *[max(self.rows)] * 2], batch)
+        for block, given in enumerate(parameters):
+            weights, residual = self._arrays(given)
+            if keep:
+                hidden, out = made[2 * block : 2 * block + 2]
+            else:
+                hidden, out = made[0], made[1 + block % 2][: self.rows[block + 1]]
+            rows = self.read[block], self.written[block]
+            tail: tuple[Any, ...] = (*self.graph, *rows, _flat(state), *weights, residual, _flat(hidden), _flat(out))
+            with _team(cuts):
+                if cuts is None:
+                    kernels.forward(0, self.work.size - 1, batch, *tail)
+                else:
+                    kernels.forward_parts(cuts, batch, *tail)
+            if keep:
+                states.append(state)
+                channels.append(hidden)
+            state = out
+        # A copy: the predictions must not hold the memory of all states.
+        return state[:, : x.shape[1]].clone(), states, channels
+
+    def backward(
+        self,
+        grad: Tensor,
+        x: Tensor,
+        parameters: list[Sequence[Tensor | None]],
+        kept: Kept,
+        needed: Sequence[bool],
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Gradients by x and by the parameters, block after block.
+
+        Args:
+            grad: By the state of the edges into outputs, (edges, B).
+            x: As in :meth:`forward`.
+            parameters: Likewise.
+            kept: The states, without the first, and channels that :meth:`forward` returned.
+            needed: Whether a gradient is asked for, for x and then each parameter.
+
+        Returns:
+            The gradient by x (edges, B) and the list of those by the parameters, None where not asked for.
+        """
+        from gsnn.nn.fast import kernels
+
+        samples, above, states = grad.shape[1], _padded(grad), (_padded(x), *kept[0])
+        found: list[list[Tensor | None]] = []
+        batch, cuts = above.shape[1], self._cuts(above.shape[1])
+        spare = self.gradients.tensors([max(self.rows)] * 2, batch)
+        for block in reversed(range(len(parameters))):
+            (weight_in, bias_in, weight_out, bias_out), residual = self._arrays(parameters[block])
+            state, hidden = states[block], kept[1][block]
+            per_block = len(parameters[block])
+            go_on = any(needed[: 1 + per_block * block])
+            below = spare[block % 2][: len(state)] if go_on else state
+            if go_on and block == 0:
+                below.zero_()  # inputs that reach no output are left out by the kernel, but x has them
+            arrays = [np.empty(value.size, np.float32) for value in (weight_in, bias_in, weight_out, bias_out)]
+            rows = self.read[block], self.written[block]
+            operands = (_flat(state), _flat(hidden), weight_in, weight_out, residual, _flat(above), go_on, _flat(below))
+            tail: tuple[Any, ...] = (*self.graph, *rows, *operands, *arrays)
+            with _team(cuts):
+                if cuts is None:
+                    by_residual = np.array([kernels.backward(0, self.work.size - 1, batch, *tail)])
+                else:
+                    by_residual = np.empty(cuts.size - 1)
+                    kernels.backward_parts(cuts, by_residual, batch, *tail)
+            # relu'(0) = 0, as torch has it.
+            residual_grad = torch.tensor(by_residual.sum() if residual > 0 else 0.0, dtype=torch.float32)
+            gradients = [*map(torch.from_numpy, arrays), residual_grad]
+            wanted = needed[1 + per_block * block : 1 + per_block * (block + 1)]
+            found.append([value if want else None for value, want in zip(gradients, wanted, strict=True)])
+            if not go_on:
+                break
+            above = below
+        skipped = [None] * (sum(map(len, parameters)) - sum(map(len, found)))
+        ordered = [value for block_found in reversed(found) for value in block_found]
+        return above[:, :samples].clone() if needed[0] else None, [*skipped, *ordered]
+
+    def _arrays(self, given: Sequence[Tensor | None]) -> tuple[list[NDArray[np.float32]], np.float32]:
+        """The four weights and biases of a block, zeros for a missing bias, and relu of the residual weight."""
+        *arrays, residual = given
+        sizes = None, self.n_channels, None, self.graph[5].size
+        weights = [
+            np.zeros(size or 0, np.float32) if value is None else _flat(value)
+            for value, size in zip(arrays, sizes, strict=True)
+        ]
+        return weights, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
+
+    def _cuts(self, batch: int) -> NDArray[np.int64] | None:
+        """Where to cut the functions into parts of equal work, one for each thread, or None if that does not pay."""
+        threads = min(_threads(), int(self.work[-1]) * batch // WORTH_A_THREAD)
+        if threads < 2:
+            return None
+        cuts = np.searchsorted(self.work, np.linspace(0, self.work[-1], threads + 1))
+        cuts[0], cuts[-1] = 0, self.work.size - 1
+        return cuts
+
+
+def _lists(function: NDArray[np.int64], n_functions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First place and edges of each function, then of the edges without one by :data:`LOOSE_EDGES`."""
+    member = np.flatnonzero(function >= 0)
+    others = np.flatnonzero(function < 0)
+    ordered = member[np.argsort(function[member], kind="stable")]
+    stops = np.cumsum(np.bincount(function[member], minlength=n_functions))
+    loose = member.size + np.minimum(np.arange(LOOSE_EDGES, others.size + LOOSE_EDGES, LOOSE_EDGES), others.size)
+    return np.concatenate([[0], stops, loose]), np.concatenate([ordered, others])
+
+
+def _first_values(function: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the weights of each edge start."""
+    width = np.where(function >= 0, channels[function], 0)
+    return np.cumsum(width) - width
+
+
+def _rows(number: NDArray[Any], needed: NDArray[np.bool_]) -> Indices:
+    return np.where(needed, number, -1).astype(np.int32)
+
+
+def _before(
+    needed: NDArray[np.bool_], target: NDArray[np.int64], source: NDArray[np.int64], n_functions: int
+) -> NDArray[np.bool_]:
+    """The edges that a block must read for those that it must write: itself by the residual, else by the function."""
+    active = np.zeros(n_functions + 1, bool)  # the last place stands for no function
+    active[source[needed]] = True
+    active[-1] = False
+    return needed | active[target]
+
+
+def _needed(
+    target: NDArray[np.int64],
+    source: NDArray[np.int64],
+    n_functions: int,
+    outputs: NDArray[np.bool_],
+    layers: int,
+) -> list[NDArray[np.bool_]]:
+    """For each block the edges whose state after it has an effect on an output."""
+    needed = [outputs]
+    for _ in range(layers - 1):
+        needed.append(_before(needed[-1], target, source, n_functions))
+    return needed[::-1]
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Rows of whole vectors, the samples that are added being 0."""
+    from gsnn.nn.fast.vectors import LANES
+
+    return F.pad(x.detach(), (0, -x.shape[1] % LANES)).contiguous()
+
+
+def _flat(tensor: Tensor) -> Any:  # noqa: ANN401 - a float32 array
+    array = tensor.detach().numpy()
+    return array if array.ndim == 1 and array.flags.c_contiguous else array.reshape(-1)
+
+
+_forked = False
+
+
+def _threads() -> int:
+    """How many threads the kernels may take: as many as torch, if numba has a pool that any thread may call.
+
+    Its OpenMP pool is torch's own wherever both find the same library, so that the two do not wait for each other's
+    idle threads. After a fork an OpenMP pool cannot be used any more.
+    """
+    threads = torch.get_num_threads()
+    if threads < 2 or _forked or not _has_pool():
+        return 1
+    import numba
+
+    return min(threads, vars(numba.config)["NUMBA_NUM_THREADS"])
+
+
+@contextlib.contextmanager
+def _team(cuts: NDArray[np.int64] | None) -> Iterator[None]:
+    """As many of numba's threads as there are parts; what the caller had set comes back."""
+    if cuts is None:
+        yield
+        return
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(cuts.size - 1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+
+
+@functools.cache
+def _has_pool() -> bool:
+    for name in ("omppool", "tbbpool"):
+        try:
+            importlib.import_module(f"numba.np.ufunc.{name}")
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+def _mark_forked() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)

@@ -1,0 +1,358 @@
+"""All blocks of a model without norm as one node of the autograd graph, from input edges to output edges."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gsnn.nn.fast.compiled import Kept, Plan, available
+from gsnn.nn.maps import remember_signature, to_channels, to_edges
+from gsnn.nn.sparse import EdgeChannelPattern
+
+ELU_CHUNK = 2**18
+"""Numbers that the ELU takes at a time, so that its passes find them in the cache."""
+
+PER_BLOCK = 5
+"""Parameters of a block: weight and bias of lin_in, weight and bias of lin_out, residual weight."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of the edges, and the part of a map that belongs to it.
+
+    Attributes:
+        pattern: The pattern of these edges alone.
+        edges: Where they stand among all edges.
+        values: Where their weights stand among all weights of the map.
+    """
+
+    pattern: EdgeChannelPattern
+    edges: slice
+    values: slice
+
+
+def span(edge_function: Tensor, channels: Tensor, edges: slice) -> Span:
+    """Restrict a map to a stretch of the edges.
+
+    Args:
+        edge_function: int64 (E,), the function each edge belongs to in the map, or -1.
+        channels: int64 (N,), the number of channels of each function.
+        edges: The stretch.
+    """
+    width = torch.where(edge_function >= 0, channels[edge_function.clamp(min=0)], 0)
+    values = slice(int(width[: edges.start].sum()), int(width[: edges.stop].sum()))
+    return Span(EdgeChannelPattern(edge_function[edges], channels), edges, values)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The maps of a model.
+
+    Before the first block only edges out of inputs are not 0, and after the last one only edges into outputs are read;
+    the first lin_in and the last lin_out are computed for these edges alone. What the other edges of the last block
+    would hold has no effect, and the gradient of their weights is 0.
+
+    Attributes:
+        lin_in: Which edge meets which channels in lin_in.
+        lin_out: Likewise for lin_out.
+        target: int64 (E,), the function each edge ends in, or -1.
+        source: int64 (E,), the function each edge starts in, or -1.
+        channels: int64 (N,), the number of channels of each function.
+        inputs: The edges that start in inputs.
+        outputs: The edges that end in outputs.
+        layers: L.
+    """
+
+    lin_in: EdgeChannelPattern
+    lin_out: EdgeChannelPattern
+    target: Tensor
+    source: Tensor
+    channels: Tensor
+    inputs: slice
+    outputs: slice
+    layers: int
+
+    def ends(self, block: int) -> tuple[Span, Span]:
+        """The edges that a block reads and writes."""
+        last = block == self.layers - 1
+        return self.first if block == 0 else self.whole_in, self.last if last else self.whole_out
+
+    @functools.cached_property
+    def first(self) -> Span:
+        """The part of lin_in for the edges that start in inputs."""
+        return span(self.target, self.channels, self.inputs)
+
+    @functools.cached_property
+    def last(self) -> Span:
+        """The part of lin_out for the edges that end in outputs."""
+        return span(self.source, self.channels, self.outputs)
+
+    @functools.cached_property
+    def whole_in(self) -> Span:
+        """All edges in lin_in."""
+        return Span(self.lin_in, slice(0, self.lin_in.n_edges), slice(0, self.lin_in.nnz))
+
+    @functools.cached_property
+    def whole_out(self) -> Span:
+        """All edges in lin_out."""
+        return Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The same for the compiled kernels."""
+        return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers)
+
+
+def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
+    """Blocks of lin_out(ELU(lin_in(x))) + relu(residual) * x on a CPU, differentiable any number of times.
+
+    Biases, ELU and residual are computed in place, and the backward pass keeps nothing but the edge state before each
+    block and the channels after its ELU, which hold its derivative too. In single precision, and where numba is
+    installed, compiled kernels do it. Up to rounding it is what the maps and ``torch`` give step by step.
+
+    Args:
+        stack: The maps.
+        x: State of the edges that start in inputs, (edges, B).
+        parameters: For each block weight and bias of lin_in, weight and bias of lin_out and the weight () of the
+            residual connection; a bias may be None, and so may the last where there is no such connection.
+
+    Returns:
+        State of the edges that end in outputs, (edges, B).
+    """
+    if x.dtype != torch.float32 or x.numel() == 0 or not available():
+        return _EluStack.apply(stack, x, *parameters)[0]
+    if not torch.is_grad_enabled():
+        return stack.plan.forward(x, _by_block(parameters), keep=False)[0]
+    return _CompiledStack.apply(stack, x, *parameters)[0]
+
+
+def step_by_step(stack: Stack, x: Tensor, *parameters: Any) -> Tensor:  # noqa: ANN401 - tensors, or None
+    """The same as :func:`elu_stack`, one differentiable operation after the other over all edges."""
+    edges = stack.inputs
+    state = F.pad(x, (0, 0, edges.start, stack.lin_in.n_edges - edges.stop))
+    for at in range(0, len(parameters), PER_BLOCK):
+        weight_in, bias_in, weight_out, bias_out, residual = parameters[at : at + PER_BLOCK]
+        z = to_channels(stack.lin_in, weight_in, state)
+        h = F.elu(z if bias_in is None else z + bias_in.unsqueeze(1))
+        out = to_edges(stack.lin_out, weight_out, h)
+        out = out if bias_out is None else out + bias_out.unsqueeze(1)
+        state = out if residual is None else out + torch.relu(residual) * state
+    return state[stack.outputs]
+
+
+@remember_signature
+class _EluStack(torch.autograd.Function):
+    """Returns the state, then what the backward pass needs: the states before the blocks and the channels in them."""
+
+    @staticmethod
+    def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
+        state = x.contiguous()
+        states, channels = [], []
+        for block in range(stack.layers):
+            weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
+            read, written = stack.ends(block)
+            hidden = read.pattern.to_channels(_part(weight_in, read.values), state)
+            if bias_in is not None:
+                hidden.add_(bias_in.unsqueeze(1))
+            elu_(hidden)
+            out = written.pattern.to_edges(_part(weight_out, written.values), hidden)
+            if bias_out is not None:
+                out.add_(_part(bias_out, written.edges).unsqueeze(1))
+            _add_overlap(out, written.edges, state, read.edges, _scale(residual))
+            states.append(state)
+            channels.append(hidden)
+            state = out
+        return state, *states[1:], *channels
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
+        ctx.stack, x, *parameters = inputs
+        ctx.blocks = len(parameters) // PER_BLOCK
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *parameters, *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        return _gradients(ctx, grad, _torch_gradients)
+
+
+@remember_signature
+class _CompiledStack(torch.autograd.Function):
+    """The same by compiled kernels; what it keeps for the backward pass is laid out in another way."""
+
+    @staticmethod
+    def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
+        out, states, channels = stack.plan.forward(x, _by_block(parameters))
+        return out, *states[1:], *channels
+
+    setup_context = _EluStack.setup_context
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        return _gradients(ctx, grad, _compiled_gradients)
+
+
+_Found = tuple[Tensor | None, list[Tensor | None]]
+
+
+def _gradients(
+    ctx: Any,  # noqa: ANN401
+    grad: Tensor | None,
+    compute: Callable[[Stack, Tensor, Sequence[Tensor | None], Kept, Sequence[bool]], _Found],
+) -> tuple[Tensor | None, ...]:
+    """What a backward pass returns; ``compute`` finds the gradients by x and by the parameters."""
+    needed, stack = ctx.needs_input_grad[1:], ctx.stack
+    if grad is None:
+        return None, *(None for _ in needed)
+    saved = ctx.saved_tensors
+    inputs, kept = saved[: len(needed)], saved[len(needed) :]
+    if torch.is_grad_enabled():
+        # The result will be differentiated again: autograd writes it from the separate steps. Each input is a view
+        # of its own, so that a weight that blocks share, or that x was made with, is not counted more than once.
+        inputs = [None if value is None else value.view_as(value) for value in inputs]
+        asked = [value for value, need in zip(inputs, needed, strict=True) if need]
+        found = iter(torch.autograd.grad(step_by_step(stack, *inputs), asked, grad, create_graph=True))
+        return None, *(next(found) if need else None for need in needed)
+    below, by_parameters = compute(stack, grad, inputs, (kept[: ctx.blocks - 1], kept[ctx.blocks - 1 :]), needed)
+    return None, below if needed[0] else None, *by_parameters
+
+
+def _compiled_gradients(
+    stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]
+) -> _Found:
+    x, *parameters = inputs
+    return stack.plan.backward(grad, x, _by_block(parameters), kept, needed)
+
+
+def _torch_gradients(stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]) -> _Found:
+    x, *parameters = inputs
+    states, channels = (x.contiguous(), *kept[0]), kept[1]
+    found: list[list[Tensor | None]] = []
+    below = grad.contiguous()
+    for block in reversed(range(stack.layers)):
+        go_on = any(needed[: 1 + PER_BLOCK * block])
+        below, found_here = _backward_block(
+            stack.ends(block),
+            (states[block], channels[block]),
+            _of_block(parameters, block),
+            below,
+            (go_on, *_of_block(needed[1:], block)),
+        )
+        found.append(found_here)
+        if not go_on:
+            break
+    skipped: list[Tensor | None] = [None] * (PER_BLOCK * (stack.layers - len(found)))
+    return below, skipped + [value for block_found in reversed(found) for value in block_found]
+
+
+def _backward_block(
+    ends: tuple[Span, Span],
+    kept: tuple[Tensor, Tensor],
+    parameters: Any,  # noqa: ANN401 - five tensors, some of which may be None
+    grad: Tensor,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Gradients of a block by its input (what came in where not needed) and by its five parameters, None likewise."""
+    (read, written), (state, hidden) = ends, kept
+    weight_in, _, weight_out, bias_out, residual = parameters
+    need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual = needed
+    scale = _scale(residual)
+    found: list[Tensor | None] = [None] * PER_BLOCK
+    if need_weight_out:
+        found[2] = _whole(written.pattern.sampled(grad, hidden), written.values, weight_out)
+    if need_bias_out:
+        found[3] = _whole(grad.sum(1), written.edges, bias_out)
+    if need_residual:
+        found[4] = _overlap_product(grad, written.edges, state, read.edges) if scale else torch.zeros_like(residual)
+    if not (need_state or need_weight_in or need_bias_in):
+        return grad, found
+    inner = written.pattern.to_channels(_part(weight_out, written.values), grad)
+    # True: from the result h of the ELU, whose derivative is h + 1 where h is negative.
+    torch.ops.aten.elu_backward.grad_input(inner, 1.0, 1.0, 1.0, True, hidden, grad_input=inner)
+    if need_weight_in:
+        found[0] = _whole(read.pattern.sampled(state, inner), read.values, weight_in)
+    if need_bias_in:
+        found[1] = inner.sum(1)
+    if not need_state:
+        return grad, found
+    below = read.pattern.to_edges(_part(weight_in, read.values), inner)
+    _add_overlap(below, read.edges, grad, written.edges, scale)
+    return below, found
+
+
+def elu_(z: Tensor) -> Tensor:
+    """ELU in place, within rounding of 1: max(z, 2^(min(z, 0) / ln 2) - 1), as exp(z) - 1 >= z everywhere.
+
+    In single precision this is twice as fast as ``torch.nn.functional.elu_``, whose ``expm1`` keeps digits near 0 that
+    the sums of the next map drop; a double precision model is not in a hurry and keeps them.
+
+    Args:
+        z: Contiguous, overwritten.
+
+    Returns:
+        ``z``.
+
+    Example:
+        >>> elu_(torch.tensor([-1.0, 0.0, 2.0]))
+        tensor([-0.6321,  0.0000,  2.0000])
+    """
+    if z.dtype != torch.float32:
+        return F.elu_(z)
+    for part in z.view(-1).split(ELU_CHUNK):
+        below = torch.mul(part, 1.0 / math.log(2.0)).clamp_(max=0.0).exp2_().sub_(1.0)
+        torch.maximum(part, below, out=part)
+    return z
+
+
+def _of_block(values: Any, block: int) -> Any:  # noqa: ANN401 - a tuple or list of any kind
+    return values[PER_BLOCK * block : PER_BLOCK * (block + 1)]
+
+
+def _by_block(values: Sequence[Tensor | None]) -> list[Sequence[Tensor | None]]:
+    return [_of_block(values, block) for block in range(len(values) // PER_BLOCK)]
+
+
+def _scale(residual: Tensor | None) -> float:
+    return 0.0 if residual is None else max(float(residual), 0.0)
+
+
+def _common(a: slice, b: slice) -> tuple[slice, slice] | None:
+    """Where the edges that two stretches share stand in each of them."""
+    start, stop = max(a.start, b.start), min(a.stop, b.stop)
+    if start >= stop:
+        return None
+    return slice(start - a.start, stop - a.start), slice(start - b.start, stop - b.start)
+
+
+def _part(tensor: Tensor, place: slice) -> Tensor:
+    return tensor if place.stop - place.start == tensor.shape[0] else tensor[place]
+
+
+def _add_overlap(out: Tensor, edges: slice, other: Tensor, other_edges: slice, scale: float) -> None:
+    """Add scale * other to out, for the edges that both have."""
+    common = _common(edges, other_edges)
+    if scale and common:
+        _part(out, common[0]).add_(_part(other, common[1]), alpha=scale)
+
+
+def _overlap_product(a: Tensor, a_edges: slice, b: Tensor, b_edges: slice) -> Tensor:
+    """Sum of a * b over the edges that both have and the batch."""
+    common = _common(a_edges, b_edges)
+    return a.new_zeros(()) if common is None else torch.dot(_part(a, common[0]).view(-1), _part(b, common[1]).view(-1))
+
+
+def _whole(part: Tensor, place: slice, like: Tensor) -> Tensor:
+    """The part in its place among zeros, or itself if it is the whole."""
+    if part.shape == like.shape:
+        return part
+    whole = torch.zeros_like(like)
+    whole[place] = part
+    return whole

@@ -1,0 +1,238 @@
+"""From the two dicts of a typed graph to one homogeneous order of nodes and edges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gsnn.base.errors import DataError
+
+EdgeType = tuple[str, str, str]
+
+FUNCTION_FUNCTION: EdgeType = ("function", "to", "function")
+INPUT_FUNCTION: EdgeType = ("input", "to", "function")
+FUNCTION_OUTPUT: EdgeType = ("function", "to", "output")
+EDGE_TYPES = (FUNCTION_FUNCTION, INPUT_FUNCTION, FUNCTION_OUTPUT)
+NODE_TYPES = ("function", "input", "output")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Nodes and edges in homogeneous order.
+
+    Nodes are functions, then inputs, then outputs. Edges are function -> function (each ``edge_channels`` times,
+    the copies of one edge side by side), input -> function, function -> output, then one self-edge per function
+    if these are added.
+
+    Attributes:
+        names: The node names of each type.
+        edge_index: int64 (2, E), homogeneous node numbers.
+        counts: Number of edges of each kind: function -> function, input -> function, function -> output, self.
+        edge_channels: How many copies of each function -> function edge there are.
+    """
+
+    names: dict[str, tuple[str, ...]]
+    edge_index: Tensor
+    counts: tuple[int, int, int, int]
+    edge_channels: int
+
+    @property
+    def n_functions(self) -> int:
+        """N, the number of function nodes."""
+        return len(self.names["function"])
+
+    @property
+    def n_inputs(self) -> int:
+        """I, the number of input nodes."""
+        return len(self.names["input"])
+
+    @property
+    def n_outputs(self) -> int:
+        """O, the number of output nodes."""
+        return len(self.names["output"])
+
+    @property
+    def n_edges(self) -> int:
+        """E, the number of edges of every kind."""
+        return int(self.edge_index.shape[1])
+
+    @property
+    def input_edges(self) -> slice:
+        """Where the input -> function edges stand."""
+        return slice(self.counts[0], self.counts[0] + self.counts[1])
+
+    @property
+    def output_edges(self) -> slice:
+        """Where the function -> output edges stand."""
+        start = self.counts[0] + self.counts[1]
+        return slice(start, start + self.counts[2])
+
+    def target_functions(self) -> Tensor:
+        """int64 (E,): the function each edge ends in, -1 for an edge into an output."""
+        target = self.edge_index[1]
+        return torch.where(target < self.n_functions, target, -1)
+
+    def source_functions(self) -> Tensor:
+        """int64 (E,): the function each edge starts in, -1 for an edge out of an input."""
+        source = self.edge_index[0]
+        return torch.where(source < self.n_functions, source, -1)
+
+    def typed_edges(self) -> dict[EdgeType, Tensor]:
+        """The edges by type with indices local to the type, as they were given (new tensors, on the CPU)."""
+        index = self.edge_index.cpu()
+        offset = self.n_functions
+        first, second = self.input_edges, self.output_edges
+        return {
+            FUNCTION_FUNCTION: index[:, : self.counts[0] : self.edge_channels].clone(),
+            INPUT_FUNCTION: torch.stack([index[0, first] - offset, index[1, first]]),
+            FUNCTION_OUTPUT: torch.stack([index[0, second], index[1, second] - offset - self.n_inputs]),
+        }
+
+
+def build_layout(
+    edge_index_dict: Mapping[Any, Any],
+    node_names_dict: Mapping[str, Sequence[str]],
+    *,
+    edge_channels: int = 1,
+    add_function_self_edges: bool = True,
+) -> Layout:
+    """Check the two dicts and put nodes and edges in homogeneous order. O(E); the arguments are only read.
+
+    Args:
+        edge_index_dict: (2, E_type) integer indices, local to the types, for each of the three edge types; a type
+            that is absent has no edges.
+        node_names_dict: The names of the nodes of each type.
+        edge_channels: How many times each function -> function edge stands.
+        add_function_self_edges: Whether one self-edge per function is added.
+
+    Returns:
+        The layout; none of its tensors shares memory with an argument.
+
+    Raises:
+        DataError: If a type is unknown, a type has no node, a name stands twice, or an index is out of range.
+        TypeError: If an index is not of an integer type.
+
+    Example:
+        >>> names = {"input": ["x"], "function": ["f", "g"], "output": ["y"]}
+        >>> edges = {("input", "to", "function"): torch.tensor([[0], [0]]),
+        ...          ("function", "to", "function"): torch.tensor([[0], [1]]),
+        ...          ("function", "to", "output"): torch.tensor([[1], [0]])}
+        >>> build_layout(edges, names).edge_index.tolist()
+        [[0, 2, 1, 0, 1], [1, 0, 3, 0, 1]]
+    """
+    names = _check_names(node_names_dict)
+    typed = _check_edges(edge_index_dict, {kind: len(names[kind]) for kind in NODE_TYPES})
+    n, i = len(names["function"]), len(names["input"])
+    offset = {"function": 0, "input": n, "output": n + i}
+    parts = []
+    for kind in EDGE_TYPES:
+        part = typed[kind] + torch.tensor([[offset[kind[0]]], [offset[kind[2]]]])
+        parts.append(part.repeat_interleave(edge_channels, dim=1) if kind == FUNCTION_FUNCTION else part)
+    loops = torch.arange(n if add_function_self_edges else 0).expand(2, -1)
+    sizes = [part.shape[1] for part in parts]
+    return Layout(
+        names=names,
+        edge_index=torch.cat([*parts, loops], dim=1),
+        counts=(sizes[0], sizes[1], sizes[2], loops.shape[1]),
+        edge_channels=edge_channels,
+    )
+
+
+def check_edge_weights(edge_weight_dict: Mapping[Any, Any], layout: Layout) -> Tensor:
+    """float64 (E,): the weight of each edge in homogeneous order; 1 for the added self-edges and absent types.
+
+    Raises:
+        DataError: If a type is unknown, a length is not the number of edges of its type, or a weight is not finite.
+    """
+    weights = torch.ones(layout.n_edges, dtype=torch.float64)
+    given = {_edge_key(key, "edge_weight_dict"): value for key, value in edge_weight_dict.items()}
+    n_function = layout.counts[0]
+    place = {
+        FUNCTION_FUNCTION: slice(0, n_function),
+        INPUT_FUNCTION: layout.input_edges,
+        FUNCTION_OUTPUT: layout.output_edges,
+    }
+    for kind, value in given.items():
+        weight = torch.as_tensor(value).detach().to("cpu", torch.float64)
+        copies = layout.edge_channels if kind == FUNCTION_FUNCTION else 1
+        expected = (place[kind].stop - place[kind].start) // copies
+        if weight.shape != (expected,):
+            raise DataError(
+                f"edge_weight_dict[{kind}] must have shape ({expected},), one weight per edge of the type, "
+                f"got {tuple(weight.shape)}"
+            )
+        if not bool(torch.isfinite(weight).all()):
+            bad = torch.nonzero(~torch.isfinite(weight)).flatten()[:5].tolist()
+            raise DataError(f"edge_weight_dict[{kind}] is not finite at positions {bad}; mend or drop these edges")
+        weights[place[kind]] = weight.repeat_interleave(copies)
+    return weights
+
+
+def _check_names(node_names_dict: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    unknown = [kind for kind in node_names_dict if kind not in NODE_TYPES]
+    if unknown:
+        raise DataError(f"node_names_dict has unknown node types {unknown}; use 'input', 'function' and 'output'")
+    names: dict[str, tuple[str, ...]] = {}
+    seen: dict[str, str] = {}
+    for kind in NODE_TYPES:
+        given = node_names_dict.get(kind, ())
+        if isinstance(given, str):
+            raise DataError(f"node_names_dict[{kind!r}] must be a list of names, got the string {given!r}")
+        names[kind] = tuple(str(name) for name in given)
+        if not names[kind]:
+            raise DataError(f"node_names_dict[{kind!r}] is empty; a model needs at least one {kind} node")
+        repeated = _repeated(names[kind])
+        if repeated:
+            raise DataError(f"node_names_dict[{kind!r}] repeats {_some(repeated)}; every node needs its own name")
+        shared = [f"{name!r} ({seen[name]} and {kind})" for name in names[kind] if name in seen]
+        if shared:
+            listed = ", ".join(shared[:5])
+            raise DataError(f"node names stand in two types: {listed}; rename the node in one of them")
+        seen.update(dict.fromkeys(names[kind], kind))
+    return names
+
+
+def _check_edges(edge_index_dict: Mapping[Any, Any], sizes: dict[str, int]) -> dict[EdgeType, Tensor]:
+    given = {_edge_key(key, "edge_index_dict"): value for key, value in edge_index_dict.items()}
+    checked: dict[EdgeType, Tensor] = {}
+    for kind in EDGE_TYPES:
+        index = torch.as_tensor(given.get(kind, torch.empty(2, 0, dtype=torch.int64))).detach()
+        if index.ndim != 2 or index.shape[0] != 2:
+            hint = "; pass edges.T" if index.ndim == 2 and index.shape[1] == 2 else ""
+            raise DataError(f"edge_index_dict[{kind}] must have shape (2, E), got {tuple(index.shape)}{hint}")
+        if index.numel() and (index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool):
+            raise TypeError(f"edge_index_dict[{kind}] must hold integers, got {index.dtype}; pass edges.long()")
+        # A plain copy: what is given may be an inference tensor, on another device, or changed later by its owner.
+        index = index.to("cpu", torch.int64, copy=True)
+        for row, node_type in ((0, kind[0]), (1, kind[2])):
+            bad = torch.nonzero((index[row] < 0) | (index[row] >= sizes[node_type])).flatten()
+            if bad.numel():
+                edges = [tuple(edge) for edge in index[:, bad[:5]].T.tolist()]
+                raise DataError(
+                    f"edge_index_dict[{kind}] has {bad.numel()} edge(s) whose {('source', 'target')[row]} is outside "
+                    f"0..{sizes[node_type] - 1}, the {node_type} nodes of node_names_dict: {edges}"
+                )
+        checked[kind] = index
+    return checked
+
+
+def _edge_key(key: Any, parameter: str) -> EdgeType:  # noqa: ANN401 - whatever came as a key
+    if isinstance(key, tuple | list) and tuple(key) in EDGE_TYPES:
+        return EDGE_TYPES[EDGE_TYPES.index(tuple(key))]
+    allowed = ", ".join(str(kind) for kind in EDGE_TYPES)
+    raise DataError(f"{parameter} has the unknown edge type {key!r}; the types are {allowed}")
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    repeated = dict.fromkeys(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    return list(repeated)
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    listed = ", ".join(repr(name) for name in names[:limit])
+    return listed + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,0 +1,27 @@
+"""Where to draw, and in which colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gsnn.base.errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Told apart also by those who do not see red and green as different, and in print without colour.
+KNOWN, CANDIDATE, PROPOSED, GUIDE = "#9aa0a6", "#1f6f8b", "#d9541e", "#b8bcc2"
+
+
+def axes(ax: Axes | None) -> Axes:
+    """The axes given, or those of a new pyplot figure.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    require("matplotlib", extra="plot")
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]

@@ -1,0 +1,150 @@
+"""The numbers behind the curves, testable without a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gsnn.metrics.scores import as_scores
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+Edge = tuple[str, str]
+
+_COLUMNS = {"source": ("source", "src_func"), "target": ("target", "dst_func"), "known": ("known", "has_edge")}
+_SCORES = ("score", "corr")
+
+
+def scored_edges(table: pd.DataFrame, score_col: str | None = None) -> pd.DataFrame:
+    """Any table of edges under the same four names, without self-edges.
+
+    Args:
+        table: Of an inferer's ``evaluate``, or of ``edges.csv``.
+        score_col: Its column of scores; None for ``score`` or ``corr``.
+
+    Returns:
+        Columns source, target, score, known.
+
+    Raises:
+        ValueError: If a column is missing.
+    """
+    found: dict[str, Any] = {}
+    wanted = _COLUMNS | {"score": (score_col,) if score_col is not None else _SCORES}
+    for name in ("source", "target", "score", "known"):
+        column = next((c for c in wanted[name] if c in table.columns), None)
+        if column is None and name != "known":
+            raise ValueError(
+                f"a table of edges needs a column {' or '.join(map(repr, wanted[name]))}; "
+                f"this one has {list(table.columns)}"
+            )
+        found[name] = table[column].to_numpy() if column is not None else np.zeros(len(table), bool)
+    edges = pd.DataFrame(
+        {
+            "source": np.asarray(found["source"], dtype=object),
+            "target": np.asarray(found["target"], dtype=object),
+            "score": np.asarray(found["score"], dtype=np.float64),
+            "known": np.asarray(found["known"], dtype=bool),
+        }
+    )
+    return edges[edges["source"] != edges["target"]].reset_index(drop=True)
+
+
+def candidate_labels(
+    table: pd.DataFrame, positives: Iterable[Edge], known_true: Iterable[Edge] = (), score_col: str | None = None
+) -> tuple[FloatArray, BoolArray]:
+    """Scores of the candidates of a table, and which of them are positives.
+
+    Args:
+        table: Of every candidate.
+        positives: The true edges to find.
+        known_true: Other true edges, which count as neither.
+        score_col: Column of the scores.
+
+    Returns:
+        (K,) scores, undefined ones -inf, and (K,) labels.
+
+    Raises:
+        ValueError: If a positive is not among the candidates.
+    """
+    edges = scored_edges(table, score_col)
+    wanted, others = set(map(tuple, positives)), set(map(tuple, known_true))
+    edges = edges[~edges["known"]]
+    pairs = list(zip(edges["source"], edges["target"], strict=True))
+    absent = sorted(wanted - set(pairs))
+    if not wanted or absent:
+        what = f"{len(absent)} of them are not: {absent[:5]}" if absent else "there are none"
+        raise ValueError(f"positives must be candidates of the table, which known edges are not; {what}")
+    kept = np.array([pair in wanted or pair not in others for pair in pairs], dtype=bool)
+    truth = np.array([pair in wanted for pair in pairs], dtype=bool)
+    return as_scores(edges["score"].to_numpy())[kept], truth[kept]
+
+
+def _cumulative(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Positives and negatives at or above each distinct score, best first."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, truth = scores[order], labels[order]
+    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
+    hits = np.cumsum(truth)[ends].astype(np.float64)
+    return hits, ends + 1 - hits
+
+
+def roc_points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The ROC curve; tied scores are one step.
+
+    Args:
+        scores: (K,) without NaN.
+        labels: (K,).
+
+    Returns:
+        False and true positive rates from (0, 0) to (1, 1); NaN without negatives.
+
+    Example:
+        >>> roc_points(np.array([0.9, 0.5, 0.5]), np.array([True, False, True]))
+        (array([0., 0., 1.]), array([0. , 0.5, 1. ]))
+    """
+    hits, misses = _cumulative(scores, labels)
+    negatives = misses[-1] if misses[-1] else np.nan
+    return np.append(0.0, misses) / negatives, np.append(0.0, hits) / hits[-1]
+
+
+def precision_recall_points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The precision-recall curve, to be drawn in steps whose area is the average precision.
+
+    Args:
+        scores: (K,) without NaN.
+        labels: (K,).
+
+    Returns:
+        Recall, from 0 upwards, and the precision of the step that ends there.
+
+    Example:
+        >>> precision_recall_points(np.array([0.9, 0.5, 0.5]), np.array([True, False, False]))[1].round(3)
+        array([1.   , 1.   , 0.333])
+    """
+    hits, misses = _cumulative(scores, labels)
+    precision = hits / (hits + misses)
+    return np.append(0.0, hits) / hits[-1], np.append(precision[0], precision)
+
+
+def shared_ranks(tables: dict[str, pd.DataFrame], score_col: str | None = None) -> pd.DataFrame:
+    """Rank of each candidate in each table, 1 the best, ties averaged, NaN where it has no score.
+
+    Args:
+        tables: Table of edges by name of the method.
+        score_col: Column of the scores.
+
+    Returns:
+        One row per (source, target) that is a candidate in a table, one column per method.
+    """
+    ranks = {}
+    for name, table in tables.items():
+        edges = scored_edges(table, score_col)
+        edges = edges[~edges["known"]].set_index(["source", "target"])
+        if edges.index.has_duplicates:
+            raise ValueError(f"the table of {name!r} lists an edge twice")
+        ranks[name] = edges["score"].rank(ascending=False)
+    return pd.DataFrame(ranks)

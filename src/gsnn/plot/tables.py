@@ -1,0 +1,230 @@
+"""What tables of scored edges look like, alone, against the truth and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gsnn.base.errors import unknown_option
+from gsnn.metrics import average_precision, roc_auc
+from gsnn.plot.axes import CANDIDATE, GUIDE, KNOWN, PROPOSED, axes
+from gsnn.plot.points import (
+    BoolArray,
+    Edge,
+    FloatArray,
+    candidate_labels,
+    precision_recall_points,
+    roc_points,
+    scored_edges,
+    shared_ranks,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MAX_BINS = 60
+
+Tables = pd.DataFrame | Mapping[str, pd.DataFrame]
+
+
+def roc(
+    tables: Tables,
+    positives: Iterable[Edge],
+    *,
+    known_true: Iterable[Edge] = (),
+    score_col: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """ROC curves of rankings of candidates against true edges, with the area under each in the legend.
+
+    Args:
+        tables: A table of every candidate (of ``evaluate``, ``infer_edges`` or ``edges.csv``), or several by name.
+        positives: The true edges to find, as (source, target) names.
+        known_true: Other true edges, which count neither as positives nor as negatives.
+        score_col: Column of the scores; None for ``score`` or ``corr``.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes, with a line per table and the diagonal of chance.
+
+    Raises:
+        ValueError: If a column is missing, or a positive is not a candidate of a table.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> table = pd.DataFrame({"source": list("aab"), "target": list("bcc"), "score": [0.9, 0.1, 0.5]})
+        >>> ax = roc(table, [("a", "b")], ax=Figure().subplots())
+        >>> ax.lines[0].get_xydata().tolist()
+        [[0.0, 0.0], [0.0, 1.0], [0.5, 1.0], [1.0, 1.0]]
+    """
+    ax = _curves(tables, positives, known_true, score_col, ax, roc_points, roc_auc, "AUC", "default")
+    ax.plot([0, 1], [0, 1], color=GUIDE, linestyle="--", zorder=0, label="chance")
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.legend(loc="lower right", fontsize="small")
+    return ax
+
+
+def precision_recall(
+    tables: Tables,
+    positives: Iterable[Edge],
+    *,
+    known_true: Iterable[Edge] = (),
+    score_col: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Precision-recall curves of rankings of candidates, with the average precision of each in the legend.
+
+    Args:
+        tables: A table of every candidate, or several by name.
+        positives: The true edges to find, as (source, target) names.
+        known_true: Other true edges, which count neither as positives nor as negatives.
+        score_col: Column of the scores; None for ``score`` or ``corr``.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes, with a stepped line per table and, for each prevalence of positives, a line of chance.
+
+    Raises:
+        ValueError: If a column is missing, or a positive is not a candidate of a table.
+    """
+    positives, known_true = list(positives), list(known_true)
+    ax = _curves(
+        tables, positives, known_true, score_col, ax, precision_recall_points, average_precision, "AP", "steps-pre"
+    )
+    each = {
+        float(candidate_labels(table, positives, known_true, score_col)[1].mean()) for table in _named(tables).values()
+    }
+    for prevalence in sorted(each):
+        ax.plot([0, 1], [prevalence] * 2, color=GUIDE, linestyle="--", zorder=0, label=f"chance {prevalence:.2g}")
+    ax.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    ax.legend(loc="upper right", fontsize="small")
+    return ax
+
+
+def _curves(
+    tables: Tables,
+    positives: Iterable[Edge],
+    known_true: Iterable[Edge],
+    score_col: str | None,
+    ax: Axes | None,
+    points: Callable[[FloatArray, BoolArray], tuple[FloatArray, FloatArray]],
+    area: Callable[[FloatArray, BoolArray], float],
+    unit: str,
+    drawstyle: str,
+) -> Axes:
+    """One line per table."""
+    positives, known_true = list(positives), list(known_true)
+    labelled = {
+        name: candidate_labels(table, positives, known_true, score_col) for name, table in _named(tables).items()
+    }
+    ax = axes(ax)
+    for name, (scores, labels) in labelled.items():
+        label = f"{name} {unit} {area(scores, labels):.3f}".strip()
+        ax.plot(*points(scores, labels), label=label, drawstyle=drawstyle)
+    return ax
+
+
+def score_distributions(
+    table: pd.DataFrame,
+    masked: Iterable[Edge] = (),
+    *,
+    score_col: str | None = None,
+    bins: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Distributions of the scores of known, masked and candidate edges, each with area 1.
+
+    Args:
+        table: Every edge with its score and whether it is known, as ``evaluate`` returns it.
+        masked: Edges that were hidden from the model, as (source, target) names; they are no candidates then.
+        score_col: Column of the scores; None for ``score`` or ``corr``.
+        bins: Bins over the range of all scores; None chooses by numpy's rule ``"auto"``, at most 60.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes, with one outline per kind that has scores; how many are undefined stands in the legend.
+
+    Raises:
+        ValueError: If a column is missing, or no score is defined.
+    """
+    edges = scored_edges(table, score_col)
+    hidden_pairs = set(map(tuple, masked))
+    pairs = zip(edges["source"], edges["target"], strict=True)
+    hidden = np.fromiter((pair in hidden_pairs for pair in pairs), dtype=bool, count=len(edges))
+    known = edges["known"].to_numpy() & ~hidden
+    score = edges["score"].to_numpy()
+    finite = np.isfinite(score)
+    if not finite.any():
+        raise ValueError("the table has no defined score to show")
+    if bins is None:
+        bins = min(len(np.histogram_bin_edges(score[finite], bins="auto")) - 1, _MAX_BINS)
+    limits = np.histogram_bin_edges(score[finite], bins=bins)
+    ax = axes(ax)
+    kinds = (("candidates", ~known & ~hidden, CANDIDATE), ("known", known, KNOWN), ("masked", hidden, PROPOSED))
+    for name, member, color in kinds:
+        if not (member & finite).any():
+            continue
+        heights = np.histogram(score[member & finite], limits, density=True)[0]
+        undefined = int((member & ~finite).sum())
+        label = f"{name} ({int(member.sum()):,}" + (f", {undefined:,} undefined)" if undefined else ")")
+        ax.stairs(heights, limits, label=label, color=color, linewidth=1.8, fill=False)
+    ax.set(xlabel="score", ylabel="density")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def method_agreement(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    measure: str = "spearman",
+    top: int = 100,
+    score_col: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """A heat map of how far methods agree on the candidates, two by two.
+
+    Args:
+        tables: A table of edges for each method.
+        measure: ``"spearman"``, the correlation of the ranks of the candidates that both methods score; or
+            ``"shared"``, of the ``top`` best of each the share that is the same.
+        top: Places compared by ``"shared"``.
+        score_col: Column of the scores; None for ``score`` or ``corr``.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes; a pair for which the measure is undefined is left white.
+
+    Raises:
+        ValueError: If there are fewer than two methods, or the measure is unknown.
+    """
+    if measure not in ("spearman", "shared"):
+        raise unknown_option("measure", measure, ["spearman", "shared"])
+    if len(tables) < 2:
+        raise ValueError(f"tables must hold at least two methods to compare, got {list(tables)}")
+    from gsnn.plot.check_tables import agreement
+
+    pairs = agreement(shared_ranks(dict(tables), score_col), "candidates", top)
+    names = list(tables)
+    values = np.eye(len(names))
+    for row in pairs.to_dict("records"):
+        i, j = names.index(str(row["first"])), names.index(str(row["second"]))
+        value = row["spearman"] if measure == "spearman" else row["shared"] / row["top"] if row["top"] else np.nan
+        values[i, j] = values[j, i] = value
+    ax = axes(ax)
+    low, cmap = (-1, "RdBu_r") if measure == "spearman" else (0, "Blues")
+    ax.imshow(values, vmin=low, vmax=1, cmap=cmap)
+    for (i, j), value in np.ndenumerate(values):
+        dark = abs(value) > 0.6
+        text = "–" if np.isnan(value) else f"{value:.2f}"
+        ax.text(j, i, text, ha="center", va="center", color="white" if dark else "black", fontsize="small")
+    ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    ax.set_yticks(range(len(names)), names)
+    ax.set_title("rank correlation of candidates" if measure == "spearman" else f"share of the {top} best in common")
+    return ax
+
+
+def _named(tables: Tables) -> Mapping[str, pd.DataFrame]:
+    return {"": tables} if isinstance(tables, pd.DataFrame) else tables

@@ -1,0 +1,220 @@
+"""From a run folder to what its report shows."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
+from gsnn.plot.data import COLUMNS, Check, ReportData
+from gsnn.report.rerun import command_of
+from gsnn.report.text import number
+
+if TYPE_CHECKING:
+    from gsnn.data import PerturbationData
+    from gsnn.graph import Graph
+    from gsnn.runs import Run
+    from gsnn.training.baselines import FitReport
+
+HIDDEN = "hidden edges"
+
+
+def collect(run: Run) -> ReportData:
+    """Read everything a report shows from a run.
+
+    Args:
+        run: A run whose training is complete. Its data are read again from their files; edges are shown if they have
+            been inferred.
+
+    Returns:
+        The tables and numbers.
+
+    Raises:
+        RunError: If training is not complete, or a file of the data changed or is gone.
+    """
+    fit = run.fit_report()
+    data = run.data()
+    graph = data.graph
+    split = run.split()
+    training = run.info.get("training", {})
+    kinds = run.sources
+    name = kinds.name or (Path(kinds.files["graph"]["given"]).name if "graph" in kinds.files else run.path.name)
+    signs = _signs(graph)
+    summary = {
+        "samples": len(data),
+        "trained on": len(split.train),
+        **({"validated on": len(split.validation)} if len(split.validation) else {}),
+        f"held out, by {split.by}": len(split.test),
+        "treatments": graph.I,
+        "readouts": graph.O,
+        "function nodes": graph.N,
+        "known edges between them": len(graph.function_edges),
+        **signs,
+        "functions no input reaches": len(graph.unreached_functions),
+        "functions that reach no readout": len(graph.dead_end_functions),
+        "missing responses": int(data.outputs.isna().to_numpy().sum()),
+        "parameters": training.get("parameters"),
+        "epochs": training.get("epochs"),
+        "seconds of training": _rounded(training.get("seconds")),
+    }
+    has_edges = run.edges_path.is_file()
+    inference = run.info.get("inference") if has_edges else None
+    edges = run.edges() if has_edges else pd.DataFrame({column: [] for column in COLUMNS["edges"]})
+    method = str(inference["method"]) if inference else ""
+    check, agrees, remarks = _self_check(run, inference)
+    notes = [*([_method_note(inference)] if inference else []), *remarks]
+    candidates = edges[~edges["known"].astype(bool).to_numpy()]
+    return ReportData(
+        title=f"Edges proposed for {name}",
+        config={
+            "training": run.config.to_dict(),
+            "inference": inference,
+            "sources": {
+                "kind": kinds.kind,
+                "name": kinds.name,
+                "files": {
+                    # Where a package keeps its files says more about the machine than about the run.
+                    role: {"file": Path(file["given"]).name if kinds.name else file["given"], "sha256": file["sha256"]}
+                    for role, file in kinds.files.items()
+                },
+                "options": {reader: dict(given) for reader, given in kinds.options.items()},
+            },
+            "versions": run.info.get("versions", {}),
+        },
+        command=command_of(run, known=bool(edges["known"].astype(bool).any())),
+        summary={label: value for label, value in summary.items() if value is not None},
+        warnings=run.warnings,
+        history=run.metrics(),
+        fit=pd.DataFrame(
+            {"readout": fit.readouts["readout"], "n": fit.readouts["n"]}
+            | {predictor: fit.readouts[f"{predictor}_r2"] for predictor in ("model", "ridge", "mean")}
+        ),
+        pooled={predictor: float(fit.summary["pooled_r2"][predictor]) for predictor in ("model", "ridge", "mean")},
+        predictions=_predictions(run, data, split.test),
+        edges=edges,
+        network=_network(graph),
+        functions=list(graph.functions),
+        treated=_ends(graph, "input"),
+        measured=_ends(graph, "output"),
+        notes=notes,
+        method=method,
+        samples=int(inference["n"]) if inference else 0,
+        n_candidates=int(inference.get("candidates", 0)) if inference else 0,
+        table_notes=[_sentence(note) for note in inference.get("notes", ())] if inference else [],
+        check=check,
+        agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
+        folder=shlex.quote(str(run.path)),
+        fit_notes=_correlations(fit),
+    )
+
+
+def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | None, pd.DataFrame, list[str]]:
+    """The self-check in the folder of a run, how its methods agree on the hidden edges, and remarks."""
+    from gsnn.discovery.methods import INFERERS
+    from gsnn.runs.protocols import read_check
+
+    check, note = read_check(run)
+    if check is None:
+        return None, agreement(pd.DataFrame(), HIDDEN), [_sentence(note)] if note else []
+    remarks = []
+    if not check.complete:
+        remarks = [f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats."]
+    method = ""
+    if inference is not None:
+        method = str(inference["method"])
+        own = INFERERS[method].options if method in INFERERS else None
+        if method not in check.methods or own != inference["options"]:
+            remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
+            method = ""
+    return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
+
+
+def _correlations(fit: FitReport) -> list[str]:
+    """Pooled r of the model and what it must beat, which alone says whether an r is good."""
+
+    def listed(r: dict[str, float]) -> str:
+        return ", ".join(f"{name} {number(value)}" for name, value in r.items() if name != "folds")
+
+    notes = []
+    if fit.correlation:
+        notes.append(f"Pearson's r over all held-out values, in the units of the data: {listed(fit.correlation)}.")
+    if fit.left_out:
+        notes.append(
+            f"What is to be beaten, from all samples with every condition left out once ({fit.left_out['folds']:.0f} "
+            f"folds), as r: {listed(fit.left_out)}."
+        )
+    return notes
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _signs(graph: Graph) -> dict[str, int]:
+    """Number of known edges between functions by sign; nothing for an unsigned graph."""
+    if graph.edge_sign_dict is None:
+        return {}
+    sign = _network(graph)["sign"].to_numpy()
+    names = (("activating edges", 1), ("inhibiting edges", -1), ("edges of unknown sign", 0))
+    return {name: int((sign == value).sum()) for name, value in names}
+
+
+def _method_note(inference: dict[str, Any]) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in inference["options"].items())
+    return (
+        f"Edges were inferred by the method '{inference['method']}' ({options}) from {inference['n']} samples "
+        f"({inference['samples']})." + (f" Only the best {inference['top']} were kept." if inference["top"] else "")
+    )
+
+
+def _rounded(value: float | None) -> int | None:
+    return None if value is None or not math.isfinite(value) else round(value)
+
+
+def _predictions(run: Run, data: PerturbationData, rows: np.ndarray) -> pd.DataFrame:
+    """Observed and predicted responses of the given samples, in the units of the data, one row per measured value."""
+    from gsnn.training import predict
+
+    predicted = run.standardiser().inverse_transform(predict(run.model(), data.x[rows]))
+    table = data.outputs.iloc[rows]
+    labels = [_condition(row, data.graph.inputs) for row in data.inputs.iloc[rows].to_numpy()]
+    n = len(labels)
+    return pd.DataFrame(
+        {
+            "readout": np.repeat(np.asarray(table.columns, dtype=object), n),
+            "condition": labels * table.shape[1],
+            "observed": table.to_numpy(dtype=float).T.reshape(-1),
+            "predicted": predicted.T.reshape(-1),
+        }
+    ).dropna(subset=["observed"])
+
+
+def _condition(values: np.ndarray, names: tuple[str, ...]) -> str:
+    on = [f"{name}={value:g}" for name, value in zip(names, values, strict=True) if value]
+    return ", ".join(on[:6]) + (f" and {len(on) - 6} more" if len(on) > 6 else "") if on else "no treatment"
+
+
+def _network(graph: Graph) -> pd.DataFrame:
+    kind = ("function", "to", "function")
+    source, target = graph.edge_index_dict[kind].numpy()
+    names = np.asarray(graph.functions, dtype=object)
+    signs = graph.edge_sign_dict
+    sign = signs[kind].numpy() if signs is not None else np.zeros(len(source), np.int8)
+    return pd.DataFrame({"source": names[source], "target": names[target], "sign": sign})
+
+
+def _ends(graph: Graph, what: str) -> dict[str, list[str]]:
+    """Function node -> the inputs that feed it, or the outputs it feeds."""
+    kind = ("input", "to", "function") if what == "input" else ("function", "to", "output")
+    first, second = graph.edge_index_dict[kind].tolist()
+    pairs = zip(second, first, strict=True) if what == "input" else zip(first, second, strict=True)
+    others = graph.inputs if what == "input" else graph.outputs
+    ends: dict[str, list[str]] = {}
+    for node, other in pairs:
+        ends.setdefault(graph.functions[node], []).append(others[other])
+    return ends

@@ -1,0 +1,146 @@
+"""From the tables of a report to one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn._version import __version__
+from gsnn.base.errors import require
+from gsnn.base.files import write_text
+from gsnn.plot.data import Check, ReportData
+from gsnn.report.columns import edge_columns
+from gsnn.report.contents import collect
+from gsnn.report.page import CONDITIONS, page_data
+from gsnn.report.summary import answers
+from gsnn.report.text import number, percent, probability
+
+if TYPE_CHECKING:
+    from gsnn.runs import Run
+
+FIRST_ROWS = 25  # rows of the table that are there without scripts
+SCRIPTS = ("base.js", "charts.js", "table.js", "around.js", "network.js", "start.js")
+
+
+def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    r"""JSON that is safe inside a ``<script>`` element, whatever names it holds.
+
+    Example:
+        >>> script_json({"name": "</script>&"})
+        '{"name":"\\u003c/script\\u003e\\u0026"}'
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _hash(text: str) -> str:
+    """Name of an inline script in a content security policy, which then runs no other."""
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def render(data: ReportData) -> str:
+    """One HTML page with its styles, its scripts and its data inside; it asks the network for nothing.
+
+    Args:
+        data: What to show.
+
+    Returns:
+        The page.
+
+    Raises:
+        MissingExtraError: If jinja2 or plotly is not installed.
+
+    Example:
+        >>> page = render(ReportData(title="A <b>name</b>"))
+        >>> "<h1>A &lt;b&gt;name&lt;/b&gt;</h1>" in page
+        True
+    """
+    jinja2 = require("jinja2", extra="report")
+    plotly = require("plotly.offline", extra="report")
+    assets = files("gsnn.report").joinpath("_assets")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"number": number, "probability": probability, "percent": percent}
+    template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    page = page_data(data)
+    columns = edge_columns(data.candidates)
+    scripts = "\n".join(assets.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
+    script = f'(() => {{\n"use strict";\n{scripts}}})();'
+    library = plotly.get_plotlyjs().replace("\r\n", "\n")  # as a browser reads it, or its hash would not fit
+    text: str = template.render(
+        data=data,
+        page=page,
+        version=__version__,
+        config=json.dumps(_plain(data.config), indent=2, ensure_ascii=False, default=str),
+        answers=answers(data),
+        columns=columns,
+        conditions=CONDITIONS,
+        first_rows=[
+            [column.cell(row) for column in columns] for row in data.candidates.head(FIRST_ROWS).to_dict("records")
+        ],
+        fit_rows=data.fit.to_dict("records"),
+        check_rows=[] if data.check is None else _check_rows(data.check),
+        group_rows=[] if data.check is None else _group_rows(data.check),
+        agreement_rows=data.agreement.to_dict("records"),
+        shown=len(page["edges"]["source"]),
+        css=assets.joinpath("report.css").read_text(encoding="utf-8"),
+        script=script,
+        plotly=library,
+        policy=f"{_hash(library)} {_hash(script)}",
+        json=script_json(page),
+    )
+    return text
+
+
+def _check_rows(check: Check) -> list[dict[Any, Any]]:
+    """The figures of a self-check, the method that ranked the candidates first, baselines last."""
+    table = check.summary
+    matched, every = (table[table["negatives"] == kind] for kind in ("degree-matched", "all"))
+    keys = ["condition", "method"]
+    rows = matched.merge(every[[*keys, "average_precision", "chance"]], on=keys, suffixes=("_matched", ""))
+    passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "verdict"]]
+    found: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
+    order = list(CONDITIONS)
+    found.sort(key=lambda r: (order.index(r["condition"]), r["kind"] != "inferer", r["method"] != check.method))
+    return found
+
+
+def _group_rows(check: Check) -> list[dict[Any, Any]]:
+    """The two groups of hidden edges, of the inferers; empty where no hole was left."""
+    table = check.groups
+    return table[(table["condition"] == "real") & (table["kind"] == "inferer")].to_dict("records")
+
+
+def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): item for key, item in value.items()}
+
+
+def write_report(source: Run | ReportData, path: str | Path | None = None) -> Path:
+    """Write the report of a run as one HTML file, whole or not at all.
+
+    Args:
+        source: A run, or what `collect` made of one.
+        path: The file; default ``report.html`` in the run's folder.
+
+    Returns:
+        The path written.
+
+    Raises:
+        TypeError: If ``source`` is a `ReportData` and ``path`` is missing.
+        MissingExtraError: If jinja2 or plotly is not installed.
+    """
+    data = source if isinstance(source, ReportData) else collect(source)
+    if path is None:
+        if isinstance(source, ReportData):
+            raise TypeError("path is missing; name the file to write this ReportData to")
+        path = Path(source.path) / "report.html"
+    write_text(path, render(data))
+    return Path(path)

@@ -1,0 +1,208 @@
+"""A look at a network and its data before anything is trained: what fits, what does not, what can be learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import DataError
+
+if TYPE_CHECKING:
+    from gsnn.data import PerturbationData
+    from gsnn.io import Network, Responses
+
+__all__ = ["Checkup", "check_up"]
+
+_HUBS = 5  # functions with the most edges that are named
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What was found.
+
+    Attributes:
+        sections: Title -> label -> number, text or list of names; JSON-able.
+        warnings: What a user should know.
+        error: Why training would refuse these files; empty if it would not.
+        data: The data, without what did not match; None if there are none.
+    """
+
+    sections: dict[str, dict[str, Any]]
+    warnings: list[str] = field(default_factory=list)
+    error: str = ""
+    data: PerturbationData | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"ok": not self.error, "error": self.error or None, **self.sections, "warnings": self.warnings}
+
+
+def check_up(
+    graph: str | Path,
+    data: str | Path | None = None,
+    *,
+    inputs: str | Path | None = None,
+    outputs: str | Path | None = None,
+    network_options: Mapping[str, Any] | None = None,
+    responses_options: Mapping[str, Any] | None = None,
+    build_options: Mapping[str, Any] | None = None,
+) -> Checkup:
+    """Read a network and responses as training would, and describe them.
+
+    Args:
+        graph: The prior network.
+        data: The responses, or None with ``inputs`` and ``outputs``.
+        inputs: The matrix of treatments.
+        outputs: The matrix of readouts.
+        network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
+        responses_options: The same for :func:`gsnn.io.read_responses`.
+        build_options: The same for :func:`gsnn.data.build_data`.
+
+    Returns:
+        What was found. Identifiers that do not match, and everything else that keeps the two from being put together,
+        are its ``error``, and what could be read is described all the same.
+
+    Raises:
+        DataError: If one of the files cannot be read at all.
+    """
+    from gsnn.data import build_data
+    from gsnn.io import read_network, read_responses
+
+    def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {name: value for name, value in (options or {}).items() if value is not None}
+
+    options = given(responses_options)
+    if options.pop("stream", False) or "names" in options:
+        raise DataError("the check reads all samples into memory, and they are to be streamed; check a part of them")
+    network = read_network(graph, **given(network_options))
+    responses = read_responses(data, inputs=inputs, outputs=outputs, **options)
+    sections = {"network": _network(network), "responses": _responses(responses)}
+    error, built = "", None
+    try:
+        built = build_data(network, responses, **given(build_options))
+    except DataError as refused:
+        error = str(refused)
+        try:
+            built = build_data(network, responses, on_unmatched="drop")
+        except DataError:
+            return Checkup(sections, [*network.warnings, *responses.warnings], error)
+    sections["unmatched"] = _unmatched(network, responses, built)
+    sections |= _graph(built)
+    sections["masked"] = _masked(built)
+    sections["aliases"] = _aliases(built)
+    sections["to beat"] = _to_beat(built)
+    return Checkup(sections, list(built.warnings), error, built)
+
+
+def _network(network: Network) -> dict[str, Any]:
+    sign = network.edges["sign"].to_numpy()
+    return {
+        "species": len(network.species),
+        "edges": len(sign),
+        "activating": int((sign > 0).sum()),
+        "inhibiting": int((sign < 0).sum()),
+        "unknown sign": int((sign == 0).sum()),
+        "duplicated edges": len(network.duplicates),
+        "self-edges": len(network.self_edges),
+    }
+
+
+def _responses(responses: Responses) -> dict[str, Any]:
+    treatments = responses.treatments
+    found: dict[str, Any] = {
+        "samples": len(treatments),
+        "conditions": len(treatments.drop_duplicates()),
+        "treatments": treatments.shape[1],
+        "readouts": responses.readouts.shape[1],
+    }
+    if responses.times:
+        found |= {"times": responses.times, "baseline rows left out": responses.n_baseline}
+    return found
+
+
+def _unmatched(network: Network, responses: Responses, data: PerturbationData) -> dict[str, Any]:
+    from gsnn.base.errors import closest
+    from gsnn.data.matching import _target
+
+    index = {name: i for i, name in enumerate(network.species)}
+    lost_in = [n for n in responses.treatments.columns if _target(n, responses.kinds.get(n), index) is None]
+    lost_out = [n for n in responses.readouts.columns if n not in index]
+
+    def hinted(names: list[str]) -> list[str]:
+        # Closest names cost a comparison with every species each; a long list needs none.
+        near = {name: closest(name, network.species, 1) for name in names[:20]}
+        return [f"{name} (closest: {near[name][0]})" if near.get(name) else name for name in names]
+
+    return {
+        "treatments": hinted(lost_in),
+        "readouts": hinted(lost_out),
+        "functions with a treatment": data.graph.I,
+        "functions with a readout": data.graph.O,
+    }
+
+
+def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
+    import numpy as np
+
+    graph, summary = data.graph, data.graph.summary()
+    source, target = graph.edge_index_dict["function", "to", "function"].numpy()
+    degrees: dict[str, Any] = {}
+    for label, ends in (("in", target), ("out", source)):
+        degree = np.bincount(ends, minlength=graph.N)
+        hubs = np.argsort(-degree, kind="stable")[:_HUBS]
+        degrees |= {
+            f"{label}: smallest, median, mean, largest": [
+                int(degree.min()), float(np.median(degree)), round(float(degree.mean()), 2), int(degree.max())
+            ],
+            f"{label}: most": ", ".join(f"{graph.functions[i]} ({degree[i]})" for i in hubs if degree[i]) or "none",
+        }  # fmt: skip
+    n_known = sum(s != t for s, t in graph.function_edges)
+    return {
+        "types": {
+            "inputs": graph.I,
+            "functions": graph.N,
+            "outputs": graph.O,
+            **summary.n_edges,
+            "candidate edges": graph.N * (graph.N - 1) - n_known,
+        },
+        "reachability": {
+            "functions no input reaches": list(graph.unreached_functions),
+            "functions that reach no output": list(graph.dead_end_functions),
+            "outputs no input reaches": list(graph.unreached_outputs),
+            "functions on a cycle": summary.n_cyclic,
+        },
+        "degrees": degrees,
+    }
+
+
+def _masked(data: PerturbationData) -> dict[str, Any]:
+    from gsnn.discovery.hiding import hideable_edges
+
+    can = hideable_edges(data.graph)
+    missing = data.outputs.isna()
+    return {
+        "values missing, left out of the loss": int(missing.to_numpy().sum()),
+        "values": int(missing.size),
+        "readouts with missing values": [n for n, m in missing.any().items() if m],
+        "known edges a self-check can hide": len(can.rows),
+        "known edges on no path from input to output": can.n_pathless,
+        "known edges that are the last of a function's children or parents": can.n_last,
+    }
+
+
+def _aliases(data: PerturbationData) -> dict[str, Any]:
+    from gsnn.edges import alias_groups
+
+    found: dict[str, Any] = {}
+    for by in ("reach", "hops"):
+        groups = alias_groups(data.graph, by)
+        found[by] = {name: value for name, value in groups.summary().items() if name not in ("by", "max_hops")}
+    return found
+
+
+def _to_beat(data: PerturbationData) -> dict[str, Any]:
+    from gsnn.training.baselines import left_out_correlations
+
+    return left_out_correlations(data.x, data.y)

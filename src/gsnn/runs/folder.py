@@ -1,0 +1,519 @@
+"""Run folders: one training run with its sources, settings, weights and results, all readable without Python."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.csv_file import write_csv
+from gsnn.base.errors import RunError
+from gsnn.base.files import atomic_path, folder_lock, write_json
+from gsnn.runs.edge_columns import csv_metadata
+from gsnn.runs.info import FORMAT, RUN, is_temporary, now, plain, read_info, reading, versions
+from gsnn.runs.sources import Sources, fingerprint
+from gsnn.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
+    from gsnn.nn import GSNN
+    from gsnn.training.baselines import FitReport
+
+__all__ = ["Run", "Sources", "fingerprint"]
+
+MODEL, METRICS, EDGES, REPORT, CHECKPOINT = (
+    "model.safetensors",
+    "metrics.csv",
+    "edges.csv",
+    "report.html",
+    "checkpoint.safetensors",
+)
+EDGES_METADATA = f"{EDGES}-metadata.json"  # the name that readers of CSV on the Web look for
+# What resuming may change: training for longer continues the same run.
+_CHANGEABLE = frozenset({"epochs"})
+
+
+class Run:
+    """A run folder; make one with :meth:`create`, read one with :meth:`open`.
+
+    The folder holds ``run.json`` (settings, sources with fingerprints, versions, split, standardiser, status and
+    results), ``checkpoint.safetensors`` (the state after the last whole epoch), ``metrics.csv`` (a row per epoch),
+    ``model.safetensors`` once training is complete, and ``edges.csv`` (with ``edges.csv-metadata.json``, which says
+    what its columns mean) and ``report.html`` once they are asked for.
+    Every file is replaced in one step, so a killed program leaves no half of one.
+
+    Attributes:
+        path: The folder.
+        info: The content of ``run.json``.
+    """
+
+    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+        self.path = path
+        self.info = info
+        self._locked = False
+
+    # ------------------------------------------------------------------ making and opening
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        config: TrainConfig,
+        data: PerturbationData | StreamedData,
+        sources: Sources | None = None,
+        overwrite: bool = False,
+    ) -> Run:
+        """Make a new run folder with status ``training``; its parents are made too.
+
+        Call it once everything is known to be valid: it is the first thing that touches the disk.
+
+        Args:
+            path: The folder.
+            config: The settings.
+            data: What will be trained on; its fingerprint is recorded.
+            sources: Where ``data`` came from, so that the run can read it again; None for data made in memory.
+            overwrite: Replace a run that stands there. Other files are never deleted.
+
+        Returns:
+            The run.
+
+        Raises:
+            RunError: If the folder holds a run and ``overwrite`` is False, or holds something else, or cannot be made.
+        """
+        path = Path(path)
+        cls.check_target(path, overwrite=overwrite)
+        info = {
+            "format": FORMAT,
+            "id": uuid.uuid4().hex,
+            "status": "training",
+            "created": now(),
+            "versions": versions(),
+            "seed": config.seed,
+            "config": config.to_dict(),
+            "sources": (sources or Sources.memory()).to_dict(),
+            "data": {
+                "fingerprint": fingerprint(data),
+                "samples": len(data),
+                "inputs": data.graph.I,
+                "functions": data.graph.N,
+                "outputs": data.graph.O,
+                "edges": data.graph.E,
+            },
+            "warnings": list(data.warnings),
+        }
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path, info)
+            with run.lock():
+                cls.check_target(path, overwrite=overwrite)  # another program may have made a run meanwhile
+                # The checkpoint goes first: what is left is a valid old run until run.json is replaced, and a valid
+                # new one after that, wherever the program is killed.
+                run.checkpoint_path.unlink(missing_ok=True)
+                run._write()
+                run._remove_results()
+        except OSError as error:
+            raise RunError(f"cannot write the run folder {path}: {error.strerror or error}") from error
+        return run
+
+    @staticmethod
+    def check_target(path: str | Path, *, overwrite: bool = False, resume: bool = False) -> None:
+        """Refuse, before any work is done, a folder that :meth:`create` or resuming would refuse.
+
+        Args:
+            path: The folder.
+            overwrite: Whether a run there may be replaced.
+            resume: Whether a run there may be continued.
+
+        Raises:
+            RunError: With what to do instead.
+        """
+        path = Path(path)
+        if overwrite and resume:
+            raise RunError("overwrite and resume exclude each other; pass one of them")
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file; choose another name for the run folder")
+        if not path.exists():
+            return
+        if (path / RUN).is_file():
+            if overwrite or resume:
+                return
+            if read_info(path)["status"] == "complete":
+                raise RunError(f"{path} holds a finished run; choose another name, or --overwrite to replace it")
+            raise RunError(
+                f"{path} holds an unfinished run; pass --resume to continue it, or --overwrite to replace it"
+            )
+        if any(not is_temporary(entry.name) for entry in path.iterdir()):
+            raise RunError(f"{path} is not empty and not a run folder; choose another name")
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a run folder.
+
+        Args:
+            path: The folder.
+
+        Returns:
+            The run.
+
+        Raises:
+            RunError: If there is no run there or its ``run.json`` cannot be read.
+        """
+        path = Path(path)
+        if not path.is_dir():
+            raise RunError(f"there is no run folder {path}; make one with gsnn train -o {path}")
+        return cls(path, read_info(path))
+
+    @classmethod
+    def exists(cls, path: str | Path) -> bool:
+        """Whether there is a run in this folder."""
+        return (Path(path) / RUN).is_file()
+
+    # ------------------------------------------------------------------ the files
+
+    @property
+    def model_path(self) -> Path:
+        """The trained model."""
+        return self.path / MODEL
+
+    @property
+    def metrics_path(self) -> Path:
+        """A row per epoch."""
+        return self.path / METRICS
+
+    @property
+    def edges_path(self) -> Path:
+        """The candidate edges."""
+        return self.path / EDGES
+
+    @property
+    def report_path(self) -> Path:
+        """The report."""
+        return self.path / REPORT
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The training state after the last whole epoch."""
+        return self.path / CHECKPOINT
+
+    # ------------------------------------------------------------------ what is in it
+
+    @property
+    def status(self) -> str:
+        """``training`` (also of a run that was killed) or ``complete``."""
+        return str(self.info["status"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether training is complete."""
+        return self.status == "complete"
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings."""
+        with reading(self.path / RUN, "config"):
+            return TrainConfig.from_dict(self.info["config"])
+
+    @property
+    def sources(self) -> Sources:
+        """Where the data came from."""
+        with reading(self.path / RUN, "sources"):
+            return Sources.from_dict(self.info["sources"])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What reading, splitting and training remarked."""
+        with reading(self.path / RUN, "warnings"):
+            return list(self.info.get("warnings", []))
+
+    def data(self) -> PerturbationData:
+        """Read the data again, with the recorded options.
+
+        Raises:
+            RunError: If a file changed or is gone (it is named), or the data were made in memory or are streamed.
+        """
+        sources = self.sources
+        with reading(self.path / RUN, "sources"):
+            sources.check()
+            data = sources.read()
+        self.check_data(data)
+        return data
+
+    def open_data(self) -> PerturbationData | StreamedData:
+        """The data, in memory or left in their files as the run was trained on them.
+
+        Raises:
+            RunError: As :meth:`data`.
+        """
+        sources = self.sources
+        with reading(self.path / RUN, "sources"):
+            sources.check()
+            data = sources.open()
+        self.check_data(data)
+        return data
+
+    def check_data(self, data: PerturbationData | StreamedData) -> None:
+        """Refuse data that are not those of the run.
+
+        Raises:
+            RunError: If the graph, an input or a response differs.
+        """
+        with reading(self.path / RUN, "data"):
+            same = fingerprint(data) == self.info["data"]["fingerprint"]
+        if not same:
+            raise RunError(
+                f"the data are not those of the run {self.path} (graph, inputs or responses differ); "
+                "give the same files and options, or train a new run"
+            )
+
+    def check_config(self, config: TrainConfig) -> None:
+        """Refuse settings under which the run cannot be continued; only more epochs are allowed.
+
+        Raises:
+            RunError: Naming each setting that differs.
+        """
+        old, new = self.config.to_dict(), config.to_dict()
+        wrong = [f"{name} was {old[name]!r}, now {new[name]!r}" for name in old if old[name] != new[name]]
+        wrong = [text for text in wrong if text.split()[0] not in _CHANGEABLE]
+        if wrong:
+            raise RunError(
+                f"cannot resume {self.path} with other settings: {'; '.join(wrong)}; repeat the old ones or choose "
+                "another run folder"
+            )
+        if new["epochs"] < old["epochs"] and (self.complete or self._epochs_done() > new["epochs"]):
+            raise RunError(f"cannot resume {self.path} with {new['epochs']} epochs: it was trained for more already")
+
+    def model(self) -> GSNN:
+        """The trained model, on the CPU, in eval mode.
+
+        Raises:
+            RunError: If training is not complete.
+        """
+        from gsnn.nn import load_model
+
+        self._need_complete()
+        if not self.model_path.is_file():
+            raise RunError(f"{self.model_path} is gone; restore it with gsnn train --resume -o {self.path}")
+        return load_model(self.model_path).eval()
+
+    def split(self) -> Split:
+        """Which samples were for training, validation and test."""
+        import numpy as np
+
+        from gsnn.data import Split
+
+        split = self._get("split")
+        if isinstance(split, dict) and "bounds" in split:
+            raise RunError(f"{self.path} was split by a rule, since its data are streamed; use streamed_split()")
+        with reading(self.path / RUN, "split"):
+            rows = range(int(self.info["data"]["samples"]))
+            parts = {name: split[name] for name in ("train", "validation", "test")}
+            if not all(type(i) is int and i in rows for part in parts.values() for i in part):
+                raise ValueError(f"samples are numbered from 0 to {rows.stop - 1}")
+            parts = {name: np.asarray(part, dtype=np.int64) for name, part in parts.items()}
+            return Split(**parts, by=str(split["by"]), warnings=list(split["warnings"]))
+
+    def streamed_split(self) -> StreamedSplit:
+        """The same for data that are streamed."""
+        from gsnn.data import StreamedSplit
+
+        split = self._get("split")
+        with reading(self.path / RUN, "split"):
+            return StreamedSplit.from_dict(split, int(self.info["data"]["samples"]))
+
+    def standardiser(self) -> Standardiser:
+        """The means and scales of the training responses."""
+        from gsnn.data import Standardiser
+
+        stored = self._get("standardiser")
+        with reading(self.path / RUN, "standardiser"):
+            return Standardiser.from_dict(stored)
+
+    def fit_report(self) -> FitReport:
+        """The fit on the held-out samples, beside the baselines.
+
+        Raises:
+            RunError: If training is not complete.
+        """
+        from gsnn.training.baselines import FitReport
+
+        self._need_complete()
+        with reading(self.path / RUN, "fit"):
+            return FitReport.from_dict(self.info["fit"])
+
+    def metrics(self) -> pd.DataFrame:
+        """The rows of ``metrics.csv``.
+
+        Raises:
+            RunError: If no epoch is complete.
+        """
+        import pandas as pd
+
+        if not self.metrics_path.is_file():
+            raise RunError(f"{self.path} has no {METRICS} yet; continue it with gsnn train --resume -o {self.path}")
+        with reading(self.metrics_path):
+            return pd.read_csv(self.metrics_path)
+
+    def edges(self) -> pd.DataFrame:
+        """The candidate edges of ``edges.csv``; names are the text that stands there, ``NA`` included.
+
+        Raises:
+            RunError: If they have not been inferred.
+        """
+        import pandas as pd
+
+        if not self.edges_path.is_file():
+            raise RunError(f"{self.path} has no {EDGES} yet; run gsnn infer {self.path}")
+        with reading(self.edges_path):
+            with self.edges_path.open(encoding="utf-8", newline="") as handle:
+                header = pd.read_csv(handle, nrows=0).columns
+            return pd.read_csv(
+                self.edges_path,
+                dtype={"source": str, "target": str},
+                keep_default_na=False,
+                na_values={name: [""] for name in header if name not in ("source", "target")},
+            )
+
+    def write_edges(self, edges: pd.DataFrame, inference: Mapping[str, Any] | None = None) -> None:
+        """Replace ``edges.csv`` and the description of its columns; undefined values become empty cells.
+
+        Args:
+            edges: A row per candidate, with at least the columns ``source`` and ``target``.
+            inference: How they were inferred, JSON-able; stands in ``run.json`` under ``inference``.
+
+        Raises:
+            ValueError: If one of the two columns is missing.
+            RunError: If the folder holds another training by now, or another program is working in it.
+        """
+        missing = [name for name in ("source", "target") if name not in edges]
+        if missing:
+            raise ValueError(f"edges must have the columns source and target, got {list(edges.columns)}")
+        with self.lock():
+            before = self.info
+            self.refresh()
+            # Not by the time it finished alone: that is in seconds.
+            if any(before.get(name) != self.info.get(name) for name in ("id", "status", "finished", "training")):
+                raise RunError(f"{self.path} was trained again meanwhile, so these edges are not its own; infer again")
+            # Wherever the program is killed, run.json never describes other edges than those in the folder.
+            if self.info.pop("inference", None) is not None:
+                self._write()
+            with atomic_path(self.edges_path) as temporary, temporary.open("wb") as file:
+                write_csv(edges, file, text=f"rows of {EDGES}")
+            write_json(self.path / EDGES_METADATA, csv_metadata(EDGES, edges.columns))
+            if inference is not None:
+                self.info["inference"] = dict(inference)
+                self._write()
+
+    # ------------------------------------------------------------------ while training
+
+    def begin(
+        self,
+        config: TrainConfig,
+        split: Split | StreamedSplit,
+        standardiser: Standardiser,
+        readouts: list[str],
+        warnings: list[str],
+    ) -> None:
+        """Record how the data are cut up, set the status to ``training`` and drop the results of before.
+
+        Args:
+            config: The settings from here on.
+            split: The three parts.
+            standardiser: Fitted on the training part.
+            readouts: Names of the O readouts.
+            warnings: All that is to be told about the data.
+        """
+        self.info.update(
+            status="training",
+            config=config.to_dict(),
+            readouts=list(readouts),
+            split=split.to_dict(),
+            standardiser=standardiser.to_dict(),
+            warnings=list(warnings),
+        )
+        for name in ("fit", "training", "finished", "inference"):
+            self.info.pop(name, None)
+        self._write()
+        self._remove_results()
+
+    def finish(self, fit: FitReport, training: Mapping[str, Any]) -> None:
+        """Record the results and set the status to ``complete``; the model must have been written.
+
+        Args:
+            fit: Figures on the held-out samples.
+            training: Facts about the training, such as the number of epochs.
+        """
+        self.info.update(status="complete", finished=now(), fit=fit.to_dict(), training=dict(training))
+        self._write()
+
+    @contextmanager
+    def lock(self, *, optional: bool = False) -> Iterator[bool]:
+        """Keep other programs from writing in the same folder; a killed program leaves no lock behind.
+
+        Training, inference, self-check and refinement hold it, all through. It may be taken again inside.
+
+        Args:
+            optional: Go on without it if another program holds it.
+
+        Yields:
+            Whether it is held.
+
+        Raises:
+            RunError: If another program holds it and it is not ``optional``, or the folder is gone.
+        """
+        if self._locked:
+            yield True
+            return
+        with folder_lock(self.path, optional=optional) as held:
+            self._locked = held
+            try:
+                if held:
+                    self.clean()
+                yield held
+            finally:
+                self._locked = False
+
+    def refresh(self) -> None:
+        """Read ``run.json`` again: another program may have gone on with the run."""
+        self.info = read_info(self.path)
+
+    def clean(self) -> None:
+        """Delete the temporary files that a killed program left."""
+        for entry in self.path.iterdir():
+            if is_temporary(entry.name):
+                # A link is removed, never what it leads to.
+                real = entry.is_dir() and not entry.is_symlink()
+                shutil.rmtree(entry) if real else entry.unlink(missing_ok=True)
+
+    # ------------------------------------------------------------------ private
+
+    def _write(self) -> None:
+        self.info = plain(self.info)
+        write_json(self.path / RUN, self.info)
+
+    def _remove_results(self) -> None:
+        paths = [self.model_path, self.edges_path, self.path / EDGES_METADATA, self.report_path]
+        if not self.checkpoint_path.is_file():
+            paths.append(self.metrics_path)
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+    def _epochs_done(self) -> int:
+        return len(self.metrics()) if self.metrics_path.is_file() else 0
+
+    def _get(self, name: str) -> Any:  # noqa: ANN401 - a part of a JSON file
+        if name not in self.info:
+            raise RunError(f"{self.path} was stopped before its training began; run gsnn train --resume -o {self.path}")
+        return self.info[name]
+
+    def _need_complete(self) -> None:
+        if not self.complete:
+            raise RunError(f"the run {self.path} is not complete; finish it with gsnn train --resume -o {self.path}")
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.status})"

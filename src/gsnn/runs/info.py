@@ -1,0 +1,91 @@
+"""The file that describes a run: reading it, and making values fit for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from gsnn._version import __version__
+from gsnn.base.errors import GsnnError, RunError
+
+RUN = "run.json"
+FORMAT = 1
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The content of the ``run.json`` in this folder.
+
+    Raises:
+        RunError: If it is missing, unreadable, not of a run, or from a newer version.
+    """
+    file = path / RUN
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is not a run folder: it has no {RUN}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{file} cannot be read ({error}); restore it or train a new run") from error
+    if not isinstance(info, dict) or not isinstance(info.get("format"), int) or "status" not in info:
+        raise RunError(f"{file} does not describe a run of gsnn")
+    if info["format"] > FORMAT:
+        versions = info.get("versions")
+        newer = versions.get("gsnn") if isinstance(versions, dict) else None
+        raise RunError(f"{file} was written by a newer gsnn ({newer}); update gsnn")
+    return info
+
+
+@contextmanager
+def reading(file: Path, part: str = "") -> Iterator[None]:
+    """Name the file that is damaged, in place of what its content provokes.
+
+    Args:
+        file: A file of a run folder.
+        part: What of it is read, if not all.
+
+    Raises:
+        RunError: In place of any error but our own.
+    """
+    try:
+        yield
+    except GsnnError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        what = f"'{part}' in {file}" if part else str(file)
+        raise RunError(f"{what} is damaged ({reason}); restore it or train a new run") from error
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is what a killed program left while writing another."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    packages = {name: metadata.version(name) for name in ("torch", "lightning", "numpy", "pandas", "safetensors")}
+    return {"gsnn": __version__, "python": platform.python_version(), **packages}
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """``value`` with arrays as lists and what JSON has no number for as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

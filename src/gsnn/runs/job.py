@@ -1,0 +1,126 @@
+"""How an inference of a run is done: by which processes, what they share, what is kept."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.devices import check_device
+from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.memory import memory_bytes
+from gsnn.base.processes import Processes
+from gsnn.edges import EdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
+from gsnn.edges.parallel.checkpoint import EVERY, Checkpoint
+from gsnn.edges.parallel.fit_parts import SHARDS, Pass, fit
+
+if TYPE_CHECKING:
+    from gsnn.edges.capture import Criterion
+    from gsnn.runs.folder import Run
+
+
+@dataclass
+class Job:
+    """One inference, by one process or several.
+
+    Attributes:
+        joined: The processes.
+        shard: ``samples`` or ``targets``.
+        double: Run the model in double precision.
+        every: Seconds between two saves of the statistics; 0 after every batch.
+        fresh: Do not go on with statistics that were kept.
+        memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
+        device: Where the model runs.
+        passes: What was done.
+
+    Raises:
+        DataError: If ``shard`` is unknown, ``every`` negative, ``memory_budget`` no amount, or ``device`` unknown.
+        RunError: If the device is not there.
+    """
+
+    joined: Processes = field(default_factory=Processes)
+    shard: str = "samples"
+    double: bool = False
+    every: float = EVERY
+    fresh: bool = False
+    memory_budget: str | int | None = None
+    device: str = "cpu"
+    passes: list[Pass] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.shard not in SHARDS:
+            raise DataError(str(unknown_option("shard", self.shard, SHARDS)))
+        if not self.every >= 0:
+            raise DataError(f"save-every must be at least 0 seconds, got {self.every:g}")
+        try:
+            memory_bytes(self.memory_budget, "memory-budget")
+        except ValueError as error:
+            raise DataError(str(error)) from error
+        check_device(self.device)
+
+    def options(self, kind: type[EdgeInferer], name: str, n_nodes: int) -> dict[str, Any]:
+        """Arguments of the constructor of an inferer.
+
+        Raises:
+            DataError: If several processes cannot share its work.
+        """
+        own: dict[str, Any] = {}
+        if self.memory_budget is not None and "memory_budget" in inspect.signature(kind).parameters:
+            own["memory_budget"] = self.memory_budget
+        if self.joined.size == 1:
+            return own
+        if kind not in (MagnitudeEdgeInferer, GradientEdgeInferer):
+            raise DataError(f"the method '{name}' works in one process only; start it without torchrun or srun")
+        return own | {"targets": self.joined.share(n_nodes)} if self.shard == "targets" else own
+
+    def fit(self, inferer: Any, batches: Iterable[Any], crit: Criterion, run: Run, samples: str, progress: bool) -> int:  # noqa: ANN401
+        """Fit an inferer of a run, shared and kept safe where it can be.
+
+        Args:
+            inferer: The inferer.
+            batches: Of samples.
+            crit: The loss.
+            run: The run.
+            samples: Which samples of it: ``train`` or ``all``.
+            progress: Show progress on stderr.
+
+        Returns:
+            Number of samples, of all processes.
+        """
+        if not isinstance(inferer, MagnitudeEdgeInferer | GradientEdgeInferer):
+            n: int = inferer.fit(batches, crit=crit, device=self.device, verbose=progress)
+            return n
+        label = type(inferer).__name__.removesuffix("EdgeInferer").lower()
+        data = run.info["data"]["fingerprint"]
+        checkpoint = Checkpoint(
+            Path(run.path) / f"statistics-{label}", f"{run.info['id']} {data} {samples}", self.every, self.fresh
+        )
+        done = fit(
+            inferer,
+            batches,
+            self.joined,
+            shard=self.shard,
+            crit=crit,
+            device=self.device,
+            verbose=progress,
+            checkpoint=checkpoint,
+        )
+        self.passes.append(done)
+        return done.n
+
+    def forget(self) -> None:
+        """Remove the statistics that were kept: the results are written."""
+        for done in self.passes:
+            done.forget()
+
+    def facts(self) -> dict[str, Any]:
+        """How it was done, for ``run.json``; nothing for a pass of one process in one go."""
+        resumed = [done.resumed_after for done in self.passes if done.resumed_after]
+        shared = {"processes": self.joined.size, "shard": self.shard} if self.joined.size > 1 else {}
+        return shared | ({"double": True} if self.double else {}) | ({"resumed_after": resumed[0]} if resumed else {})
+
+    def notes(self) -> list[str]:
+        """What a reader of the results should know."""
+        return [done.note for done in self.passes if done.note]

@@ -1,0 +1,506 @@
+"""The main job as three functions: train into a run folder, infer its missing edges, write its report.
+
+The command line and the demo call these; so may a script. They return what they made, print nothing, and check
+everything before the first file is written.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import DataError, RunError, require, unknown_option
+from gsnn.base.progress import now
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import pandas as pd
+
+    from gsnn.edges.candidates import Given
+    from gsnn.edges.parallel import Job
+    from gsnn.graph import Graph
+    from gsnn.runs.folder import Run
+    from gsnn.training import TrainConfig, TrainResult
+
+SCORES = ("corr", "partial")
+AGGREGATIONS = ("mean0", "mean", "max")
+SAMPLES = ("train", "all")
+ALIASES = ("reach", "hops", "none")
+
+__all__ = [
+    "AGGREGATIONS",
+    "ALIASES",
+    "SAMPLES",
+    "SCORES",
+    "check_inference",
+    "infer_run",
+    "make_config",
+    "report_run",
+    "train_demo",
+    "train_run",
+]
+
+
+def make_config(settings: Mapping[str, Any]) -> TrainConfig:
+    """Settings of a training, checked; a wrong value is the user's to mend.
+
+    Args:
+        settings: Fields of `TrainConfig`; None values are left out and take their defaults.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        DataError: If a name or a value is wrong.
+
+    Example:
+        >>> make_config({"epochs": 3, "norm": None}).epochs
+        3
+        >>> make_config({"norm": "layr"})
+        Traceback (most recent call last):
+        ...
+        gsnn.base.errors.DataError: unknown norm 'layr'; use one of 'none', 'layer', ... (did you mean 'layer'?)
+    """
+    from gsnn.training import TrainConfig
+
+    try:
+        return TrainConfig.from_dict({name: value for name, value in settings.items() if value is not None})
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error)) from error
+
+
+def check_inference(
+    method: str = "magnitude",
+    score: str | None = None,
+    agg: str | None = None,
+    samples: str = "train",
+    top: int | None = None,
+    aliases: str = "reach",
+) -> dict[str, Any]:
+    """Refuse options that no method has.
+
+    Args:
+        method: A name of ``gsnn.discovery.methods.INFERERS``.
+        score: ``corr`` or ``partial``; None for the method's own.
+        agg: ``mean0``, ``mean`` or ``max``; None for the method's own.
+        samples: ``train`` or ``all``.
+        top: A number of candidates, at least 1, or None.
+        aliases: ``reach``, ``hops`` or ``none``.
+
+    Returns:
+        The options for the ``evaluate`` of the method's inferer.
+
+    Raises:
+        DataError: Naming the options and the closest one.
+
+    Example:
+        >>> check_inference("magnitude", agg="max")
+        {'layer_agg': 'max'}
+        >>> check_inference(score="cor")
+        Traceback (most recent call last):
+        ...
+        gsnn.base.errors.DataError: unknown score 'cor'; use one of 'corr', 'partial' (did you mean 'corr'?)
+    """
+    given = (
+        ("score", score, SCORES),
+        ("agg", agg, AGGREGATIONS),
+        ("samples", samples, SAMPLES),
+        ("aliases", aliases, ALIASES),
+    )
+    for parameter, value, choices in given:
+        if value is not None and value not in choices:
+            raise DataError(str(unknown_option(parameter, value, choices)))
+    if top is not None and top < 1:
+        raise DataError(f"top must be at least 1, got {top}; leave it out for every candidate")
+    from gsnn.discovery.methods import INFERERS
+
+    if method not in INFERERS:
+        raise DataError(str(unknown_option("method", method, INFERERS)))
+    kind: Any = INFERERS[method].inferer
+    accepted = inspect.signature(kind.evaluate).parameters
+    options = dict(INFERERS[method].options)
+    for parameter, name, value in (("score", "score", score), ("agg", "layer_agg", agg)):
+        if value is None:
+            continue
+        if name not in accepted:
+            raise DataError(f"method '{method}' has no {parameter}; leave it out")
+        options[name] = value
+    return options
+
+
+def train_run(
+    path: str | Path,
+    *,
+    graph: str | Path,
+    data: str | Path | None = None,
+    inputs: str | Path | None = None,
+    outputs: str | Path | None = None,
+    network_options: Mapping[str, Any] | None = None,
+    responses_options: Mapping[str, Any] | None = None,
+    build_options: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = False,
+    notify: Callable[[list[str]], None] | None = None,
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    device: str = "cpu",
+) -> tuple[Run, TrainResult]:
+    """Train on a network file and a response file, or two matrices, into a run folder.
+
+    Args:
+        path: The run folder.
+        graph: The prior network.
+        data: The responses, as MIDAS or one prefixed table.
+        inputs: The matrix of treatments, with ``outputs`` instead of ``data``.
+        outputs: The matrix of readouts.
+        network_options: Keyword arguments of `gsnn.io.read_network`.
+        responses_options: Keyword arguments of `gsnn.io.read_responses`.
+        build_options: Keyword arguments of `gsnn.data.build_data`.
+        settings: Fields of `TrainConfig`. A run that is resumed keeps its own where a field is missing or None.
+        overwrite: Replace a run in the folder.
+        resume: Continue a run in the folder; if there is none, begin one.
+        progress: Show progress on stderr.
+        notify: Called with the warnings about the data before the training begins; and after it with what in the
+            folder (a self-check, a refinement) is from other data or settings.
+        devices: Processes on each machine that train together; None takes those that torchrun or ``srun`` started.
+        num_nodes: Machines likewise.
+        device: Where to train: ``cpu`` or ``cuda``.
+
+    Returns:
+        The run and the result of its training.
+
+    Raises:
+        DataError: If a file or a setting is wrong.
+        RunError: If the folder does not allow this.
+    """
+    from gsnn.runs.folder import Run, Sources
+    from gsnn.training.team import find_team
+
+    # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
+    team = find_team(devices, num_nodes)
+    if team.first:
+        Run.check_target(path, overwrite=overwrite, resume=resume)
+    sources = Sources.from_files(
+        graph,
+        data,
+        inputs=inputs,
+        outputs=outputs,
+        network_options=network_options,
+        responses_options=responses_options,
+        build_options=build_options,
+    )
+    given = {name: value for name, value in (settings or {}).items() if value is not None}
+    before = Run.open(path).config.to_dict() if resume and Run.exists(path) else {}
+    config = make_config({**before, **given})
+    team.check(config)
+    read = sources.open()
+    if notify is not None:
+        notify(read.warnings)
+    now("loading torch and building the model")
+    from gsnn.runs.protocols import stale_results
+    from gsnn.training import train_run as train
+
+    now("training")
+
+    run, result = train(
+        path,
+        sources,
+        config,
+        data=read,
+        overwrite=overwrite,
+        resume=resume,
+        progress=progress,
+        device=device,
+        team=team,
+    )
+    if notify is not None and team.first:
+        notify(stale_results(run))
+    return run, result
+
+
+def train_demo(
+    path: str | Path, dataset: str, *, settings: Mapping[str, Any] | None = None, progress: bool = False
+) -> tuple[Run, TrainResult]:
+    """Train on a bundled data set into a run folder, replacing an earlier demo there and nothing else.
+
+    Args:
+        path: The run folder.
+        dataset: One of ``gsnn.datasets.DATASETS``.
+        settings: Fields of `TrainConfig`.
+        progress: Show progress on stderr.
+
+    Returns:
+        The run and the result of its training.
+
+    Raises:
+        DataError: If there is no such data set.
+        MissingExtraError: If a package of the extra ``demo`` is not installed.
+        RunError: If the folder holds anything but a demo.
+    """
+    from gsnn.runs.folder import Run, Sources
+
+    for module in ("jinja2", "plotly.offline"):
+        require(module, extra="demo")  # not only after the training
+    sources = Sources.dataset(dataset)
+    config = make_config(settings or {})
+    if Run.exists(path) and Run.open(path).sources.kind != "dataset":
+        raise RunError(f"{path} holds a run on your own files, not a demo; choose another folder with -o")
+    Run.check_target(path, overwrite=True)
+    now("training")
+    from gsnn.training import train_run as train
+
+    return train(path, sources, config, overwrite=True, progress=progress)
+
+
+def infer_run(
+    run: Run,
+    *,
+    method: str | Sequence[str] | None = None,
+    score: str | None = None,
+    agg: str | None = None,
+    samples: str = "train",
+    top: int | None = None,
+    per_target: int | None = None,
+    sources: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    forbidden: Iterable[Given] = (),
+    required: Iterable[Given] = (),
+    known: bool = False,
+    aliases: str = "reach",
+    out: Sequence[str | Path] = (),
+    progress: bool = False,
+    job: Job | None = None,
+) -> pd.DataFrame:
+    """Rank the candidate edges of a trained run and write them to its ``edges.csv``.
+
+    How they were inferred stands in ``run.json`` under ``inference``: among other things the number of all
+    ``candidates``, how far these alias, and ``notes`` that a reader of the table should know.
+
+    Args:
+        run: A run whose training is complete.
+        method: A name of ``gsnn.discovery.methods.INFERERS``, or several (also with commas): the first ranks, each further one adds
+            its columns ``rank_<method>`` and ``score_<method>``. None: ``gsnn.discovery.methods.DEFAULT_METHOD``, or ``magnitude``
+            if ``score`` or ``agg``, which are of that method, are given.
+        score: ``corr``, or ``partial`` given the known parents of the target; None for the method's own.
+        agg: How the layers are combined: ``mean0``, ``mean`` or ``max``; None for the method's own.
+        samples: ``train`` for the samples the model was trained on, ``all`` for all of them.
+        top: Keep only so many candidates, none with an undefined score; None keeps all.
+        per_target: Keep only so many of each target, chosen before ``top`` applies.
+        sources: Keep only candidates whose source has one of these names or matches one of these glob patterns.
+        targets: The same for targets.
+        forbidden: Edges that are no candidates: pairs, texts ``A:B`` and files of edges.
+        required: Candidates to keep whatever the other options say; the column ``required`` marks them.
+        known: Add the known edges after the candidates, without rank.
+        aliases: Group the candidates that the data cannot tell apart: by ``reach`` (the inputs that reach the source,
+            the outputs reached from the target), by ``hops`` (their distances too, up to the layers of the model), or
+            ``none`` to leave out the two columns. Takes a fraction of a second with 10,000 functions.
+        out: Further files to write the table to, as :func:`gsnn.io.write_edges` does by their extension. SIF and
+            GraphML get the known edges too. An ``.h5ad`` becomes a copy of the responses, if these are AnnData.
+        progress: Show progress on stderr.
+        job: By which processes, what they share, and how statistics are kept while samples are read; None for this one
+            alone. An interrupted inference of the same run, samples and options is continued.
+
+    Returns:
+        The table written (an empty one in all but the first of several processes): source, target, score, rank
+        (1 is best, among all candidates that are not forbidden, also if only some are kept), p, q (over all
+        candidates), known; the sign, of a method that has one; alias_group and alias_size; the columns of
+        further methods; and the precision to expect, if the run holds a self-check of this method.
+        ``edges.csv-metadata.json`` says what each of them means.
+
+    Raises:
+        DataError: If an option is unknown.
+        RunError: If training is not complete, the data are not those of the run any more, or another program is
+            working in the folder.
+    """
+    import pandas as pd
+
+    from gsnn.discovery.methods import DEFAULT_METHOD
+    from gsnn.edges import alias_groups
+    from gsnn.edges.candidates import Wanted, matched, named_edges
+    from gsnn.edges.parallel import Job
+    from gsnn.runs.ranking import method_names, rank_together, score_pairs
+
+    if method is None:
+        method = DEFAULT_METHOD if score is None and agg is None else "magnitude"
+    names = method_names(method)
+    if len(names) > 1 and (score is not None or agg is not None):
+        raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
+    options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
+    wanted = Wanted(top, per_target, tuple(sources), tuple(targets))
+    files = _checked_outputs(out)
+    from gsnn.runs.protocols import calibrate_edges
+
+    job = job or Job()
+    with run.lock() if job.joined.first else nullcontext():
+        run.refresh()
+        data = run.open_data()
+        functions = list(data.graph.functions)
+        matched(functions, wanted)  # a wrong pattern must not cost an inference
+        banned, asked = ([item for item in each] for each in (forbidden, required))
+        no, must = named_edges(banned, functions, "forbidden"), named_edges(asked, functions, "required")
+        clash = [row for row in must.rows.tolist() if row in set(no.rows.tolist())]
+        if clash:
+            pair = ":".join(functions[i] for i in divmod(clash[0], len(functions)))
+            raise DataError(f"{pair!r} is both forbidden and required; drop one of them")
+        now("scoring edges")
+        ranking = rank_together(
+            score_pairs(run, data, options, samples, progress and job.joined.first, job),
+            wanted,
+            job.joined,
+            forbidden=no.rows,
+            required=must.rows,
+            known=known,
+        )
+        if ranking is None:
+            return pd.DataFrame()
+        table = ranking.table
+        # A function's edge to itself is no candidate, be it known or not.
+        prior = {edge for edge in data.graph.function_edges if edge[0] != edge[1]}
+        index = {name: i for i, name in enumerate(functions)}
+        known_rows = {index[s] * len(functions) + index[t] for s, t in prior}
+        n_candidates = data.graph.N * (data.graph.N - 1) - len(prior) - len(set(no.rows.tolist()) - known_rows)
+        notes = [*no.notes, *must.notes, *job.notes()]
+        there = [row for row in must.rows.tolist() if row in known_rows]
+        if there:
+            pairs = [":".join(functions[i] for i in divmod(row, len(functions))) for row in there]
+            notes.append(f"required and in the network already, so no candidate: {', '.join(pairs[:5])}")
+        now("finding aliases")
+        groups = None
+        if aliases != "none":
+            by: Any = aliases  # one of the two, checked above
+            groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None)
+            table = groups.attach(table)
+            notes += groups.warnings
+        edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank)
+        further = [f"{what}_{name}" for name in names[1:] for what in ("rank", "score")]
+        edges = edges.assign(**{name: table[name].array for name in further})
+        if len(must.rows):
+            rows = table["src_idx"].to_numpy("int64") * len(functions) + table["dst_idx"].to_numpy("int64")
+            edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
+        edges, uncalibrated = calibrate_edges(run, edges, names[0], options=options[names[0]])
+        if uncalibrated:
+            notes.append(uncalibrated)
+        inference = {"method": names[0], "options": options[names[0]], "samples": samples, "n": ranking.n, "top": top}
+        chosen = {
+            "methods": names if len(names) > 1 else [],
+            "per_target": per_target,
+            "sources": list(sources),
+            "targets": list(targets),
+            "forbidden": [_text(item) for item in banned],
+            "required": [_text(item) for item in asked],
+        }
+        inference |= {name: value for name, value in chosen.items() if value} | job.facts()
+        aliasing = None if groups is None else groups.summary()
+        inference |= {"candidates": n_candidates, "aliases": aliasing, "notes": notes}
+        now("writing edges")
+        run.write_edges(edges, inference)
+        _write_outputs(run, edges, data.graph, files)
+        job.forget()
+    return edges
+
+
+def _text(item: Given) -> str:
+    return ":".join(item) if isinstance(item, tuple) else str(item)
+
+
+def _checked_outputs(out: Sequence[str | Path]) -> list[Path]:
+    """Refuse what cannot be written before anything is computed."""
+    from gsnn.io import EDGE_FORMATS
+    from gsnn.io.text import suffix_of
+
+    paths = [Path(path) for path in out]
+    suffixes = [suffix for each in EDGE_FORMATS.values() for suffix in each]
+    for path in paths:
+        if suffix_of(path) not in suffixes:
+            raise DataError(f"{path}: unknown extension for edges; use one of {', '.join(suffixes)}")
+        if not path.parent.is_dir():
+            raise DataError(f"{path}: there is no folder {path.parent}; make it first")
+    return paths
+
+
+def _write_outputs(run: Run, edges: pd.DataFrame, graph: Graph, files: Sequence[Path]) -> None:
+    from gsnn.io import write_edges
+    from gsnn.io.text import suffix_of
+
+    for path in files:
+        now(f"writing {path.name}")
+        kind = suffix_of(path)
+        cells = Path(str(run.sources.files.get("data", {}).get("path", "")))
+        given: dict[str, Any] = {"graph": graph} if kind in (".sif", ".graphml") else {}
+        if kind == ".h5ad" and not path.exists() and suffix_of(cells) == ".h5ad":
+            given["h5ad"] = cells
+        write_edges(edges, path, **given)
+
+
+def edge_table(
+    table: pd.DataFrame, score_name: str = "corr", *, known: bool = False, rank: npt.ArrayLike | None = None
+) -> pd.DataFrame:
+    """The columns of ``edges.csv`` from an inferer's table.
+
+    Args:
+        table: As an inferer's ``evaluate`` returns it: sorted by score, best first, undefined last.
+        score_name: Its column of scores.
+        known: Keep the known edges, after the candidates and without rank.
+        rank: Rank of each row of ``table`` that is a candidate; None counts them as they stand.
+
+    Returns:
+        source, target, score, rank, p, q, known; and sign, alias_group and alias_size where the table has them.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"src_func": ["a", "b"], "dst_func": ["b", "c"], "corr": [0.9, 0.2],
+        ...                       "has_edge": [True, False], "p_value": [0.1, 0.2], "q_value": [None, 0.2]})
+        >>> edge_table(table)[["source", "target", "rank", "known"]].to_dict("list")
+        {'source': ['b'], 'target': ['c'], 'rank': [1], 'known': [False]}
+    """
+    import numpy as np
+    import pandas as pd
+
+    has_edge = table["has_edge"].to_numpy(dtype=bool)
+    order = np.flatnonzero(~has_edge)
+    places = np.arange(1, len(order) + 1) if rank is None else np.asarray(rank, dtype=np.int64)[order]
+    ranks = pd.Series(places, dtype="Int64")
+    if known:
+        order = np.concatenate([order, np.flatnonzero(has_edge)])
+        ranks = ranks.reindex(range(len(order)))
+    chosen = table.iloc[order].reset_index(drop=True)
+    undefined = pd.Series(np.nan, index=chosen.index)  # a method without a test
+    return pd.DataFrame(
+        {
+            "source": chosen["src_func"].astype(object),
+            "target": chosen["dst_func"].astype(object),
+            "score": chosen[score_name],
+            "rank": ranks,
+            "p": chosen.get("p_value", undefined),
+            "q": chosen.get("q_value", undefined),
+            "known": chosen["has_edge"].astype(bool),
+            **{name: chosen[name] for name in ("sign", "alias_group", "alias_size") if name in chosen},
+        }
+    )
+
+
+def report_run(run: Run) -> Path:
+    """Write the report of a run as one HTML file into its folder.
+
+    Args:
+        run: A run whose training is complete.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: If training is not complete, or the data are not those of the run any more.
+        MissingExtraError: If the packages of the extra ``report`` are not installed.
+    """
+    from gsnn.report import write_report
+
+    now("writing the report")
+    # Reading needs no lock: a self-check of hours must not keep anybody from a report.
+    with run.lock(optional=True):
+        run.refresh()
+        return write_report(run)

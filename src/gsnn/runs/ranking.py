@@ -1,0 +1,234 @@
+"""Candidate edges of a trained run, by one method or several."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import DataError, GsnnError, RunError, unknown_option
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from gsnn.data import PerturbationData, StreamedData
+    from gsnn.edges import ScoredPairs
+    from gsnn.edges.candidates import IntArray, Wanted
+    from gsnn.edges.parallel import Job, Processes
+    from gsnn.graph import Graph
+    from gsnn.nn import GSNN
+    from gsnn.runs.folder import Run
+
+_WHOLE = ("stacked",)  # keep or train on all samples at once
+BATCH = 256  # samples per pass of an inference; scores do not depend on it
+
+__all__ = ["Ranking", "method_names", "rank_candidates", "rank_together", "score_pairs"]
+
+
+def method_names(method: str | Sequence[str]) -> list[str]:
+    """Names of methods from a name, several, or a list with commas; each once, in order.
+
+    Raises:
+        DataError: If there is none, or no method of that name.
+
+    Example:
+        >>> method_names("gradient, magnitude")
+        ['gradient', 'magnitude']
+    """
+    from gsnn.discovery.methods import INFERERS
+
+    texts = [method] if isinstance(method, str) else method
+    names = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+    if not names:
+        raise DataError(f"give at least one method: {', '.join(INFERERS)}")
+    for name in names:
+        if name not in INFERERS:
+            raise DataError(str(unknown_option("method", name, INFERERS)))
+    return names
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The pairs of one method with what it says of them.
+
+    Attributes:
+        table: A row per pair kept, as an inferer's ``evaluate`` has them, best first; known edges after the candidates.
+        rank: The place of each among all candidates, 0 for a known edge.
+        score_name: The column of the score.
+        n: Samples.
+    """
+
+    table: pd.DataFrame
+    rank: IntArray
+    score_name: str
+    n: int
+
+
+def score_pairs(
+    run: Run,
+    data: PerturbationData | StreamedData,
+    methods: Mapping[str, Mapping[str, Any]],
+    samples: str,
+    progress: bool,
+    job: Job,
+) -> dict[str, tuple[ScoredPairs, int]]:
+    """Scores of all pairs by each method, and the number of samples they are from.
+
+    Methods of one inferer share its pass over the samples.
+
+    Args:
+        run: A trained run.
+        data: Its data.
+        methods: Name -> options of ``evaluate``.
+        samples: ``train`` or ``all``.
+        progress: Show progress on stderr.
+        job: By which processes, and what they share.
+
+    Returns:
+        By name; of several processes each has the pairs into its own targets.
+
+    Raises:
+        RunError: If the run does not allow inference.
+    """
+    from gsnn.discovery.methods import INFERERS
+    from gsnn.edges.parallel import ProcessError
+    from gsnn.nn.losses import masked_mse
+
+    model = run.model().double() if job.double else run.model()
+    batches = _batches(run, data, samples, methods)
+    fitted: dict[Any, tuple[Any, int]] = {}
+    found = {}
+    for name, options in methods.items():
+        kind: Any = INFERERS[name].inferer
+        try:
+            if kind not in fitted:
+                # Some inferers train models of their own.
+                own = {"train": run.config} if "train" in inspect.signature(kind).parameters else {}
+                own |= job.options(kind, name, data.graph.N)
+                inferer = _made(kind, name, model, data.graph, own)
+                fitted[kind] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
+            inferer, n = fitted[kind]
+            found[name] = inferer.scored(**options), n
+        except ProcessError:
+            raise
+        except RuntimeError as error:
+            # Too few layers or samples: the run does not allow inference, nothing is broken.
+            raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
+    return found
+
+
+def _batches(
+    run: Run, data: PerturbationData | StreamedData, samples: str, methods: Mapping[str, Mapping[str, Any]]
+) -> Iterable[tuple[Tensor, Tensor]]:
+    """The samples in batches: all of them at once, or as they are asked for."""
+    import numpy as np
+    import torch
+
+    from gsnn.data import StreamedData
+
+    if isinstance(data, StreamedData):
+        whole = [name for name in methods if name in _WHOLE]
+        if whole:
+            raise RunError(
+                f"method '{whole[0]}' needs all samples in memory, and those of {run.path} are streamed from their "
+                "file; use another one, or train a run on a part of the samples, with --no-stream"
+            )
+        split = None if samples == "all" else run.streamed_split()
+        return data.batches(run.standardiser(), BATCH, split=split)
+    rows = np.arange(len(data)) if samples == "all" else run.split().train
+    x = torch.as_tensor(data.x[rows], dtype=torch.float32)
+    y = torch.as_tensor(run.standardiser().transform(data.y[rows]), dtype=torch.float32)
+    return list(zip(x.split(BATCH), y.split(BATCH), strict=True))
+
+
+def rank_together(
+    scores: Mapping[str, tuple[ScoredPairs, int]],
+    wanted: Wanted,
+    joined: Processes,
+    *,
+    forbidden: IntArray,
+    required: IntArray,
+    known: bool = False,
+) -> Ranking | None:
+    """As :func:`rank_candidates`, from the parts of several processes; None in all but the first."""
+    from gsnn.edges.parallel.ranking import merge_candidates
+
+    if joined.size == 1:
+        return rank_candidates(scores, wanted, forbidden=forbidden, required=required, known=known)
+    parts = {name: scored for name, (scored, _) in scores.items()}
+    merged = merge_candidates(parts, wanted, joined, forbidden=forbidden, required=required, known=known)
+    if merged is None:
+        return None
+    for name, place in merged.places.items():
+        merged.table[f"rank_{name}"] = _whole(place)
+        merged.table[f"score_{name}"] = merged.scores[name]
+    first, n = next(iter(scores.values()))
+    return Ranking(merged.table, merged.rank, first.score_name, n)
+
+
+def rank_candidates(
+    scores: Mapping[str, tuple[ScoredPairs, int]],
+    wanted: Wanted,
+    *,
+    forbidden: IntArray,
+    required: IntArray,
+    known: bool = False,
+) -> Ranking:
+    """The candidates to keep by the first method, with rank and score of each further one beside them.
+
+    Args:
+        scores: From :func:`score_pairs`.
+        wanted: What to keep.
+        forbidden: Pairs that are no candidates.
+        required: Candidates to keep whatever ``wanted`` says.
+        known: Add the known edges that match the patterns.
+
+    Returns:
+        The ranking.
+    """
+    import numpy as np
+
+    from gsnn.edges.candidates import candidate_rows, keep_rows, matching, rank_rows
+
+    (_, (first, n)), *further = scores.items()
+    simple = wanted.top is not None and wanted.per_target is None and not (wanted.sources or wanted.targets)
+    if simple and not known and not len(required):
+        # The best few need no order of all pairs, which is most of the time and memory on a large network.
+        rows = first.top_rows((wanted.top or 0) + len(forbidden))
+        rows = rows[~np.isin(rows, forbidden)][: wanted.top]
+        rank = np.arange(1, len(rows) + 1)
+    else:
+        order = candidate_rows(first, forbidden)
+        rows = keep_rows(first, order, wanted, required)
+        rank = rank_rows(order, first.score.size)[rows]
+        if known:
+            pairs = first.all_rows()
+            pairs = pairs[np.isin(pairs, first.prior.pairs[0] * first.prior.N + first.prior.pairs[1])]
+            pairs = pairs[matching(first, pairs, wanted)]
+            rows, rank = np.concatenate([rows, pairs]), np.concatenate([rank, np.zeros(len(pairs), dtype=np.int64)])
+    table = first.table(rows)
+    for name, (scored, _) in further:
+        place = rank_rows(candidate_rows(scored, forbidden), scored.score.size)[rows]
+        score = scored.score.ravel()[rows]
+        table[f"rank_{name}"] = _whole(np.where(np.isnan(score), 0, place))
+        table[f"score_{name}"] = score
+    return Ranking(table, rank, first.score_name, n)
+
+
+def _made(kind: Any, name: str, model: GSNN, graph: Graph, own: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """An inferer; that a graph is too small for it is the user's to know."""
+    try:
+        return kind(model, graph, **own)
+    except GsnnError:
+        raise
+    except ValueError as error:
+        raise DataError(f"the method '{name}' cannot be used here: {error}") from error
+
+
+def _whole(values: IntArray) -> Any:  # noqa: ANN401 - an array of pandas
+    """Whole numbers, undefined where 0."""
+    import pandas as pd
+
+    return pd.arrays.IntegerArray(values.astype("int64"), values == 0)

@@ -1,0 +1,284 @@
+"""Where perturbation data come from, so that a run can read the same data again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import DataError, RunError
+from gsnn.base.files import sha256
+
+if TYPE_CHECKING:
+    from gsnn.data import PerturbationData, StreamedData
+    from gsnn.io import Network
+
+STREAM_ABOVE = 2**30  # bytes of the files of responses
+_ROLES = ("graph", "data", "inputs", "outputs")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files, or the bundled data set, that perturbation data are read from.
+
+    Attributes:
+        kind: ``files``, ``dataset`` or ``memory``.
+        name: Name of the data set; empty for files.
+        files: Role -> ``path`` (absolute), ``given`` (as the user wrote it), ``sha256`` and ``bytes``.
+        options: Keyword arguments under ``network`` and ``responses`` (the two readers) and ``build``
+            (:func:`gsnn.data.build_data`).
+    """
+
+    kind: str
+    name: str = ""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_files(
+        cls,
+        graph: str | Path,
+        data: str | Path | None = None,
+        *,
+        inputs: str | Path | None = None,
+        outputs: str | Path | None = None,
+        network_options: Mapping[str, Any] | None = None,
+        responses_options: Mapping[str, Any] | None = None,
+        build_options: Mapping[str, Any] | None = None,
+    ) -> Sources:
+        """A prior network and either one response file or two matrices.
+
+        Args:
+            graph: The network file.
+            data: The MIDAS file or prefixed table.
+            inputs: The matrix of treatments.
+            outputs: The matrix of readouts.
+            network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
+            responses_options: Keyword arguments of :func:`gsnn.io.read_responses`; None values are left out. With
+                ``stream``: True leaves the samples in their files (:func:`gsnn.io.stream_responses`), False reads them
+                into memory; by default files above 1 GiB are left there, and ``.npy`` files always.
+            build_options: Keyword arguments of :func:`gsnn.data.build_data`; None values are left out.
+
+        Returns:
+            The sources, with the fingerprints of the files.
+
+        Raises:
+            DataError: If the responses are neither one file nor two matrices, or a file is missing or cannot be read.
+        """
+        if (data is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
+            raise DataError("give the responses as one file, or as both a matrix of inputs and one of outputs")
+        given = dict(zip(_ROLES, (graph, data, inputs, outputs), strict=True))
+        files = {role: _describe(path, role) for role, path in given.items() if path is not None}
+        responses = _present(responses_options)
+        stream = responses.pop("stream", None)
+        arrays = "npy" in _kinds(files)
+        if arrays and stream is False:
+            raise DataError(".npy files are always streamed; leave --no-stream (stream=False) out")
+        if "names" in responses and not arrays:
+            raise DataError(
+                "names of columns belong to .npy files (--treatment-names, --readout-names); leave them out"
+            )
+        if _large(files) if stream is None else stream:
+            responses["stream"] = True
+        options = {"network": network_options, "responses": responses, "build": build_options}
+        return cls("files", files=files, options={reader: _present(given) for reader, given in options.items()})
+
+    @classmethod
+    def dataset(cls, name: str, *, time: float | str | None = None) -> Sources:
+        """A data set of :mod:`gsnn.datasets`.
+
+        Args:
+            name: One of ``gsnn.datasets.DATASETS``.
+            time: The time to use; by default the last.
+
+        Returns:
+            The sources, with the fingerprints of the files.
+        """
+        from gsnn.datasets import dataset_files
+
+        files = {role: _describe(path, role) for role, path in dataset_files(name).items()}
+        return cls("dataset", name=name, files=files, options={"responses": _present({"time": time})})
+
+    @classmethod
+    def memory(cls) -> Sources:
+        """Data that were made in memory and cannot be read again."""
+        return cls("memory")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the samples stay in their files."""
+        return bool(self.options.get("responses", {}).get("stream", False))
+
+    def open(self) -> PerturbationData | StreamedData:
+        """:meth:`stream` or :meth:`read`, as the sources say."""
+        return self.stream() if self.streamed else self.read()
+
+    def stream(self) -> StreamedData:
+        """Open and match the data, leaving the samples in their files.
+
+        Returns:
+            The data.
+
+        Raises:
+            DataError: If a file does not hold what it must, or cannot be streamed.
+        """
+        from gsnn.data import stream_data
+        from gsnn.io import stream_responses
+
+        network, paths = self._network()
+        options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
+        responses = stream_responses(
+            paths.get("data"), inputs=paths.get("inputs"), outputs=paths.get("outputs"), **options
+        )
+        responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
+        return stream_data(network, responses, **self.options.get("build", {}))
+
+    def _network(self) -> tuple[Network, dict[str, Path]]:
+        """The network, and where the files are now."""
+        from gsnn.io import read_network
+
+        options = dict(self.options.get("network", {}))
+        if isinstance(options.get("sign"), list):  # JSON has no tuples
+            options["sign"] = tuple(options["sign"])
+        paths = {role: _find(entry) for role, entry in self.files.items()}
+        return read_network(paths["graph"], **options), paths
+
+    def read(self) -> PerturbationData:
+        """Read and assemble the data.
+
+        Returns:
+            The data.
+
+        Raises:
+            DataError: If a file does not hold what it must.
+            RunError: If the data were made in memory, or stay in their files.
+        """
+        if self.streamed:
+            raise RunError(
+                "the run was trained on data that are streamed from their files, and this needs all of them in memory; "
+                "train a run on a part of the samples, with --no-stream"
+            )
+        if self.kind == "dataset":
+            from gsnn.datasets import load_dataset
+
+            return load_dataset(self.name, **self.options.get("responses", {}))
+        if self.kind != "files":
+            raise RunError("the run was trained on data in memory, which cannot be read again; pass the data")
+        from gsnn.data import build_data
+        from gsnn.io import read_responses
+
+        network, paths = self._network()
+        responses = read_responses(
+            paths.get("data"),
+            inputs=paths.get("inputs"),
+            outputs=paths.get("outputs"),
+            **self.options.get("responses", {}),
+        )
+        return build_data(network, responses, **self.options.get("build", {}))
+
+    def check(self) -> None:
+        """Compare the files with their fingerprints.
+
+        Raises:
+            RunError: Naming the files that changed or are gone.
+        """
+        for role, entry in self.files.items():
+            path = _find(entry)
+            if not path.is_file():
+                raise RunError(f"the {role} file {path} is gone; put it back, or train a new run on other files")
+            if sha256(path) != entry["sha256"]:
+                raise RunError(f"the {role} file {path} changed since the run was made; restore it or train a new run")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "files": {role: dict(entry) for role, entry in self.files.items()},
+            "options": json.loads(json.dumps({reader: dict(given) for reader, given in self.options.items()})),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Sources:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: If a file or an option is not described as :meth:`to_dict` does.
+        """
+        kind, name = values["kind"], values.get("name", "")
+        files, options = values.get("files", {}), values.get("options", {})
+        for role, entry in files.items():
+            if role not in _ROLES or not all(isinstance(entry[key], str) for key in ("path", "given", "sha256")):
+                raise ValueError(f"the {role} file has no path, name as given, or fingerprint")
+        if not isinstance(name, str) or not all(isinstance(given, Mapping) for given in options.values()):
+            raise ValueError("name must be text, and the options of a reader a table")
+        return cls(kind, name, files, options)
+
+
+def fingerprint(data: PerturbationData | StreamedData) -> str:
+    """Hex digest of all that a run depends on: the graph with its signs, the inputs and the responses with their names.
+
+    Args:
+        data: The data.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    digest = hashlib.sha256()
+    names = data.graph.node_names_dict
+    digest.update(json.dumps({kind: list(names[kind]) for kind in sorted(names)}).encode())
+    edges = data.graph.edge_index_dict
+    for kind in sorted(edges):
+        digest.update("/".join(kind).encode())
+        digest.update(edges[kind].contiguous().numpy().tobytes())
+    for label, values in (("sign", data.graph.edge_sign_dict), ("weight", data.graph.edge_weight_dict)):
+        for kind, each in sorted((values or {}).items(), key=lambda item: item[0]):
+            digest.update(f"{label} of {'/'.join(kind)}".encode())
+            digest.update(each.contiguous().numpy().tobytes())
+    from gsnn.data import StreamedData
+
+    if isinstance(data, StreamedData):
+        digest.update(data.digest().encode())
+        return digest.hexdigest()
+    for array in (data.x, data.y):
+        digest.update(str((array.dtype, array.shape)).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _describe(path: str | Path, role: str) -> dict[str, Any]:
+    from gsnn.io.stream_open import NPY
+    from gsnn.io.text import HDF5, PARQUET, read_raw, read_start  # brings pandas, which opening a run does not need
+
+    # These may be larger than memory, so their fingerprint is taken in blocks.
+    large = read_start(path, role).startswith((HDF5, PARQUET, NPY))
+    digest = sha256(path) if large else read_raw(path, role).sha256
+    absolute = Path(path).absolute()
+    return {"path": str(absolute), "given": str(path), "sha256": digest, "bytes": absolute.stat().st_size}
+
+
+def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
+    """What the files of responses are, of what can be streamed."""
+    from gsnn.io.stream_open import stream_kind
+
+    return {stream_kind(entry["path"]) for role, entry in files.items() if role != "graph"}
+
+
+def _large(files: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether responses stay in their files where the user did not say."""
+    kinds = _kinds(files)
+    size = sum(entry["bytes"] for role, entry in files.items() if role != "graph")
+    return None not in kinds and ("npy" in kinds or size > STREAM_ABOVE)
+
+
+def _find(entry: Mapping[str, Any]) -> Path:
+    """The file, where it was or, if the folder was moved, where the same relative path leads now."""
+    absolute, given = Path(entry["path"]), Path(entry["given"])
+    return given if not absolute.is_file() and given.is_file() else absolute
+
+
+def _present(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (options or {}).items() if value is not None}

@@ -1,0 +1,209 @@
+"""Lightning callbacks: the history with its best weights, early stopping that resumes, checkpoints, progress."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from torch import Tensor
+
+from gsnn.base.errors import RunError
+from gsnn.base.files import write_text
+from gsnn.base.progress import Stage, stage
+from gsnn.training.module import GSNNModule, TrainingError
+from gsnn.training.order import NOISE, BatchPlan, derived_seed
+
+COLUMNS = ("epoch", "train_loss", "val_loss", "val_r2", "lr", "seconds")
+
+
+class Streams(Callback):
+    """Sets the order of the samples and restarts torch's generators before every epoch.
+
+    Both then depend on the seed and the number of the epoch alone, never on how the run was cut up. Of several
+    processes each draws its own noise.
+    """
+
+    def __init__(self, batches: BatchPlan, seed: int) -> None:
+        self.batches, self.seed = batches, seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set the order and seed the generators, which the caller has forked."""
+        self.batches.epoch = trainer.current_epoch
+        noise = derived_seed(self.seed, NOISE + trainer.global_rank, trainer.current_epoch)
+        seed_generators(noise, pl_module.device)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the CPU generator and the one of ``device``; to be used inside ``torch.random.fork_rng`` only."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
+        torch.cuda.manual_seed_all(seed)
+
+
+class History(Callback):
+    """One row per epoch and the best weights; both travel in the checkpoint.
+
+    Args:
+        keep_best: Keep a copy of the weights of the epoch with the lowest validation loss.
+    """
+
+    def __init__(self, *, keep_best: bool) -> None:
+        self.keep_best = keep_best
+        self.rows: list[dict[str, Any]] = []
+        self.best_epoch: int | None = None
+        self.best_loss = math.inf
+        self.best_weights: dict[str, Tensor] | None = None
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the row of the epoch."""
+        epoch = trainer.current_epoch + 1
+        logged = {name: float(trainer.callback_metrics.get(name, math.nan)) for name in COLUMNS[1:4]}
+        if "val_loss" in trainer.callback_metrics and not math.isfinite(logged["val_loss"]):
+            raise TrainingError(f"the validation loss became {logged['val_loss']} in epoch {epoch}; lower lr")
+        lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.rows.append({"epoch": epoch, **logged, "lr": lr, "seconds": time.perf_counter() - self._start})
+        if logged["val_loss"] < self.best_loss:
+            self.best_epoch, self.best_loss = epoch, logged["val_loss"]
+            if self.keep_best:
+                state = _model(pl_module).state_dict()
+                self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {
+            "rows": self.rows,
+            "best_epoch": self.best_epoch,
+            "best_loss": self.best_loss,
+            "best_weights": self.best_weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where the checkpoint was written."""
+        self.rows = state_dict["rows"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.best_loss = state_dict["best_loss"]
+        self.best_weights = state_dict["best_weights"]
+
+    def to_csv(self) -> str:
+        """The rows as CSV text; every number reads back to the same bits, an undefined one is empty."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in self.rows:
+            writer.writerow(["" if row[name] != row[name] else repr(row[name]) for name in COLUMNS])
+        return buffer.getvalue()
+
+
+class Stopping(EarlyStopping):
+    """Lightning's early stopping, which also stops when it resumes a run that had stopped already."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the count, but keep the patience that was asked for now."""
+        patience = self.patience
+        super().load_state_dict(state_dict)
+        self.patience = patience
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop at once if the patience is used up."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class RunFiles(Checkpoint):
+    """Writes the checkpoint and then metrics.csv after every epoch; Lightning runs it after all other callbacks.
+
+    Of several processes the first one writes.
+
+    Args:
+        history: Where the rows come from.
+        checkpoint: The checkpoint file.
+        metrics: The CSV file; None writes none.
+    """
+
+    def __init__(self, history: History, checkpoint: Path, metrics: Path | None) -> None:
+        self.history, self.checkpoint, self.metrics = history, checkpoint, metrics
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Mend a metrics.csv that a killed program left one epoch behind its checkpoint."""
+        if trainer.is_global_zero:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            self.write_metrics()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, unless the last step has spoilt the weights."""
+        if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
+            raise TrainingError(f"a weight became infinite or NaN in epoch {trainer.current_epoch + 1}; lower lr")
+        if trainer.is_global_zero and not self.checkpoint.parent.is_dir():
+            raise RunError(f"the folder {self.checkpoint.parent} was removed during the training; train again")
+        trainer.save_checkpoint(self.checkpoint, weights_only=False)
+        if trainer.is_global_zero:
+            self.write_metrics()
+
+    def write_metrics(self) -> None:
+        """Write the rows there are, whole."""
+        if self.metrics is not None and self.history.rows:
+            write_text(self.metrics, self.history.to_csv())
+
+
+class ProgressLines(Callback):
+    """Progress on stderr: a bar with the time left on a terminal, a line now and then in a pipe.
+
+    Of several processes the first one shows it.
+
+    Args:
+        epochs: How many there will be at most.
+        show: As for :func:`gsnn.base.progress.stage`.
+    """
+
+    def __init__(self, epochs: int, show: bool | None = True) -> None:
+        self.epochs, self.show = epochs, show
+        self._stage: AbstractContextManager[Stage] | None = None
+        self._shown: Stage | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar."""
+        if trainer.is_global_zero:
+            self._stage = stage("epoch", self.epochs, done=trainer.current_epoch, show=self.show)
+            self._shown = self._stage.__enter__()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Move the bar, or print a line if the last one is old."""
+        if self._shown is None:
+            return
+        metrics = trainer.callback_metrics
+        names = {"train_loss": "train loss", "val_loss": "validation loss"}
+        figures = [f"{text} {float(metrics[name]):.3f}" for name, text in names.items() if name in metrics]
+        self._shown.advance(note=", ".join(figures))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the bar away."""
+        self.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Take the bar away, so that the error stands alone."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop the bar if it is shown."""
+        if self._stage is not None:
+            self._stage.__exit__(None, None, None)
+            self._stage = self._shown = None
+
+
+def _model(pl_module: L.LightningModule) -> torch.nn.Module:
+    if not isinstance(pl_module, GSNNModule):
+        raise TypeError(f"expected a GSNNModule, got {type(pl_module).__name__}")
+    return pl_module.model

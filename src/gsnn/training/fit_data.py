@@ -1,0 +1,300 @@
+"""From perturbation data to a trained model in a run folder."""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gsnn.base.devices import check_device
+from gsnn.base.errors import DataError, RunError
+from gsnn.base.progress import now
+from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
+from gsnn.nn import GSNN, save_model
+from gsnn.runs import Run, Sources
+from gsnn.training.baselines import (
+    FitReport,
+    GroupMeanBaseline,
+    MeanBaseline,
+    RidgeBaseline,
+    fit_report,
+    left_out_correlations,
+    pooled_correlation,
+)
+from gsnn.training.config import TrainConfig
+from gsnn.training.fit_stream import prepare_streamed
+from gsnn.training.loop import predict, train_model
+from gsnn.training.prepare import Prepared, check_samples, new_model
+from gsnn.training.team import Team
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A trained model and what is known about it.
+
+    Attributes:
+        model: On the CPU, in eval mode; predicts standardised responses.
+        standardiser: Means and scales of the training responses.
+        split: The three parts of the samples.
+        history: A row per epoch: epoch (from 1), train_loss, val_loss, val_r2, lr, seconds.
+        report: Fit on the held-out samples, beside the mean predictor and ridge.
+        best_epoch: Epoch of the lowest validation loss; None without validation samples.
+        kept_epoch: The epoch whose weights the model has.
+        stopped_early: Whether the patience ran out.
+        seconds: Duration of this call.
+        warnings: All that is to be told about the data.
+    """
+
+    model: GSNN
+    standardiser: Standardiser
+    split: Split | StreamedSplit
+    history: pd.DataFrame
+    report: FitReport
+    best_epoch: int | None
+    kept_epoch: int
+    stopped_early: bool
+    seconds: float
+    warnings: list[str] = field(default_factory=list)
+
+
+def fit(
+    data: PerturbationData | StreamedData,
+    config: TrainConfig | None = None,
+    run: Run | None = None,
+    *,
+    split: Split | None = None,
+    resume: bool = False,
+    progress: bool | None = True,
+    device: str = "cpu",
+) -> TrainResult:
+    """Train a model on perturbation data.
+
+    The samples are split by condition, the responses standardised by the training part, and the final model is
+    measured once on the test part, beside the baselines fitted on the training part. A validation part is held out
+    only where it decides on something (``patience`` or ``restore_best``), or ``split`` has one. Without a run nothing
+    is written anywhere. With one, killing the program and calling again with ``resume=True`` gives the same weights,
+    bit for bit on the CPU of one machine with one number of threads, as not killing it.
+
+    Args:
+        data: What to train on.
+        config: The settings; None takes the defaults.
+        run: Where to write checkpoints, the history, the model and the results.
+        split: Which samples train, validate and test; None draws them by condition, or takes those of the run that is
+            resumed.
+        resume: Continue ``run`` from its last whole epoch; more epochs than before are allowed.
+        progress: Show progress on stderr; None shows it only within what shows its own.
+        device: Where to train, such as ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        The model and its figures.
+
+    Raises:
+        DataError: If the data cannot be split or trained on.
+        RunError: If ``resume`` does not fit the run, or another program is working in its folder.
+        TrainingError: If the loss becomes infinite or NaN.
+    """
+    config = config or TrainConfig()
+    if resume and run is None:
+        raise RunError("resume needs the run to continue; pass run=")
+    check_device(device)
+    parts = _recorded(run, data) if split is None and resume else split
+    return _fit(_prepare(data, config, parts), data, config, run, resume, progress, device)
+
+
+def train_run(
+    path: str | Path,
+    sources: Sources,
+    config: TrainConfig | None = None,
+    *,
+    data: PerturbationData | StreamedData | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+    team: Team = Team(),  # noqa: B008 - frozen
+) -> tuple[Run, TrainResult]:
+    """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
+
+    Nothing is written before the target, the sources and the settings have been found valid.
+
+    Args:
+        path: The run folder.
+        sources: What to read.
+        config: The settings; None takes those of the run that is continued, else the defaults.
+        data: What ``sources`` hold, if it has been read already.
+        overwrite: Replace a run in the folder.
+        resume: Continue a run in the folder; if there is none, begin one.
+        progress: Show progress on stderr.
+        device: Where to train.
+        team: The processes that train together, each of which calls this; the first one writes the folder. The run
+            that the others get is its path and nothing more.
+
+    Returns:
+        The run and the result of the training.
+
+    Raises:
+        DataError: If the sources do not hold what they must.
+        RunError: If the folder or the run in it does not allow this.
+        TrainingError: If the loss becomes infinite or NaN.
+    """
+    if team.first:
+        Run.check_target(path, overwrite=overwrite, resume=resume)
+    check_device(device)
+    old = Run.open(path) if resume and Run.exists(path) else None
+    if config is None:
+        config = old.config if old is not None else TrainConfig()
+    if old is not None:
+        old.check_config(config)
+    team.check(config)
+    if data is None:
+        data = sources.open()
+    if old is not None:
+        old.check_data(data)
+    prepared = _prepare(data, config, _recorded(old, data))
+    if not team.first:
+        run = Run(Path(path), {})
+    else:
+        run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
+    return run, _fit(prepared, data, config, run, resume, progress, device, team)
+
+
+def _recorded(run: Run | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
+    """The parts that a run was begun with, also by a version that drew others; None if it has not come so far."""
+    if run is None or "split" not in run.info:
+        return None
+    return run.streamed_split() if isinstance(data, StreamedData) else run.split()
+
+
+def _prepare(
+    data: PerturbationData | StreamedData, config: TrainConfig, split: Split | StreamedSplit | None = None
+) -> Prepared:
+    if isinstance(data, StreamedData):
+        return prepare_streamed(data, config, split)
+    if isinstance(split, StreamedSplit):
+        raise RunError("the run was trained on streamed data; stream them again to continue it")
+    try:
+        split = split or data.split(**config.split_options())
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    warnings = [*data.warnings, *split.warnings]
+    raw = data.y
+    standardiser = Standardiser.fit(raw[split.train])
+    y = standardiser.transform(raw)
+    unseen = np.isnan(standardiser.mean)
+    if unseen.all():
+        raise DataError("no readout was measured in any training sample; there is nothing to learn from")
+    elsewhere = unseen & ~np.isnan(raw).all(0)
+    lost = [name for name, is_lost in zip(data.graph.outputs, elsewhere.tolist(), strict=True) if is_lost]
+    if lost:
+        warnings.append(f"measured in no training sample and left out of all figures: {', '.join(lost)}")
+    check_samples(config, len(split.train), bool(np.isfinite(y[split.validation]).any()))
+    x = data.x
+    return Prepared(
+        model=new_model(data.graph, config),
+        split=split,
+        standardiser=standardiser,
+        train=(x[split.train], y[split.train]),
+        validation=(x[split.validation], y[split.validation]),
+        report=partial(_report, data, split, standardiser, x, y),
+        warnings=warnings,
+    )
+
+
+def _fit(
+    prepared: Prepared,
+    data: PerturbationData | StreamedData,
+    config: TrainConfig,
+    run: Run | None,
+    resume: bool,
+    progress: bool | None,
+    device: str,
+    team: Team = Team(),  # noqa: B008 - frozen
+) -> TrainResult:
+    start = time.perf_counter()
+    split = prepared.split
+    writes = run if team.first else None
+    with writes.lock() if writes is not None else nullcontext():
+        nothing_to_do = False
+        if writes is not None:
+            writes.refresh()
+            writes.check_data(data)
+            if resume:
+                writes.check_config(config)
+            else:
+                writes.checkpoint_path.unlink(missing_ok=True)
+            nothing_to_do = writes.complete and writes.model_path.is_file() and config == writes.config and resume
+            if not nothing_to_do:
+                writes.begin(config, split, prepared.standardiser, list(data.graph.outputs), prepared.warnings)
+        trained = train_model(
+            prepared.model,
+            prepared.train,
+            prepared.validation,
+            config,
+            checkpoint=run.checkpoint_path if run is not None else None,
+            metrics=run.metrics_path if run is not None else None,
+            resume=resume,
+            progress=progress,
+            device=device,
+            devices=team.devices,
+            num_nodes=team.num_nodes,
+        )
+        now("measuring the fit")
+        report = prepared.report(prepared.model)
+        seconds = time.perf_counter() - start
+        if writes is not None and not nothing_to_do:
+            save_model(prepared.model, writes.model_path, extra={"run": str(writes.info["id"])})
+            facts = {
+                "epochs": len(trained.history),
+                "best_epoch": trained.best_epoch,
+                "kept_epoch": trained.kept_epoch,
+                "stopped_early": trained.stopped_early,
+                "seconds": float(trained.history["seconds"].sum()),
+                "parameters": sum(p.numel() for p in prepared.model.parameters()),
+                "device": device,
+                "processes": team.size,
+            }
+            writes.info["warnings"] = list(prepared.warnings)  # measuring may have added some
+            writes.finish(report, facts)
+    return TrainResult(
+        model=prepared.model,
+        standardiser=prepared.standardiser,
+        split=split,
+        history=trained.history,
+        report=report,
+        best_epoch=trained.best_epoch,
+        kept_epoch=trained.kept_epoch,
+        stopped_early=trained.stopped_early,
+        seconds=seconds,
+        warnings=prepared.warnings,
+    )
+
+
+def _report(
+    data: PerturbationData, split: Split, standardiser: Standardiser, x: np.ndarray, y: np.ndarray, model: GSNN
+) -> FitReport:
+    """The fit on the test part, beside the baselines of the training part, and these left out by condition."""
+    train, test = split.train, split.test
+    predictions = {
+        "model": predict(model, x[test]),
+        "ridge": RidgeBaseline.fit(x[train], y[train]).predict(x[test]),
+        "mean": MeanBaseline.fit(x[train], y[train]).predict(x[test]),
+    }
+    report = fit_report(y[test], predictions, list(data.graph.outputs))
+    group = {"group mean": GroupMeanBaseline.fit(x[train], y[train]).predict(x[test])}
+    units = standardiser.inverse_transform
+    raw = data.y
+    return replace(
+        report,
+        correlation={name: pooled_correlation(raw[test], units(p)) for name, p in (predictions | group).items()},
+        left_out=left_out_correlations(x, raw),
+    )

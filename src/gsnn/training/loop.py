@@ -1,0 +1,256 @@
+"""The training loop: arrays in, trained model and history out; quiet, repeatable and resumable."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gsnn.base.torch_state import own_random_state
+from gsnn.data.stream import StreamedPart
+from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams, seed_generators
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
+from gsnn.training.config import TrainConfig
+from gsnn.training.module import Batches, GSNNModule, TrainingError
+from gsnn.training.order import INIT, StreamedBatches, derived_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Model = TypeVar("Model", bound=nn.Module)
+Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | StreamedPart
+
+# Validation keeps no gradients, so its batches may be larger; the figures do not depend on this.
+_VALIDATION_BATCH = 512
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """A trained model and how it got there.
+
+    Attributes:
+        model: On the CPU, in eval mode.
+        history: A row per epoch: epoch (from 1), train_loss, val_loss, val_r2, lr, seconds.
+        best_epoch: Epoch of the lowest validation loss; None without validation.
+        kept_epoch: The epoch whose weights the model has.
+        stopped_early: Whether the patience ran out.
+    """
+
+    model: nn.Module
+    history: pd.DataFrame
+    best_epoch: int | None
+    kept_epoch: int
+    stopped_early: bool
+
+
+def build_model(make: Callable[[], Model], seed: int) -> Model:
+    """Call ``make`` with torch's generator at a state that ``seed`` fixes, and put the generator back.
+
+    Args:
+        make: Builds the model, drawing its weights from torch's global generator.
+        seed: Fixes the weights.
+
+    Returns:
+        The model.
+    """
+    with own_random_state():
+        seed_generators(derived_seed(seed, INIT), torch.device("cpu"))
+        return make()
+
+
+def train_model(
+    model: nn.Module,
+    train: Samples,
+    validation: Samples | None,
+    config: TrainConfig,
+    *,
+    checkpoint: Path | None = None,
+    metrics: Path | None = None,
+    resume: bool = False,
+    progress: bool | None = False,
+    device: str = "cpu",
+    devices: int = 1,
+    num_nodes: int = 1,
+) -> LoopResult:
+    """Train ``model`` in place on arrays.
+
+    The order of the samples and the dropout of an epoch follow from the seed and the number of the epoch alone,
+    and the checkpoint holds everything else, so a run that was killed and resumed ends with the bits of one that
+    was not. Global generators, warning filters and loggers are as before afterwards.
+
+    With several ``devices`` or ``num_nodes`` this is one of as many processes, started by ``torchrun`` or SLURM, each
+    with the same arguments (or, on one machine, started by Lightning, which runs the program again). They take parts
+    of every batch and follow the loss of one process with the same ``batch_size``, for the norms without statistics
+    over the batch and without dropout, which each draws for itself; all end with the same model.
+
+    Args:
+        model: (B, I) -> (B, O).
+        train: x (M, I) and y (M, O), already standardised, NaN in y is missing; or a part of streamed data.
+        validation: The same for watching, or None.
+        config: Epochs, optimiser and stopping rule; its model fields are not read here.
+        checkpoint: Written after every epoch; None writes none.
+        metrics: CSV of the history, written after every epoch; None writes none.
+        resume: Take up from ``checkpoint`` if it exists.
+        progress: Show progress on stderr; None shows it only within what shows its own.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, for instance.
+        devices: Processes on this machine, each with a device of its own.
+        num_nodes: Machines.
+
+    Returns:
+        The model and its history.
+
+    Raises:
+        ValueError: If early stopping or ``restore_best`` is asked for without observed validation responses,
+            there is nothing to train on, or a batch or the validation part has fewer samples than there are processes.
+        TrainingError: If the loss, a weight or the validation loss becomes infinite or NaN, or the norm cannot be
+            trained in several processes.
+        RunError: If the checkpoint cannot be read.
+    """
+    import pandas as pd
+
+    batches = _batches(train, config.batch_size, seed=config.seed, drop_last=config.drop_last)
+    if len(batches) == 0:
+        raise ValueError(f"there is no batch of {config.batch_size} in {batches.n} training samples; lower batch_size")
+    watch = None
+    if validation is not None and _observed(validation):
+        watch = _batches(validation, _VALIDATION_BATCH)
+    if watch is None and config.uses_validation:
+        raise ValueError("patience and restore_best need validation samples with observed responses; there are none")
+
+    module = GSNNModule(model, lr=config.lr, weight_decay=config.weight_decay)
+    history = History(keep_best=config.restore_best)
+    callbacks: list[L.Callback] = [Streams(batches, config.seed), history]
+    stopping = None
+    if config.patience is not None:
+        stopping = Stopping("val_loss", patience=config.patience, min_delta=config.min_delta, mode="min")
+        callbacks.append(stopping)
+    if progress is not False:
+        callbacks.append(ProgressLines(config.epochs, progress))
+    files = RunFiles(history, checkpoint, metrics) if checkpoint is not None else None
+    if files is not None:
+        callbacks.append(files)
+    resume_from = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
+
+    place = torch.device(device)
+    one = devices == 1 and num_nodes == 1
+    forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
+    with own_random_state(forked), _quiet(), _interruptible():
+        trainer = L.Trainer(
+            accelerator="cpu" if place.type == "cpu" else place.type,
+            devices=[place.index or 0] if one and place.type != "cpu" else devices,
+            num_nodes=num_nodes,
+            strategy="auto" if one else "ddp",
+            use_distributed_sampler=False,
+            max_epochs=config.epochs,
+            callbacks=callbacks,
+            plugins=[SafetensorsCheckpointIO()],
+            logger=False,
+            enable_checkpointing=checkpoint is not None,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=str(checkpoint.parent) if checkpoint is not None else None,
+        )
+        batches.share(trainer.global_rank, trainer.world_size)
+        # Validation samples too few to share are seen by every process: sums are multiples then, the figures the same.
+        if watch is not None and watch.n >= trainer.world_size:
+            watch.share(trainer.global_rank, trainer.world_size)
+        trainer.fit(module, batches, watch, ckpt_path=resume_from)
+    if files is not None and trainer.is_global_zero:
+        files.write_metrics()  # a run that was complete already never reaches a callback
+    if history.best_weights is not None:
+        model.load_state_dict(history.best_weights)
+    model.cpu().eval()
+    rows = pd.DataFrame(history.rows)
+    kept = history.best_epoch if history.best_weights is not None else None
+    return LoopResult(
+        model=model,
+        history=rows,
+        best_epoch=history.best_epoch,
+        kept_epoch=int(kept or len(rows)),
+        stopped_early=stopping is not None and stopping.wait_count >= stopping.patience,
+    )
+
+
+def predict(model: nn.Module, x: np.ndarray, batch_size: int = _VALIDATION_BATCH) -> np.ndarray:
+    """Predictions of a model in eval mode.
+
+    Args:
+        model: (B, I) -> (B, O); its training mode is restored afterwards.
+        x: (M, I).
+        batch_size: Rows per call.
+
+    Returns:
+        float64, (M, O).
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            rows = torch.tensor(np.asarray(x), dtype=torch.float32)
+            parts = [model(part).double().cpu().numpy() for part in rows.split(batch_size)]
+    finally:
+        model.train(was_training)
+    return np.concatenate(parts)
+
+
+def _batches(
+    samples: Samples, size: int, *, seed: int | None = None, drop_last: bool = False
+) -> Batches | StreamedBatches:
+    if isinstance(samples, StreamedPart):
+        return StreamedBatches(samples, size, seed=seed, drop_last=drop_last)
+    return Batches(*_tensors(*samples), size, seed=seed, drop_last=drop_last)
+
+
+def _observed(samples: Samples) -> bool:
+    return samples.observed if isinstance(samples, StreamedPart) else bool(np.isfinite(samples[1]).any())
+
+
+def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
+    return torch.tensor(np.asarray(x), dtype=torch.float32), torch.tensor(np.asarray(y), dtype=torch.float32)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's banners, tips and advice out of the user's console for a while."""
+    loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.split(".")[0] == "lightning"]
+    levels = [(logger, logger.level) for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning(\.|$)")
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in levels:
+                logger.setLevel(level)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl+C come out as KeyboardInterrupt with its handler intact; Lightning exits the program instead."""
+    main = threading.current_thread() is threading.main_thread()
+    handler: Any = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+
+
+__all__ = ["LoopResult", "TrainingError", "build_model", "predict", "train_model"]
