@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from gsnn.runs.main_job import train_run
+from gsnn.runs.train import train_files
 
 DATA = Path(os.environ.get("GSNN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NAMES = ("model", "ridge", "group mean", "mean")
@@ -38,7 +38,7 @@ def main() -> None:
     for seed in arguments.seeds:
         settings = {"epochs": arguments.epochs, "norm": arguments.norm, "seed": seed}
         with tempfile.TemporaryDirectory() as place:
-            run, result = train_run(Path(place, "run"), **files, settings=settings)
+            run, result = train_files(Path(place, "run"), **files, settings=settings)
             seconds = run.info["training"]["seconds"]
         fit = result.report
         r = [f"{fit.correlation[name]:.3f}" for name in NAMES]

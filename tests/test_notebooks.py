@@ -9,7 +9,7 @@ import torch
 from gsnn.discovery.methods import INFERERS
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
-from gsnn.runs.main_job import edge_table
+from gsnn.runs.infer import edge_table
 
 
 def graph(name="b"):

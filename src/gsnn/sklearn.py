@@ -318,7 +318,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             ValueError: As for :meth:`edge_inferer`, or if ``top`` is below 1.
         """
         from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
-        from gsnn.runs.main_job import edge_table
+        from gsnn.runs.infer import edge_table
 
         method = DEFAULT_METHOD if method is None else method
 

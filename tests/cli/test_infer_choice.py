@@ -12,7 +12,7 @@ import torch
 from gsnn.cli import main
 from gsnn.io import read_edges
 from gsnn.runs import Run
-from gsnn.runs.main_job import infer_run
+from gsnn.runs.infer import infer_run
 
 from .conftest import EDGES, SMALL, write_csv, write_problem
 

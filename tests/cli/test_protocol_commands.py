@@ -10,7 +10,7 @@ import pytest
 
 from gsnn.cli import main
 from gsnn.runs import Run
-from gsnn.runs.main_job import infer_run
+from gsnn.runs.infer import infer_run
 
 from .conftest import HOSTILE, gsnn, one_line, write_csv, write_problem
 

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gsnn.base.errors import DataError
 from gsnn.discovery import degree_product, evaluate_table, read_roles, read_truth, residual_correlation
-from gsnn.discovery.evaluate import read_table
 from gsnn.edges.aliases import alias_groups
+from gsnn.io.truth import read_table
 from gsnn.metrics import evaluate_edges, group_metrics
 
 from .conftest import simulated

@@ -36,9 +36,11 @@ import torch
 from gsnn.base.errors import RunError
 from gsnn.discovery import Refinement
 from gsnn.nn import load_model
+from gsnn.report.html import report_run
 from gsnn.runs import Run
-from gsnn.runs.main_job import infer_run, report_run, train_run
-from gsnn.runs.protocols import refine_run
+from gsnn.runs.infer import infer_run
+from gsnn.runs.refine import refine_run
+from gsnn.runs.train import train_files
 from gsnn.training import SafetensorsCheckpointIO
 
 SETTINGS = {"epochs": 5, "channels": 3, "layers": 3, "batch_size": 5, "norm": "batch", "restore_best": True, "seed": 7}
@@ -57,7 +59,7 @@ def write_sources(folder: Path) -> None:
 
 
 def train(work: Path) -> None:
-    train_run(work / "run", graph=work / "net.sif", data=work / "midas.csv", settings=SETTINGS, resume=True)
+    train_files(work / "run", graph=work / "net.sif", data=work / "midas.csv", settings=SETTINGS, resume=True)
 
 
 def infer(work: Path) -> None:

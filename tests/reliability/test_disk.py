@@ -16,9 +16,13 @@ import pandas as pd
 import pytest
 
 from gsnn.base.errors import RunError
+from gsnn.report.html import report_run
 from gsnn.runs import Run
-from gsnn.runs.main_job import infer_run, report_run, train_run
-from gsnn.runs.protocols import calibrate_run, refine_run, self_check_run
+from gsnn.runs.infer import infer_run
+from gsnn.runs.refine import refine_run
+from gsnn.runs.results import calibrate_run
+from gsnn.runs.selfcheck import self_check_run
+from gsnn.runs.train import train_files
 from gsnn.training import SafetensorsCheckpointIO
 from gsnn.training.callbacks import RunFiles
 
@@ -30,7 +34,7 @@ MORE = {**SETTINGS, "epochs": 4}
 
 
 def train(work: Path, settings=FEW, **options):
-    return train_run(work / "run", graph=work / "net.sif", data=work / "midas.csv", settings=settings, **options)[0]
+    return train_files(work / "run", graph=work / "net.sif", data=work / "midas.csv", settings=settings, **options)[0]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,7 @@ def valid(run: Path) -> Run:
 
 
 def resume(disk: Path) -> None:
-    train_run(disk / "run", graph=disk.parent / "net.sif", data=disk.parent / "midas.csv", settings=MORE, resume=True)
+    train_files(disk / "run", graph=disk.parent / "net.sif", data=disk.parent / "midas.csv", settings=MORE, resume=True)
 
 
 @pytest.mark.parametrize("free", [0, 4])  # KiB: none for run.json, or none for the checkpoint

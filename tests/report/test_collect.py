@@ -13,8 +13,9 @@ from gsnn.discovery.methods import INFERERS
 from gsnn.graph import Graph
 from gsnn.report import collect
 from gsnn.report.contents import _signs
-from gsnn.runs.main_job import infer_run, train_run
-from gsnn.runs.protocols import self_check_run
+from gsnn.runs.infer import infer_run
+from gsnn.runs.selfcheck import self_check_run
+from gsnn.runs.train import train_files
 
 SMALL = {"epochs": 2, "channels": 2, "layers": 4}
 
@@ -29,7 +30,7 @@ def run(tmp_path):
     y = pd.DataFrame(rng.normal(size=(24, 2)), columns=["DV:f8", "DV:f6"])
     times = pd.DataFrame(10, index=x.index, columns=["DA:f8", "DA:f6"])
     pd.concat([x, times, y], axis=1).to_csv(tmp_path / "data.csv", index=False)
-    return train_run(tmp_path / "run", graph=tmp_path / "network.sif", data=tmp_path / "data.csv", settings=SMALL)[0]
+    return train_files(tmp_path / "run", graph=tmp_path / "network.sif", data=tmp_path / "data.csv", settings=SMALL)[0]
 
 
 def test_a_run_without_edges_or_self_check(run):

@@ -41,7 +41,7 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     pytest.importorskip("pyarrow")
     given = sources(network, write_files(tmp_path, world, kind), kind, stream=True)
     told: list[str] = []
-    run, result = main_job_module.train_run(tmp_path / "run", **given, settings=SETTINGS, notify=told.extend)
+    run, result = main_job_module.train_files(tmp_path / "run", **given, settings=SETTINGS, notify=told.extend)
     assert run.sources.streamed
     assert run.info["data"]["samples"] == 400
     assert "bounds" in run.info["split"]
@@ -61,7 +61,7 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     with pytest.raises(RunError, match=r"use streamed_split\(\)"):
         run.split()
     # Training longer continues the run; other bytes in the file do not.
-    longer, _ = main_job_module.train_run(tmp_path / "run", **given, settings={"epochs": 3}, resume=True)
+    longer, _ = main_job_module.train_files(tmp_path / "run", **given, settings={"epochs": 3}, resume=True)
     assert len(longer.metrics()) == 3
     path = next(p for role, p in given.items() if role in ("data", "outputs"))
     with path.open("ab") as handle:
@@ -136,7 +136,7 @@ def test_the_team_is_what_was_started():
 def test_norms_over_the_batch_are_refused_before_anything_is_written(tmp_path, world, network, norm):
     given = sources(network, write_files(tmp_path, world, "npy"), "npy")
     with pytest.raises(DataError, match="has statistics over the batch, which 2 processes"):
-        main_job_module.train_run(tmp_path / "run", **given, settings={**SETTINGS, "norm": norm}, devices=2)
+        main_job_module.train_files(tmp_path / "run", **given, settings={**SETTINGS, "norm": norm}, devices=2)
     assert not (tmp_path / "run").exists()
 
 
@@ -155,7 +155,7 @@ def test_two_processes_follow_one(tmp_path, network, start):
         pytest.skip("this torch has no gloo backend")
     pytest.importorskip("pyarrow")
     files = write_files(tmp_path, make_world(samples=200), "parquet")
-    main_job_module.train_run(tmp_path / "one", **sources(network, files, stream=True), settings=SETTINGS)
+    main_job_module.train_files(tmp_path / "one", **sources(network, files, stream=True), settings=SETTINGS)
     command = [sys.executable, "-m"]
     if start == "torchrun":
         command += ["torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]

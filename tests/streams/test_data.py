@@ -12,9 +12,10 @@ from gsnn.base.errors import DataError
 from gsnn.data import Split, Standardiser, StreamedSplit, stream_data
 from gsnn.data import stream as stream_module
 from gsnn.data.scan import ColumnMoments, scan
+from gsnn.data.stream import Rebatched
 from gsnn.io import ArrayResponses, Network
 from gsnn.training import Batches
-from gsnn.training.order import Rebatched, StreamedBatches
+from gsnn.training.order import StreamedBatches
 
 
 def codes_of(data, split):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 # A name from a damaged file can be of any length.
@@ -92,3 +93,14 @@ def unknown_option(parameter: str, value: object, options: Iterable[str]) -> Val
     return ValueError(
         f"unknown {parameter} {value!r}; use one of {listed}" + (f" (did you mean {hint[0]!r}?)" if hint else "")
     )
+
+
+@contextmanager
+def as_data_error() -> Iterator[None]:
+    """A wrong option is the user's to mend, on the command line."""
+    try:
+        yield
+    except GsnnError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise DataError(str(error)) from error

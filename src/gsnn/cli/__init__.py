@@ -1,4 +1,4 @@
-"""The command line ``gsnn``: parse, delegate to `gsnn.runs.main_job`, print."""
+"""The command line ``gsnn``: parse, delegate to `gsnn.runs`, print."""
 
 from __future__ import annotations
 

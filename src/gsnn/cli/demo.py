@@ -30,12 +30,14 @@ def demo(
     """
     with interruptible("run gsnn demo again; it starts over"), stage("reading network and data", show=not quiet):
         from gsnn.datasets import DATASETS
-        from gsnn.runs import main_job
+        from gsnn.report.html import report_run
+        from gsnn.runs.infer import infer_run
+        from gsnn.runs.train import train_demo
 
-        run, result = main_job.train_demo(out, dataset, settings={"epochs": epochs, "seed": seed}, progress=not quiet)
+        run, result = train_demo(out, dataset, settings={"epochs": epochs, "seed": seed}, progress=not quiet)
         show_warnings(result.warnings, quiet=quiet)
-        edges = main_job.infer_run(run, progress=not quiet)
-        path = main_job.report_run(run)
+        edges = infer_run(run, progress=not quiet)
+        path = report_run(run)
         origin = DATASETS[run.sources.name]
     if as_json:
         print_json({"run": run.path, "fit": run.info["fit"], "inference": run.info["inference"], "report": path})

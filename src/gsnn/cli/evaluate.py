@@ -44,9 +44,9 @@ def evaluate(
     Example: gsnn evaluate runs/first --truth truth.csv -k 10 -k 50
     """
     with interruptible("nothing was written"), stage("evaluating", show=not quiet):
-        from gsnn.runs import protocols
+        from gsnn.runs.evaluate import evaluate_files
 
-        found = protocols.evaluate_files(
+        found = evaluate_files(
             edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
         )
     if as_json:

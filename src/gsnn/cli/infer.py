@@ -123,13 +123,14 @@ def infer(
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
     with interruptible(f"no edges were written; {AGAIN}"), together(timeout) as joined:
-        from gsnn.edges.parallel import Job
-        from gsnn.runs import Run, main_job
+        from gsnn.runs import Run
+        from gsnn.runs.infer import infer_run
+        from gsnn.runs.job import Job
 
         quiet = quiet or not joined.first
         with stage("reading the run", show=not quiet):
             opened = Run.open(run)
-            edges = main_job.infer_run(
+            edges = infer_run(
                 opened,
                 method=method or None,
                 score=score,

@@ -148,7 +148,7 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - what JSON can hold
     """Print one JSON object; what is undefined is null."""
     import json
 
-    from gsnn.runs.info import plain
+    from gsnn.base.files import plain
 
     typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 

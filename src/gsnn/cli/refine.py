@@ -63,9 +63,10 @@ def refine(
     """
     hint = "the rounds that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading the run", show=not quiet):
-        from gsnn.runs import Run, protocols
+        from gsnn.runs import Run
+        from gsnn.runs.refine import refine_run
 
-        found = protocols.refine_run(
+        found = refine_run(
             Run.open(run),
             method=method or None,
             truth=truth,

@@ -24,9 +24,10 @@ def report(
     Example: gsnn report runs/first
     """
     with interruptible("nothing was written"), stage("writing the report", show=not quiet):
-        from gsnn.runs import Run, main_job
+        from gsnn.report.html import report_run
+        from gsnn.runs import Run
 
-        path = main_job.report_run(Run.open(run))
+        path = report_run(Run.open(run))
     if as_json:
         print_json({"run": run, "report": path})
     elif not quiet:

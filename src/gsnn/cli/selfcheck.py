@@ -76,7 +76,8 @@ def selfcheck(
     hint = "the repeats that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn.base.errors import DataError
-        from gsnn.runs import Run, Sources, protocols
+        from gsnn.runs import Run, Sources
+        from gsnn.runs.selfcheck import self_check_files, self_check_run
 
         if missing is not None and not 0 <= missing < 1:
             raise DataError(f"missing must be a share from 0 up to, but not including, 1, got {missing}")
@@ -97,13 +98,13 @@ def selfcheck(
         if run is not None:
             if out is not None or files.given:
                 raise DataError("give a run, or files with -o; not both")
-            check = protocols.self_check_run(Run.open(run), missing=missing, notify=notes.extend, **options)  # type: ignore[arg-type]
+            check = self_check_run(Run.open(run), missing=missing, notify=notes.extend, **options)  # type: ignore[arg-type]
             folder = run
         else:
             if files.graph is None or out is None:
                 raise DataError("give a run folder; or --graph, --data and -o for a folder to write")
             sources = Sources.from_files(**files.reading())
-            check = protocols.self_check_files(out, sources, **options)  # type: ignore[arg-type]
+            check = self_check_files(out, sources, **options)  # type: ignore[arg-type]
             folder = out
     show_warnings(notes, quiet=quiet)
     if as_json:

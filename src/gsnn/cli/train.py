@@ -88,7 +88,7 @@ def train(
     quiet, as_json = quiet or not team.first, as_json and team.first
     hint = f"run the same command with --resume to continue {shlex.quote(str(out))}"
     with interruptible(hint), stage("reading network and data", show=not quiet):
-        from gsnn.runs import main_job
+        from gsnn.runs.train import train_files
 
         told: list[str] = []
 
@@ -96,7 +96,7 @@ def train(
             show_warnings(warnings, quiet=quiet)
             told.extend(warnings)
 
-        run, result = main_job.train_run(
+        run, result = train_files(
             out,
             **reading,
             settings={

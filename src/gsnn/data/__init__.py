@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from gsnn.data.perturbation import PerturbationData, Split, build_data
+from gsnn.data.fingerprint import fingerprint
+from gsnn.data.perturbation import PerturbationData, build_data
+from gsnn.data.split import Split, StreamedSplit
 from gsnn.data.standardiser import Standardiser, standardise
-from gsnn.data.stream import StreamedData, StreamedSplit, stream_data
+from gsnn.data.stream import StreamedData, stream_data
 
 __all__ = [
     "PerturbationData",
@@ -13,6 +15,7 @@ __all__ = [
     "StreamedData",
     "StreamedSplit",
     "build_data",
+    "fingerprint",
     "standardise",
     "stream_data",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +10,15 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.data.matching import match, odd_columns
+from gsnn.data.split import Split, StreamedSplit
 from gsnn.data.standardiser import Standardiser, standardise
-from gsnn.data.stream import StreamedData, StreamedSplit, stream_data
+from gsnn.data.stream import StreamedData, stream_data
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io.text import counted, listed
 
 __all__ = [
     "PerturbationData",
-    "Split",
     "Standardiser",
     "StreamedData",
     "StreamedSplit",
@@ -28,34 +27,9 @@ __all__ = [
     "stream_data",
 ]
 
-IndexArray = npt.NDArray[np.int64]
 
 _MIN_SAMPLES = 3
 _MIN_CONDITIONS = 5
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Which samples train, which stop the training, which test.
-
-    Attributes:
-        train: Indices of samples, ascending int64.
-        validation: Likewise.
-        test: Likewise.
-        by: ``"condition"`` if no treatment row is in two parts, ``"sample"`` if there were too few to see to that.
-        warnings: What a user should know about the split.
-    """
-
-    train: IndexArray
-    validation: IndexArray
-    test: IndexArray
-    by: str
-    warnings: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        parts = {name: [int(i) for i in getattr(self, name)] for name in ("train", "validation", "test")}
-        return {"by": self.by, "warnings": list(self.warnings), **parts}
 
 
 @dataclass(frozen=True, eq=False)

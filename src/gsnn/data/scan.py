@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError
 from gsnn.data.matching import odd_columns
+from gsnn.data.split import PARTS, TRAIN, UNUSED, StreamedSplit
 from gsnn.data.standardiser import Standardiser
-from gsnn.data.stream import PARTS, TRAIN, UNUSED, StreamedData, StreamedPart, StreamedSplit
+from gsnn.data.stream import StreamedData, StreamedPart
 from gsnn.io.text import counted
 
 _BLOCK = 1024  # rows that stay in the cache

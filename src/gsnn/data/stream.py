@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.data.matching import match
+from gsnn.data.split import _FULL, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import Network
@@ -22,107 +24,15 @@ from gsnn.io.text import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gsnn.data.perturbation import Split
     from gsnn.io.stream import StreamedResponses
 
-FloatArray = npt.NDArray[np.float32]
-Keys = npt.NDArray[np.uint64]
-Codes = npt.NDArray[np.int8]
 
-PARTS = ("train", "validation", "test")
-TRAIN, VALIDATION, TEST, UNUSED = range(4)
 BUFFER_BYTES = 256 * 2**20
 # Bytes of samples that are read between two times that freed memory is given back.
 _TRIMMED_EVERY = 32 * 2**20
 # Up to so many distinct conditions the shares of a split are exact, as they are in memory.
 EXACT = 100_000
 _MIN_CONDITIONS, _MIN_SAMPLES = 5, 3
-_FULL = 2**64
-
-
-@dataclass(frozen=True, eq=False)
-class StreamedSplit:
-    """Which samples train, stop the training and test, as a rule instead of lists.
-
-    Every condition (distinct treatment row, in single precision) has a key, a hash of 64 bits that the seed fixes. The
-    smallest keys are the test, the next ones the validation. So a sample's part is known from the sample alone, and no
-    condition is in two parts. With fewer than 5 conditions the number of the row is hashed instead of the row.
-
-    Attributes:
-        by: ``"condition"``, ``"sample"``, or ``"list"`` if the parts were given.
-        seed: Fixes the keys.
-        bounds: Keys below the first are the test, others below the second the validation.
-        codes: Of given parts, (M,) int8: 0 train, 1 validation, 2 test, 3 none; else None.
-        warnings: What a user should know about the split.
-    """
-
-    by: str
-    seed: int = 0
-    bounds: tuple[int, int] = (0, 0)
-    codes: Codes | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    @classmethod
-    def from_lists(cls, split: Split, n: int) -> StreamedSplit:
-        """Parts that were chosen elsewhere, such as by plate or by donor.
-
-        Args:
-            split: Numbers of the samples in each part; those in none are left out.
-            n: Number of all samples M.
-
-        Returns:
-            The split; it keeps a byte per sample.
-
-        Raises:
-            ValueError: If a number is out of range or in two parts.
-        """
-        codes = np.full(n, UNUSED, np.int8)
-        for code, name in enumerate(PARTS):
-            rows = np.asarray(getattr(split, name), dtype=np.int64)
-            if rows.size and not (rows.min() >= 0 and rows.max() < n):
-                raise ValueError(f"split.{name} has numbers from {rows.min()} to {rows.max()}, of {n} samples")
-            if (codes[rows] != UNUSED).any():
-                raise ValueError(f"split.{name} has samples that another part has, too; put each into one")
-            codes[rows] = code
-        return cls("list", codes=codes, warnings=list(split.warnings))
-
-    def codes_of(self, x: FloatArray, start: int) -> Codes:
-        """The part of each sample: 0 train, 1 validation, 2 test, 3 none.
-
-        Args:
-            x: (B, I) treatments.
-            start: Number of the first of these samples.
-
-        Returns:
-            (B,) int8.
-        """
-        if self.codes is not None:
-            return self.codes[start : start + len(x)]
-        keys = condition_keys(x, self.seed) if self.by == "condition" else sample_keys(start, len(x), self.seed)
-        codes = np.full(len(x), TRAIN, np.int8)
-        for bound, code in ((self.bounds[1], VALIDATION), (self.bounds[0], TEST)):
-            if bound > 0:
-                codes[keys <= np.uint64(bound - 1)] = code
-        return codes
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        found: dict[str, Any] = {"by": self.by, "warnings": list(self.warnings)}
-        if self.codes is not None:
-            return found | {name: np.flatnonzero(self.codes == code).tolist() for code, name in enumerate(PARTS)}
-        return found | {"seed": self.seed, "bounds": [str(bound) for bound in self.bounds]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], n: int) -> StreamedSplit:
-        """The inverse of :meth:`to_dict`, for ``n`` samples."""
-        warnings = list(values["warnings"])
-        if values["by"] == "list":
-            codes = np.full(n, UNUSED, np.int8)
-            for code, name in enumerate(PARTS):
-                codes[np.asarray(values[name], dtype=np.int64)] = code
-            return cls("list", codes=codes, warnings=warnings)
-        test, validation = (int(bound) for bound in values["bounds"])
-        return cls(values["by"], int(values["seed"]), (test, validation), warnings=warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +108,7 @@ class StreamedData:
         Raises:
             ValueError: If there is no such part, or ``batch_size`` is below 1.
         """
-        from gsnn.training.order import Rebatched
+        pass
 
         if part not in PARTS:
             raise unknown_option("part", part, PARTS)
@@ -377,25 +287,34 @@ def stream_data(
     return data
 
 
-def condition_keys(x: npt.NDArray[np.floating[Any]], seed: int) -> Keys:
-    """A key for each row, the same for equal rows; (B,) uint64, spread evenly.
+Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
-    Every value is hashed with a salt of its column, and the sum over the columns once more (the finaliser of
-    SplitMix64, Steele et al. 2014). -0 is 0.
+
+class Rebatched:
+    """Samples of a part in the order of the file, in batches of one size; may be gone through again and again.
+
+    Args:
+        part: The samples; they need not have been counted.
+        batch_size: Rows of a batch; the last one may have fewer.
     """
-    bits = (np.asarray(x, dtype=np.float32) + np.float32(0)).view(np.uint32).astype(np.uint64)
-    salts = np.random.SeedSequence((seed, 1)).generate_state(max(1, bits.shape[1]), np.uint64)
-    return _mixed(_mixed(bits + salts[: bits.shape[1]]).sum(axis=1, dtype=np.uint64))
+
+    def __init__(self, part: StreamedPart, batch_size: int) -> None:
+        self.part, self.batch_size = part, batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        rest: Pair | None = None
+        for chunk in self.part.chunks():
+            x, y = _joined(rest, chunk)
+            whole = len(x) - len(x) % self.batch_size
+            for start in range(0, whole, self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                yield torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
+            rest = x[whole:], y[whole:]
+        if rest is not None and len(rest[0]):
+            yield torch.from_numpy(rest[0]), torch.from_numpy(rest[1])
 
 
-def sample_keys(start: int, n: int, seed: int) -> Keys:
-    """A key for each of ``n`` samples from number ``start`` on; (n,) uint64."""
-    salt = np.random.SeedSequence((seed, 2)).generate_state(1, np.uint64)
-    return _mixed(_mixed(np.arange(start, start + n, dtype=np.uint64) + salt))
-
-
-def _mixed(z: Keys) -> Keys:
-    z = (z + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+def _joined(first: Pair | None, second: Pair) -> Pair:
+    if first is None or not len(first[0]):
+        return second
+    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])

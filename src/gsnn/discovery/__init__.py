@@ -18,7 +18,7 @@ from gsnn.discovery.baselines import (
     spectral_embedding,
 )
 from gsnn.discovery.check_result import SelfCheck, attach_precision
-from gsnn.discovery.evaluate import Evaluation, evaluate_table, read_roles, read_truth
+from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
 from gsnn.discovery.intervals import auc_interval, degree_weights, least_visible, precision_interval
 from gsnn.discovery.masking import permute_samples, rewire
@@ -27,6 +27,7 @@ from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.refinement import decide, refine
 from gsnn.discovery.selfcheck import self_check
 from gsnn.discovery.stacked import StackedEdgeInferer, StructureEdgeInferer
+from gsnn.io.truth import read_roles, read_truth
 
 __all__ = [
     "DEFAULT_METHOD",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +13,9 @@ from scipy import sparse
 
 from gsnn.base.errors import DataError, closest
 from gsnn.discovery.baselines import prior_scores
-from gsnn.discovery.hiding import Edge
 from gsnn.edges.aliases import AliasBy, alias_groups
 from gsnn.graph import Graph
+from gsnn.graph.checks import Edge
 from gsnn.metrics import evaluate_edges, near_hits
 from gsnn.metrics.edges import table_matrix, table_nodes
 
@@ -27,7 +26,12 @@ ALL = "all"
 _ENDS = ("src_func", "dst_func")
 _SCORES = ("score", "corr")
 
-__all__ = ["ALL", "Evaluation", "edge_columns", "evaluate_table", "read_roles", "read_truth"]
+__all__ = [
+    "ALL",
+    "Evaluation",
+    "edge_columns",
+    "evaluate_table",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: counts, notes, and the metrics as records; NaN becomes None."""
-        from gsnn.runs.info import plain
+        from gsnn.base.files import plain
 
         content: dict[str, Any] = plain(
             {"counts": self.counts, "notes": self.notes, "metrics": self.metrics.to_dict("records")}
@@ -287,69 +291,3 @@ def _positives(truth: list[Edge], known: set[Edge], place: Mapping[str, int]) ->
             + (f" ({missing!r}{'; closest: ' + ', '.join(near) if near else ''})" if missing is not None else "")
         )
     return positives, counts
-
-
-def read_truth(path: str | os.PathLike[str], **options: Any) -> list[Edge]:  # noqa: ANN401 - of the reader
-    """True edges from a file: SIF or an edge table, as :func:`gsnn.io.read_network` reads them.
-
-    Args:
-        path: The file.
-        **options: Options of the reader.
-
-    Returns:
-        (source, target) names.
-
-    Raises:
-        DataError: If the file cannot be read.
-    """
-    from gsnn.io import read_network
-
-    edges = read_network(path, **options).edges
-    return list(zip(edges["source"], edges["target"], strict=True))
-
-
-def read_roles(path: str | os.PathLike[str]) -> dict[Edge, str]:
-    """Roles of edges from a CSV or TSV file with the columns source, target and role.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The role of each edge.
-
-    Raises:
-        DataError: If the file is missing or lacks a column.
-    """
-    table = read_table(path)
-    absent = [name for name in ("source", "target", "role") if name not in table.columns]
-    if absent:
-        raise DataError(f"{path} must have the columns source, target and role, got {list(table.columns)[:8]}")
-    return {(s, t): r for s, t, r in zip(table["source"], table["target"], table["role"], strict=True)}
-
-
-def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """A CSV or TSV file with a header; names are the text that stands there, ``NA`` included.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    text = ("source", "target", "src_func", "dst_func", "role")
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            separator = "\t" if "\t" in handle.readline() else ","
-            handle.seek(0)
-            header = pd.read_csv(handle, sep=separator, nrows=0).columns
-            handle.seek(0)
-            return pd.read_csv(
-                handle,
-                sep=separator,
-                dtype={name: str for name in header if name in text},
-                keep_default_na=False,
-                na_values={name: ["", "nan", "NaN"] for name in header if name not in text},
-            )
-    except FileNotFoundError as error:
-        raise DataError(f"the file {path} does not exist") from error
-    except IsADirectoryError as error:
-        raise DataError(f"{path} is a folder without a run; give a table of edges or a run folder") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
-Edge = tuple[str, str]
 FloatArray = npt.NDArray[np.float64]
 
 ALPHA = 0.05  # of all paired tests of a refinement together; and of each edge against random edges, and over the seeds

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph.checks import Edge
 from gsnn.graph.summary import reached
 
-Edge = tuple[str, str]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Stratify = Literal["none", "degree", "role"]

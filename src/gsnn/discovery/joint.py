@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.discovery.retrain import Batches, Scorer, Trained
+from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
-Edge = tuple[str, str]
 FloatArray = npt.NDArray[np.float64]
 
 WATCHED = 1024  # samples that tell what an edge is worth, at most

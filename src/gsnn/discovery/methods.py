@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gsnn.base.errors import DataError, unknown_option
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer
@@ -68,3 +69,25 @@ INFERERS: Mapping[str, Method] = {
 
 # What ranks edges if nothing else is said: the best of one training over the families of benchmarks/recovery.py.
 DEFAULT_METHOD = "gradient-explained"
+
+
+def method_names(method: str | Sequence[str]) -> list[str]:
+    """Names of methods from a name, several, or a list with commas; each once, in order.
+
+    Raises:
+        DataError: If there is none, or no method of that name.
+
+    Example:
+        >>> method_names("gradient, magnitude")
+        ['gradient', 'magnitude']
+    """
+    from gsnn.discovery.methods import INFERERS
+
+    texts = [method] if isinstance(method, str) else method
+    names = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+    if not names:
+        raise DataError(f"give at least one method: {', '.join(INFERERS)}")
+    for name in names:
+        if name not in INFERERS:
+            raise DataError(str(unknown_option("method", name, INFERERS)))
+    return names

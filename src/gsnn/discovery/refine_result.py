@@ -10,13 +10,13 @@ import pandas as pd
 
 from gsnn.discovery.held_out import power
 from gsnn.discovery.result_file import StoredResult
+from gsnn.graph.checks import Edge
 
 _POWER = 0.5  # below which a user is told
 ARMS = ("inferred", "random")
 
 __all__ = ["ARMS", "Refinement"]
 
-Edge = tuple[str, str]
 _TESTED = ("p_random", "gain", "needed", "p")
 _LOSSES = ("loss_before", "loss_after")
 _COLUMNS = ["arm", "round", "source", "target", "score", "method", *_TESTED, "kept", "true", *_LOSSES]

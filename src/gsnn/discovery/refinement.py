@@ -13,16 +13,16 @@ import numpy.typing as npt
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData
+from gsnn.data.fingerprint import fingerprint
 from gsnn.discovery.held_out import ALPHA, Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
 from gsnn.discovery.joint import learnt_once, most_missed
-from gsnn.discovery.methods import DEFAULT_METHOD
-from gsnn.discovery.refine_result import ARMS, Edge, Refinement
+from gsnn.discovery.methods import DEFAULT_METHOD, method_names
+from gsnn.discovery.refine_result import ARMS, Refinement
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
 from gsnn.discovery.stacked.caps import chosen_pairs
 from gsnn.edges.pairs import descending
 from gsnn.graph import Graph
-from gsnn.runs import fingerprint
-from gsnn.runs.ranking import method_names
+from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig

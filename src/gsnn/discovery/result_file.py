@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Self
 import pandas as pd
 
 from gsnn.base.errors import RunError
-from gsnn.base.files import atomic_path, write_text
-from gsnn.runs.info import plain
+from gsnn.base.files import atomic_path, plain, write_text
 
 FORMAT = 1
 

@@ -13,15 +13,16 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import stage
 from gsnn.data import PerturbationData
+from gsnn.data.fingerprint import fingerprint
 from gsnn.discovery.baselines import prior_scores
 from gsnn.discovery.check_result import SelfCheck
-from gsnn.discovery.hiding import Edge, Masking, Stratify, holes, live_nodes, mask_edges
+from gsnn.discovery.hiding import Masking, Stratify, holes, live_nodes, mask_edges
 from gsnn.discovery.intervals import Placements, degree_weights, place, weighted_average_precision
 from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
 from gsnn.graph import EDGE_TYPES
+from gsnn.graph.checks import Edge
 from gsnn.metrics import evaluate_edges
-from gsnn.runs import fingerprint
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.errors import DataError, closest
+from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
     from gsnn.edges import ScoredPairs
 
 IntArray = npt.NDArray[np.int64]
-Edge = tuple[str, str]
 Given = str | Path | Edge
 
 __all__ = [
@@ -111,7 +111,7 @@ def named_edges(given: Iterable[Given], functions: Sequence[str], what: str) -> 
 
 
 def _read(path: str | Path) -> list[Edge]:
-    from gsnn.discovery.evaluate import read_truth
+    from gsnn.io.truth import read_truth
 
     return read_truth(path)
 

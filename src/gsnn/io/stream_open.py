@@ -91,7 +91,7 @@ def stream_responses(
 
         return ParquetResponses(path, inputs=inputs, outputs=outputs)
     if kinds[0] == "h5ad":
-        from gsnn.io.responses import open_anndata
+        from gsnn.io.read_responses import open_anndata
         from gsnn.io.stream_h5ad import AnnDataStream
 
         return AnnDataStream(open_anndata(given[0], anndata or {}))

@@ -67,7 +67,7 @@ def write_edges(
     ``.gz``; the bytes depend on the edges alone.
 
     Args:
-        table: The edges, as ``gsnn.runs.main_job.infer_run`` returns them or as an inferer's ``evaluate`` does.
+        table: The edges, as ``gsnn.runs.infer.infer_run`` returns them or as an inferer's ``evaluate`` does.
         path: The file to write.
         format: One of ``EDGE_FORMATS``; by default the extension decides.
         graph: The prior network. Its edges (of a Graph, those between functions) are written as known. An edge of the

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.graph.checks import Edge
 from gsnn.metrics.scores import as_scores
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-Edge = tuple[str, str]
 
 _COLUMNS = {"source": ("source", "src_func"), "target": ("target", "dst_func"), "known": ("known", "has_edge")}
 _SCORES = ("score", "corr")

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.errors import unknown_option
+from gsnn.graph.checks import Edge
 from gsnn.metrics import average_precision, roc_auc
 from gsnn.plot.axes import CANDIDATE, GUIDE, KNOWN, PROPOSED, axes
 from gsnn.plot.points import (
     BoolArray,
-    Edge,
     FloatArray,
     candidate_labels,
     precision_recall_points,

@@ -116,7 +116,7 @@ def collect(run: Run) -> ReportData:
 def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | None, pd.DataFrame, list[str]]:
     """The self-check in the folder of a run, how its methods agree on the hidden edges, and remarks."""
     from gsnn.discovery.methods import INFERERS
-    from gsnn.runs.protocols import read_check
+    from gsnn.runs.results import read_check
 
     check, note = read_check(run)
     if check is None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn._version import __version__
 from gsnn.base.errors import require
 from gsnn.base.files import write_text
+from gsnn.base.progress import now
 from gsnn.plot.data import Check, ReportData
 from gsnn.report.columns import edge_columns
 from gsnn.report.contents import collect
@@ -144,3 +145,25 @@ def write_report(source: Run | ReportData, path: str | Path | None = None) -> Pa
         path = Path(source.path) / "report.html"
     write_text(path, render(data))
     return Path(path)
+
+
+def report_run(run: Run) -> Path:
+    """Write the report of a run as one HTML file into its folder.
+
+    Args:
+        run: A run whose training is complete.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunError: If training is not complete, or the data are not those of the run any more.
+        MissingExtraError: If the packages of the extra ``report`` are not installed.
+    """
+    from gsnn.report import write_report
+
+    now("writing the report")
+    # Reading needs no lock: a self-check of hours must not keep anybody from a report.
+    with run.lock(optional=True):
+        run.refresh()
+        return write_report(run)

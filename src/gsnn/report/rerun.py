@@ -113,7 +113,7 @@ def _infer_command(run: Run, inference: dict[str, Any], known: bool) -> list[str
 
 def _check_command(run: Run) -> list[str]:
     from gsnn.discovery.methods import INFERERS
-    from gsnn.runs.protocols import read_check
+    from gsnn.runs.results import read_check
 
     check, _ = read_check(run)
     if check is None:

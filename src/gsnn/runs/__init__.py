@@ -1,8 +1,63 @@
-"""The run folder, and every command as a function."""
+"""The run folder, and every command as a function that returns what it made and prints nothing."""
 
 from __future__ import annotations
 
-from gsnn.runs.folder import Run
-from gsnn.runs.sources import Sources, fingerprint
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = ["Run", "Sources", "fingerprint"]
+from gsnn.runs.folder import Run
+from gsnn.runs.sources import Sources
+
+if TYPE_CHECKING:
+    from gsnn.runs.check import Checkup, check_up
+    from gsnn.runs.evaluate import evaluate_files
+    from gsnn.runs.infer import infer_run
+    from gsnn.runs.job import Job
+    from gsnn.runs.refine import refine_run
+    from gsnn.runs.selfcheck import self_check_files, self_check_run
+    from gsnn.runs.simulate import simulate_files
+    from gsnn.runs.train import train_demo, train_files, train_run
+
+_LAZY = {
+    "Checkup": "check",
+    "Job": "job",
+    "check_up": "check",
+    "evaluate_files": "evaluate",
+    "infer_run": "infer",
+    "refine_run": "refine",
+    "self_check_files": "selfcheck",
+    "self_check_run": "selfcheck",
+    "simulate_files": "simulate",
+    "train_demo": "train",
+    "train_files": "train",
+    "train_run": "train",
+}
+
+__all__ = [
+    "Checkup",
+    "Job",
+    "Run",
+    "Sources",
+    "check_up",
+    "evaluate_files",
+    "infer_run",
+    "refine_run",
+    "self_check_files",
+    "self_check_run",
+    "simulate_files",
+    "train_demo",
+    "train_files",
+    "train_run",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name that needs torch when it is first asked for."""
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"gsnn.runs.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'gsnn.runs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion."""
+    return sorted(__all__)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import RunError
-from gsnn.base.files import atomic_path, folder_lock, write_json
+from gsnn.base.files import atomic_path, folder_lock, plain, write_json
+from gsnn.data.fingerprint import fingerprint
 from gsnn.runs.edge_columns import csv_metadata
-from gsnn.runs.info import FORMAT, RUN, is_temporary, now, plain, read_info, reading, versions
-from gsnn.runs.sources import Sources, fingerprint
+from gsnn.runs.info import FORMAT, RUN, is_temporary, now, read_info, reading, versions
+from gsnn.runs.sources import Sources
 from gsnn.training.config import TrainConfig
 
 if TYPE_CHECKING:

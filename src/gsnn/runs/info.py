@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -76,16 +75,3 @@ def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     packages = {name: metadata.version(name) for name in ("torch", "lightning", "numpy", "pandas", "safetensors")}
     return {"gsnn": __version__, "python": platform.python_version(), **packages}
-
-
-def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """``value`` with arrays as lists and what JSON has no number for as null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.errors import DataError, GsnnError, RunError, unknown_option
+from gsnn.base.errors import DataError, GsnnError, RunError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,37 +16,16 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.edges import ScoredPairs
     from gsnn.edges.candidates import IntArray, Wanted
-    from gsnn.edges.parallel import Job, Processes
+    from gsnn.edges.parallel import Processes
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
+    from gsnn.runs.job import Job
 
 _WHOLE = ("stacked",)  # keep or train on all samples at once
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["Ranking", "method_names", "rank_candidates", "rank_together", "score_pairs"]
-
-
-def method_names(method: str | Sequence[str]) -> list[str]:
-    """Names of methods from a name, several, or a list with commas; each once, in order.
-
-    Raises:
-        DataError: If there is none, or no method of that name.
-
-    Example:
-        >>> method_names("gradient, magnitude")
-        ['gradient', 'magnitude']
-    """
-    from gsnn.discovery.methods import INFERERS
-
-    texts = [method] if isinstance(method, str) else method
-    names = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
-    if not names:
-        raise DataError(f"give at least one method: {', '.join(INFERERS)}")
-    for name in names:
-        if name not in INFERERS:
-            raise DataError(str(unknown_option("method", name, INFERERS)))
-    return names
+__all__ = ["Ranking", "rank_candidates", "rank_together", "score_pairs"]
 
 
 @dataclass(frozen=True)

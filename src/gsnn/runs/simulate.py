@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import DataError, RunError, unknown_option
 from gsnn.base.files import write_json, write_text
+from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
-Edge = tuple[str, str]
 
 # The converging benchmark in its three settings: tiers, noise, samples, and how it is trained.
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 
-Edge = tuple[str, str]
+from gsnn.graph.checks import Edge
 
 
 def convergence_graph(n_tier_a: int = 6) -> tuple[nx.DiGraph, list[str], list[str], list[str], list[Edge]]:

@@ -6,8 +6,7 @@ import networkx as nx
 import numpy as np
 
 from gsnn.base.errors import unknown_option
-
-Edge = tuple[str, str]
+from gsnn.graph.checks import Edge
 
 RANDOM_KINDS = ("layered", "dag", "scale-free", "cyclic")
 

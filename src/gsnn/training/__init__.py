@@ -1,6 +1,6 @@
 """Training through Lightning: repeatable, resumable, without pickle.
 
-:func:`fit` trains on perturbation data, :func:`train_run` does so from files into a run folder, and
+:func:`fit` trains on perturbation data (:func:`gsnn.runs.train_run` does so into a run folder), and
 :class:`GSNNModule` goes into a Lightning ``Trainer`` of your own. Lightning is imported at first use of anything
 but :class:`TrainConfig`, so that a command line can show the settings without waiting for it.
 """
@@ -14,7 +14,7 @@ from gsnn.training.config import NORMS, TrainConfig
 
 if TYPE_CHECKING:
     from gsnn.training.checkpoint import SafetensorsCheckpointIO
-    from gsnn.training.fit_data import TrainResult, fit, train_run
+    from gsnn.training.fit_data import TrainResult, fit
     from gsnn.training.loop import LoopResult, build_model, predict, train_model
     from gsnn.training.module import Batches, GSNNModule, TrainingError
 
@@ -29,7 +29,6 @@ _LAZY = {
     "fit": "fit_data",
     "predict": "loop",
     "train_model": "loop",
-    "train_run": "fit_data",
 }
 
 __all__ = [
@@ -45,7 +44,6 @@ __all__ = [
     "fit",
     "predict",
     "train_model",
-    "train_run",
 ]
 
 

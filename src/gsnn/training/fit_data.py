@@ -6,7 +6,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from gsnn.base.errors import DataError, RunError
 from gsnn.base.progress import now
 from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
 from gsnn.nn import GSNN, save_model
-from gsnn.runs import Run, Sources
+from gsnn.runs import Run
 from gsnn.training.baselines import (
     FitReport,
     GroupMeanBaseline,
@@ -107,63 +106,6 @@ def fit(
     check_device(device)
     parts = _recorded(run, data) if split is None and resume else split
     return _fit(_prepare(data, config, parts), data, config, run, resume, progress, device)
-
-
-def train_run(
-    path: str | Path,
-    sources: Sources,
-    config: TrainConfig | None = None,
-    *,
-    data: PerturbationData | StreamedData | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: bool = True,
-    device: str = "cpu",
-    team: Team = Team(),  # noqa: B008 - frozen
-) -> tuple[Run, TrainResult]:
-    """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
-
-    Nothing is written before the target, the sources and the settings have been found valid.
-
-    Args:
-        path: The run folder.
-        sources: What to read.
-        config: The settings; None takes those of the run that is continued, else the defaults.
-        data: What ``sources`` hold, if it has been read already.
-        overwrite: Replace a run in the folder.
-        resume: Continue a run in the folder; if there is none, begin one.
-        progress: Show progress on stderr.
-        device: Where to train.
-        team: The processes that train together, each of which calls this; the first one writes the folder. The run
-            that the others get is its path and nothing more.
-
-    Returns:
-        The run and the result of the training.
-
-    Raises:
-        DataError: If the sources do not hold what they must.
-        RunError: If the folder or the run in it does not allow this.
-        TrainingError: If the loss becomes infinite or NaN.
-    """
-    if team.first:
-        Run.check_target(path, overwrite=overwrite, resume=resume)
-    check_device(device)
-    old = Run.open(path) if resume and Run.exists(path) else None
-    if config is None:
-        config = old.config if old is not None else TrainConfig()
-    if old is not None:
-        old.check_config(config)
-    team.check(config)
-    if data is None:
-        data = sources.open()
-    if old is not None:
-        old.check_data(data)
-    prepared = _prepare(data, config, _recorded(old, data))
-    if not team.first:
-        run = Run(Path(path), {})
-    else:
-        run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
-    return run, _fit(prepared, data, config, run, resume, progress, device, team)
 
 
 def _recorded(run: Run | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gsnn.data.stream import StreamedPart
+from gsnn.data.stream import Pair, StreamedPart, _joined
 
 # Independent random streams of one seed.
 INIT, ORDER, NOISE = 0, 1, 2
-
-Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
 def derived_seed(seed: int, stream: int, epoch: int = 0) -> int:
@@ -167,33 +164,3 @@ class StreamedBatches(BatchPlan):
             windows[-1].append(number)
             free -= counts[number]
         return [sorted(window) for window in windows]
-
-
-class Rebatched:
-    """Samples of a part in the order of the file, in batches of one size; may be gone through again and again.
-
-    Args:
-        part: The samples; they need not have been counted.
-        batch_size: Rows of a batch; the last one may have fewer.
-    """
-
-    def __init__(self, part: StreamedPart, batch_size: int) -> None:
-        self.part, self.batch_size = part, batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rest: Pair | None = None
-        for chunk in self.part.chunks():
-            x, y = _joined(rest, chunk)
-            whole = len(x) - len(x) % self.batch_size
-            for start in range(0, whole, self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                yield torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
-            rest = x[whole:], y[whole:]
-        if rest is not None and len(rest[0]):
-            yield torch.from_numpy(rest[0]), torch.from_numpy(rest[1])
-
-
-def _joined(first: Pair | None, second: Pair) -> Pair:
-    if first is None or not len(first[0]):
-        return second
-    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])

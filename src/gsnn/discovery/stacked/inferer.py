@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import own_random_state
-from gsnn.discovery.hiding import Edge, hideable_edges, holes, mask_edges
+from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
 from gsnn.discovery.stacked.caps import capped
 from gsnn.discovery.stacked.features import (
     FLOOR,
@@ -34,6 +34,7 @@ from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.edges.prior import FUNCTION_EDGE, PriorEdges
 from gsnn.edges.streaming import check_model
 from gsnn.graph import Graph
+from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig

@@ -11,11 +11,9 @@ from gsnn.base.processes import ProcessError, Processes, Stopped, processes
 from gsnn.edges.parallel.checkpoint import Checkpoint
 from gsnn.edges.parallel.fit_parts import Pass, fit
 from gsnn.edges.parallel.ranking import top_edges
-from gsnn.runs.job import Job
 
 __all__ = [
     "Checkpoint",
-    "Job",
     "Pass",
     "Place",
     "ProcessError",

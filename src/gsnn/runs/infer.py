@@ -1,18 +1,14 @@
-"""The main job as three functions: train into a run folder, infer its missing edges, write its report.
-
-The command line and the demo call these; so may a script. They return what they made, print nothing, and check
-everything before the first file is written.
-"""
+"""Rank the candidate edges of a trained run, and write them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.errors import DataError, RunError, require, unknown_option
+from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import now
 
 if TYPE_CHECKING:
@@ -20,56 +16,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gsnn.edges.candidates import Given
-    from gsnn.edges.parallel import Job
     from gsnn.graph import Graph
     from gsnn.runs.folder import Run
-    from gsnn.training import TrainConfig, TrainResult
+    from gsnn.runs.job import Job
+
 
 SCORES = ("corr", "partial")
+
+
 AGGREGATIONS = ("mean0", "mean", "max")
+
+
 SAMPLES = ("train", "all")
+
+
 ALIASES = ("reach", "hops", "none")
-
-__all__ = [
-    "AGGREGATIONS",
-    "ALIASES",
-    "SAMPLES",
-    "SCORES",
-    "check_inference",
-    "infer_run",
-    "make_config",
-    "report_run",
-    "train_demo",
-    "train_run",
-]
-
-
-def make_config(settings: Mapping[str, Any]) -> TrainConfig:
-    """Settings of a training, checked; a wrong value is the user's to mend.
-
-    Args:
-        settings: Fields of `TrainConfig`; None values are left out and take their defaults.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        DataError: If a name or a value is wrong.
-
-    Example:
-        >>> make_config({"epochs": 3, "norm": None}).epochs
-        3
-        >>> make_config({"norm": "layr"})
-        Traceback (most recent call last):
-        ...
-        gsnn.base.errors.DataError: unknown norm 'layr'; use one of 'none', 'layer', ... (did you mean 'layer'?)
-    """
-    from gsnn.training import TrainConfig
-
-    try:
-        return TrainConfig.from_dict({name: value for name, value in settings.items() if value is not None})
-    except (TypeError, ValueError) as error:
-        raise DataError(str(error)) from error
 
 
 def check_inference(
@@ -129,132 +90,6 @@ def check_inference(
             raise DataError(f"method '{method}' has no {parameter}; leave it out")
         options[name] = value
     return options
-
-
-def train_run(
-    path: str | Path,
-    *,
-    graph: str | Path,
-    data: str | Path | None = None,
-    inputs: str | Path | None = None,
-    outputs: str | Path | None = None,
-    network_options: Mapping[str, Any] | None = None,
-    responses_options: Mapping[str, Any] | None = None,
-    build_options: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: bool = False,
-    notify: Callable[[list[str]], None] | None = None,
-    devices: int | None = None,
-    num_nodes: int | None = None,
-    device: str = "cpu",
-) -> tuple[Run, TrainResult]:
-    """Train on a network file and a response file, or two matrices, into a run folder.
-
-    Args:
-        path: The run folder.
-        graph: The prior network.
-        data: The responses, as MIDAS or one prefixed table.
-        inputs: The matrix of treatments, with ``outputs`` instead of ``data``.
-        outputs: The matrix of readouts.
-        network_options: Keyword arguments of `gsnn.io.read_network`.
-        responses_options: Keyword arguments of `gsnn.io.read_responses`.
-        build_options: Keyword arguments of `gsnn.data.build_data`.
-        settings: Fields of `TrainConfig`. A run that is resumed keeps its own where a field is missing or None.
-        overwrite: Replace a run in the folder.
-        resume: Continue a run in the folder; if there is none, begin one.
-        progress: Show progress on stderr.
-        notify: Called with the warnings about the data before the training begins; and after it with what in the
-            folder (a self-check, a refinement) is from other data or settings.
-        devices: Processes on each machine that train together; None takes those that torchrun or ``srun`` started.
-        num_nodes: Machines likewise.
-        device: Where to train: ``cpu`` or ``cuda``.
-
-    Returns:
-        The run and the result of its training.
-
-    Raises:
-        DataError: If a file or a setting is wrong.
-        RunError: If the folder does not allow this.
-    """
-    from gsnn.runs.folder import Run, Sources
-    from gsnn.training.team import find_team
-
-    # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
-    team = find_team(devices, num_nodes)
-    if team.first:
-        Run.check_target(path, overwrite=overwrite, resume=resume)
-    sources = Sources.from_files(
-        graph,
-        data,
-        inputs=inputs,
-        outputs=outputs,
-        network_options=network_options,
-        responses_options=responses_options,
-        build_options=build_options,
-    )
-    given = {name: value for name, value in (settings or {}).items() if value is not None}
-    before = Run.open(path).config.to_dict() if resume and Run.exists(path) else {}
-    config = make_config({**before, **given})
-    team.check(config)
-    read = sources.open()
-    if notify is not None:
-        notify(read.warnings)
-    now("loading torch and building the model")
-    from gsnn.runs.protocols import stale_results
-    from gsnn.training import train_run as train
-
-    now("training")
-
-    run, result = train(
-        path,
-        sources,
-        config,
-        data=read,
-        overwrite=overwrite,
-        resume=resume,
-        progress=progress,
-        device=device,
-        team=team,
-    )
-    if notify is not None and team.first:
-        notify(stale_results(run))
-    return run, result
-
-
-def train_demo(
-    path: str | Path, dataset: str, *, settings: Mapping[str, Any] | None = None, progress: bool = False
-) -> tuple[Run, TrainResult]:
-    """Train on a bundled data set into a run folder, replacing an earlier demo there and nothing else.
-
-    Args:
-        path: The run folder.
-        dataset: One of ``gsnn.datasets.DATASETS``.
-        settings: Fields of `TrainConfig`.
-        progress: Show progress on stderr.
-
-    Returns:
-        The run and the result of its training.
-
-    Raises:
-        DataError: If there is no such data set.
-        MissingExtraError: If a package of the extra ``demo`` is not installed.
-        RunError: If the folder holds anything but a demo.
-    """
-    from gsnn.runs.folder import Run, Sources
-
-    for module in ("jinja2", "plotly.offline"):
-        require(module, extra="demo")  # not only after the training
-    sources = Sources.dataset(dataset)
-    config = make_config(settings or {})
-    if Run.exists(path) and Run.open(path).sources.kind != "dataset":
-        raise RunError(f"{path} holds a run on your own files, not a demo; choose another folder with -o")
-    Run.check_target(path, overwrite=True)
-    now("training")
-    from gsnn.training import train_run as train
-
-    return train(path, sources, config, overwrite=True, progress=progress)
 
 
 def infer_run(
@@ -319,11 +154,11 @@ def infer_run(
     """
     import pandas as pd
 
-    from gsnn.discovery.methods import DEFAULT_METHOD
+    from gsnn.discovery.methods import DEFAULT_METHOD, method_names
     from gsnn.edges import alias_groups
     from gsnn.edges.candidates import Wanted, matched, named_edges
-    from gsnn.edges.parallel import Job
-    from gsnn.runs.ranking import method_names, rank_together, score_pairs
+    from gsnn.runs.job import Job
+    from gsnn.runs.ranking import rank_together, score_pairs
 
     if method is None:
         method = DEFAULT_METHOD if score is None and agg is None else "magnitude"
@@ -333,7 +168,7 @@ def infer_run(
     options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
     wanted = Wanted(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
-    from gsnn.runs.protocols import calibrate_edges
+    from gsnn.runs.results import calibrate_edges
 
     job = job or Job()
     with run.lock() if job.joined.first else nullcontext():
@@ -482,25 +317,3 @@ def edge_table(
             **{name: chosen[name] for name in ("sign", "alias_group", "alias_size") if name in chosen},
         }
     )
-
-
-def report_run(run: Run) -> Path:
-    """Write the report of a run as one HTML file into its folder.
-
-    Args:
-        run: A run whose training is complete.
-
-    Returns:
-        The file.
-
-    Raises:
-        RunError: If training is not complete, or the data are not those of the run any more.
-        MissingExtraError: If the packages of the extra ``report`` are not installed.
-    """
-    from gsnn.report import write_report
-
-    now("writing the report")
-    # Reading needs no lock: a self-check of hours must not keep anybody from a report.
-    with run.lock(optional=True):
-        run.refresh()
-        return write_report(run)

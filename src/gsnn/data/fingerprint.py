@@ -1,0 +1,41 @@
+"""A digest of perturbation data: is it the same network, are these the same numbers?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gsnn.data import PerturbationData, StreamedData
+
+
+def fingerprint(data: PerturbationData | StreamedData) -> str:
+    """Hex digest of all that a run depends on: the graph with its signs, the inputs and the responses with their names.
+
+    Args:
+        data: The data.
+
+    Returns:
+        SHA-256 in hex.
+    """
+    digest = hashlib.sha256()
+    names = data.graph.node_names_dict
+    digest.update(json.dumps({kind: list(names[kind]) for kind in sorted(names)}).encode())
+    edges = data.graph.edge_index_dict
+    for kind in sorted(edges):
+        digest.update("/".join(kind).encode())
+        digest.update(edges[kind].contiguous().numpy().tobytes())
+    for label, values in (("sign", data.graph.edge_sign_dict), ("weight", data.graph.edge_weight_dict)):
+        for kind, each in sorted((values or {}).items(), key=lambda item: item[0]):
+            digest.update(f"{label} of {'/'.join(kind)}".encode())
+            digest.update(each.contiguous().numpy().tobytes())
+    from gsnn.data import StreamedData
+
+    if isinstance(data, StreamedData):
+        digest.update(data.digest().encode())
+        return digest.hexdigest()
+    for array in (data.x, data.y):
+        digest.update(str((array.dtype, array.shape)).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,181 @@
+"""Read responses: one table with prefixes, two matrices, MIDAS or AnnData."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.io.matrices import read_matrices
+from gsnn.io.midas import find_columns, read_midas
+from gsnn.io.parquet import read_parquet
+from gsnn.io.responses import FORMATS, Responses
+from gsnn.io.sif import looks_like_sif
+from gsnn.io.table import Table, read_table
+from gsnn.io.text import HDF5, PARQUET, Raw, Text, decode, listed, read_raw, read_start, suffix_of
+
+if TYPE_CHECKING:
+    from gsnn.io.anndata import AnnDataResponses
+
+
+def read_responses(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    inputs: str | os.PathLike[str] | None = None,
+    outputs: str | os.PathLike[str] | None = None,
+    format: str | None = None,
+    time: float | str | None = None,
+    cell_line: str | None = None,
+    anndata: Mapping[str, Any] | None = None,
+) -> Responses:
+    r"""Read perturbation responses from a MIDAS file, one prefixed table, two plain matrices, or AnnData.
+
+    The tables may be CSV, TSV (packed as ``.gz`` or not) or Parquet, which is recognised by its content.
+
+    MIDAS is a table with treatments ``TR:<species>`` (inhibitions ``TR:<species>i``), times ``DA:<readout>``
+    or ``DA:ALL``, and readouts ``DV:<species>``. Rows at time 0 are the baseline and are left out; of later
+    times each readout's last is used, or ``time``. A value at another time counts as not measured, so that a
+    row with several times keeps what was measured at the right one. A table with ``TR:`` and ``DV:`` columns
+    and no ``DA:`` is a matrix whose rows are all samples. Missing values are empty, NA or NaN in any case.
+    A ``TR:<name>:CellLine`` column that never changes is ignored.
+
+    In two matrices the columns of ``inputs`` are treatments and those of ``outputs`` readouts, by the same
+    naming rule (a prefix may be there or not). A first column without a name, or of text, holds sample
+    identifiers, by which the rows are brought together.
+
+    An AnnData file (``.h5ad``) is read as :class:`gsnn.io.AnnDataResponses` reads it, all at once; that class also
+    reads in blocks what does not fit in memory.
+
+    Args:
+        path: The MIDAS file, prefixed table or AnnData file; leave out if ``inputs`` and ``outputs`` are given.
+        inputs: The matrix of treatments.
+        outputs: The matrix of readouts.
+        format: ``"midas"`` demands times, ``"matrix"`` ignores them, ``"h5ad"`` is AnnData; by default the content
+            and the header decide.
+        time: The time to use, in the units of the file.
+        cell_line: Keep only the rows of this cell line, where a file holds several.
+        anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`, such as ``{"perturbation": "drug"}``.
+
+    Returns:
+        The responses; rows are labelled with the sample identifier, or with the line in the file.
+
+    Raises:
+        DataError: If a file cannot be read as responses; the message says where and what to do.
+        MissingExtraError: If Parquet or AnnData needs a package that is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "midas.csv")
+        ...     _ = file.write_text("TR:egf,TR:meki,DA:ALL,DV:erk\n1,0,0,0\n1,0,10,0.9\n1,1,10,NA\n")
+        ...     responses = read_responses(file)
+        >>> responses.treatments
+              egf  meki
+        line
+        3     1.0   0.0
+        4     1.0   1.0
+        >>> responses.readouts["erk"].tolist(), responses.times, responses.n_baseline
+        ([0.9, nan], [10.0], 1)
+    """
+    if format is not None and format not in FORMATS:
+        raise DataError(str(unknown_option("format", format, FORMATS)))
+    if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
+        raise DataError("give either one response file, or both inputs= and outputs=")
+    if inputs is not None and outputs is not None:
+        if time is not None or cell_line is not None or format == "midas":
+            raise DataError("time, cell_line and format='midas' belong to a MIDAS file, not to inputs= and outputs=")
+        if anndata is not None or format == "h5ad":
+            raise DataError("anndata and format='h5ad' belong to one .h5ad file, not to inputs= and outputs=")
+        texts = {"inputs": read_raw(inputs, "inputs"), "outputs": read_raw(outputs, "outputs")}
+        treatments, readouts, warnings = read_matrices(
+            _table(texts["inputs"], "inputs")[0], _table(texts["outputs"], "outputs")[0]
+        )
+        return Responses(
+            treatments,
+            readouts,
+            warnings=warnings,
+            paths={role: text.path for role, text in texts.items()},
+            sha256={role: text.sha256 for role, text in texts.items()},
+        )
+    assert path is not None  # checked above
+    if format == "h5ad" or _is_anndata(path):
+        if format in ("midas", "matrix") or time is not None or cell_line is not None:
+            raise DataError(f"'{path}' is AnnData, which has no times or cell lines of MIDAS; leave format, time and "
+                            "cell_line out")  # fmt: skip
+        with open_anndata(path, anndata or {}) as opened:
+            return opened.read()
+    if anndata is not None:
+        raise DataError(f"anndata= is for AnnData, and '{path}' is not a .h5ad file; leave it out")
+    raw = read_raw(path, "responses")
+    table, text = _table(raw, "responses")
+    if text and not any(h.upper().startswith(("TR:", "DV:")) for h in table.header) and looks_like_sif(text):
+        raise DataError(
+            f"responses file '{raw.path}' is a network in SIF, without TR: and DV: columns; are the network and the "
+            "responses swapped?"
+        )
+    columns = find_columns(table)
+    if format == "midas" and not columns.times:
+        raise DataError(
+            f"{raw.path} has no DA: columns, which MIDAS needs; pass format='matrix' (--data-format matrix) if it has "
+            "no times"
+        )
+    if format == "matrix":
+        columns.times.clear()
+    chosen = None
+    if time is not None:
+        chosen = _time(time)
+        if not columns.times:
+            raise DataError(f"time={time} was given, but {raw.path} has no times (DA: columns); leave it out")
+    found = read_midas(table, columns, chosen, cell_line)
+    return Responses(
+        pd.DataFrame(found.treatments, found.index, pd.Index(found.treatment_names, dtype=object)),
+        pd.DataFrame(found.readouts, found.index, pd.Index(columns.readout_names, dtype=object)),
+        kinds=columns.kinds,
+        warnings=found.warnings,
+        paths={"data": raw.path},
+        sha256={"data": raw.sha256},
+        times=found.times,
+        n_baseline=found.n_baseline,
+    )
+
+
+def _table(raw: Raw, what: str) -> tuple[Table, Text | None]:
+    """The file as a table, and its text if it is text."""
+    if raw.data.startswith(PARQUET) or raw.suffix in {".parquet", ".pq"}:
+        return read_parquet(raw, what), None
+    text = decode(raw, what)
+    return read_table(text, what), text
+
+
+def _is_anndata(path: str | os.PathLike[str]) -> bool:
+    return suffix_of(Path(path)) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
+
+
+def open_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> AnnDataResponses:
+    """An AnnData file with the options that a user gave; an unknown one is refused."""
+    from gsnn.io.anndata import AnnDataResponses
+
+    known = [name for name in inspect.signature(AnnDataResponses).parameters if name not in {"path", "chunk_size"}]
+    for name in options:
+        if name not in known:
+            near = closest(name, known, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise DataError(f"anndata has no option '{name}'{hint}; use {listed(known, 20)}")
+    return AnnDataResponses(path, **options)
+
+
+def _time(time: float | str) -> float:
+    try:
+        value = float(time)
+    except ValueError as error:
+        raise DataError(f"time must be a number, got {time!r}") from error
+    if not np.isfinite(value) or value == 0:
+        raise DataError(f"time must be a time after 0, which is the baseline, got {time!r}")
+    return value

@@ -1,0 +1,53 @@
+"""Refine the graph of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import as_data_error
+from gsnn.discovery.refine_result import Refinement
+from gsnn.io.truth import read_truth
+from gsnn.runs.settings import changed_config, locked, refuse_both
+
+if TYPE_CHECKING:
+    from gsnn.runs.folder import Run
+
+
+def refine_run(
+    run: Run,
+    *,
+    method: str | Sequence[str] | None = None,
+    truth: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    **options: Any,  # noqa: ANN401 - of refine
+) -> Refinement:
+    """Refine the graph of a run, written into its folder; the run itself stays as it is.
+
+    Args:
+        run: The run; its training need not be complete.
+        method: Name of a registered method, or several; None: what suits the decision.
+        truth: True edges, if they are known: SIF or an edge table.
+        settings: Fields of `TrainConfig` to replace; None values are left out.
+        overwrite: Replace a refinement in the folder.
+        resume: Continue one; without one, begin.
+        **options: Further options of :func:`gsnn.discovery.refine`.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        DataError: If an option is wrong.
+        RunError: If the folder or the run in it does not allow this.
+    """
+    from gsnn.discovery.refinement import refine
+
+    refuse_both(overwrite, resume)
+    true = None if truth is None else read_truth(truth)
+    data, config = run.data(), changed_config(run.config, settings)
+    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, **options}
+    with as_data_error(), locked(run):
+        return refine(data, config, method, **given)

@@ -1,0 +1,138 @@
+"""What the results in a run folder say of one another: which still hold, which precision to expect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import RunError
+from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision
+from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.result_file import differing_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsnn.runs.folder import Run
+
+
+def read_check(run: Run) -> tuple[SelfCheck | None, str]:
+    """The self-check in the folder of a run, if what it found holds for the run.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The self-check, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
+
+    Raises:
+        RunError: If its file cannot be read.
+    """
+    if not SelfCheck.json_path(run.path).is_file():
+        return None, ""
+    check = SelfCheck.read(run.path)
+    again = "repeat it with gsnn selfcheck --overwrite"
+    if not check.repeats:
+        return None, "the self-check in the folder has not finished a repeat; go on with gsnn selfcheck --resume"
+    if check.settings.get("fingerprint") != run.info["data"]["fingerprint"]:
+        return None, f"the self-check in the folder is of other data and not used; {again}"
+    now = run.config.to_dict()
+    wrong = differing_settings(check.settings.get("config", {}), now, seeds=False, names=("was", "in the run it is"))
+    if wrong:
+        return (
+            None,
+            f"the self-check in the folder trained with other settings and is not used ({'; '.join(wrong)}); {again}",
+        )
+    return check, ""
+
+
+def stale_results(run: Run) -> list[str]:
+    """What in the folder of a run is from other data or settings than the run's, in words.
+
+    Args:
+        run: The run.
+
+    Returns:
+        A sentence for a self-check and for a refinement that the run does not go with.
+    """
+    found = []
+    try:
+        found.append(read_check(run)[1])
+        if Refinement.json_path(run.path).is_file():
+            before = Refinement.read(run.path).settings
+            wrong = differing_settings(
+                before.get("config", {}), run.config.to_dict(), names=("was", "in the run it is")
+            )
+            if before.get("fingerprint") != run.info["data"]["fingerprint"]:
+                wrong.insert(0, "the data differ")
+            if wrong:
+                found.append(
+                    f"the refinement in the folder does not go with the run ({'; '.join(wrong)}); repeat it with gsnn "
+                    "refine --overwrite"
+                )
+    except RunError as error:
+        found.append(str(error))
+    return [text for text in found if text]
+
+
+def calibrate_edges(
+    run: Run,
+    edges: pd.DataFrame,
+    method: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    missing: float | None = None,
+) -> tuple[pd.DataFrame, str]:
+    """Edges of a run with the precision to expect, if its folder holds a self-check of how they were scored.
+
+    Args:
+        run: The run.
+        edges: Table of ``edges.csv``, with the column ``rank``.
+        method: Name of the registered method that scored them.
+        options: Options it was evaluated with; None: its own. A self-check of other options says nothing of these.
+        missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
+
+    Returns:
+        The table with the columns expected_precision, precision_low, precision_high and precision_chance, and an empty
+        text; or without them, and why the self-check in the folder says nothing of these edges (empty if there is
+        none).
+    """
+    plain = edges.drop(columns=[name for name in PRECISION_COLUMNS if name in edges.columns])
+    check, note = read_check(run)
+    if check is None:
+        return plain, note
+    if method not in check.methods:
+        checked = ", ".join(check.methods)
+        return plain, f"the self-check in the folder did not check the method {method!r} (only {checked})"
+    if options is not None and dict(options) != _options(method):
+        return plain, f"the self-check in the folder is of the method {method!r} with its own options, not with these"
+    return attach_precision(plain, check, method, missing=missing), ""
+
+
+def calibrate_run(run: Run, missing: float | None = None) -> str:
+    """Add the precision to expect to the ``edges.csv`` of a run, or take it away if the self-check says nothing of it.
+
+    Args:
+        run: The run.
+        missing: As for :func:`calibrate_edges`.
+
+    Returns:
+        Why there is none, or an empty text; also without edges.
+    """
+    with run.lock():
+        run.refresh()
+        inference = run.info.get("inference")
+        if inference is None or not run.edges_path.is_file():
+            return ""
+        before = run.edges()
+        method, options = str(inference.get("method")), inference.get("options")
+        after, note = calibrate_edges(run, before, method, options=options, missing=missing)
+        if list(after.columns) != list(before.columns) or not after.equals(before):
+            run.write_edges(after, inference)
+        return note
+
+
+def _options(method: str) -> dict[str, Any]:
+    from gsnn.discovery.methods import INFERERS
+
+    return dict(INFERERS[method].options) if method in INFERERS else {}

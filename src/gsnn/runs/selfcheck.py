@@ -1,0 +1,125 @@
+"""Self-check of a run, or of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import RunError, as_data_error
+from gsnn.discovery.check_result import SelfCheck
+from gsnn.io.truth import read_roles
+from gsnn.runs.results import calibrate_run
+from gsnn.runs.settings import changed_config, locked, refuse_both
+
+if TYPE_CHECKING:
+    from gsnn.data import PerturbationData
+    from gsnn.runs.folder import Run, Sources
+    from gsnn.training import TrainConfig
+
+
+Notify = Callable[[list[str]], None]
+
+
+def self_check_run(
+    run: Run,
+    *,
+    methods: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    roles: str | Path | None = None,
+    missing: float | None = None,
+    notify: Notify | None = None,
+    **options: Any,  # noqa: ANN401 - of self_check
+) -> SelfCheck:
+    """Self-check of the data and settings of a run, written into its folder.
+
+    The precision to expect is added to the ``edges.csv`` of the run if it was inferred by a checked method, and the
+    check trained with the settings of the run: of models trained otherwise it says nothing about these edges.
+
+    Args:
+        run: The run; its training need not be complete.
+        methods: Names of registered methods; None: all.
+        settings: Fields of `TrainConfig` to replace; None values are left out.
+        overwrite: Replace a self-check in the folder.
+        resume: Continue one; without one, begin.
+        roles: A table of roles, for ``stratify='role'``.
+        missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
+        notify: Called with the reason if the edges of the run got no precision.
+        **options: Further options of :func:`gsnn.discovery.self_check`.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        DataError: If an option is wrong.
+        RunError: If the folder or the run in it does not allow this.
+    """
+    config = changed_config(run.config, settings)
+    with run.lock():
+        run.refresh()
+        check = _self_check(run.data(), config, run.path, methods, overwrite, resume, roles, options, run)
+        note = calibrate_run(run, missing)
+    if note and notify is not None:
+        notify([note])
+    return check
+
+
+def self_check_files(
+    path: str | Path,
+    sources: Sources,
+    *,
+    methods: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    roles: str | Path | None = None,
+    **options: Any,  # noqa: ANN401 - of self_check
+) -> SelfCheck:
+    """Self-check of a network file and a response file, or two matrices, without a run.
+
+    Args:
+        path: Folder to write to; made if need be.
+        sources: The files.
+        methods: As for :func:`self_check_run`.
+        settings: Fields of `TrainConfig`.
+        overwrite: As for :func:`self_check_run`.
+        resume: As for :func:`self_check_run`.
+        roles: As for :func:`self_check_run`.
+        **options: Further options of :func:`gsnn.discovery.self_check`.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        DataError: If a file or an option is wrong.
+        RunError: If the folder does not allow this.
+    """
+    from gsnn.training import TrainConfig
+
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; choose another folder")
+    config = changed_config(TrainConfig(), settings)
+    return _self_check(sources.read(), config, path, methods, overwrite, resume, roles, options, None)
+
+
+def _self_check(
+    data: PerturbationData,
+    config: TrainConfig,
+    folder: Path,
+    methods: Sequence[str] | None,
+    overwrite: bool,
+    resume: bool,
+    roles: str | Path | None,
+    options: Mapping[str, Any],
+    run: Run | None,
+) -> SelfCheck:
+    from gsnn.discovery.selfcheck import self_check
+
+    refuse_both(overwrite, resume)
+    labels = None if roles is None else read_roles(roles)
+    given = {"folder": folder, "resume": resume, "overwrite": overwrite, "roles": labels, **options}
+    with as_data_error(), locked(run):
+        return self_check(data, config, methods, **given)
