@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from gsnn.base.errors import DataError, closest, require
-from gsnn.graph.checks import EDGE_TYPES, NODE_TYPES, arrow, shown
+from gsnn.graph.checks import EDGE_TYPES, NODE_TYPES, EdgeType, arrow, shown
 
 if TYPE_CHECKING:
     import networkx as nx
     from torch_geometric.data import HeteroData
 
-    from gsnn.graph.graph import Graph
-
+NameLists = Mapping[str, list[str]]
+ByType = Mapping[EdgeType, Tensor]
 Lists = tuple[Iterable[str] | None, Iterable[str] | None, Iterable[str] | None]
 
 
@@ -162,14 +163,14 @@ def _filled(values: Mapping[Any, Any] | None, index: Mapping[Any, Any]) -> dict[
     return {kind: values[kind] if kind in values else np.empty(0) for kind in {**dict.fromkeys(EDGE_TYPES), **index}}
 
 
-def write_networkx(graph: Graph) -> nx.DiGraph:
-    """See ``Graph.to_networkx``."""
+def write_networkx(names: NameLists, index: ByType, weight: ByType | None, sign: ByType | None) -> nx.DiGraph:
+    """See ``Graph.to_networkx``; the dictionaries are those of a ``Graph``."""
     import networkx as nx
 
     G = nx.DiGraph()
     for kind in NODE_TYPES:
-        G.add_nodes_from(graph.node_names_dict[kind], type=kind)
-    edges, _ = write_pandas(graph)
+        G.add_nodes_from(names[kind], type=kind)
+    edges, _ = write_pandas(names, index, weight, sign)
     columns = {name: edges[name].tolist() for name in edges.columns}
     attributes = [name for name in ("weight", "sign") if name in columns]
     rows = zip(*(columns[name] for name in ("source", "target", *attributes)), strict=True)
@@ -177,87 +178,39 @@ def write_networkx(graph: Graph) -> nx.DiGraph:
     return G
 
 
-def write_pandas(graph: Graph) -> tuple[pd.DataFrame, pd.DataFrame]:
+def write_pandas(
+    names: NameLists, index: ByType, weight: ByType | None, sign: ByType | None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """See ``Graph.to_pandas``."""
-    names = {kind: np.array(listed, dtype=object) for kind, listed in graph.node_names_dict.items()}
-    index, weight, sign = graph.edge_index_dict, graph.edge_weight_dict, graph.edge_sign_dict
+    listed = {kind: np.array(each, dtype=object) for kind, each in names.items()}
     edges = {
-        "source": np.concatenate([names[kind[0]][index[kind][0].numpy()] for kind in EDGE_TYPES]),
-        "target": np.concatenate([names[kind[2]][index[kind][1].numpy()] for kind in EDGE_TYPES]),
+        "source": np.concatenate([listed[kind[0]][index[kind][0].numpy()] for kind in EDGE_TYPES]),
+        "target": np.concatenate([listed[kind[2]][index[kind][1].numpy()] for kind in EDGE_TYPES]),
     }
     if weight is not None:
         edges["weight"] = np.concatenate([weight[kind].numpy() for kind in EDGE_TYPES])
     if sign is not None:
         edges["sign"] = np.concatenate([sign[kind].numpy() for kind in EDGE_TYPES])
     nodes = {
-        "name": np.concatenate([names[kind] for kind in NODE_TYPES]),
-        "type": np.repeat(NODE_TYPES, [len(names[kind]) for kind in NODE_TYPES]),
+        "name": np.concatenate([listed[kind] for kind in NODE_TYPES]),
+        "type": np.repeat(NODE_TYPES, [len(listed[kind]) for kind in NODE_TYPES]),
     }
     return pd.DataFrame(edges), pd.DataFrame(nodes)
 
 
-def write_pyg(graph: Graph) -> HeteroData:
+def write_pyg(names: NameLists, index: ByType, weight: ByType | None, sign: ByType | None) -> HeteroData:
     """See ``Graph.to_pyg``."""
     with warnings.catch_warnings():
         # PyG still compiles with torch.jit.script while it is imported; nothing a user of this package can mend.
         warnings.simplefilter("ignore", DeprecationWarning)
         data = require("torch_geometric.data", extra="pyg").HeteroData()
-    for kind, names in graph.node_names_dict.items():
-        data[kind].node_names = names
-        data[kind].num_nodes = len(names)
-    weight, sign = graph.edge_weight_dict, graph.edge_sign_dict
-    for edge_type, index in graph.edge_index_dict.items():
-        data[edge_type].edge_index = index
+    for kind, listed in names.items():
+        data[kind].node_names = listed
+        data[kind].num_nodes = len(listed)
+    for edge_type, edges in index.items():
+        data[edge_type].edge_index = edges
         if weight is not None:
             data[edge_type].edge_weight = weight[edge_type]
         if sign is not None:
             data[edge_type].edge_sign = sign[edge_type]
     return data
-
-
-def nx2pyg(
-    G: nx.DiGraph,
-    input_nodes: Iterable[str],
-    function_nodes: Iterable[str],
-    output_nodes: Iterable[str],
-    weight_attr: str | None = None,
-) -> Graph:
-    """A networkx DiGraph as a Graph, nodes in the given order.
-
-    Args:
-        G: The directed graph.
-        input_nodes: Names of the inputs.
-        function_nodes: Names of the functions.
-        output_nodes: Names of the outputs.
-        weight_attr: Edge attribute with the weight; None for an unweighted graph. The attribute ``sign`` is kept.
-
-    Returns:
-        The graph, which has ``edge_index_dict`` and ``node_names_dict`` as research code expects.
-
-    Raises:
-        DataError: See :class:`Graph`.
-
-    Example:
-        >>> import networkx as nx
-        >>> data = nx2pyg(nx.DiGraph([("x", "a"), ("a", "y")]), ["x"], ["a"], ["y"])
-        >>> data.edge_index_dict["input", "to", "function"]
-        tensor([[0],
-                [0]])
-    """
-    from gsnn.graph.graph import Graph
-
-    return Graph.from_networkx(G, input_nodes, function_nodes, output_nodes, weight_attr)
-
-
-def pyg2nx(data: Any) -> nx.DiGraph:  # noqa: ANN401 - HeteroData or anything that looks like it
-    """The inverse of :func:`nx2pyg`, for a Graph or anything that looks like ``HeteroData``.
-
-    Example:
-        >>> import networkx as nx
-        >>> G = nx.DiGraph([("x", "a"), ("a", "y")])
-        >>> sorted(pyg2nx(nx2pyg(G, ["x"], ["a"], ["y"])).edges)
-        [('a', 'y'), ('x', 'a')]
-    """
-    from gsnn.graph.graph import Graph
-
-    return Graph.coerce(data).to_networkx()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gsnn.base.errors import DataError
 from gsnn.graph.checks import (
@@ -26,15 +27,13 @@ from gsnn.graph.checks import (
     same_edges,
     shown,
 )
-from gsnn.graph.convert import nx2pyg, pyg2nx
-from gsnn.graph.summary import GraphSummary, reached, summarise
+from gsnn.graph.convert import read_hetero, read_networkx, read_pandas, write_networkx, write_pandas, write_pyg
+from gsnn.graph.summary import ODDITIES, GraphSummary, reached, summarise
 
 if TYPE_CHECKING:
     import networkx as nx
     import pandas as pd
     from torch_geometric.data import HeteroData
-
-__all__ = ["EDGE_TYPES", "NODE_TYPES", "Graph", "GraphSummary", "nx2pyg", "pyg2nx"]
 
 _FF, _IF, _FO = EDGE_TYPES
 
@@ -151,8 +150,6 @@ class Graph:
             >>> Graph.from_networkx(G, ["x"], ["a"], ["y"]).functions
             ('a',)
         """
-        from gsnn.graph.convert import read_networkx
-
         lists = (input_nodes, function_nodes, output_nodes)
         return cls._from_names(**read_networkx(G, lists, weight_attr, sign_attr))
 
@@ -177,8 +174,6 @@ class Graph:
             >>> Graph.from_pandas(edges, nodes)
             Graph(I=1, N=1, O=1, E=2)
         """
-        from gsnn.graph.convert import read_pandas
-
         return cls._from_names(**read_pandas(edges, nodes))
 
     @classmethod
@@ -196,8 +191,6 @@ class Graph:
             TypeError: If the object lacks one of the two dictionaries.
             DataError: If the graph is not valid.
         """
-        from gsnn.graph.convert import read_hetero
-
         return cls(*read_hetero(data))
 
     @classmethod
@@ -444,7 +437,10 @@ class Graph:
             >>> graph.summary().warnings
             ['1 function that no input reaches: b', '1 function that reaches no output: b']
         """
-        return summarise(self)
+        oddities = {kind: getattr(self, kind) for kind in ODDITIES if kind != "duplicated_edges"}
+        oddities["duplicated_edges"] = [arrow(*edge) for edge in self.duplicated_edges]
+        names, index, weight, sign = self._dictionaries()
+        return summarise(names, index, sign, oddities, weighted=weight is not None)
 
     def equals(self, other: Graph) -> bool:
         """Whether two graphs have the same nodes in the same order and the same edges, weights and signs in any order.
@@ -466,17 +462,21 @@ class Graph:
         """A small table for notebooks."""
         return self.summary()._repr_html_()
 
+    def _dictionaries(
+        self,
+    ) -> tuple[
+        dict[str, list[str]], dict[EdgeType, Tensor], dict[EdgeType, Tensor] | None, dict[EdgeType, Tensor] | None
+    ]:
+        """Names, edges, weights and signs by type, as the writers take them."""
+        return self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict
+
     def to_networkx(self) -> nx.DiGraph:
         """As a networkx DiGraph: node attribute ``type``, edge attributes ``weight`` and ``sign`` if there are any."""
-        from gsnn.graph.convert import write_networkx
-
-        return write_networkx(self)
+        return write_networkx(*self._dictionaries())
 
     def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """As two tables, (edges, nodes), which :meth:`from_pandas` reads back."""
-        from gsnn.graph.convert import write_pandas
-
-        return write_pandas(self)
+        return write_pandas(*self._dictionaries())
 
     def to_pyg(self) -> HeteroData:
         """As a PyG ``HeteroData`` (``edge_index``, ``edge_weight``, ``edge_sign``, ``node_names``, ``num_nodes``).
@@ -484,6 +484,4 @@ class Graph:
         Raises:
             MissingExtraError: If PyG is not installed.
         """
-        from gsnn.graph.convert import write_pyg
-
-        return write_pyg(self)
+        return write_pyg(*self._dictionaries())

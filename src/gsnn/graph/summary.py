@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import csgraph
+from torch import Tensor
 
-from gsnn.graph.checks import arrow, shown
-
-if TYPE_CHECKING:
-    from gsnn.graph.graph import Graph
+from gsnn.graph.checks import EdgeType, shown
 
 
 def reached(edges: npt.NDArray[np.int64], start: npt.NDArray[np.int64], n_nodes: int) -> npt.NDArray[np.bool_]:
@@ -87,36 +84,56 @@ class GraphSummary:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
-def summarise(graph: Graph) -> GraphSummary:
-    """Count what is in a graph and say what is odd about it."""
-    index = {kind: edge.numpy() for kind, edge in graph.edge_index_dict.items()}
-    signs = graph.edge_sign_dict
+#: What is odd about nodes or edges: a property of a graph, what they are, what is said of them, and its verb.
+ODDITIES = {
+    "unused_inputs": ("input", "without any edge", ("", "")),
+    "unreached_functions": ("function", "that no input reaches", ("", "")),
+    "dead_end_functions": ("function", "that {} no output", ("reaches", "reach")),
+    "unfed_outputs": ("output", "that nobody feeds: always 0, whatever the model learns", ("", "")),
+    "unreached_outputs": ("output", "that no input reaches: the same for every sample", ("", "")),
+    "duplicated_edges": ("duplicated edge", "(signs that disagree become 0)", ("", "")),
+    "self_edges": ("function", "with a self-edge", ("", "")),
+}
+
+
+def summarise(
+    names: Mapping[str, Sequence[str]],
+    index: Mapping[EdgeType, Tensor],
+    sign: Mapping[EdgeType, Tensor] | None,
+    oddities: Mapping[str, Sequence[str]],
+    *,
+    weighted: bool,
+) -> GraphSummary:
+    """Count what is in a graph and say what is odd about it.
+
+    Args:
+        names: Names of the nodes by type.
+        index: Edges by type, (2, E_type).
+        sign: Signs by type, or None.
+        oddities: For each key of ``ODDITIES`` the names concerned.
+        weighted: Whether the edges have weights.
+
+    Returns:
+        The summary.
+    """
     n_signs = {}
-    if signs is not None:
-        values = np.concatenate([s.numpy() for s in signs.values()])
+    if sign is not None:
+        values = np.concatenate([s.numpy() for s in sign.values()])
         n_signs = {k: int((values == v).sum()) for k, v in (("activating", 1), ("inhibiting", -1), ("unknown", 0))}
-    ff = index["function", "to", "function"]
-    adjacency = sparse.csr_matrix((np.ones(ff.shape[1], np.int8), (ff[0], ff[1])), shape=(graph.N, graph.N))
+    n = len(names["function"])
+    ff = index["function", "to", "function"].numpy()
+    adjacency = sparse.csr_matrix((np.ones(ff.shape[1], np.int8), (ff[0], ff[1])), shape=(n, n))
     _, component = csgraph.connected_components(adjacency, directed=True, connection="strong")
     cyclic = np.bincount(component)[component] > 1
     cyclic[ff[0, ff[0] == ff[1]]] = True
-
-    warnings = [
-        _warning(graph.unused_inputs, "input", "without any edge"),
-        _warning(graph.unreached_functions, "function", "that no input reaches"),
-        _warning(graph.dead_end_functions, "function", "that {} no output", verb=("reaches", "reach")),
-        _warning(graph.unfed_outputs, "output", "that nobody feeds: always 0, whatever the model learns"),
-        _warning(graph.unreached_outputs, "output", "that no input reaches: the same for every sample"),
-        _warning([arrow(*e) for e in graph.duplicated_edges], "duplicated edge", "(signs that disagree become 0)"),
-        _warning(graph.self_edges, "function", "with a self-edge"),
-    ]
+    warnings = [_warning(oddities[kind], *phrase) for kind, phrase in ODDITIES.items()]
     return GraphSummary(
-        n_inputs=graph.I,
-        n_functions=graph.N,
-        n_outputs=graph.O,
-        n_edges={f"{source} -> {target}": index[source, to, target].shape[1] for source, to, target in index},
+        n_inputs=len(names["input"]),
+        n_functions=n,
+        n_outputs=len(names["output"]),
+        n_edges={f"{source} -> {target}": edges.shape[1] for (source, _, target), edges in index.items()},
         n_signs=n_signs,
-        weighted=graph.edge_weight_dict is not None,
+        weighted=weighted,
         n_cyclic=int(cyclic.sum()),
         warnings=[warning for warning in warnings if warning],
     )
