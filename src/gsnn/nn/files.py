@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,67 +14,14 @@ from torch import Tensor, nn
 from gsnn.base.errors import DataError
 from gsnn.base.files import read_tensors, write_tensors
 from gsnn.base.torch_state import own_random_state
-from gsnn.nn.inspect import sparse_layers
+from gsnn.nn.config import _key, _typed_weights, config_of, sparse_layers
 from gsnn.nn.layout import EDGE_TYPES, EdgeType
+from gsnn.nn.model import GSNN
 
-if TYPE_CHECKING:
-    from gsnn.nn.described import Described
-    from gsnn.nn.model import GSNN
-
-FORMAT = 1
 _HEADER = "gsnn"
-_CUSTOM = "custom:"
 # What a file may ask for without weights of its own: blocks that share theirs, and channels without edges.
 _MOST_LAYERS = 10_000
 _ALWAYS_ALLOWED = 2**24
-
-
-def config_of(model: Described, edges: bool) -> dict[str, Any]:
-    """JSON-able description of a model; see ``GSNN.config``."""
-    options = dict(model.options)
-    channels = model.channels
-    config = {
-        "format": FORMAT,
-        "channels": channels if isinstance(channels, int) else list(channels),
-        **options,
-        "nonlin": _nonlin_name(options["nonlin"]),
-        "node_names": model.node_names_dict,
-    }
-    if edges:
-        config["edges"] = {_key(kind): index.tolist() for kind, index in model.edge_index_dict.items()}
-        if model.edge_weight is not None:
-            config["edge_weights"] = {_key(kind): weight.tolist() for kind, weight in _typed_weights(model).items()}
-    return config
-
-
-def arguments_of(
-    config: Mapping[str, Any],
-    edge_index_dict: Mapping[Any, Any] | None,
-    edge_weight_dict: Mapping[Any, Any] | None,
-    nonlin: Callable[[], nn.Module] | None,
-) -> dict[str, Any]:
-    """Arguments of the constructor from a config; see ``GSNN.from_config``."""
-    options = dict(config)
-    if options.pop("format", None) != FORMAT:
-        raise DataError(f"this config has format {config.get('format')!r}; this version of gsnn reads format {FORMAT}")
-    try:
-        name, names = options.pop("nonlin"), options.pop("node_names")
-        stored, weights = options.pop("edges", None), options.pop("edge_weights", None)
-    except KeyError as error:
-        raise DataError(f"the config lacks {error.args[0]!r}") from error
-    if edge_index_dict is None:
-        if stored is None:
-            raise DataError("the config holds no edges; pass edge_index_dict, or make it with config(edges=True)")
-        edge_index_dict = {_kind(key): torch.tensor(value, dtype=torch.int64) for key, value in stored.items()}
-    if edge_weight_dict is None and weights is not None:
-        edge_weight_dict = {_kind(key): torch.tensor(value, dtype=torch.float64) for key, value in weights.items()}
-    return {
-        **options,
-        "nonlin": _nonlin(name) if nonlin is None else nonlin,
-        "node_names_dict": names,
-        "edge_index_dict": edge_index_dict,
-        "edge_weight_dict": edge_weight_dict,
-    }
 
 
 def save_model(model: nn.Module, path: str | Path, extra: Mapping[str, str] | None = None) -> None:
@@ -129,8 +76,6 @@ def load_model(path: str | Path, *, nonlin: Callable[[], nn.Module] | None = Non
     Raises:
         DataError: If the file is missing, damaged, or not such a file.
     """
-    from gsnn.nn.model import GSNN
-
     tensors, metadata = _read(Path(path))
     try:
         header = json.loads(metadata[_HEADER])
@@ -172,8 +117,6 @@ def unwrap(model: nn.Module) -> GSNN:
     Raises:
         TypeError: If there is none.
     """
-    from gsnn.nn.model import GSNN
-
     inner: Any = model
     while not isinstance(inner, GSNN):
         following = getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)
@@ -245,40 +188,3 @@ def _first_names(model: GSNN) -> dict[str, str]:
         owner, _, leaf = key.rpartition(".")
         names[key] = first.setdefault((owners[owner], leaf), key)
     return names
-
-
-def _typed_weights(model: Described) -> dict[EdgeType, Tensor]:
-    layout = model.layout
-    assert model.edge_weight is not None  # the callers looked
-    weight = model.edge_weight.to("cpu", torch.float64)
-    ff = weight[: layout.counts[0] : layout.edge_channels]
-    return dict(zip(EDGE_TYPES, (ff, weight[layout.input_edges], weight[layout.output_edges]), strict=True))
-
-
-def _key(kind: EdgeType) -> str:
-    return f"{kind[0]}->{kind[2]}"
-
-
-def _kind(key: str) -> EdgeType:
-    source, _, target = key.partition("->")
-    return source, "to", target
-
-
-def _nonlin_name(nonlin: Any) -> str:  # noqa: ANN401 - a class or any callable
-    name = getattr(nonlin, "__name__", repr(nonlin))
-    if isinstance(nonlin, type) and getattr(nn, name, None) is nonlin:
-        return name
-    return f"{_CUSTOM}{getattr(nonlin, '__module__', '?')}.{getattr(nonlin, '__qualname__', name)}"
-
-
-def _nonlin(name: str) -> Callable[[], nn.Module]:
-    found = getattr(nn, name, None)
-    # Other modules of torch.nn take any amount of memory to build: Transformer has 44 million parameters.
-    elementwise = getattr(found, "__module__", "") == nn.ReLU.__module__ or found is nn.Identity
-    if not (isinstance(found, type) and issubclass(found, nn.Module) and elementwise):
-        shown = name.removeprefix(_CUSTOM)
-        raise DataError(
-            f"the nonlinearity {shown!r} is not an activation of torch.nn; pass it: load_model(path, nonlin=...) "
-            "or GSNN.from_config(config, nonlin=...)"
-        )
-    return found

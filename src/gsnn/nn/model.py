@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Self
 
@@ -11,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from gsnn.nn import checks, inspect
-from gsnn.nn import files as serialize
+from gsnn.base.errors import unknown_option
+from gsnn.nn import checks
 from gsnn.nn.block import Block, NodeAttention, NodeMLP, SparseLinear, Tap
-from gsnn.nn.described import Described
+from gsnn.nn.config import Described, arguments_of, sparse_layers
 from gsnn.nn.draws import KeyedDraws
 from gsnn.nn.fused import Stack, elu_stack
 from gsnn.nn.init import check_init, initial_scale, initial_weights
@@ -25,6 +27,14 @@ from gsnn.nn.sparse import EdgeChannelPattern
 
 # From the number of a block to its lin_in or lin_out.
 MapBuilder = Callable[[int], SparseLinear]
+
+_AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda stack: stack.sum(0),
+    "mean": lambda stack: stack.mean(0),
+    "max": lambda stack: stack.amax(0),
+    "last": lambda stack: stack[-1],
+    "all": lambda stack: stack,
+}
 
 
 class GSNN(Described):
@@ -440,7 +450,7 @@ class GSNN(Described):
         Raises:
             DataError: If something is missing from the config or unknown in it.
         """
-        return cls(**serialize.arguments_of(config, edge_index_dict, edge_weight_dict, nonlin))
+        return cls(**arguments_of(config, edge_index_dict, edge_weight_dict, nonlin))
 
     def get_node_activations(self, x: Tensor, agg: str = "sum") -> dict[str, Tensor]:
         """The channels of each function at the post tap, in eval mode, aggregated over the layers.
@@ -455,7 +465,18 @@ class GSNN(Described):
         Raises:
             ValueError: If ``agg`` is unknown; the message lists the options.
         """
-        return inspect.node_activations(self, x, agg)
+        if agg not in _AGGREGATES:
+            raise unknown_option("agg", agg, _AGGREGATES)
+        seen: list[Tensor] = []
+        with _evaluating(self):
+            self.forward_with_taps(x, post=lambda _, h: seen.append(h))
+        result = _AGGREGATES[agg](torch.stack(seen))
+        parts = result.split(self.groups.sizes.tolist(), dim=-2)
+        # 'all' is (L, C, B) per node, the others (C, B).
+        return {
+            name: part.permute(2, 0, 1).flatten(1) if agg == "all" else part.t()
+            for name, part in zip(self.function_nodes, parts, strict=True)
+        }
 
     def get_node_attention(self, x: Tensor) -> dict[str, Tensor]:
         """For each function name the attention logits (L, B), before the sigmoid, in eval mode.
@@ -463,7 +484,12 @@ class GSNN(Described):
         Raises:
             RuntimeError: If the model was built without ``node_attn``.
         """
-        return inspect.node_attention(self, x)
+        if not self.options["node_attn"]:
+            raise RuntimeError("this self has no node attention; build it with node_attn=True")
+        seen: list[Tensor] = []
+        with _evaluating(self):
+            self._run(x, logits=lambda _, logit: seen.append(logit))
+        return dict(zip(self.function_nodes, torch.stack(seen, dim=1).unbind(0), strict=True))
 
     def prune(self, threshold: float) -> int:
         """Drop, in every layer alike, each sparse weight whose largest absolute value over the layers is too small.
@@ -481,7 +507,21 @@ class GSNN(Described):
         Raises:
             ValueError: If the threshold is negative or not a number.
         """
-        return inspect.prune(self, threshold)
+        if not (math.isfinite(threshold) and threshold >= 0):
+            raise ValueError(f"threshold must be a number of at least 0, got {threshold!r}")
+        dropped = 0
+        for name in ("lin_in", "lin_out"):
+            layers = list(dict.fromkeys(sparse_layers(self, name)))
+            with torch.no_grad():
+                largest = torch.stack([layer.weight.abs() for layer in layers]).amax(0)
+                keep = ~(largest < threshold)
+            before = layers[0].kept
+            dropped += int((~keep if before is None else before & ~keep).sum())
+            if bool(keep.all()):
+                continue
+            for layer in layers:
+                layer.prune(keep)
+        return dropped
 
     def load_research_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
         """Take the weights of a checkpoint of the method's research code, for the same graph and options.
@@ -505,3 +545,15 @@ def _attribute(graph: object, name: str) -> Any:  # noqa: ANN401 - what the grap
         return getattr(graph, name, None)
     except KeyError:
         return None
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; afterwards every submodule is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

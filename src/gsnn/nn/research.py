@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,7 @@ from torch import Tensor, nn
 from gsnn.base.errors import DataError
 from gsnn.base.torch_state import own_random_state
 from gsnn.nn.block import Block, NodeAttention, NodeMLP, SparseLinear
-
-if TYPE_CHECKING:
-    from gsnn.nn.model import GSNN
+from gsnn.nn.config import Described
 
 _MASKS = ("input_node_mask", "output_node_mask", "function_edge_mask", "input_edge_mask", "output_edge_mask")
 _MAPS = ("lin_in", "lin_out")
@@ -44,7 +41,7 @@ class _Problems:
             raise DataError("this state dict does not fit the model; " + "; ".join(parts))
 
 
-def load_research_state_dict(model: GSNN, state_dict: Mapping[str, Tensor]) -> None:
+def load_research_state_dict(model: Described, state_dict: Mapping[str, Tensor]) -> None:
     """Check every entry, then take them all; see ``GSNN.load_research_state_dict``."""
     given = {key: torch.as_tensor(value).detach().cpu() for key, value in state_dict.items()}
     problems = _Problems()
@@ -116,7 +113,7 @@ def _places(layer: SparseLinear, indices: Tensor, order: Tensor) -> Tensor | Non
     return place if torch.equal(theirs, our_edge * pattern.n_channels + our_channel) else None
 
 
-def _edge_order(model: GSNN, given: Mapping[str, Tensor], problems: _Problems) -> Tensor | None:
+def _edge_order(model: Described, given: Mapping[str, Tensor], problems: _Problems) -> Tensor | None:
     """int64 (E,): for each edge of the file the number of ours."""
     edges = given.get("edge_index")
     if edges is None:
@@ -135,7 +132,7 @@ def _edge_order(model: GSNN, given: Mapping[str, Tensor], problems: _Problems) -
     return torch.empty_like(our_place).scatter_(0, their_place, our_place)
 
 
-def _positional_order(model: GSNN, given: Mapping[str, Tensor]) -> Tensor:
+def _positional_order(model: Described, given: Mapping[str, Tensor]) -> Tensor:
     """Position is identity; copies of an edge may also stand block after block, which the indices then tell."""
     identity = torch.arange(model.E)
     copies, n_function = model.layout.edge_channels, model.layout.counts[0]
@@ -152,7 +149,7 @@ def _positional_order(model: GSNN, given: Mapping[str, Tensor]) -> Tensor:
     return identity
 
 
-def _plain_entries(model: GSNN, replaced: Mapping[str, nn.Module]) -> dict[str, tuple[str, torch.Size]]:
+def _plain_entries(model: Described, replaced: Mapping[str, nn.Module]) -> dict[str, tuple[str, torch.Size]]:
     """Our key -> (their key, shape) of every entry that needs no reordering by indices."""
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     for name, module in replaced.items():
@@ -165,7 +162,7 @@ def _plain_entries(model: GSNN, replaced: Mapping[str, nn.Module]) -> dict[str, 
     return entries
 
 
-def _resized(model: GSNN, given: Mapping[str, Tensor]) -> dict[str, nn.Module]:
+def _resized(model: Described, given: Mapping[str, Tensor]) -> dict[str, nn.Module]:
     """New node MLP and attention modules where the file has another hidden width."""
     replaced: dict[str, nn.Module] = {}
     with own_random_state(), torch.inference_mode(False):
@@ -186,7 +183,7 @@ def _resized(model: GSNN, given: Mapping[str, Tensor]) -> dict[str, nn.Module]:
     return replaced
 
 
-def _check_optional(model: GSNN, given: Mapping[str, Tensor], problems: _Problems) -> set[str]:
+def _check_optional(model: Described, given: Mapping[str, Tensor], problems: _Problems) -> set[str]:
     """The keys of entries that only repeat what the model knows; each is compared with it."""
     layout = model.layout
     used = {"edge_index"} if "edge_index" in given else set()
@@ -229,7 +226,7 @@ def _compare(key: str, value: Tensor, options: Iterable[Tensor], problems: _Prob
         problems.different.append(key)
 
 
-def _check_shared(model: GSNN, new: Mapping[str, Tensor], problems: _Problems) -> None:
+def _check_shared(model: Described, new: Mapping[str, Tensor], problems: _Problems) -> None:
     """Layers that the model shares must be the same under every block of the file."""
     if not model.options["share_layers"]:
         return

@@ -7,15 +7,11 @@ they stored away. A model on whose blocks it is off has no trace of it, and comp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-
-if TYPE_CHECKING:
-    from gsnn.nn.block import Block
-    from gsnn.nn.described import Described
 
 _STORED = ("_last_pre_norm_activation", "_last_activation")
 
@@ -35,7 +31,7 @@ class ResearchBlock:
     @property
     def channel_groups(self) -> Tensor:
         """int64 (channels,): for each channel the number of its node in homogeneous order."""
-        return cast("Block", self).groups.channel_node
+        return cast("Any", self).groups.channel_node
 
     @property
     def _store_activations(self) -> bool:
@@ -46,7 +42,7 @@ class ResearchBlock:
     def _store_activations(self, on: bool) -> None:
         if bool(on) == self._store_activations:
             return
-        block = cast("Block", self)
+        block = cast("Any", self)
         if on:
             hooks = (self._keep_pre_norm, self._keep_post)
             taps = (block.pre_tap, block.post_tap)
@@ -74,22 +70,22 @@ class ResearchModel:
     @property
     def ResBlocks(self) -> nn.ModuleList:
         """The L blocks."""
-        return cast("Described", self).blocks
+        return cast("Any", self).blocks
 
     @property
     def input_node_mask(self) -> Tensor:
         """Bool (N+I+O,): which nodes, in homogeneous order, are inputs."""
-        model = cast("Described", self)
+        model = cast("Any", self)
         return _mask(model, model.N, model.I)
 
     @property
     def output_node_mask(self) -> Tensor:
         """Bool (N+I+O,): which nodes, in homogeneous order, are outputs."""
-        model = cast("Described", self)
+        model = cast("Any", self)
         return _mask(model, model.N + model.I, model.O)
 
 
-def _mask(model: Described, start: int, count: int) -> Tensor:
+def _mask(model: Any, start: int, count: int) -> Tensor:  # noqa: ANN401 - the model mixed into
     mask = torch.zeros(
         model.N + model.I + model.O, dtype=torch.bool, device=cast("Block", model.blocks[0]).channel_groups.device
     )

@@ -12,7 +12,7 @@ from gsnn.base.progress import now
 from gsnn.data import PerturbationData, StreamedData
 from gsnn.runs import Sources
 from gsnn.runs.settings import make_config
-from gsnn.training.fit_data import TrainResult, _fit, _prepare, _recorded
+from gsnn.training.fit_data import TrainResult, _recorded, fit_prepared, prepare
 from gsnn.training.team import Team
 
 if TYPE_CHECKING:
@@ -193,9 +193,9 @@ def train_run(
         data = sources.open()
     if old is not None:
         old.check_data(data)
-    prepared = _prepare(data, config, _recorded(old, data))
+    prepared = prepare(data, config, _recorded(old, data))
     if not team.first:
         run = Run(Path(path), {})
     else:
         run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
-    return run, _fit(prepared, data, config, run, resume, progress, device, team)
+    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team)

@@ -15,7 +15,6 @@ from gsnn.base.errors import DataError, RunError
 from gsnn.base.progress import now
 from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
 from gsnn.nn import GSNN, save_model
-from gsnn.runs import Run
 from gsnn.training.baselines import (
     FitReport,
     GroupMeanBaseline,
@@ -27,6 +26,7 @@ from gsnn.training.baselines import (
 )
 from gsnn.training.config import TrainConfig
 from gsnn.training.fit_stream import prepare_streamed
+from gsnn.training.folder import Folder
 from gsnn.training.loop import predict, train_model
 from gsnn.training.prepare import Prepared, check_samples, new_model
 from gsnn.training.team import Team
@@ -67,7 +67,7 @@ class TrainResult:
 def fit(
     data: PerturbationData | StreamedData,
     config: TrainConfig | None = None,
-    run: Run | None = None,
+    run: Folder | None = None,
     *,
     split: Split | None = None,
     resume: bool = False,
@@ -105,17 +105,17 @@ def fit(
         raise RunError("resume needs the run to continue; pass run=")
     check_device(device)
     parts = _recorded(run, data) if split is None and resume else split
-    return _fit(_prepare(data, config, parts), data, config, run, resume, progress, device)
+    return fit_prepared(prepare(data, config, parts), data, config, run, resume, progress, device)
 
 
-def _recorded(run: Run | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
+def _recorded(run: Folder | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
     """The parts that a run was begun with, also by a version that drew others; None if it has not come so far."""
     if run is None or "split" not in run.info:
         return None
     return run.streamed_split() if isinstance(data, StreamedData) else run.split()
 
 
-def _prepare(
+def prepare(
     data: PerturbationData | StreamedData, config: TrainConfig, split: Split | StreamedSplit | None = None
 ) -> Prepared:
     if isinstance(data, StreamedData):
@@ -152,11 +152,11 @@ def _prepare(
     )
 
 
-def _fit(
+def fit_prepared(
     prepared: Prepared,
     data: PerturbationData | StreamedData,
     config: TrainConfig,
-    run: Run | None,
+    run: Folder | None,
     resume: bool,
     progress: bool | None,
     device: str,

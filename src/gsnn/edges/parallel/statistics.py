@@ -16,11 +16,11 @@ from gsnn.base.files import write_tensors
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, StreamingInferer
 from gsnn.edges.capture import unwrap
 from gsnn.edges.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
-from gsnn.nn.files import config_of
+from gsnn.nn.config import config_of
 
 if TYPE_CHECKING:
     from gsnn.base.processes import Processes
-    from gsnn.nn.described import Described
+    from gsnn.nn.config import Described
 
 FORMAT = "gsnn-statistics-2"
 
