@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib
 
-from gsnn import _research_imports
 from gsnn._version import __version__
-
-_research_imports.install()
 
 # Name -> module, imported at first use: `import gsnn` and `gsnn --help` must not wait for torch.
 _PUBLIC = {
+    "DataError": "gsnn.base.errors",
     "DirectedMagnitudeEdgeKGE": "gsnn.edges",
     "FunctionEdgeInferer": "gsnn.edges",
     "GSNN": "gsnn.nn",
@@ -20,18 +18,24 @@ _PUBLIC = {
     "MagnitudeEdgeInferer": "gsnn.edges",
     "MagnitudeEdgeKGE": "gsnn.edges",
     "MagnitudeEdgeRegressor": "gsnn.edges",
+    "MissingExtraError": "gsnn.base.errors",
+    "RunError": "gsnn.base.errors",
 }
 
 __all__ = [
     "GSNN",
+    "DataError",
     "DirectedMagnitudeEdgeKGE",
     "FunctionEdgeInferer",
     "GSNNRegressor",
     "GradientEdgeInferer",
     "Graph",
+    "GsnnError",
     "MagnitudeEdgeInferer",
     "MagnitudeEdgeKGE",
     "MagnitudeEdgeRegressor",
+    "MissingExtraError",
+    "RunError",
     "__version__",
 ]
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from gsnn.base.files import plain, write_json, write_text
+from gsnn.data import fingerprint
 from gsnn.io import read_edges, read_network, read_responses, write_edges
 from gsnn.nn import GSNN, load_model, save_model
-from gsnn.runs import Run, fingerprint
+from gsnn.runs import Run
 from gsnn.training import SafetensorsCheckpointIO, TrainConfig
 
 from .strategies import dense_graphs, examples, names, printable, seeds, with_gaps

@@ -11,8 +11,8 @@ import pytest
 
 from gsnn.base.errors import RunError
 from gsnn.cli import main
-from gsnn.runs import Run, Sources
-from gsnn.training import TrainConfig, train_run
+from gsnn.runs import Run, Sources, train_run
+from gsnn.training import TrainConfig
 
 
 @pytest.fixture(scope="module")

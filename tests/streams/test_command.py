@@ -13,8 +13,7 @@ import pytest
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.cli import main
-from gsnn.runs import Run, Sources
-from gsnn.runs import main_job as main_job_module
+from gsnn.runs import Run, Sources, infer_run, train_files
 from gsnn.runs import sources as sources_module
 from gsnn.training import TrainConfig
 from gsnn.training.team import Team, find_team
@@ -41,13 +40,13 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     pytest.importorskip("pyarrow")
     given = sources(network, write_files(tmp_path, world, kind), kind, stream=True)
     told: list[str] = []
-    run, result = main_job_module.train_files(tmp_path / "run", **given, settings=SETTINGS, notify=told.extend)
+    run, result = train_files(tmp_path / "run", **given, settings=SETTINGS, notify=told.extend)
     assert run.sources.streamed
     assert run.info["data"]["samples"] == 400
     assert "bounds" in run.info["split"]
     assert run.info["fit"]["summary"]["ridge"]["mse"] is None
     assert any("ridge baseline is left out" in w for w in run.info["warnings"])
-    edges = main_job_module.infer_run(Run.open(run.path), method="magnitude,gradient", samples="train")
+    edges = infer_run(Run.open(run.path), method="magnitude,gradient", samples="train")
     assert len(edges) == 35
     assert run.streamed_split().bounds == result.split.bounds
     assert Run.open(run.path).info["inference"]["n"] == 400 - sum(
@@ -57,11 +56,11 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     with pytest.raises(RunError, match="needs all of them in memory"):
         run.data()
     with pytest.raises(RunError, match="'stacked' needs all samples in memory"):
-        main_job_module.infer_run(Run.open(run.path), method="stacked")
+        infer_run(Run.open(run.path), method="stacked")
     with pytest.raises(RunError, match=r"use streamed_split\(\)"):
         run.split()
     # Training longer continues the run; other bytes in the file do not.
-    longer, _ = main_job_module.train_files(tmp_path / "run", **given, settings={"epochs": 3}, resume=True)
+    longer, _ = train_files(tmp_path / "run", **given, settings={"epochs": 3}, resume=True)
     assert len(longer.metrics()) == 3
     path = next(p for role, p in given.items() if role in ("data", "outputs"))
     with path.open("ab") as handle:
@@ -136,7 +135,7 @@ def test_the_team_is_what_was_started():
 def test_norms_over_the_batch_are_refused_before_anything_is_written(tmp_path, world, network, norm):
     given = sources(network, write_files(tmp_path, world, "npy"), "npy")
     with pytest.raises(DataError, match="has statistics over the batch, which 2 processes"):
-        main_job_module.train_files(tmp_path / "run", **given, settings={**SETTINGS, "norm": norm}, devices=2)
+        train_files(tmp_path / "run", **given, settings={**SETTINGS, "norm": norm}, devices=2)
     assert not (tmp_path / "run").exists()
 
 
@@ -155,7 +154,7 @@ def test_two_processes_follow_one(tmp_path, network, start):
         pytest.skip("this torch has no gloo backend")
     pytest.importorskip("pyarrow")
     files = write_files(tmp_path, make_world(samples=200), "parquet")
-    main_job_module.train_files(tmp_path / "one", **sources(network, files, stream=True), settings=SETTINGS)
+    train_files(tmp_path / "one", **sources(network, files, stream=True), settings=SETTINGS)
     command = [sys.executable, "-m"]
     if start == "torchrun":
         command += ["torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]

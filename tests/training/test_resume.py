@@ -23,7 +23,8 @@ from gsnn.training.module import GSNNModule
 SCRIPT = """
 import sys
 from gsnn.runs import Sources
-from gsnn.training import TrainConfig, train_run
+from gsnn.runs import train_run
+from gsnn.training import TrainConfig
 config = TrainConfig(epochs=60, channels=4, layers=3, norm="batch", batch_size=5, dropout=0.1, seed=11,
                      restore_best=True, patience=55)
 train_run(sys.argv[1], Sources.from_files("net.sif", "midas.csv"), config, resume=True, progress=False)

@@ -89,7 +89,7 @@ def match(
         treatments, readouts = list(responses.treatments.columns), list(responses.readouts.columns)
     treatments, readouts = list(treatments or ()), list(readouts or ())
     index = {name: i for i, name in enumerate(network.species)}
-    resolved = {name: _target(name, responses.kinds.get(name), index) for name in treatments}
+    resolved = {name: find_target(name, responses.kinds.get(name), index) for name in treatments}
     lost_in = [name for name in treatments if resolved[name] is None]
     lost_out = [name for name in readouts if name not in index]
     warnings = [*network.warnings, *responses.warnings]
@@ -107,7 +107,7 @@ def match(
     return Match(places, kept, inputs, outputs, warnings, network, found, read)
 
 
-def _target(name: str, kind: str | None, species: dict[str, int]) -> tuple[str, int] | None:
+def find_target(name: str, kind: str | None, species: dict[str, int]) -> tuple[str, int] | None:
     """The species a treatment acts on, and how."""
     if kind == "inhibitor":
         # The reader added an i; the file may have had one already.

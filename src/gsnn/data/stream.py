@@ -304,7 +304,7 @@ class Rebatched:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         rest: Pair | None = None
         for chunk in self.part.chunks():
-            x, y = _joined(rest, chunk)
+            x, y = joined_pairs(rest, chunk)
             whole = len(x) - len(x) % self.batch_size
             for start in range(0, whole, self.batch_size):
                 rows = slice(start, start + self.batch_size)
@@ -314,7 +314,8 @@ class Rebatched:
             yield torch.from_numpy(rest[0]), torch.from_numpy(rest[1])
 
 
-def _joined(first: Pair | None, second: Pair) -> Pair:
+def joined_pairs(first: Pair | None, second: Pair) -> Pair:
+    """The rows of two chunks as one; the first may be missing."""
     if first is None or not len(first[0]):
         return second
     return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])

@@ -205,8 +205,8 @@ def capture(
         crit: ``crit(prediction, target)`` gives a scalar, a mean or a sum over samples; None for
             :func:`gsnn.nn.losses.masked_mse`.
         where: ``'pre'``, the tap before the norm, or ``'post'``, after nonlinearity and gates.
-        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`~gsnn.edges.loss_scale.LossScale` of earlier
-            batches.
+        loss_reduction: ``'mean'``, ``'sum'``, None to find out, or the :class:`~gsnn.edges.loss_scale.LossScale` of
+            earlier batches.
         model_kwargs: More arguments of the model's forward, such as masks.
         device: Where to run; None stays where the model is.
 

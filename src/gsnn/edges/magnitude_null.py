@@ -2,19 +2,17 @@ r"""What correlations of magnitudes are when the gradients are permuted against 
 
 With unit-norm deviations :math:`u^p` of a source and :math:`v^p` of a target at the pairs p of blocks, and one
 permutation of the samples at all pairs, the sum of the :math:`u^p \cdot v^p` has a variance and a third moment that are
-known exactly (:func:`gsnn.edges.stats.mean_variance`, :func:`gsnn.edges.stats.sum_skewness`). For partial correlations :math:`u^p`
-is what the target's parents leave of the source, and only the pairs at which the correlation is defined count. The
-gradient is taken as it is: it is what is permuted, so what the parents explain of it is chance, and with k parents the
-correlation is larger than the product by :math:`\sqrt{(n - 1) / (n - 1 - k)}` on average.
-
-Magnitudes of few values make a distribution of steps, and a smooth tail runs through their middle. For two values on
-both sides half a step is, in standard deviations, half the skewness of the correlation and 2 / sqrt(n). That is taken
-off a score in the measure in which both sides are two-valued, 1 / (kurtosis - squared skewness): 1 for two values and
-less for all others; and off a mean, whose steps are finer where the pairs of blocks differ, in the measure of the
-square of its variance.
-
-Sums of many pairs of blocks are less skewed than their terms, but where the skewness comes from a few large samples the
-sum keeps the tail of a term. So the larger of the skewness of the sum and the mean of those of the terms is taken.
+known exactly (:func:`gsnn.edges.stats.mean_variance`, :func:`gsnn.edges.stats.sum_skewness`). For partial correlations
+:math:`u^p` is what the target's parents leave of the source, and only the pairs at which the correlation is defined
+count. The gradient is taken as it is: it is what is permuted, so what the parents explain of it is chance, and with k
+parents the correlation is larger than the product by :math:`\sqrt{(n - 1) / (n - 1 - k)}` on average. Magnitudes of
+few values make a distribution of steps, and a smooth tail runs through their middle. For two values on both sides half
+a step is, in standard deviations, half the skewness of the correlation and 2 / sqrt(n). That is taken off a score in
+the measure in which both sides are two-valued, 1 / (kurtosis - squared skewness): 1 for two values and less for all
+others; and off a mean, whose steps are finer where the pairs of blocks differ, in the measure of the square of its
+variance. Sums of many pairs of blocks are less skewed than their terms, but where the skewness comes from a few large
+samples the sum keeps the tail of a term. So the larger of the skewness of the sum and the mean of those of the terms
+is taken.
 """
 
 from __future__ import annotations

@@ -86,8 +86,7 @@ class ResearchModel:
 
 
 def _mask(model: Any, start: int, count: int) -> Tensor:  # noqa: ANN401 - the model mixed into
-    mask = torch.zeros(
-        model.N + model.I + model.O, dtype=torch.bool, device=cast("Block", model.blocks[0]).channel_groups.device
-    )
+    device = model.blocks[0].channel_groups.device
+    mask = torch.zeros(model.N + model.I + model.O, dtype=torch.bool, device=device)
     mask[start : start + count] = True
     return mask

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from gsnn.runs.refine import refine_run
     from gsnn.runs.selfcheck import self_check_files, self_check_run
     from gsnn.runs.simulate import simulate_files
-    from gsnn.runs.train import train_demo, train_files, train_run
+    from gsnn.runs.train import train_demo, train_files
+    from gsnn.runs.training import train_run
 
 _LAZY = {
     "Checkup": "check",
@@ -30,7 +31,7 @@ _LAZY = {
     "simulate_files": "simulate",
     "train_demo": "train",
     "train_files": "train",
-    "train_run": "train",
+    "train_run": "training",
 }
 
 __all__ = [

@@ -124,10 +124,10 @@ def _responses(responses: Responses) -> dict[str, Any]:
 
 def _unmatched(network: Network, responses: Responses, data: PerturbationData) -> dict[str, Any]:
     from gsnn.base.errors import closest
-    from gsnn.data.matching import _target
+    from gsnn.data.matching import find_target
 
     index = {name: i for i, name in enumerate(network.species)}
-    lost_in = [n for n in responses.treatments.columns if _target(n, responses.kinds.get(n), index) is None]
+    lost_in = [n for n in responses.treatments.columns if find_target(n, responses.kinds.get(n), index) is None]
     lost_out = [n for n in responses.readouts.columns if n not in index]
 
     def hinted(names: list[str]) -> list[str]:

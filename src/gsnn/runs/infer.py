@@ -44,7 +44,7 @@ def check_inference(
     """Refuse options that no method has.
 
     Args:
-        method: A name of ``gsnn.discovery.methods.INFERERS``.
+        method: A name of ``gsnn.discovery.INFERERS``.
         score: ``corr`` or ``partial``; None for the method's own.
         agg: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` or ``all``.
@@ -118,9 +118,9 @@ def infer_run(
 
     Args:
         run: A run whose training is complete.
-        method: A name of ``gsnn.discovery.methods.INFERERS``, or several (also with commas): the first ranks, each further one adds
-            its columns ``rank_<method>`` and ``score_<method>``. None: ``gsnn.discovery.methods.DEFAULT_METHOD``, or ``magnitude``
-            if ``score`` or ``agg``, which are of that method, are given.
+        method: A name of ``gsnn.discovery.INFERERS``, or several (also with commas): the first ranks, each further
+            one adds its columns ``rank_<method>`` and ``score_<method>``. None: ``gsnn.discovery.DEFAULT_METHOD``, or
+            ``magnitude`` if ``score`` or ``agg``, which are of that method, are given.
         score: ``corr``, or ``partial`` given the known parents of the target; None for the method's own.
         agg: How the layers are combined: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` for the samples the model was trained on, ``all`` for all of them.

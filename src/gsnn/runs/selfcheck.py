@@ -14,7 +14,7 @@ from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
-    from gsnn.runs.folder import Run, Sources
+    from gsnn.runs import Run, Sources
     from gsnn.training import TrainConfig
 
 

@@ -43,12 +43,14 @@ def make_config(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def changed_config(config: TrainConfig, settings: Mapping[str, Any] | None) -> TrainConfig:
+    """A configuration with the settings that are not None put in; a wrong value is for the user to mend."""
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     with as_data_error():
         return replace(config, **given)
 
 
 def refuse_both(overwrite: bool, resume: bool) -> None:
+    """Refuse to overwrite and to resume at once."""
     if overwrite and resume:
         raise RunError("overwrite and resume exclude each other; pass one of them")
 

@@ -1,4 +1,4 @@
-"""Train into a run folder, from files, from sources, or on a bundled data set."""
+"""Train into a run folder: on files, or on a bundled data set."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.devices import check_device
 from gsnn.base.errors import RunError, require
 from gsnn.base.progress import now
-from gsnn.data import PerturbationData, StreamedData
-from gsnn.runs import Sources
+from gsnn.runs.folder import Run
 from gsnn.runs.settings import make_config
-from gsnn.training.fit_data import TrainResult, _recorded, fit_prepared, prepare
-from gsnn.training.team import Team
+from gsnn.runs.sources import Sources
+from gsnn.training.team import find_team
 
 if TYPE_CHECKING:
-    from gsnn.runs.folder import Run
-    from gsnn.training import TrainConfig, TrainResult
+    from gsnn.training import TrainResult
 
 
 def train_files(
@@ -67,9 +64,6 @@ def train_files(
         DataError: If a file or a setting is wrong.
         RunError: If the folder does not allow this.
     """
-    from gsnn.runs.folder import Run, Sources
-    from gsnn.training.team import find_team
-
     # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
     team = find_team(devices, num_nodes)
     if team.first:
@@ -92,6 +86,7 @@ def train_files(
         notify(read.warnings)
     now("loading torch and building the model")
     from gsnn.runs.results import stale_results
+    from gsnn.runs.training import train_run
 
     now("training")
 
@@ -130,8 +125,6 @@ def train_demo(
         MissingExtraError: If a package of the extra ``demo`` is not installed.
         RunError: If the folder holds anything but a demo.
     """
-    from gsnn.runs.folder import Run, Sources
-
     for module in ("jinja2", "plotly.offline"):
         require(module, extra="demo")  # not only after the training
     sources = Sources.dataset(dataset)
@@ -141,61 +134,6 @@ def train_demo(
     Run.check_target(path, overwrite=True)
     now("training")
 
+    from gsnn.runs.training import train_run
+
     return train_run(path, sources, config, overwrite=True, progress=progress)
-
-
-def train_run(
-    path: str | Path,
-    sources: Sources,
-    config: TrainConfig | None = None,
-    *,
-    data: PerturbationData | StreamedData | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    progress: bool = True,
-    device: str = "cpu",
-    team: Team = Team(),  # noqa: B008 - frozen
-) -> tuple[Run, TrainResult]:
-    """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
-
-    Nothing is written before the target, the sources and the settings have been found valid.
-
-    Args:
-        path: The run folder.
-        sources: What to read.
-        config: The settings; None takes those of the run that is continued, else the defaults.
-        data: What ``sources`` hold, if it has been read already.
-        overwrite: Replace a run in the folder.
-        resume: Continue a run in the folder; if there is none, begin one.
-        progress: Show progress on stderr.
-        device: Where to train.
-        team: The processes that train together, each of which calls this; the first one writes the folder. The run
-            that the others get is its path and nothing more.
-
-    Returns:
-        The run and the result of the training.
-
-    Raises:
-        DataError: If the sources do not hold what they must.
-        RunError: If the folder or the run in it does not allow this.
-        TrainingError: If the loss becomes infinite or NaN.
-    """
-    if team.first:
-        Run.check_target(path, overwrite=overwrite, resume=resume)
-    check_device(device)
-    old = Run.open(path) if resume and Run.exists(path) else None
-    if config is None:
-        config = old.config if old is not None else TrainConfig()
-    if old is not None:
-        old.check_config(config)
-    team.check(config)
-    if data is None:
-        data = sources.open()
-    if old is not None:
-        old.check_data(data)
-    prepared = prepare(data, config, _recorded(old, data))
-    if not team.first:
-        run = Run(Path(path), {})
-    else:
-        run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
-    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team)

@@ -104,11 +104,11 @@ def fit(
     if resume and run is None:
         raise RunError("resume needs the run to continue; pass run=")
     check_device(device)
-    parts = _recorded(run, data) if split is None and resume else split
+    parts = recorded_split(run, data) if split is None and resume else split
     return fit_prepared(prepare(data, config, parts), data, config, run, resume, progress, device)
 
 
-def _recorded(run: Folder | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
+def recorded_split(run: Folder | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
     """The parts that a run was begun with, also by a version that drew others; None if it has not come so far."""
     if run is None or "split" not in run.info:
         return None
@@ -118,6 +118,7 @@ def _recorded(run: Folder | None, data: PerturbationData | StreamedData) -> Spli
 def prepare(
     data: PerturbationData | StreamedData, config: TrainConfig, split: Split | StreamedSplit | None = None
 ) -> Prepared:
+    """Split and standardise data, and build the model to be trained on them."""
     if isinstance(data, StreamedData):
         return prepare_streamed(data, config, split)
     if isinstance(split, StreamedSplit):
@@ -162,6 +163,7 @@ def fit_prepared(
     device: str,
     team: Team = Team(),  # noqa: B008 - frozen
 ) -> TrainResult:
+    """Train what :func:`prepare` made, and write it into the folder if there is one."""
     start = time.perf_counter()
     split = prepared.split
     writes = run if team.first else None

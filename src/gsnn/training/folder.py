@@ -45,6 +45,14 @@ class Folder(Protocol):
         """The trained model."""
         ...
 
+    def split(self) -> Split:
+        """The parts it was begun with."""
+        ...
+
+    def streamed_split(self) -> StreamedSplit:
+        """The same of data that are streamed."""
+        ...
+
     def lock(self) -> AbstractContextManager[bool]:
         """Keep other programs out."""
         ...

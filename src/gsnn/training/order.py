@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsnn.data.stream import Pair, StreamedPart, _joined
+from gsnn.data.stream import Pair, StreamedPart, joined_pairs
 
 # Independent random streams of one seed.
 INIT, ORDER, NOISE = 0, 1, 2
@@ -112,7 +112,7 @@ class StreamedBatches(BatchPlan):
                 if len(order) - at < missing:
                     break
                 rows = order[at : at + missing]
-                batch = _joined(rest, (x[rows], y[rows]))
+                batch = joined_pairs(rest, (x[rows], y[rows]))
                 rest, at, size = None, at + missing, next(sizes, 0)
                 mine = slice(self.rank, None, self.processes)
                 yield torch.from_numpy(batch[0][mine]), torch.from_numpy(batch[1][mine])
@@ -120,7 +120,7 @@ class StreamedBatches(BatchPlan):
                 return  # what is left over is dropped
             if at < len(order):
                 rows = order[at:]
-                rest = _joined(rest, (x[rows], y[rows]))
+                rest = joined_pairs(rest, (x[rows], y[rows]))
 
     def _windows(self) -> Iterator[Pair]:
         """Samples in the order of the file, a buffer at a time; a buffer is overwritten by the next."""

@@ -2,8 +2,8 @@ r"""What first-order scores are when the gradients are permuted against the acti
 
 A squared score is a quadratic form :math:`Q_p = \| Z_{ip} \Pi G_{jp}^\top \|_F^2` with a random permutation of the M
 samples, the same for all pairs p of blocks. Mean, variance and skewness of a sum of the :math:`Q_p` are known exactly
-(:mod:`gsnn.edges.stats.permutation_forms`), and the gamma variable that has all three stands for the sum. Two moments are
-not enough: with a few directions of different weight, or with a few samples that stick out, the tail of a gamma
+(:mod:`gsnn.edges.stats.permutation_forms`), and the gamma variable that has all three stands for the sum. Two moments
+are not enough: with a few directions of different weight, or with a few samples that stick out, the tail of a gamma
 variable that starts at 0 is far too light.
 
 Medians are not in the tail, and there the gamma variable that starts at 0 and has the first two moments is the better

@@ -12,8 +12,8 @@ import torch
 from gsnn.base.errors import DataError, GsnnError, RunError
 from gsnn.data import PerturbationData
 from gsnn.data.fingerprint import fingerprint
-from gsnn.runs import Run, Sources
-from gsnn.training import TrainConfig, train_run
+from gsnn.runs import Run, Sources, train_run
+from gsnn.training import TrainConfig
 
 CONFIG = TrainConfig(epochs=2, channels=2, layers=2, batch_size=4, norm="layer")
 

@@ -18,7 +18,7 @@ from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig
 
-from .worlds import FUNCTIONS, Tiny, batches, gsnn, samples, small_graph, tiny_data
+from ..edges.worlds import FUNCTIONS, Tiny, batches, gsnn, samples, small_graph, tiny_data
 
 
 def untrained(graph, seed):

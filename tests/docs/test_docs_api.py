@@ -15,7 +15,7 @@ import pytest
 
 import gsnn
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Not for import: the command line is documented by its own page.
 NOT_DOCUMENTED = {"gsnn.cli", "gsnn.__main__"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import DATA
+from ..conftest import DATA
 
 SCRIPTS = Path(os.environ.get("GSNN_RESEARCH", DATA.parent / "research"))
 TUTORIALS = ("tutorial14.py", "tutorial17.py")

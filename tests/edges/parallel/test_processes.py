@@ -31,7 +31,7 @@ from gsnn.edges.parallel.shares import turns
 from gsnn.edges.stats import PairMoments, pool_moments
 from gsnn.runs.job import Job
 
-from ..cli.conftest import SMALL, gsnn, write_problem
+from ...cli.conftest import SMALL, gsnn, write_problem
 from .conftest import free_port, srun, torchrun
 from .worker import problem
 
@@ -537,7 +537,7 @@ exit $code
 @needs_gloo
 @pytest.mark.slow
 def test_the_slurm_script_of_the_documentation(run, tmp_path):
-    page = Path(__file__).parents[2] / "docs" / "scale-out.md"
+    page = Path(__file__).parents[3] / "docs" / "scale-out.md"
     (script,) = [part.split("```")[0] for part in page.read_text().split("```bash\n") if part.startswith("#!/bin/bash")]
     (tmp_path / "job.sh").write_text(script)
     assert subprocess.run(["bash", "-n", "job.sh"], cwd=tmp_path, check=False).returncode == 0

@@ -1,0 +1,1 @@
+"""The model under the import paths of the research code, for its notebooks; nothing of ours imports these."""

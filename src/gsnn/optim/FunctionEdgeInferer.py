@@ -1,0 +1,5 @@
+"""The research code's ``gsnn.optim.FunctionEdgeInferer``: today's objects."""
+
+from gsnn.edges import FunctionEdgeInferer, mrr
+
+__all__ = ["FunctionEdgeInferer", "mrr"]

@@ -1,0 +1,5 @@
+"""The research code's ``gsnn.optim.MagnitudeEdgeKGE``: today's objects."""
+
+from gsnn.edges import MagnitudeEdgeKGE
+
+__all__ = ["MagnitudeEdgeKGE"]

@@ -1,0 +1,70 @@
+"""Train into a run folder what has been read already; brings torch and Lightning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gsnn.base.devices import check_device
+from gsnn.data import PerturbationData, StreamedData
+from gsnn.runs.folder import Run
+from gsnn.runs.sources import Sources
+from gsnn.training import TrainConfig
+from gsnn.training.fit_data import TrainResult, fit_prepared, prepare, recorded_split
+from gsnn.training.team import Team
+
+
+def train_run(
+    path: str | Path,
+    sources: Sources,
+    config: TrainConfig | None = None,
+    *,
+    data: PerturbationData | StreamedData | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    progress: bool = True,
+    device: str = "cpu",
+    team: Team = Team(),  # noqa: B008 - frozen
+) -> tuple[Run, TrainResult]:
+    """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
+
+    Nothing is written before the target, the sources and the settings have been found valid.
+
+    Args:
+        path: The run folder.
+        sources: What to read.
+        config: The settings; None takes those of the run that is continued, else the defaults.
+        data: What ``sources`` hold, if it has been read already.
+        overwrite: Replace a run in the folder.
+        resume: Continue a run in the folder; if there is none, begin one.
+        progress: Show progress on stderr.
+        device: Where to train.
+        team: The processes that train together, each of which calls this; the first one writes the folder. The run
+            that the others get is its path and nothing more.
+
+    Returns:
+        The run and the result of the training.
+
+    Raises:
+        DataError: If the sources do not hold what they must.
+        RunError: If the folder or the run in it does not allow this.
+        TrainingError: If the loss becomes infinite or NaN.
+    """
+    if team.first:
+        Run.check_target(path, overwrite=overwrite, resume=resume)
+    check_device(device)
+    old = Run.open(path) if resume and Run.exists(path) else None
+    if config is None:
+        config = old.config if old is not None else TrainConfig()
+    if old is not None:
+        old.check_config(config)
+    team.check(config)
+    if data is None:
+        data = sources.open()
+    if old is not None:
+        old.check_data(data)
+    prepared = prepare(data, config, recorded_split(old, data))
+    if not team.first:
+        run = Run(Path(path), {})
+    else:
+        run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
+    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team)
