@@ -87,7 +87,7 @@ def test_names_of_every_sort_go_through():
 def test_unmatched_names_are_all_listed_with_the_closest():
     network = Network.from_edges([("egfr", "mek12"), ("mek12", "erk12")])
     found = responses(
-        {"egfr": [0, 1, 2], "MEK12i": [0, 1, 2], "zzz": [0, 1, 2]}, {"ERK12": [1, 2, 3], "erk12": [1, 2, 3]}
+        {"egfr": [0, 1, 2], "MEK12i": [0, 0, 0], "zzz": [0, 0, 0]}, {"ERK12": [1, 2, 3], "erk12": [1, 2, 3]}
     )
     with pytest.raises(DataError) as caught:
         build_data(network, found)

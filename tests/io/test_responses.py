@@ -223,7 +223,6 @@ def test_a_slip_in_the_first_of_numeric_columns_is_no_identifier(write):
         ("TR:a,DV:b\n1,inf\n", {}, ["line 2", "'inf'"]),
         ("TR:a,DV:b\n1,1_000\n", {}, ["line 2", "'1_000'"]),
         ("# c\n\nTR:a,DV:b\n\nx,1\n", {}, ["line 5, column 'TR:a'"]),
-        ("TR:a,DV:b\n,1\n1,1\n", {}, ["line 2, column 'TR:a'", "write 0"]),
         ("TR:a,DV:b\n1,1\n1\n", {}, ["line 3", "1 field where"]),
         ("TR:a,TR:a,DV:b\n1,1,1\n", {}, ["duplicated treatment columns 'a'"]),
         ("TR:a,DV:b,DV:b\n1,1,1\n", {}, ["duplicated readout columns 'b'"]),

@@ -57,7 +57,12 @@ def _show(found: Checkup) -> None:
             width = max(map(len, section))
             for label, value in section.items():
                 typer.echo(f"  {label.ljust(width)}  {_text(value)}")
-    typer.echo("The files cannot be trained on as they are." if found.error else "Nothing keeps these from training.")
+    if found.error:
+        typer.echo("The files cannot be trained on as they are.")
+    elif found.odd:
+        typer.echo("These can be trained on, but something looks wrong; see the warnings.")
+    else:
+        typer.echo("Nothing keeps these from training.")
 
 
 def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:

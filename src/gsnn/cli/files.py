@@ -43,7 +43,18 @@ class Files:
     ] = None
     time: Annotated[str | None, _option("Time point to use.", show_default="the last")] = None
     cell_line: Annotated[str | None, _option("Keep only the rows of this cell line.")] = None
-    drop_unmatched: Annotated[bool, _option("Leave out what the network does not have.", "--drop-unmatched")] = False
+    where: Annotated[
+        list[str] | None, _option('Keep only the samples with "column=value"; may be repeated, and all must hold.')
+    ] = None
+    exclude_label: Annotated[
+        list[str] | None,
+        _option("Leave out the samples with this label of --perturbation; may be repeated.", panel=ANNDATA),
+    ] = None
+    ignore_case: Annotated[bool, _option("Match names whatever their case.", "--ignore-case")] = False
+    decimal: Annotated[str | None, _option("What separates decimals: . or ,", show_default=".")] = None
+    drop_unmatched: Annotated[
+        bool, _option("Leave out what the network does not have, and samples so treated.", "--drop-unmatched")
+    ] = False
     stream: Annotated[
         bool | None,
         _option(
@@ -52,9 +63,9 @@ class Files:
             show_default="above 1 GiB",
         ),
     ] = None
-    treatment_names: Annotated[Path | None, _option("Of .npy: text file with the name of each column of inputs.")] = (
-        None
-    )
+    treatment_names: Annotated[
+        Path | None, _option("Of .npy or --obsm: text file with the name of each treatment.")
+    ] = None
     readout_names: Annotated[Path | None, _option("Of .npy: the same for outputs.")] = None
     perturbation: Annotated[
         list[str] | None, _option("Column of obs that says what was done; may be repeated.", panel=ANNDATA)
@@ -99,6 +110,11 @@ class Files:
             raise DataError(f"--sign-column may be given once or twice, got {len(signs)} times")
         names = ("perturbation", "dose", "control", "separator", "obsm", "effect", "layer", "var_names")
         anndata = {name: getattr(self, name) for name in names if getattr(self, name)}
+        if self.exclude_label:
+            anndata["exclude"] = list(self.exclude_label)
+        columns = self._column_names()
+        if self.obsm and columns and "treatments" in columns:
+            anndata["treatment_names"] = columns.pop("treatments")
         return {
             "graph": self.graph,
             "data": self.data,
@@ -116,11 +132,17 @@ class Files:
                 "format": self.data_format,
                 "time": self.time,
                 "cell_line": self.cell_line,
+                "where": list(self.where) if self.where else None,
+                "decimal": self.decimal,
                 "anndata": anndata or None,
                 "stream": self.stream,
-                "names": self._column_names(),
+                "names": columns or None,
             },
-            "build_options": {"on_unmatched": "drop"} if self.drop_unmatched else None,
+            "build_options": (
+                ({"on_unmatched": "drop"} if self.drop_unmatched else {})
+                | ({"ignore_case": True} if self.ignore_case else {})
+            )
+            or None,
         }
 
 

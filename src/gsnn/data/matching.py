@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.base.wording import asked, shell
+from gsnn.data.hints import accession, advice, find_separator
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
-from gsnn.io.text import counted, listed
+from gsnn.io.text import counted, has_hidden, listed, shown_name
 
 _MAX_LISTED = 50
 _MAX_HINTS = 20
@@ -33,6 +35,14 @@ class Named(Protocol):
     def warnings(self) -> list[str]:
         """What a user should know."""
 
+    @property
+    def other_names(self) -> dict[str, list[str]]:
+        """As in :class:`gsnn.io.Responses`."""
+
+    @property
+    def labels(self) -> bool:
+        """As in :class:`gsnn.io.Responses`."""
+
 
 @dataclass(frozen=True, eq=False)
 class Match:
@@ -44,6 +54,7 @@ class Match:
         inputs: Names of the inputs made of them.
         outputs: Names of the outputs made of them.
         warnings: What a user should know so far.
+        dropped: Positions of the treatments that are dropped, and with them the samples they were applied to.
     """
 
     treatments: list[int]
@@ -51,6 +62,7 @@ class Match:
     inputs: list[str]
     outputs: list[str]
     warnings: list[str]
+    dropped: list[int]
     _network: Network
     _targets: list[tuple[str, int]]
     _read: list[str]
@@ -67,6 +79,8 @@ def match(
     on_unmatched: str,
     treatments: Sequence[str] | None = None,
     readouts: Sequence[str] | None = None,
+    *,
+    ignore_case: bool = False,
 ) -> Match:
     """Find the species of every treatment and readout; see :func:`gsnn.data.build_data`.
 
@@ -76,6 +90,7 @@ def match(
         on_unmatched: ``"error"`` or ``"drop"``.
         treatments: Their names.
         readouts: Their names.
+        ignore_case: Whether upper and lower case are one where a name is no species as it stands.
 
     Returns:
         Which columns to take.
@@ -89,36 +104,69 @@ def match(
         treatments, readouts = list(responses.treatments.columns), list(responses.readouts.columns)
     treatments, readouts = list(treatments or ()), list(readouts or ())
     index = {name: i for i, name in enumerate(network.species)}
-    resolved = {name: find_target(name, responses.kinds.get(name), index) for name in treatments}
+    species_of = _Species(index, ignore_case)
+    resolved = {name: find_target(name, responses.kinds.get(name), species_of) for name in treatments}
     lost_in = [name for name in treatments if resolved[name] is None]
-    lost_out = [name for name in readouts if name not in index]
+    lost_out = [name for name in readouts if name not in species_of]
     warnings = [*network.warnings, *responses.warnings]
     if lost_in or lost_out:
         shapes = len(treatments), len(readouts)
         _unmatched(network, responses, shapes, lost_in, lost_out, on_unmatched == "drop", warnings)
     places = [i for i, name in enumerate(treatments) if resolved[name] is not None]
     found = [hit for name in treatments if (hit := resolved[name]) is not None]
-    kept = [i for i, name in enumerate(readouts) if name in index]
-    read = [readouts[i] for i in kept]
+    kept = [i for i, name in enumerate(readouts) if name in species_of]
+    read = [species_of[readouts[i]] for i in kept]
     # The species, not the column, names an inhibitor's input: "mek12i:Inhibitors" is mek12's all the same.
     inputs = ["TR:" + (target + "i" if sign < 0 else target) for target, sign in found]
     outputs = ["DV:" + name for name in read]
     _check_node_names(inputs, outputs, index, network)
-    return Match(places, kept, inputs, outputs, warnings, network, found, read)
+    dropped = [i for i, name in enumerate(treatments) if resolved[name] is None]
+    return Match(places, kept, inputs, outputs, warnings, dropped, network, found, read)
 
 
-def find_target(name: str, kind: str | None, species: dict[str, int]) -> tuple[str, int] | None:
+def unmatched(network: Network, responses: Responses, ignore_case: bool = False) -> tuple[list[str], list[str]]:
+    """Treatments and readouts that are no species."""
+    species = _Species({name: i for i, name in enumerate(network.species)}, ignore_case)
+    return (
+        [n for n in responses.treatments.columns if find_target(n, responses.kinds.get(n), species) is None],
+        [n for n in responses.readouts.columns if n not in species],
+    )
+
+
+class _Species:
+    """The species by name; with ``ignore_case`` also by a name that differs in case, if only one does so."""
+
+    def __init__(self, index: dict[str, int], ignore_case: bool) -> None:
+        self._index, self._folded = index, dict[str, str | None]()
+        for name in index if ignore_case else ():
+            fold = name.casefold()
+            self._folded[fold] = None if fold in self._folded else name
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index or self._folded.get(name.casefold()) is not None
+
+    def __getitem__(self, name: str) -> str:
+        return name if name in self._index else str(self._folded[name.casefold()])
+
+
+def find_target(name: str, kind: str | None, species: _Species) -> tuple[str, int] | None:
     """The species a treatment acts on, and how."""
     if kind == "inhibitor":
         # The reader added an i; the file may have had one already.
         bare = name.removesuffix("i")
-        options = [bare, bare.removesuffix("i")]
-        return next(((option, -1) for option in options if option in species), None)
+        options = [bare, bare[:-1] if bare.endswith(("i", "I")) else bare]
+        return next(((species[option], -1) for option in options if option in species), None)
     if name in species:
-        return name, 1
+        return species[name], 1
     if kind is None and name.endswith("i") and name[:-1] in species:
-        return name[:-1], -1
+        return species[name[:-1]], -1
     return None
+
+
+def count_dropped(n: int, dropped: Sequence[str]) -> str:
+    """What to tell of samples that leave with their treatments."""
+    which = "a treatment that is no species was" if len(dropped) == 1 else "one that is no species was"
+    return f"{counted(n, 'sample')} left out, since {which} applied there: {listed(dropped)}"
 
 
 def _graph(
@@ -167,44 +215,66 @@ def _unmatched(
     """Refuse identifiers that are no species, or note that they are dropped."""
     all_in, all_out = columns
     where = "the network" if network.path is None else str(network.path)
+    lost = ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV"))
+    found = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels)
+    elsewhere = getattr(network, "named_otherwise", lambda names: "")([*lost_in, *lost_out])
+    if elsewhere:
+        found.insert(0, elsewhere)
     parts = [
-        f"{len(lost)} of {counted(total, kind)} ({_with_hints(lost, network.species)})"
-        for lost, total, kind in ((lost_in, all_in, "treatment"), (lost_out, all_out, "readout"))
-        if lost
+        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species)})"
+        for names, total, kind, _ in lost
+        if names
     ]
     if len(lost_in) == all_in and len(lost_out) == all_out:
         rows = set(map(str, responses.treatments.index)) if isinstance(responses, Responses) else set()
-        hint = "are the tables transposed? their row names match" if rows & set(network.species) else "check the names"
+        words = [row for row in rows & set(network.species) if not row.isdigit()]
+        if words:
+            found.insert(0, f"are the tables transposed? their row names are species ({listed(sorted(words), 3)})")
+        its = f"its species are {listed(network.species)}"
+        ways = [*found, *parts, its] if found else [*parts, its, "check the names"]
+        raise DataError(f"{responses.name} shares no identifier with {where}: {'; '.join(ways)}")
+    separator, cut = find_separator(lost_in, lambda part: part in set(network.species))
+    if drop and cut and responses.labels:
+        # What was done is known, and dropping it would lose most samples or call them something else.
         raise DataError(
-            f"{responses.name} shares no identifier with {where}: {'; '.join(parts)}; "
-            f"its species are {listed(network.species)}; {hint}"
+            f"{counted(len(cut), 'treatment')} of {responses.name} ({listed(cut, 3)}) join species by {separator!r}, so they "
+            f"are not dropped: pass {asked(f'separator={separator!r}', f'--separator {shell(separator)}')}"
         )
-    for lost, total, kind, prefix in ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV")):
-        if drop and lost and len(lost) == total:
-            raise DataError(f"no {kind} of {responses.name} is a species of {where}; nothing would be left ({prefix}:)")
+    for names, total, kind, prefix in lost:
+        if drop and names and len(names) == total:
+            hints = "".join(f"; {hint}" for hint in found)
+            raise DataError(
+                f"no {kind} of {responses.name} is a species of {where}; nothing would be left ({prefix}:){hints}"
+            )
     if drop:
-        warnings.append(f"not in the network and left out: {'; '.join(parts)}")
+        warnings.append("; ".join([f"not in the network and left out: {'; '.join(parts)}", *found]))
         return
-    raise DataError(
-        f"{responses.name} names species that {where} does not have: {'; '.join(parts)}; "
-        "correct the names, add the species to the network, or pass on_unmatched='drop' (--drop-unmatched) to leave "
-        "them out"
+    option = asked("on_unmatched='drop'", "--drop-unmatched")
+    leave = f"pass {option} to leave them out" + (
+        ", and with the treatments the samples they were applied to" if lost_in else ""
     )
+    way = f"correct the names, add the species to the network, or {leave}"
+    ways = [*found, *parts, f"otherwise {way}"] if found else [*parts, way]
+    raise DataError(f"{responses.name} names species that {where} does not have: {'; '.join(ways)}")
 
 
 def _with_hints(names: list[str], species: list[str]) -> str:
     shown = []
     for i, name in enumerate(names[:_MAX_LISTED]):
-        near = _closest(name, species) if i < _MAX_HINTS else []
-        shown.append(f"'{name}'" + (f" - closest: {listed(near)}" if near else ""))
+        likely = close_species(name, species) if i < _MAX_HINTS else []
+        hidden = f" - written {shown_name(name)}, with characters that are not seen" if has_hidden(name) else ""
+        shown.append(f"'{name}'" + hidden + (f" - closest: {listed(likely)}" if likely else ""))
     more = len(names) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
-def _closest(name: str, species: list[str]) -> list[str]:
+def close_species(name: str, species: Sequence[str], n: int = 3) -> list[str]:
+    """Species that a misspelt name may mean; none between accessions, where the distance means nothing."""
+    if accession(name):
+        return []
+    near = [each for each in closest(name, species, n) if not accession(each)]
     # An inhibitor that is misspelt is as near to its species as the name without the i.
-    near = closest(name, species)
-    return near or (closest(name[:-1], species) if name.endswith("i") else [])
+    return near or ([] if not name.endswith("i") else [e for e in closest(name[:-1], species, n) if not accession(e)])
 
 
 def _check_node_names(inputs: list[str], outputs: list[str], index: dict[str, int], network: Network) -> None:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from gsnn.base.errors import DataError
-from gsnn.data.matching import match, odd_columns
+from gsnn.base.wording import asked
+from gsnn.data.matching import count_dropped, match, odd_columns
 from gsnn.data.split import Split, StreamedSplit
 from gsnn.data.standardiser import Standardiser, standardise
 from gsnn.data.stream import StreamedData, stream_data
@@ -155,7 +156,9 @@ class PerturbationData:
         return Split(train, valid, held_out, by, warnings)
 
 
-def build_data(network: Network, responses: Responses, *, on_unmatched: str = "error") -> PerturbationData:
+def build_data(
+    network: Network, responses: Responses, *, on_unmatched: str = "error", ignore_case: bool = False
+) -> PerturbationData:
     """Put responses on a prior network.
 
     Every species is a function node. A treatment ``x`` becomes the input ``TR:x`` with one edge to species ``x``;
@@ -167,7 +170,8 @@ def build_data(network: Network, responses: Responses, *, on_unmatched: str = "e
         network: The prior network.
         responses: Treatments and readouts.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning.
+            with a warning. With a treatment go the samples to which it was applied.
+        ignore_case: Whether upper and lower case are one where a name is no species as it stands.
 
     Returns:
         The data.
@@ -185,19 +189,36 @@ def build_data(network: Network, responses: Responses, *, on_unmatched: str = "e
         >>> data.graph.edge_sign_dict["input", "to", "function"].tolist()
         [1, -1]
     """
-    matched = match(network, responses, on_unmatched)
+    matched = match(network, responses, on_unmatched, ignore_case=ignore_case)
     x = responses.treatments.iloc[:, matched.treatments].set_axis(matched.inputs, axis="columns")
     y = responses.readouts.iloc[:, matched.readouts].set_axis(matched.outputs, axis="columns")
     warnings = list(matched.warnings)
+    n_dropped = 0
+    if matched.dropped:
+        applied = (responses.treatments.iloc[:, matched.dropped].to_numpy() != 0).any(axis=1)
+        n_dropped = int(applied.sum())
+        warnings.append(count_dropped(n_dropped, [str(responses.treatments.columns[i]) for i in matched.dropped]))
+        x, y = x.loc[~applied], y.loc[~applied]
     measured = y.notna().any(axis="columns").to_numpy()
     if not measured.all():
         warnings.append(f"{counted(int((~measured).sum()), 'sample')} without any measured readout left out")
         x, y = x.loc[measured], y.loc[measured]
     if len(x) < _MIN_SAMPLES:
-        before = f" after {counted(responses.n_baseline, 'baseline row')} at time 0" if responses.n_baseline else ""
+        gone = [
+            counted(responses.n_baseline, "baseline row") + " at time 0" if responses.n_baseline else "",
+            counted(responses.n_other_times, "row") + " at other times" if responses.n_other_times else "",
+            counted(n_dropped, "sample") + " with a treatment that was dropped" if n_dropped else "",
+        ]
+        before = f" after {' and '.join(each for each in gone if each)}" if any(gone) else ""
+        hint = ""
+        if responses.n_other_times:
+            hint = (
+                f"; one time of a time course is used ({asked('time=', '--time')} chooses it), and each row there is a "
+                "sample: give more conditions"
+            )
         raise DataError(
             f"{responses.name} holds {counted(len(x), 'usable sample')}{before}; at least {_MIN_SAMPLES} are needed, "
-            "one each to train, validate and test"
+            f"one each to train, validate and test{hint}"
         )
     graph = matched.graph(warnings)
     warnings += _odd_columns(x, y)

@@ -156,7 +156,8 @@ def scan(data: StreamedData, split: StreamedSplit) -> Scan:
         )
     standardiser = train.standardiser()
     unseen = np.isnan(standardiser.mean)
-    warnings = [f"{counted(unmeasured, 'sample')} without any measured readout left out"] if unmeasured else []
+    also = ", or with a treatment that was dropped," if data.responses.dropped else ""
+    warnings = [f"{counted(unmeasured, 'sample')} without any measured readout{also} left out"] if unmeasured else []
 
     def names(nodes: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> list[str]:
         return [nodes[i] for i in np.flatnonzero(chosen)]

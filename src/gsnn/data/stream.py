@@ -14,7 +14,7 @@ import torch
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
-from gsnn.data.matching import match
+from gsnn.data.matching import count_dropped, match
 from gsnn.data.split import _FULL, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
@@ -190,6 +190,8 @@ class StreamedData:
             "stretches": hashlib.sha256(repr(self.responses.stretches()).encode()).hexdigest(),
             "buffer": self.buffer_bytes,
         }
+        if self.responses.dropped:
+            described["dropped"] = self.responses.dropped
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -238,6 +240,7 @@ def stream_data(
     responses: StreamedResponses,
     *,
     on_unmatched: str = "error",
+    ignore_case: bool = False,
     buffer_bytes: int = BUFFER_BYTES,
 ) -> StreamedData:
     """Put responses that stay in their file on a prior network, by the rules of :func:`gsnn.data.build_data`.
@@ -248,7 +251,8 @@ def stream_data(
         network: The prior network.
         responses: Treatments and readouts; its columns are reduced to those that are kept.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning.
+            with a warning. With a treatment go the samples to which it was applied.
+        ignore_case: As for :func:`gsnn.data.build_data`.
         buffer_bytes: How much of the samples training may hold, and shuffle, at a time.
 
     Returns:
@@ -266,14 +270,21 @@ def stream_data(
     """
     if isinstance(buffer_bytes, bool) or not isinstance(buffer_bytes, int) or buffer_bytes < 1:
         raise ValueError(f"buffer_bytes must be a number of bytes, at least 1, got {buffer_bytes!r}")
-    matched = match(network, responses, on_unmatched, responses.treatments, responses.readouts)
+    matched = match(network, responses, on_unmatched, responses.treatments, responses.readouts, ignore_case=ignore_case)
     if len(responses) < _MIN_SAMPLES:
         raise DataError(
             f"{responses.name} holds {counted(len(responses), 'sample')}; at least {_MIN_SAMPLES} are needed, one each "
             "to train, validate and test"
         )
-    responses.keep(matched.treatments, matched.readouts)
     warnings = list(matched.warnings)
+    responses.keep(matched.treatments, matched.readouts, matched.dropped)
+    if responses.dropped:
+        left = sum(len(x) for a, b in responses.stretches() for x, _ in responses.read(a, b, readouts=False))
+        told = count_dropped(len(responses) - left, responses.dropped)
+        if left < _MIN_SAMPLES:
+            raise DataError(f"{responses.name}: {told}; {counted(left, 'sample')} of {len(responses)} are left, and at "
+                            f"least {_MIN_SAMPLES} are needed")  # fmt: skip
+        warnings.append(told)
     graph = matched.graph(warnings)
     warnings += graph.summary().warnings
     data = StreamedData(graph, responses, warnings, buffer_bytes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError, closest
 from gsnn.base.files import sha256
+from gsnn.base.wording import asked
+from gsnn.io.choose import check_left, holds, unknown_column
 from gsnn.io.h5ad import ANNDATA, Matrix, columns, index_of, length, open_file, read_column, runs, text
 from gsnn.io.limits import as_data_error, check_growth
 from gsnn.io.responses import Responses
@@ -50,6 +52,9 @@ class AnnDataResponses:
         layer: The layer with the responses, by default X.
         var_names: The column of ``var`` with the names of the readouts, by default its index.
         readouts: Keep only variables of these names, for instance ``network.species``.
+        where: Keep only the samples with these values in columns of ``obs``: ``{"cell_type": "T cell"}``, or several
+            values of a column in a list.
+        exclude: Labels of ``perturbation`` whose samples are left out, such as ``"unassigned"``.
         chunk_size: Samples in a block.
 
     Raises:
@@ -101,6 +106,8 @@ class AnnDataResponses:
         layer: str | None = None,
         var_names: str | None = None,
         readouts: Collection[str] | None = None,
+        where: Mapping[str, str | Sequence[str]] | None = None,
+        exclude: str | Collection[str] = (),
         chunk_size: int = CHUNK,
     ) -> None:
         self.path = Path(path)
@@ -116,6 +123,8 @@ class AnnDataResponses:
             "layer": layer,
             "var_names": var_names,
             "readouts": readouts,
+            "where": where,
+            "exclude": exclude,
             "chunk_size": chunk_size,
         }
         self._file: Any = None
@@ -124,9 +133,22 @@ class AnnDataResponses:
         if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
             raise DataError(f"chunk_size must be an integer of at least 1, got {chunk_size!r}")
         if obsm is None and treatment_names is not None:
-            raise DataError("treatment_names names the columns of obsm=; give that, or leave the names out")
+            raise DataError(
+                f"{asked('treatment_names', '--treatment-names')} names the columns of {asked('obsm=', '--obsm')}; "
+                "give that, or leave the names out"
+            )
         if obsm is not None and not (dose is control is separator is None):
-            raise DataError("dose, control and separator belong to perturbation=, not to obsm=; leave them out")
+            raise DataError(
+                asked("dose, control and separator", "--dose, --control and --separator")
+                + " belong to "
+                + asked("perturbation=, not to obsm=", "--perturbation, not to --obsm")
+                + "; leave them out"
+            )
+        if obsm is not None and exclude:
+            raise DataError(
+                f"{asked('exclude', '--exclude-label')} is for labels of {asked('perturbation=', '--perturbation')}; "
+                f"choose samples by a column of obs with {asked('where=', '--where')}"
+            )
         self.chunk_size = chunk_size
         self._layer = layer
         self._file = open_file(self.path, "responses")
@@ -141,7 +163,20 @@ class AnnDataResponses:
                     raise DataError(
                         f"{self.path}: {self._matrix_name} has {self._matrix.shape[0]} rows for the {self._n} of 'obs'"
                     )
-                self._treatments = self._find_treatments(perturbation, dose, control, separator, obsm, treatment_names)
+                self.labels = obsm is None and separator is None
+                wanted = None if not where else self._find_rows(where)
+                self._treatments = self._find_treatments(
+                    perturbation, dose, control, separator, obsm, treatment_names,
+                    [exclude] if isinstance(exclude, str) else exclude, wanted,
+                )  # fmt: skip
+                gone = self._treatments.excluded
+                if gone is None and wanted is not None:
+                    gone = ~wanted
+                self._rows: NDArray[np.intp] | None = None
+                if gone is not None:
+                    self._rows = np.flatnonzero(~gone)
+                    self.warnings.append(f"{counted(int(gone.sum()), 'sample')} of {self._n} left out as asked for")
+                    self._n = len(self._rows)
                 self.warnings += self._treatments.warnings
                 self.treatments = list(self._treatments.names)
                 self.kinds: dict[str, str] = {}
@@ -213,13 +248,15 @@ class AnnDataResponses:
         separator: str | None,
         obsm: str | None,
         treatment_names: Sequence[str] | None,
+        exclude: Collection[str],
+        wanted: NDArray[np.bool_] | None,
     ) -> Treatments:
         if (perturbation is None) == (obsm is None):
             there = list(self._file["obsm"]) if "obsm" in self._file else []
             raise DataError(
-                f"{self.path}: say what was done to the samples, by perturbation= (columns of 'obs': "
-                f"{listed(columns(self._file['obs']), 12) or 'none'}) or by obsm= ({listed(there, 12) or 'none'})"
-                + (", not both" if perturbation is not None else "")
+                f"{self.path}: say what was done to the samples, by {asked('perturbation=', '--perturbation')} "
+                f"(columns of 'obs': {listed(columns(self._file['obs']), 12) or 'none'}) or by {asked('obsm=', '--obsm')} "
+                f"({listed(there, 12) or 'none'})" + (", not both" if perturbation is not None else "")
             )
         if obsm is not None:
             found = obsm_treatments(self._file, self.path, obsm, treatment_names)
@@ -228,9 +265,56 @@ class AnnDataResponses:
             controls = [control] if isinstance(control, str) else control
             if separator == "":
                 raise DataError("separator must be at least one character, got ''; leave it out for none")
-            found = obs_treatments(self._file, self.path, names, dose, controls, separator)
+            found = obs_treatments(self._file, self.path, names, dose, controls, separator, exclude, wanted)
         if self._n and len(found.rows(0, 1)) != 1:
             raise DataError(f"{self.path}: the treatments have no row for each of the {self._n} of 'obs'")
+        return found
+
+    def _find_rows(self, where: Mapping[str, str | Sequence[str]]) -> NDArray[np.bool_]:
+        """(M,) whether each sample has the values asked for."""
+        keep = np.ones(self._n, bool)
+        name = f"{self.path}: obs"
+        there = columns(self._file["obs"])
+        conditions = {c: [v] if isinstance(v, str) else [str(each) for each in v] for c, v in where.items()}
+        for column, values in conditions.items():
+            if column not in there:
+                raise unknown_column(name, column, there)
+            found = read_column(self._file, "obs", column, self.path)
+            if found.codes is not None and found.categories is not None:
+                used = sorted(set(found.codes[found.codes >= 0].tolist()))
+                hit = holds(name, column, [found.categories[code] for code in used], values)
+                keep &= np.isin(found.codes, np.array(used, dtype=np.int64)[hit])
+            elif found.values is not None:
+                keep &= holds(name, column, [str(v) for v in found.values.tolist()], values)
+        check_left(name, keep, conditions)
+        return keep
+
+    def _physical(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Where in the file some samples stand."""
+        return [(start, stop)] if self._rows is None else list(runs(self._rows[start:stop])) or [(0, 0)]
+
+    def _treated(self, start: int, stop: int) -> NDArray[np.float32]:
+        return np.concatenate([self._treatments.rows(a, b) for a, b in self._physical(start, stop)])
+
+    def _measured(self, start: int, stop: int) -> NDArray[np.float32]:
+        places = self._physical(start, stop)
+        if len(places) > 1 and not self._matrix.streams:  # each piece would read the whole matrix
+            first = places[0][0]
+            block = self._matrix.rows(first, places[-1][1], self._keep)
+            return np.concatenate([block[a - first : b - first] for a, b in places])
+        return np.concatenate([self._matrix.rows(a, b, self._keep) for a, b in places])
+
+    @property
+    def other_names(self) -> dict[str, list[str]]:
+        """What else the readouts could be called: names by column of ``var`` that holds text."""
+        found = {}
+        with as_data_error(self.path, ANNDATA):
+            for name in columns(self._file["var"]):
+                column = read_column(self._file, "var", name, self.path)
+                if column.codes is not None and column.categories is not None:
+                    found[name] = list(column.categories)
+            if self._options["var_names"] is not None:
+                found["_index"] = text(index_of(self._file["var"], self.path, "var"))
         return found
 
     def __len__(self) -> int:
@@ -279,7 +363,7 @@ class AnnDataResponses:
         """Treatments (B, I) of some samples, without reading their readouts."""
         self._reopen()
         with as_data_error(self.path, ANNDATA):
-            return self._treatments.rows(start, stop)
+            return self._treated(start, stop)
 
     def _reopen(self) -> None:
         if self._file is None:
@@ -294,7 +378,7 @@ class AnnDataResponses:
         needed = 4 * (stop - start) * (len(self._treatments.names) + self._matrix.shape[1])
         check_growth(needed, self._stored, self.path, f"a block of {stop - start} rows as a dense matrix")
         with as_data_error(self.path, ANNDATA):
-            return self._treatments.rows(start, stop), self._matrix.rows(start, stop, self._keep)
+            return self._treated(start, stop), self._measured(start, stop)
 
     def chunks(self, size: int | None = None) -> Iterator[Responses]:
         """All samples in order, a block at a time.
@@ -341,12 +425,15 @@ class AnnDataResponses:
             warnings=warnings,
             paths={"data": self.path},
             sha256={"data": sha256(self.path)},
+            other_names=self.other_names,
+            labels=self.labels,
         )
 
     def _responses(self, start: int, stop: int) -> Responses:
         x, y = self._block(start, stop)
         with as_data_error(self.path, ANNDATA):
-            names = text(index_of(self._file["obs"], self.path, "obs"), slice(start, stop))
+            element = index_of(self._file["obs"], self.path, "obs")
+            names = [name for a, b in self._physical(start, stop) for name in text(element, slice(a, b))]
         index = pd.Index(names, dtype=object, name="sample")
         return Responses(
             pd.DataFrame(x, index, pd.Index(self.treatments, dtype=object)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -11,12 +11,15 @@ from gsnn.io.table import Table, check_unique
 from gsnn.io.text import clean_name, listed
 
 
-def read_matrices(inputs: Table, outputs: Table) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+def read_matrices(
+    inputs: Table, outputs: Table, species: Collection[str] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Bring the rows of two tables together.
 
     Args:
         inputs: Samples by treatments.
         outputs: Samples by readouts.
+        species: Names of the network, which name no column of identifiers.
 
     Returns:
         Treatments, readouts (rows in the order of ``inputs``), and notes for the user.
@@ -24,10 +27,11 @@ def read_matrices(inputs: Table, outputs: Table) -> tuple[pd.DataFrame, pd.DataF
     Raises:
         DataError: If the tables do not hold the same samples, or a cell is not a number.
     """
-    treatments = _frame(inputs, "TR:", "treatment", missing=False)
-    readouts = _frame(outputs, "DV:", "readout", missing=True)
+    shared = inputs.header[0] not in species and shared_ids(inputs, outputs)
+    treatments = _frame(inputs, "TR:", "treatment", shared, missing=False)
+    readouts = _frame(outputs, "DV:", "readout", shared, missing=True)
     notes: list[str] = []
-    named = [_first_is_ids(table) for table in (inputs, outputs)]
+    named = [shared or _first_is_ids(table) for table in (inputs, outputs)]
     if all(named):
         return treatments, _aligned(treatments, readouts, inputs, outputs), notes
     if len(treatments) != len(readouts):
@@ -44,8 +48,8 @@ def read_matrices(inputs: Table, outputs: Table) -> tuple[pd.DataFrame, pd.DataF
     return treatments, readouts, notes
 
 
-def _frame(table: Table, prefix: str, kind: str, *, missing: bool) -> pd.DataFrame:
-    columns, names, has_ids = matrix_columns(table, prefix, kind)
+def _frame(table: Table, prefix: str, kind: str, shared: bool, *, missing: bool) -> pd.DataFrame:
+    columns, names, has_ids = matrix_columns(table, prefix, kind, shared)
     values = table.numbers(columns, missing=missing)
     index = pd.Index(table.lines, name=table.unit)
     if has_ids:
@@ -53,13 +57,42 @@ def _frame(table: Table, prefix: str, kind: str, *, missing: bool) -> pd.DataFra
     return pd.DataFrame(values, index, pd.Index(names, dtype=object))
 
 
-def matrix_columns(table: Table, prefix: str, kind: str) -> tuple[list[int], list[str], bool]:
+def shared_ids(inputs: Table, outputs: Table, *, whole: bool = True) -> bool:
+    """Whether the first columns of both tables are identifiers of the same samples.
+
+    They are if both have the same header, or the same values, each once; unless the column holds what a treatment or
+    a readout would: few values, or numbers that are no whole ones.
+
+    Args:
+        inputs: The table of treatments.
+        outputs: The table of readouts.
+        whole: Whether these are all rows, so that values can be compared.
+
+    Returns:
+        Whether it is so.
+    """
+    if min(len(inputs.header), len(outputs.header)) < 2:
+        return False
+    one, other = (table.column(0) for table in (inputs, outputs))
+    if any(not _is_label(cell) for cell in (*one, *other)):
+        return False
+    unique = len(set(one)) == len(one) > 1 and len(set(other)) == len(other)
+    same_header = bool(inputs.header[0]) and inputs.header[0].casefold() == outputs.header[0].casefold()
+    return unique and (same_header or (whole and set(one) == set(other)))
+
+
+def _is_label(cell: str) -> bool:
+    return bool(cell) and (not _numeric(cell) or (float(cell).is_integer() and "e" not in cell.casefold()))
+
+
+def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -> tuple[list[int], list[str], bool]:
     """Which columns of a matrix hold numbers.
 
     Args:
         table: The matrix, or its first rows.
         prefix: What the names may begin with, all or none.
         kind: What the columns are ("treatment", "readout").
+        shared: Whether the first column is known to name the samples.
 
     Returns:
         Their positions, their names, and whether the first column of the table names the samples.
@@ -67,7 +100,7 @@ def matrix_columns(table: Table, prefix: str, kind: str) -> tuple[list[int], lis
     Raises:
         DataError: If there are none, or one has no name or that of another.
     """
-    has_ids = _first_is_ids(table)
+    has_ids = shared or _first_is_ids(table)
     columns = list(range(1 if has_ids else 0, len(table.header)))
     names = [table.header[j] for j in columns]
     if not names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError, closest
-from gsnn.io.table import MISSING, Table, check_unique
+from gsnn.base.wording import asked
+from gsnn.io.choose import chosen_rows
+from gsnn.io.table import MISSING, Table, check_unique, is_number
 from gsnn.io.text import clean_name, counted, listed
 
 _PREFIX = re.compile(r"(TR|DA|DV|ID)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 _SUFFIX = re.compile(r"(.*?)\s*:\s*(CellLine|Stimul[a-z]+|Cytokines?|Ligands?|Inhibitors?)", re.IGNORECASE | re.DOTALL)
+_CELL_LINE = re.compile(r"((TR|ID)\s*:\s*)?cell[\s_.-]?(lines?|types?|names?)?(\s*:\s*cell[\s_-]?line)?", re.IGNORECASE)
 # Columns that say "nothing was added", as CellNOpt's files have them.
 _NOTHING = frozenset({"noinhib", "no-inhib", "nocyto", "no-cyto", "nolig", "no-lig"})
 
@@ -32,6 +35,7 @@ class Columns:
         readout_names: Their names, without prefix.
         times: Position of the time column of each readout, or of the one for all under ``ALL``.
         cell_lines: Positions of the cell line columns, by name.
+        cell_column: Position of a column with the name of each row's cell line.
         ids: Position of a column of sample identifiers.
         warnings: Columns that were left out.
     """
@@ -43,6 +47,7 @@ class Columns:
     readout_names: list[str] = field(default_factory=list)
     times: dict[str, int] = field(default_factory=dict)
     cell_lines: dict[str, int] = field(default_factory=dict)
+    cell_column: int | None = None
     ids: int | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -57,6 +62,7 @@ class Rows:
     index: pd.Index
     times: list[float]
     n_baseline: int
+    n_other_times: int
     warnings: list[str]
 
 
@@ -77,6 +83,9 @@ def find_columns(table: Table) -> Columns:
     time_names: list[str] = []
     for j, header in enumerate(table.header):
         match = _PREFIX.fullmatch(header)
+        if columns.cell_column is None and _CELL_LINE.fullmatch(header) and _are_words(table, j):
+            columns.cell_column = j
+            continue
         kind, name = (match[1].upper(), match[2].strip()) if match else ("", header)
         if kind in {"TR", "DA", "DV"} and not name:
             raise DataError(f"{table.path}: column {j + 1} is '{header}' without a species; name it")
@@ -100,7 +109,13 @@ def find_columns(table: Table) -> Columns:
     return columns
 
 
-def read_midas(table: Table, columns: Columns, time: float | None, cell_line: str | None) -> Rows:
+def read_midas(
+    table: Table,
+    columns: Columns,
+    time: float | None,
+    cell_line: str | None,
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> Rows:
     """Choose the rows and the values that count.
 
     Args:
@@ -108,19 +123,25 @@ def read_midas(table: Table, columns: Columns, time: float | None, cell_line: st
         columns: Its columns.
         time: The time to use, or None for the last of each readout.
         cell_line: The cell line to keep, or None.
+        where: Column -> the values of it to keep.
 
     Returns:
-        The samples.
+        The samples. A blank treatment is 0, as the makers of the format read it.
 
     Raises:
         DataError: If a cell is not a number, a time is not in the file, or nothing is left.
     """
     warnings = list(columns.warnings)
-    treatments = table.numbers(columns.treatments, missing=False)
+    treatments = table.numbers(columns.treatments)
+    blank = int(np.isnan(treatments).sum())
+    if blank:
+        treatments = np.nan_to_num(treatments)
+        warnings.append(f"{counted(blank, 'blank treatment')} read as 0 (not applied)")
     readouts = table.numbers(columns.readouts)
     rows = np.arange(len(table))
-    rows = rows[_cell_line_rows(table, columns, cell_line, warnings)]
-    n_baseline = 0
+    rows = rows[chosen_rows(table, where)] if where else rows
+    rows = rows[_cell_line_rows(table, columns, cell_line, rows, warnings)]
+    n_baseline = n_other_times = 0
     times: list[float] = []
     if columns.times:
         when = _times(table, columns, readouts)[rows]
@@ -128,9 +149,12 @@ def read_midas(table: Table, columns: Columns, time: float | None, cell_line: st
         n_baseline = int(baseline.sum())
         keep, times = _choose_times(table, columns, when, time, treatments[rows], warnings)
         readouts[rows] = np.where(keep, readouts[rows], np.nan)
+        n_other_times = len(rows) - n_baseline - int(keep.any(axis=1).sum())
         rows = rows[keep.any(axis=1)]
     index = _index(table, columns, rows)
-    return Rows(treatments[rows], columns.treatment_names, readouts[rows], index, times, n_baseline, warnings)
+    return Rows(
+        treatments[rows], columns.treatment_names, readouts[rows], index, times, n_baseline, n_other_times, warnings
+    )
 
 
 def _treatment(columns: Columns, name: str, j: int) -> None:
@@ -159,7 +183,7 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
             lacking = "treatment (TR:) and readout (DV:)"
         raise DataError(
             f"{path} has no {lacking} columns; found {header}. Name treatments TR:<species> and readouts "
-            "DV:<species>, or give two tables, inputs= and outputs= (--inputs, --outputs)"
+            f"DV:<species>, or give two tables, {asked('inputs= and outputs=', '--inputs and --outputs')}"
         )
     check_unique(columns.treatment_names, path, "treatment")
     check_unique(columns.readout_names, path, "readout")
@@ -184,27 +208,40 @@ def _are_names(table: Table, j: int) -> bool:
     return False
 
 
+def _are_words(table: Table, j: int) -> bool:
+    """Whether a column holds text, blanks aside, and not numbers or the 0 and 1 of an indicator."""
+    cells = [cell for cell in table.column(j) if cell.casefold() not in MISSING]
+    return bool(cells) and not any(is_number(cell) for cell in cells)
+
+
 def _cell_line_rows(
-    table: Table, columns: Columns, cell_line: str | None, warnings: list[str]
+    table: Table, columns: Columns, cell_line: str | None, rows: NDArray[np.intp], warnings: list[str]
 ) -> NDArray[np.bool_] | slice:
-    cells = {name: table.column(j) for name, j in columns.cell_lines.items()}
-    varying = {name: column for name, column in cells.items() if len(set(column)) > 1}
+    cells = {name: [table.column(j)[i] for i in rows] for name, j in columns.cell_lines.items()}
+    varying = [name for name, column in cells.items() if len(set(column)) > 1]
+    of = {name: [c.casefold() not in MISSING and c not in {"0", "0.0"} for c in cells[name]] for name in cells}
+    if columns.cell_column is not None:
+        column = table.column(columns.cell_column)
+        words = [column[i] for i in rows]
+        lines = list(dict.fromkeys(words))
+        of |= {line: [word == line for word in words] for line in lines}
+        varying += lines if len(lines) > 1 else []
     if cell_line is not None:
-        if cell_line not in cells:
-            near = closest(cell_line, cells, 1)
+        if cell_line not in of:
+            near = closest(cell_line, of, 1)
             raise DataError(
-                f"{table.path} has no cell line '{cell_line}'; it has {listed(cells) or 'none'}"
+                f"{table.path} has no cell line '{cell_line}'; it has {listed(of, 12) or 'none'}"
                 + (f" (did you mean '{near[0]}'?)" if near else "")
             )
-        rows = np.array([c.casefold() not in MISSING and c not in {"0", "0.0"} for c in cells[cell_line]])
-        if not rows.any():
+        kept = np.array(of[cell_line])
+        if not kept.any():
             raise DataError(f"{table.path}: no row is of cell line '{cell_line}'")
-        return rows
+        return kept
     if varying:
         # The network has no node that a cell line could act on, so it cannot be an input.
         warnings.append(
             f"several cell lines ({listed(varying)}) are pooled, since no node stands for a cell line; "
-            "choose one with cell_line="
+            f"choose one with {asked('cell_line=', '--cell-line')}"
         )
     return slice(None)
 
@@ -240,7 +277,7 @@ def _choose_times(
     if not len(present):
         raise DataError(
             f"{table.path}: every row is at time 0, which is the baseline; if DA: is no time, pass "
-            "format='matrix' (--data-format matrix)"
+            + asked("format='matrix'", "--data-format matrix")
         )
     if time is not None and time not in present:
         raise DataError(f"{table.path} has no rows at time {time:g}; its times after 0: {shown}")

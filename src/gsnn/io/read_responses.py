@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.base.wording import asked
 from gsnn.io.matrices import read_matrices
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
@@ -32,7 +35,10 @@ def read_responses(
     format: str | None = None,
     time: float | str | None = None,
     cell_line: str | None = None,
+    where: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
+    decimal: str = ".",
     anndata: Mapping[str, Any] | None = None,
+    species: Collection[str] = (),
 ) -> Responses:
     r"""Read perturbation responses from a MIDAS file, one prefixed table, two plain matrices, or AnnData.
 
@@ -43,11 +49,12 @@ def read_responses(
     times each readout's last is used, or ``time``. A value at another time counts as not measured, so that a
     row with several times keeps what was measured at the right one. A table with ``TR:`` and ``DV:`` columns
     and no ``DA:`` is a matrix whose rows are all samples. Missing values are empty, NA or NaN in any case.
-    A ``TR:<name>:CellLine`` column that never changes is ignored.
+    A ``TR:<name>:CellLine`` column that never changes is ignored; a column ``CellLine`` of words, in any place, names
+    the cell line of each row. A blank treatment is 0, with a warning that counts them.
 
     In two matrices the columns of ``inputs`` are treatments and those of ``outputs`` readouts, by the same
-    naming rule (a prefix may be there or not). A first column without a name, or of text, holds sample
-    identifiers, by which the rows are brought together.
+    naming rule (a prefix may be there or not). A first column without a name, or of text, or with the same header
+    or the same values in both tables (each once), holds sample identifiers, by which the rows are brought together.
 
     An AnnData file (``.h5ad``) is read as :class:`gsnn.io.AnnDataResponses` reads it, all at once; that class also
     reads in blocks what does not fit in memory.
@@ -60,7 +67,11 @@ def read_responses(
             and the header decide.
         time: The time to use, in the units of the file.
         cell_line: Keep only the rows of this cell line, where a file holds several.
+        where: Keep only the rows with these values: ``{"batch": "2"}``, or ``["batch=2"]``; all must hold. A list of
+            values, or the same column twice, keeps the rows with any of them. A column of ``obs`` for AnnData.
+        decimal: ``","`` reads 0,5 as a half.
         anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`, such as ``{"perturbation": "drug"}``.
+        species: Names of the network; a first column of two matrices with such a name is none of identifiers.
 
     Returns:
         The responses; rows are labelled with the sample identifier, or with the line in the file.
@@ -88,15 +99,27 @@ def read_responses(
         raise DataError(str(unknown_option("format", format, FORMATS)))
     if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
         raise DataError("give either one response file, or both inputs= and outputs=")
+    if decimal not in (".", ","):
+        raise DataError(f"decimal must be '.' or ',', got {decimal!r}")
+    wanted = conditions(where)
     if inputs is not None and outputs is not None:
         if time is not None or cell_line is not None or format == "midas":
-            raise DataError("time, cell_line and format='midas' belong to a MIDAS file, not to inputs= and outputs=")
+            raise DataError(
+                asked("time, cell_line and format='midas'", "--time, --cell-line and --data-format midas")
+                + f" belong to a MIDAS file, not to {asked('inputs= and outputs=', '--inputs and --outputs')}"
+            )
         if anndata is not None or format == "h5ad":
-            raise DataError("anndata and format='h5ad' belong to one .h5ad file, not to inputs= and outputs=")
+            raise DataError(
+                asked("anndata and format='h5ad'", "the options of AnnData")
+                + f" belong to one .h5ad file, not to {asked('inputs= and outputs=', '--inputs and --outputs')}"
+            )
+        if wanted:
+            raise DataError(
+                f"{asked('where', '--where')} chooses rows of one file, not of two matrices; write the rows you want"
+            )
         texts = {"inputs": read_raw(inputs, "inputs"), "outputs": read_raw(outputs, "outputs")}
-        treatments, readouts, warnings = read_matrices(
-            _table(texts["inputs"], "inputs")[0], _table(texts["outputs"], "outputs")[0]
-        )
+        tables = [_table(text, role, decimal)[0] for role, text in texts.items()]
+        treatments, readouts, warnings = read_matrices(tables[0], tables[1], species)
         return Responses(
             treatments,
             readouts,
@@ -107,14 +130,20 @@ def read_responses(
     assert path is not None  # checked above
     if format == "h5ad" or _is_anndata(path):
         if format in ("midas", "matrix") or time is not None or cell_line is not None:
-            raise DataError(f"'{path}' is AnnData, which has no times or cell lines of MIDAS; leave format, time and "
-                            "cell_line out")  # fmt: skip
-        with open_anndata(path, anndata or {}) as opened:
+            where_ = asked('where={"column": "value"}', '--where "column=value"')
+            options = asked("format, time and cell_line", "--data-format, --time and --cell-line")
+            raise DataError(
+                f"'{path}' is AnnData, which has no times or cell lines of MIDAS; leave {options} out, and choose "
+                f"samples by a column of obs with {where_}"
+            )
+        given = {**(anndata or {}), **({"where": wanted} if wanted else {})}
+        with open_anndata(path, given) as opened:
             return opened.read()
     if anndata is not None:
-        raise DataError(f"anndata= is for AnnData, and '{path}' is not a .h5ad file; leave it out")
+        flags = listed_flags(anndata)
+        raise DataError(f"{asked('anndata=', flags)} is for AnnData, and '{path}' is not a .h5ad file; leave it out")
     raw = read_raw(path, "responses")
-    table, text = _table(raw, "responses")
+    table, text = _table(raw, "responses", decimal)
     if text and not any(h.upper().startswith(("TR:", "DV:")) for h in table.header) and looks_like_sif(text):
         raise DataError(
             f"responses file '{raw.path}' is a network in SIF, without TR: and DV: columns; are the network and the "
@@ -123,8 +152,9 @@ def read_responses(
     columns = find_columns(table)
     if format == "midas" and not columns.times:
         raise DataError(
-            f"{raw.path} has no DA: columns, which MIDAS needs; pass format='matrix' (--data-format matrix) if it has "
-            "no times"
+            f"{raw.path} has no DA: columns, which MIDAS needs; pass "
+            + asked("format='matrix'", "--data-format matrix")
+            + " if it has no times"
         )
     if format == "matrix":
         columns.times.clear()
@@ -132,8 +162,11 @@ def read_responses(
     if time is not None:
         chosen = _time(time)
         if not columns.times:
-            raise DataError(f"time={time} was given, but {raw.path} has no times (DA: columns); leave it out")
-    found = read_midas(table, columns, chosen, cell_line)
+            raise DataError(
+                f"{asked(f'time={time}', f'--time {time}')} was given, but {raw.path} has no times (DA: columns); "
+                "leave it out"
+            )
+    found = read_midas(table, columns, chosen, cell_line, wanted)
     return Responses(
         pd.DataFrame(found.treatments, found.index, pd.Index(found.treatment_names, dtype=object)),
         pd.DataFrame(found.readouts, found.index, pd.Index(columns.readout_names, dtype=object)),
@@ -143,15 +176,58 @@ def read_responses(
         sha256={"data": raw.sha256},
         times=found.times,
         n_baseline=found.n_baseline,
+        n_other_times=found.n_other_times,
     )
 
 
-def _table(raw: Raw, what: str) -> tuple[Table, Text | None]:
+def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) -> dict[str, list[str]]:
+    """Which values of which columns are wanted.
+
+    Args:
+        where: As :func:`read_responses` takes it.
+
+    Returns:
+        Column -> values.
+
+    Raises:
+        DataError: If a condition has no ``=``.
+
+    Example:
+        >>> conditions(["cell=A", "batch=1", "cell=B"]), conditions({"batch": 2})
+        ({'cell': ['A', 'B'], 'batch': ['1']}, {'batch': ['2']})
+    """
+    found: dict[str, list[str]] = {}
+    if isinstance(where, Mapping):
+        for name, value in where.items():
+            found[str(name)] = [str(v) for v in ([value] if isinstance(value, str) or not hasattr(value, "__iter__")
+                                                 else value)]  # fmt: skip
+        return found
+    for condition in [where] if isinstance(where, str) else where or ():
+        name, equals, value = str(condition).partition("=")
+        if not equals or not name.strip():
+            raise DataError(f'{asked("where", "--where")} must be "column=value", got {condition!r}')
+        found.setdefault(name.strip(), []).append(value.strip())
+    return found
+
+
+def listed_flags(options: Mapping[str, Any]) -> str:
+    """Options of AnnData as they are typed."""
+    return ", ".join("--" + name.replace("_", "-") for name in options)
+
+
+def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
     """The file as a table, and its text if it is text."""
     if raw.data.startswith(PARQUET) or raw.suffix in {".parquet", ".pq"}:
         return read_parquet(raw, what), None
     text = decode(raw, what)
-    return read_table(text, what), text
+    table = read_table(text, what)
+    if decimal == ",":
+        if table.delimiter == ",":
+            raise DataError(f"{raw.path}: commas separate the cells, so they cannot be decimal commas too")
+        points = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
+        rows = [[points.sub(r"\1.\2\3", c) if points.fullmatch(c) else c for c in row] for row in table.rows]
+        table = replace(table, rows=rows)
+    return table, text
 
 
 def _is_anndata(path: str | os.PathLike[str]) -> bool:

@@ -35,6 +35,9 @@ class StreamedResponses(ABC):
         kinds: As in :class:`gsnn.io.Responses`.
         warnings: What a user should know about the files.
         paths: The files by role: ``data``, or ``inputs`` and ``outputs``; empty for arrays.
+        other_names: As in :class:`gsnn.io.Responses`.
+        labels: Likewise.
+        dropped: Treatments that are left out; samples to which one was applied do not count.
     """
 
     def __init__(self) -> None:
@@ -44,6 +47,9 @@ class StreamedResponses(ABC):
         self.warnings: list[str] = []
         self.paths: dict[str, Path] = {}
         self._digests: dict[str, str] | None = None
+        self.other_names: dict[str, list[str]] = {}
+        self.labels = False
+        self.dropped: list[str] = []
         self._columns: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = None, None
 
     @abstractmethod
@@ -75,20 +81,25 @@ class StreamedResponses(ABC):
         """Take the digests of the files from a caller who has just read them."""
         self._digests = {role: digests[role] for role in self.paths}
 
-    def keep(self, treatments: Sequence[int], readouts: Sequence[int]) -> None:
+    def keep(self, treatments: Sequence[int], readouts: Sequence[int], dropped: Sequence[int] = ()) -> None:
         """Read only these columns from now on, in this order.
 
         Args:
             treatments: Positions in ``treatments``.
             readouts: Positions in ``readouts``.
+            dropped: Positions of treatments that are left out, and with them the samples to which one was applied.
         """
-        wanted = np.asarray(treatments, dtype=np.intp), np.asarray(readouts, dtype=np.intp)
+        # Those that were dropped before are read behind the others.
+        known = [*self.treatments, *self.dropped]
+        order = [*treatments, *dropped, *range(len(self.treatments), len(known))]
+        wanted = np.asarray(order, dtype=np.intp), np.asarray(readouts, dtype=np.intp)
         old = self._columns
         self._columns = (
             wanted[0] if old[0] is None else old[0][wanted[0]],
             wanted[1] if old[1] is None else old[1][wanted[1]],
         )
-        self.treatments = [self.treatments[i] for i in treatments]
+        self.treatments = [known[i] for i in treatments]
+        self.dropped = [known[i] for i in order[len(treatments) :]]
         self.readouts = [self.readouts[i] for i in readouts]
         self.kinds = {name: kind for name, kind in self.kinds.items() if name in set(self.treatments)}
 
@@ -104,10 +115,11 @@ class StreamedResponses(ABC):
             start: First row of the stretch.
             stop: The row after its last.
             size: Rows in a chunk, at most; None takes some megabytes of them.
-            readouts: False reads the treatments alone; the second array of each pair then has no columns.
+            readouts: False reads the treatments alone, without the samples of a dropped treatment; the second array
+                of each pair then has no columns.
 
         Yields:
-            Treatments (B, I) and readouts (B, O), NaN where nothing was measured.
+            Treatments (B, I) and readouts (B, O), NaN where nothing was measured, or a dropped treatment was applied.
 
         Raises:
             DataError: If a treatment is missing, or a value is infinite or cannot be read.
@@ -115,10 +127,17 @@ class StreamedResponses(ABC):
         row = start
         for x, y in self._read(start, stop, size or self.chunk_rows(), (True, readouts)):
             assert x is not None  # asked for
-            treated = self._checked(x, row, self.treatments, "treatment")
-            empty = np.empty((len(x), 0), dtype=np.float32)
-            yield treated, empty if y is None else self._checked(y, row, self.readouts, "readout")
+            treated = self._checked(x, row, [*self.treatments, *self.dropped], "treatment")
+            applied = (treated[:, len(self.treatments) :] != 0).any(axis=1)
+            treated = treated[:, : len(self.treatments)]
             row += len(x)
+            if y is None:
+                yield treated[~applied], np.empty((int((~applied).sum()), 0), dtype=np.float32)
+                continue
+            measured = self._checked(y, row - len(x), self.readouts, "readout")
+            if applied.any():
+                measured = np.where(applied[:, None], np.float32(np.nan), measured)
+            yield treated, measured
         if row != stop:
             raise DataError(f"{self.name}: rows {row + 1} to {stop} are missing; the file may be truncated")
 

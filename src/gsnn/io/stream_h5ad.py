@@ -35,6 +35,7 @@ class AnnDataStream(StreamedResponses):
         self.treatments, self.readouts = list(responses.treatments), list(responses.readouts)
         self.kinds, self.warnings = dict(responses.kinds), list(responses.warnings)
         self.paths = {"data": responses.path}
+        self.labels, self.other_names = responses.labels, responses.other_names
 
     def __len__(self) -> int:
         return len(self._source)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gsnn.base.errors import DataError
+from gsnn.base.wording import asked
 from gsnn.io.stream import StreamedResponses
 from gsnn.io.text import HDF5, PARQUET, listed, read_start
 
@@ -33,6 +34,8 @@ def stream_responses(
     format: str | None = None,
     time: float | str | None = None,
     cell_line: str | None = None,
+    where: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
+    decimal: str = ".",
     anndata: Mapping[str, Any] | None = None,
     names: Mapping[str, list[str]] | None = None,
 ) -> StreamedResponses:
@@ -47,6 +50,8 @@ def stream_responses(
         format: As for :func:`gsnn.io.read_responses`; ``"midas"`` is refused.
         time: Refused: which time is the last is known only at the end.
         cell_line: Refused.
+        where: As for :func:`gsnn.io.read_responses`, of AnnData; refused for the others.
+        decimal: For text only, so of no effect here.
         anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`.
         names: Of ``.npy`` files: the names of their columns, under ``treatments`` and ``readouts``.
 
@@ -82,6 +87,11 @@ def stream_responses(
         raise DataError(
             "times and cell lines cannot be chosen from a stream; write the rows of one, and leave these out"
         )
+    if where and kinds[0] != "h5ad":
+        raise DataError(
+            f"{asked('where', '--where')} chooses samples of tables in memory and of AnnData; write the rows you want, or "
+            f"read the table into memory ({asked('read_responses', '--no-stream')})"
+        )
     if names is not None and kinds[0] != "npy":
         raise DataError("names= belongs to .npy files; the columns of the others have names")
     if anndata and kinds[0] != "h5ad":
@@ -91,15 +101,18 @@ def stream_responses(
 
         return ParquetResponses(path, inputs=inputs, outputs=outputs)
     if kinds[0] == "h5ad":
-        from gsnn.io.read_responses import open_anndata
+        from gsnn.io.read_responses import conditions, open_anndata
         from gsnn.io.stream_h5ad import AnnDataStream
 
-        return AnnDataStream(open_anndata(given[0], anndata or {}))
+        return AnnDataStream(
+            open_anndata(given[0], {**(anndata or {}), **({"where": conditions(where)} if where else {})})
+        )
     from gsnn.io.stream_arrays import ArrayResponses
 
     if names is None or set(names) != {"treatments", "readouts"}:
         raise DataError(
             f"'{given[0]}' has no names of columns, got {listed(names or ()) or 'none'}; give the treatments "
-            "(--treatment-names) and the readouts (--readout-names)"
+            "and the readouts: "
+            + asked("names={'treatments': [...], 'readouts': [...]}", "--treatment-names, --readout-names")
         )
     return ArrayResponses(given[0], given[1], treatments=names["treatments"], readouts=names["readouts"])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError, require
-from gsnn.io.matrices import matrix_columns
+from gsnn.io.matrices import matrix_columns, shared_ids
 from gsnn.io.midas import find_columns
 from gsnn.io.parquet import ParquetTable, parquet_table
 from gsnn.io.stream import StreamedResponses
@@ -109,8 +109,9 @@ class ParquetResponses(StreamedResponses):
 
     def _two(self, inputs: ParquetTable, outputs: ParquetTable) -> None:
         named = []
+        shared = shared_ids(inputs, outputs, whole=False)
         for side, (head, prefix, kind) in enumerate(((inputs, "TR:", "treatment"), (outputs, "DV:", "readout"))):
-            positions, names, has_ids = matrix_columns(head, prefix, kind)
+            positions, names, has_ids = matrix_columns(head, prefix, kind, shared)
             self._names[side] = _numeric(head, positions)
             self._ids[side] = _in_file(head, 0) if has_ids else None
             named.append(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError
+from gsnn.base.wording import asked
 from gsnn.io.text import Text, counted, listed, suffix_of
 
-MISSING = frozenset({"", "na", "nan"})
+MISSING = frozenset({"", "na", "nan", "n/a", "#n/a", "<na>"})
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
@@ -100,12 +102,12 @@ class Table:
         return values
 
     def _refuse(self, columns: Sequence[int]) -> None:
-        bad = sorted((i, j) for j in columns for i, cell in enumerate(self.column(j)) if not _is_number(cell))
+        bad = sorted((i, j) for j in columns for i, cell in enumerate(self.column(j)) if not is_number(cell))
         i, j = bad[0]
         cell = self.column(j)[i]
         hint = "write a number, or leave the cell empty where the value is missing"
-        if _is_number(cell.replace(",", ".")):
-            hint = "use a decimal point"
+        if is_number(cell.replace(",", ".")):
+            hint = "use a decimal point, or pass " + asked("decimal=','", "--decimal ,")
         raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
 
 
@@ -135,6 +137,13 @@ def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
     """
     path = text.path
     lines = text.content.split("\n")
+    # Excel's own way to say what separates the cells.
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\ufeff ").casefold()) if lines else None
+    if told:
+        lines[0] = ""
+        delimiters = told[1]
+    elif lines and lines[0].strip("\ufeff ").casefold() in ("sep=", "sep=\t"):
+        lines[0], delimiters = "", "\t"
     for opening, language in _LANGUAGES:
         if text.content.lstrip().startswith(opening):
             raise DataError(f"{what} file '{path}' is {language}, not a table; export it as CSV, TSV or SIF")
@@ -204,7 +213,8 @@ def _others(more: int) -> str:
     return f" ({more} more such cell{'s' if more > 1 else ''})" if more > 0 else ""
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell is a finite number, or missing."""
     if cell.casefold() in MISSING:
         return True
     try:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError, closest
+from gsnn.base.wording import asked, shell
 from gsnn.io.h5ad import Column, Matrix, columns, read_column
 from gsnn.io.table import check_unique
 from gsnn.io.text import clean_name, counted, listed
@@ -22,6 +23,8 @@ CONTROLS = frozenset(
     "control ctrl dmso vehicle untreated unperturbed mock none pbs non-targeting non_targeting".split()
 )
 """Categories that mean "nothing was done", in any case."""
+UNKNOWN = frozenset("none nan na n/a unassigned unknown undetermined ambiguous negative doublet multiplet".split())
+"""Categories that, beside a control, mean "nobody knows what was done", in any case."""
 
 
 @dataclass
@@ -31,10 +34,12 @@ class Treatments:
     Attributes:
         names: A name per treatment.
         warnings: What a user should know.
+        excluded: (M,) samples with a label that was excluded; None if none was.
     """
 
     names: list[str]
     warnings: list[str] = field(default_factory=list)
+    excluded: NDArray[np.bool_] | None = None
     _codes: list[tuple[NDArray[np.int64], sp.csr_array]] = field(default_factory=list)
     _dose: NDArray[np.float32] | None = None
     _numbers: NDArray[np.float32] | None = None
@@ -77,6 +82,8 @@ def obs_treatments(
     dose: str | None,
     control: Collection[str] | None,
     separator: str | None,
+    exclude: Collection[str] = (),
+    wanted: NDArray[np.bool_] | None = None,
 ) -> Treatments:
     """Treatments from columns of ``obs``: an indicator per category, or a number per numeric column.
 
@@ -87,6 +94,8 @@ def obs_treatments(
         dose: A numeric column by which the indicators are multiplied, or None.
         control: Categories that are no treatment; None for those that usually mean it (:data:`CONTROLS`).
         separator: What joins several treatments in one category, such as ``+``, or None.
+        exclude: Labels of samples that are left out.
+        wanted: (M,) the samples that were chosen by other columns, or None for all.
 
     Returns:
         The treatments.
@@ -103,12 +112,23 @@ def obs_treatments(
             numbers.append(_complete(column.values, name, path))
             numeric_names.append(name)
             continue
-        names, member, left_out = _one_hot(column, name, path, control, separator)
+        column, gone = _without_labels(column, name, path, exclude, separator, wanted)
+        if gone is not None:
+            found.excluded = gone if found.excluded is None else found.excluded | gone
+        names, member, left_out, unlike = _one_hot(column, name, path, control, separator)
         assert column.codes is not None  # a column holds numbers or codes
         found._codes.append((column.codes, member))
         found.names += names
         if left_out:
-            found.warnings.append(f"'{name}': {listed(left_out)} taken for controls, without a treatment (control=)")
+            found.warnings.append(
+                f"'{name}': {listed(left_out)} taken for controls, without a treatment "
+                f"({asked('control=', '--control')})"
+            )
+        if unlike:
+            found.warnings.append(
+                f"'{name}': {listed(unlike)} may stand for samples of which nobody knows what was done; leave them out "
+                f"with {asked(f'exclude={unlike}', ' '.join(f'--exclude-label {shell(u)}' for u in unlike))}"
+            )
     if dose is not None:
         found._dose = _dose(file, path, dose, found)
     found.names += numeric_names
@@ -148,7 +168,8 @@ def obsm_treatments(
     element, where = file["obsm"][key], f"obsm['{key}']"
     if hasattr(element, "keys") and "column-order" in element.attrs:
         if names is not None:
-            raise DataError(f"{path}: {where} is a table and names its columns; leave treatment_names out")
+            raise DataError(f"{path}: {where} is a table and names its columns; leave "
+                            f"{asked('treatment_names', '--treatment-names')} out")  # fmt: skip
         found = Treatments(columns(element))
         values = [read_column(file["obsm"], key, name, path) for name in found.names]
         wrong = [name for name, column in zip(found.names, values, strict=True) if column.values is None]
@@ -162,11 +183,14 @@ def obsm_treatments(
         matrix = Matrix(element, path, where)
         if names is None:
             raise DataError(
-                f"{path}: the {matrix.shape[1]} columns of {where} have no names; pass treatment_names=[...], or store "
-                "it as a pandas table"
+                f"{path}: the {matrix.shape[1]} columns of {where} have no names; pass "
+                + asked("treatment_names=[...]", "--treatment-names names.txt (one name a line)")
+                + ", or store it as a pandas table"
             )
         if len(names) != matrix.shape[1]:
-            raise DataError(f"treatment_names has {len(names)} names for the {matrix.shape[1]} columns of {where}")
+            raise DataError(
+                f"{asked('treatment_names', '--treatment-names')} has {len(names)} names for the {matrix.shape[1]} columns of {where}"
+            )
         found = Treatments([str(name) for name in names], _matrix=matrix, _where=f"{path}: {where}")
     for name in found.names:
         clean_name(name, path, 1, "header")
@@ -176,34 +200,48 @@ def obsm_treatments(
 
 def _one_hot(
     column: Column, name: str, path: Path, control: Collection[str] | None, separator: str | None
-) -> tuple[list[str], sp.csr_array, list[str]]:
-    """Names of the treatments in a column, and which of them each category is; shape (categories, treatments)."""
+) -> tuple[list[str], sp.csr_array, list[str], list[str]]:
+    """Names of the treatments in a column, which of them each category is, shape (categories, treatments), the
+    categories that are controls by their names, and labels that are none although they may seem so.
+    """
     import scipy.sparse as sp
 
     assert column.codes is not None  # the caller has looked
     assert column.categories is not None
     if (column.codes < 0).any():
         row = int(np.flatnonzero(column.codes < 0)[0])
+        option = asked("exclude='nan'", "--exclude-label nan")
         raise DataError(
             f"{path}: column '{name}' of 'obs' is empty in row {row + 1} (from 1) and "
-            f"{counted(int((column.codes < 0).sum()), 'row')} in all; name the treatment, or 'control'"
+            f"{counted(int((column.codes < 0).sum()), 'row')} in all; name the treatment, or 'control', or leave these "
+            f"samples out with {option}"
         )
     categories = column.categories
+    there = {p.strip() for c in categories for p in (c.split(separator) if separator else [c])}
     if control is not None:
-        lacking = [c for c in control if c not in categories]
-        if lacking and not separator:
+        lacking = [c for c in control if c not in there]
+        if lacking:
             near = closest(lacking[0], categories, 1)
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise DataError(f"{path}: column '{name}' of 'obs' has no control {listed(lacking)}{hint}")
     used = np.bincount(column.codes, minlength=len(categories)) > 0
     number: dict[str, int] = {}
-    rows, treatments, left_out = [], [], {}
+    rows, treatments, left_out, unlike = [], [], {}, {}
+    spoken = {t.casefold() for k, c in enumerate(categories) if used[k] for t in (c.split(separator) if separator
+              else [c])} & (CONTROLS - UNKNOWN)  # fmt: skip
     for k, category in enumerate(categories):
         if not used[k]:
             continue
         for part in category.split(separator) if separator else [category]:
             treatment = part.strip()
-            if treatment in control if control is not None else treatment.casefold() in CONTROLS:
+            if control is None and treatment.casefold() in UNKNOWN and (spoken or treatment.casefold() not in CONTROLS):
+                # Beside a word that says "control", or by itself, this says that nothing is known.
+                unlike[treatment] = True
+            if (
+                treatment in control
+                if control is not None
+                else treatment.casefold() in CONTROLS - set(map(str.casefold, unlike))
+            ):
                 left_out[treatment] = True
                 continue
             clean_name(treatment, path, k + 1, f"category of '{name}'")
@@ -212,7 +250,39 @@ def _one_hot(
     ones = np.ones(len(rows), np.float32)
     member = sp.csr_array((ones, (rows, treatments)), shape=(len(categories), len(number)))
     member.data[:] = 1  # "A+A" is A once
-    return list(number), member, list(left_out) if control is None else []
+    return list(number), member, list(left_out) if control is None else [], list(unlike)
+
+
+def _without_labels(
+    column: Column,
+    name: str,
+    path: Path,
+    exclude: Collection[str],
+    separator: str | None,
+    wanted: NDArray[np.bool_] | None,
+) -> tuple[Column, NDArray[np.bool_] | None]:
+    """The column with a first label in place of those that were excluded, and which samples had one."""
+    assert column.codes is not None  # the caller has looked
+    assert column.categories is not None
+    gone = None if wanted is None else ~wanted
+    if exclude:
+        labels = [{c, *(part.strip() for part in c.split(separator))} if separator else {c} for c in column.categories]
+        lacking = [e for e in exclude if not any(e in own for own in labels)]
+        # A missing value is called so by pandas.
+        missing = {e for e in lacking if e.casefold() in ("nan", "na", "") and (column.codes < 0).any()}
+        lacking = [e for e in lacking if e not in missing]
+        if lacking:
+            near = closest(lacking[0], column.categories, 1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            raise DataError(f"{path}: column '{name}' of 'obs' has no label {listed(lacking)} to exclude{hint}")
+        bad = np.array([bool(own & set(exclude)) for own in labels] + [bool(missing)])
+        gone = bad[column.codes] if gone is None else gone | bad[column.codes]
+    if gone is None or not gone.any():
+        return column, gone
+    if gone.all():
+        raise DataError(f"{path}: no sample is left after the labels {listed(exclude)} were excluded")
+    codes = np.where(gone, column.codes[~gone][0], column.codes)
+    return Column(codes, column.categories), gone
 
 
 def _dose(file: Any, path: Path, name: str, found: Treatments) -> NDArray[np.float32]:  # noqa: ANN401

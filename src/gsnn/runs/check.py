@@ -26,6 +26,7 @@ class Checkup:
         sections: Title -> label -> number, text or list of names; JSON-able.
         warnings: What a user should know.
         error: Why training would refuse these files; empty if it would not.
+        odd: What looks as if something was read wrongly; also among the warnings.
         data: The data, without what did not match; None if there are none.
     """
 
@@ -33,10 +34,17 @@ class Checkup:
     warnings: list[str] = field(default_factory=list)
     error: str = ""
     data: PerturbationData | None = None
+    odd: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"ok": not self.error, "error": self.error or None, **self.sections, "warnings": self.warnings}
+        return {
+            "ok": not self.error,
+            "error": self.error or None,
+            **self.sections,
+            "looks wrong": self.odd,
+            "warnings": self.warnings,
+        }
 
 
 def check_up(
@@ -68,16 +76,24 @@ def check_up(
         DataError: If one of the files cannot be read at all.
     """
     from gsnn.data import build_data
+    from gsnn.data.sanity import oddities
     from gsnn.io import read_network, read_responses
 
     def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: value for name, value in (options or {}).items() if value is not None}
 
     options = given(responses_options)
-    if options.pop("stream", False) or "names" in options:
+    if options.pop("stream", False):
         raise DataError("the check reads all samples into memory, and they are to be streamed; check a part of them")
+    if "names" in options:
+        from gsnn.runs.sources import Sources
+
+        # Says what is wrong with them where training would.
+        Sources.from_files(graph, data, inputs=inputs, outputs=outputs, responses_options=responses_options)
+        raise DataError("the check reads all samples into memory, and .npy files are streamed; check a part of them as "
+                        "a table")  # fmt: skip
     network = read_network(graph, **given(network_options))
-    responses = read_responses(data, inputs=inputs, outputs=outputs, **options)
+    responses = read_responses(data, inputs=inputs, outputs=outputs, species=network.species, **options)
     sections = {"network": _network(network), "responses": _responses(responses)}
     error, built = "", None
     try:
@@ -85,15 +101,16 @@ def check_up(
     except DataError as refused:
         error = str(refused)
         try:
-            built = build_data(network, responses, on_unmatched="drop")
+            built = build_data(network, responses, **{**given(build_options), "on_unmatched": "drop"})
         except DataError:
             return Checkup(sections, [*network.warnings, *responses.warnings], error)
-    sections["unmatched"] = _unmatched(network, responses, built)
+    sections["unmatched"] = _unmatched(network, responses, built, bool(given(build_options).get("ignore_case")))
     sections |= _graph(built)
     sections["masked"] = _masked(built)
     sections["aliases"] = _aliases(built)
     sections["to beat"] = _to_beat(built)
-    return Checkup(sections, list(built.warnings), error, built)
+    odd = oddities(built, sections["to beat"], network)
+    return Checkup(sections, [*built.warnings, *odd], error, built, odd)
 
 
 def _network(network: Network) -> dict[str, Any]:
@@ -122,17 +139,14 @@ def _responses(responses: Responses) -> dict[str, Any]:
     return found
 
 
-def _unmatched(network: Network, responses: Responses, data: PerturbationData) -> dict[str, Any]:
-    from gsnn.base.errors import closest
-    from gsnn.data.matching import find_target
+def _unmatched(network: Network, responses: Responses, data: PerturbationData, ignore_case: bool) -> dict[str, Any]:
+    from gsnn.data.matching import close_species, unmatched
 
-    index = {name: i for i, name in enumerate(network.species)}
-    lost_in = [n for n in responses.treatments.columns if find_target(n, responses.kinds.get(n), index) is None]
-    lost_out = [n for n in responses.readouts.columns if n not in index]
+    lost_in, lost_out = unmatched(network, responses, ignore_case)
 
     def hinted(names: list[str]) -> list[str]:
         # Closest names cost a comparison with every species each; a long list needs none.
-        near = {name: closest(name, network.species, 1) for name in names[:20]}
+        near = {name: close_species(name, network.species, 1) for name in names[:20]}
         return [f"{name} (closest: {near[name][0]})" if near.get(name) else name for name in names]
 
     return {

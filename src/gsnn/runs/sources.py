@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.files import sha256
+from gsnn.base.wording import asked
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
@@ -75,10 +76,11 @@ class Sources:
         stream = responses.pop("stream", None)
         arrays = "npy" in _kinds(files)
         if arrays and stream is False:
-            raise DataError(".npy files are always streamed; leave --no-stream (stream=False) out")
+            raise DataError(f".npy files are always streamed; leave {asked('stream=False', '--no-stream')} out")
         if "names" in responses and not arrays:
             raise DataError(
-                "names of columns belong to .npy files (--treatment-names, --readout-names); leave them out"
+                f"names of columns ({asked('names', '--treatment-names, --readout-names')}) belong to .npy files, or to a "
+                f"matrix in {asked('obsm', '--obsm')}; leave them out"
             )
         if _large(files) if stream is None else stream:
             responses["stream"] = True
@@ -174,6 +176,7 @@ class Sources:
             paths.get("data"),
             inputs=paths.get("inputs"),
             outputs=paths.get("outputs"),
+            species=network.species,
             **self.options.get("responses", {}),
         )
         return build_data(network, responses, **self.options.get("build", {}))

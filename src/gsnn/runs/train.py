@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError, require
 from gsnn.base.progress import now
+from gsnn.data.sanity import oddities
 from gsnn.runs.folder import Run
 from gsnn.runs.settings import make_config
 from gsnn.runs.sources import Sources
@@ -102,6 +103,8 @@ def train_files(
         team=team,
     )
     if notify is not None and team.first:
+        if isinstance(read, PerturbationData):
+            notify(oddities(read, result.report.left_out))
         notify(stale_results(run))
     return run, result
 
