@@ -201,7 +201,7 @@ def has_control(name: str) -> bool:
 
 
 def has_hidden(name: str) -> bool:
-    """Whether a name has characters that are not seen: of no width, or blanks other than the usual one.
+    r"""Whether a name has characters that are not seen: of no width, or blanks other than the usual one.
 
     Example:
         >>> has_hidden("EGF"), has_hidden("\u200bEGF"), has_hidden("EGF\xa0")
