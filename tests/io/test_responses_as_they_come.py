@@ -24,7 +24,7 @@ def test_dropped_treatments_drop_their_samples_in_memory_and_streams(seed, n_unk
     x[:4, 2:] = 0
     y = rng.normal(size=(30, 2))
     names = ["A", *(f"x{i}" for i in range(n_unknown)), "B"]
-    x = x[:, [0, *range(2, 2 + n_unknown), 1]]
+    x = np.ascontiguousarray(x[:, [0, *range(2, 2 + n_unknown), 1]])
     keep = (x[:, 1:-1] == 0).all(1)
     table = Responses(pd.DataFrame(x, columns=names), pd.DataFrame(y, columns=["C", "zzz"]))
     data = build_data(NETWORK, table, on_unmatched="drop")

@@ -237,8 +237,8 @@ def _unmatched(
     if drop and cut and responses.labels:
         # What was done is known, and dropping it would lose most samples or call them something else.
         raise DataError(
-            f"{counted(len(cut), 'treatment')} of {responses.name} ({listed(cut, 3)}) join species by {separator!r}, so they "
-            f"are not dropped: pass {asked(f'separator={separator!r}', f'--separator {shell(separator)}')}"
+            f"{responses.name}: {counted(len(cut), 'treatment')} ({listed(cut, 3)}) join species by {separator!r}, so "
+            f"they are not dropped: pass {asked(f'separator={separator!r}', f'--separator {shell(separator)}')}"
         )
     for names, total, kind, prefix in lost:
         if drop and names and len(names) == total:

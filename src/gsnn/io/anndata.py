@@ -255,8 +255,9 @@ class AnnDataResponses:
             there = list(self._file["obsm"]) if "obsm" in self._file else []
             raise DataError(
                 f"{self.path}: say what was done to the samples, by {asked('perturbation=', '--perturbation')} "
-                f"(columns of 'obs': {listed(columns(self._file['obs']), 12) or 'none'}) or by {asked('obsm=', '--obsm')} "
-                f"({listed(there, 12) or 'none'})" + (", not both" if perturbation is not None else "")
+                f"(columns of 'obs': {listed(columns(self._file['obs']), 12) or 'none'}) or by "
+                f"{asked('obsm=', '--obsm')} ({listed(there, 12) or 'none'})"
+                + (", not both" if perturbation is not None else "")
             )
         if obsm is not None:
             found = obsm_treatments(self._file, self.path, obsm, treatment_names)

@@ -89,8 +89,8 @@ def stream_responses(
         )
     if where and kinds[0] != "h5ad":
         raise DataError(
-            f"{asked('where', '--where')} chooses samples of tables in memory and of AnnData; write the rows you want, or "
-            f"read the table into memory ({asked('read_responses', '--no-stream')})"
+            f"{asked('where', '--where')} chooses samples of tables in memory and of AnnData; write the rows you "
+            f"want, or read the table into memory ({asked('read_responses', '--no-stream')})"
         )
     if names is not None and kinds[0] != "npy":
         raise DataError("names= belongs to .npy files; the columns of the others have names")
