@@ -185,7 +185,7 @@ def test_what_cannot_be_had_from_a_stream(tmp_path, world):
     with pytest.raises(DataError, match="cannot be streamed: a stream is Parquet or AnnData"):
         stream_responses(text)
     npy = write_files(tmp_path, world, "npy")
-    with pytest.raises(DataError, match="--treatment-names"):
+    with pytest.raises(DataError, match="names="):
         stream_responses(**npy)
     with pytest.raises(DataError, match="times and cell lines"):
         stream_responses(**npy, **options_of("npy"), time=3)

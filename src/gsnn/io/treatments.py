@@ -189,7 +189,8 @@ def obsm_treatments(
             )
         if len(names) != matrix.shape[1]:
             raise DataError(
-                f"{asked('treatment_names', '--treatment-names')} has {len(names)} names for the {matrix.shape[1]} columns of {where}"
+                f"{asked('treatment_names', '--treatment-names')} has {len(names)} names for the "
+                f"{matrix.shape[1]} columns of {where}"
             )
         found = Treatments([str(name) for name in names], _matrix=matrix, _where=f"{path}: {where}")
     for name in found.names:
@@ -201,8 +202,9 @@ def obsm_treatments(
 def _one_hot(
     column: Column, name: str, path: Path, control: Collection[str] | None, separator: str | None
 ) -> tuple[list[str], sp.csr_array, list[str], list[str]]:
-    """Names of the treatments in a column, which of them each category is, shape (categories, treatments), the
-    categories that are controls by their names, and labels that are none although they may seem so.
+    """Names of the treatments in a column, and which of them each category is; shape (categories, treatments).
+
+    Then the categories that are controls by their names, and labels that are none although they may seem so.
     """
     import scipy.sparse as sp
 
