@@ -232,7 +232,6 @@ def test_parquet_matrices_are_paired_by_their_index(tmp_path, name):
     [
         ("DV:b", [1.0, np.inf], "row 2, column 'DV:b' (column 2): 'inf' is not a number"),
         ("DV:b", ["1", "x"], "row 2, column 'DV:b' (column 2): 'x' is not a number"),
-        ("TR:b", [1.0, None], "row 2, column 'TR:b' (column 2): a treatment is missing; write 0"),
         ("TR:a ", [1.0, 2.0], "duplicated treatment columns 'a'"),
     ],
 )
