@@ -233,7 +233,8 @@ def _unmatched(
         its = f"its species are {listed(network.species)}"
         ways = [*found, *parts, its] if found else [*parts, its, "check the names"]
         raise DataError(f"{responses.name} shares no identifier with {where}: {'; '.join(ways)}")
-    separator, cut = find_separator(lost_in, lambda part: part in set(network.species))
+    there = set(network.species)
+    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
     if drop and cut and responses.labels:
         # What was done is known, and dropping it would lose most samples or call them something else.
         raise DataError(
