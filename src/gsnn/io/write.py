@@ -239,7 +239,7 @@ def _relation(sign: object) -> str:
 
 
 def _from_sif(text: Text) -> pd.DataFrame:
-    raw = read_sif(text)
+    raw = read_sif(text, as_is=True)
     signs, unknown = signs_of(raw.relations)
     if unknown:
         raise DataError(f"relations {listed(unknown)} are none that write_edges writes; read it with read_network")
