@@ -99,7 +99,7 @@ def _as_table(frame: pd.DataFrame) -> Table:
     for j, title in enumerate(header):
         values = frame.iloc[:, j].astype(object).tolist()
         if ends is not None and j in ends:
-            columns.append([name_of(v, f"edges[{title!r}], row {i},") for i, v in enumerate(values)])
+            columns.append([name_of(v, f"edges[{title!r}], row {i},") for i, v in enumerate(values, 1)])
         else:
             columns.append(["" if _absent(value) else str(value) for value in values])
     rows = [list(row) for row in zip(*columns, strict=True)]

@@ -18,6 +18,7 @@ from gsnn.base.errors import DataError, unknown_option
 from gsnn.io.edge_list import names_of, read_edges_of
 from gsnn.io.edge_table import UNDIRECTED, other_names, read_edge_table
 from gsnn.io.graphml import read_graphml
+from gsnn.io.headerless import first_row_is_data
 from gsnn.io.names import doubtful, is_file_word, is_number, strange
 from gsnn.io.parquet import read_parquet
 from gsnn.io.sif import RawEdges, looks_like_sif, read_sif
@@ -91,8 +92,9 @@ class Network:
                 f"edges must have the columns source, target and sign, got {listed(self.edges.columns, 12)}; "
                 "use Network.from_edges, which reads other names"
             )
-        if isinstance(self.species, str):
-            raise DataError(f"species must be a list of names, got {self.species!r}; put it in []")
+        species: object = self.species
+        if isinstance(species, str):
+            raise DataError(f"species must be a list of names, got {species!r}; put it in []")
         lost = set(self.edges["source"]) | set(self.edges["target"])
         lost -= set(self.species)
         if lost:
@@ -311,12 +313,14 @@ def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str
             return None
         raise
     check_edge_columns(len(table.header), text.path)
-    if find_edge_columns(table.header) is None:
-        by_blanks = _or_blanks(text, table, header=True)
-        if find_edge_columns(by_blanks.header) is None:
-            return None if suffix == ".sif" or looks_like_sif(text) else table
-        table = by_blanks
-    return table
+    if find_edge_columns(table.header) is not None:
+        return table
+    by_blanks = _or_blanks(text, table, header=True)
+    if find_edge_columns(by_blanks.header) is not None:
+        return by_blanks
+    if suffix == ".sif" or looks_like_sif(text):
+        return None
+    return by_blanks if first_row_is_data(by_blanks.header, by_blanks.rows) else table
 
 
 def _or_blanks(text: Text, table: Table, *, header: bool) -> Table:

@@ -35,7 +35,7 @@ def check_layout(lines: Lines, path: Path, *, as_is: bool = False) -> None:
     relations = {fields[1] for _, fields in lines}
     unknown = {word for word in relations if sign_of(word) is None}
     third = {fields[2] for _, fields in lines}
-    if unknown == relations and all(is_plain_sign(t) or (not is_number(t) and sign_of(t) is not None) for t in third):
+    if unknown == relations and max(len(fields) for _, fields in lines) == 3 and all(map(_says_sign, third)):
         raise DataError(
             f"network file '{path}': the signs stand in the third field; SIF is source, sign, target. "
             "Swap the columns, or read it with source='1', target='2', sign='3' "
@@ -62,6 +62,10 @@ def check_layout(lines: Lines, path: Path, *, as_is: bool = False) -> None:
                 f"{path}, line {n}: '{fields[1]}' says that '{fields[2]}' acts on '{fields[0]}', and SIF names the "
                 "source first; swap the two and write the relation without 'by'"
             )
+
+
+def _says_sign(word: str) -> bool:
+    return is_plain_sign(word) or (not is_number(word) and sign_of(word) is not None)
 
 
 def _numbers_for_relations(lines: Lines) -> str:
