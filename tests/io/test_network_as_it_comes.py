@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -222,6 +224,14 @@ def test_responses_in_place_of_the_network(read):
 
 def test_a_table_of_blanks_with_a_header(read):
     assert triples(read("source target sign\nEGF EGFR 1\nAKT RAF -1\n", "n.txt")) == [EDGES[0], EDGES[-1]]
+
+
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=;", "sep=;;;"])
+@pytest.mark.parametrize("numbers", [{}, {"source": "1", "target": "2", "sign": "3"}])
+def test_the_line_in_which_excel_says_what_separates(read, line, numbers):
+    rows = [[s, t, str(sign)] for s, t, sign in EDGES]
+    body = "".join(";".join(row) + "\n" for row in (rows if numbers else [["source", "target", "sign"], *rows]))
+    assert triples(read(f"{line}\n{body}", "n.csv", **numbers)) == EDGES
 
 
 def test_gates_are_told(read):
@@ -460,3 +470,31 @@ def test_a_graph_looks_at_its_edges(edges):
 def test_a_graph_refuses_what_are_no_edges(edges, words):
     with pytest.raises(DataError, match=words):
         Graph.from_edges(edges, **NODES)
+
+
+# ---------------------------------------------------------------- published files
+
+
+def published_networks():
+    """The SIF files that the package cellnopt.data ships; its module does not import on Python 3."""
+    try:
+        files = distribution("cellnopt.data").files or []
+    except PackageNotFoundError:
+        return []
+    return [Path(str(file.locate())) for file in files if file.suffix == ".sif"]
+
+
+@pytest.mark.parametrize("path", published_networks(), ids=lambda path: path.name)
+def test_a_published_network_is_read_as_its_makers_read_it(path):
+    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if any(len(line) != 3 for line in lines):
+        with pytest.raises(DataError, match="swapped"):  # responses, under the name of a network
+            read_network(path)
+        return
+    network = read_network(path)
+    assert set(pairs(triples(network))) == {(source, target) for source, _, target in lines}
+    signs: dict[tuple[str, str], set[int]] = {}
+    for source, sign, target in lines:
+        signs.setdefault((source, target), set()).add(int(sign))
+    assert {(s, t): sign for s, t, sign in triples(network)} == {pair: sum(each) for pair, each in signs.items()}
+    assert network.oddities() == []

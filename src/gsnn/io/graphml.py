@@ -234,8 +234,9 @@ def _unnamed(raw: Raw, parsed: _Parsed, attributes: dict[str, None]) -> list[str
                 "name= (--node-names), or name='id' (--node-names id) for the ids"
             )
     able = [each for each in attributes if _names_all(parsed, each)]
+    unfit = [option for option in _NAMES if option in attributes]
     if not able:
-        return []
+        return [f"nodes are named by their ids, since '{unfit[0]}' does not tell them apart"] if unfit else []
     asked = " or ".join(f"name='{each}' (--node-names '{each}')" for each in able[:3])
     return [f"nodes are named by their ids, which only count; their names may stand in an attribute: {asked}"]
 

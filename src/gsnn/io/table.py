@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError
 from gsnn.io.text import Text, counted, listed, suffix_of
 
-MISSING = frozenset({"", "na", "nan"})
+MISSING = frozenset({"", "na", "nan", "n/a", "#n/a"})
+# What Excel puts before a table to say what separates its cells.
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
@@ -66,7 +69,7 @@ class Table:
         return f"{self.path}, {self.unit} {self.lines[i]}, column {name} (column {j + 1})"
 
     def numbers(self, columns: Sequence[int], *, missing: bool = True) -> NDArray[np.float64]:
-        """Columns as numbers, with NaN where a cell is missing (empty, NA or NaN in any case).
+        """Columns as numbers, with NaN where a cell is missing (empty, NA, N/A or NaN in any case).
 
         Args:
             columns: Which columns, in order.
@@ -112,9 +115,10 @@ class Table:
 def read_table(text: Text, what: str, delimiters: str | None = None, *, header: bool = True) -> Table:
     r"""Parse a delimited text by the rules of CSV (quoted fields, doubled quotes).
 
-    Lines that begin with ``#`` before the header are comments, except a last one that has as many fields as
-    the first row: that is the header. A header one field shorter than every row gets an empty first name,
-    which is how R writes row names. Blank lines are skipped, and so are columns without name and content.
+    A first line ``sep=;``, as Excel writes it, says what separates. Lines that begin with ``#`` before the header are
+    comments, except a last one that has as many fields as the first row: that is the header. A header one field
+    shorter than every row gets an empty first name, which is how R writes row names. Blank lines are skipped, and so
+    are columns without name and content.
 
     Args:
         text: The file.
@@ -143,6 +147,9 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
     while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
         skipped += 1
     candidates = delimiters or _candidates(path)
+    said = _SEP.fullmatch(lines[skipped].rstrip(",;\t ")) if skipped < len(lines) else None
+    if said:
+        candidates, skipped = said[1], skipped + 1
     last = skipped - 1
     if header and last >= 0 and lines[last].startswith("#"):
         body = lines[skipped : skipped + 1]
