@@ -18,7 +18,7 @@ from gsnn.io.text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan", "n/a", "#n/a"})
 # What Excel puts before a table to say what separates its cells.
-_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEP = re.compile(r'"?sep=([^a-z0-9])"?[,;\t ]*', re.IGNORECASE)
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
@@ -147,7 +147,7 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
     while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
         skipped += 1
     candidates = delimiters or _candidates(path)
-    said = _SEP.fullmatch(lines[skipped].rstrip(",;\t ")) if skipped < len(lines) else None
+    said = _SEP.fullmatch(lines[skipped]) if skipped < len(lines) else None
     if said:
         candidates, skipped = said[1], skipped + 1
     last = skipped - 1
