@@ -190,6 +190,22 @@ def test_quotes_around_every_field_are_taken_off(read, separator, signs, name):
     assert triples(read(rows, name, separator)) == EDGES
 
 
+@pytest.mark.parametrize("separator", ["\t", " "])
+def test_a_table_of_r_with_names_of_rows(read, separator):
+    header = separator.join(['"V1"', '"V2"', '"V3"'])
+    rows = [separator.join(f'"{cell}"' for cell in (str(i), *row)) for i, row in enumerate(SIF, 1)]
+    content = "\n".join([header, *rows])
+    with pytest.raises(DataError, match="--source-column 2 --target-column 4 --sign-column 3"):
+        read(content)
+    assert triples(read(content, source="2", target="4", sign="3")) == EDGES
+
+
+@pytest.mark.parametrize("separator", ["\t", " "])
+@pytest.mark.parametrize(("relation", "sign"), [("(pp)", 0), ("(interacts with)", 0), ("(activates)", 1)])
+def test_relations_in_brackets_as_cytoscape_names_an_edge(read, relation, sign, separator):
+    assert triples(read([["EGF", relation, "EGFR"]], separator=separator)) == [("EGF", "EGFR", sign)]
+
+
 def test_quotes_around_names_with_blanks(read):
     assert triples(read('"protein kinase C" "activates" "EGFR"\n"EGFR" "activates" "RAS"\n'))[0] == (
         "protein kinase C",

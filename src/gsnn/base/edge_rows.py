@@ -66,6 +66,8 @@ def _rows(edges: Any) -> list[Any]:  # noqa: ANN401
         raise DataError(f"{_WANTED} in a list, got {type(edges).__name__} {str(edges)[:100]!r}")
     if hasattr(edges, "columns") and hasattr(edges, "itertuples"):
         return _of_frame(edges)
+    if hasattr(edges, "columns"):
+        raise DataError(f"{_WANTED}, or a pandas DataFrame, got {type(edges).__name__}; pass edges.to_pandas()")
     if hasattr(edges, "is_directed") and hasattr(edges, "edges"):
         raise DataError(f"{_WANTED} in a list, got the graph {type(edges).__name__}; pass list(G.edges)")
     if not isinstance(edges, Iterable):

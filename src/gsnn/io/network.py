@@ -300,7 +300,7 @@ def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str
     delimiters = {"csv": ",;|", "tsv": "\t"}.get(format or "")
     named = any(column is not None for column in columns)
     if delimiters is not None or named:
-        table = _or_blanks(text, read_table(text, "network", delimiters), header=True)
+        table = _any_table(text, delimiters, header=True)
         table = _numbered(text, table, delimiters, columns, notes)
         check_edge_columns(len(table.header), text.path)
         return table
@@ -330,6 +330,18 @@ def _or_blanks(text: Text, table: Table, *, header: bool) -> Table:
     return read_blanks(text, header=header) or table
 
 
+def _any_table(text: Text, delimiters: str | None, *, header: bool) -> Table:
+    """A table that the user says it is, cut at its blanks if nothing else separates its cells."""
+    try:
+        table = read_table(text, "network", delimiters, header=header)
+    except DataError:  # quotes that close before a blank do not close before a tab
+        blanks = read_blanks(text, header=header)
+        if blanks is None or len(blanks.header) == 1:
+            raise
+        return blanks
+    return _or_blanks(text, table, header=header)
+
+
 def _numbered(text: Text, table: Table, delimiters: str | None, columns: _Columns, notes: list[str]) -> Table:
     """The table as it is, or with the numbers of its columns as their names if they are asked for by number."""
     source, target, sign = columns
@@ -343,7 +355,7 @@ def _numbered(text: Text, table: Table, delimiters: str | None, columns: _Column
         if counts:
             notes.append(f"line 1 read as a header, since it counts the columns from 0: {listed(header)}")
         return table
-    bare = _or_blanks(text, read_table(text, "network", delimiters, header=False), header=False)
+    bare = _any_table(text, delimiters, header=False)
     first = bare.rows[0]
     if len(bare) > 1 and _names_columns(first, bare.rows[1:]):
         notes.append(f"line {bare.lines[0]} read as a header: {listed(first)}; the columns are those of these numbers")

@@ -65,6 +65,8 @@ def _cut(line: str, tabs: bool) -> list[str]:
 def _joined(fields: list[str]) -> list[str]:
     """Fields between blanks, with a relation of several words as one."""
     n = words_of_relation(fields)
+    if len(fields) > 3 and fields[1].startswith("("):  # EGF (interacts with) EGFR, as Cytoscape names an edge
+        n = next((i for i, field in enumerate(fields[1:-1], 1) if field.endswith(")")), n)
     return fields if n == 1 else [fields[0], " ".join(fields[1 : 1 + n]), *fields[1 + n :]]
 
 

@@ -64,6 +64,8 @@ def sign_of(word: str) -> int | None:
         [1, -1, 1, 0, -1, None]
     """
     word = word.strip().casefold()
+    if len(word) > 2 and word[0] == "(" and word[-1] == ")":
+        word = word[1:-1].strip()
     if not word or word in _NEUTRAL:
         return 0
     if word in _ACTIVATING:

@@ -17,6 +17,7 @@ from gsnn.base.errors import DataError
 from gsnn.io.text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan", "n/a", "#n/a"})
+_CELL = re.compile(r'"[^"]*"(?=\s|$)|\S+')  # between blanks
 # What Excel puts before a table to say what separates its cells.
 _SEP = re.compile(r'"?sep=([^a-z0-9])"?[,;\t ]*', re.IGNORECASE)
 _SNIFFED_ROWS = 20
@@ -169,7 +170,7 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
         del rows[-1], starts[-1]
     if not rows:
         raise DataError(f"{what} file '{path}' holds a header and no rows")
-    if all(len(row) == len(names) + 1 for row in rows) and any(row[-1] for row in rows):
+    if _shorter_by_one([names, *rows]):
         names = ["", *names]
     _square(names, rows, starts, delimiter, path)
     return _without_empty_columns(Table(path, names, rows, starts, delimiter))
@@ -217,13 +218,23 @@ def read_blanks(text: Text, *, header: bool = True) -> Table | None:
         The table.
     """
     numbered = [(n, line) for n, line in enumerate(text.content.split("\n"), 1) if line.strip()]
-    rows = [(n, [unquoted(cell) for cell in line.split()]) for n, line in numbered if not line.startswith("#")]
+    rows = [(n, [unquoted(cell) for cell in _CELL.findall(line)]) for n, line in numbered if not line.startswith("#")]
     cells, lines = [row for _, row in rows], [n for n, _ in rows]
+    if _shorter_by_one(cells):
+        cells[0] = ["", *cells[0]]
+        if not header:
+            cells, lines = cells[1:], lines[1:]
     if len({len(row) for row in cells}) != 1 or len(cells) <= header:
         return None
     if header:
         return Table(text.path, cells[0], cells[1:], lines[1:], " ")
     return _numbered(text.path, cells, lines, " ")
+
+
+def _shorter_by_one(rows: list[list[str]]) -> bool:
+    """Whether all rows but the first have one field more, not always empty: names of rows, as R writes them."""
+    width = len(rows[0]) + 1
+    return len(rows) > 1 and all(len(row) == width for row in rows[1:]) and any(row[-1] for row in rows[1:])
 
 
 def unquoted(cell: str) -> str:
@@ -235,6 +246,8 @@ def _numbered(path: Path, rows: list[list[str]], lines: list[int], delimiter: st
     """A table without a header."""
     filled = [(n, row) for n, row in zip(lines, rows, strict=True) if any(row)]
     lines, rows = [n for n, _ in filled], [row for _, row in filled]
+    if _shorter_by_one(rows):  # a header all the same: R leaves out the name of the row names
+        lines, rows = lines[1:], rows[1:]
     header = [str(j) for j in range(1, len(rows[0]) + 1)]
     _square(header, rows, lines, delimiter, path)
     return Table(path, header, rows, lines, delimiter)
