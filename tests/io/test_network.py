@@ -299,7 +299,7 @@ def test_a_large_table_is_fast(tmp_path):
         (b"\x1f\x8b\x08abc", "n.csv", {}, ["gzip", "unpack"]),
         (b"PK\x03\x04abc", "n.csv", {}, ["Excel"]),
         (b"a\t1\tb\nc\t1\t\xe9\n", "n.sif", {}, ["line 2", "0xe9", "UTF-8"]),
-        ("alpha,beta\na,b\n", "n.csv", {}, ["unknown column layout", "'alpha', 'beta'", "source", "--source"]),
+        ("alpha,beta\na,b\n", "n.csv", {}, ["unknown column layout", "'alpha', 'beta'", "source="]),
         ("some words of prose\nthat are no network\n", "n.txt", {}, ["unknown column layout"]),
         ("source,target\n", "n.csv", {}, ["a header and no rows"]),
         ("source,target\na,b\nc\n", "n.csv", {}, ["line 3", "1 field where the header has 2"]),

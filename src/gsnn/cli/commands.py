@@ -11,6 +11,7 @@ import typer
 
 from gsnn._version import __version__
 from gsnn.base.errors import GsnnError
+from gsnn.base.wording import flags
 from gsnn.cli.check import check
 from gsnn.cli.demo import demo
 from gsnn.cli.evaluate import evaluate
@@ -71,7 +72,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = app(args=list(sys.argv[1:] if args is None else args) or ["--help"], standalone_mode=False)
+        with flags():
+            code = app(args=list(sys.argv[1:] if args is None else args) or ["--help"], standalone_mode=False)
     except GsnnError as error:
         _fail(str(error))
     except OSError as error:

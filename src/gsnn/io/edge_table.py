@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from gsnn.base.edge_columns import ENDS, SIGNS, SOURCES, TARGETS, find_edge_columns, plain_name
 from gsnn.base.errors import DataError, closest
+from gsnn.base.wording import asked, shell
 from gsnn.io.headerless import advice, first_row_is_data
 from gsnn.io.sif import RawEdges
 from gsnn.io.signs import flag_of, sign_of, signs_of
@@ -61,7 +62,7 @@ def read_edge_table(
     if source is None and target is None and plain_name(table.header[s]) == "source" and "source_genesymbol" in plain:
         notes.append(
             f"names are taken from the columns '{table.header[s]}' and '{table.header[t]}'; gene symbols stand in "
-            "source_genesymbol and target_genesymbol (source=, target=)"
+            f"source_genesymbol and target_genesymbol ({asked('source=, target=', '--source-column, --target-column')})"
         )
     if "kind" in plain:
         n = table.column(plain.index("kind")).count("proposed")
@@ -93,8 +94,8 @@ def other_names(table: Table, source: str | None, target: str | None) -> dict[st
             s, t = names.index(one), names.index(other)
             if s not in taken and t not in taken:
                 up, down = table.header[s], table.header[t]
-                asked = f"source='{up}', target='{down}' (--source-column '{up}' --target-column '{down}')"
-                found[asked] = list({*table.column(s), *table.column(t)})
+                flags = f"--source-column {shell(up)} --target-column {shell(down)}"
+                found[asked(f"source='{up}', target='{down}'", flags)] = list({*table.column(s), *table.column(t)})
     return found
 
 
@@ -117,7 +118,8 @@ def _directed(
             )
         ends = [[end[i] for i in keep] for end in (raw.sources, raw.targets)]
         return RawEdges(ends[0], ends[1], [], [raw.lines[i] for i in keep]), signs[keep]
-    notes.append(f"{what} read in both directions; pass undirected='drop' to leave them out")
+    drop = asked("undirected='drop'", "--undirected drop")
+    notes.append(f"{what} read in both directions; pass {drop} to leave them out")
     there = set(zip(raw.sources, raw.targets, strict=True))
     turned = [i for i in loose if (raw.targets[i], raw.sources[i]) not in there]
     return (
@@ -154,7 +156,8 @@ def _ends(table: Table, source: str | None, target: str | None) -> tuple[int, in
         raise DataError(
             f"network file '{table.path}': unknown column layout; found columns {listed(table.header, 12)}, looked "
             f"for a source ({', '.join(SOURCES[:5])}, ...) and a target ({', '.join(TARGETS[:5])}, ...); name them "
-            "with source= and target= (--source-column, --target-column), or write SIF: source<TAB>sign<TAB>target "
+            f"with {asked('source= and target=', '--source-column and --target-column')}, or write SIF: "
+            "source<TAB>sign<TAB>target "
             "without a header"
         )
     if s == t:
@@ -214,9 +217,9 @@ def _signs(
             j = plain.index(name)
             if any(sign_of(w) == -1 for w in set(table.column(j))):
                 return _words(table, j)
+            way = asked(f"sign='{table.header[j]}'", f"--sign-column {shell(table.header[j])}")
             notes.append(
-                f"column '{table.header[j]}' holds no negative value and was not taken for signs; "
-                f"pass sign='{table.header[j]}' if it is"
+                f"column '{table.header[j]}' holds no negative value and was not taken for signs; pass {way} if it is"
             )
     return np.zeros(len(table), np.int8), notes
 

@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import ParseError  # nosec B405  # an exception; defusedxml parses
 
 from gsnn.base.errors import DataError, closest, require
+from gsnn.base.wording import asked, shell
 from gsnn.io.names import is_number
 from gsnn.io.table import Table
 from gsnn.io.text import Raw, counted, listed
@@ -187,23 +188,27 @@ def _node_names(raw: Raw, parsed: _Parsed, name: str | None) -> tuple[dict[str, 
             raise DataError(
                 f"{raw.path}: no node has the attribute '{name}'"
                 + (f" (did you mean '{near[0]}'?)" if near else "")
-                + f"; its nodes have {listed(attributes) or 'none'}; name='id' takes their identifiers"
+                + f"; its nodes have {listed(attributes) or 'none'}; {_by_id()} takes their identifiers"
             )
         names = _called(parsed, name)
         fault = _faults(names)
         if fault:
             raise DataError(
                 f"{raw.path}: the attribute '{name}' {fault}; give each node a name of its own, choose another "
-                "attribute with name= (--node-names), or name='id' (--node-names id)"
+                f"attribute with {asked('name=', '--node-names')}, or {_by_id()}"
             )
         return names, []
     if not ids or not all(_COUNTED.fullmatch(identifier) for identifier in ids):
         return ids, []
     for option in _NAMES:
         if option in attributes and not _faults(_called(parsed, option)):
-            note = f"nodes are named by their attribute '{option}', since their ids only count; name='id' keeps ids"
+            note = f"nodes are named by their attribute '{option}', since their ids only count; {_by_id()} keeps ids"
             return _called(parsed, option), [note]
     return ids, _unnamed(raw, parsed, attributes)
+
+
+def _by_id() -> str:
+    return asked("name='id'", "--node-names id")
 
 
 def _called(parsed: _Parsed, attribute: str) -> dict[str, str]:
@@ -231,14 +236,14 @@ def _unnamed(raw: Raw, parsed: _Parsed, attributes: dict[str, None]) -> list[str
             raise DataError(
                 f"{raw.path}: the ids of the nodes only count, and their attribute '{option}' "
                 f"{_faults(names)}; give each node a name of its own there, choose another attribute with "
-                "name= (--node-names), or name='id' (--node-names id) for the ids"
+                f"{asked('name=', '--node-names')}, or {_by_id()} for the ids"
             )
     able = [each for each in attributes if _names_all(parsed, each)]
     unfit = [option for option in _NAMES if option in attributes]
     if not able:
         return [f"nodes are named by their ids, since '{unfit[0]}' does not tell them apart"] if unfit else []
-    asked = " or ".join(f"name='{each}' (--node-names '{each}')" for each in able[:3])
-    return [f"nodes are named by their ids, which only count; their names may stand in an attribute: {asked}"]
+    ways = " or ".join(asked(f"name='{each}'", f"--node-names {shell(each)}") for each in able[:3])
+    return [f"nodes are named by their ids, which only count; their names may stand in an attribute: {ways}"]
 
 
 def _names_all(parsed: _Parsed, attribute: str) -> bool:
@@ -249,6 +254,6 @@ def _names_all(parsed: _Parsed, attribute: str) -> bool:
 def _otherwise(parsed: _Parsed, names: dict[str, str]) -> dict[str, list[str]]:
     """What each attribute calls the nodes, where that differs from the names taken."""
     attributes = dict.fromkeys(key for node in parsed.nodes.values() for key in node)
-    found = {f"name='{each}' (--node-names '{each}')": _called(parsed, each) for each in attributes}
-    found["name='id' (--node-names id)"] = {identifier: identifier for identifier in parsed.nodes}
+    found = {asked(f"name='{each}'", f"--node-names {shell(each)}"): _called(parsed, each) for each in attributes}
+    found[_by_id()] = {identifier: identifier for identifier in parsed.nodes}
     return {asked: [n for n in called.values() if n] for asked, called in found.items() if called != names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from gsnn.base.wording import asked
 from gsnn.io.names import is_number
 from gsnn.io.signs import sign_of
 
@@ -28,7 +29,7 @@ def advice(rows: Sequence[Sequence[str]]) -> str:
     columns = [[row[j] for row in rows[:_READ]] for j in range(width)]
     ends = _ends(columns)
     if ends is None:
-        return "number its columns from 1: source='1', target='2' (--source-column 1 --target-column 2)"
+        return "number its columns from 1: " + asked("source='1', target='2'", "--source-column 1 --target-column 2")
     source, target = ends[0] + 1, ends[1] + 1
     signs = [
         j
@@ -39,7 +40,7 @@ def advice(rows: Sequence[Sequence[str]]) -> str:
     flags = f"--source-column {source} --target-column {target}" + (f" --sign-column {signs[0] + 1}" if signs else "")
     return (
         f"it looks like a table without a header, with sources in column {source} and targets in {target}: "
-        f"read it with {python} ({flags})"
+        f"read it with {asked(python, flags)}"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gsnn.base.errors import DataError
+from gsnn.base.wording import asked
 from gsnn.io.headerless import is_plain_sign
 from gsnn.io.names import is_file_word
 from gsnn.io.sif_layout import check_layout
@@ -152,8 +153,8 @@ def read_sif(text: Text, *, as_is: bool = False) -> RawEdges:
         if len(fields) == 2:
             raise DataError(
                 f"{path}, line {n}: {listed(fields)} are 2 fields; SIF is source, relation, target(s). "
-                "A table of pairs needs a header such as source,target and format='csv' or 'tsv' (--graph-format), or "
-                "the numbers of its columns: source='1', target='2' (--source-column 1 --target-column 2)"
+                "A table of pairs needs a header such as source,target, or the numbers of its columns: "
+                + asked("source='1', target='2'", "--source-column 1 --target-column 2")
             )
         if len(fields) == 1:
             blanks = fields[0].split()
@@ -197,8 +198,9 @@ def _without_header(rows: list[_Line], text: Text, notes: list[str]) -> list[_Li
     if odd and len(edges) > 1 and not below & set(first.fields):
         raise DataError(
             f"{text.path}, line {first.number}: {listed(first.fields)} reads like a header, since its relation is "
-            "unknown and its names stand nowhere else; delete the line, or pass format='sif' (--graph-format sif) "
-            "if it is an edge"
+            "unknown and its names stand nowhere else; delete the line, or pass "
+            + asked("format='sif'", "--graph-format sif")
+            + " if it is an edge"
         )
     return rows
 

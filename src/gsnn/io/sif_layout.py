@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gsnn.base.errors import DataError
+from gsnn.base.wording import asked
 from gsnn.io.headerless import advice, is_plain_sign
 from gsnn.io.names import is_number
 from gsnn.io.signs import is_passive, sign_of
@@ -38,8 +39,8 @@ def check_layout(lines: Lines, path: Path, *, as_is: bool = False) -> None:
     if unknown == relations and max(len(fields) for _, fields in lines) == 3 and all(map(_says_sign, third)):
         raise DataError(
             f"network file '{path}': the signs stand in the third field; SIF is source, sign, target. "
-            "Swap the columns, or read it with source='1', target='2', sign='3' "
-            "(--source-column 1 --target-column 2 --sign-column 3)"
+            "Swap the columns, or read it with "
+            + asked("source='1', target='2', sign='3'", "--source-column 1 --target-column 2 --sign-column 3")
         )
     reason = (
         _numbers_for_relations(lines)
@@ -123,9 +124,10 @@ def _notes_for_targets(lines: Lines, as_is: bool) -> str:
     for j in () if as_is else _columns(lines, at_least=_SEVERAL):
         column = [fields[j] for _, fields in lines]
         if 2 * len(set(column)) <= len(column) and not set(column) & first:
+            way = asked("format='sif'", "--graph-format sif")
             return (
                 f"field {j + 1} says {listed(dict.fromkeys(column), 3)} again and again, which are species nowhere "
-                "else (if they are targets, pass format='sif', --graph-format sif)"
+                f"else (if they are targets, pass {way})"
             )
     return ""
 

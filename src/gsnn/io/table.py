@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError
 from gsnn.io.text import Text, counted, listed, suffix_of
 
-MISSING = frozenset({"", "na", "nan", "n/a", "#n/a"})
+MISSING = frozenset({"", "na", "nan", "n/a", "#n/a", "<na>"})
 _CELL = re.compile(r'"[^"]*"(?=\s|$)|\S+')  # between blanks
-# What Excel puts before a table to say what separates its cells.
-_SEP = re.compile(r'"?sep=([^a-z0-9])"?[,;\t ]*', re.IGNORECASE)
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
@@ -141,6 +139,13 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
     """
     path = text.path
     lines = text.content.split("\n")
+    # Excel's own way to say what separates the cells.
+    told = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\ufeff ").casefold()) if lines else None
+    if told:
+        lines[0] = ""
+        delimiters = told[1]
+    elif lines and lines[0].strip("\ufeff ").casefold() in ("sep=", "sep=\t"):
+        lines[0], delimiters = "", "\t"
     for opening, language in _LANGUAGES:
         if text.content.lstrip().startswith(opening):
             raise DataError(f"{what} file '{path}' is {language}, not a table; export it as CSV, TSV or SIF")
@@ -148,9 +153,6 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
     while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
         skipped += 1
     candidates = delimiters or _candidates(path)
-    said = _SEP.fullmatch(lines[skipped]) if skipped < len(lines) else None
-    if said:
-        candidates, skipped = said[1], skipped + 1
     last = skipped - 1
     if header and last >= 0 and lines[last].startswith("#"):
         body = lines[skipped : skipped + 1]
