@@ -116,3 +116,23 @@ def test_a_large_file_is_not_read_for_its_fingerprint(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.read_bytes", small)
     assert Sources.from_files(network, cells).files["data"]["sha256"] == whole
+
+
+def test_columns_by_number_where_there_is_no_header(tmp_path, capsys):
+    _, data = write_problem(tmp_path)
+    table = tmp_path / "named.txt"
+    table.write_text("".join(f"{s}\t{100 + i}\t{t}\t{200 + i}\n" for i, (s, t, _) in enumerate(EDGES)))
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "--graph", str(table), "--data", str(data)])
+    assert stopped.value.code == 2
+    assert "--source-column 1 --target-column 3" in capsys.readouterr().err
+    columns = ["--source-column", "1", "--target-column", "3"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "--graph", str(table), *columns, "--data", str(data), "--json"])
+    assert stopped.value.code == 0
+    assert json.loads(capsys.readouterr().out)["network"]["edges"] == len(EDGES)
+    config = tmp_path / "gsnn.toml"
+    config.write_text(f'[data]\ngraph = "{table.name}"\ndata = "{data.name}"\nsource-column = 1\ntarget-column = 3\n')
+    with pytest.raises(SystemExit) as stopped:
+        main(["check", "--config", str(config), "--quiet"])
+    assert stopped.value.code == 0

@@ -306,7 +306,9 @@ def test_graphml_nodes_that_are_only_counted(save):
     with pytest.raises(DataError, match=r"no node has the attribute 'nme' \(did you mean 'name'\?\)"):
         read_network(path, name="nme")
     twice = save(graphml(body.replace("EGFR", "EGF"), KEYS), "twice.graphml")
-    assert triples(read_network(twice)) == [("62", "63", 0)]  # names that do not tell nodes apart are none
+    with pytest.raises(DataError, match=r"'name' stands more than once: 'EGF' \(ids '62', '63'\)"):
+        read_network(twice)
+    assert triples(read_network(twice, name="id")) == [("62", "63", 0)]
     with pytest.raises(DataError, match="the attribute 'name' stands more than once: 'EGF'"):
         read_network(twice, name="name")
     named = save(graphml(body.replace('"62"', '"TP53"'), KEYS), "named.graphml")

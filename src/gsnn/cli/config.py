@@ -20,7 +20,7 @@ _DATA_COMMANDS = ("check", "train")
 # What the run folder is called by the commands that take one.
 _RUN_NAMES = {"train": "out", "evaluate": "edges"}
 # Text that a user may well write as a number.
-_NUMBER_TOO = {"time"}
+_NUMBER_TOO = {"time", "source_column", "target_column", "sign_column"}
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path (text)"}
 
 

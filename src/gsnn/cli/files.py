@@ -32,8 +32,10 @@ class Files:
     outputs: Annotated[Path | None, _option("Instead of --data: matrix of readouts.")] = None
     graph_format: Annotated[str | None, _option("sif, csv, tsv, parquet or graphml.", show_default="recognised")] = None
     data_format: Annotated[str | None, _option("midas, matrix or h5ad.", show_default="recognised")] = None
-    source_column: Annotated[str | None, _option("Column of sources.")] = None
-    target_column: Annotated[str | None, _option("Column of targets.")] = None
+    source_column: Annotated[
+        str | None, _option("Column of sources: its name, or where there is no header its number, from 1.")
+    ] = None
+    target_column: Annotated[str | None, _option("Column of targets, likewise.")] = None
     sign_column: Annotated[list[str] | None, _option("Column of signs; twice for stimulation and inhibition.")] = None
     undirected: Annotated[
         str | None, _option("Edges without a direction: both (an edge each way) or drop.", show_default="both")

@@ -14,7 +14,8 @@ from gsnn.base.wording import asked, shell
 from gsnn.data.hints import accession, advice, find_separator
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
-from gsnn.io.text import counted, has_hidden, listed, shown_name
+from gsnn.io.names import hidden_characters, written
+from gsnn.io.text import counted, listed
 
 _MAX_LISTED = 50
 _MAX_HINTS = 20
@@ -217,7 +218,7 @@ def _unmatched(
     where = "the network" if network.path is None else str(network.path)
     lost = ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV"))
     found = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels)
-    elsewhere = getattr(network, "named_otherwise", lambda names: "")([*lost_in, *lost_out])
+    elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
         found.insert(0, elsewhere)
     parts = [
@@ -263,7 +264,7 @@ def _with_hints(names: list[str], species: list[str]) -> str:
     shown = []
     for i, name in enumerate(names[:_MAX_LISTED]):
         likely = close_species(name, species) if i < _MAX_HINTS else []
-        hidden = f" - written {shown_name(name)}, with characters that are not seen" if has_hidden(name) else ""
+        hidden = f" - written {written(name)}, with characters that are not seen" if hidden_characters([name]) else ""
         shown.append(f"'{name}'" + hidden + (f" - closest: {listed(likely)}" if likely else ""))
     more = len(names) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")

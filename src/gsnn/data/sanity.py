@@ -61,5 +61,5 @@ def oddities(
         )
     if network is not None:
         names = [*data.graph.inputs, *data.graph.outputs]
-        found += getattr(network, "oddities", lambda names: [])([name[3:] for name in names])
+        found += network.oddities([name[3:] for name in names])
     return [f"looks wrong: {each}" for each in found]

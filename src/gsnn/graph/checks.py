@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gsnn.base.edge_rows import edge_rows
 from gsnn.base.errors import DataError, closest
 
 Edge = tuple[str, str]
@@ -298,15 +299,26 @@ def locate(source: Sequence[str], target: Sequence[str], names: Names) -> list[t
 
 
 def columns(edges: Iterable[Edge | SignedEdge]) -> tuple[list[str], list[str], list[int] | None]:
-    """Pairs or triples as (sources, targets, signs or None)."""
-    rows: list[Any] = list(edges)
-    wrong = [row for row in rows if isinstance(row, str) or not hasattr(row, "__len__") or len(row) not in (2, 3)]
+    """Pairs or triples as (sources, targets, signs or None); see :func:`gsnn.base.edge_rows.edge_rows`."""
+    source, target, signs, _ = edge_rows(edges, _is_sign)
+    wrong = [name for name in (*source, *target) if not isinstance(name, str)]
     if wrong:
-        listed = shown(map(repr, wrong))
-        raise DataError(f"edges must be (source, target) or (source, target, sign), got {listed}")
-    signed = any(len(row) == 3 for row in rows)
-    signs = [row[2] if len(row) == 3 else 0 for row in rows] if signed else None
-    return [row[0] for row in rows], [row[1] for row in rows], signs
+        raise DataError(f"the ends of edges must be names as text, got {shown(map(repr, wrong))}; use str(name)")
+    return source, target, None if signs is None else [0 if sign is None else _number(sign) for sign in signs]
+
+
+def _is_sign(element: Any) -> bool:  # noqa: ANN401 - of an edge
+    """Whether it is -1, 0 or 1, also as text; a missing one is 0."""
+    if isinstance(element, str):
+        return element in {"-1", "0", "1", "+1", "+", "-"}
+    return element is None or bool(np.isscalar(element) and (element in (-1, 0, 1) or element != element))
+
+
+def _number(sign: Any) -> int:  # noqa: ANN401
+    """A sign as -1, 0 or 1."""
+    if isinstance(sign, str):
+        return {"+": 1, "-": -1}[sign] if sign in {"+", "-"} else int(sign)
+    return 0 if sign is None or sign != sign else int(sign)
 
 
 def same_edges(a: Edges, b: Edges) -> bool:

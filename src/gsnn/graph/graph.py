@@ -97,7 +97,8 @@ class Graph:
 
         Args:
             edges: (source, target) or (source, target, sign); a sign is -1, 0 (unknown) or +1, and counts as 0 where
-                it is left out while other edges have one.
+                it is left out while other edges have one. Triples in the order of SIF (source, sign, target) are
+                told by their signs; a data frame is read by its columns.
             input_nodes: Names of the inputs, in order.
             function_nodes: Names of the functions, in order.
             output_nodes: Names of the outputs, in order.

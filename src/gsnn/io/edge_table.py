@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gsnn.base.edge_columns import ENDS, SIGNS, SOURCES, TARGETS, find_edge_columns, plain_name
 from gsnn.base.errors import DataError, closest
+from gsnn.base.wording import asked, shell
+from gsnn.io.headerless import advice, first_row_is_data
 from gsnn.io.sif import RawEdges
 from gsnn.io.signs import flag_of, sign_of, signs_of
 from gsnn.io.table import Table
 from gsnn.io.text import counted, listed
 
-# Pairs of names that belong together, the commonest first: "source" beside "from" and "to" names a database.
-_ENDS = (
-    ("source", "target"),
-    ("src", "dst"),
-    ("from", "to"),
-    ("regulator", "target"),
-    ("regulator", "gene"),
-    ("regulator", "regulated"),
-    ("tf", "target"),
-    ("tf", "gene"),
-    ("source_node", "target_node"),
-    ("source_name", "target_name"),
-    ("source_id", "target_id"),
-    ("source_genesymbol", "target_genesymbol"),
-    ("from_node", "to_node"),
-    ("node1", "node2"),
-    ("node_1", "node_2"),
-    ("node_a", "node_b"),
-    ("gene1", "gene2"),
-    ("gene_a", "gene_b"),
-    ("protein1", "protein2"),
-    ("entitya", "entityb"),
-    ("entity_a", "entity_b"),
-    ("upstream", "downstream"),
-    ("parent", "child"),
-    ("ligand", "receptor"),
-    ("kinase", "substrate"),
-    ("enzyme", "substrate"),
-    ("start", "end"),
-    ("head", "tail"),
-    ("u", "v"),
-)
-_SOURCES = tuple(dict.fromkeys(s for s, _ in _ENDS))
-_TARGETS = (*dict.fromkeys(t for _, t in _ENDS), "dest", "destination", "target_gene", "targetgene")
-_SIGNS = ("sign", "mor", "mode_of_regulation", "effect", "edge_sign")
 _FLAGS = (
     ("stimulation", "inhibition"),
     ("is_stimulation", "is_inhibition"),
@@ -63,34 +30,6 @@ _WORDS = ("interaction", "relation", "relationship", "interaction_type", "regula
 _WEIGHTS = ("weight", "direction", "score", "value")
 _DIRECTED = ("is_directed", "directed", "consensus_direction")
 UNDIRECTED = ("both", "drop")
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s.\-]+", "_", name.lstrip("#").strip().casefold())
-
-
-def find_edge_columns(header: Sequence[str]) -> tuple[int, int] | None:
-    """The columns of sources and targets, recognised by name in any case.
-
-    Args:
-        header: The column names.
-
-    Returns:
-        Their positions, or None if either is missing.
-
-    Example:
-        >>> find_edge_columns(["weight", "From", "To"]), find_edge_columns(["a", "b"])
-        ((1, 2), None)
-    """
-    names = [_plain(h) for h in header]
-    for source, target in _ENDS:
-        if source in names and target in names:
-            return names.index(source), names.index(target)
-    source_at = next((names.index(s) for s in _SOURCES if s in names), None)
-    target_at = next((names.index(t) for t in _TARGETS if t in names), None)
-    if source_at is None or target_at is None or source_at == target_at:
-        return None
-    return source_at, target_at
 
 
 def read_edge_table(
@@ -119,11 +58,11 @@ def read_edge_table(
     sources, targets = table.names(s), table.names(t)
     signs, notes = _signs(table, sign, taken=(s, t))
     raw = RawEdges(sources, targets, [], list(table.lines))
-    plain = [_plain(h) if j not in (s, t) else "" for j, h in enumerate(table.header)]
-    if source is None and target is None and _plain(table.header[s]) == "source" and "source_genesymbol" in plain:
+    plain = [plain_name(h) if j not in (s, t) else "" for j, h in enumerate(table.header)]
+    if source is None and target is None and plain_name(table.header[s]) == "source" and "source_genesymbol" in plain:
         notes.append(
             f"names are taken from the columns '{table.header[s]}' and '{table.header[t]}'; gene symbols stand in "
-            "source_genesymbol and target_genesymbol (source=, target=)"
+            f"source_genesymbol and target_genesymbol ({asked('source=, target=', '--source-column, --target-column')})"
         )
     if "kind" in plain:
         n = table.column(plain.index("kind")).count("proposed")
@@ -134,6 +73,30 @@ def read_edge_table(
             raw, signs = _directed(table, plain.index(name), raw, signs, undirected, notes)
             break
     return raw, signs, notes
+
+
+def other_names(table: Table, source: str | None, target: str | None) -> dict[str, list[str]]:
+    """What else the species of a table could be called: for each further pair of columns, its names.
+
+    Args:
+        table: The table.
+        source: Name of the column of sources that was read, or None if it was recognised.
+        target: Name of the column of targets that was read, or None.
+
+    Returns:
+        The names by how they are asked for.
+    """
+    taken = set(_ends(table, source, target))
+    names = [plain_name(h) for h in table.header]
+    found = {}
+    for one, other in ENDS:
+        if one in names and other in names:
+            s, t = names.index(one), names.index(other)
+            if s not in taken and t not in taken:
+                up, down = table.header[s], table.header[t]
+                flags = f"--source-column {shell(up)} --target-column {shell(down)}"
+                found[asked(f"source='{up}', target='{down}'", flags)] = list({*table.column(s), *table.column(t)})
+    return found
 
 
 def _directed(
@@ -155,7 +118,8 @@ def _directed(
             )
         ends = [[end[i] for i in keep] for end in (raw.sources, raw.targets)]
         return RawEdges(ends[0], ends[1], [], [raw.lines[i] for i in keep]), signs[keep]
-    notes.append(f"{what} read in both directions; pass undirected='drop' to leave them out")
+    drop = asked("undirected='drop'", "--undirected drop")
+    notes.append(f"{what} read in both directions; pass {drop} to leave them out")
     there = set(zip(raw.sources, raw.targets, strict=True))
     turned = [i for i in loose if (raw.targets[i], raw.sources[i]) not in there]
     return (
@@ -173,21 +137,27 @@ def _ends(table: Table, source: str | None, target: str | None) -> tuple[int, in
     found = find_edge_columns(table.header)
     s = None if source is None else _named(table, source, "source")
     t = None if target is None else _named(table, target, "target")
-    names = [_plain(h) for h in table.header]
+    names = [plain_name(h) for h in table.header]
     if s is None:
-        s = found[0] if found and found[0] != t else _first(names, _SOURCES, t)
+        s = found[0] if found and found[0] != t else _first(names, SOURCES, t)
     if t is None:
-        t = found[1] if found and found[1] != s else _first(names, _TARGETS, s)
+        t = found[1] if found and found[1] != s else _first(names, TARGETS, s)
     if s is None or t is None:
         if any(h.upper().startswith(("TR:", "DV:")) for h in table.header):
             raise DataError(
                 f"network file '{table.path}' has an unknown column layout: its columns begin with TR: or DV:, as "
                 "those of responses do; are the network and the responses swapped?"
             )
+        if table.rows and len(table.header) > 1 and first_row_is_data(table.header, table.rows):
+            raise DataError(
+                f"network file '{table.path}': unknown column layout; the first line is data and no header "
+                f"({listed(table.header, 12)}); {advice([table.header, *table.rows])}"
+            )
         raise DataError(
             f"network file '{table.path}': unknown column layout; found columns {listed(table.header, 12)}, looked "
-            f"for a source ({', '.join(_SOURCES[:5])}, ...) and a target ({', '.join(_TARGETS[:5])}, ...); name them "
-            "with source= and target= (--source-column, --target-column), or write SIF: source<TAB>sign<TAB>target "
+            f"for a source ({', '.join(SOURCES[:5])}, ...) and a target ({', '.join(TARGETS[:5])}, ...); name them "
+            f"with {asked('source= and target=', '--source-column and --target-column')}, or write SIF: "
+            "source<TAB>sign<TAB>target "
             "without a header"
         )
     if s == t:
@@ -228,8 +198,8 @@ def _signs(
             raise DataError(f"sign must name one column, or two (stimulation, inhibition), got {len(names)}")
         columns = [_named(table, name, "sign") for name in names]
         return _flags(table, columns[0], columns[1]) if len(columns) == 2 else _words(table, columns[0])
-    plain = [_plain(h) if j not in taken else "" for j, h in enumerate(table.header)]
-    for name in _SIGNS:
+    plain = [plain_name(h) if j not in taken else "" for j, h in enumerate(table.header)]
+    for name in SIGNS:
         if name in plain:
             return _words(table, plain.index(name))
     pairs = [(plain.index(up), plain.index(down)) for up, down in _FLAGS if up in plain and down in plain]
@@ -247,9 +217,9 @@ def _signs(
             j = plain.index(name)
             if any(sign_of(w) == -1 for w in set(table.column(j))):
                 return _words(table, j)
+            way = asked(f"sign='{table.header[j]}'", f"--sign-column {shell(table.header[j])}")
             notes.append(
-                f"column '{table.header[j]}' holds no negative value and was not taken for signs; "
-                f"pass sign='{table.header[j]}' if it is"
+                f"column '{table.header[j]}' holds no negative value and was not taken for signs; pass {way} if it is"
             )
     return np.zeros(len(table), np.int8), notes
 

@@ -9,6 +9,8 @@ from typing import Any
 from xml.etree.ElementTree import ParseError  # nosec B405  # an exception; defusedxml parses
 
 from gsnn.base.errors import DataError, closest, require
+from gsnn.base.wording import asked, shell
+from gsnn.io.names import is_number
 from gsnn.io.table import Table
 from gsnn.io.text import Raw, counted, listed
 
@@ -32,7 +34,7 @@ class _Parsed:
     cells: int = 0
 
 
-def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str]]:
+def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str], dict[str, list[str]]]:
     """Read a GraphML file as a table of edges.
 
     Args:
@@ -41,7 +43,8 @@ def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str
             identifiers, unless they only count the nodes and an attribute names them.
 
     Returns:
-        The edges with their attributes as further columns, the names of all nodes, and notes for the user.
+        The edges with their attributes as further columns, the names of all nodes, notes for the user, and what the
+        attributes that were not taken call the nodes, by how they are asked for.
 
     Raises:
         DataError: If the file is not GraphML, has entities, is truncated, or is no plain graph.
@@ -72,7 +75,12 @@ def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str
         header.insert(2, "is_directed")
         for row, (_, _, directed) in zip(rows, parsed.ends, strict=True):
             row.insert(2, str(int(directed)))
-    return Table(raw.path, header, rows, range(1, len(rows) + 1), "", "edge"), list(names.values()), notes
+    return (
+        Table(raw.path, header, rows, range(1, len(rows) + 1), "", "edge"),
+        list(names.values()),
+        notes,
+        _otherwise(parsed, names),
+    )
 
 
 def _parse(raw: Raw) -> _Parsed:
@@ -180,21 +188,72 @@ def _node_names(raw: Raw, parsed: _Parsed, name: str | None) -> tuple[dict[str, 
             raise DataError(
                 f"{raw.path}: no node has the attribute '{name}'"
                 + (f" (did you mean '{near[0]}'?)" if near else "")
-                + f"; its nodes have {listed(attributes) or 'none'}; name='id' takes their identifiers"
+                + f"; its nodes have {listed(attributes) or 'none'}; {_by_id()} takes their identifiers"
             )
-        names = {identifier: node.get(name, "") for identifier, node in parsed.nodes.items()}
-        seen: set[str] = set()
-        twice = [n for n in names.values() if n in seen or seen.add(n)]  # type: ignore[func-returns-value]
-        what = f"stands more than once: {listed(dict.fromkeys(twice))}" if twice else ""
-        if "" in names.values():
-            what = f"leaves {counted(list(names.values()).count(''), 'node')} without a name"
-        if what:
-            raise DataError(f"{raw.path}: the attribute '{name}' {what}; choose another with name=, or name='id'")
+        names = _called(parsed, name)
+        fault = _faults(names)
+        if fault:
+            raise DataError(
+                f"{raw.path}: the attribute '{name}' {fault}; give each node a name of its own, choose another "
+                f"attribute with {asked('name=', '--node-names')}, or {_by_id()}"
+            )
         return names, []
-    if all(_COUNTED.fullmatch(identifier) for identifier in ids):
-        for option in _NAMES:
-            names = {identifier: node.get(option, "") for identifier, node in parsed.nodes.items()}
-            if option in attributes and "" not in names.values() and len(set(names.values())) == len(names):
-                note = f"nodes are named by their attribute '{option}', since their ids only count; name='id' keeps ids"
-                return names, [note]
-    return ids, []
+    if not ids or not all(_COUNTED.fullmatch(identifier) for identifier in ids):
+        return ids, []
+    for option in _NAMES:
+        if option in attributes and not _faults(_called(parsed, option)):
+            note = f"nodes are named by their attribute '{option}', since their ids only count; {_by_id()} keeps ids"
+            return _called(parsed, option), [note]
+    return ids, _unnamed(raw, parsed, attributes)
+
+
+def _by_id() -> str:
+    return asked("name='id'", "--node-names id")
+
+
+def _called(parsed: _Parsed, attribute: str) -> dict[str, str]:
+    return {identifier: node.get(attribute, "") for identifier, node in parsed.nodes.items()}
+
+
+def _faults(names: dict[str, str]) -> str:
+    """Why an attribute cannot name the nodes; empty if it can."""
+    without = [identifier for identifier, name in names.items() if not name]
+    if without:
+        return f"leaves {counted(len(without), 'node')} without a name (id {listed(without)})"
+    seen: set[str] = set()
+    twice = dict.fromkeys(n for n in names.values() if n in seen or seen.add(n))  # type: ignore[func-returns-value]
+    if not twice:
+        return ""
+    where = [identifier for identifier, name in names.items() if name in twice]
+    return f"stands more than once: {listed(twice)} (ids {listed(where)})"
+
+
+def _unnamed(raw: Raw, parsed: _Parsed, attributes: dict[str, None]) -> list[str]:
+    """What to tell where ids only count and no attribute names all nodes; an attribute that names most is refused."""
+    for option in _NAMES:
+        names = _called(parsed, option)
+        if option in attributes and 2 * len({name for name in names.values() if name}) >= len(names):
+            raise DataError(
+                f"{raw.path}: the ids of the nodes only count, and their attribute '{option}' "
+                f"{_faults(names)}; give each node a name of its own there, choose another attribute with "
+                f"{asked('name=', '--node-names')}, or {_by_id()} for the ids"
+            )
+    able = [each for each in attributes if _names_all(parsed, each)]
+    unfit = [option for option in _NAMES if option in attributes]
+    if not able:
+        return [f"nodes are named by their ids, since '{unfit[0]}' does not tell them apart"] if unfit else []
+    ways = " or ".join(asked(f"name='{each}'", f"--node-names {shell(each)}") for each in able[:3])
+    return [f"nodes are named by their ids, which only count; their names may stand in an attribute: {ways}"]
+
+
+def _names_all(parsed: _Parsed, attribute: str) -> bool:
+    names = _called(parsed, attribute)
+    return not _faults(names) and not any(map(is_number, names.values()))
+
+
+def _otherwise(parsed: _Parsed, names: dict[str, str]) -> dict[str, list[str]]:
+    """What each attribute calls the nodes, where that differs from the names taken."""
+    attributes = dict.fromkeys(key for node in parsed.nodes.values() for key in node)
+    found = {asked(f"name='{each}'", f"--node-names {shell(each)}"): _called(parsed, each) for each in attributes}
+    found[_by_id()] = {identifier: identifier for identifier in parsed.nodes}
+    return {asked: [n for n in called.values() if n] for asked, called in found.items() if called != names}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -12,13 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from gsnn.base.edge_columns import find_edge_columns
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.io.edge_table import UNDIRECTED, find_edge_columns, read_edge_table
+from gsnn.io.edge_list import names_of, read_edges_of
+from gsnn.io.edge_table import UNDIRECTED, other_names, read_edge_table
 from gsnn.io.graphml import read_graphml
+from gsnn.io.headerless import first_row_is_data
+from gsnn.io.names import doubtful, is_file_word, is_number, strange
 from gsnn.io.parquet import read_parquet
 from gsnn.io.sif import RawEdges, looks_like_sif, read_sif
 from gsnn.io.signs import signs_of
-from gsnn.io.table import Table, check_edge_columns, read_table
+from gsnn.io.table import Table, check_edge_columns, read_blanks, read_table
 from gsnn.io.text import HDF5, PARQUET, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
 
 FORMATS = ("sif", "csv", "tsv", "parquet", "graphml")
@@ -57,6 +62,8 @@ class Network:
         warnings: What a user should know about the file.
         path: The file, or None for a network made in memory.
         sha256: Hex digest of the file.
+        other_names: What else the species could be called: for each node attribute of GraphML, or pair of columns of
+            a table, the names it holds, by how it is asked for.
     """
 
     edges: pd.DataFrame
@@ -66,36 +73,89 @@ class Network:
     warnings: list[str] = field(default_factory=list)
     path: Path | None = None
     sha256: str | None = None
+    other_names: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Look at what was given.
+
+        Raises:
+            TypeError: If the edges are no data frame.
+            DataError: If it lacks a column, or the species are not a list of names with those of all edges.
+        """
+        if not isinstance(self.edges, pd.DataFrame):
+            raise TypeError(
+                f"edges must be a pandas DataFrame, got {type(self.edges).__name__}; use Network.from_edges"
+            )
+        absent = [name for name in ("source", "target", "sign") if name not in self.edges]
+        if absent:
+            raise DataError(
+                f"edges must have the columns source, target and sign, got {listed(self.edges.columns, 12)}; "
+                "use Network.from_edges, which reads other names"
+            )
+        species: object = self.species
+        if isinstance(species, str):
+            raise DataError(f"species must be a list of names, got {species!r}; put it in []")
+        lost = set(self.edges["source"]) | set(self.edges["target"])
+        lost -= set(self.species)
+        if lost:
+            raise DataError(f"species lacks {counted(len(lost), 'end')} of edges: {listed(sorted(map(str, lost)))}")
 
     @classmethod
-    def from_edges(cls, edges: Sequence[Sequence[object]], species: Sequence[str] = ()) -> Network:
-        """Make a network from pairs or triples.
+    def from_edges(cls, edges: Iterable[Sequence[object]] | pd.DataFrame, species: Iterable[str] = ()) -> Network:
+        """Make a network from pairs, triples or a data frame.
 
         Args:
-            edges: ``(source, target)`` or ``(source, target, sign)``.
+            edges: ``(source, target)`` or ``(source, target, sign)``; a sign is -1, 0 (unknown), 1 or a word such as
+                "inhibits". Triples in the order of SIF, ``(source, sign, target)``, are told by their signs. A data
+                frame is read by its columns, as a file would be; columns 0, 1, 2 without names as pairs or triples.
             species: Further names, without edges.
 
         Returns:
-            The network, with duplicates collapsed as for a file.
+            The network, with duplicates collapsed as for a file. Names that are whole numbers become text.
 
         Raises:
-            DataError: If there is no species, or an edge is neither a pair nor a triple.
+            DataError: If there is no species, an edge is neither a pair nor a triple (a text is none), an element is
+                not a name or a sign, or the columns are not known.
 
         Example:
             >>> print(Network.from_edges([("a", "b", 1), ("b", "c", -1)], species=["d"]))
             network: 4 species, 2 edges (1 activating, 1 inhibiting, 0 of unknown sign)
         """
-        for edge in edges:
-            if len(edge) not in (2, 3):
-                raise DataError(f"edges must be (source, target) or (source, target, sign), got {edge!r}")
-        raw = RawEdges(
-            sources=[str(e[0]) for e in edges],
-            targets=[str(e[1]) for e in edges],
-            relations=[str(e[2]) if len(e) == 3 else "" for e in edges],
-            lines=list(range(1, len(edges) + 1)),
-            isolated=[(len(edges), str(name), 0) for name in species],
-        )
-        return _network(raw, signs_of(raw.relations)[0], [], None)
+        raw, signs, notes = read_edges_of(edges)
+        raw.isolated = [(len(raw.sources), name, 0) for name in names_of(species, "species")]
+        return _network(raw, signs, notes, None)
+
+    def oddities(self, names: Iterable[str] = ()) -> list[str]:
+        """What looks as if the network was read wrongly: species that are numbers, or words of files.
+
+        Args:
+            names: The treatments and readouts of the data. Numbers are identifiers (Entrez) if some of them are.
+
+        Returns:
+            Sentences, none if nothing is odd.
+
+        Example:
+            >>> Network.from_edges([("source", "target"), ("EGF", "EGFR")]).oddities(["EGF", "EGFR"])[0][:52]
+            '2 species of the network are words of files, not a n'
+        """
+        return strange(self.species, names)
+
+    def named_otherwise(self, names: Iterable[str]) -> str:
+        """Where else in the file names stand that are no species; empty if nowhere.
+
+        Args:
+            names: Treatments and readouts that were not found.
+
+        Returns:
+            What to say, with how to read those names instead.
+        """
+        wanted = {str(name) for name in names}
+        wanted |= {name[:-1] for name in wanted if name.endswith("i")}
+        hits = {asked: len(wanted & set(held)) for asked, held in self.other_names.items()}
+        best = max(hits, key=lambda asked: hits[asked], default="")
+        if not best or not hits[best]:
+            return ""
+        return f"the network file has {counted(hits[best], 'of them', 'of them')} in another place: read it with {best}"
 
     def __str__(self) -> str:
         """The counts on one line, then one line per warning."""
@@ -122,9 +182,11 @@ def read_network(
     r"""Read a prior network from SIF, from an edge table (CSV, TSV, Parquet) or from GraphML.
 
     SIF is ``source<TAB>relation<TAB>target(s)`` without a header: signs as CellNOpt writes them, words as
-    Cytoscape does, blanks instead of tabs where no line has a tab, a name alone for a species without edges.
-    It has no quoting: every name stands as it is. An edge table has a header and follows the rules of CSV; the
-    columns of OmniPath and SIGNOR are known. GraphML is read as a table of its edges and their attributes.
+    Cytoscape does, blanks instead of tabs on a line without a tab, a name alone for a species without edges. Quotes
+    are parts of names, unless every field has them. Tables of another kind without a header (numbers as relations or
+    further targets) are refused; number their columns with ``source`` and ``target``. An edge table has a header and
+    follows the rules of CSV; the columns of OmniPath and SIGNOR are known. GraphML is read as a table of its edges
+    and their attributes.
     Parquet and GraphML are recognised by their content, the others by the header, then the extension, then the
     content. Text may be packed as ``.gz``. Pickles are refused.
 
@@ -135,7 +197,7 @@ def read_network(
         path: The file.
         format: ``"sif"``, ``"csv"`` (comma, semicolon or bar), ``"tsv"``, ``"parquet"`` or ``"graphml"``; overrides
             the recognition.
-        source: Name of the column of sources, if it is not recognised.
+        source: Name of the column of sources, if it is not recognised; where there is no header its number, from 1.
         target: Name of the column of targets.
         sign: Name of the column of signs, or of the two columns (stimulation, inhibition).
         undirected: ``"both"`` or ``"drop"``: what becomes of edges without a direction.
@@ -174,17 +236,20 @@ def read_network(
     table: Table | None
     nodes: list[str] = []
     notes: list[str] = []
+    held: dict[str, list[str]] = {}
     if kind == "parquet":
         table = read_parquet(file, "network")
     elif kind == "graphml":
-        table, nodes, notes = read_graphml(file, name)
+        table, nodes, notes, held = read_graphml(file, name)
         if not nodes:
             raise DataError(f"network file '{file.path}' holds no nodes")
     else:
         text = decode(file, "network")
-        table = None if format == "sif" else _as_table(text, format, named)
+        table = None if format == "sif" else _as_table(text, format, (source, target, sign), notes)
+    other: dict[str, list[str]] = {}
     if table is None:
-        raw = read_sif(text)
+        raw = read_sif(text, as_is=format == "sif")
+        notes += raw.notes
         signs, unknown = signs_of(raw.relations)
         if unknown:
             words = [f"{word} ({n}x)" for word, n in unknown.most_common()]
@@ -192,6 +257,7 @@ def read_network(
     else:
         raw, signs, more = read_edge_table(table, source, target, sign, undirected)
         notes += more
+        other = held if kind == "graphml" else other_names(table, source, target)
     raw.isolated += [(0, node, 0) for node in nodes]
     if raw.comments:
         notes.append(
@@ -203,7 +269,7 @@ def read_network(
     check_names(raw.targets, raw.lines, file.path, unit)
     isolated = [(n, line) for _, n, line in raw.isolated]
     check_names([n for n, _ in isolated], [line for _, line in isolated], file.path, "node" if nodes else unit)
-    return _network(raw, signs, notes, file)
+    return _network(raw, signs, notes, file, other)
 
 
 def _kind(file: Raw, format: str | None) -> str:
@@ -226,11 +292,16 @@ def _kind(file: Raw, format: str | None) -> str:
     return found
 
 
-def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
+_Columns = tuple[str | None, str | None, str | tuple[str, str] | None]
+
+
+def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str]) -> Table | None:
     """The file as an edge table, or None if it is SIF."""
     delimiters = {"csv": ",;|", "tsv": "\t"}.get(format or "")
+    named = any(column is not None for column in columns)
     if delimiters is not None or named:
-        table = read_table(text, "network", delimiters)
+        table = _any_table(text, delimiters, header=True)
+        table = _numbered(text, table, delimiters, columns, notes)
         check_edge_columns(len(table.header), text.path)
         return table
     suffix = suffix_of(text.path)
@@ -244,10 +315,74 @@ def _as_table(text: Text, format: str | None, named: bool) -> Table | None:
     check_edge_columns(len(table.header), text.path)
     if find_edge_columns(table.header) is not None:
         return table
-    return None if suffix == ".sif" or looks_like_sif(text) else table
+    by_blanks = _or_blanks(text, table, header=True)
+    if find_edge_columns(by_blanks.header) is not None:
+        return by_blanks
+    if suffix == ".sif" or looks_like_sif(text):
+        return None
+    return by_blanks if first_row_is_data(by_blanks.header, by_blanks.rows) else table
 
 
-def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], file: Raw | None) -> Network:
+def _or_blanks(text: Text, table: Table, *, header: bool) -> Table:
+    """The table, cut at its blanks if nothing else separates its cells."""
+    if len(table.header) > 1:
+        return table
+    return read_blanks(text, header=header) or table
+
+
+def _any_table(text: Text, delimiters: str | None, *, header: bool) -> Table:
+    """A table that the user says it is, cut at its blanks if nothing else separates its cells."""
+    try:
+        table = read_table(text, "network", delimiters, header=header)
+    except DataError:  # quotes that close before a blank do not close before a tab
+        blanks = read_blanks(text, header=header)
+        if blanks is None or len(blanks.header) == 1:
+            raise
+        return blanks
+    return _or_blanks(text, table, header=header)
+
+
+def _numbered(text: Text, table: Table, delimiters: str | None, columns: _Columns, notes: list[str]) -> Table:
+    """The table as it is, or with the numbers of its columns as their names if they are asked for by number."""
+    source, target, sign = columns
+    ends = [end for end in (source, target) if end is not None]
+    others = sign.split(",") if isinstance(sign, str) else list(sign or ())
+    if len(ends) < 2 or not all(name.strip().isdecimal() for name in ends):
+        return table
+    header = table.header
+    counts = header == [str(j) for j in range(len(header))]
+    if set(ends) <= set(header) and (counts or not all(map(is_number, header))):
+        if counts:
+            notes.append(f"line 1 read as a header, since it counts the columns from 0: {listed(header)}")
+        return table
+    bare = _any_table(text, delimiters, header=False)
+    first = bare.rows[0]
+    if len(bare) > 1 and _names_columns(first, bare.rows[1:]):
+        notes.append(f"line {bare.lines[0]} read as a header: {listed(first)}; the columns are those of these numbers")
+        bare = Table(bare.path, bare.header, bare.rows[1:], bare.lines[1:], bare.delimiter, bare.unit)
+    beyond = [name for name in (*ends, *others) if name.strip() not in bare.header]
+    if beyond:
+        raise DataError(
+            f"{text.path} has no column {beyond[0]}: its {counted(len(bare.header), 'column')} count from 1, and the "
+            f"first line is {listed(first)}"
+        )
+    return bare
+
+
+def _names_columns(first: list[str], rows: list[list[str]]) -> bool:
+    """Whether a first row is a header, though columns were asked for by number."""
+    if find_edge_columns(first) is not None or all(is_file_word(cell) for cell in first if cell):
+        return True
+    return any(cell and not is_number(cell) and all(is_number(row[j]) for row in rows) for j, cell in enumerate(first))
+
+
+def _network(
+    raw: RawEdges,
+    signs: NDArray[np.int8],
+    notes: list[str],
+    file: Raw | None,
+    other_names: dict[str, list[str]] | None = None,
+) -> Network:
     """Collapse duplicates and list what is odd; vectorised over edges."""
     n = len(raw.sources)
     flat = np.empty(2 * n, dtype=object)
@@ -277,7 +412,7 @@ def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], file: Raw
     )
     duplicates = _duplicates(raw, signs, inverse, count, order)
     loops = [species[i] for i in pairs[0][kept][pairs[0][kept] == pairs[1][kept]]]
-    warnings = [*notes, *_warnings(edges, duplicates, loops)]
+    warnings = [*notes, *_warnings(edges, duplicates, loops), *doubtful(species), *_gates(species)]
     return Network(
         edges=edges,
         species=species,
@@ -286,6 +421,7 @@ def _network(raw: RawEdges, signs: NDArray[np.int8], notes: list[str], file: Raw
         warnings=warnings,
         path=None if file is None else file.path,
         sha256=None if file is None else file.sha256,
+        other_names=other_names or {},
     )
 
 
@@ -325,3 +461,11 @@ def _warnings(edges: pd.DataFrame, duplicates: list[DuplicateEdge], loops: list[
     if loops:
         found.append(f"{counted(len(loops), 'self-edge')}: {listed(loops)}")
     return found
+
+
+def _gates(species: list[str]) -> list[str]:
+    """CellNOpt writes what needs two causes at once as a species and1, and2, ..."""
+    gates = [name for name in species if re.fullmatch(r"and_?\d+", name, re.IGNORECASE)]
+    if not gates:
+        return []
+    return [f"{counted(len(gates), 'AND gate')} of CellNOpt taken as species: {listed(gates)}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,8 +24,28 @@ _INHIBITING = frozenset(
 )
 _NEUTRAL = frozenset(
     """0 ? . +- -+ +/- -/+ pp pd pr rc cc unknown undefined unspecified none na nan both dual mixed ambiguous
-    interacts interaction interacts_with form_complex binds binding regulates regulation undirected""".split()
+    interacts interaction interacts_with form_complex binds binding regulates regulation undirected
+    binds_to associates_with reacts_with neighbor_of in_complex_with used_to_produce chemical_affects
+    catalysis_precedes consumption_controlled_by controls_state_change_of controls_phosphorylation_of
+    controls_expression_of controls_transport_of controls_transport_of_chemical controls_production_of
+    interacts-with binds-to associates-with reacts-with neighbor-of in-complex-with used-to-produce chemical-affects
+    catalysis-precedes consumption-controlled-by controls-state-change-of controls-phosphorylation-of
+    controls-expression-of controls-transport-of controls-transport-of-chemical controls-production-of""".split()
 )
+# Relations of several words, where blanks separate the fields: a word that begins one, and all that may follow.
+_PHRASE = re.compile(
+    r"(positively|negatively) (regulates|regulated|influences|affects|controls|correlates)( with)?"
+    r"|(positive|negative) (regulation|regulator|effect|influence)( (of|on))?"
+    r"|(up|down)-?regulates? (activity|quantity( by (expression|stabilization|destabilization|repression))?)"
+    r"|(up|down) regulates?|form complex|forms? complex with|in complex with|controls [a-z]+( [a-z]+)? of"
+    r"|(directly|indirectly|weakly|strongly) [a-z]+s"
+    r"|[a-z]+s (with|to|by|of|on|upon|from|in|for|via)|part of|has effect on|is a"
+    r"|(is |was )?[a-z]+ed by",
+    re.IGNORECASE,
+)
+_LONGEST_PHRASE = 5
+_PASSIVE = re.compile(r"(.*[\s_-])?[a-z]+(ed|n)[\s_-]by", re.IGNORECASE)
+_DEGREE = re.compile(r"(in)?directly_|weakly_|strongly_")
 _TRUE = frozenset(["true", "t", "yes", "y", "+", "x", "directed"])
 _FALSE = frozenset(["", "false", "f", "no", "n", "na", "nan", "-", "none", "undirected"])
 
@@ -43,6 +64,8 @@ def sign_of(word: str) -> int | None:
         [1, -1, 1, 0, -1, None]
     """
     word = word.strip().casefold()
+    if len(word) > 2 and word[0] == "(" and word[-1] == ")":
+        word = word[1:-1].strip()
     if not word or word in _NEUTRAL:
         return 0
     if word in _ACTIVATING:
@@ -57,6 +80,7 @@ def sign_of(word: str) -> int | None:
         return 0 if math.isnan(value) else int(np.sign(value))
     # What `write_edges` puts before the relation of an edge that is a proposal.
     joined = word.removeprefix("proposed-").replace("-", "").replace(" ", "_")
+    joined = _DEGREE.sub("", joined, count=1) if _DEGREE.match(joined) else joined
     if joined in _NEUTRAL:
         return 0
     # Databases qualify the direction: "up-regulates quantity by expression", "down-regulates activity".
@@ -65,6 +89,37 @@ def sign_of(word: str) -> int | None:
     if joined in _INHIBITING or joined.startswith("downregulate"):
         return -1
     return None
+
+
+def words_of_relation(fields: Sequence[str]) -> int:
+    """How many of the fields after the first are one relation of several words ("interacts with").
+
+    Args:
+        fields: A line cut at its blanks, the source first.
+
+    Returns:
+        Their number; 1 if the relation is one word, or too few fields would be left.
+
+    Example:
+        >>> words_of_relation(["a", "interacts", "with", "b"]), words_of_relation(["a", "activates", "b", "c"])
+        (2, 1)
+    """
+    for n in range(min(_LONGEST_PHRASE, len(fields) - 2), 1, -1):
+        words = fields[1 : 1 + n]
+        # A name in capitals ("activates IN") is no part of a relation in small letters.
+        if _PHRASE.fullmatch(" ".join(words)) and (words[0].isupper() or not any(w.isupper() for w in words[1:])):
+            return n
+    return 1
+
+
+def is_passive(relation: str) -> bool:
+    """Whether a relation says that its second species acts on its first.
+
+    Example:
+        >>> is_passive("activated by"), is_passive("is-inhibited-by"), is_passive("activates")
+        (True, True, False)
+    """
+    return sign_of(relation) is None and _PASSIVE.fullmatch(relation) is not None
 
 
 def signs_of(words: Sequence[str]) -> tuple[NDArray[np.int8], Counter[str]]:

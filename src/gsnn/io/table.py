@@ -18,6 +18,7 @@ from gsnn.base.wording import asked
 from gsnn.io.text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan", "n/a", "#n/a", "<na>"})
+_CELL = re.compile(r'"[^"]*"(?=\s|$)|\S+')  # between blanks
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
@@ -68,7 +69,7 @@ class Table:
         return f"{self.path}, {self.unit} {self.lines[i]}, column {name} (column {j + 1})"
 
     def numbers(self, columns: Sequence[int], *, missing: bool = True) -> NDArray[np.float64]:
-        """Columns as numbers, with NaN where a cell is missing (empty, NA or NaN in any case).
+        """Columns as numbers, with NaN where a cell is missing (empty, NA, N/A or NaN in any case).
 
         Args:
             columns: Which columns, in order.
@@ -111,18 +112,20 @@ class Table:
         raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
 
 
-def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
+def read_table(text: Text, what: str, delimiters: str | None = None, *, header: bool = True) -> Table:
     r"""Parse a delimited text by the rules of CSV (quoted fields, doubled quotes).
 
-    Lines that begin with ``#`` before the header are comments, except a last one that has as many fields as
-    the first row: that is the header. A header one field shorter than every row gets an empty first name,
-    which is how R writes row names. Blank lines are skipped, and so are columns without name and content.
+    A first line ``sep=;``, as Excel writes it, says what separates. Lines that begin with ``#`` before the header are
+    comments, except a last one that has as many fields as the first row: that is the header. A header one field
+    shorter than every row gets an empty first name, which is how R writes row names. Blank lines are skipped, and so
+    are columns without name and content.
 
     Args:
         text: The file.
         what: What it should hold, for the messages.
         delimiters: The characters to choose the delimiter from; by default by the extension, then tab,
             comma, semicolon, bar.
+        header: Whether the first row names the columns; otherwise they are numbered from 1.
 
     Returns:
         The table, with at least one row.
@@ -152,7 +155,7 @@ def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
         skipped += 1
     candidates = delimiters or _candidates(path)
     last = skipped - 1
-    if last >= 0 and lines[last].startswith("#"):
+    if header and last >= 0 and lines[last].startswith("#"):
         body = lines[skipped : skipped + 1]
         for delimiter in candidates:
             fields = lines[last].count(delimiter)
@@ -163,15 +166,17 @@ def read_table(text: Text, what: str, delimiters: str | None = None) -> Table:
         raise DataError(f"{what} file '{path}' holds only comments")
     delimiter = _sniff(lines[skipped:], candidates)
     rows, starts = _parse(lines, skipped, delimiter, path)
-    header, rows, starts = rows[0], rows[1:], starts[1:]
+    if not header:
+        return _numbered(path, rows, starts, delimiter)
+    names, rows, starts = rows[0], rows[1:], starts[1:]
     while rows and not any(rows[-1]):
         del rows[-1], starts[-1]
     if not rows:
         raise DataError(f"{what} file '{path}' holds a header and no rows")
-    if all(len(row) == len(header) + 1 for row in rows) and any(row[-1] for row in rows):
-        header = ["", *header]
-    _square(header, rows, starts, delimiter, path)
-    return _without_empty_columns(Table(path, header, rows, starts, delimiter))
+    if _shorter_by_one([names, *rows]):
+        names = ["", *names]
+    _square(names, rows, starts, delimiter, path)
+    return _without_empty_columns(Table(path, names, rows, starts, delimiter))
 
 
 def check_edge_columns(n: int, path: Path) -> None:
@@ -203,6 +208,52 @@ def check_unique(names: Sequence[str], path: Path, kind: str) -> None:
     twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
     if twice:
         raise DataError(f"{path}: duplicated {kind} columns {listed(twice, 20)}; rename or remove all but one of each")
+
+
+def read_blanks(text: Text, *, header: bool = True) -> Table | None:
+    """Parse a table whose cells blanks separate, or None if its rows differ in length.
+
+    Args:
+        text: The file.
+        header: Whether the first row names the columns; otherwise they are numbered from 1.
+
+    Returns:
+        The table.
+    """
+    numbered = [(n, line) for n, line in enumerate(text.content.split("\n"), 1) if line.strip()]
+    rows = [(n, [unquoted(cell) for cell in _CELL.findall(line)]) for n, line in numbered if not line.startswith("#")]
+    cells, lines = [row for _, row in rows], [n for n, _ in rows]
+    if _shorter_by_one(cells):
+        cells[0] = ["", *cells[0]]
+        if not header:
+            cells, lines = cells[1:], lines[1:]
+    if len({len(row) for row in cells}) != 1 or len(cells) <= header:
+        return None
+    if header:
+        return Table(text.path, cells[0], cells[1:], lines[1:], " ")
+    return _numbered(text.path, cells, lines, " ")
+
+
+def _shorter_by_one(rows: list[list[str]]) -> bool:
+    """Whether all rows but the first have one field more, not always empty: names of rows, as R writes them."""
+    width = len(rows[0]) + 1
+    return len(rows) > 1 and all(len(row) == width for row in rows[1:]) and any(row[-1] for row in rows[1:])
+
+
+def unquoted(cell: str) -> str:
+    """A cell without the double quotes around it."""
+    return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
+
+
+def _numbered(path: Path, rows: list[list[str]], lines: list[int], delimiter: str) -> Table:
+    """A table without a header."""
+    filled = [(n, row) for n, row in zip(lines, rows, strict=True) if any(row)]
+    lines, rows = [n for n, _ in filled], [row for _, row in filled]
+    if _shorter_by_one(rows):  # a header all the same: R leaves out the name of the row names
+        lines, rows = lines[1:], rows[1:]
+    header = [str(j) for j in range(1, len(rows[0]) + 1)]
+    _square(header, rows, lines, delimiter, path)
+    return Table(path, header, rows, lines, delimiter)
 
 
 def _shown(error: csv.Error) -> str:

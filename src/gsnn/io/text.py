@@ -8,7 +8,6 @@ import hashlib
 import io
 import os
 import re
-import unicodedata
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -198,21 +197,6 @@ def suffix_of(path: Path) -> str:
 def has_control(name: str) -> bool:
     """Whether a name cannot be shown on one line or written as UTF-8; a tab is let pass, since tables can quote it."""
     return bool(_CONTROL.search(name.replace("\t", " "))) or any("\ud800" <= c <= "\udfff" for c in name)
-
-
-def has_hidden(name: str) -> bool:
-    r"""Whether a name has characters that are not seen: of no width, or blanks other than the usual one.
-
-    Example:
-        >>> has_hidden("EGF"), has_hidden("\u200bEGF"), has_hidden("EGF\xa0")
-        (False, True, True)
-    """
-    return any(unicodedata.category(c) in ("Cf", "Zs", "Zl", "Zp", "Cc") and c != " " for c in name)
-
-
-def shown_name(name: str) -> str:
-    r"""A name with what is not seen written as ``\u200b``."""
-    return "".join(f"\\u{ord(c):04x}" if has_hidden(c) else c for c in name)
 
 
 def clean_name(name: str, path: Path, line: int, unit: str = "line") -> str:

@@ -159,7 +159,7 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
             with as_data_error(path, "a Parquet file of edges"):
                 return edge_frame(table.to_pandas())
         if chosen == "graphml":
-            table, _, _ = read_graphml(raw, "id")
+            table, _, _, _ = read_graphml(raw, "id")
             columns = {name: table.column(j) for j, name in enumerate(table.header) if name != "interaction"}
             return edge_frame(_typed(pd.DataFrame(columns, dtype=object)))
         text = decode(raw, "edges")
@@ -239,7 +239,7 @@ def _relation(sign: object) -> str:
 
 
 def _from_sif(text: Text) -> pd.DataFrame:
-    raw = read_sif(text)
+    raw = read_sif(text, as_is=True)
     signs, unknown = signs_of(raw.relations)
     if unknown:
         raise DataError(f"relations {listed(unknown)} are none that write_edges writes; read it with read_network")

@@ -79,8 +79,8 @@ class Sources:
             raise DataError(f".npy files are always streamed; leave {asked('stream=False', '--no-stream')} out")
         if "names" in responses and not arrays:
             raise DataError(
-                f"names of columns ({asked('names', '--treatment-names, --readout-names')}) belong to .npy files, or to a "
-                f"matrix in {asked('obsm', '--obsm')}; leave them out"
+                f"names of columns ({asked('names', '--treatment-names, --readout-names')}) belong to .npy files, or "
+                f"to a matrix in {asked('obsm', '--obsm')}; leave them out"
             )
         if _large(files) if stream is None else stream:
             responses["stream"] = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError, require
 from gsnn.base.progress import now
+from gsnn.data import PerturbationData
 from gsnn.data.sanity import oddities
 from gsnn.runs.folder import Run
 from gsnn.runs.settings import make_config

@@ -1,0 +1,183 @@
+"""Names that are suspect: dates a spreadsheet made of genes, what cannot be seen, words and numbers of a file."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from gsnn.io.text import counted, listed
+
+# Words that stand in headers and relations, and in no list of genes.
+FILE_WORDS = frozenset(
+    """source target src dst from to interacts interaction interactions relation relations relationship sign effect
+    weight score confidence mor edge edges node nodes node1 node2 gene1 gene2 protein1 protein2 source_name target_name
+    source_id target_id entitya entityb regulator type mode with activates inhibits activation inhibition pp pd
+    nan na n/a null none nil unknown undefined #n/a #name? #ref! #value!""".split()
+)
+_COLUMN = re.compile(r"(v|x|col|column|field|node|gene|protein|species|entity|participant|molecule)[_. ]?(\d|[ab])")
+_MONTH = r"jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec|mrz|mär|mai|okt|dez"
+_DATE = re.compile(
+    rf"(?P<day>\d{{1,2}})[-./ ]{{1,2}}(?P<month>{_MONTH})([-./ ]\d{{2,4}})?"
+    rf"|(?P<month2>{_MONTH})[-./ ](?P<day2>\d{{1,4}})"
+    r"|(?P<year>\d{4})-(?P<mm>\d{2})-(?P<dd>\d{2})( 00:00:00)?|(?P<d3>\d{1,2})/(?P<m3>\d{1,2})/\d{2,4}",
+    re.IGNORECASE,
+)
+_NUMBER_OF_MONTH = {"mar": 3, "mrz": 3, "mär": 3, "sep": 9, "sept": 9, "oct": 10, "okt": 10, "dec": 12, "dez": 12,
+                    "nov": 11, "feb": 2, "apr": 4}  # fmt: skip
+_GENES = {2: ("FEB",), 3: ("MARCH", "MARC"), 4: ("APR",), 9: ("SEPT",), 10: ("OCT",), 11: ("NOV",), 12: ("DEC",)}
+
+
+def is_number(word: str) -> bool:
+    """Whether a word reads as a number.
+
+    Example:
+        >>> [is_number(w) for w in ("1950", "0.60", "-1", "1e5", "EGF", "nan", "1_0")]
+        [True, True, True, True, False, False, False]
+    """
+    try:
+        return float(word) == float(word) and "_" not in word
+    except ValueError:
+        return False
+
+
+def is_file_word(word: str) -> bool:
+    """Whether a word is one of headers and relations (``Source``, ``V1``), not a name.
+
+    Example:
+        >>> is_file_word("Target"), is_file_word("V1"), is_file_word("EGFR")
+        (True, True, False)
+    """
+    folded = word.casefold()
+    return folded in FILE_WORDS or _COLUMN.fullmatch(folded) is not None
+
+
+def spreadsheet_dates(names: Iterable[str]) -> dict[str, str]:
+    """Names that a spreadsheet made of genes, with what they probably were.
+
+    Args:
+        names: The names.
+
+    Returns:
+        For each date among them, the genes it may stand for, or an empty text.
+
+    Example:
+        >>> spreadsheet_dates(["EGF", "1-Mar", "7-Sep"])
+        {'1-Mar': 'MARCH1 or MARC1', '7-Sep': 'SEPT7'}
+    """
+    found = {}
+    for name in names:
+        match = _DATE.fullmatch(name)
+        if match is None:
+            continue
+        word = match["month"] or match["month2"]
+        if word:
+            month = _NUMBER_OF_MONTH.get(word.casefold(), 0)
+            day = int(match["day"] or match["day2"])
+        else:
+            month, day = (int(match["mm"]), int(match["dd"])) if match["year"] else (int(match["m3"]), int(match["d3"]))
+        found[name] = " or ".join(f"{gene}{day}" for gene in _GENES.get(month, ()))
+    return found
+
+
+def hidden_characters(names: Iterable[str]) -> list[str]:
+    r"""Names with characters that cannot be seen: of no width, or blanks that are not the common one, or at an end.
+
+    Example:
+        >>> hidden_characters(["EGF", "\u200bEGF", "IL\xa06"])
+        ['\u200bEGF', 'IL\xa06']
+    """
+    return [
+        name
+        for name in names
+        if name != name.strip() or (not name.isascii() and any(_hidden(character) for character in name))
+    ]
+
+
+def _hidden(character: str) -> bool:
+    return character != " " and unicodedata.category(character) in {"Cf", "Zs", "Cc"}
+
+
+def seen(name: str) -> str:
+    """A name without what cannot be seen."""
+    return "".join(character for character in name if not _hidden(character)).strip()
+
+
+def written(name: str) -> str:
+    r"""A name with what cannot be seen written as ``\u200b``."""
+    return "".join(f"\\u{ord(c):04x}" if _hidden(c) else c for c in name)
+
+
+def doubtful(species: list[str]) -> list[str]:
+    """What to tell of names that are probably not what their author wrote.
+
+    Args:
+        species: All names of a network, or of responses.
+
+    Returns:
+        At most one sentence for dates and one for characters that cannot be seen.
+    """
+    notes = []
+    dates = spreadsheet_dates(species)
+    if dates:
+        shown = [f"'{name}'" + (f" (probably {gene})" if gene else "") for name, gene in list(dates.items())[:5]]
+        more = f" and {len(dates) - 5} more" if len(dates) > 5 else ""
+        notes.append(
+            f"{counted(len(dates), 'name')} that a spreadsheet made of genes: {', '.join(shown)}{more}; two genes may "
+            "have become one: take them from the original and import the column as text"
+        )
+    hidden = hidden_characters(species)
+    if hidden:
+        there = set(species)
+        twice = [name for name in map(seen, hidden) if name in there]
+        also = f"; without them there are {listed(twice)} too, which are other species as it is" if twice else ""
+        notes.append(
+            f"{counted(len(hidden), 'name')} with characters that cannot be seen: "
+            f"{listed(map(_shown, hidden))}{also}; remove them"
+        )
+    return notes
+
+
+def _shown(name: str) -> str:
+    """With the code points of what cannot be seen, which a terminal would not show."""
+    return "".join(f"<U+{ord(c):04X}>" if _hidden(c) else c for c in name)
+
+
+def strange(species: Iterable[str], elsewhere: Iterable[str] = ()) -> list[str]:
+    """What looks as if a network was read wrongly: species that are numbers, or words of files.
+
+    Identifiers may be numbers (Entrez). If one of them is a name of the data too, only fractions are reported.
+
+    Args:
+        species: The names in the network.
+        elsewhere: The names of treatments and readouts.
+
+    Returns:
+        At most one sentence for numbers and one for words.
+
+    Example:
+        >>> strange(["EGF", "0.6", "target"])[0]
+        "1 species of the network is a number that the data do not have: '0.6'; was a column of numbers read as names?"
+        >>> strange(["1950", "1956"], ["1950i"])
+        []
+    """
+    species, there = list(species), set(map(str, elsewhere))
+    there |= {name[:-1] for name in there if name.endswith("i")}
+    notes = []
+    numbers = [name for name in species if is_number(name)]
+    if there & set(numbers):
+        numbers = [name for name in numbers if not re.fullmatch(r"[+-]?\d+", name) and name not in there]
+    if numbers:
+        are = "is a number" if len(numbers) == 1 else "are numbers"
+        notes.append(
+            f"{counted(len(numbers), 'species', 'species')} of the network {are} that the data do not have: "
+            f"{listed(numbers)}; was a column of numbers read as names?"
+        )
+    words = [name for name in species if name not in there and is_file_word(name)]
+    if words:
+        are = "is a word" if len(words) == 1 else "are words"
+        notes.append(
+            f"{counted(len(words), 'species', 'species')} of the network {are} of files, not a name: {listed(words)}; "
+            "was a header or a relation read as an edge?"
+        )
+    return notes
