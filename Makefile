@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types docs browser benchmark-quick constraints format clean sbom audit package-check fuzz coverage mutants
+.PHONY: help install demo test test-all lint types docs browser benchmark-quick constraints format clean sbom audit package-check fuzz coverage mutants
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -22,7 +22,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install  ## train on real data, infer missing edges, write runs/demo/report.html
 	$(BIN)/gsnn demo
 
-test: install  ## the whole test suite but the browser tests
+test: install  ## the tests that are quick: without long trainings, kills and whole documents
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not browser and not slow"
+
+test-all: install  ## the whole test suite but the browser tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not browser"
 
 lint: install  ## ruff: rules and format; bandit: what is known to be unsafe
