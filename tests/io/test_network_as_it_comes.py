@@ -389,7 +389,7 @@ def frame(**columns):
             inhibition=[int(v < 0) for *_, v in EDGES],
         ),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_edges_from_python(edges):
     assert triples(Network.from_edges(edges)) == EDGES
@@ -430,7 +430,7 @@ def test_pairs_from_python():
         (frame(source=["A", None], target=["B", "C"]), ["edges['source'], row 2"]),
         (frame(source=[1950.0], target=["B"]), ["edges['source'], row 1", "1950.0"]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_are_no_edges(edges, words):
     with pytest.raises(DataError) as caught:
@@ -464,7 +464,7 @@ GRAPH = [("x", "a", 1), ("a", "b", -1), ("b", "y", 1)]
         pd.DataFrame(GRAPH),
         pd.DataFrame(GRAPH, columns=["from", "to", "sign"]),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_a_graph_looks_at_its_edges(edges):
     graph = Graph.from_edges(edges, **NODES)
