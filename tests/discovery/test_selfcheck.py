@@ -396,7 +396,7 @@ def test_with_a_real_model(data, config):
     found = self_check(data, config, {"magnitude": MagnitudeEdgeInferer}, repeats=1, fraction=0.2, seed=3)
     again = self_check(data, config, {"magnitude": MagnitudeEdgeInferer}, repeats=1, fraction=0.2, seed=3)
     pd.testing.assert_frame_equal(found.table(), again.table())
-    losses = [record["validation_loss"] for record in found.repeats[0]["conditions"].values()]
+    losses = [record["test_loss"] for record in found.repeats[0]["conditions"].values()]
     assert np.isfinite(losses).all()
     assert len(set(losses)) == 3
     without = self_check(
