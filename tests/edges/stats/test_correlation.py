@@ -15,7 +15,7 @@ from gsnn.edges.stats import (
     layer_thirds,
     partial_correlation,
 )
-from gsnn.edges.stats.correlation import _whiten
+from gsnn.edges.stats.correlations import _whiten
 
 
 def problem(n=80, nodes=7, seed=0):
@@ -60,7 +60,7 @@ def test_matches_regressing_both_sides(scale):
 def test_blocks_of_targets_do_not_matter(monkeypatch):
     x, y, parents = problem()
     expected = solve(x, y, parents)
-    monkeypatch.setattr("gsnn.edges.stats.correlation._BLOCK_BYTES", 1)
+    monkeypatch.setattr("gsnn.edges.stats.correlations._BLOCK_BYTES", 1)
     np.testing.assert_allclose(solve(x, y, parents), expected, atol=1e-14)
 
 

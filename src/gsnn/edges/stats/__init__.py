@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gsnn.edges.stats.correlation import (
+from gsnn.edges.stats.correlations import (
     AGGREGATIONS,
     aggregate,
     at_largest,
