@@ -249,7 +249,7 @@ def planted():
         model = GSNN.from_graph(data, channels=4, layers=6, norm="groupbatch", share_layers=False)
         optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
         model.train()
-        for _ in range(6):
+        for _ in range(10):
             for rows in torch.randperm(len(x)).split(64):
                 optimiser.zero_grad()
                 MSE(model(x[rows]), y[rows]).backward()

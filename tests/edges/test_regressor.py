@@ -437,7 +437,8 @@ def test_dropout_is_of_w_and_only_while_training():
 
 def test_lightning_callback_does_what_the_loop_does():
     lightning = pytest.importorskip("lightning")
-    from gsnn.edges import EdgeRegressorCallback, GSNNModule
+    from gsnn.edges import EdgeRegressorCallback
+    from gsnn.training import GSNNModule
 
     x, y = samples(48, dtype=torch.float32)
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
 from gsnn.edges.aliases import AliasGroups, alias_groups
 from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, MagnitudeEdgeKGE
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
@@ -13,10 +16,14 @@ from gsnn.edges.regressor import MagnitudeEdgeRegressor
 from gsnn.edges.streaming import StreamingInferer
 from gsnn.metrics import source_filtered_mrr as mrr
 
+if TYPE_CHECKING:
+    from gsnn.edges.regressor_callback import EdgeRegressorCallback
+
 __all__ = [
     "AliasGroups",
     "DirectedMagnitudeEdgeKGE",
     "EdgeInferer",
+    "EdgeRegressorCallback",
     "FunctionEdgeInferer",
     "GradientEdgeInferer",
     "MagnitudeEdgeInferer",
@@ -27,3 +34,10 @@ __all__ = [
     "alias_groups",
     "mrr",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the callback, which needs Lightning, when it is first asked for."""
+    if name == "EdgeRegressorCallback":
+        return importlib.import_module("gsnn.edges.regressor_callback").EdgeRegressorCallback
+    raise AttributeError(f"module 'gsnn.edges' has no attribute {name!r}")
