@@ -221,10 +221,10 @@ class SelfCheck(StoredResult):
             )
         groups = self.groups(level)
         # The rewired network may have needed holes where the real one did not.
-        of = groups[groups["condition"] == "real"].groupby("group")["n_positives"].max() if len(groups) else {}
-        if "hole" in of:
+        of = groups[groups["condition"] == "real"].groupby("group")["n_positives"].max() if len(groups) else None
+        if of is not None and "hole" in of:
             found.append(
-                f"{counted(int(of['hole']), 'hidden edge')} of {int(sum(of))} left a function without children or "
+                f"{counted(int(of['hole']), 'hidden edge')} of {int(of.sum())} left a function without children or "
                 "parents, which the graph alone can tell: fewer than 10 others could be hidden; look at the AUC of the "
                 "two groups apart"
             )
