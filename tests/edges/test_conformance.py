@@ -296,6 +296,7 @@ def test_p_values_are_uniform_when_gradients_are_permuted(entry, planted):
         tested += len(p)
         below += [(p < a).sum() for a in (0.05, 0.01, 0.5)]
     rate = below / tested
-    assert 0.04 < rate[0] < 0.06
+    # Magnitudes of few values make p-values of steps; a step too many is left out rather than one too few.
+    assert 0.03 < rate[0] < 0.06
     assert 0.006 < rate[1] < 0.015
     assert 0.45 < rate[2] < 0.55

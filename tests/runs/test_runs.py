@@ -11,7 +11,7 @@ import torch
 
 from gsnn.base.errors import DataError, GsnnError, RunError
 from gsnn.data import PerturbationData
-from gsnn.data.fingerprint import fingerprint
+from gsnn.data.digest import fingerprint
 from gsnn.runs import Run, Sources, train_run
 from gsnn.training import TrainConfig
 

@@ -41,7 +41,7 @@ def together(tmp_path_factory):
 @pytest.mark.parametrize("norm", PLAIN_NORMS)
 def test_two_processes_follow_the_loss_of_one(together, norm):
     alone, (ranks, _) = train(norm), together
-    assert alone["train_loss"][-1] < 0.9 * alone["train_loss"][0]
+    assert alone["train_loss"][-1] < 0.97 * alone["train_loss"][0]
     for found in ranks:
         assert found["world"] == N_PROCESSES
         for name in CURVES:

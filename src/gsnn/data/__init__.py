@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gsnn.data.fingerprint import fingerprint
+from gsnn.data.digest import fingerprint
 from gsnn.data.perturbation import PerturbationData, build_data
 from gsnn.data.split import Split, StreamedSplit
 from gsnn.data.standardiser import Standardiser, standardise

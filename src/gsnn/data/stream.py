@@ -263,7 +263,7 @@ def stream_data(
 
     Example:
         >>> from gsnn.io import ArrayResponses, Network
-        >>> responses = ArrayResponses(np.eye(3), np.ones((3, 1)), treatments=["a", "x", "b"], readouts=["b"])
+        >>> responses = ArrayResponses(np.eye(4, 3), np.ones((4, 1)), treatments=["a", "x", "b"], readouts=["b"])
         >>> data = stream_data(Network.from_edges([("a", "b")]), responses, on_unmatched="drop")
         >>> data.graph.inputs, data.warnings[0]
         (('TR:a', 'TR:b'), "not in the network and left out: 1 of 3 treatments ('x')")

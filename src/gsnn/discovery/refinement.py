@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData
-from gsnn.data.fingerprint import fingerprint
+from gsnn.data.digest import fingerprint
 from gsnn.discovery.held_out import ALPHA, Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
 from gsnn.discovery.joint import learnt_once, most_missed
 from gsnn.discovery.methods import DEFAULT_METHOD, method_names

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import stage
 from gsnn.data import PerturbationData
-from gsnn.data.fingerprint import fingerprint
+from gsnn.data.digest import fingerprint
 from gsnn.discovery.baselines import prior_scores
 from gsnn.discovery.check_result import SelfCheck
 from gsnn.discovery.hiding import Masking, Stratify, holes, live_nodes, mask_edges

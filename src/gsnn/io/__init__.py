@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from gsnn.io.anndata import AnnDataResponses
 from gsnn.io.network import DuplicateEdge, Network, read_network
-from gsnn.io.read_responses import read_responses
+from gsnn.io.read import read_responses
 from gsnn.io.responses import Responses
 from gsnn.io.stream import StreamedResponses
 from gsnn.io.stream_arrays import ArrayResponses

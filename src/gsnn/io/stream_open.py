@@ -101,7 +101,7 @@ def stream_responses(
 
         return ParquetResponses(path, inputs=inputs, outputs=outputs)
     if kinds[0] == "h5ad":
-        from gsnn.io.read_responses import conditions, open_anndata
+        from gsnn.io.read import conditions, open_anndata
         from gsnn.io.stream_h5ad import AnnDataStream
 
         return AnnDataStream(

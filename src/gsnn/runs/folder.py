@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import RunError
 from gsnn.base.files import atomic_path, folder_lock, plain, write_json
-from gsnn.data.fingerprint import fingerprint
+from gsnn.data.digest import fingerprint
 from gsnn.runs.edge_columns import csv_metadata
 from gsnn.runs.info import FORMAT, RUN, is_temporary, now, read_info, reading, versions
 from gsnn.runs.sources import Sources
