@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gsnn.discovery import SelfCheck
-from gsnn.discovery.methods import INFERERS
+from gsnn.discovery.methods import METHODS
 from gsnn.graph import Graph
 from gsnn.report import collect
 from gsnn.report.contents import _signs
@@ -53,7 +53,7 @@ def test_a_run_with_everything(run):
     assert data.check.method == "gradient"
     assert set(data.check.curves["condition"]) == {"real", "rewired", "permuted"}
     assert {"alias_size", "sign", "expected_precision"} <= set(data.edges.columns)
-    n = sum(method.by_default for method in INFERERS.values())
+    n = sum(method.by_default for method in METHODS.values())
     assert len(data.agreement) == n * (n - 1) / 2
     _, infer, check, _ = data.command.splitlines()
     assert "--method gradient" in infer

@@ -39,7 +39,7 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     Returns:
         TOML that every command accepts.
     """
-    from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+    from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
     from gsnn.training.config import TrainConfig
 
     counts = {**found.sections["network"], **found.sections["responses"]}
@@ -64,7 +64,7 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
         lines.append(f"# {_line(name, getattr(config, name))}  # {text}")
     lines += ["# patience = 20  # hold conditions out and stop after so many epochs without a better loss on them", ""]
     lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
-    lines += [f"#   {name}: {method.summary}" for name, method in INFERERS.items()]
+    lines += [f"#   {name}: {method.summary}" for name, method in METHODS.items()]
     lines += [
         f"method = {toml_value([DEFAULT_METHOD])}",
         "# top = 1000  # write only so many candidates",

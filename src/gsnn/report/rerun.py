@@ -85,14 +85,14 @@ def _train_command(run: Run) -> str:
     for setting in _FLAGS:
         if getattr(config, setting) != defaults[setting]:
             words += ["--" + setting.replace("_", "-"), str(getattr(config, setting))]
-    return shlex.join([*words, "-o", str(run.path)])
+    return shlex.join([*words, *(["--regressor"] if run.learns_regressor else []), "-o", str(run.path)])
 
 
 def _infer_command(run: Run, inference: dict[str, Any], known: bool) -> list[str]:
-    from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+    from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
 
     method, options = inference["method"], inference["options"]
-    own = INFERERS[method].options if method in INFERERS else {}
+    own = METHODS[method].options if method in METHODS else {}
     given = {"method": ",".join(inference.get("methods") or [method])}
     for flag, name in (("score", "score"), ("agg", "layer_agg")):
         if options.get(name) != own.get(name):  # what is the method's own need not be said, and may be no choice
@@ -112,7 +112,7 @@ def _infer_command(run: Run, inference: dict[str, Any], known: bool) -> list[str
 
 
 def _check_command(run: Run) -> list[str]:
-    from gsnn.discovery.methods import INFERERS
+    from gsnn.discovery.methods import METHODS
     from gsnn.runs.results import read_check
 
     check, _ = read_check(run)
@@ -121,7 +121,7 @@ def _check_command(run: Run) -> list[str]:
     settings = check.settings
     defaults = {"fraction": 0.15, "repeats": 3, "seed": 0, "stratify": "none"}
     words = ["gsnn", "selfcheck", str(run.path)]
-    if list(settings["methods"]) != [name for name, method in INFERERS.items() if method.by_default]:
+    if list(settings["methods"]) != [name for name, method in METHODS.items() if method.by_default]:
         words += [word for method in settings["methods"] for word in ("--method", str(method))]
     for name, default in defaults.items():
         if settings[name] != default:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.base.threads import one_thread
+from gsnn.edges.capture import Criterion
 from gsnn.edges.embedding.mining import STRATEGIES, mine_edges
 from gsnn.edges.embedding.skipgram import Draw, train_epoch
 from gsnn.edges.embedding.walks import NegativeSampler, WalkGraph, random_walks, window_pairs
-from gsnn.edges.inferer import EdgeScores
+from gsnn.edges.inferer import EdgeInferer, EdgeScores
+from gsnn.edges.magnitude import MagnitudeEdgeInferer
 from gsnn.edges.pairs import FUNCTION_EDGE, ScoredPairs, edge_indices
 from gsnn.metrics import roc_auc
 
@@ -375,3 +377,72 @@ class DirectedMagnitudeEdgeKGE(MagnitudeEdgeKGE):
             return torch.cat([row, other]), torch.cat(pairs)
 
         return draw, 2 * self.n_negatives
+
+
+class EmbeddingEdgeInferer(EdgeInferer):
+    """The embedding for a model, a graph and a loader, as ``embedding`` and ``embedding-directed`` of the command line.
+
+    :meth:`fit` fits a :class:`MagnitudeEdgeInferer`, which mines the edges, and then the embedding.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
+        data: The prior graph it was built from.
+        directed: One vector as a source and one as a target, as :class:`DirectedMagnitudeEdgeKGE`.
+        n_epochs: Of the embedding.
+        seed: Of the embedding.
+        memory_budget: As for :class:`MagnitudeEdgeInferer`.
+        **options: Further arguments of :class:`MagnitudeEdgeKGE`.
+
+    Attributes:
+        magnitude: The :class:`MagnitudeEdgeInferer`.
+        embedding: The embedding; None before ``fit``.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> inferer = EmbeddingEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph, n_epochs=2)
+        >>> x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+        >>> inferer.fit([(x, -x)], verbose=False), len(inferer.evaluate())
+        (50, 2)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        *,
+        directed: bool = False,
+        n_epochs: int = 100,
+        seed: int = 0,
+        memory_budget: int | float | str | None = None,
+        **options: Any,  # noqa: ANN401 - of the embedding
+    ) -> None:
+        super().__init__(model, data)
+        self.magnitude = MagnitudeEdgeInferer(model, data, memory_budget=memory_budget)
+        self.kind = DirectedMagnitudeEdgeKGE if directed else MagnitudeEdgeKGE
+        self.n_epochs, self.seed, self.options = n_epochs, seed, options
+        self.embedding: MagnitudeEdgeKGE | None = None
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+    ) -> int:
+        """Mine edges from the samples of a loader and embed the functions; see :meth:`EdgeInferer.fit`."""
+        self.embedding = None
+        n = self.magnitude.fit(dataloader, crit, device, verbose)
+        embedding = self.kind(self.magnitude, **self.options)
+        embedding.fit(self.n_epochs, verbose=verbose, seed=self.seed)
+        self.embedding = embedding
+        return n
+
+    def scored(self) -> ScoredPairs:
+        """Scores of all pairs; see :meth:`MagnitudeEdgeKGE.scored`."""
+        if self.embedding is None:
+            raise RuntimeError("not fitted: call fit first")
+        return self.embedding.scored()
