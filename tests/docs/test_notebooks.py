@@ -46,7 +46,7 @@ def test_tables_of_edges_have_the_types_they_show(method):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = GSNN.from_graph(graph(), 2, 3)
-    inferer = METHODS[method].inferer(model, graph())
+    inferer = METHODS[method].make(model, graph())
     inferer.fit([(x, x**2)], verbose=False)
     table = inferer.evaluate(**METHODS[method].options)
     assert isinstance(table["src_func"].dtype, pd.CategoricalDtype)

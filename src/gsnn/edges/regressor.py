@@ -272,7 +272,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         device: torch.device | str = "cpu",
         verbose: bool = True,
         *,
-        n_epochs: int = 10,
+        n_epochs: int = 5,
     ) -> int:
         """Start afresh and learn W from a model that is not being trained.
 
@@ -281,7 +281,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             crit: As in :meth:`update`.
             device: Where the model runs; it is brought back afterwards.
             verbose: Show progress on stderr.
-            n_epochs: Passes over the loader.
+            n_epochs: Passes over the loader. More of them learn noise: W then ranks worse on the benchmarks.
 
         Returns:
             Number of samples.

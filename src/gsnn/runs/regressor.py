@@ -44,18 +44,24 @@ def check_regressor(wanted: bool, old: Run | None, team: Team) -> bool:
     return learns
 
 
-def regressor_callback(run: Run, model: GSNN, graph: Graph) -> EdgeRegressorCallback:
-    """The callback that lets a regressor learn while a run is trained, and writes it into the folder.
+def new_regressor(model: GSNN, graph: Graph) -> MagnitudeEdgeRegressor:
+    """The regressor of a model that is going to be trained.
 
     Raises:
         RunError: If the model has fewer than 2 layers.
     """
-    from gsnn.edges import EdgeRegressorCallback, MagnitudeEdgeRegressor
+    from gsnn.edges import MagnitudeEdgeRegressor
 
     try:
-        regressor = MagnitudeEdgeRegressor(model, graph)
+        return MagnitudeEdgeRegressor(model, graph)
     except RuntimeError as error:
         raise RunError(f"--regressor cannot learn here: {error}") from error
+
+
+def regressor_callback(run: Run, regressor: MagnitudeEdgeRegressor) -> EdgeRegressorCallback:
+    """The callback that lets a regressor learn while a run is trained, and writes it into the folder."""
+    from gsnn.edges import EdgeRegressorCallback
+
     return EdgeRegressorCallback(regressor, path=run.regressor_path, facts={"run": str(run.info["id"])})
 
 

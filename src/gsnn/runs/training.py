@@ -7,7 +7,7 @@ from pathlib import Path
 from gsnn.base.devices import check_device
 from gsnn.data import PerturbationData, StreamedData
 from gsnn.runs.folder import Run
-from gsnn.runs.regressor import check_regressor, regressor_callback
+from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback
 from gsnn.runs.sources import Sources
 from gsnn.training import TrainConfig
 from gsnn.training.fit_data import TrainResult, fit_prepared, prepare, recorded_split
@@ -68,11 +68,12 @@ def train_run(
     if old is not None:
         old.check_data(data)
     prepared = prepare(data, config, recorded_split(old, data))
+    learner = new_regressor(prepared.model, data.graph) if regressor else None
     if not team.first:
         run = Run(Path(path), {})
     else:
         run = old or Run.create(
             path, config=config, data=data, sources=sources, overwrite=overwrite, regressor=regressor
         )
-    callbacks = [regressor_callback(run, prepared.model, data.graph)] if regressor else []
+    callbacks = [] if learner is None else [regressor_callback(run, learner)]
     return run, fit_prepared(prepared, data, config, run, resume, progress, device, team, callbacks)
