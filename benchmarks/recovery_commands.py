@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from gsnn.discovery.methods import INFERERS
+from gsnn.discovery.methods import METHODS
 from recovery import Cell, default_cells, dream_cells, read, teacher_cells, work
 from recovery_methods import batches, measure, settings_of, train
 from teachers import REPORT
@@ -41,7 +41,7 @@ def run(cell: Cell) -> pd.DataFrame:
     samples = batches(problem)[:8] if cell.family == "teacher" else batches(problem)
     fitted = {}
     rows = []
-    for name, method in INFERERS.items():
+    for name, method in METHODS.items():
         if not method.by_default:
             continue
         kind = method.inferer

@@ -95,7 +95,7 @@ def read(inferer: GradientEdgeInferer) -> Reading:
         [inferer._gradients(p) for p in pairs],
         inferer._channel_node,
         inferer.N,
-        inferer._prior.pairs,
+        inferer.prior.pairs,
     )
 
 

@@ -260,7 +260,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
             y: (M,) or (M, O).
-            method: A name of ``gsnn.discovery.methods.INFERERS``; None: ``gsnn.discovery.methods.DEFAULT_METHOD``.
+            method: A name of ``gsnn.discovery.METHODS``; None: ``gsnn.discovery.DEFAULT_METHOD``.
             **options: Arguments of the inferer's constructor.
 
         Returns:
@@ -272,22 +272,21 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         """
         import torch
 
-        from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+        from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
         from gsnn.nn.losses import masked_mse
 
         check_is_fitted(self)
         method = DEFAULT_METHOD if method is None else method
-        if method not in INFERERS:
-            raise unknown_option("method", method, INFERERS)
+        if method not in METHODS:
+            raise unknown_option("method", method, METHODS)
         if self.graph is None:
             raise ValueError("edges are inferred against a prior network; pass graph= to the estimator")
         x = torch.as_tensor(self._inputs(X))
         targets = self.standardiser_.transform(self._responses(y, len(x))[:, self._output_columns])
         t = torch.as_tensor(targets, dtype=torch.float32)
-        kind: Any = INFERERS[method].inferer
-        inferer: EdgeInferer = kind(self.model_, self.graph_, **options)
+        inferer = METHODS[method].make(self.model_, self.graph_, **options)
         batches = list(zip(x.split(_BATCH), t.split(_BATCH), strict=True))
-        inferer.fit(batches, crit=masked_mse, verbose=bool(self.verbose))  # type: ignore[attr-defined]
+        inferer.fit(batches, crit=masked_mse, verbose=bool(self.verbose))
         return inferer
 
     def infer_edges(
@@ -305,7 +304,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
             y: (M,) or (M, O).
-            method: A name of ``gsnn.discovery.methods.INFERERS``; None: ``gsnn.discovery.methods.DEFAULT_METHOD``.
+            method: A name of ``gsnn.discovery.METHODS``; None: ``gsnn.discovery.DEFAULT_METHOD``.
             top: Keep only so many candidates; None keeps all.
             known: Add the known edges after the candidates, without rank.
             **options: Arguments of the inferer's ``evaluate`` that replace the method's own.
@@ -317,15 +316,14 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: As for :meth:`edge_inferer`, or if ``top`` is below 1.
         """
-        from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+        from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
         from gsnn.runs.infer import edge_table
 
         method = DEFAULT_METHOD if method is None else method
-
         if top is not None and top < 1:
             raise ValueError(f"top must be at least 1, got {top}; leave it out for every candidate")
-        inferer: Any = self.edge_inferer(X, y, method)
-        table = inferer.evaluate(**{**INFERERS[method].options, **options})
+        inferer = self.edge_inferer(X, y, method)
+        table = inferer.evaluate(**{**METHODS[method].options, **options})
         edges = edge_table(table, inferer.score_name, known=known)
         return edges if top is None else edges[edges["rank"].isna() | (edges["rank"] <= top)]
 

@@ -297,8 +297,8 @@ def test_whether_a_function_is_bare_does_not_tell_hidden_pairs():
     for masked, hidden, _ in inferer._hidden():
         childless, orphaned = holes(masked.edge_index_dict["function", "to", "function"].numpy(), n)
         kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
-        true = np.array([inferer._prior.index[s] * n + inferer._prior.index[t] for s, t in hidden])
-        free = np.flatnonzero(~(inferer._prior.matrix() | np.eye(n, dtype=bool)).ravel())
+        true = np.array([inferer.prior.index[s] * n + inferer.prior.index[t] for s, t in hidden])
+        free = np.flatnonzero(~(inferer.prior.matrix() | np.eye(n, dtype=bool)).ravel())
         kept, others = sample_alike(true, free, kind, 4000, np.random.default_rng(0))
         shares = [np.bincount(kind[rows], minlength=4) / len(rows) for rows in (kept, others)]
         np.testing.assert_allclose(*shares, atol=4 / len(others))
@@ -325,7 +325,7 @@ def test_hidden_edges_that_carry_no_signal_are_not_learnt_from():
     lost = 0
     for masked, hidden, _ in inferer._hidden():
         down, up = live_nodes(masked)
-        index = inferer._prior.index
+        index = inferer.prior.index
         gone = set(small_graph().function_edges) - set(masked.function_edges)
         dead = {(s, t) for s, t in gone if not (down[index[s]] and up[index[t]])}
         assert set(hidden) == gone - dead

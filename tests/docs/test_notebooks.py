@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.discovery.methods import INFERERS
+from gsnn.discovery.methods import METHODS
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.runs.infer import edge_table
@@ -40,15 +40,15 @@ def test_the_summary_of_a_model_keeps_its_lines():
 
 
 # Those that train again need a graph with more edges than this one.
-@pytest.mark.parametrize("method", [name for name, method in INFERERS.items() if method.by_default])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.by_default])
 def test_tables_of_edges_have_the_types_they_show(method):
     x = torch.linspace(-1, 1, 20)[:, None]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = GSNN.from_graph(graph(), 2, 3)
-    inferer = INFERERS[method].inferer(model, graph())
+    inferer = METHODS[method].make(model, graph())
     inferer.fit([(x, x**2)], verbose=False)
-    table = inferer.evaluate(**INFERERS[method].options)
+    table = inferer.evaluate(**METHODS[method].options)
     assert isinstance(table["src_func"].dtype, pd.CategoricalDtype)
     assert table["has_edge"].dtype == bool
     edges = edge_table(table, inferer.score_name, known=True)

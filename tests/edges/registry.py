@@ -6,17 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges import (
-    DirectedMagnitudeEdgeKGE,
     EdgeInferer,
-    FunctionEdgeInferer,
+    EmbeddingEdgeInferer,
     GradientEdgeInferer,
     MagnitudeEdgeInferer,
-    MagnitudeEdgeKGE,
     MagnitudeEdgeRegressor,
+    RankEdgeInferer,
 )
 from gsnn.training import TrainConfig
 
@@ -42,7 +40,6 @@ class Entry:
     Attributes:
         name: Name of the case.
         make: (model, data) -> inferer.
-        fit: (inferer, batches, crit) -> None.
         score: inferer -> (N, N).
         omits: Laws it cannot keep, each with the reason.
         tolerance: Agreement asked of float64 and of float32 models.
@@ -50,7 +47,6 @@ class Entry:
 
     name: str
     make: Callable[..., EdgeInferer]
-    fit: Callable[..., None]
     score: Callable[[EdgeInferer], np.ndarray]
     omits: dict[str, str] = field(default_factory=dict)
     tolerance: tuple[float, float] = (1e-9, 1e-6)
@@ -59,15 +55,10 @@ class Entry:
         assert not set(self.omits) - LAWS
 
 
-def _stream(inferer, batches, crit=None, **options):
-    inferer.fit(batches, crit, verbose=False, **options)
-
-
 ENTRIES = [
     Entry(
         f"magnitude-{score}-{agg}",
         MagnitudeEdgeInferer,
-        _stream,
         lambda inferer, score=score, agg=agg: inferer.score_matrix(score=score, layer_agg=agg),
         tolerance=(1e-9, 1e-6 if score == "corr" else 1e-4),
     )
@@ -79,7 +70,6 @@ ENTRIES += [
     Entry(
         f"gradient-{score}-{agg}",
         GradientEdgeInferer,
-        _stream,
         lambda inferer, score=score, agg=agg: inferer.score_matrix(score=score, layer_agg=agg),
         omits={"null": "only 'normalised' has a p-value; its calibration is checked in test_gradient.py"},
         # Regressing out activations that nearly repeat one another loses digits, as for 'partial'.
@@ -90,28 +80,10 @@ ENTRIES += [
 ]
 
 
-class _Dense(FunctionEdgeInferer):
-    """Takes a graph like the others."""
-
-    def __init__(self, model, data):
-        super().__init__(model, None, data.edge_index_dict["function", "to", "function"])
-
-
-def _whole(inferer, batches, crit=None, **options):
-    # What a shuffled loader draws is not the inferer's doing.
-    with torch.random.fork_rng(devices=[]):
-        loaded = list(batches)
-    inferer.crit = crit
-    inferer.fit(torch.cat([b[0] for b in loaded]), torch.cat([b[1] for b in loaded]), **options)
-
-
 ENTRIES += [
     Entry(
-        f"function-{method}-{'pooled' if pool else 'by-layer'}",
-        _Dense,
-        lambda inferer, batches, crit=None, method=method, pool=pool: _whole(
-            inferer, batches, crit, method=method, pool=pool
-        ),
+        f"rank-{method}-{'pooled' if pool else 'by-layer'}",
+        lambda model, data, method=method, pool=pool: RankEdgeInferer(model, data, method=method, pool=pool),
         lambda inferer: inferer.score_matrix(),
         omits={"merge": "ranks need all samples at once", "null": "has no p-value"},
         # Ranks of float32 values: a rounding can swap neighbours.
@@ -132,36 +104,22 @@ ENTRIES += [
     Entry(
         "regressor",
         MagnitudeEdgeRegressor,
-        lambda inferer, batches, crit=None: inferer.fit(batches, crit, verbose=False, n_epochs=5),
         lambda inferer: inferer.score_matrix(),
         omits=_LEARNT,
         tolerance=(1e-4, 1e-3),
     )
 ]
 
-
-class _Embedded:
-    """The embedding and the inferer it is made from, driven as one."""
-
-    def __init__(self, kind, model, data):
-        self.kind, self.mei = kind, MagnitudeEdgeInferer(model, data)
-        self.function_nodes, self.edges = self.mei.function_nodes, self.mei.edges
-
-    def fit(self, batches, crit=None):
-        self.mei.fit(batches, crit, verbose=False)
-        self.kge = self.kind(self.mei, embedding_dim=16, layer_agg="mean0")
-        self.kge.fit(n_epochs=30, verbose=False)
-
-
 ENTRIES += [
     Entry(
         name,
-        lambda model, data, kind=kind: _Embedded(kind, model, data),
-        lambda inferer, batches, crit=None: inferer.fit(batches, crit),
-        lambda inferer: inferer.kge.score_matrix(),
+        lambda model, data, directed=directed: EmbeddingEdgeInferer(
+            model, data, directed=directed, n_epochs=30, embedding_dim=16, layer_agg="mean0"
+        ),
+        lambda inferer: inferer.score_matrix(),
         omits=_LEARNT | {"loss_scale": "holds for what is mined; a rounding can turn a random walk"},
     )
-    for name, kind in (("embedding", MagnitudeEdgeKGE), ("embedding-directed", DirectedMagnitudeEdgeKGE))
+    for name, directed in (("embedding", False), ("embedding-directed", True))
 ]
 
 
@@ -177,7 +135,6 @@ ENTRIES += [
         lambda model, data: StackedEdgeInferer(
             model, data, TrainConfig(epochs=3, batch_size=64), fraction=0.2, repeats=2, n_trees=30
         ),
-        lambda inferer, batches, crit=None: inferer.fit(batches, crit, verbose=False),
         lambda inferer: inferer.score_matrix(),
         # A rounding can move a split of a tree.
         omits=_HIDES | {"dtype": "features of float32 models differ in the last digits, and trees split between them"},
@@ -186,7 +143,6 @@ ENTRIES += [
     Entry(
         "structure",
         lambda model, data: StructureEdgeInferer(model, data, fraction=0.2, n_trees=30),
-        lambda inferer, batches, crit=None: inferer.fit(batches, crit, verbose=False),
         lambda inferer: inferer.score_matrix(),
         omits=_HIDES
         | {

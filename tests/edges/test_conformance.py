@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 
-from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
-from gsnn.edges import (
-    FunctionEdgeInferer,
-    GradientEdgeInferer,
-    MagnitudeEdgeInferer,
-    MagnitudeEdgeKGE,
-    MagnitudeEdgeRegressor,
-)
+from gsnn.discovery import METHODS
+from gsnn.edges import EdgeInferer, FunctionEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeKGE
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, held_out_edges, simulate
 
-from .registry import keeping
+from .registry import ENTRIES, keeping
 from .worlds import Tiny, batches, gsnn, samples, small_graph, tiny_data
 
 MSE = torch.nn.MSELoss()
@@ -29,7 +25,7 @@ def law(name):
 
 def fitted(entry, model, data, loader, crit=None):
     inferer = entry.make(model, data)
-    entry.fit(inferer, loader, crit)
+    inferer.fit(loader, crit, verbose=False)
     return inferer
 
 
@@ -94,30 +90,46 @@ def test_fitting_twice_is_fitting_once(entry):
     x, y = samples(40)
     inferer = fitted(entry, gsnn(), small_graph(), batches(x, y, 16))
     once = entry.score(inferer)
-    entry.fit(inferer, batches(x, y, 16))
+    assert inferer.fit(batches(x, y, 16), verbose=False) == 40
     np.testing.assert_array_equal(entry.score(inferer), once)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [MagnitudeEdgeInferer, GradientEdgeInferer, MagnitudeEdgeRegressor, StackedEdgeInferer, StructureEdgeInferer],
-)
-def test_what_it_was_given_is_there_and_known_edges_are_a_set(kind):
+def test_every_method_that_can_be_named_is_here():
+    here = {type(entry.make(gsnn(), small_graph())) for entry in ENTRIES}
+    assert {method.inferer for method in METHODS.values()} <= here
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)
+def test_the_contract(entry):
     model, graph = gsnn(), small_graph()
-    inferer = kind(model, graph)
+    inferer = entry.make(model, graph)
+    assert isinstance(inferer, EdgeInferer)
     assert inferer.model is model
     assert inferer.data is graph
     assert isinstance(inferer.edges, set)
     assert inferer.edges == set(model.function_edges)
     if isinstance(inferer, torch.nn.Module):
         assert list(inferer.children()) == [], "the model is no part of it"
-    if kind is MagnitudeEdgeInferer:
-        inferer.fit([samples(20)], verbose=False)
-        embedding = MagnitudeEdgeKGE(inferer)
-        assert (embedding.model, embedding.data, embedding.edges) == (model, graph, inferer.edges)
-        assert len(list(embedding.parameters())) == 1
-        dense = FunctionEdgeInferer(model, MSE, graph.edge_index_dict["function", "to", "function"])
-        assert (dense.model, dense.edges) == (model, inferer.edges)
+    # Options are given by name, each has a default, and a table takes those of the scores.
+    options = inspect.signature(inferer.scored).parameters
+    assert all(p.kind is p.KEYWORD_ONLY and p.default is not p.empty for p in options.values())
+    table = inspect.signature(inferer.evaluate).parameters
+    assert any(p.kind is p.VAR_KEYWORD for p in table.values()) or {*options, "exclude_self"} <= set(table)
+    # Whoever fits one needs to know no more than this.
+    fit = inspect.signature(inferer.fit).parameters
+    assert list(fit)[:4] == ["dataloader", "crit", "device", "verbose"]
+    assert all(p.default is not p.empty for name, p in fit.items() if name != "dataloader")
+
+
+def test_scores_that_are_made_in_another_way_know_what_they_were_given():
+    model, graph = gsnn(), small_graph()
+    inferer = MagnitudeEdgeInferer(model, graph)
+    inferer.fit([samples(20)], verbose=False)
+    embedding = MagnitudeEdgeKGE(inferer)
+    assert (embedding.model, embedding.data, embedding.edges) == (model, graph, inferer.edges)
+    assert len(list(embedding.parameters())) == 1
+    dense = FunctionEdgeInferer(model, MSE, graph.edge_index_dict["function", "to", "function"])
+    assert (dense.model, dense.edges) == (model, inferer.edges)
 
 
 def snapshot(model):

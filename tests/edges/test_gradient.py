@@ -526,7 +526,7 @@ def test_permuted_samples_score_above_zero_as_often_as_below(signed, score):
     index = {name: i for i, name in enumerate(model.function_nodes)}
     for _ in range(30):
         inferer = permuted(model, data, found, post, x, y, rng.permutation(len(x)))
-        candidates = ~inferer._prior.matrix() & ~np.eye(inferer.N, dtype=bool)
+        candidates = ~inferer.prior.matrix() & ~np.eye(inferer.N, dtype=bool)
         defined = np.isfinite(by_pair(inferer, score=score)).any(0) & candidates
         for agg, rates in above.items():
             rates.append((inferer.score_matrix(score=score, layer_agg=agg)[defined] > 0).mean())

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 import torch
 
-from gsnn.discovery.methods import INFERERS
+from gsnn.discovery.methods import METHODS
 from gsnn.edges import EdgeInferer, MagnitudeEdgeInferer
 from gsnn.graph import Graph
 
@@ -450,7 +450,7 @@ def test_half_precision_of_the_training_script_is_not_taken_over():
 
 
 def test_registry_of_methods():
-    for method in INFERERS.values():
+    for method in METHODS.values():
         assert issubclass(method.inferer, EdgeInferer)
         assert method.summary
-    assert INFERERS["magnitude"].inferer is MagnitudeEdgeInferer
+    assert METHODS["magnitude"].inferer is MagnitudeEdgeInferer

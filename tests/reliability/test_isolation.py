@@ -134,7 +134,7 @@ def not_finite(x, y, after):
 
 def run(entry, model, graph, loader, crit):
     inferer = entry.make(model, graph)
-    entry.fit(inferer, loader, crit)
+    inferer.fit(loader, crit, verbose=False)
     return entry.score(inferer)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from gsnn.base.wording import flags
 from gsnn.discovery import SelfCheck
-from gsnn.discovery.methods import INFERERS
+from gsnn.discovery.methods import METHODS
 from gsnn.graph import Graph
 from gsnn.report import collect
 from gsnn.report.contents import _signs
@@ -56,7 +56,7 @@ def test_a_run_with_everything(run):
     assert data.check.method == "gradient"
     assert set(data.check.curves["condition"]) == {"real", "rewired", "permuted"}
     assert {"alias_size", "sign", "expected_precision"} <= set(data.edges.columns)
-    n = sum(method.by_default for method in INFERERS.values())
+    n = sum(method.by_default for method in METHODS.values())
     assert len(data.agreement) == n * (n - 1) / 2
 
 

@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import gsnn
 from gsnn.data import PerturbationData
-from gsnn.discovery.methods import INFERERS
+from gsnn.discovery.methods import METHODS
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
@@ -250,7 +250,7 @@ class TestTools:
 
 
 class TestEdges:
-    @pytest.mark.parametrize("method", list(INFERERS))
+    @pytest.mark.parametrize("method", list(METHODS))
     def test_the_table_is_that_of_the_inferer(self, method, monkeypatch):
         # Eight trainings of 1200 steps for each of four tables would take minutes.
         short = TrainConfig(epochs=2, batch_size=16)
@@ -260,9 +260,9 @@ class TestEdges:
         model = small().fit(*turned)
         x = torch.tensor(X.to_numpy(np.float32))
         t = torch.tensor(model.standardiser_.transform(y.to_numpy())).float()
-        inferer = INFERERS[method].inferer(model.model_, GRAPH)
+        inferer = METHODS[method].make(model.model_, GRAPH)
         inferer.fit([(x, t)], crit=masked_mse, verbose=False)
-        expected = inferer.evaluate(**INFERERS[method].options)
+        expected = inferer.evaluate(**METHODS[method].options)
         expected = expected[~expected["has_edge"]]
         found = model.infer_edges(*turned, method)
         assert found["source"].tolist() == expected["src_func"].tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, NoReturn
 
 import typer
@@ -12,16 +13,6 @@ import typer
 from gsnn._version import __version__
 from gsnn.base.errors import GsnnError
 from gsnn.base.wording import flags
-from gsnn.cli.check import check
-from gsnn.cli.demo import demo
-from gsnn.cli.evaluate import evaluate
-from gsnn.cli.infer import infer
-from gsnn.cli.init import init
-from gsnn.cli.refine import refine
-from gsnn.cli.report import report
-from gsnn.cli.selfcheck import selfcheck
-from gsnn.cli.simulate import simulate
-from gsnn.cli.train import train
 
 # Troubles of the machine, not of the program: told in one line like a wrong file.
 _ENVIRONMENT = {
@@ -54,8 +45,10 @@ def options(
     """Find the edges that are missing from a prior network, from perturbation data."""
 
 
-for command in (init, check, train, infer, selfcheck, report, evaluate, refine, simulate, demo):
-    app.command()(command)
+# In the order of the help. Each is the function of that name in the file of that name beside this one.
+COMMANDS = ("init", "check", "train", "infer", "selfcheck", "report", "evaluate", "refine", "simulate", "demo")
+for _name in COMMANDS:
+    app.command()(getattr(import_module(f"gsnn.cli.{_name}"), _name))
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

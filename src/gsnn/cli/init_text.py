@@ -40,7 +40,7 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     Returns:
         TOML that every command accepts.
     """
-    from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS
+    from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
     from gsnn.training.config import TrainConfig
 
     counts = {**found.sections["network"], **found.sections["responses"]}
@@ -65,7 +65,7 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
         lines.append(f"# {_line(name, getattr(config, name))}  # {text}")
     lines += ["# patience = 20  # hold conditions out and stop after so many epochs without a better loss on them", ""]
     lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
-    lines += [f"#   {name}: {method.summary}" for name, method in INFERERS.items()]
+    lines += [f"#   {name}: {method.summary}" for name, method in METHODS.items()]
     lines += [
         _line("method", DEFAULT_METHOD),
         "# top = 1000  # write only so many candidates",

@@ -46,6 +46,14 @@ def train(
         _setting("patience", "Stop after so many epochs without a better loss on held-out conditions."),
     ] = None,
     seed: Annotated[int | None, _setting("seed", "Fixes the split, the weights and the order of samples.")] = None,
+    regressor: Annotated[
+        bool,
+        typer.Option(
+            "--regressor",
+            help="Also learn beside the model which edges it misses, for gsnn infer --method regressor.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder.", rich_help_panel=_RUN)
     ] = False,
@@ -118,6 +126,7 @@ def train(
             devices=devices,
             num_nodes=num_nodes,
             device=device,
+            regressor=regressor,
         )
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
     if as_json:

@@ -22,7 +22,7 @@ from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
 from gsnn.discovery.intervals import auc_interval, degree_weights, least_visible, precision_interval
 from gsnn.discovery.masking import permute_samples, rewire
-from gsnn.discovery.methods import DEFAULT_METHOD, INFERERS, Method
+from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, register
 from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.refinement import decide, refine
 from gsnn.discovery.selfcheck import self_check
@@ -31,7 +31,7 @@ from gsnn.io.truth import read_roles, read_truth
 
 __all__ = [
     "DEFAULT_METHOD",
-    "INFERERS",
+    "METHODS",
     "PRIOR_BASELINES",
     "Evaluation",
     "Masking",
@@ -57,6 +57,7 @@ __all__ = [
     "read_roles",
     "read_truth",
     "refine",
+    "register",
     "residual_correlation",
     "rewire",
     "self_check",

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.discovery.methods import METHODS
 from gsnn.discovery.retrain import Batches, Scorer, Trained
+from gsnn.discovery.stacked.inferer import StackedEdgeInferer, log_score
+from gsnn.edges import GradientEdgeInferer
 from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
@@ -94,10 +97,6 @@ def learnt_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained])
         prior: The graph to learn from.
         first: Trains the model of that graph, if the first model to score is of another one.
     """
-    from gsnn.discovery.methods import INFERERS
-    from gsnn.discovery.stacked import StackedEdgeInferer
-    from gsnn.discovery.stacked.inferer import log_score
-    from gsnn.edges import GradientEdgeInferer
     from gsnn.nn.losses import masked_mse
 
     learnt: list[FloatArray] = []
@@ -110,7 +109,7 @@ def learnt_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained])
             learnt.append(inferer.score_matrix(score="learnt"))
         gradient = GradientEdgeInferer(model, graph)
         gradient.fit(batches, masked_mse, verbose=False)
-        explained = gradient.score_matrix(**INFERERS["gradient-explained"].options, null_correction=False)
+        explained = gradient.score_matrix(**METHODS["gradient-explained"].options, null_correction=False)
         return learnt[0] + log_score(explained)
 
     return score

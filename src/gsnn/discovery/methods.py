@@ -1,16 +1,30 @@
-"""The registry of methods that rank missing edges."""
+"""The registry of methods that rank missing edges: the package's own, and those from outside.
+
+A method of the package is its file in ``edges`` (or here, if it trains models) and one entry of :data:`METHODS`. One
+from outside is added by :func:`register`, or offered by an installed package under the entry point ``gsnn.methods``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
+from gsnn.edges.embedding.inferer import EmbeddingEdgeInferer
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
+from gsnn.edges.rank import RankEdgeInferer
+from gsnn.edges.regressor import MagnitudeEdgeRegressor
+
+GROUP = "gsnn.methods"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -18,57 +32,172 @@ class Method:
     """A way to rank missing edges, as the command line offers it.
 
     Attributes:
-        inferer: The class.
+        inferer: The class, made from a model and its graph.
         options: What its ``evaluate`` and ``top_edges`` are called with.
         summary: One line on what it does.
-        by_default: Whether a protocol takes it when no method is named; not if it trains models of its own, or needs
-            an extra.
+        by_default: Whether a self-check takes it when no method is named; not if it trains models of its own, keeps all
+            samples or needs an extra.
+        settings: Further arguments of the class.
+
+    Raises:
+        TypeError: If ``inferer`` is no subclass of :class:`gsnn.edges.EdgeInferer`.
     """
 
     inferer: type[EdgeInferer]
     options: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
-    by_default: bool = True
+    by_default: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.inferer, type) and issubclass(self.inferer, EdgeInferer)):
+            raise TypeError(f"inferer must be a subclass of gsnn.edges.EdgeInferer, got {self.inferer!r}")
+
+    def make(
+        self,
+        model: Any,  # noqa: ANN401 - any model
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        offered: Mapping[str, Any] | None = None,
+        **arguments: Any,  # noqa: ANN401 - of the class
+    ) -> EdgeInferer:
+        """An inferer of a model, not fitted yet.
+
+        Args:
+            model: The trained model.
+            data: Its graph.
+            offered: Arguments for the classes that have them: ``train``, the settings of a training for those that
+                train models of their own, or ``memory_budget``.
+            **arguments: Arguments of the class, in place of ``settings``.
+
+        Returns:
+            The inferer.
+        """
+        kind: Any = self.inferer
+        taken = inspect.signature(kind).parameters
+        some = {name: value for name, value in (offered or {}).items() if name in taken}
+        inferer: EdgeInferer = kind(model, data, **{**some, **self.settings, **arguments})
+        return inferer
 
 
-INFERERS: Mapping[str, Method] = {
-    "gradient": Method(
-        GradientEdgeInferer,
-        {"score": "regressed", "layer_agg": "mean0"},
-        "first-order effect of the edge on the loss, given what the target already receives",
-    ),
-    "gradient-explained": Method(
-        GradientEdgeInferer,
-        {"score": "explained", "layer_agg": "rss"},
-        "share of the target's gradient that the source's activation explains",
-    ),
-    "magnitude": Method(
-        MagnitudeEdgeInferer,
-        {"layer_agg": "mean0"},
-        "correlation of activation with gradient magnitudes at adjacent blocks",
-    ),
-    "magnitude-partial": Method(
-        MagnitudeEdgeInferer,
-        {"layer_agg": "mean0", "score": "partial"},
-        "the same, given the known parents of the target",
-    ),
-    "stacked": Method(
-        StackedEdgeInferer,
-        {"score": "stacked"},
-        "classifiers that learn from hidden known edges, on the graph and the scores of the others; trains again",
-        by_default=False,
-    ),
-    "structure": Method(
-        StructureEdgeInferer,
-        {},
-        "the same classifiers on the graph alone, without the data: the control of 'stacked'",
-        by_default=False,
-    ),
-}
+class _Methods(Mapping[str, Method]):
+    """Methods by name. Installed packages are searched when a name is none of ours, or when all are asked for."""
+
+    def __init__(self, own: Mapping[str, Method]) -> None:
+        self._own, self._added, self._searched = dict(own), dict[str, Method](), False
+
+    def __getitem__(self, name: str) -> Method:
+        if name in self._own:
+            return self._own[name]
+        if name not in self._added:
+            self._search()
+        return self._added[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._search()
+        return iter([*self._own, *self._added])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def add(self, name: str, method: Any) -> None:  # noqa: ANN401 - checked here
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ValueError(f"name must be letters, digits, '-', '_' and '.', got {name!r}")
+        if name in self._own:
+            raise ValueError(f"the method {name!r} is one of gsnn's own; choose another name")
+        self._added[name] = method if isinstance(method, Method) else Method(method)
+
+    def _search(self) -> None:
+        if self._searched:
+            return
+        self._searched = True
+        for point in entry_points(group=GROUP):
+            if point.name in self._added:
+                continue
+            try:
+                self.add(point.name, point.load())
+            except Exception as error:
+                # Whatever is wrong with somebody else's package, the methods of this one must go on working.
+                warnings.warn(f"the method {point.name!r} ({point.value}) was left out: {error}", stacklevel=4)
+
+
+METHODS = _Methods(
+    {
+        "gradient": Method(
+            GradientEdgeInferer,
+            {"score": "regressed", "layer_agg": "mean0"},
+            "first-order effect of the edge on the loss, given what the target already receives",
+            by_default=True,
+        ),
+        "gradient-explained": Method(
+            GradientEdgeInferer,
+            {"score": "explained", "layer_agg": "rss"},
+            "share of the target's gradient that the source's activation explains",
+            by_default=True,
+        ),
+        "magnitude": Method(
+            MagnitudeEdgeInferer,
+            {"layer_agg": "mean0"},
+            "correlation of activation with gradient magnitudes at adjacent blocks",
+            by_default=True,
+        ),
+        "magnitude-partial": Method(
+            MagnitudeEdgeInferer,
+            {"layer_agg": "mean0", "score": "partial"},
+            "the same, given the known parents of the target",
+            by_default=True,
+        ),
+        "rank": Method(RankEdgeInferer, {}, "rank correlation of the same; keeps all samples"),
+        "regressor": Method(
+            MagnitudeEdgeRegressor, {}, "a linear map that learns to predict gradient from activation magnitudes"
+        ),
+        "embedding": Method(
+            EmbeddingEdgeInferer, {}, "vectors of the functions, learnt on walks over known and mined edges"
+        ),
+        "embedding-directed": Method(
+            EmbeddingEdgeInferer,
+            {},
+            "the same with one vector as a source and one as a target",
+            settings={"directed": True},
+        ),
+        "stacked": Method(
+            StackedEdgeInferer,
+            {"score": "stacked"},
+            "classifiers that learn from hidden known edges, on the graph and the scores of the others; trains again",
+        ),
+        "structure": Method(
+            StructureEdgeInferer,
+            {},
+            "the same classifiers on the graph alone, without the data: the control of 'stacked'",
+        ),
+    }
+)
 
 
 # What ranks edges if nothing else is said: the best of one training over the families of benchmarks/recovery.py.
 DEFAULT_METHOD = "gradient-explained"
+
+
+def register(name: str, method: Method | type[EdgeInferer]) -> None:
+    """Add a method of one's own to :data:`METHODS`, for this program.
+
+    A package adds one for every program, also for ``gsnn infer --method``, by an entry point of the group
+    ``gsnn.methods`` that leads to a :class:`Method` or to a subclass of :class:`gsnn.edges.EdgeInferer`.
+
+    Args:
+        name: What to call it; a method of that name that was registered before is replaced.
+        method: The method, or its inferer if there is no more to say.
+
+    Raises:
+        ValueError: If the name is one of gsnn's own, or cannot be one.
+        TypeError: If it is neither a :class:`Method` nor an inferer.
+
+    Example:
+        >>> from gsnn.edges import MagnitudeEdgeInferer
+        >>> register("largest", Method(MagnitudeEdgeInferer, {"layer_agg": "max"}, "the best pair of blocks decides"))
+        >>> method_names("largest")
+        ['largest']
+    """
+    METHODS.add(name, method)
 
 
 def method_names(method: str | Sequence[str]) -> list[str]:
@@ -81,13 +210,11 @@ def method_names(method: str | Sequence[str]) -> list[str]:
         >>> method_names("gradient, magnitude")
         ['gradient', 'magnitude']
     """
-    from gsnn.discovery.methods import INFERERS
-
     texts = [method] if isinstance(method, str) else method
     names = list(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
     if not names:
-        raise DataError(f"give at least one method: {', '.join(INFERERS)}")
+        raise DataError(f"give at least one method: {', '.join(METHODS)}")
     for name in names:
-        if name not in INFERERS:
-            raise DataError(str(unknown_option("method", name, INFERERS)))
+        if name not in METHODS:
+            raise DataError(str(unknown_option("method", name, METHODS)))
     return names

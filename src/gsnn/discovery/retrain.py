@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.base.errors import DataError, RunError, unknown_option
+from gsnn.base.errors import RunError
+from gsnn.discovery.methods import METHODS, Method, method_names
+from gsnn.edges import EdgeInferer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -109,7 +110,7 @@ def resolve_scorers(
     """Ways to score all pairs, by name.
 
     Args:
-        inferers: Names of :data:`gsnn.discovery.methods.INFERERS`; or a mapping from names to :class:`Method` objects,
+        inferers: Names of :data:`gsnn.discovery.METHODS`; or a mapping from names to :class:`Method` objects,
             :class:`gsnn.edges.EdgeInferer` classes, or functions (model, graph, batches) -> (N, N); None: every
             registered method that is taken by default.
         config: Settings for the inferers that train models of their own; None: those inferers' defaults.
@@ -121,44 +122,32 @@ def resolve_scorers(
         ValueError: If a name is unknown or there is none.
         TypeError: If a value is none of these.
     """
-    from gsnn.discovery.methods import INFERERS
-
     if inferers is None:
-        inferers = [name for name, method in INFERERS.items() if method.by_default]
-    if isinstance(inferers, str):
-        inferers = [inferers]
-    if not isinstance(inferers, Mapping):
-        for name in inferers:
-            if name not in INFERERS:
-                raise DataError(str(unknown_option("method", name, INFERERS)))
-        inferers = {name: INFERERS[name] for name in inferers}
+        inferers = [name for name, method in METHODS.items() if method.by_default]
     if not inferers:
         raise ValueError("inferers is empty: name at least one method")
+    if not isinstance(inferers, Mapping):
+        inferers = {name: METHODS[name] for name in method_names(inferers)}
     return {str(name): _scorer(str(name), given, config) for name, given in inferers.items()}
 
 
 def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:  # noqa: ANN401 - see resolve_scorers
-    from gsnn.discovery.methods import Method
-    from gsnn.edges import EdgeInferer
-
-    options: Mapping[str, Any] = {}
-    if isinstance(given, Method):
-        given, options = given.inferer, given.options
-    if not (isinstance(given, type) and issubclass(given, EdgeInferer)):
+    if isinstance(given, type) and issubclass(given, EdgeInferer):
+        given = Method(given)
+    if not isinstance(given, Method):
         if not callable(given):
             raise TypeError(f"inferers[{name!r}] must be a Method, an EdgeInferer class or a function, got {given!r}")
         scorer: Scorer = given
         return scorer
-    kind: Any = given
-    own = {"train": config} if "train" in inspect.signature(kind).parameters else {}
+    method = given
 
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
         from gsnn.nn.losses import masked_mse
 
         try:
-            inferer = kind(model, graph, **own)
+            inferer = method.make(model, graph, {"train": config})
             inferer.fit(batches, crit=masked_mse, verbose=False)
-            matrix: FloatArray = inferer.score_matrix(**options)
+            matrix: FloatArray = inferer.score_matrix(**method.options)
         except RuntimeError as error:
             # Too few layers or samples: the settings do not allow inference, nothing is broken.
             raise RunError(f"method {name!r} cannot score edges here: {error}") from error

@@ -6,14 +6,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 from gsnn.edges.aliases import AliasGroups, alias_groups
-from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, MagnitudeEdgeKGE
+from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, EmbeddingEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
-from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.inferer import EdgeInferer, EdgeScores, StreamingInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
 from gsnn.edges.pairs import ScoredPairs
-from gsnn.edges.rank import FunctionEdgeInferer
+from gsnn.edges.rank import FunctionEdgeInferer, RankEdgeInferer
 from gsnn.edges.regressor import MagnitudeEdgeRegressor
-from gsnn.edges.streaming import StreamingInferer
 from gsnn.metrics import source_filtered_mrr as mrr
 
 if TYPE_CHECKING:
@@ -24,11 +23,14 @@ __all__ = [
     "DirectedMagnitudeEdgeKGE",
     "EdgeInferer",
     "EdgeRegressorCallback",
+    "EdgeScores",
+    "EmbeddingEdgeInferer",
     "FunctionEdgeInferer",
     "GradientEdgeInferer",
     "MagnitudeEdgeInferer",
     "MagnitudeEdgeKGE",
     "MagnitudeEdgeRegressor",
+    "RankEdgeInferer",
     "ScoredPairs",
     "StreamingInferer",
     "alias_groups",

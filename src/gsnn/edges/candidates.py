@@ -214,7 +214,7 @@ def matched(names: list[str], wanted: Wanted) -> tuple[npt.NDArray[np.bool_], np
     Raises:
         DataError: If a pattern matches none.
     """
-    from gsnn.edges.prior import match_nodes
+    from gsnn.edges.pairs import match_nodes
 
     every = np.ones(len(names), dtype=bool)
     try:

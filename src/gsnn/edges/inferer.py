@@ -1,43 +1,43 @@
-"""What every edge inferer offers."""
+"""What every edge inferer offers: scores to read, a model and samples to fit, and for some statistics that add up."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
+from torch import Tensor, nn
 
-from gsnn.edges.pairs import Nodes, ScoredPairs
-from gsnn.edges.prior import PriorEdges
+from gsnn.base.progress import track
+from gsnn.edges.capture import Criterion, ForwardOptions, LossScale, Tapped, isolated, iterate_batches, naming_batch
+from gsnn.edges.pairs import Nodes, PriorEdges, ScoredPairs
+from gsnn.metrics import target_ranking
+
+# Norms whose post tap still tells samples apart by magnitude.
+POST_TAP_NORMS = ("batch", "groupbatch", "none")
 
 
-class EdgeInferer(ABC):
-    """Scores every ordered pair (i, j) of function nodes: how much does the model miss the edge i -> j?
+class EdgeScores(ABC):
+    """Scores of every ordered pair (i, j) of function nodes, and how they are read.
 
-    A subclass reads a model, holds what it learnt from samples, and implements :meth:`scored`; tables, rankings and
-    matrices are built here, for all of them alike. Its laws, checked by one suite for every inferer:
-
-    - the model is left as it was, also after an exception;
-    - permuting the nodes permutes the scores; scaling the loss changes none of them;
-    - how samples were batched does not matter; fitting twice is fitting once; merged statistics are those of the
-      whole;
-    - an undefined score is NaN and ranks last; equal scores keep the order (source, target) of the nodes; neither
-      the diagonal nor a known edge is ever a candidate.
-
-    An inferer for which one of them cannot hold says so.
+    A subclass implements :meth:`scored`; tables, rankings and matrices are built here, for all of them alike. An
+    undefined score is NaN and ranks last; equal scores keep the order (source, target) of the nodes; neither the
+    diagonal nor a known edge is ever a candidate.
 
     Args:
-        data: HeteroData-like prior graph; its function-function edges are the known ones.
         model: What the subclass was given to read, or None.
+        data: HeteroData-like prior graph; its function-function edges are the known ones.
 
     Attributes:
         score_name: The column of the result table that holds the score.
         function_nodes: The N names.
         N: Number of function nodes.
         edges: Set of the known edges as (source, target) names.
+        prior: The same by number, as :class:`ScoredPairs` takes it.
         model: The model it was given, in its wrapper if it came in one; None for what reads none.
         data: The prior graph it was given.
     """
@@ -46,21 +46,22 @@ class EdgeInferer(ABC):
 
     score_name: ClassVar[str] = "score"
 
-    def __init__(self, data: Any, model: Any = None) -> None:  # noqa: ANN401 - anything HeteroData-like, any model
+    def __init__(self, model: Any, data: Any) -> None:  # noqa: ANN401 - any model, anything HeteroData-like
         # Not through nn.Module's own setter: an inferer that is a module must not take the model for a part of itself.
         self.__dict__["model"] = model
         self.data = data
-        self._prior = PriorEdges(data)
-        self.function_nodes = self._prior.names
-        self.N = self._prior.N
-        self.edges = set(self._prior.edges)
+        self.prior = PriorEdges(data)
+        self.function_nodes = self.prior.names
+        self.N = self.prior.N
+        self.edges = set(self.prior.edges)
 
     @abstractmethod
-    def scored(self, **options: Any) -> ScoredPairs:  # noqa: ANN401 - each inferer has its own
+    def scored(self, *args: Any, **options: Any) -> ScoredPairs:  # noqa: ANN401 - each inferer has its own options
         """Scores of all pairs, and how to compute the other columns.
 
         Args:
-            **options: What the inferer's ``evaluate`` takes, except ``exclude_self``.
+            *args: Never used: options are given by name.
+            **options: Each inferer names its own, and each has a default. They are those of ``evaluate``.
 
         Returns:
             The scores.
@@ -69,11 +70,28 @@ class EdgeInferer(ABC):
             RuntimeError: If it was not fitted, or on too few samples.
         """
 
+    def evaluate(self, *args: Any, **options: Any) -> pd.DataFrame:  # noqa: ANN401
+        """One row per ordered pair, best score first, undefined last; equal scores in the order of the nodes.
+
+        Args:
+            *args: Never used, unless an inferer says so.
+            **options: ``exclude_self=False`` keeps the pairs (i, i); the others are those of :meth:`scored`.
+
+        Returns:
+            Columns src_func, dst_func (categoricals), src_idx, dst_idx, the score, has_edge, and the inferer's own.
+
+        Raises:
+            RuntimeError: If it was not fitted, or on too few samples.
+        """
+        exclude_self = options.pop("exclude_self", True)
+        scored = self.scored(*args, **options)
+        return scored.table(scored.all_rows(exclude_self=exclude_self))
+
     def score_matrix(self, **options: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401
         """Scores as an array, without a table.
 
         Args:
-            **options: What ``evaluate`` takes, except ``exclude_self``.
+            **options: Those of :meth:`scored`.
 
         Returns:
             (N, N), [i, j] for the edge i -> j; NaN where undefined.
@@ -99,7 +117,7 @@ class EdgeInferer(ABC):
             exclude_known: Leave out known edges.
             sources: Names or glob patterns of the sources allowed; q-values are still over all candidates.
             targets: The same for targets.
-            **options: What ``evaluate`` takes, except ``exclude_self``.
+            **options: Those of :meth:`scored`.
 
         Returns:
             One row per pair, best first.
@@ -135,6 +153,150 @@ class EdgeInferer(ABC):
         Raises:
             ValueError: If there are no true edges or a name is unknown.
         """
-        from gsnn.metrics import target_ranking
-
         return target_ranking(res, positive_edges, score_col, top_k)
+
+
+class EdgeInferer(EdgeScores):
+    """How much does the model miss the edge i -> j? The contract of every method that can be named.
+
+    ``Inferer(model, data)`` is all that it takes to make one (more arguments have defaults), ``fit`` reads the samples,
+    :meth:`scored` says what it found. Its laws, checked by one suite for every inferer:
+
+    - the model is left as it was, also after an exception;
+    - permuting the nodes permutes the scores; scaling the loss changes none of them;
+    - how samples were batched does not matter; fitting twice is fitting once; merged statistics are those of the
+      whole.
+
+    An inferer for which one of them cannot hold says so.
+
+    Attributes:
+        needs_all: Whether it needs all samples in memory at once, so that data that are streamed are refused.
+    """
+
+    needs_all: ClassVar[bool] = False
+
+    @abstractmethod
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+    ) -> int:
+        """Start afresh and read every batch of a loader.
+
+        Args:
+            dataloader: Yields (x, y) or tuples with more items, which are ignored.
+            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
+                Missing targets (NaN) are left out of it.
+            device: Where to run the model; it is brought back afterwards.
+            verbose: Show progress on stderr.
+
+        Returns:
+            Number of samples.
+
+        Raises:
+            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
+                the batch).
+        """
+
+
+class StreamingInferer(EdgeInferer):
+    """An inferer whose statistics add up: ``fit`` forgets them and is a loop over ``update``."""
+
+    _model: nn.Module
+    _scale: tuple[Criterion | None, str | None, LossScale] | None
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Number of samples so far."""
+
+    @abstractmethod
+    def reset_stats(self) -> None:
+        """Forget every sample."""
+
+    @abstractmethod
+    def update(
+        self,
+        x: Tensor,
+        y: Tensor,
+        crit: Criterion | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Add one batch; returns the number of samples so far."""
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+        *,
+        model_kwargs: ForwardOptions = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Start afresh and add every batch of a loader.
+
+        Args:
+            dataloader: Yields (x, y) or tuples with more items, which are ignored unless ``model_kwargs`` uses them.
+            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
+                Missing targets (NaN) are left out of it.
+            device: Where to run the model; it is brought back afterwards.
+            verbose: Show progress on stderr.
+            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
+            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
+
+        Returns:
+            Number of samples.
+
+        Raises:
+            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
+                the batch).
+        """
+        self.reset_stats()
+        try:
+            with isolated(self._model, device):
+                loader = track(dataloader, "reading activations and gradients", show=verbose)
+                for batch in iterate_batches(loader, model_kwargs):
+                    with naming_batch(batch.index):
+                        self.update(
+                            batch.x, batch.y, crit, model_kwargs=batch.model_kwargs, loss_reduction=loss_reduction
+                        )
+        except BaseException:
+            # Half of a loader's statistics must not pass for all of them.
+            self.reset_stats()
+            raise
+        return self.n
+
+    def _loss_scale(self, crit: Criterion | None, loss_reduction: str | None) -> LossScale:
+        """How this criterion scales with the batch, found out once and remembered until another one comes."""
+        if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
+            self._scale = (crit, loss_reduction, LossScale(loss_reduction))
+        return self._scale[2]
+
+
+def check_model(gsnn: Tapped, function_nodes: Sequence[str], use_pre_norm: bool) -> None:
+    """Refuse a model whose adjacent blocks cannot be read for these nodes at this tap.
+
+    Args:
+        gsnn: The model.
+        function_nodes: The N names of the prior graph.
+        use_pre_norm: Whether the tap before the norm is read.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If model and graph disagree, or the post tap is asked of a norm that takes the magnitudes away.
+    """
+    if gsnn.L < 2:
+        raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
+    if gsnn.N != len(function_nodes) or list(getattr(gsnn, "function_nodes", function_nodes)) != list(function_nodes):
+        raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+    norm = getattr(gsnn, "norm", None)
+    if not use_pre_norm and norm not in POST_TAP_NORMS:
+        raise ValueError(
+            f"use_pre_norm=False needs norm 'batch', 'groupbatch' or 'none', the model has {norm!r}, which takes "
+            "the magnitudes away; use use_pre_norm=True"
+        )

@@ -16,11 +16,10 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Capture, Criterion, capture, tapped, unwrap
-from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.inferer import EdgeScores, StreamingInferer, check_model
 from gsnn.edges.magnitude_null import PartialNull, PlainNull
 from gsnn.edges.pair_correlations import PairCorrelations
-from gsnn.edges.pairs import Column, ScoredPairs
-from gsnn.edges.prior import checked_targets
+from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
 from gsnn.edges.significance import Significance
 from gsnn.edges.stats import (
     AGGREGATIONS,
@@ -31,7 +30,6 @@ from gsnn.edges.stats import (
     max_upper_tail,
     skewed_score,
 )
-from gsnn.edges.streaming import StreamingInferer, check_model
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -123,7 +121,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         memory_budget: int | float | str | None = None,
         targets: range | None = None,
     ) -> None:
-        super().__init__(data, model)
+        super().__init__(model, data)
         self.targets = checked_targets(targets, self.N)
         self.memory_budget = memory_bytes(memory_budget)
         check_fits(
@@ -139,7 +137,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         check_model(gsnn, self.function_nodes, use_pre_norm)
         self.reduction, self.use_pre_norm = reduction, use_pre_norm
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
-        self.parents_by_target = self._prior.parents
+        self.parents_by_target = self.prior.parents
         self.reset_stats()
 
     @property
@@ -199,13 +197,13 @@ class MagnitudeEdgeInferer(StreamingInferer):
         self._last = None
 
     def _new_moments(self, dtype: torch.dtype, device: torch.device | str) -> PairMoments:
-        inside = (self._prior.pairs[1] >= self.targets.start) & (self._prior.pairs[1] < self.targets.stop)
+        inside = (self.prior.pairs[1] >= self.targets.start) & (self.prior.pairs[1] < self.targets.stop)
         return PairMoments(
             self.n_pairs,
             self.N,
             dtype,
             device,
-            condition_on=torch.from_numpy(np.unique(self._prior.pairs[0][inside])),
+            condition_on=torch.from_numpy(np.unique(self.prior.pairs[0][inside])),
             memory_bytes=self.memory_budget,
             targets=self.targets,
         )
@@ -268,7 +266,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         scored = self.scored(layer_agg=layer_agg, score=score, ridge=ridge, p_method=p_method)
         return scored.table(scored.all_rows(exclude_self=exclude_self))
 
-    def scored(  # type: ignore[override]  # the options by name
+    def scored(
         self, *, layer_agg: str = "mean", score: str = "corr", ridge: float = 1e-8, p_method: str = "calibrated"
     ) -> ScoredPairs:
         """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
@@ -296,8 +294,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
         score_col: str = "corr",
         top_k: Sequence[int] = (1, 3, 5),
     ) -> tuple[pd.DataFrame, dict[str, float]]:
-        """As :meth:`EdgeInferer.evaluate_target_ranking`, by the column ``corr``."""
-        return EdgeInferer.evaluate_target_ranking(res, positive_edges, score_col, top_k)
+        """As :meth:`EdgeScores.evaluate_target_ranking`, by the column ``corr``."""
+        return EdgeScores.evaluate_target_ranking(res, positive_edges, score_col, top_k)
 
     def _score(self, moments: PairMoments, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
         pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
@@ -329,7 +327,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
                 variance, skewness, step = null.mean(rows)
                 found = _supported(found / np.sqrt(variance), skewness, step, moments.n)
             z[rows] = found
-        candidates = self._prior.candidates(self.targets)
+        candidates = self.prior.candidates(self.targets)
 
         def of_max(rows: IntArray) -> FloatArray:
             assert null is not None
@@ -345,7 +343,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
             columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
         columns["p_value"] = significance.p_value
         columns["q_value"] = significance.q_value
-        return ScoredPairs(self._prior, result, self.score_name, columns, self.targets.start)
+        return ScoredPairs(self.prior, result, self.score_name, columns, self.targets.start)
 
 
 def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) -> FloatArray:

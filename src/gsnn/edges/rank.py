@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, in_words, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
-from gsnn.edges.capture import Criterion, LossScale, capture, isolated, tapped, unwrap
-from gsnn.edges.inferer import EdgeInferer
-from gsnn.edges.pairs import ScoredPairs
-from gsnn.edges.prior import FUNCTION_EDGE, checked_targets
-from gsnn.edges.rank_correlation import METHODS, cross_correlation, sort_bytes
+from gsnn.edges.capture import Criterion, LossScale, all_samples, capture, isolated, tapped, unwrap
+from gsnn.edges.inferer import EdgeInferer, EdgeScores, check_model
+from gsnn.edges.pairs import FUNCTION_EDGE, ScoredPairs, checked_targets
+from gsnn.edges.rank_correlation import CORRELATIONS, cross_correlation, sort_bytes
 
 FloatMatrix = npt.NDArray[np.float32]
 
@@ -29,7 +29,7 @@ _AMAX = {"sum": "sum", "mean": "mean", "max": "amax"}
 _PASS_VALUES = 2**25
 
 
-class FunctionEdgeInferer(EdgeInferer):
+class FunctionEdgeInferer(EdgeScores):
     r"""Correlates every node's activity with every node's gradient over all layers and samples (GSNN spec 2.2).
 
     The pairs (activation of block l, gradient of block l + 1) of all l and all B samples are stacked as
@@ -111,7 +111,7 @@ class FunctionEdgeInferer(EdgeInferer):
             raise ValueError(f"edge_index must have shape (2, E), got {tuple(index.shape)}{hint}")
         names = list(getattr(gsnn, "function_nodes", map(str, range(gsnn.N))))
         known = {FUNCTION_EDGE: index.detach().long()}
-        super().__init__(SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=known), model)
+        super().__init__(model, SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=known))
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
         self.crit, self.use_prenorm, self.device = crit, use_prenorm, device
         self.norm, self.agg = norm, agg
@@ -204,27 +204,16 @@ class FunctionEdgeInferer(EdgeInferer):
         """
         return self._run(x, y, method=method, row_chunk=row_chunk, generator=np.random.default_rng(seed), permute=True)
 
-    def evaluate(self, exclude_self: bool = True) -> pd.DataFrame:
-        """One row per ordered pair, best score first; equal scores in the order of the nodes.
-
-        Args:
-            exclude_self: Leave out the pairs (i, i).
-
-        Returns:
-            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge.
+    def scored(self) -> ScoredPairs:
+        """Scores of all pairs; there are no options, and no columns beside the score.
 
         Raises:
             RuntimeError: If not fitted.
         """
-        scored = self.scored()
-        return scored.table(scored.all_rows(exclude_self=exclude_self))
-
-    def scored(self) -> ScoredPairs:  # type: ignore[override]  # no options
-        """Scores of all pairs; see :meth:`evaluate`."""
         if self.W is None:
             raise RuntimeError("there are no scores yet; call fit(x, y) first")
         score: npt.NDArray[np.floating] = self.W.astype(matrix_dtype(self.N), copy=False)
-        return ScoredPairs(self._prior, score, self.score_name, first=self.targets.start)
+        return ScoredPairs(self.prior, score, first=self.targets.start)
 
     def _run(
         self,
@@ -242,8 +231,8 @@ class FunctionEdgeInferer(EdgeInferer):
         pool: bool = True,
         permute: bool = False,
     ) -> FloatMatrix:
-        if method not in METHODS:
-            raise unknown_option("method", method, METHODS)
+        if method not in CORRELATIONS:
+            raise unknown_option("method", method, CORRELATIONS)
         if row_chunk is not None and row_chunk < 1:
             raise ValueError(f"row_chunk must be at least 1 or None, got {row_chunk}")
         inputs, targets = torch.as_tensor(x), torch.as_tensor(y)
@@ -287,8 +276,8 @@ class FunctionEdgeInferer(EdgeInferer):
             total /= draws
         result: FloatMatrix = total.numpy()
         if penalty_factor:
-            known_in = np.bincount(self._prior.pairs[1], minlength=self.N)
-            known_out = np.bincount(self._prior.pairs[0], minlength=self.N)
+            known_in = np.bincount(self.prior.pairs[1], minlength=self.N)
+            known_out = np.bincount(self.prior.pairs[0], minlength=self.N)
             own = slice(self.targets.start, self.targets.stop)
             factor = np.outer((1.0 + penalty_factor) ** known_out, (1.0 - penalty_factor) ** known_in[own])
             result *= factor.astype(np.float32)
@@ -339,6 +328,78 @@ class FunctionEdgeInferer(EdgeInferer):
         index = channel_node[:, None].expand_as(values)
         out = values.new_zeros(self.N, values.shape[1])
         return out.scatter_reduce_(0, index, values, _AMAX[self.agg], include_self=False)
+
+
+class RankEdgeInferer(EdgeInferer):
+    """:class:`FunctionEdgeInferer` for a graph and a loader, as the method ``rank`` of the command line.
+
+    Layers are not pooled unless that is asked for: what the profile over layers gives, it gives for permuted samples
+    too, and the controls of a self-check would fail.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
+        data: The prior graph it was built from.
+        method: ``'spearman'`` or ``'pearson'``.
+        pool: Pool the layers.
+        **options: Further arguments of :class:`FunctionEdgeInferer`: ``norm``, ``agg``, ``use_prenorm``.
+        memory_budget: As there.
+
+    Attributes:
+        dense: The :class:`FunctionEdgeInferer`.
+
+    Raises:
+        RuntimeError: If the model has fewer than 2 blocks.
+        ValueError: If an option is unknown, or data and model disagree.
+        TypeError: If the model has no taps or ``data`` is no graph.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> inferer = RankEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph)
+        >>> x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+        >>> inferer.fit([(x, -x)], verbose=False), len(inferer.evaluate())
+        (50, 2)
+    """
+
+    needs_all = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        *,
+        method: str = "spearman",
+        pool: bool = False,
+        memory_budget: int | float | str | None = None,
+        **options: Any,  # noqa: ANN401 - of the other class
+    ) -> None:
+        super().__init__(model, data)
+        check_model(tapped(model), self.function_nodes, options.get("use_prenorm", True))
+        if method not in CORRELATIONS:
+            raise unknown_option("method", method, CORRELATIONS)
+        self.method, self.pool = method, pool
+        self.dense = FunctionEdgeInferer(model, None, self.prior.pairs, memory_budget=memory_budget, **options)
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+    ) -> int:
+        """Score every pair from all samples of a loader; see :meth:`EdgeInferer.fit`."""
+        self.dense.W = None
+        x, y = all_samples(self.model, dataloader)
+        self.dense.crit, self.dense.device = crit, device
+        self.dense.fit(x, y, self.method, pool=self.pool, verbose=verbose)
+        return len(x)
+
+    def scored(self) -> ScoredPairs:
+        """Scores of all pairs; see :meth:`FunctionEdgeInferer.scored`."""
+        return replace(self.dense.scored(), prior=self.prior)
 
 
 def _power_of_two(gradients: list[Tensor]) -> float:

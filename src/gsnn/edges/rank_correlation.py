@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gsnn.base.errors import unknown_option
 
-METHODS = ("spearman", "pearson")
+CORRELATIONS = ("spearman", "pearson")
 
 # A row is constant when its range is this many roundings of its largest value: relative, so that no scale matters.
 _CONSTANT_ROUNDINGS = 32
@@ -61,8 +61,8 @@ def cross_correlation(
         >>> cross_correlation(x, y, "spearman").round(decimals=5)
         tensor([[1., 0.]])
     """
-    if method not in METHODS:
-        raise unknown_option("method", method, METHODS)
+    if method not in CORRELATIONS:
+        raise unknown_option("method", method, CORRELATIONS)
     standardise = _standardise_ranks if method == "spearman" else _standardise_values
     segments = x.shape[1]
     if out is None:

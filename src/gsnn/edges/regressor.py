@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import RunError, unknown_option
+from gsnn.base.files import read_tensors, write_tensors
 from gsnn.base.progress import track
 from gsnn.edges.capture import (
     Criterion,
     LossScale,
+    TapHooks,
     capture,
     isolated,
     iterate_batches,
@@ -26,11 +28,8 @@ from gsnn.edges.capture import (
     tapped,
     unwrap,
 )
-from gsnn.edges.inferer import EdgeInferer
-from gsnn.edges.named_edges import named_edges
-from gsnn.edges.pairs import ScoredPairs
-from gsnn.edges.streaming import check_model
-from gsnn.edges.tap_hooks import TapWatch
+from gsnn.edges.inferer import EdgeInferer, check_model
+from gsnn.edges.pairs import ScoredPairs, edge_indices
 from gsnn.metrics import roc_auc
 
 AGGREGATORS = ("sum", "max", "mean", "l2")
@@ -40,6 +39,9 @@ REDUCTIONS = ("mean", "sum")
 # that varies by no more than so many roundings of its mean is constant.
 _LEAST_SPREAD = 1e-4
 _CONSTANT_ROUNDINGS = 32
+
+FORMAT = "gsnn-regressor-1"
+_STATISTICS = ("feature_mean", "feature_std", "target_mean", "target_std", "n_batches")
 
 
 class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
@@ -83,6 +85,10 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         loss_reduction: 'mean' if the training loss is a mean over samples (gradients are then multiplied by B, so
             that a smaller last batch is on the same scale), 'sum' if it is a sum.
         seed: Of the initial W.
+
+    Attributes:
+        n: Number of samples that W was learnt from.
+        losses: Mean aux_loss of each epoch of the last :meth:`fit`.
 
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.
@@ -131,7 +137,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         seed: int = 0,
     ) -> None:
         nn.Module.__init__(self)
-        EdgeInferer.__init__(self, data, model)
+        EdgeInferer.__init__(self, model, data)
         inner, gsnn = unwrap(model), tapped(model)
         self.aggregators = (aggregators,) if isinstance(aggregators, str) else tuple(aggregators)
         for aggregator in self.aggregators:
@@ -163,7 +169,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         with torch.inference_mode(False):
             # Made under inference mode, W could never be trained.
             self._make(device)
-        self._watch: TapWatch | None = None
+        self._watch: TapHooks | None = None
         self.restart()
 
     def _make(self, device: torch.device) -> None:
@@ -187,6 +193,8 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         self.W.copy_((torch.rand(self.N, self.N, generator=generator) * 2 - 1) * bound)
         self.optimizer = torch.optim.AdamW([self.W], lr=self.lr, weight_decay=self.weight_decay)
         self.n_batches.zero_()
+        self.n = 0
+        self.losses: list[float] = []
         self.best_metric: float | None = None
         self._best: Tensor | None = None
         self.abandon()
@@ -201,7 +209,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         """First call of a step: watch the next ``model(x)``. What an interrupted step left is dropped."""
         self.abandon()
         tap = "pre_tap" if self.use_pre_norm else "post_tap"
-        self._watch = TapWatch(self._held[0], tap, self._features, self._target)
+        self._watch = TapHooks(self._held[0], tap, self._features, self._target)
 
     def arm_retained_grads(self) -> None:
         """Second call, after ``model(x)`` and before ``loss.backward()``.
@@ -264,8 +272,8 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         device: torch.device | str = "cpu",
         verbose: bool = True,
         *,
-        n_epochs: int = 10,
-    ) -> list[float]:
+        n_epochs: int = 5,
+    ) -> int:
         """Start afresh and learn W from a model that is not being trained.
 
         Args:
@@ -273,47 +281,39 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             crit: As in :meth:`update`.
             device: Where the model runs; it is brought back afterwards.
             verbose: Show progress on stderr.
-            n_epochs: Passes over the loader.
+            n_epochs: Passes over the loader. More of them learn noise: W then ranks worse on the benchmarks.
 
         Returns:
-            The mean aux_loss of each epoch.
+            Number of samples.
 
         Raises:
             ValueError: If the loader is empty, or a batch is wrong (the error names it).
         """
         self.restart()
-        scale, losses = LossScale(), []
+        scale = LossScale()
         try:
             with isolated(self._held[0], device):
                 for _ in track(range(n_epochs), "regressing gradients on activations", show=verbose):
-                    found = []
+                    found, n = [], 0
                     for batch in iterate_batches(dataloader):
                         with naming_batch(batch.index):
                             found.append(self.update(batch.x, batch.y, crit, loss_reduction=scale)["aux_loss"])
-                    losses.append(float(np.mean(found)))
+                        n += len(batch.x)
+                    self.losses.append(float(np.mean(found)))
+                    self.n = n
         except BaseException:
             self.restart()
             raise
-        return losses
+        return self.n
 
-    def evaluate(self, *, exclude_self: bool = True) -> pd.DataFrame:
-        """One row per ordered pair, best score first; equal scores in the order of the nodes.
+    def scored(self) -> ScoredPairs:
+        """Scores of all pairs; there are no options.
 
-        Args:
-            exclude_self: Leave out the pairs (i, i).
-
-        Returns:
-            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge, p_value, q_value; the last
-            two are NaN, because weights learnt by descent have no null distribution.
+        p_value and q_value are NaN, because weights learnt by descent have no null distribution.
         """
-        scored = self.scored()
-        return scored.table(scored.all_rows(exclude_self=exclude_self))
-
-    def scored(self) -> ScoredPairs:  # type: ignore[override]  # no options
-        """Scores of all pairs; see :meth:`evaluate`."""
         weights = self.W.detach().double().cpu()
         score = weights.abs() if self.score_mode == "abs" else weights.relu() if self.score_mode == "relu" else weights
-        return ScoredPairs(self._prior, score.numpy().copy(), self.score_name, {"p_value": _nan, "q_value": _nan})
+        return ScoredPairs(self.prior, score.numpy().copy(), self.score_name, {"p_value": _nan, "q_value": _nan})
 
     def evaluate_against(
         self,
@@ -340,12 +340,12 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         scored = self.scored()
         ranked = scored.table(scored.all_rows())
         _, summary = self.evaluate_target_ranking(ranked, positives, top_k=top_k)
-        negative = ~self._prior.matrix()
+        negative = ~self.prior.matrix()
         np.fill_diagonal(negative, False)
-        source, target = named_edges(known_true or (), self._prior.index, "known_true")
+        source, target = edge_indices(known_true or (), self.prior.index, "known_true")
         negative[source, target] = False
         positive = np.zeros_like(negative)
-        source, target = named_edges(positives, self._prior.index, "positive_edges")
+        source, target = edge_indices(positives, self.prior.index, "positive_edges")
         positive[source, target] = True
         compared = negative | positive
         found = {"auc": roc_auc(scored.score[compared], positive[compared])}
@@ -387,7 +387,69 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             raise RuntimeError("no W was kept; call maybe_save_best(metric) with a number first")
         self.W.copy_(self._best)
 
-    def _ran(self, call: str) -> TapWatch:
+    def state(self) -> dict[str, Any]:
+        """All that learning goes on from: W, the running statistics, the optimiser, the best W, the counts.
+
+        Returns:
+            Tensors and plain data, for a checkpoint.
+        """
+        return {
+            "W": self.W.detach(),
+            "statistics": {name: getattr(self, name) for name in _STATISTICS},
+            "optimizer": self.optimizer.state_dict(),
+            "best": self._best,
+            "best_metric": self.best_metric,
+            "n": self.n,
+        }
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.abandon()
+        self.W.copy_(state["W"])
+        for name, value in state["statistics"].items():
+            getattr(self, name).copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._best, self.best_metric, self.n = state["best"], state["best_metric"], int(state["n"])
+
+    def save(self, path: str | Path, **facts: str) -> None:
+        """Write W and what it was learnt from to a safetensors file, in one step.
+
+        Args:
+            path: The file.
+            **facts: What else the file is to say.
+
+        Raises:
+            OSError: If the disk is full, for instance.
+        """
+        write_tensors(path, {"W": self.W.detach().cpu().contiguous()}, {"format": FORMAT, "n": str(self.n), **facts})
+
+    @torch.no_grad()
+    def load(self, path: str | Path) -> dict[str, str]:
+        """Take W from a file of :meth:`save`.
+
+        Args:
+            path: The file.
+
+        Returns:
+            What the file says beside it.
+
+        Raises:
+            RunError: If it is not such a file, or of another number of nodes.
+        """
+        try:
+            tensors, facts = read_tensors(path)
+            n, weights = int(facts["n"]), tensors["W"]
+        except (OSError, LookupError, ValueError) as error:
+            raise RunError(f"{path} is not a readable regressor ({error})") from error
+        if facts.get("format") != FORMAT or weights.shape != self.W.shape or not weights.isfinite().all():
+            raise RunError(f"{path} is not a regressor of {self.N} function nodes")
+        self.restart()
+        self.W.copy_(weights)
+        self.n = n
+        return facts
+
+    def _ran(self, call: str) -> TapHooks:
         if self._watch is None:
             raise RuntimeError(f"pre_forward() is missing: call it before model(x), and {call} after")
         if not self._watch.finished:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
+from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from gsnn.edges import MagnitudeEdgeRegressor
+from gsnn.edges.regressor import MagnitudeEdgeRegressor
 
 
 class EdgeRegressorCallback(Callback):
@@ -16,11 +18,15 @@ class EdgeRegressorCallback(Callback):
 
     Before each training batch the taps are watched, around ``backward`` the gradients are taken, and W makes its
     step. ``aux_loss`` is logged per epoch and, with validation edges, ``edge_auc``; the W of the best epoch is loaded
-    when training ends.
+    when training ends. Its state travels in the checkpoints of the trainer, so a run that is resumed learns on.
+
+    One process alone: each of several would learn a W of its own from its part of the samples.
 
     Args:
         regressor: Of the GSNN that is trained.
         validation_edges: True edges that the prior graph lacks, as (source, target) names; None for none.
+        path: File to write W to when training ends; None writes none.
+        facts: What else that file is to say.
 
     Attributes:
         history: ``edge_auc`` of each epoch, with validation edges.
@@ -38,21 +44,42 @@ class EdgeRegressorCallback(Callback):
     """
 
     def __init__(
-        self, regressor: MagnitudeEdgeRegressor, validation_edges: Iterable[tuple[str, str]] | None = None
+        self,
+        regressor: MagnitudeEdgeRegressor,
+        validation_edges: Iterable[tuple[str, str]] | None = None,
+        *,
+        path: str | Path | None = None,
+        facts: dict[str, str] | None = None,
     ) -> None:
         self.regressor = regressor
         self.validation_edges = None if validation_edges is None else list(validation_edges)
+        self.path, self.facts = path, facts or {}
         self.history: list[float] = []
+        self._n = 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go where the model is."""
+        """Go where the model is, with what a checkpoint gave.
+
+        Raises:
+            RuntimeError: If there are several processes.
+        """
+        if trainer.world_size > 1:
+            raise RuntimeError(f"the regressor learns in one process, not in {trainer.world_size}")
         self.regressor.to(pl_module.device)
+        # Moving W leaves the optimiser's moments where they were; loading them brings them along.
+        self.regressor.optimizer.load_state_dict(self.regressor.optimizer.state_dict())
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Count the samples of the epoch."""
+        self._n = 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Watch the forward pass of this batch."""
         self.regressor.pre_forward()
+        if isinstance(batch, tuple | list) and isinstance(batch[0], Sized):
+            self._n += len(batch[0])
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
         """Take the gradients of the backward pass that comes."""
@@ -65,6 +92,7 @@ class EdgeRegressorCallback(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure the edges and keep the best W."""
+        self.regressor.n = self._n
         if self.validation_edges is not None:
             auc = self.regressor.evaluate_against(self.validation_edges)["auc"]
             self.history.append(auc)
@@ -72,9 +100,20 @@ class EdgeRegressorCallback(Callback):
             pl_module.log("edge_auc", auc)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Load the best W, if one was kept."""
+        """Load the best W, if one was kept, and write it."""
         if self.regressor.best_metric is not None:
             self.regressor.load_best()
+        if self.path is not None:
+            self.regressor.save(self.path, **self.facts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {"regressor": self.regressor.state(), "history": list(self.history)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where the checkpoint was written."""
+        self.regressor.load_state(state_dict["regressor"])
+        self.history = list(state_dict["history"])
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Leave no hook behind."""

@@ -125,7 +125,7 @@ def _commands(run: Run) -> str:
 
 def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | None, pd.DataFrame, list[str]]:
     """The self-check in the folder of a run, how its methods agree on the hidden edges, and remarks."""
-    from gsnn.discovery.methods import INFERERS
+    from gsnn.discovery.methods import METHODS
     from gsnn.runs.results import read_check
 
     check, note = read_check(run)
@@ -137,7 +137,7 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
     method = ""
     if inference is not None:
         method = str(inference["method"])
-        own = INFERERS[method].options if method in INFERERS else None
+        own = METHODS[method].options if method in METHODS else None
         if method not in check.methods or own != inference["options"]:
             remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
             method = ""

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "Sources", "fingerprint"]
 
-MODEL, METRICS, EDGES, REPORT, CHECKPOINT = (
+MODEL, METRICS, EDGES, REPORT, CHECKPOINT, REGRESSOR = (
     "model.safetensors",
     "metrics.csv",
     "edges.csv",
     "report.html",
     "checkpoint.safetensors",
+    "regressor.safetensors",
 )
 EDGES_METADATA = f"{EDGES}-metadata.json"  # the name that readers of CSV on the Web look for
 # What resuming may change: training for longer continues the same run.
@@ -45,8 +46,9 @@ class Run:
 
     The folder holds ``run.json`` (settings, sources with fingerprints, versions, split, standardiser, status and
     results), ``checkpoint.safetensors`` (the state after the last whole epoch), ``metrics.csv`` (a row per epoch),
-    ``model.safetensors`` once training is complete, and ``edges.csv`` (with ``edges.csv-metadata.json``, which says
-    what its columns mean) and ``report.html`` once they are asked for.
+    ``model.safetensors`` once training is complete, with ``regressor.safetensors`` if a regressor learnt beside it, and
+    ``edges.csv`` (with ``edges.csv-metadata.json``, which says what its columns mean) and ``report.html`` once they are
+    asked for.
     Every file is replaced in one step, so a killed program leaves no half of one.
 
     Attributes:
@@ -70,6 +72,7 @@ class Run:
         data: PerturbationData | StreamedData,
         sources: Sources | None = None,
         overwrite: bool = False,
+        regressor: bool = False,
     ) -> Run:
         """Make a new run folder with status ``training``; its parents are made too.
 
@@ -81,6 +84,7 @@ class Run:
             data: What will be trained on; its fingerprint is recorded.
             sources: Where ``data`` came from, so that the run can read it again; None for data made in memory.
             overwrite: Replace a run that stands there. Other files are never deleted.
+            regressor: Whether a regressor learns while the run is trained.
 
         Returns:
             The run.
@@ -109,6 +113,7 @@ class Run:
             },
             "warnings": list(data.warnings),
             "commands": {"train": command_line()},
+            **({"regressor": True} if regressor else {}),
         }
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -204,7 +209,17 @@ class Run:
         """The training state after the last whole epoch."""
         return self.path / CHECKPOINT
 
+    @property
+    def regressor_path(self) -> Path:
+        """What the regressor has learnt while the run was trained."""
+        return self.path / REGRESSOR
+
     # ------------------------------------------------------------------ what is in it
+
+    @property
+    def learns_regressor(self) -> bool:
+        """Whether a regressor learns while the run is trained."""
+        return self.info.get("regressor") is True
 
     @property
     def status(self) -> str:
@@ -510,7 +525,7 @@ class Run:
         write_json(self.path / RUN, self.info)
 
     def _remove_results(self) -> None:
-        paths = [self.model_path, self.edges_path, self.path / EDGES_METADATA, self.report_path]
+        paths = [self.model_path, self.regressor_path, self.edges_path, self.path / EDGES_METADATA, self.report_path]
         if not self.checkpoint_path.is_file():
             paths.append(self.metrics_path)
         for path in paths:

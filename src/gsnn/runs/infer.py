@@ -44,7 +44,7 @@ def check_inference(
     """Refuse options that no method has.
 
     Args:
-        method: A name of ``gsnn.discovery.INFERERS``.
+        method: A name of ``gsnn.discovery.METHODS``.
         score: ``corr`` or ``partial``; None for the method's own.
         agg: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` or ``all``.
@@ -76,13 +76,12 @@ def check_inference(
             raise DataError(str(unknown_option(parameter, value, choices)))
     if top is not None and top < 1:
         raise DataError(f"top must be at least 1, got {top}; leave it out for every candidate")
-    from gsnn.discovery.methods import INFERERS
+    from gsnn.discovery.methods import METHODS
 
-    if method not in INFERERS:
-        raise DataError(str(unknown_option("method", method, INFERERS)))
-    kind: Any = INFERERS[method].inferer
-    accepted = inspect.signature(kind.evaluate).parameters
-    options = dict(INFERERS[method].options)
+    if method not in METHODS:
+        raise DataError(str(unknown_option("method", method, METHODS)))
+    accepted = inspect.signature(METHODS[method].inferer.scored).parameters
+    options = dict(METHODS[method].options)
     for parameter, name, value in (("score", "score", score), ("agg", "layer_agg", agg)):
         if value is None:
             continue
@@ -118,7 +117,7 @@ def infer_run(
 
     Args:
         run: A run whose training is complete.
-        method: A name of ``gsnn.discovery.INFERERS``, or several (also with commas): the first ranks, each further
+        method: A name of ``gsnn.discovery.METHODS``, or several (also with commas): the first ranks, each further
             one adds its columns ``rank_<method>`` and ``score_<method>``. None: ``gsnn.discovery.DEFAULT_METHOD``, or
             ``magnitude`` if ``score`` or ``agg``, which are of that method, are given.
         score: ``corr``, or ``partial`` given the known parents of the target; None for the method's own.
@@ -154,11 +153,12 @@ def infer_run(
     """
     import pandas as pd
 
-    from gsnn.discovery.methods import DEFAULT_METHOD, method_names
+    from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, method_names
     from gsnn.edges import alias_groups
     from gsnn.edges.candidates import Wanted, matched, named_edges
     from gsnn.runs.job import Job
     from gsnn.runs.ranking import rank_together, score_pairs
+    from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
 
     if method is None:
         method = DEFAULT_METHOD if score is None and agg is None else "magnitude"
@@ -217,10 +217,13 @@ def infer_run(
         if len(must.rows):
             rows = table["src_idx"].to_numpy("int64") * len(functions) + table["dst_idx"].to_numpy("int64")
             edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
-        edges, uncalibrated = calibrate_edges(run, edges, names[0], options=options[names[0]])
+        scored_by = options[names[0]]
+        if learnt_in_training(run, METHODS[names[0]].inferer, job.fresh):
+            scored_by |= FROM_TRAINING
+        edges, uncalibrated = calibrate_edges(run, edges, names[0], options=scored_by)
         if uncalibrated:
             notes.append(uncalibrated)
-        inference = {"method": names[0], "options": options[names[0]], "samples": samples, "n": ranking.n, "top": top}
+        inference = {"method": names[0], "options": scored_by, "samples": samples, "n": ranking.n, "top": top}
         chosen = {
             "methods": names if len(names) > 1 else [],
             "per_target": per_target,

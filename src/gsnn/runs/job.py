@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +11,10 @@ from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.processes import Processes
 from gsnn.base.torch_state import check_device
-from gsnn.edges import EdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
+from gsnn.edges import EdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeRegressor
 from gsnn.edges.parallel.checkpoint import EVERY, Checkpoint
 from gsnn.edges.parallel.fit_parts import SHARDS, Pass, fit
+from gsnn.runs.regressor import learnt_in_training, load_regressor
 
 if TYPE_CHECKING:
     from gsnn.edges.capture import Criterion
@@ -30,7 +30,7 @@ class Job:
         shard: ``samples`` or ``targets``.
         double: Run the model in double precision.
         every: Seconds between two saves of the statistics; 0 after every batch.
-        fresh: Do not go on with statistics that were kept.
+        fresh: Do not go on with statistics that were kept, nor take the regressor that has learnt while training.
         memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
         device: Where the model runs.
         passes: What was done.
@@ -60,22 +60,25 @@ class Job:
             raise DataError(str(error)) from error
         check_device(self.device)
 
-    def options(self, kind: type[EdgeInferer], name: str, n_nodes: int) -> dict[str, Any]:
-        """Arguments of the constructor of an inferer.
+    def offered(self) -> dict[str, Any]:
+        """Arguments for the inferers that have them."""
+        return {} if self.memory_budget is None else {"memory_budget": self.memory_budget}
+
+    def shared(self, kind: type[EdgeInferer], name: str, n_nodes: int) -> dict[str, Any]:
+        """Arguments of an inferer that several processes share.
 
         Raises:
-            DataError: If several processes cannot share its work.
+            DataError: If they cannot share its work.
         """
-        own: dict[str, Any] = {}
-        if self.memory_budget is not None and "memory_budget" in inspect.signature(kind).parameters:
-            own["memory_budget"] = self.memory_budget
         if self.joined.size == 1:
-            return own
+            return {}
         if kind not in (MagnitudeEdgeInferer, GradientEdgeInferer):
             raise DataError(f"the method '{name}' works in one process only; start it without torchrun or srun")
-        return own | {"targets": self.joined.share(n_nodes)} if self.shard == "targets" else own
+        return {"targets": self.joined.share(n_nodes)} if self.shard == "targets" else {}
 
-    def fit(self, inferer: Any, batches: Iterable[Any], crit: Criterion, run: Run, samples: str, progress: bool) -> int:  # noqa: ANN401
+    def fit(
+        self, inferer: EdgeInferer, batches: Iterable[Any], crit: Criterion, run: Run, samples: str, progress: bool
+    ) -> int:
         """Fit an inferer of a run, shared and kept safe where it can be.
 
         Args:
@@ -89,9 +92,10 @@ class Job:
         Returns:
             Number of samples, of all processes.
         """
+        if isinstance(inferer, MagnitudeEdgeRegressor) and learnt_in_training(run, inferer, self.fresh):
+            return load_regressor(run, inferer, samples)
         if not isinstance(inferer, MagnitudeEdgeInferer | GradientEdgeInferer):
-            n: int = inferer.fit(batches, crit=crit, device=self.device, verbose=progress)
-            return n
+            return inferer.fit(batches, crit=crit, device=self.device, verbose=progress)
         label = type(inferer).__name__.removesuffix("EdgeInferer").lower()
         data = run.info["data"]["fingerprint"]
         checkpoint = Checkpoint(

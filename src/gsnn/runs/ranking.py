@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gsnn.data import PerturbationData, StreamedData
-    from gsnn.edges import ScoredPairs
+    from gsnn.discovery import Method
+    from gsnn.edges import EdgeInferer, ScoredPairs
     from gsnn.edges.candidates import IntArray, Wanted
     from gsnn.edges.parallel import Processes
     from gsnn.graph import Graph
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gsnn.runs.folder import Run
     from gsnn.runs.job import Job
 
-_WHOLE = ("stacked",)  # keep or train on all samples at once
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
 __all__ = ["Ranking", "rank_candidates", "rank_together", "score_pairs"]
@@ -71,24 +70,24 @@ def score_pairs(
     Raises:
         RunError: If the run does not allow inference.
     """
-    from gsnn.discovery.methods import INFERERS
+    from gsnn.discovery.methods import METHODS
     from gsnn.edges.parallel import ProcessError
     from gsnn.nn.losses import masked_mse
 
     model = run.model().double() if job.double else run.model()
     batches = _batches(run, data, samples, methods)
-    fitted: dict[Any, tuple[Any, int]] = {}
+    fitted: dict[Any, tuple[EdgeInferer, int]] = {}
     found = {}
     for name, options in methods.items():
-        kind: Any = INFERERS[name].inferer
+        method = METHODS[name]
+        key = method.inferer, tuple(sorted(method.settings.items()))
         try:
-            if kind not in fitted:
-                # Some inferers train models of their own.
-                own = {"train": run.config} if "train" in inspect.signature(kind).parameters else {}
-                own |= job.options(kind, name, data.graph.N)
-                inferer = _made(kind, name, model, data.graph, own)
-                fitted[kind] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
-            inferer, n = fitted[kind]
+            if key not in fitted:
+                offered = {"train": run.config, **job.offered()}
+                shared = job.shared(method.inferer, name, data.graph.N)
+                inferer = _made(method, name, model, data.graph, offered, shared)
+                fitted[key] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
+            inferer, n = fitted[key]
             found[name] = inferer.scored(**options), n
         except ProcessError:
             raise
@@ -106,9 +105,10 @@ def _batches(
     import torch
 
     from gsnn.data import StreamedData
+    from gsnn.discovery.methods import METHODS
 
     if isinstance(data, StreamedData):
-        whole = [name for name in methods if name in _WHOLE]
+        whole = [name for name in methods if METHODS[name].inferer.needs_all]
         if whole:
             raise RunError(
                 f"method '{whole[0]}' needs all samples in memory, and those of {run.path} are streamed from their "
@@ -196,10 +196,12 @@ def rank_candidates(
     return Ranking(table, rank, first.score_name, n)
 
 
-def _made(kind: Any, name: str, model: GSNN, graph: Graph, own: Mapping[str, Any]) -> Any:  # noqa: ANN401
+def _made(
+    method: Method, name: str, model: GSNN, graph: Graph, offered: Mapping[str, Any], shared: Mapping[str, Any]
+) -> EdgeInferer:
     """An inferer; that a graph is too small for it is the user's to know."""
     try:
-        return kind(model, graph, **own)
+        return method.make(model, graph, offered, **shared)
     except GsnnError:
         raise
     except ValueError as error:

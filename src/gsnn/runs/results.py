@@ -133,6 +133,6 @@ def calibrate_run(run: Run, missing: float | None = None) -> str:
 
 
 def _options(method: str) -> dict[str, Any]:
-    from gsnn.discovery.methods import INFERERS
+    from gsnn.discovery.methods import METHODS
 
-    return dict(INFERERS[method].options) if method in INFERERS else {}
+    return dict(METHODS[method].options) if method in METHODS else {}

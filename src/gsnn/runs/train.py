@@ -11,6 +11,7 @@ from gsnn.base.progress import now
 from gsnn.data import PerturbationData
 from gsnn.data.sanity import oddities
 from gsnn.runs.folder import Run
+from gsnn.runs.regressor import check_regressor
 from gsnn.runs.settings import make_config
 from gsnn.runs.sources import Sources
 from gsnn.training.team import find_team
@@ -37,6 +38,7 @@ def train_files(
     devices: int | None = None,
     num_nodes: int | None = None,
     device: str = "cpu",
+    regressor: bool = False,
 ) -> tuple[Run, TrainResult]:
     """Train on a network file and a response file, or two matrices, into a run folder.
 
@@ -58,6 +60,7 @@ def train_files(
         devices: Processes on each machine that train together; None takes those that torchrun or ``srun`` started.
         num_nodes: Machines likewise.
         device: Where to train: ``cpu`` or ``cuda``.
+        regressor: As for :func:`gsnn.runs.train_run`.
 
     Returns:
         The run and the result of its training.
@@ -80,9 +83,10 @@ def train_files(
         build_options=build_options,
     )
     given = {name: value for name, value in (settings or {}).items() if value is not None}
-    before = Run.open(path).config.to_dict() if resume and Run.exists(path) else {}
-    config = make_config({**before, **given})
+    old = Run.open(path) if resume and Run.exists(path) else None
+    config = make_config({**(old.config.to_dict() if old else {}), **given})
     team.check(config)
+    check_regressor(regressor, old, team)
     read = sources.open()
     if notify is not None:
         notify(read.warnings)
@@ -102,6 +106,7 @@ def train_files(
         progress=progress,
         device=device,
         team=team,
+        regressor=regressor,
     )
     if notify is not None and team.first:
         if isinstance(read, PerturbationData):

@@ -7,6 +7,7 @@ from pathlib import Path
 from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, StreamedData
 from gsnn.runs.folder import Run
+from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback
 from gsnn.runs.sources import Sources
 from gsnn.training import TrainConfig
 from gsnn.training.fit_data import TrainResult, fit_prepared, prepare, recorded_split
@@ -24,6 +25,7 @@ def train_run(
     progress: bool = True,
     device: str = "cpu",
     team: Team = Team(),  # noqa: B008 - frozen
+    regressor: bool = False,
 ) -> tuple[Run, TrainResult]:
     """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
 
@@ -40,13 +42,15 @@ def train_run(
         device: Where to train.
         team: The processes that train together, each of which calls this; the first one writes the folder. The run
             that the others get is its path and nothing more.
+        regressor: Let a :class:`gsnn.edges.MagnitudeEdgeRegressor` learn beside the model, for the method ``regressor``
+            of an inference. A run that is continued does as it was begun.
 
     Returns:
         The run and the result of the training.
 
     Raises:
         DataError: If the sources do not hold what they must.
-        RunError: If the folder or the run in it does not allow this.
+        RunError: If the folder or the run in it does not allow this, or the regressor cannot learn.
         TrainingError: If the loss becomes infinite or NaN.
     """
     if team.first:
@@ -58,13 +62,18 @@ def train_run(
     if old is not None:
         old.check_config(config)
     team.check(config)
+    regressor = check_regressor(regressor, old, team)
     if data is None:
         data = sources.open()
     if old is not None:
         old.check_data(data)
     prepared = prepare(data, config, recorded_split(old, data))
+    learner = new_regressor(prepared.model, data.graph) if regressor else None
     if not team.first:
         run = Run(Path(path), {})
     else:
-        run = old or Run.create(path, config=config, data=data, sources=sources, overwrite=overwrite)
-    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team)
+        run = old or Run.create(
+            path, config=config, data=data, sources=sources, overwrite=overwrite, regressor=regressor
+        )
+    callbacks = [] if learner is None else [regressor_callback(run, learner)]
+    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team, callbacks)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from lightning.pytorch.callbacks import Callback
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.progress import now
@@ -162,6 +164,7 @@ def fit_prepared(
     progress: bool | None,
     device: str,
     team: Team = Team(),  # noqa: B008 - frozen
+    callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train what :func:`prepare` made, and write it into the folder if there is one."""
     start = time.perf_counter()
@@ -191,6 +194,7 @@ def fit_prepared(
             device=device,
             devices=team.devices,
             num_nodes=team.num_nodes,
+            callbacks=callbacks,
         )
         now("measuring the fit")
         report = prepared.report(prepared.model)

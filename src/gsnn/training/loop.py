@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,7 @@ def train_model(
     device: str = "cpu",
     devices: int = 1,
     num_nodes: int = 1,
+    callbacks: Sequence[L.Callback] = (),
 ) -> LoopResult:
     """Train ``model`` in place on arrays.
 
@@ -106,6 +107,7 @@ def train_model(
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, for instance.
         devices: Processes on this machine, each with a device of its own.
         num_nodes: Machines.
+        callbacks: More of Lightning's callbacks, called before those that write files.
 
     Returns:
         The model and its history.
@@ -130,16 +132,16 @@ def train_model(
 
     module = GSNNModule(model, lr=config.lr, weight_decay=config.weight_decay)
     history = History(keep_best=config.restore_best)
-    callbacks: list[L.Callback] = [Streams(batches, config.seed), history]
+    called: list[L.Callback] = [Streams(batches, config.seed), history, *callbacks]
     stopping = None
     if config.patience is not None:
         stopping = Stopping("val_loss", patience=config.patience, min_delta=config.min_delta, mode="min")
-        callbacks.append(stopping)
+        called.append(stopping)
     if progress is not False:
-        callbacks.append(ProgressLines(config.epochs, progress))
+        called.append(ProgressLines(config.epochs, progress))
     files = RunFiles(history, checkpoint, metrics) if checkpoint is not None else None
     if files is not None:
-        callbacks.append(files)
+        called.append(files)
     resume_from = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
 
     place = torch.device(device)
@@ -153,7 +155,7 @@ def train_model(
             strategy="auto" if one else "ddp",
             use_distributed_sampler=False,
             max_epochs=config.epochs,
-            callbacks=callbacks,
+            callbacks=called,
             plugins=[SafetensorsCheckpointIO()],
             logger=False,
             enable_checkpointing=checkpoint is not None,

@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.stats import rankdata
 
-from gsnn.edges.prior import FUNCTION_EDGE
+from gsnn.edges.pairs import FUNCTION_EDGE
 
 FloatArray = npt.NDArray[np.float64]
 Features = dict[str, npt.NDArray[np.floating]]

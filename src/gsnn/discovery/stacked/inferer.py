@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -26,13 +25,11 @@ from gsnn.discovery.stacked.features import (
 )
 from gsnn.discovery.stacked.learners import learn_pairs, sample_alike
 from gsnn.discovery.stacked.refit import Train, default_config, refit
-from gsnn.edges.capture import Criterion, check_batch, isolated, iterate_batches, naming_batch, tapped, unwrap
+from gsnn.edges.capture import Criterion, all_samples, isolated, iterate_batches, tapped, unwrap
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
-from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.inferer import EdgeInferer, check_model
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
-from gsnn.edges.pairs import Column, ScoredPairs
-from gsnn.edges.prior import FUNCTION_EDGE, PriorEdges
-from gsnn.edges.streaming import check_model
+from gsnn.edges.pairs import FUNCTION_EDGE, Column, PriorEdges, ScoredPairs
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 
@@ -63,7 +60,7 @@ class _Hiding(EdgeInferer):
         n_others: int,
         n_trees: int,
     ) -> None:
-        super().__init__(data, model)
+        super().__init__(model, data)
         self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
@@ -96,8 +93,8 @@ class _Hiding(EdgeInferer):
         self, examples: list[Features], graphs: list[Graph], hidden: list[list[Edge]], mine: Features
     ) -> FloatArray:
         """(N, N) mean log-probability that a pair is a missing edge; NaN for known edges and the diagonal."""
-        n, index = self.N, self._prior.index
-        known = self._prior.matrix() | np.eye(n, dtype=bool)
+        n, index = self.N, self.prior.index
+        known = self.prior.matrix() | np.eye(n, dtype=bool)
         free = np.flatnonzero(~known.ravel())
         rng = np.random.default_rng((self.seed, 1))
         rows, label = [], []
@@ -201,6 +198,8 @@ class StackedEdgeInferer(_Hiding):
         ['score', 'has_edge', 'learnt', 'structure', 'explained', 'sign']
     """
 
+    needs_all = True
+
     def __init__(
         self,
         model: nn.Module,
@@ -251,15 +250,9 @@ class StackedEdgeInferer(_Hiding):
             MissingExtraError: If scikit-learn is not installed.
         """
         self._found, self.masked, self._n = None, [], 0
-        with isolated(self._model):
-            loaded = []
-            for batch in iterate_batches(dataloader):
-                with naming_batch(batch.index):
-                    check_batch(tapped(self._model), batch.x, batch.y)
-                loaded.append((batch.x.cpu(), batch.y.cpu()))
-        # Refits need gradients, and tensors that can enter a graph, whatever the caller is inside of.
+        x, y = all_samples(self._model, dataloader)
+        # Refits need gradients, whatever the caller is inside of.
         with torch.inference_mode(False), torch.enable_grad():
-            x, y = (torch.cat([pair[k] for pair in loaded]) for k in range(2))
             self._learn(x, y, crit, device, verbose, loss_reduction)
         self._n = len(x)
         return self._n
@@ -301,43 +294,31 @@ class StackedEdgeInferer(_Hiding):
         }
         self.masked = masked
 
-    def evaluate(
-        self,
-        score: str = "stacked",
-        exclude_self: bool = True,
-        per_target: int | None = None,
-        per_source: int | None = None,
-    ) -> pd.DataFrame:
-        """One row per ordered pair, best score first; equal scores in the order of the nodes.
+    def scored(
+        self, *, score: str = "stacked", per_target: int | None = None, per_source: int | None = None
+    ) -> ScoredPairs:
+        """Scores and columns of all pairs.
 
         Args:
             score: ``'stacked'``, ``'learnt'`` or ``'structure'``.
-            exclude_self: Leave out the pairs (i, i).
             per_target: Put a pair behind all others when so many better ones have its target already; 1 makes a
                 list without repetitions. None: no limit.
             per_source: The same for its source.
 
         Returns:
-            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge, learnt, structure, explained
-            (as of :class:`GradientEdgeInferer`), sign (1, -1 or 0).
+            The scores; the further columns are learnt, structure, explained (as of :class:`GradientEdgeInferer`) and
+            sign (1, -1 or 0).
 
         Raises:
             RuntimeError: If it was not fitted.
             ValueError: If an option is unknown or below 1.
         """
-        scored = self.scored(score=score, per_target=per_target, per_source=per_source)
-        return scored.table(scored.all_rows(exclude_self=exclude_self))
-
-    def scored(  # type: ignore[override]  # the options by name
-        self, *, score: str = "stacked", per_target: int | None = None, per_source: int | None = None
-    ) -> ScoredPairs:
-        """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
         if score not in SCORES:
             raise unknown_option("score", score, SCORES)
         found = self._fitted()
         total = found["learnt"] + log_score(found["explained"]) if score == "stacked" else found[score]
         total = capped(total, per_target, per_source)
-        return ScoredPairs(self._prior, total, self.score_name, self._columns(COLUMNS))
+        return ScoredPairs(self.prior, total, self.score_name, self._columns(COLUMNS))
 
     def _trainer(self, x: Tensor, y: Tensor) -> Train:
         """How to train on a masked graph, with the samples at hand."""
@@ -431,32 +412,10 @@ class StructureEdgeInferer(_Hiding):
         self.masked, self._n = masked, n
         return n
 
-    def evaluate(
-        self, exclude_self: bool = True, per_target: int | None = None, per_source: int | None = None
-    ) -> pd.DataFrame:
-        """One row per ordered pair, best score first; see :meth:`StackedEdgeInferer.evaluate`.
-
-        Args:
-            exclude_self: Leave out the pairs (i, i).
-            per_target: Put a pair behind all others when so many better ones have its target already.
-            per_source: The same for its source.
-
-        Returns:
-            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge.
-
-        Raises:
-            RuntimeError: If it was not fitted.
-            ValueError: If a limit is below 1.
-        """
-        scored = self.scored(per_target=per_target, per_source=per_source)
-        return scored.table(scored.all_rows(exclude_self=exclude_self))
-
-    def scored(  # type: ignore[override]  # the options by name
-        self, *, per_target: int | None = None, per_source: int | None = None
-    ) -> ScoredPairs:
-        """Scores of all pairs; see :meth:`evaluate` for the options and errors."""
+    def scored(self, *, per_target: int | None = None, per_source: int | None = None) -> ScoredPairs:
+        """Scores of all pairs, without further columns; see :meth:`StackedEdgeInferer.scored`."""
         score = capped(self._fitted()["structure"], per_target, per_source)
-        return ScoredPairs(self._prior, score, self.score_name)
+        return ScoredPairs(self.prior, score)
 
 
 def _score(

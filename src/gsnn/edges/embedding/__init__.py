@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, MagnitudeEdgeKGE
+from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, EmbeddingEdgeInferer, MagnitudeEdgeKGE
 
-__all__ = ["DirectedMagnitudeEdgeKGE", "MagnitudeEdgeKGE"]
+__all__ = ["DirectedMagnitudeEdgeKGE", "EmbeddingEdgeInferer", "MagnitudeEdgeKGE"]

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import one_thread
+from gsnn.edges.capture import Criterion
 from gsnn.edges.embedding.mining import STRATEGIES, mine_edges
 from gsnn.edges.embedding.skipgram import Draw, train_epoch
 from gsnn.edges.embedding.walks import NegativeSampler, WalkGraph, random_walks, window_pairs
-from gsnn.edges.inferer import EdgeInferer
-from gsnn.edges.named_edges import named_edges
-from gsnn.edges.pairs import ScoredPairs
-from gsnn.edges.prior import FUNCTION_EDGE
+from gsnn.edges.inferer import EdgeInferer, EdgeScores
+from gsnn.edges.magnitude import MagnitudeEdgeInferer
+from gsnn.edges.pairs import FUNCTION_EDGE, ScoredPairs, edge_indices
 from gsnn.metrics import roc_auc
 
 _INITIAL_SCALE = 0.1
@@ -29,7 +29,7 @@ _INITIAL_SCALE = 0.1
 _SMALL_TABLE = 2**15
 
 
-class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
+class MagnitudeEdgeKGE(EdgeScores, nn.Module):
     r"""Embedding of the function nodes, from random walks over known and mined edges (GSNN spec 2.4).
 
     Candidates that a fitted inferer trusts are pooled with the known edges. Random walks on that graph, their
@@ -144,10 +144,11 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
 
         names = list(mei.function_nodes)
         # A set has no order that lasts from one process to the next.
-        known = named_edges(sorted(mei.edges), {name: i for i, name in enumerate(names)}, "mei.edges")
+        known = edge_indices(sorted(mei.edges), {name: i for i, name in enumerate(names)}, "mei.edges")
         prior = {FUNCTION_EDGE: torch.from_numpy(known.copy())}
-        EdgeInferer.__init__(self, SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=prior))
-        self.__dict__["model"], self.data = getattr(mei, "model", None), getattr(mei, "data", None)
+        graph = SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=prior)
+        EdgeScores.__init__(self, getattr(mei, "model", None), graph)
+        self.data = getattr(mei, "data", None)
         self.embedding_dim = int(embedding_dim)
         self.walks_per_node, self.walk_length, self.window_size = walks_per_node, walk_length, window_size
         self.n_negatives, self.walk_undirected = n_negatives, walk_undirected
@@ -174,7 +175,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         source, target = (_column(table, name, np.int64) for name in ("src_idx", "dst_idx"))
         self._scores = torch.full((self.N, self.N), torch.nan, dtype=torch.float64)
         self._scores[source, target] = _column(table, column, np.float64)
-        known = torch.from_numpy(self._prior.pairs)
+        known = torch.from_numpy(self.prior.pairs)
         self.true_heads, self.true_tails = known[:, known[0] != known[1]]
         if self._excluded.shape[1]:
             excluded = self._mask(*self._excluded)[source, target].numpy()
@@ -188,7 +189,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
 
     def _index(self, edges: Iterable[tuple[str, str]], parameter: str) -> Tensor:
         """(2, K) indices of edges given by name."""
-        return torch.from_numpy(named_edges(edges, self._prior.index, parameter).copy())
+        return torch.from_numpy(edge_indices(edges, self.prior.index, parameter).copy())
 
     def _mask(self, heads: Tensor, tails: Tensor) -> Tensor:
         mask = torch.zeros(self.N, self.N, dtype=torch.bool)
@@ -297,7 +298,7 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         if index.shape[1] == 0:
             raise ValueError("validation_edges is empty; pass None to do without validation")
         left_out = torch.eye(self.N, dtype=torch.bool)
-        left_out[tuple(torch.from_numpy(self._prior.pairs))] = True
+        left_out[tuple(torch.from_numpy(self.prior.pairs))] = True
         wrong = index[:, left_out[index[0], index[1]]]
         if wrong.shape[1]:
             names = [(self.function_nodes[s], self.function_nodes[t]) for s, t in wrong.T[:5].tolist()]
@@ -326,26 +327,14 @@ class MagnitudeEdgeKGE(EdgeInferer, nn.Module):
         for name, value in self.named_parameters():
             value.copy_(self._best[name])
 
-    def evaluate(self, *, exclude_self: bool = True) -> pd.DataFrame:
-        """One row per ordered pair, best score first; equal scores in the order of the nodes.
-
-        Args:
-            exclude_self: Leave out the pairs (i, i).
-
-        Returns:
-            Columns src_func, dst_func (categoricals), src_idx, dst_idx, score, has_edge.
-        """
-        scored = self.scored()
-        return scored.table(scored.all_rows(exclude_self=exclude_self))
-
-    def scored(self) -> ScoredPairs:  # type: ignore[override]  # no options
-        """Scores of all pairs; see :meth:`evaluate`."""
+    def scored(self) -> ScoredPairs:
+        """Scores of all pairs; there are no options, and no columns beside the score."""
         sources, targets = (table.detach().double().cpu() for table in self._tables())
         score = (sources @ targets.T).numpy()
         if not self.directed:
             # A matrix product is symmetric only up to rounding, and an edge must tie with its reverse.
             score = (score + score.T) / 2
-        return ScoredPairs(self._prior, score, self.score_name)
+        return ScoredPairs(self.prior, score)
 
 
 def _column(table: pd.DataFrame, name: str, dtype: type[np.generic]) -> Tensor:
@@ -388,3 +377,72 @@ class DirectedMagnitudeEdgeKGE(MagnitudeEdgeKGE):
             return torch.cat([row, other]), torch.cat(pairs)
 
         return draw, 2 * self.n_negatives
+
+
+class EmbeddingEdgeInferer(EdgeInferer):
+    """The embedding for a model, a graph and a loader, as ``embedding`` and ``embedding-directed`` of the command line.
+
+    :meth:`fit` fits a :class:`MagnitudeEdgeInferer`, which mines the edges, and then the embedding.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
+        data: The prior graph it was built from.
+        directed: One vector as a source and one as a target, as :class:`DirectedMagnitudeEdgeKGE`.
+        n_epochs: Of the embedding.
+        seed: Of the embedding.
+        memory_budget: As for :class:`MagnitudeEdgeInferer`.
+        **options: Further arguments of :class:`MagnitudeEdgeKGE`.
+
+    Attributes:
+        magnitude: The :class:`MagnitudeEdgeInferer`.
+        embedding: The embedding; None before ``fit``.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
+        ... )
+        >>> inferer = EmbeddingEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph, n_epochs=2)
+        >>> x = torch.randn(50, 1, generator=torch.Generator().manual_seed(0))
+        >>> inferer.fit([(x, -x)], verbose=False), len(inferer.evaluate())
+        (50, 2)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        *,
+        directed: bool = False,
+        n_epochs: int = 100,
+        seed: int = 0,
+        memory_budget: int | float | str | None = None,
+        **options: Any,  # noqa: ANN401 - of the embedding
+    ) -> None:
+        super().__init__(model, data)
+        self.magnitude = MagnitudeEdgeInferer(model, data, memory_budget=memory_budget)
+        self.kind = DirectedMagnitudeEdgeKGE if directed else MagnitudeEdgeKGE
+        self.n_epochs, self.seed, self.options = n_epochs, seed, options
+        self.embedding: MagnitudeEdgeKGE | None = None
+
+    def fit(
+        self,
+        dataloader: Iterable[Any],
+        crit: Criterion | None = None,
+        device: torch.device | str = "cpu",
+        verbose: bool = True,
+    ) -> int:
+        """Mine edges from the samples of a loader and embed the functions; see :meth:`EdgeInferer.fit`."""
+        self.embedding = None
+        n = self.magnitude.fit(dataloader, crit, device, verbose)
+        embedding = self.kind(self.magnitude, **self.options)
+        embedding.fit(self.n_epochs, verbose=verbose, seed=self.seed)
+        self.embedding = embedding
+        return n
+
+    def scored(self) -> ScoredPairs:
+        """Scores of all pairs; see :meth:`MagnitudeEdgeKGE.scored`."""
+        if self.embedding is None:
+            raise RuntimeError("not fitted: call fit first")
+        return self.embedding.scored()

@@ -21,12 +21,11 @@ from gsnn.edges.gradient.blocks import Components, leading, pair_norms, principa
 from gsnn.edges.gradient.null import Chance, combined, excess, node_sums, normal_scores, p_values
 from gsnn.edges.gradient.regressed import Regressors, regressed_norms
 from gsnn.edges.gradient.sign import along, orientation, reference_weights, references
-from gsnn.edges.pairs import Column, ScoredPairs
-from gsnn.edges.prior import checked_targets
+from gsnn.edges.inferer import StreamingInferer, check_model
+from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
 from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.significance import Significance
 from gsnn.edges.stats import false_discovery
-from gsnn.edges.streaming import StreamingInferer, check_model
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -131,7 +130,7 @@ class GradientEdgeInferer(StreamingInferer):
         memory_budget: int | float | str | None = None,
         targets: range | None = None,
     ) -> None:
-        super().__init__(data, model)
+        super().__init__(model, data)
         self.targets = checked_targets(targets, self.N)
         self._model = unwrap(model)
         gsnn = tapped(model)
@@ -145,7 +144,7 @@ class GradientEdgeInferer(StreamingInferer):
             f"the scores of {self.N} nodes at {self.n_pairs} pairs of blocks, twice over for samples and blocks,",
             "use a model of fewer layers",
         )
-        self.parents_by_target = self._prior.parents
+        self.parents_by_target = self.prior.parents
         self._channel_node = gsnn.channel_node.detach().cpu()
         self._shape = (gsnn.I, gsnn.O)
         self._orienting = reference_weights(data, self.N, gsnn.I, gsnn.O)
@@ -284,10 +283,10 @@ class GradientEdgeInferer(StreamingInferer):
         self._check_seen(1)
         rows = []
         for parameter, name in (("source", source), ("target", target)):
-            if name not in self._prior.index:
+            if name not in self.prior.index:
                 raise ValueError(f"{parameter} must be the name of a function node, got {name!r}")
-            rows.append(self._channel_node == self._prior.index[name])
-        if self._prior.index[target] not in self.targets:
+            rows.append(self._channel_node == self.prior.index[name])
+        if self.prior.index[target] not in self.targets:
             raise ValueError(f"target {target!r} is not among the targets of this inferer, {self.targets}")
         rows[1] = rows[1][self._channels_of(self.targets)]
         found = []
@@ -338,7 +337,7 @@ class GradientEdgeInferer(StreamingInferer):
         )
         return scored.table(scored.all_rows(exclude_self=exclude_self))
 
-    def scored(  # type: ignore[override]  # the options by name
+    def scored(
         self,
         *,
         layer_agg: str | None = None,
@@ -391,7 +390,7 @@ class GradientEdgeInferer(StreamingInferer):
     ) -> ScoredPairs:
         x, y = (self._store.read(len(self._store.sizes) - 2 + k) for k in range(2))
         reference = references(self._orienting, x, y)
-        regressors = Regressors.of(self._prior.pairs, self.N).within(self.targets)
+        regressors = Regressors.of(self.prior.pairs, self.N).within(self.targets)
         effect = np.zeros((self.N, len(self.targets)), np.float32 if reference.dtype == torch.float32 else np.float64)
         pairs = []
         of_sources, of_targets = _Scales.of(self.n_pairs, self.N), _Scales.of(self.n_pairs, len(self.targets))
@@ -424,7 +423,7 @@ class GradientEdgeInferer(StreamingInferer):
             columns |= self._significance(pairs, of_sources, of_targets)
         else:
             columns["p_value"] = columns["q_value"] = lambda rows: np.full(len(rows), np.nan)
-        return ScoredPairs(self._prior, total, self.score_name, columns, self.targets.start)
+        return ScoredPairs(self.prior, total, self.score_name, columns, self.targets.start)
 
     def _chance(self, score: str, of_sources: _Scales, of_targets: _Scales, *, third: bool) -> Chance:
         """What decides the scores of permuted samples; third moments are for sums of squares alone."""
@@ -455,7 +454,7 @@ class GradientEdgeInferer(StreamingInferer):
         self, pairs: list[npt.NDArray[np.floating]], of_sources: _Scales, of_targets: _Scales
     ) -> dict[str, Column]:
         """Columns p_value and q_value, computed when first asked for."""
-        n, candidates = self.n, self._prior.candidates(self.targets)
+        n, candidates = self.n, self.prior.candidates(self.targets)
 
         def chance() -> Chance:
             if self.n != n:

@@ -162,7 +162,7 @@ class Statistics:
             type(inferer).__name__,
             inferer.use_pre_norm,
             str(self._dtype()),
-            inferer._prior.edges,
+            inferer.prior.edges,
             inferer.function_nodes,
         ]
         options.append(inferer.reduction if isinstance(inferer, MagnitudeEdgeInferer) else inferer.keep_post)
