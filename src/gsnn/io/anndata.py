@@ -199,7 +199,13 @@ class AnnDataResponses:
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise DataError(f"{self.path} has no layer '{self._layer}'{hint}; it has {listed(layers) or 'none'}")
         if self._layer is None and "X" not in self._file:
-            raise DataError(f"{self.path} has no X; pass layer=, one of {listed(layers) or 'none'}")
+            if layers:
+                way = f"choose one of its layers with {asked('layer=', '--layer')}: {listed(layers)}"
+            elif "raw" in self._file:
+                way = "its numbers stand in raw: write adata.raw.to_adata().write_h5ad('data.h5ad')"
+            else:
+                way = "nor layers; write the measurements into X"
+            raise DataError(f"{self.path} has no X; {way}")
         element = self._file["X"] if self._layer is None else self._file["layers"][self._layer]
         return Matrix(element, self.path, self._matrix_name)
 
@@ -286,7 +292,9 @@ class AnnDataResponses:
                 hit = holds(name, column, [found.categories[code] for code in used], values)
                 keep &= np.isin(found.codes, np.array(used, dtype=np.int64)[hit])
             elif found.values is not None:
-                keep &= holds(name, column, [str(v) for v in found.values.tolist()], values)
+                words = {1.0: "True", 0.0: "False"} if found.truth else {}
+                cells = [words.get(v) or (str(int(v)) if v.is_integer() else str(v)) for v in found.values.tolist()]
+                keep &= holds(name, column, cells, values)
         check_left(name, keep, conditions)
         return keep
 

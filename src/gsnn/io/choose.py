@@ -17,15 +17,21 @@ def same_value(cell: str, value: str) -> bool:
     """Whether a cell holds a value: the same text, or the same number.
 
     Example:
-        >>> same_value("1.0", "1"), same_value("A", "a"), same_value("", "0")
-        (True, False, False)
+        >>> same_value("1.0", "1"), same_value("TRUE", "true"), same_value("A", "a"), same_value("", "0")
+        (True, True, False, False)
     """
-    if cell.strip() == value.strip():
+    one, other = cell.strip(), value.strip()
+    if one == other:
         return True
     try:
-        return float(cell) == float(value)
+        return _number(one) == _number(other)
     except ValueError:
         return False
+
+
+def _number(word: str) -> float:
+    """A word as a number; R writes TRUE, pandas True, and others 1."""
+    return float({"true": "1", "false": "0"}.get(word.casefold(), word))
 
 
 def chosen_rows(table: Table, where: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError, require
 from gsnn.io.limits import ALWAYS_ALLOWED, TEXT_BYTES, as_data_error, check_growth
 from gsnn.io.table import Table
-from gsnn.io.text import Raw
+from gsnn.io.text import PARQUET, Raw
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ def read_parquet(raw: Raw, what: str) -> ParquetTable:
         DataError: If the file is not Parquet, truncated, or has no rows.
         MissingExtraError: If pyarrow is not installed.
     """
+    if not raw.data.startswith(PARQUET):
+        raise DataError(
+            f"{what} file '{raw.path}' is called Parquet and is not; give it the extension of what it is (.csv, .tsv), or "
+            "write it again"
+        )
     pyarrow = require("pyarrow", extra="parquet")
     try:
         table = read_arrow(raw)

@@ -212,7 +212,8 @@ def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) 
 
 def listed_flags(options: Mapping[str, Any]) -> str:
     """Options of AnnData as they are typed."""
-    return ", ".join("--" + name.replace("_", "-") for name in options)
+    flags = {"exclude": "exclude-label"}
+    return ", ".join("--" + flags.get(name, name).replace("_", "-") for name in options)
 
 
 def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
@@ -222,8 +223,11 @@ def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
     text = decode(raw, what)
     table = read_table(text, what)
     if decimal == ",":
-        if table.delimiter == ",":
-            raise DataError(f"{raw.path}: commas separate the cells, so they cannot be decimal commas too")
+        if table.delimiter == "," and not any("," in cell for row in table.rows for cell in row):
+            raise DataError(
+                f"{raw.path}: commas separate the cells, so they cannot be decimal commas too; leave "
+                f"{asked('decimal', '--decimal')} out, or quote the numbers"
+            )
         points = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
         rows = [[points.sub(r"\1.\2\3", c) if points.fullmatch(c) else c for c in row] for row in table.rows]
         table = replace(table, rows=rows)
