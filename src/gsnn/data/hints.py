@@ -33,8 +33,9 @@ _AROUND = (
 )
 # Labels that are probably controls, beside those that are taken for controls without a word.
 _CONTROL = re.compile(
-    r"(.*[^a-z])?(ctrl|ctr|con|control|controls|nt|ntc|dmso|vehicle|scr|scramble|scrambled|mock|untreated|unstimulated|wt|"
-    r"wild[- _]?type|baseline|media|medium|pbs|neg|no[- _]treatment|not[- _]treated|sgnt|safe[- _]?targeting)([^a-z].*)?",
+    r"(.*[^a-z])?(ctrl|ctr|con|control|controls|nt|ntc|dmso|vehicle|scr|scramble|scrambled|mock|untreated|unstimulated"
+    r"|wt|wild[- _]?type|baseline|media|medium|pbs|neg|no[- _]treatment|not[- _]treated|sgnt|safe[- _]?targeting)"
+    r"([^a-z].*)?",
     re.IGNORECASE,
 )
 _JOINERS = 10  # strings between names that are tried as separators
@@ -195,8 +196,8 @@ def advice(
     what, more = but_for_more([name for name in (*lost_in, *lost_out) if name not in explained], species)
     if more:
         found.append(
-            f"{counted(len(more), 'name')} would match without {what} ({_is_there(more)}): write the names of both files "
-            "alike"
+            f"{counted(len(more), 'name')} would match without {what} ({_is_there(more)}): write the names of both "
+            "files alike"
         )
         explained |= set(more)
     inhibitors = [name for name in lost_out if name.endswith("i") and name[:-1] in there]

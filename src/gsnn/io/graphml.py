@@ -99,8 +99,8 @@ def _parse(raw: Raw) -> _Parsed:
     except ParseError as error:
         if not raw.data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and b"\0" not in raw.data[:4]:
             raise DataError(
-                f"network file '{raw.path}' is called GraphML and is no XML; give it the extension of what it is (.sif, "
-                ".csv, .tsv)"
+                f"network file '{raw.path}' is called GraphML and is no XML; give it the extension of what it is "
+                "(.sif, .csv, .tsv)"
             ) from error
         line, column = error.position
         raise DataError(

@@ -42,8 +42,8 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
     h5py = require("h5py", extra="anndata")
     if not read_start(path, what).startswith(HDF5):
         raise DataError(
-            f"{what} file '{path}' is not HDF5, which AnnData's .h5ad is; it is another format, renamed: give it its own "
-            "extension (.csv, .tsv, .parquet)"
+            f"{what} file '{path}' is not HDF5, which AnnData's .h5ad is; it is another format, renamed: give it its "
+            "own extension (.csv, .tsv, .parquet)"
         )
     check_heaps(path)
     try:
@@ -90,8 +90,8 @@ def other_kind(file: Any, path: Path) -> str:  # noqa: ANN401 - a h5py.File
         one = there[0] if there else "rna"
         return (
             f"MuData, which holds several AnnData ({listed(there) or 'none'}); write the one that was measured: "
-            f"mudata.read_h5mu('{path.name}').mod['{one}'].write_h5ad('{one}.h5ad'), with the column of 'obs' that says "
-            "what was done"
+            f"mudata.read_h5mu('{path.name}').mod['{one}'].write_h5ad('{one}.h5ad'), with the column of 'obs' that "
+            "says what was done"
         )
     if {"row_attrs", "col_attrs"} <= set(file):
         return "Loom; write it as AnnData: anndata.io.read_loom(path).write_h5ad('data.h5ad')"
@@ -219,8 +219,8 @@ def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:
         other = "var" if where == "obs" else "obs"
         if other in file and name in columns(file[other]):
             raise DataError(
-                f"{path}: '{where}' has no column '{name}', and '{other}' has it: are the rows the genes? Samples must be "
-                "the rows; turn it round and write it again: adata.T.copy().write_h5ad('data.h5ad')"
+                f"{path}: '{where}' has no column '{name}', and '{other}' has it: are the rows the genes? Samples must "
+                "be the rows; turn it round and write it again: adata.T.copy().write_h5ad('data.h5ad')"
             )
         raise DataError(
             f"{path}: '{where}' has no column '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from gsnn.base.errors import DataError
+from gsnn.io.responses import ONE_SIDED
 from gsnn.io.table import Table, check_unique
 from gsnn.io.text import clean_name, listed
 
@@ -40,8 +41,20 @@ def read_matrices(
             "or a first column of sample identifiers"
         )
     if any(named):
-        notes.append("only one of the two tables has sample identifiers; rows were paired in order")
         index = treatments.index if named[0] else readouts.index
+        table, other = (inputs, outputs) if named[0] else (outputs, inputs)
+        counts = _row_numbers(other)
+        if counts is not None and sorted(index) == sorted(counts):
+            # What pandas stores of a plain index are its bounds; these are identifiers like any other.
+            if named[0]:
+                return treatments, readouts.set_axis(counts).loc[index].set_axis(index), notes
+            return treatments.set_axis(counts), readouts.loc[counts], notes
+        if _permuted(index):
+            raise DataError(
+                f"the identifiers of {table.path} are row numbers in another order, and {other.path} has none; give both "
+                f"the same identifiers, or remove that column from {table.path} if the rows of both stand in the same order"
+            )
+        notes.append(ONE_SIDED)
         treatments.index, readouts.index = index, index
     else:
         readouts.index = treatments.index
@@ -153,6 +166,21 @@ def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, ou
         ]
         raise DataError(f"the two tables hold different samples: {'; '.join(parts)}; give both the same identifiers")
     return readouts.loc[treatments.index]
+
+
+def _row_numbers(table: Table) -> list[str] | None:
+    """The row numbers that pandas noted in the file instead of an index, as text."""
+    noted = getattr(table, "row_numbers", None)
+    return None if noted is None else [str(number) for number in noted]
+
+
+def _permuted(index: pd.Index) -> bool:
+    """Whether identifiers are the numbers of the rows, from 0 or 1, in another order."""
+    names = list(map(str, index))
+    if not all(name.isdecimal() for name in names):
+        return False
+    numbers = [int(name) for name in names]
+    return numbers != sorted(numbers) and sorted(numbers) in ([*range(len(numbers))], [*range(1, len(numbers) + 1)])
 
 
 def _missing(these: Sequence[str], others: Sequence[str]) -> list[str]:
