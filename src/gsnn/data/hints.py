@@ -140,7 +140,8 @@ def but_for_more(names: Sequence[str], species: Iterable[str]) -> tuple[str, dic
         for name in names:
             short = pattern.sub("", name)
             hit = bare.get(short) or bare.get(pattern.sub("", name.removesuffix("i")))
-            if hit is not None:
+            # One of the two must have it, or this is about something else.
+            if hit is not None and (short != name or pattern.search(name.removesuffix("i")) or pattern.search(hit)):
                 hits[name] = hit
         if len(hits) > len(best[1]):
             best = what, hits

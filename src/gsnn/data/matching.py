@@ -242,12 +242,17 @@ def _unmatched(
         found = [turned] if turned else found
     counters = _counters(responses, lost_in)
     if counters:
+        if drop:  # with it all samples would leave
+            raise DataError(f"{responses.name}: {counters}")
         found.insert(0, counters)
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
         found.insert(0, elsewhere)
+    there = set(network.species)
+    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
+    joined = set(cut)
     parts = [
-        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species, explained)})"
+        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species, joined)})"
         for names, total, kind, _ in lost
         if names
     ]
@@ -255,8 +260,6 @@ def _unmatched(
         its = f"its species are {listed(network.species)}"
         ways = [*found, *parts, its] if found else [*parts, its, "check the names"]
         raise DataError(f"{responses.name} shares no identifier with {where}: {'; '.join(ways)}")
-    there = set(network.species)
-    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
     if drop and cut and responses.labels:
         # What was done is known, and dropping it would lose most samples or call them something else.
         raise DataError(
@@ -312,10 +315,10 @@ def _counters(responses: Named, lost: Sequence[str]) -> str:
     return ""
 
 
-def _with_hints(names: list[str], species: list[str], explained: set[str]) -> str:
+def _with_hints(names: list[str], species: list[str], joined: set[str]) -> str:
     shown = []
     for i, name in enumerate(names[:_MAX_LISTED]):
-        likely = close_species(name, species) if i < _MAX_HINTS and name not in explained else []
+        likely = close_species(name, species) if i < _MAX_HINTS and name not in joined else []
         hidden = f" - written {written(name)}, with characters that are not seen" if hidden_characters([name]) else ""
         shown.append(f"'{name}'" + hidden + (f" - closest: {listed(likely)}" if likely else ""))
     more = len(names) - len(shown)

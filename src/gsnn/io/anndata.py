@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +19,7 @@ from gsnn.io.h5ad import ANNDATA, Matrix, columns, index_of, length, open_file, 
 from gsnn.io.limits import as_data_error, check_growth
 from gsnn.io.responses import Responses
 from gsnn.io.table import check_unique
-from gsnn.io.text import clean_name, counted, listed
+from gsnn.io.text import as_path, clean_name, counted, listed
 from gsnn.io.treatments import Treatments, obs_treatments, obsm_treatments
 
 CHUNK = 1024
@@ -110,7 +109,7 @@ class AnnDataResponses:
         exclude: str | Collection[str] = (),
         chunk_size: int = CHUNK,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, "responses")
         self._pid = os.getpid()
         self._options: dict[str, Any] = {
             "perturbation": perturbation,
@@ -204,7 +203,7 @@ class AnnDataResponses:
             elif "raw" in self._file:
                 way = "its numbers stand in raw: write adata.raw.to_adata().write_h5ad('data.h5ad')"
             else:
-                way = "nor layers; write the measurements into X"
+                way = "it has no layers either: write the measurements into X"
             raise DataError(f"{self.path} has no X; {way}")
         element = self._file["X"] if self._layer is None else self._file["layers"][self._layer]
         return Matrix(element, self.path, self._matrix_name)
@@ -243,7 +242,8 @@ class AnnDataResponses:
             raise DataError(f"{self.path} has no variables, so nothing was measured")
         for i, name in enumerate(names, 1):
             clean_name(name, self.path, i, "variable")
-        check_unique(names, self.path, "readout")
+        if keep is not None:  # these were asked for; of the others the network may have none
+            check_unique(names, self.path, "readout")
         return names, keep
 
     def _find_treatments(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.io.responses import ONE_SIDED
-from gsnn.io.table import Table, check_unique
+from gsnn.io.table import Table
 from gsnn.io.text import clean_name, listed
 
 
@@ -51,8 +51,8 @@ def read_matrices(
             return treatments.set_axis(counts), readouts.loc[counts], notes
         if _permuted(index):
             raise DataError(
-                f"the identifiers of {table.path} are row numbers in another order, and {other.path} has none; give both "
-                f"the same identifiers, or remove that column from {table.path} if the rows of both stand in the same order"
+                f"the identifiers of {table.path} are row numbers in another order, and {other.path} has none; give "
+                f"both the same identifiers, or remove them from {table.path} if both have the same order of rows"
             )
         notes.append(ONE_SIDED)
         treatments.index, readouts.index = index, index
@@ -125,7 +125,6 @@ def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -
         names = [name[len(prefix) :].strip() for name in names]
     for name in names:
         clean_name(name, table.path, 1)
-    check_unique(names, table.path, kind)
     return columns, names, has_ids
 
 

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from gsnn.io.parquet import read_parquet
 from gsnn.io.responses import FORMATS, Responses
 from gsnn.io.sif import looks_like_sif
 from gsnn.io.table import Table, read_table
-from gsnn.io.text import HDF5, PARQUET, Raw, Text, decode, listed, read_raw, read_start, suffix_of
+from gsnn.io.text import HDF5, PARQUET, Raw, Text, as_path, decode, listed, read_raw, read_start, suffix_of
 
 if TYPE_CHECKING:
     from gsnn.io.anndata import AnnDataResponses
@@ -81,8 +80,7 @@ def read_responses(
         MissingExtraError: If Parquet or AnnData needs a package that is not installed.
 
     Example:
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
+        >>>         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     file = Path(folder, "midas.csv")
         ...     _ = file.write_text("TR:egf,TR:meki,DA:ALL,DV:erk\n1,0,0,0\n1,0,10,0.9\n1,1,10,NA\n")
@@ -235,7 +233,7 @@ def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
 
 
 def _is_anndata(path: str | os.PathLike[str]) -> bool:
-    return suffix_of(Path(path)) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
+    return suffix_of(as_path(path, "responses")) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
 
 
 def open_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> AnnDataResponses:

@@ -176,12 +176,11 @@ def checked_names(names: Sequence[str], width: int, what: str) -> list[str]:
     """Names for the columns of an array.
 
     Raises:
-        DataError: If their number is not that of the columns, one is empty, or one stands twice.
+        DataError: If their number is not that of the columns, or one is empty.
     """
     found = [str(name).strip() for name in names]
     if isinstance(names, str) or len(found) != width:
         raise DataError(f"{what} must name {counted(width, 'column')}, got {listed(found)} ({len(found)})")
-    if "" in found or len(set(found)) < len(found):
-        twice = sorted({name for name in found if found.count(name) > 1})
-        raise DataError(f"{what} must be distinct and not empty, got {listed(twice or found)}")
+    if "" in found:
+        raise DataError(f"{what} must not be empty, got {listed(found)}")
     return found

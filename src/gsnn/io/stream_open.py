@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gsnn.base.errors import DataError
@@ -38,6 +38,7 @@ def stream_responses(
     decimal: str = ".",
     anndata: Mapping[str, Any] | None = None,
     names: Mapping[str, list[str]] | None = None,
+    species: Collection[str] = (),
 ) -> StreamedResponses:
     """Open responses without reading them: Parquet, AnnData, or two ``.npy`` files.
 
@@ -54,6 +55,7 @@ def stream_responses(
         decimal: For text only, so of no effect here.
         anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`.
         names: Of ``.npy`` files: the names of their columns, under ``treatments`` and ``readouts``.
+        species: As for :func:`gsnn.io.read_responses`.
 
     Returns:
         The open responses.
@@ -99,7 +101,7 @@ def stream_responses(
     if kinds[0] == "parquet":
         from gsnn.io.stream_parquet import ParquetResponses
 
-        return ParquetResponses(path, inputs=inputs, outputs=outputs)
+        return ParquetResponses(path, inputs=inputs, outputs=outputs, species=species)
     if kinds[0] == "h5ad":
         from gsnn.io.read import conditions, open_anndata
         from gsnn.io.stream_h5ad import AnnDataStream

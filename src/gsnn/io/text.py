@@ -145,9 +145,7 @@ def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
     Raises:
         DataError: If the file is missing, unreadable, a folder, a pickle or a broken archive.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"the {what} file must be a path, got {type(path).__name__}; {_IN_MEMORY}")
-    path = Path(path)
+    path = as_path(path, what)
     data = _bytes(path, what)
     digest = hashlib.sha256(data).hexdigest()
     if data.startswith(_GZIP):
@@ -181,11 +179,16 @@ def _unpacked(data: bytes, path: Path) -> bytes:
     return b"".join(parts)
 
 
-def read_start(path: str | os.PathLike[str], what: str, n: int = 100) -> bytes:
-    """The first bytes of a file that may be too large to read; its errors are those of :func:`read_raw`."""
+def as_path(path: object, what: str) -> Path:
+    """The path; TypeError for a table, or anything else that stands in memory."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"the {what} file must be a path, got {type(path).__name__}; {_IN_MEMORY}")
-    return _bytes(Path(path), what, n)
+    return Path(path)
+
+
+def read_start(path: str | os.PathLike[str], what: str, n: int = 100) -> bytes:
+    """The first bytes of a file that may be too large to read; its errors are those of :func:`read_raw`."""
+    return _bytes(as_path(path, what), what, n)
 
 
 def decode(raw: Raw, what: str) -> Text:

@@ -132,7 +132,11 @@ class Sources:
         network, paths = self._network()
         options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
         responses = stream_responses(
-            paths.get("data"), inputs=paths.get("inputs"), outputs=paths.get("outputs"), **options
+            paths.get("data"),
+            inputs=paths.get("inputs"),
+            outputs=paths.get("outputs"),
+            species=network.species,
+            **options,
         )
         responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
         return stream_data(network, responses, **self.options.get("build", {}))
