@@ -185,6 +185,7 @@ def _once(names: list[str], where: str, kind: str) -> None:
 
 def count_dropped(n: int, dropped: Sequence[str]) -> str:
     """What to tell of samples that leave with their treatments."""
+    dropped = list(dict.fromkeys(dropped))
     which = "a treatment that is no species was" if len(dropped) == 1 else "one that is no species was"
     return f"{counted(n, 'sample')} left out, since {which} applied there: {listed(dropped)}"
 
@@ -309,8 +310,8 @@ def _counters(responses: Named, lost: Sequence[str]) -> str:
             values = column.to_numpy(dtype=float)
             if np.isfinite(values).all() and (values == np.round(values)).all():
                 return (
-                    f"column {name!r} has another number in every sample, as identifiers have: if it is one, call it "
-                    "'sample', in both tables if there are two"
+                    f"column {name!r} has another number in every sample, as identifiers have: if it is one, put it "
+                    "first and call it 'sample', in both tables if there are two"
                 )
     return ""
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from gsnn.base.errors import DataError
+from gsnn.base.wording import asked
 from gsnn.io.responses import ONE_SIDED
 from gsnn.io.table import Table
 from gsnn.io.text import clean_name, listed
@@ -28,6 +29,7 @@ def read_matrices(
     Raises:
         DataError: If the tables do not hold the same samples, or a cell is not a number.
     """
+    _refuse_turned(inputs, outputs)
     shared = inputs.header[0] not in species and shared_ids(inputs, outputs)
     treatments = _frame(inputs, "TR:", "treatment", shared, missing=False)
     readouts = _frame(outputs, "DV:", "readout", shared, missing=True)
@@ -91,11 +93,47 @@ def shared_ids(inputs: Table, outputs: Table, *, whole: bool = True) -> bool:
         return False
     unique = len(set(one)) == len(one) > 1 and len(set(other)) == len(other)
     same_header = bool(inputs.header[0]) and inputs.header[0].casefold() == outputs.header[0].casefold()
-    return unique and (same_header or (whole and set(one) == set(other)))
+    if not unique or same_header or not whole:
+        return unique and same_header
+    numbers = _as_numbers(one), _as_numbers(other)
+    return set(one) == set(other) or (None not in numbers and set(numbers[0] or ()) == set(numbers[1] or ()))
 
 
 def _is_label(cell: str) -> bool:
     return bool(cell) and (not _numeric(cell) or (float(cell).is_integer() and "e" not in cell.casefold()))
+
+
+def _as_numbers(names: Sequence[str] | pd.Index) -> list[int] | None:
+    """Identifiers as whole numbers, however they are written; None if one is none or two become the same."""
+    if not all(_is_label(name) and _numeric(name) for name in names):
+        return None
+    numbers = [int(float(name)) for name in names]
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def _refuse_turned(inputs: Table, outputs: Table) -> None:
+    """Refuse tables that are swapped by their prefixes, or of which one has its samples for columns."""
+    for table, prefix in ((inputs, "DV:"), (outputs, "TR:")):
+        if all(name.upper().startswith(prefix) for name in table.header[1:]) and len(table.header) > 1:
+            raise DataError(
+                f"all columns of {table.path} begin with {prefix}; are "
+                f"{asked('inputs= and outputs=', '--inputs and --outputs')} swapped?"
+            )
+    one, other = (set(table.header[1:]) for table in (inputs, outputs))
+    rows = [set(table.column(0)) for table in (inputs, outputs)]
+    turned = []
+    if len(one) > 1 and len(rows[1]) > 1 and one == rows[1] and not rows[0] & one:
+        turned = [inputs]
+    elif len(other) > 1 and len(rows[0]) > 1 and other == rows[0] and not rows[1] & other:
+        turned = [outputs]
+    elif len(one) > 2 and one == other and not rows[0] & rows[1] and not any(map(_numeric, rows[0] | rows[1])):
+        turned = [inputs, outputs]
+    if turned:
+        paths = " and ".join(str(table.path) for table in turned)
+        raise DataError(
+            f"{paths} {'is' if len(turned) == 1 else 'are'} transposed: the samples are the columns; write them as "
+            "rows (pandas: frame.T.to_csv(path))"
+        )
 
 
 def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -> tuple[list[int], list[str], bool]:
@@ -151,6 +189,11 @@ def _numeric(cell: str) -> bool:
 def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, outputs: Table) -> pd.DataFrame:
     if list(treatments.index) == list(readouts.index):
         return readouts
+    if set(treatments.index) != set(readouts.index):
+        numbers = [_as_numbers(frame.index) for frame in (treatments, readouts)]
+        if numbers[0] is not None and numbers[1] is not None and set(numbers[0]) == set(numbers[1]):
+            # 1, 01 and 1.0 are one identifier that a spreadsheet or pandas wrote in its way.
+            return readouts.set_axis(numbers[1]).loc[numbers[0]].set_axis(treatments.index)
     for table, frame in ((inputs, treatments), (outputs, readouts)):
         if frame.index.has_duplicates:
             twice = list(dict.fromkeys(frame.index[frame.index.duplicated()]))

@@ -181,6 +181,12 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
         lacking = "treatment (TR:)" if columns.readouts else "readout (DV:)"
         if not columns.treatments and not columns.readouts:
             lacking = "treatment (TR:) and readout (DV:)"
+        marked = [cell for cell in table.column(0) if _PREFIX.fullmatch(cell)]
+        if 2 * len(marked) > len(table):
+            raise DataError(
+                f"{path} is transposed: its rows are the columns of responses ({listed(marked, 3)}); write samples as "
+                "rows (pandas: frame.T.to_csv(path))"
+            )
         raise DataError(
             f"{path} has no {lacking} columns; found {header}. Name treatments TR:<species> and readouts "
             f"DV:<species>, or give two tables, {asked('inputs= and outputs=', '--inputs and --outputs')}"

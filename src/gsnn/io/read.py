@@ -94,11 +94,13 @@ def read_responses(
         ([0.9, nan], [10.0], 1)
     """
     if format is not None and format not in FORMATS:
-        raise DataError(str(unknown_option("format", format, FORMATS)))
+        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
     if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-        raise DataError("give either one response file, or both inputs= and outputs=")
+        raise DataError(
+            f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
+        )
     if decimal not in (".", ","):
-        raise DataError(f"decimal must be '.' or ',', got {decimal!r}")
+        raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
     wanted = conditions(where)
     if inputs is not None and outputs is not None:
         if time is not None or cell_line is not None or format == "midas":
