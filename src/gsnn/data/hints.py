@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from gsnn.base.wording import asked, shell
 from gsnn.io.names import spreadsheet_dates
 from gsnn.io.text import counted, listed
-from gsnn.io.treatments import CONTROLS
+from gsnn.io.treatments import CONTROLS, UNKNOWN
 
 # The longest first, so that "A || B" is not cut at a blank.
 SEPARATORS = (" || ", "||", " + ", "+", ";", "|", "&", ",", "_", "/", ":", "-", " ")
@@ -154,7 +154,8 @@ def advice(
     species: Sequence[str],
     others: Mapping[str, Sequence[str]],
     splittable: bool,
-) -> tuple[list[str], set[str]]:
+    categories: bool = False,
+) -> list[str]:
     """What to do about names that are no species, the likeliest first.
 
     Args:
@@ -163,9 +164,10 @@ def advice(
         species: The species.
         others: What each column of ``var`` calls the readouts.
         splittable: Whether the treatments are labels that a separator can cut.
+        categories: Whether they are labels at all, cut or not.
 
     Returns:
-        Sentences, none if nothing was found; and the names that they explain.
+        Sentences; none if nothing was found.
     """
     there = set(species)
     found: list[str] = []
@@ -200,25 +202,31 @@ def advice(
             f"{counted(len(more), 'name')} would match without {what} ({_is_there(more)}): write the names of both "
             "files alike"
         )
-        explained |= set(more)
     inhibitors = [name for name in lost_out if name.endswith("i") and name[:-1] in there]
     if inhibitors:
         sides = asked("treatments and readouts (inputs and outputs)", "--inputs and --outputs")
         found.append(f"{listed(inhibitors, 3)} among the readouts would be inhibitors; are {sides} swapped?")
-        explained |= set(inhibitors)
-    controls = [name for name in lost_in if _CONTROL.fullmatch(name)] if splittable else []
-    if controls and len(controls) < max(2, len(lost_in) / 2 + 1):
-        python = f"control={controls[:3]}"
-        flags = " ".join(f"--control {shell(name)}" for name in controls[:3])
-        found.append(f"{listed(controls, 3)} may be a control: pass {asked(python, flags)} if nothing was done there")
-        explained |= set(controls)
+    alone = [name for name in lost_in if name not in explained]
+    unknown = [name for name in alone if name.casefold() in UNKNOWN]
+    if unknown:
+        how = "leave that column, and the samples it marks, out of the file"
+        if categories:
+            flags = " ".join(f"--exclude-label {shell(name)}" for name in unknown[:3])
+            how = f"pass {asked(f'exclude={unknown[:3]}', flags)} to leave these samples out"
+        found.append(f"{listed(unknown, 3)} may say that nobody knows what was done: {how}")
+    controls = [name for name in alone if _CONTROL.fullmatch(name) and name not in unknown]
+    if controls:
+        how = "leave that column out of the file: a control is a row of zeros"
+        if categories:
+            flags = " ".join(f"--control {shell(name)}" for name in controls[:3])
+            how = f"pass {asked(f'control={controls[:3]}', flags)} if nothing was done there"
+        found.append(f"{listed(controls, 3)} may be a control: {how}")
     dates = {name: gene for name, gene in spreadsheet_dates([*lost_in, *lost_out]).items()}
     if dates:
         shown = ", ".join(
             f"{name!r}" + (f" (probably {gene})" if gene else "") for name, gene in list(dates.items())[:3]
         )
         found.append(f"a spreadsheet made dates of genes: {shown}; import the column as text")
-        explained |= set(dates)
     kind, known = kind_of([*lost_in, *lost_out] if not lost_out else lost_out), kind_of(species)
     if not found and kind != known:
         one = f"are {kind}" if kind else "are names"
@@ -227,7 +235,7 @@ def advice(
             f"the {'readouts' if lost_out else 'treatments'} that are missing {one} and the species {other}: "
             "translate one of them (mygene, biomaRt or a table of the database)"
         )
-    return found, explained
+    return found
 
 
 def _is_there(names: Mapping[str, str]) -> str:

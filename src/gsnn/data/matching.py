@@ -11,7 +11,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked, shell
-from gsnn.data.hints import accession, advice, find_separator, kind_of
+from gsnn.data.hints import accession, advice, but_for_case, find_separator, kind_of
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io.names import hidden_characters, written
@@ -44,6 +44,10 @@ class Named(Protocol):
 
     @property
     def labels(self) -> bool:
+        """As in :class:`gsnn.io.Responses`."""
+
+    @property
+    def categories(self) -> bool:
         """As in :class:`gsnn.io.Responses`."""
 
 
@@ -237,8 +241,8 @@ def _unmatched(
     all_in, all_out = columns
     where = "the network" if network.path is None else str(network.path)
     lost = ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV"))
-    found, explained = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels)
-    if len(lost_in) == all_in and len(lost_out) == all_out and not explained:
+    found = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels, responses.categories)
+    if len(lost_in) == all_in and len(lost_out) == all_out:
         turned = _transposed(responses, [*lost_in, *lost_out], network.species)
         found = [turned] if turned else found
     counters = _counters(responses, lost_in)
@@ -297,6 +301,8 @@ def _transposed(responses: Named, columns: list[str], species: Sequence[str]) ->
     words = [row for row in rows if row in there or row.removesuffix("i") in there]
     if 2 * len(words) < len(rows) or all(map(str.isdigit, words)) or kind_of([c for c in columns if not c.isdigit()]):
         return ""
+    if but_for_case(columns, species) or find_separator(columns, there.__contains__)[1]:
+        return ""  # these are species too, written otherwise
     return f"the tables look transposed: their row names are species ({listed(words, 3)}); samples must be the rows"
 
 

@@ -50,7 +50,7 @@ def oddities(
     flat = [name for name, a, b, n in zip(data.graph.outputs, low, high, seen.sum(0), strict=True) if n > 1 and a == b]
     untreated = int((data.x == 0).all(axis=1).sum())
     found = odd_samples(untreated, len(data), flat) + odd_fit((left_out or {}).get("ridge", np.nan))
-    return found + odd_names(data.graph, None if network is None else network.species)
+    return found + odd_network(data.graph, None if network is None else network.species)
 
 
 def odd_samples(untreated: int, n: int, flat: Sequence[str]) -> list[str]:
@@ -91,8 +91,8 @@ def odd_fit(ridge: float) -> list[str]:
     ]
 
 
-def odd_names(graph: Graph, species: Sequence[str] | None = None) -> list[str]:
-    """What to say of species that are numbers or words of files.
+def odd_network(graph: Graph, species: Sequence[str] | None = None) -> list[str]:
+    """What to say of species that are numbers or words of files, and of a network without any path to a readout.
 
     Args:
         graph: Its inputs and outputs tell whether numbers are identifiers.
@@ -102,4 +102,10 @@ def odd_names(graph: Graph, species: Sequence[str] | None = None) -> list[str]:
         Sentences.
     """
     names = [name[3:] for name in (*graph.inputs, *graph.outputs)]
-    return [f"looks wrong: {each}" for each in strange(graph.functions if species is None else species, names)]
+    found = strange(graph.functions if species is None else species, names)
+    if graph.O and len(graph.unreached_outputs) == graph.O:
+        found.append(
+            "no treatment has a path to any readout; are treatments and readouts swapped, or the sources and targets "
+            "of the network?"
+        )
+    return [f"looks wrong: {each}" for each in found]

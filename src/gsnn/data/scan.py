@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError
 from gsnn.data.matching import odd_columns
-from gsnn.data.sanity import odd_names, odd_samples
+from gsnn.data.sanity import odd_network, odd_samples
 from gsnn.data.split import PARTS, TRAIN, UNUSED, StreamedSplit
 from gsnn.data.standardiser import Standardiser
 from gsnn.data.stream import StreamedData, StreamedPart
@@ -169,7 +169,7 @@ def scan(data: StreamedData, split: StreamedSplit) -> Scan:
         names(graph.inputs, inputs.constant), names(graph.outputs, none), names(graph.outputs, everything.constant)
     )
     flat = names(graph.outputs, everything.constant & (everything.count > 1))
-    warnings += odd_samples(untreated, total, flat) + odd_names(graph)
+    warnings += odd_samples(untreated, total, flat) + odd_network(graph)
     lost = names(graph.outputs, unseen & ~none)
     if lost:
         warnings.append(f"measured in no training sample and left out of all figures: {', '.join(lost)}")

@@ -162,7 +162,8 @@ class AnnDataResponses:
                     raise DataError(
                         f"{self.path}: {self._matrix_name} has {self._matrix.shape[0]} rows for the {self._n} of 'obs'"
                     )
-                self.labels = obsm is None and separator is None
+                self.categories = obsm is None
+                self.labels = self.categories and separator is None
                 wanted = None if not where else self._find_rows(where)
                 self._treatments = self._find_treatments(
                     perturbation, dose, control, separator, obsm, treatment_names,
@@ -436,6 +437,7 @@ class AnnDataResponses:
             sha256={"data": sha256(self.path)},
             other_names=self.other_names,
             labels=self.labels,
+            categories=self.categories,
         )
 
     def _responses(self, start: int, stop: int) -> Responses:

@@ -32,6 +32,7 @@ class Responses:
         n_other_times: How many rows at other times than those kept were left out.
         other_names: What else the readouts could be called: names by column of ``var``.
         labels: Whether the treatments are made of labels, which a separator can cut.
+        categories: Whether they are made of labels at all.
 
     Rows are paired by the index of the two tables where both have one: labels in another order are aligned. A first
     column of text, or of the same whole numbers in both tables, is such an index where the table has none of its own.
@@ -52,6 +53,7 @@ class Responses:
     n_other_times: int = 0
     other_names: dict[str, list[str]] = field(default_factory=dict)
     labels: bool = False
+    categories: bool = False
 
     def __post_init__(self) -> None:
         sides = (("treatments", "TR:", "DV:"), ("readouts", "DV:", "TR:"))

@@ -37,6 +37,7 @@ class StreamedResponses(ABC):
         paths: The files by role: ``data``, or ``inputs`` and ``outputs``; empty for arrays.
         other_names: As in :class:`gsnn.io.Responses`.
         labels: Likewise.
+        categories: Likewise.
         dropped: Treatments that are left out; samples to which one was applied do not count.
     """
 
@@ -48,7 +49,7 @@ class StreamedResponses(ABC):
         self.paths: dict[str, Path] = {}
         self._digests: dict[str, str] | None = None
         self.other_names: dict[str, list[str]] = {}
-        self.labels = False
+        self.labels = self.categories = False
         self.dropped: list[str] = []
         self._columns: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = None, None
 
