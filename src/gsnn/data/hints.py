@@ -33,9 +33,9 @@ _AROUND = (
 )
 # Labels that are probably controls, beside those that are taken for controls without a word.
 _CONTROL = re.compile(
-    r"(.*[^a-z])?(ctrl|ctr|con|control|controls|nt|ntc|dmso|vehicle|scr|scramble|scrambled|mock|untreated|unstimulated"
+    r"(.*[-_. ])?(ctrl|ctr|con|control|controls|nt|ntc|dmso|vehicle|scr|scramble|scrambled|mock|untreated|unstimulated"
     r"|wt|wild[- _]?type|baseline|media|medium|pbs|neg|no[- _]treatment|not[- _]treated|sgnt|safe[- _]?targeting)"
-    r"([^a-z].*)?",
+    r"([-_. (+].*)?",
     re.IGNORECASE,
 )
 _JOINERS = 10  # strings between names that are tried as separators

@@ -247,7 +247,7 @@ def _unmatched(
         found = [turned] if turned else found
     counters = _counters(responses, lost_in)
     if counters:
-        if drop:  # with it all samples would leave
+        if drop and "identifiers" in counters:  # with it all samples would leave
             raise DataError(f"{responses.name}: {counters}")
         found.insert(0, counters)
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
@@ -307,11 +307,13 @@ def _transposed(responses: Named, columns: list[str], species: Sequence[str]) ->
 
 
 def _counters(responses: Named, lost: Sequence[str]) -> str:
-    """What to say of a column that has another whole number in every sample; empty if there is none."""
+    """What to say of a column that is no treatment: identifiers, or the same in every sample; empty if there is none."""
     if not isinstance(responses, Responses) or len(responses.treatments) < _COUNTED:
         return ""
     for name in lost:
         column = responses.treatments[name]
+        if isinstance(column, pd.Series) and column.nunique(dropna=False) == 1 and column.iloc[0]:
+            return f"treatment {name!r} is the same in every sample, so that it tells nothing: leave that column out"
         if isinstance(column, pd.Series) and column.is_unique and pd.api.types.is_numeric_dtype(column.dtype):
             values = column.to_numpy(dtype=float)
             if np.isfinite(values).all() and (values == np.round(values)).all():

@@ -36,7 +36,7 @@ def read_matrices(
     notes: list[str] = []
     named = [shared or _first_is_ids(table) for table in (inputs, outputs)]
     if all(named):
-        return treatments, _aligned(treatments, readouts, inputs, outputs), notes
+        return treatments, _aligned(treatments, readouts, inputs, outputs, notes), notes
     if len(treatments) != len(readouts):
         raise DataError(
             f"{inputs.path} has {len(treatments)} rows and {outputs.path} {len(readouts)}; give both the same rows, "
@@ -186,8 +186,15 @@ def _numeric(cell: str) -> bool:
     return True
 
 
-def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, outputs: Table) -> pd.DataFrame:
+def _aligned(
+    treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, outputs: Table, notes: list[str]
+) -> pd.DataFrame:
     if list(treatments.index) == list(readouts.index):
+        if treatments.index.has_duplicates:
+            notes.append(
+                f"the identifiers of the samples repeat ({listed(dict.fromkeys(treatments.index), 3)}) and stand in "
+                "the same order in both tables; rows were paired in order"
+            )
         return readouts
     if set(treatments.index) != set(readouts.index):
         numbers = [_as_numbers(frame.index) for frame in (treatments, readouts)]
