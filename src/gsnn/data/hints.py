@@ -13,6 +13,7 @@ from gsnn.io.treatments import CONTROLS, UNKNOWN
 
 # The longest first, so that "A || B" is not cut at a blank.
 SEPARATORS = (" || ", "||", " + ", "+", ";", "|", "&", ",", "_", "/", ":", "-", " ")
+TRANSLATE = "translate one of them"
 _ACCESSIONS = {
     "Ensembl identifiers": re.compile(r"ENS[A-Z]{0,6}[GTPE]\d{6,}(\.\d+)?", re.IGNORECASE),
     "UniProt accessions": re.compile(r"([OPQ]\d[A-Z0-9]{3}\d|[A-NR-Z]\d([A-Z][A-Z0-9]{2}\d){1,2})(-\d+)?"),
@@ -233,7 +234,7 @@ def advice(
         other = f"are {known}" if known else "are names"
         found.append(
             f"the {'readouts' if lost_out else 'treatments'} that are missing {one} and the species {other}: "
-            "translate one of them (mygene, biomaRt or a table of the database)"
+            f"{TRANSLATE} (mygene, biomaRt or a table of the database)"
         )
     return found
 

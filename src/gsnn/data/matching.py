@@ -11,7 +11,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked, shell
-from gsnn.data.hints import accession, advice, but_for_case, find_separator, kind_of
+from gsnn.data.hints import TRANSLATE, accession, advice, but_for_case, find_separator, kind_of
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io.names import hidden_characters, written
@@ -252,7 +252,7 @@ def _unmatched(
         found.insert(0, counters)
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
-        found.insert(0, elsewhere)
+        found = [elsewhere, *(each for each in found if TRANSLATE not in each)]
     there = set(network.species)
     separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
     joined = set(cut)
@@ -307,7 +307,7 @@ def _transposed(responses: Named, columns: list[str], species: Sequence[str]) ->
 
 
 def _counters(responses: Named, lost: Sequence[str]) -> str:
-    """What to say of a column that is no treatment: identifiers, or the same in every sample; empty if there is none."""
+    """What to say of a column that is no treatment: identifiers, or the same in every sample; empty if none is."""
     if not isinstance(responses, Responses) or len(responses.treatments) < _COUNTED:
         return ""
     for name in lost:
