@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError, closest
 from gsnn.base.files import sha256
 from gsnn.base.wording import asked
-from gsnn.io.choose import check_left, holds, unknown_column
+from gsnn.io.choose import check_left, conditions, holds, unknown_column
 from gsnn.io.h5ad import ANNDATA, Matrix, columns, index_of, length, open_file, read_column, runs, text
 from gsnn.io.limits import as_data_error, check_growth
 from gsnn.io.responses import Responses
@@ -283,8 +283,8 @@ class AnnDataResponses:
         keep = np.ones(self._n, bool)
         name = f"{self.path}: obs"
         there = columns(self._file["obs"])
-        conditions = {c: [v] if isinstance(v, str) else [str(each) for each in v] for c, v in where.items()}
-        for column, values in conditions.items():
+        wanted = conditions(where)
+        for column, values in wanted.items():
             if column not in there:
                 raise unknown_column(name, column, there)
             found = read_column(self._file, "obs", column, self.path)
@@ -296,7 +296,7 @@ class AnnDataResponses:
                 words = {1.0: "True", 0.0: "False"} if found.truth else {}
                 cells = [words.get(v) or (str(int(v)) if v.is_integer() else str(v)) for v in found.values.tolist()]
                 keep &= holds(name, column, cells, values)
-        check_left(name, keep, conditions)
+        check_left(name, keep, wanted)
         return keep
 
     def _physical(self, start: int, stop: int) -> list[tuple[int, int]]:

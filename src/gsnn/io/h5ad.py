@@ -274,8 +274,7 @@ def columns(frame: Any) -> list[str]:  # noqa: ANN401 - a h5py.Group
 
 def _factorised(cells: list[str]) -> Column:
     codes, categories = pd.factorize(np.array(cells, dtype=object))
-    codes = np.where([cell == "" for cell in categories], -1, np.arange(len(categories)))[codes]
-    return Column(codes.astype(np.int64), [str(category) for category in categories])
+    return _without_blanks(codes.astype(np.int64), [str(category) for category in categories])
 
 
 class Matrix:

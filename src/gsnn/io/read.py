@@ -14,6 +14,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked
+from gsnn.io.choose import conditions
 from gsnn.io.matrices import read_matrices
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
@@ -178,36 +179,6 @@ def read_responses(
         n_baseline=found.n_baseline,
         n_other_times=found.n_other_times,
     )
-
-
-def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) -> dict[str, list[str]]:
-    """Which values of which columns are wanted.
-
-    Args:
-        where: As :func:`read_responses` takes it.
-
-    Returns:
-        Column -> values.
-
-    Raises:
-        DataError: If a condition has no ``=``.
-
-    Example:
-        >>> conditions(["cell=A", "batch=1", "cell=B"]), conditions({"batch": 2})
-        ({'cell': ['A', 'B'], 'batch': ['1']}, {'batch': ['2']})
-    """
-    found: dict[str, list[str]] = {}
-    if isinstance(where, Mapping):
-        for name, value in where.items():
-            found[str(name)] = [str(v) for v in ([value] if isinstance(value, str) or not hasattr(value, "__iter__")
-                                                 else value)]  # fmt: skip
-        return found
-    for condition in [where] if isinstance(where, str) else where or ():
-        name, equals, value = str(condition).partition("=")
-        if not equals or not name.strip():
-            raise DataError(f'{asked("where", "--where")} must be "column=value", got {condition!r}')
-        found.setdefault(name.strip(), []).append(value.strip())
-    return found
 
 
 def listed_flags(options: Mapping[str, Any]) -> str:

@@ -112,7 +112,8 @@ def stream_responses(
 
         return ParquetResponses(path, inputs=inputs, outputs=outputs, species=species)
     if kinds[0] == "h5ad":
-        from gsnn.io.read import conditions, open_anndata
+        from gsnn.io.choose import conditions
+        from gsnn.io.read import open_anndata
         from gsnn.io.stream_h5ad import AnnDataStream
 
         return AnnDataStream(
