@@ -142,6 +142,7 @@ def test_transposed_tables_are_called_so(columns):
         (["s1", "s2", "s3", "s4"], ["x", "y"]),  # names that are simply wrong
         (["EGF", "EGF_TNF", "MEKi_TNF", "c"], ["x", "y"]),  # a sample called after its treatment
         (["EGF", "TNF", "MEK", "ERK"], ["ENSG00000146648", "ENSG00000146649"]),  # all of them
+        (["EGF", "TNF", "MEK", "ERK"], ["1956", "5594"]),  # Entrez
         (["EGF", "TNF", "MEK", "ERK"], ["egf", "erk"]),  # columns that are species but for case
         (["EGF", "TNF", "MEK", "ERK"], ["EGF+TNF", "EGF+MEK"]),
     ],

@@ -299,7 +299,11 @@ def _transposed(responses: Named, columns: list[str], species: Sequence[str]) ->
         return ""
     rows, there = list(dict.fromkeys(map(str, responses.treatments.index))), set(species)
     words = [row for row in rows if row in there or row.removesuffix("i") in there]
-    if 2 * len(words) < len(rows) or all(map(str.isdigit, words)) or kind_of([c for c in columns if not c.isdigit()]):
+    numbers = sorted({int(name) for name in columns if name.isdecimal()})
+    ids = numbers and numbers[-1] - numbers[0] >= 2 * len(numbers)  # Entrez, not samples that are numbered
+    if 2 * len(words) < len(rows) or all(map(str.isdigit, words)) or ids:
+        return ""
+    if kind_of([name for name in columns if not name.isdecimal()]):
         return ""
     if but_for_case(columns, species) or find_separator(columns, there.__contains__)[1]:
         return ""  # these are species too, written otherwise

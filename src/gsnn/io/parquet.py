@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,17 @@ class ParquetTable(Table):
         """The cells of column ``j`` as text, empty where a value is missing."""
         with as_data_error(self.path, "a table"):  # a time may lie outside what Python has
             return ["" if value is None else str(value) for value in self.arrays[j].to_pylist()]
+
+    def with_cells(self, changed: Callable[[str], str]) -> ParquetTable:
+        """The table with another text in the cells of its columns of text."""
+        arrow = require("pyarrow", extra="parquet")
+        arrays = [
+            arrow.array([None if v is None else changed(v) for v in array.to_pylist()])
+            if str(array.type).startswith(("string", "large_string"))
+            else array
+            for array in self.arrays
+        ]
+        return replace(self, arrays=arrays)
 
     def names(self, j: int) -> list[str]:
         """The cells of column ``j``, which holds names: text or integers."""

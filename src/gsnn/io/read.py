@@ -23,6 +23,8 @@ from gsnn.io.sif import looks_like_sif
 from gsnn.io.table import Table, read_table
 from gsnn.io.text import HDF5, PARQUET, Raw, Text, as_path, decode, listed, read_raw, read_start, suffix_of
 
+_COMMA = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
+
 if TYPE_CHECKING:
     from gsnn.io.anndata import AnnDataResponses
 
@@ -190,7 +192,8 @@ def listed_flags(options: Mapping[str, Any]) -> str:
 def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
     """The file as a table, and its text if it is text."""
     if raw.data.startswith(PARQUET) or raw.suffix in {".parquet", ".pq"}:
-        return read_parquet(raw, what), None
+        stored = read_parquet(raw, what)
+        return (stored if decimal == "." else stored.with_cells(_with_point)), None
     text = decode(raw, what)
     table = read_table(text, what)
     if decimal == ",":
@@ -199,10 +202,13 @@ def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
                 f"{raw.path}: commas separate the cells, so they cannot be decimal commas too; leave "
                 f"{asked('decimal', '--decimal')} out, or quote the numbers"
             )
-        points = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
-        rows = [[points.sub(r"\1.\2\3", c) if points.fullmatch(c) else c for c in row] for row in table.rows]
-        table = replace(table, rows=rows)
+        table = replace(table, rows=[[_with_point(cell) for cell in row] for row in table.rows])
     return table, text
+
+
+def _with_point(cell: str) -> str:
+    """A number with a decimal point in place of its comma; what is no such number stays."""
+    return _COMMA.sub(r"\1.\2\3", cell) if _COMMA.fullmatch(cell) else cell
 
 
 def _is_anndata(path: str | os.PathLike[str]) -> bool:

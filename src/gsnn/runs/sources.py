@@ -164,7 +164,7 @@ class Sources:
         if self.streamed:
             raise RunError(
                 "the run was trained on data that are streamed from their files, and this needs all of them in memory; "
-                "train a run on a part of the samples, with --no-stream"
+                f"train a run on a part of the samples, with {asked('stream=False', '--no-stream')}"
             )
         if self.kind == "dataset":
             from gsnn.datasets import load_dataset
