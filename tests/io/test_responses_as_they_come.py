@@ -185,3 +185,18 @@ def test_commas_cannot_be_both(tmp_path):
     (tmp_path / "m.csv").write_text("TR:A,DV:C\n0,5\n1,2\n")
     with pytest.raises(DataError, match="cannot be decimal commas too"):
         read_responses(tmp_path / "m.csv", decimal=",")
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("1,234", "part thousands"),
+        ("12,345.6", "part thousands"),
+        ("0,5", "use a decimal point"),
+        ("\u22120.5", "minus"),
+    ],
+)
+def test_a_number_in_another_way_says_what_to_do(tmp_path, cell, hint):
+    (tmp_path / "m.tsv").write_text(f"TR:A\tDV:C\n0\t{cell}\n1\t2\n", encoding="utf-8")
+    with pytest.raises(DataError, match=hint):
+        read_responses(tmp_path / "m.tsv")

@@ -118,8 +118,13 @@ class Table:
         i, j = bad[0]
         cell = self.column(j)[i]
         hint = "write a number, or leave the cell empty where the value is missing"
-        if is_number(cell.replace(",", ".")):
-            hint = "use a decimal point, or pass " + asked("decimal=','", "--decimal ,")
+        comma = asked("decimal=','", "--decimal ,")
+        if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", cell):
+            hint = f"take the commas out if they part thousands, or pass {comma} if they are decimal commas"
+        elif is_number(cell.replace(",", ".")):
+            hint = f"use a decimal point, or pass {comma}"
+        elif is_number(cell.replace("\u2212", "-")):
+            hint = "write the minus as '-'"
         raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
 
 
