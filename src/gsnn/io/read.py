@@ -83,7 +83,8 @@ def read_responses(
         MissingExtraError: If Parquet or AnnData needs a package that is not installed.
 
     Example:
-        >>>         >>> from tempfile import TemporaryDirectory
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     file = Path(folder, "midas.csv")
         ...     _ = file.write_text("TR:egf,TR:meki,DA:ALL,DV:erk\n1,0,0,0\n1,0,10,0.9\n1,1,10,NA\n")
