@@ -19,12 +19,11 @@ from gsnn.data.split import _FULL, PARTS, UNUSED, Codes, FloatArray, Keys, Strea
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import Network
+from gsnn.io.stream import StreamedResponses
 from gsnn.io.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from gsnn.io.stream import StreamedResponses
 
 
 BUFFER_BYTES = 256 * 2**20
@@ -270,6 +269,11 @@ def stream_data(
     """
     if isinstance(buffer_bytes, bool) or not isinstance(buffer_bytes, int) or buffer_bytes < 1:
         raise ValueError(f"buffer_bytes must be a number of bytes, at least 1, got {buffer_bytes!r}")
+    if not isinstance(responses, StreamedResponses):
+        raise TypeError(
+            f"responses must come from gsnn.io.stream_responses, got {type(responses).__name__}; build_data takes "
+            "tables in memory"
+        )
     matched = match(network, responses, on_unmatched, responses.treatments, responses.readouts, ignore_case=ignore_case)
     if len(responses) < _MIN_SAMPLES:
         raise DataError(
