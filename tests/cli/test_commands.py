@@ -36,6 +36,14 @@ def test_help_is_quick_and_shows_an_example_that_parses():
     assert min(_seconds("--help") / _seconds(command=bare) for _ in range(3)) < 2.5
 
 
+@pytest.mark.parametrize("command", ["infer", "refine"])
+def test_help_names_the_default_method(command):
+    from gsnn.discovery import DEFAULT_METHOD
+
+    text = " ".join(gsnn(command, "--help", COLUMNS="200").stdout.split())
+    assert re.search(rf"\[default: \(?{DEFAULT_METHOD}[;)]", text)
+
+
 def _seconds(*args, command=()):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     if command:

@@ -15,7 +15,7 @@ import torch
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.data.matching import count_dropped, match
-from gsnn.data.split import _FULL, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
+from gsnn.data.split import N_KEYS, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import Network
@@ -107,8 +107,6 @@ class StreamedData:
         Raises:
             ValueError: If there is no such part, or ``batch_size`` is below 1.
         """
-        pass
-
         if part not in PARTS:
             raise unknown_option("part", part, PARTS)
         if batch_size < 1:
@@ -154,7 +152,7 @@ class StreamedData:
             by = "sample"
             keys = np.sort(sample_keys(0, len(self), int(seed))) if len(self) <= EXACT else None
         if keys is None:
-            bounds = int(test * _FULL), int((test + validation) * _FULL)
+            bounds = int(test * N_KEYS), int((test + validation) * N_KEYS)
             lost = test + validation >= 1
         else:
             n = len(keys)
