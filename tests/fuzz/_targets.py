@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.data import build_data
+from gsnn.edges import MagnitudeEdgeRegressor
 from gsnn.io import AnnDataResponses, Network, read_edges, read_network, read_responses, write_edges
 from gsnn.nn import load_model, read_metadata
 from gsnn.runs import Run, Sources, train_run
@@ -249,6 +250,10 @@ def _add_run(add: Callable[..., None], folder: Path) -> None:
     add("model", {"model.safetensors": model}, mutate.header, loaded, 3)
     add("checkpoint", {"c.safetensors": content["checkpoint.safetensors"]}, mutate.header,
         lambda f: SafetensorsCheckpointIO().load_checkpoint(f / "c.safetensors"), 2)  # fmt: skip
+    regressor = MagnitudeEdgeRegressor(load_model(run / "model.safetensors"), Run.open(run).data().graph)
+    regressor.save(run / "r.safetensors")
+    add("regressor", {"r.safetensors": (run / "r.safetensors").read_bytes()}, mutate.header,
+        lambda f: regressor.load(f / "r.safetensors"), 2)  # fmt: skip
     shutil.rmtree(run)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.cli import main
-from gsnn.runs import Run, Sources, infer_run, train_files
+from gsnn.runs import Job, Run, Sources, infer_run, train_files
 from gsnn.runs import sources as sources_module
 from gsnn.training import TrainConfig
 from gsnn.training.team import Team, find_team
@@ -33,6 +33,18 @@ def network(tmp_path):
 def sources(network, files, kind="parquet", **options):
     named = {"data" if role == "path" else role: path for role, path in files.items()}
     return {"graph": network, **named, "responses_options": {**options_of(kind), **options}}
+
+
+def test_a_regressor_learns_from_streamed_data(tmp_path, world, network):
+    given = sources(network, write_files(tmp_path, world, "npy"), "npy", stream=True)
+    run, _ = train_files(tmp_path / "run", **given, settings=SETTINGS, regressor=True)
+    edges = infer_run(run, method="regressor")
+    n = Run.open(run.path).info["inference"]["n"]
+    assert edges["score"].notna().all()
+    # Both from the trained model, by as many samples.
+    anew = infer_run(run, method="regressor,embedding", job=Job(fresh=True))
+    assert anew["score_embedding"].notna().all()
+    assert Run.open(run.path).info["inference"]["n"] == n
 
 
 @pytest.mark.parametrize("kind", ["parquet", "npy", "h5ad"])
@@ -55,8 +67,9 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     # What needs all samples says so.
     with pytest.raises(RunError, match="needs all of them in memory"):
         run.data()
-    with pytest.raises(RunError, match="'stacked' needs all samples in memory"):
-        infer_run(Run.open(run.path), method="stacked")
+    for method in ("stacked", "rank"):
+        with pytest.raises(RunError, match=f"'{method}' needs all samples in memory"):
+            infer_run(Run.open(run.path), method=method)
     with pytest.raises(RunError, match=r"use streamed_split\(\)"):
         run.split()
     # Training longer continues the run; other bytes in the file do not.

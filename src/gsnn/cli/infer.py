@@ -23,8 +23,8 @@ def infer(
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="gradient, magnitude, ... (a wrong name lists them); repeated, or with commas, the first ranks and "
-            "the others add their columns.",
+            help="gradient, magnitude, rank, ... (a wrong name lists them); repeated, or with commas, the first ranks "
+            "and the others add their columns.",
             show_default="gradient-explained",
         ),
     ] = None,
@@ -95,8 +95,8 @@ def infer(
                             "on after a stop; 0 saves after every batch.", rich_help_panel=_SHARED),
     ] = 60.0,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do not go on with statistics that a stopped command kept.",
-                           rich_help_panel=_SHARED),
+        bool, typer.Option("--fresh", help="Do not go on with statistics that a stopped command kept, nor take the "
+                           "regressor of gsnn train --regressor.", rich_help_panel=_SHARED),
     ] = False,
     memory_budget: Annotated[
         str | None,

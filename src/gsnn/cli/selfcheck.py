@@ -31,7 +31,8 @@ def selfcheck(
         Path | None, typer.Argument(help="Run folder of gsnn train; gives data and settings.", metavar="[RUN]")
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Method to check; may be repeated.", show_default="every method")
+        list[str] | None,
+        typer.Option(help="Method to check; may be repeated.", show_default="gradient and magnitude"),
     ] = None,
     fraction: Annotated[float, typer.Option(help="Share to hide of the known edges that can be.")] = 0.15,
     repeats: Annotated[int, typer.Option(help="How often; each is a training, and one more per control.")] = 3,

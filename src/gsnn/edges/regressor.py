@@ -442,7 +442,8 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             n, weights = int(facts["n"]), tensors["W"]
         except (OSError, LookupError, ValueError) as error:
             raise RunError(f"{path} is not a readable regressor ({error})") from error
-        if facts.get("format") != FORMAT or weights.shape != self.W.shape or not weights.isfinite().all():
+        fits = weights.dtype in (torch.float32, torch.float64) and weights.shape == self.W.shape
+        if facts.get("format") != FORMAT or not fits or not weights.isfinite().all():
             raise RunError(f"{path} is not a regressor of {self.N} function nodes")
         self.restart()
         self.W.copy_(weights)

@@ -40,7 +40,7 @@ def self_check_run(
 
     Args:
         run: The run; its training need not be complete.
-        methods: Names of registered methods; None: all.
+        methods: Names of registered methods; None: those that are taken by default.
         settings: Fields of `TrainConfig` to replace; None values are left out.
         overwrite: Replace a self-check in the folder.
         resume: Continue one; without one, begin.
