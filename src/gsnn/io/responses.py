@@ -58,7 +58,12 @@ class Responses:
     def __post_init__(self) -> None:
         sides = (("treatments", "TR:", "DV:"), ("readouts", "DV:", "TR:"))
         if not self.paths:  # the readers have done this
-            found = _labelled(*(_table(getattr(self, what), what) for what, _, _ in sides))
+            given = [_table(getattr(self, what), what) for what, _, _ in sides]
+            found = _labelled(given[0], given[1])
+            taken = [table.columns[0] for table, rest in zip(given, found, strict=True) if table is not rest]
+            if len(taken) == 2 and not any(isinstance(table.index[0], str) for table in found):
+                note = f"the first columns ({listed(taken)}) hold the same whole numbers and were taken for identifiers"
+                object.__setattr__(self, "warnings", [*self.warnings, note])
             for (what, prefix, other), table in zip(sides, found, strict=True):
                 object.__setattr__(self, what, _named(table, what, prefix, other))
         if len(self.treatments) != len(self.readouts):
