@@ -68,6 +68,29 @@ def test_a_fit_near_0(ridge, said):
     assert len(told(x, y, left_out={"ridge": ridge})) == said
 
 
+@pytest.mark.parametrize("levels", [0.0, 3.0])
+def test_rows_in_another_order_are_noticed_whatever_the_levels_of_the_readouts(levels):
+    from gsnn.training.baselines import left_out_correlations
+
+    rng = np.random.default_rng(0)
+    x = np.array([[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)] * 2, float)
+    y = x @ rng.normal(size=(4, 6)) + rng.normal(scale=0.1, size=(32, 6)) + levels * np.arange(6)
+    names = ["A", "B", "D", "E"], list("CFGHIJ")
+    edges = [(s, t) for s in names[0] for t in names[1]]
+    assert told(x, y, edges, names, left_out_correlations(x, y)) == []
+    shuffled = y[rng.permutation(32)]
+    found = told(x, shuffled, edges, names, left_out_correlations(x, shuffled))
+    assert len(found) == 1
+    assert "predicts no" in found[0]
+
+
+def test_where_each_treatment_stands_alone_nothing_can_be_predicted():
+    x, y = np.eye(8), np.random.default_rng(0).normal(size=(8, 2)) + np.array([0.0, 5.0])
+    names = list("ABDEFGHI"), ["C", "J"]
+    edges = [(s, t) for s in names[0] for t in names[1]]
+    assert told(x, y, edges, names, {"ridge": 0.9, "mean": 0.9}) == []
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
@@ -96,3 +119,31 @@ def test_a_network_without_any_path():
     ]
     # One path is enough.
     assert told(*arrays(), edges=[("A", "B"), ("C", "D")]) == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_training_says_so_too(tmp_path, stream):
+    from gsnn.runs import train_files
+
+    pytest.importorskip("pyarrow")
+    rng = np.random.default_rng(0)
+    x, _ = arrays(n=400, untreated=250)
+    y = np.stack([rng.normal(size=400), np.zeros(400)], axis=1)
+    frame = pd.DataFrame(np.hstack([x, y]), columns=["TR:A", "TR:D", "DV:B", "DV:C"])
+    frame.to_parquet(tmp_path / "m.parquet", row_group_size=100)
+    lines = [f"{s}\t1\t{t}\n" for s, t in [*EDGES, ("source", "B")]]
+    (tmp_path / "n.sif").write_text("".join(lines))
+    told: list[str] = []
+    settings = {"epochs": 1, "channels": 1, "layers": 3}
+    _, result = train_files(
+        tmp_path / "run",
+        graph=tmp_path / "n.sif",
+        data=tmp_path / "m.parquet",
+        responses_options={"stream": stream},
+        settings=settings,
+        notify=told.extend,
+    )
+    found = [line for line in {*told, *result.warnings} if line.startswith("looks wrong")]
+    assert len(found) == 4
+    for words in ("250 of 400 samples have no treatment", "'DV:C'", "predicts nothing", "'source'"):
+        assert any(words in line for line in found)

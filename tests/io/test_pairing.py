@@ -267,6 +267,14 @@ def test_tables_must_be_frames(table):
         Responses(X, table)
 
 
+def test_numbers_that_are_taken_for_identifiers_are_told():
+    x, y = named(X, "well", range(N)), named(Y, "nr", range(N))
+    assert Responses(x, y).warnings == [
+        "the first columns ('well', 'nr') hold the same whole numbers and were taken for identifiers"
+    ]
+    assert Responses(named(X, "well", map(str, "abcdefghijkl")), named(Y, "well", "abcdefghijkl")).warnings == []
+
+
 def test_columns_have_names():
     with pytest.raises(DataError, match="columns of treatments have no names"):
         Responses(pd.DataFrame(X.to_numpy()), Y)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from gsnn.graph import Graph
 from gsnn.io.names import strange
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from gsnn.io import Network
 
 NEAR_ZERO = 0.1  # an r to beat below which treatments say next to nothing of the responses
+# r is over all readouts at once, so that their levels alone make it .3 to .9: what counts is the share of the way from
+# the r of the mean to 1. Data sets that are read rightly go .65 to .9 of it, with shuffled rows -.1 to .04.
+LEAST_SHARE = 0.1
+MIN_CONDITIONS = 3  # in which a treatment was applied, by median; with fewer none could be predicted from the others
 MOST_CONTROLS = 0.5  # a share of untreated samples above which one asks what became of the treatments
 
 
@@ -49,7 +54,8 @@ def oddities(
         high = np.where(seen, y, -np.inf).max(axis=0, initial=-np.inf)
     flat = [name for name, a, b, n in zip(data.graph.outputs, low, high, seen.sum(0), strict=True) if n > 1 and a == b]
     untreated = int((data.x == 0).all(axis=1).sum())
-    found = odd_samples(untreated, len(data), flat) + odd_fit((left_out or {}).get("ridge", np.nan))
+    r = {name: (left_out or {}).get(name, np.nan) for name in ("ridge", "mean")}
+    found = odd_samples(untreated, len(data), flat) + odd_fit(r["ridge"], r["mean"] if _repeats(data.x) else np.nan)
     return found + odd_network(data.graph, None if network is None else network.species)
 
 
@@ -76,19 +82,40 @@ def odd_samples(untreated: int, n: int, flat: Sequence[str]) -> list[str]:
     return found
 
 
-def odd_fit(ridge: float) -> list[str]:
-    """What to say where ridge regression predicts nothing; NaN says nothing.
+def odd_fit(ridge: float, mean: float = np.nan) -> list[str]:
+    """What to say where ridge regression predicts nothing, or no more than the mean does; NaN says nothing.
+
+    Args:
+        ridge: Its r.
+        mean: That of the mean of the samples; NaN if it is no measure.
+
+    Returns:
+        At most one sentence.
 
     Example:
         >>> odd_fit(0.8), odd_fit(float("nan")), odd_fit(-0.2)[0][:65]
         ([], [], 'looks wrong: ridge regression on the treatments predicts nothing ')
+        >>> odd_fit(0.9, 0.33), len(odd_fit(0.33, 0.33))
+        ([], 1)
     """
-    if not ridge < NEAR_ZERO:
+    if not (ridge < NEAR_ZERO or ridge - mean < LEAST_SHARE * (1 - mean)):
         return []
+    if ridge >= NEAR_ZERO:
+        return [
+            f"looks wrong: ridge regression on the treatments predicts no more than the mean (r {ridge:.3f} against "
+            f"{mean:.3f}); are treatments and readouts of the same samples in the same row, and is every treatment "
+            "there?"
+        ]
     return [
         f"looks wrong: ridge regression on the treatments predicts nothing (r {ridge:.3f}); are treatments and "
         "readouts of the same samples in the same row, and is every treatment there?"
     ]
+
+
+def _repeats(x: npt.NDArray[np.float32]) -> bool:
+    """Whether treatments were applied in several conditions each, so that one can be predicted from the others."""
+    distinct = np.unique(x, axis=0)
+    return bool(x.shape[1]) and float(np.median((distinct != 0).sum(axis=0))) >= MIN_CONDITIONS
 
 
 def odd_network(graph: Graph, species: Sequence[str] | None = None) -> list[str]:

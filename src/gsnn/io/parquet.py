@@ -195,10 +195,10 @@ def _index_columns(metadata: dict[bytes, bytes]) -> list[Any]:
 def _row_numbers(metadata: dict[bytes, bytes]) -> range | None:
     columns = _index_columns(metadata)
     noted = columns[0] if len(columns) == 1 and isinstance(columns[0], dict) else {}
-    bounds = [noted.get(key) for key in ("start", "stop", "step")]
-    if noted.get("kind") != "range" or not all(type(bound) is int for bound in bounds) or not bounds[2]:
+    start, stop, step = (noted.get(key) for key in ("start", "stop", "step"))
+    if noted.get("kind") != "range" or not all(isinstance(each, int) for each in (start, stop, step)) or not step:
         return None
-    return range(*bounds)
+    return range(int(start or 0), int(stop or 0), int(step))
 
 
 def _index_column(metadata: dict[bytes, bytes], header: list[str]) -> int | None:

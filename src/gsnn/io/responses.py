@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,12 @@ class Responses:
     def __post_init__(self) -> None:
         sides = (("treatments", "TR:", "DV:"), ("readouts", "DV:", "TR:"))
         if not self.paths:  # the readers have done this
-            found = _labelled(*(_table(getattr(self, what), what) for what, _, _ in sides))
+            given = [_table(getattr(self, what), what) for what, _, _ in sides]
+            found = _labelled(given[0], given[1])
+            taken = [table.columns[0] for table, rest in zip(given, found, strict=True) if table is not rest]
+            if len(taken) == 2 and not any(isinstance(table.index[0], str) for table in found):
+                note = f"the first columns ({listed(taken)}) hold the same whole numbers and were taken for identifiers"
+                object.__setattr__(self, "warnings", [*self.warnings, note])
             for (what, prefix, other), table in zip(sides, found, strict=True):
                 object.__setattr__(self, what, _named(table, what, prefix, other))
         if len(self.treatments) != len(self.readouts):
@@ -120,10 +126,12 @@ def _table(table: object, what: str) -> pd.DataFrame:
 
 def _named(table: pd.DataFrame, what: str, prefix: str, other: str) -> pd.DataFrame:
     """The table with names of species for its columns: text, without a prefix that all of them have."""
-    if isinstance(table.columns, pd.RangeIndex) and table.shape[1]:
+    columns: pd.Index[Any] = table.columns
+    if isinstance(columns, pd.RangeIndex) and table.shape[1]:
         raise DataError(f"the columns of {what} have no names; name each after its species (columns=[...])")
     names = []
-    for name in table.columns:
+    titles: list[Any] = list(table.columns)
+    for name in titles:
         if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
             raise DataError(f"the columns of {what} must be named by text, got {name!r}")
         names.append(str(name).strip())
@@ -142,8 +150,9 @@ def _labelled(treatments: pd.DataFrame, readouts: pd.DataFrame) -> tuple[pd.Data
     same = all(column is not None and column.is_unique for column in first) and set(first[0]) == set(first[1])  # type: ignore[arg-type]
     found = []
     for table, column, is_text in zip(tables, first, texts, strict=True):
-        ids = column is not None and (is_text or same)
-        found.append(table.iloc[:, 1:].set_axis(pd.Index(column, name=table.columns[0])) if ids else table)
+        if column is not None and (is_text or same):
+            table = table.iloc[:, 1:].set_axis(pd.Index(column, name=table.columns[0]))
+        found.append(table)
     return found[0], found[1]
 
 
