@@ -427,12 +427,13 @@ def test_options_of_a_job(options, message):
 
 
 def test_what_a_job_passes_on_to_an_inferer():
-    assert Job(memory_budget="2GB").options(MagnitudeEdgeInferer, "magnitude", 9) == {"memory_budget": "2GB"}
-    assert Job(memory_budget="2GB").options(StructureEdgeInferer, "structure", 9) == {}
+    assert Job(memory_budget="2GB").offered() == {"memory_budget": "2GB"}
+    assert Job().offered() == {}
+    assert Job().shared(StructureEdgeInferer, "structure", 9) == {}
     second = Job(Processes(Place(1, 3)), shard="targets")
-    assert second.options(GradientEdgeInferer, "gradient", 9) == {"targets": range(3, 6)}
+    assert second.shared(GradientEdgeInferer, "gradient", 9) == {"targets": range(3, 6)}
     with pytest.raises(DataError, match="the method 'structure' works in one process only; start it without torchrun"):
-        second.options(StructureEdgeInferer, "structure", 9)
+        second.shared(StructureEdgeInferer, "structure", 9)
 
 
 def test_a_process_alone_exchanges_nothing():
