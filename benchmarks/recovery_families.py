@@ -12,13 +12,8 @@ import numpy as np
 import pandas as pd
 
 from gsnn.graph import Graph
-from gsnn.simulation import (
-    Vectorised,
-    convergence_graph,
-    held_out_edges,
-    simulate,
-    simulate_sde,
-)
+from gsnn.simulation import convergence_graph, held_out_edges, simulate, simulate_sde
+from gsnn.simulation.linear import Vectorised
 from settings import SETTINGS
 from teachers import Edge, Problem, build_graph, data_folder, finish
 

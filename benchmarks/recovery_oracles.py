@@ -30,7 +30,9 @@ from gsnn.edges import GradientEdgeInferer
 from gsnn.graph import Graph
 from gsnn.metrics import evaluate_edges
 from gsnn.nn import GSNN
-from gsnn.simulation import Vectorised, convergence_graph, held_out_roles, simulate
+from gsnn.simulation import convergence_graph, simulate
+from gsnn.simulation.benchmark import held_out_roles
+from gsnn.simulation.linear import Vectorised
 from recovery_families import setting
 from recovery_ideas import Reading, explained, read, whitened
 from recovery_methods import Settings, batches, located, measure, settings_of, test_loss, train

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from gsnn.data import Standardiser
 from gsnn.graph import Graph, nx2pyg
 from gsnn.nn import GSNN
-from gsnn.simulation import convergence_graph, held_out_edges, held_out_roles, simulate, split_held_out
+from gsnn.simulation import convergence_graph, held_out_edges, simulate, split_held_out
+from gsnn.simulation.benchmark import held_out_roles
 
 Edge = tuple[str, str]
 

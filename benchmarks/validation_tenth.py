@@ -50,9 +50,10 @@ from gsnn.graph import Graph
 from gsnn.io import Responses, read_network
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
-from gsnn.training import TrainConfig, build_model
+from gsnn.training import TrainConfig
 from gsnn.training.baselines import RidgeBaseline, pooled_r2
 from gsnn.training.callbacks import seed_generators
+from gsnn.training.loop import build_model
 from gsnn.training.module import Batches
 from gsnn.training.order import NOISE, derived_seed
 

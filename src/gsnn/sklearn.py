@@ -170,7 +170,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         """
         from gsnn.data import Standardiser
         from gsnn.nn import GSNN
-        from gsnn.training import build_model, train_model
+        from gsnn.training import train_model
+        from gsnn.training.loop import build_model
 
         names = _strings(getattr(y, "columns", None))
         rules = {"dtype": np.float64, "ensure_min_samples": 2}

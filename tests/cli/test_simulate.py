@@ -10,7 +10,9 @@ import pytest
 from gsnn.cli import main
 from gsnn.io import read_network, read_responses
 from gsnn.runs.simulate import FILES
-from gsnn.simulation import RANDOM_KINDS, convergence_graph, held_out_roles, random_graph, simulate
+from gsnn.simulation import convergence_graph, random_graph, simulate
+from gsnn.simulation.benchmark import held_out_roles
+from gsnn.simulation.random_graphs import RANDOM_KINDS
 
 
 def call(capsys, *args):

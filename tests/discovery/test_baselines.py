@@ -6,11 +6,11 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from gsnn.discovery import (
+from gsnn.discovery import prior_scores
+from gsnn.discovery.baselines import (
     common_neighbours,
     degree_product,
     jaccard,
-    prior_scores,
     random_scores,
     residual_correlation,
     spectral_embedding,

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gsnn.base.errors import DataError
-from gsnn.discovery import degree_product, evaluate_table, read_roles, read_truth, residual_correlation
+from gsnn.discovery import evaluate_table, read_roles, read_truth
+from gsnn.discovery.baselines import degree_product, residual_correlation
 from gsnn.edges.aliases import alias_groups
 from gsnn.io.truth import read_table
 from gsnn.metrics import evaluate_edges, group_metrics

@@ -11,8 +11,17 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gsnn.discovery import auc_interval, degree_weights, least_visible, precision_interval
-from gsnn.discovery.intervals import dyadic_variance, estimable, found_share, place, weighted_average_precision
+from gsnn.discovery.intervals import (
+    auc_interval,
+    degree_weights,
+    dyadic_variance,
+    estimable,
+    found_share,
+    least_visible,
+    place,
+    precision_interval,
+    weighted_average_precision,
+)
 
 
 def benchmark():

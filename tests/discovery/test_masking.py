@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from gsnn.base.errors import DataError
-from gsnn.discovery import mask_edges, permute_samples, rewire
+from gsnn.discovery import mask_edges
 from gsnn.discovery.hiding import FEWEST, _shares, holes
+from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.graph import Graph
 
 from .conftest import random_graph, simulated

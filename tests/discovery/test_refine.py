@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from gsnn.base.errors import DataError, RunError
-from gsnn.discovery import Refinement, decide, refine
+from gsnn.discovery import Refinement, refine
 from gsnn.discovery.held_out import power
+from gsnn.discovery.refinement import decide
 
 from .conftest import simulated
 

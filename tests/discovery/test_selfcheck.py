@@ -13,8 +13,10 @@ from sklearn.metrics import roc_auc_score
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.data import PerturbationData
-from gsnn.discovery import SelfCheck, attach_precision, degree_product, mask_edges, precision_interval, self_check
-from gsnn.discovery.intervals import estimable, found_share
+from gsnn.discovery import SelfCheck, mask_edges, self_check
+from gsnn.discovery.baselines import degree_product
+from gsnn.discovery.check_result import attach_precision
+from gsnn.discovery.intervals import estimable, found_share, precision_interval
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.graph import Graph
 

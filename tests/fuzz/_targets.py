@@ -16,7 +16,8 @@ import pandas as pd
 from gsnn.data import build_data
 from gsnn.edges import MagnitudeEdgeRegressor
 from gsnn.io import AnnDataResponses, Network, read_edges, read_network, read_responses, write_edges
-from gsnn.nn import load_model, read_metadata
+from gsnn.nn import load_model
+from gsnn.nn.files import read_metadata
 from gsnn.runs import Run, Sources, train_run
 from gsnn.training import TrainConfig
 from gsnn.training.checkpoint import SafetensorsCheckpointIO

@@ -6,7 +6,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gsnn.edges import alias_groups
 from gsnn.graph import nx2pyg
-from gsnn.metrics import evaluate_edges, group_metrics, near_edges, near_hits
+from gsnn.metrics import evaluate_edges, group_metrics
+from gsnn.metrics.groups import near_edges, near_hits
 from gsnn.simulation import convergence_graph, held_out_edges
 
 

@@ -13,7 +13,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from gsnn.metrics import (
     Ranks,
     average_precision,
-    collapse_groups,
     edge_ranks,
     evaluate_edges,
     filtered_target_ranking,
@@ -21,9 +20,10 @@ from gsnn.metrics import (
     precision_at_k,
     recall_at_k,
     roc_auc,
-    source_filtered_mrr,
     target_ranking,
 )
+from gsnn.metrics.ranking import source_filtered_mrr
+from gsnn.metrics.scores import collapse_groups
 
 K = 7
 SCALAR = {

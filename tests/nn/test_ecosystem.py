@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from gsnn.base.errors import DataError
-from gsnn.nn import GSNN, NORMS, load_model, read_metadata, save_model
+from gsnn.nn import GSNN, NORMS, load_model, save_model
+from gsnn.nn.files import read_metadata
 
 GOLDEN = Path(__file__).parent / "golden" / "state_dict.json"
 GOLDEN_OPTIONS = {

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from gsnn.nn import GSNN, INITIALISERS, NORMS
-from gsnn.nn.init import initial_scale, initial_weights
+from gsnn.nn import GSNN, NORMS
+from gsnn.nn.init import INITIALISERS, initial_scale, initial_weights
 from gsnn.simulation import convergence_graph, held_out_edges
 
 

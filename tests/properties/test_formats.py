@@ -20,7 +20,8 @@ from gsnn.data import fingerprint
 from gsnn.io import read_edges, read_network, read_responses, write_edges
 from gsnn.nn import GSNN, load_model, save_model
 from gsnn.runs import Run
-from gsnn.training import SafetensorsCheckpointIO, TrainConfig
+from gsnn.training import TrainConfig
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
 
 from .strategies import dense_graphs, examples, names, printable, seeds, with_gaps
 

@@ -12,7 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gsnn.base.errors import DataError
-from gsnn.discovery import mask_edges, rewire
+from gsnn.discovery import mask_edges
+from gsnn.discovery.masking import rewire
 from gsnn.edges import alias_groups
 from gsnn.graph import Graph
 

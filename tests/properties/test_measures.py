@@ -14,7 +14,6 @@ from gsnn.data import Standardiser
 from gsnn.edges.stats import PairMoments, aggregate, correlation, false_discovery, fisher_z, inverse_norms, upper_tail
 from gsnn.metrics import (
     average_precision,
-    collapse_groups,
     edge_ranks,
     evaluate_edges,
     group_metrics,
@@ -22,6 +21,7 @@ from gsnn.metrics import (
     recall_at_k,
     roc_auc,
 )
+from gsnn.metrics.scores import collapse_groups
 from gsnn.nn.losses import masked_mse
 
 from .strategies import examples, finite, ranked, seeds, split_points, tied, with_gaps

@@ -41,7 +41,7 @@ from gsnn.runs import Run
 from gsnn.runs.infer import infer_run
 from gsnn.runs.refine import refine_run
 from gsnn.runs.train import train_files
-from gsnn.training import SafetensorsCheckpointIO
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
 
 SETTINGS = {"epochs": 5, "channels": 3, "layers": 3, "batch_size": 5, "norm": "batch", "restore_best": True, "seed": 7}
 OPERATIONS = {"open", "os.rename", "os.remove", "shutil.rmtree", "os.mkdir"}

@@ -23,8 +23,8 @@ from gsnn.runs.refine import refine_run
 from gsnn.runs.results import calibrate_run
 from gsnn.runs.selfcheck import self_check_run
 from gsnn.runs.train import train_files
-from gsnn.training import SafetensorsCheckpointIO
 from gsnn.training.callbacks import RunFiles
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
 
 from .kill import SETTINGS, snapshot, write_sources
 

@@ -15,7 +15,8 @@ from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
 from gsnn.runs import Run
-from gsnn.training import SafetensorsCheckpointIO, TrainConfig, TrainingError, fit
+from gsnn.training import TrainConfig, TrainingError, fit
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
 
 from ..edges.worlds import batches, gsnn, samples, small_graph
 

@@ -9,7 +9,7 @@ import pytest
 
 from gsnn.discovery import SelfCheck
 from gsnn.plot.check_tables import agreement, check_tables, method_ranks
-from gsnn.report import ReportData
+from gsnn.plot.data import ReportData
 
 # Every one of these is a legal node name and means something to HTML, JavaScript, plotly or rich.
 HOSTILE = [

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import precision_recall_curve
 
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks, precision_at_recall
-from gsnn.report import ReportData
+from gsnn.plot.data import ReportData
 from gsnn.report.columns import edge_columns
 from gsnn.report.page import page_data
 from gsnn.report.summary import answers

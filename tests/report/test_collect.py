@@ -13,8 +13,7 @@ from gsnn.base.wording import flags
 from gsnn.discovery import SelfCheck
 from gsnn.discovery.methods import METHODS
 from gsnn.graph import Graph
-from gsnn.report import collect
-from gsnn.report.contents import _signs
+from gsnn.report.contents import _signs, collect
 from gsnn.runs.infer import infer_run
 from gsnn.runs.selfcheck import self_check_run
 from gsnn.runs.train import train_files

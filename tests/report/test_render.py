@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from gsnn.base.errors import DataError
-from gsnn.report import ReportData, render, write_report
-from gsnn.report.html import script_json
+from gsnn.plot.data import ReportData
+from gsnn.report import write_report
+from gsnn.report.html import render, script_json
 from gsnn.report.page import page_data
 from gsnn.report.text import number
 

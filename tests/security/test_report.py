@@ -15,7 +15,9 @@ import pytest
 pytest.importorskip("jinja2")
 pytest.importorskip("plotly")
 
-from gsnn.report import ReportData, render, write_report
+from gsnn.plot.data import ReportData
+from gsnn.report import write_report
+from gsnn.report.html import render
 
 ATTACKS = [
     "<script>window.owned = 1</script>",

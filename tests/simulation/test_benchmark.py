@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gsnn.graph import Graph, nx2pyg
-from gsnn.simulation import convergence_graph, held_out_edges, held_out_roles, simulate, split_held_out
+from gsnn.simulation import convergence_graph, held_out_edges, simulate, split_held_out
+from gsnn.simulation.benchmark import held_out_roles
 
 
 @pytest.mark.parametrize(

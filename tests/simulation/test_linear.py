@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gsnn.graph import Graph
-from gsnn.simulation import Vectorised, convergence_graph, simulate
+from gsnn.simulation import convergence_graph, simulate
+from gsnn.simulation.linear import Vectorised
 
 
 def random_dag(seed, n=20, p=0.2):

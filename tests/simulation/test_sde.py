@@ -8,7 +8,8 @@ import pytest
 from scipy.linalg import solve_discrete_lyapunov
 
 from gsnn.graph import Graph
-from gsnn.simulation import Vectorised, research_sde, simulate_sde
+from gsnn.simulation import research_sde, simulate_sde
+from gsnn.simulation.linear import Vectorised
 
 EDGES = [("x", "a", 1), ("a", "b", -1), ("b", "a", 1), ("x2", "b", 1), ("b", "y", -1), ("b", "b", 1)]
 

@@ -27,7 +27,8 @@ from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
 from gsnn.sklearn import GSNNRegressor
-from gsnn.training import TrainConfig, build_model, fit, predict, train_model
+from gsnn.training import TrainConfig, fit, predict, train_model
+from gsnn.training.loop import build_model
 
 # Checks of scikit-learn that cannot hold, with the reason; none at present.
 EXPECTED_FAILED_CHECKS: dict[str, str] = {}

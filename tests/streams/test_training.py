@@ -17,10 +17,11 @@ from gsnn.data.scan import scan
 from gsnn.discovery import StructureEdgeInferer
 from gsnn.io import ArrayResponses, Network, ParquetResponses
 from gsnn.runs import Run
-from gsnn.training import TrainConfig, build_model, fit, train_model
+from gsnn.training import TrainConfig, fit, train_model
 from gsnn.training import fit_stream as fit_stream_module
 from gsnn.training.baselines import RidgeBaseline
 from gsnn.training.fit_stream import ridge_baseline
+from gsnn.training.loop import build_model
 from gsnn.training.order import StreamedBatches
 
 CONFIG = TrainConfig(epochs=3, channels=2, layers=3, batch_size=32, norm="layer", dropout=0.2, seed=3)

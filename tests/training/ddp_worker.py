@@ -13,7 +13,8 @@ import torch
 
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
-from gsnn.training import TrainConfig, TrainingError, build_model, train_model
+from gsnn.training import TrainConfig, TrainingError, train_model
+from gsnn.training.loop import build_model
 
 PLAIN_NORMS = ("none", "layer", "rms", "softmax")
 RUNNING_NORMS = ("batch", "edgebatch", "batch++", "groupbatch", "ema", "channelema")

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 
 from gsnn.base.errors import RunError
 from gsnn.nn import GSNN
-from gsnn.training import Batches, GSNNModule, SafetensorsCheckpointIO
+from gsnn.training import Batches, GSNNModule
+from gsnn.training.checkpoint import SafetensorsCheckpointIO
 
 
 def same(a: object, b: object) -> bool:

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from gsnn.nn import NORMS as MODEL_NORMS
-from gsnn.training import NORMS, TrainConfig
+from gsnn.training import TrainConfig
+from gsnn.training.config import NORMS
 
 
 def test_survives_json():

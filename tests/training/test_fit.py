@@ -15,8 +15,9 @@ from gsnn.base.errors import DataError, GsnnError, RunError
 from gsnn.data import PerturbationData, Split
 from gsnn.nn import GSNN
 from gsnn.runs import Run
-from gsnn.training import Batches, GSNNModule, TrainConfig, TrainingError, build_model, fit, predict, train_model
+from gsnn.training import Batches, GSNNModule, TrainConfig, TrainingError, fit, predict, train_model
 from gsnn.training.baselines import pooled_r2
+from gsnn.training.loop import build_model
 
 
 def bits(model: torch.nn.Module) -> dict[str, bytes]:

@@ -7,24 +7,13 @@ precision to expect. :func:`refine` adds the best candidates round by round and 
 
 from __future__ import annotations
 
-from gsnn.discovery.baselines import (
-    PRIOR_BASELINES,
-    common_neighbours,
-    degree_product,
-    jaccard,
-    prior_scores,
-    random_scores,
-    residual_correlation,
-    spectral_embedding,
-)
-from gsnn.discovery.check_result import SelfCheck, attach_precision
+from gsnn.discovery.baselines import PRIOR_BASELINES, prior_scores
+from gsnn.discovery.check_result import SelfCheck
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
-from gsnn.discovery.intervals import auc_interval, degree_weights, least_visible, precision_interval
-from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, register
 from gsnn.discovery.refine_result import Refinement
-from gsnn.discovery.refinement import decide, refine
+from gsnn.discovery.refinement import refine
 from gsnn.discovery.selfcheck import self_check
 from gsnn.discovery.stacked import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.io.truth import read_roles, read_truth
@@ -40,26 +29,12 @@ __all__ = [
     "SelfCheck",
     "StackedEdgeInferer",
     "StructureEdgeInferer",
-    "attach_precision",
-    "auc_interval",
-    "common_neighbours",
-    "decide",
-    "degree_product",
-    "degree_weights",
     "evaluate_table",
-    "jaccard",
-    "least_visible",
     "mask_edges",
-    "permute_samples",
-    "precision_interval",
     "prior_scores",
-    "random_scores",
     "read_roles",
     "read_truth",
     "refine",
     "register",
-    "residual_correlation",
-    "rewire",
     "self_check",
-    "spectral_embedding",
 ]

@@ -16,8 +16,9 @@ from gsnn.discovery.baselines import prior_scores
 from gsnn.edges.aliases import AliasBy, alias_groups
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
-from gsnn.metrics import evaluate_edges, near_hits
+from gsnn.metrics import evaluate_edges
 from gsnn.metrics.edges import table_matrix, table_nodes
+from gsnn.metrics.groups import near_hits
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

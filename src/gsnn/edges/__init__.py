@@ -13,7 +13,7 @@ from gsnn.edges.magnitude import MagnitudeEdgeInferer
 from gsnn.edges.pairs import ScoredPairs
 from gsnn.edges.rank import FunctionEdgeInferer, RankEdgeInferer
 from gsnn.edges.regressor import MagnitudeEdgeRegressor
-from gsnn.metrics import source_filtered_mrr as mrr
+from gsnn.metrics.ranking import source_filtered_mrr as mrr
 
 if TYPE_CHECKING:
     from gsnn.edges.regressor_callback import EdgeRegressorCallback

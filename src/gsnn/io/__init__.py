@@ -10,7 +10,7 @@ any other), and raise :class:`gsnn.base.errors.DataError` with the file, the lin
 from __future__ import annotations
 
 from gsnn.io.anndata import AnnDataResponses
-from gsnn.io.network import DuplicateEdge, Network, read_network
+from gsnn.io.network import Network, read_network
 from gsnn.io.read import read_responses
 from gsnn.io.responses import Responses
 from gsnn.io.stream import StreamedResponses
@@ -23,7 +23,6 @@ __all__ = [
     "EDGE_FORMATS",
     "AnnDataResponses",
     "ArrayResponses",
-    "DuplicateEdge",
     "Network",
     "ParquetResponses",
     "Responses",

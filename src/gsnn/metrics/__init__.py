@@ -10,27 +10,22 @@ data can tell: :func:`group_metrics` counts such a group once, and :func:`near_h
 from __future__ import annotations
 
 from gsnn.metrics.evaluate import EdgeMetrics, evaluate_edges
-from gsnn.metrics.groups import GroupMetrics, NearHits, group_metrics, near_edges, near_hits
-from gsnn.metrics.ranking import filtered_target_ranking, source_filtered_mrr, target_ranking
+from gsnn.metrics.groups import GroupMetrics, group_metrics
+from gsnn.metrics.ranking import filtered_target_ranking, target_ranking
 from gsnn.metrics.ranks import Ranks, edge_ranks
-from gsnn.metrics.scores import average_precision, collapse_groups, precision_at_k, recall_at_k, roc_auc
+from gsnn.metrics.scores import average_precision, precision_at_k, recall_at_k, roc_auc
 
 __all__ = [
     "EdgeMetrics",
     "GroupMetrics",
-    "NearHits",
     "Ranks",
     "average_precision",
-    "collapse_groups",
     "edge_ranks",
     "evaluate_edges",
     "filtered_target_ranking",
     "group_metrics",
-    "near_edges",
-    "near_hits",
     "precision_at_k",
     "recall_at_k",
     "roc_auc",
-    "source_filtered_mrr",
     "target_ranking",
 ]

@@ -1,13 +1,10 @@
 """One self-contained HTML page about a run: proposed edges, network, self-check, scores, fit, loss, data.
 
-`collect` reads a run into a `ReportData` (plain tables and numbers), `render` turns one into a page, and
-`write_report` does both and writes the file.
+:mod:`gsnn.report.contents` reads a run into plain tables and numbers, :mod:`gsnn.report.html` makes them a page.
 """
 
 from __future__ import annotations
 
-from gsnn.plot.data import Check, ReportData
-from gsnn.report.contents import collect
-from gsnn.report.html import render, write_report
+from gsnn.report.html import write_report
 
-__all__ = ["Check", "ReportData", "collect", "render", "write_report"]
+__all__ = ["write_report"]

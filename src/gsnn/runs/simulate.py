@@ -38,7 +38,7 @@ __all__ = ["CONVERGING", "FILES", "SETTINGS", "Simulated", "kinds", "simulate_fi
 
 def kinds() -> tuple[str, ...]:
     """Graphs to choose from."""
-    from gsnn.simulation import RANDOM_KINDS
+    from gsnn.simulation.random_graphs import RANDOM_KINDS
 
     return (CONVERGING, *RANDOM_KINDS)
 
@@ -177,7 +177,8 @@ def _draw(settings: dict[str, Any]) -> tuple[Any, dict[Edge, str], Any, Any]:
     """The full network (signed edges, inputs, outputs, functions, named as in the files), what is hidden, X and Y."""
     import numpy as np
 
-    from gsnn.simulation import convergence_graph, held_out_roles, random_graph, simulate, simulate_sde
+    from gsnn.simulation import convergence_graph, random_graph, simulate, simulate_sde
+    from gsnn.simulation.benchmark import held_out_roles
 
     kind, rng = settings["kind"], np.random.default_rng(settings["seed"])
     if kind == CONVERGING:

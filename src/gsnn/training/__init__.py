@@ -10,37 +10,29 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from gsnn.training.config import NORMS, TrainConfig
+from gsnn.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from gsnn.training.checkpoint import SafetensorsCheckpointIO
     from gsnn.training.fit_data import TrainResult, fit
-    from gsnn.training.loop import LoopResult, build_model, predict, train_model
+    from gsnn.training.loop import predict, train_model
     from gsnn.training.module import Batches, GSNNModule, TrainingError
 
 _LAZY = {
     "Batches": "module",
     "GSNNModule": "module",
-    "LoopResult": "loop",
-    "SafetensorsCheckpointIO": "checkpoint",
     "TrainResult": "fit_data",
     "TrainingError": "module",
-    "build_model": "loop",
     "fit": "fit_data",
     "predict": "loop",
     "train_model": "loop",
 }
 
 __all__ = [
-    "NORMS",
     "Batches",
     "GSNNModule",
-    "LoopResult",
-    "SafetensorsCheckpointIO",
     "TrainConfig",
     "TrainResult",
     "TrainingError",
-    "build_model",
     "fit",
     "predict",
     "train_model",

@@ -50,7 +50,8 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
         TypeError: If ``model`` is no GSNN.
     """
     from gsnn.nn import GSNN
-    from gsnn.training import build_model, train_model
+    from gsnn.training import train_model
+    from gsnn.training.loop import build_model
 
     if not isinstance(model, GSNN):
         raise TypeError(
