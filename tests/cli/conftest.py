@@ -1,17 +1,22 @@
-"""Small files and real processes."""
+"""Small files, and commands as they are run: in this process, or in one of their own."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+
+from gsnn.cli import main
 
 HOSTILE = {
     "a": "</script><b>x",
@@ -27,7 +32,24 @@ SMALL = ["--epochs", "2", "--channels", "2", "--layers", "3", "--quiet"]
 
 
 def gsnn(*args, cwd=None, **environment):
-    """Run the command line in a process of its own."""
+    """Run the command line in this process, which has imported torch already; what it printed and its exit code."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
+    words = [str(arg) for arg in args]
+    with (
+        contextlib.chdir(cwd or os.getcwd()),
+        mock.patch.dict(os.environ, environment),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as stopped,
+    ):
+        main(words)
+    for stream in (out, err):
+        stream.seek(0)
+    return subprocess.CompletedProcess(words, stopped.value.code, out.read(), err.read())
+
+
+def gsnn_process(*args, cwd=None, **environment):
+    """Run the command line in a process of its own, as a user does."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"} | environment
     command = [sys.executable, "-m", "gsnn", *map(str, args)]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, encoding="utf-8", timeout=240)

@@ -117,3 +117,14 @@ def test_baselines_to_beat_are_those_of_a_loop(tmp_path, capsys):
     assert found["folds"] == 6
     assert found["group mean"] == pytest.approx(np.corrcoef(np.ravel(predicted), y.ravel())[0, 1], rel=1e-5)
     assert found["ridge"] > 0.9
+
+
+def test_samples_that_leave_with_their_treatment_are_counted(tmp_path, capsys):
+    (tmp_path / "n.sif").write_text("A\t1\tC\nB\t1\tC\n")
+    rows = [f"{a},{b},{x},{a + 2 * b + 9 * x}" for a in (0, 1) for b in (0, 1) for x in (0, 1, 0)]
+    (tmp_path / "m.csv").write_text("\n".join(["TR:A,TR:B,TR:X,DV:C", *rows]) + "\n")
+    with pytest.raises(SystemExit):
+        main(["check", "--graph", str(tmp_path / "n.sif"), "--data", str(tmp_path / "m.csv"), "--drop-unmatched"])
+    shown = capsys.readouterr()
+    assert "samples left                8" in shown.out
+    assert "4 samples left out, since a treatment that is no species was applied there: 'X'" in shown.err

@@ -69,15 +69,12 @@ def test_further_methods_add_their_columns(run, capsys):
     assert (entry["datatype"], "by the method gradient" in entry["dc:description"]) == ("integer", True)
 
 
-def test_the_report_compares_the_methods_and_repeats_the_call(run):
+def test_the_report_compares_the_methods(run):
     from gsnn.report.contents import collect
 
     infer_run(Run.open(run), method=["magnitude", "gradient"], targets=["mid*"], forbidden=["mid1:mid3"], per_target=3)
     data = collect(Run.open(run))
     assert set(data.agreement[["first", "second"]].to_numpy().ravel()) == {"magnitude", "gradient"}
-    line = next(line for line in data.command.splitlines() if line.startswith("gsnn infer"))
-    assert "--method magnitude,gradient" in line
-    assert "--targets 'mid*' --forbid mid1:mid3 --per-target 3" in line
 
 
 def test_patterns_keep_the_ranks_of_all(run, full, capsys):

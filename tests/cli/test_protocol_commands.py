@@ -12,7 +12,7 @@ from gsnn.cli import main
 from gsnn.runs import Run
 from gsnn.runs.infer import infer_run
 
-from .conftest import HOSTILE, gsnn, one_line, write_csv, write_problem
+from .conftest import HOSTILE, gsnn_process, one_line, write_csv, write_problem
 
 FEW = ["--epochs", "1", "--quiet"]
 
@@ -278,11 +278,11 @@ def test_refine_refuses_and_writes_nothing(run, more, words, capsys):
 
 @pytest.mark.slow
 def test_real_processes(run, truth):
-    one_line(gsnn("refine", run / "nowhere"), "nowhere")
-    result = gsnn("selfcheck", run, "--repeats", "1", "--fraction", "0.4", "--epochs", "1", "--no-controls")
+    one_line(gsnn_process("refine", run / "nowhere"), "nowhere")
+    result = gsnn_process("selfcheck", run, "--repeats", "1", "--fraction", "0.4", "--epochs", "1", "--no-controls")
     assert result.returncode == 0, result.stderr
     assert "Precision to expect" in result.stdout
-    assert gsnn("evaluate", run, "--truth", truth, "--json").returncode == 0
+    assert gsnn_process("evaluate", run, "--truth", truth, "--json").returncode == 0
 
 
 def test_json_of_the_protocols_is_one_object(run, capsys):

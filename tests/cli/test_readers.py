@@ -88,9 +88,7 @@ def test_anndata_goes_the_whole_way(tmp_path, capsys, monkeypatch):
     assert code == 0, err
     assert len(read_edges(tmp_path / "with_edges.h5ad")) == 3
     # The command of the report reads the same data.
-    from gsnn.report.contents import command_of
-
-    again = shlex.split(command_of(Run.open(run)).splitlines()[0])
+    again = shlex.split(Run.open(run).info["commands"]["train"])
     assert again[:2] == ["gsnn", "train"]
     again[again.index("-o") + 1] = str(tmp_path / "again")
     assert call(capsys, *again[1:], "-q")[0] == 0

@@ -8,7 +8,7 @@ import re
 import pandas as pd
 import pytest
 
-from .conftest import gsnn
+from .conftest import gsnn_process as gsnn
 
 pytestmark = pytest.mark.slow
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from gsnn.discovery import held_out as held_out_module
-from gsnn.discovery.held_out import ALPHA, Folds, Losses, degree_classes, losses, power, ranks, verdict
+from gsnn.discovery.held_out import ALPHA, ENOUGH, Folds, Losses, degree_classes, losses, power, ranks, verdict
 from gsnn.discovery.retrain import train_on
 
 from .conftest import random_graph, simulated
@@ -82,6 +84,15 @@ def test_folds_hold_every_deciding_condition_out_once(config):
         everything = np.concatenate([part.train, part.validation, part.test])
         assert sorted(everything) == list(range(60))
         assert not set(folds.whole.train) - set(part.train)
+
+
+def test_many_conditions_leave_more_to_train_on(config):
+    """Thirty percent decide, but no more than are needed, unless the settings ask for them."""
+    decide = {n: Folds.of(simulated(4, n), config).n_conditions for n in (60, 600, 900)}
+    assert decide == {60: 18, 600: round(0.3 * 600), 900: ENOUGH}
+    assert Folds.of(simulated(4, 900), replace(config, validation=0.25)).n_conditions == round(0.25 * 900)
+    # A gain of a quarter of its standard deviation is seen in four of five cases.
+    assert power(ENOUGH, 0.004, 0.25) == pytest.approx(0.8, abs=0.01)
 
 
 def test_degree_classes_hold_a_quarter_of_the_functions():

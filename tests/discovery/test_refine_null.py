@@ -32,6 +32,20 @@ def test_permuted_responses_let_nothing_in(harness, tmp_path):
     assert "| B | single | permuted | 1 | 0 of 3 |  | 0 of 3 | 0% (0%-46%) |" in harness.table(path)
 
 
+def test_of_all_random_candidates_five_percent_pass_the_first_gate(harness, tmp_path):
+    path = tmp_path / "first.csv"
+    harness.run([("B", "first gate", responses, 0) for responses in ("real", "permuted")], path, quick=True)
+    real, permuted = pd.read_csv(path).to_dict("records")
+    graph = harness.problem("B", 0, quick=True)[0].graph
+    assert permuted["random"] == graph.N * (graph.N - 1) - len(graph.function_edges)
+    # Fewer with the real responses: hidden edges and their aliases are left out.
+    assert real["random"] < permuted["random"] - real["hidden"]
+    for row in (real, permuted):
+        assert row["inferred"] == 3
+        assert row["random_kept"] <= 0.05 * permuted["random"]
+    assert 0.02 * permuted["random"] < permuted["random_kept"]
+
+
 def test_aliases_of_hidden_edges_are_told_apart(harness):
     data, _, hidden = harness.problem("B", 0, quick=True)
     assert not harness.not_aliases(data, hidden, hidden).any()

@@ -15,17 +15,24 @@ The files of ``with`` are put there only once, so later blocks see what earlier 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
+import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from gsnn.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -34,6 +41,8 @@ RUN = ("bash", "python")
 # What else a fence may hold; nothing can hide from this test in a fence without a language.
 OTHER = ("text", "toml", "json")
 TIMEOUT = 400
+# One command without anything that a shell would do.
+SIMPLE = re.compile(r"gsnn [^|&;<>$`*\\\n]*\n?")
 
 MARK = re.compile(r"<!--\s*test:\s*(\w+)\s*(.*?)\s*-->", re.DOTALL)
 BLOCK = re.compile(
@@ -81,14 +90,15 @@ def names(pages: list[Path]) -> list[str]:
 
 
 def execute(block: Block, folder: Path) -> None:
-    """Run a block in a process of its own."""
+    """Run a block: Python and plain gsnn commands here, where torch is imported already, other shell as a process."""
     code = block.before + block.code
-    if block.language == "bash":
-        command = ["bash", "-euo", "pipefail", "-c", code]
-    else:
-        script = folder / ".block.py"
-        script.write_text(code, encoding="utf-8")
-        command = [sys.executable, "-W", "error", str(script)]
+    if block.language == "python":
+        module = types.ModuleType("__main__")
+        here(lambda: exec(compile(code, f"line {block.line}", "exec"), vars(module)), block, folder, module)
+        return
+    if SIMPLE.fullmatch(code):
+        here(lambda: command(code), block, folder)
+        return
     env = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "OMP_NUM_THREADS": "1",
@@ -96,9 +106,37 @@ def execute(block: Block, folder: Path) -> None:
         "PYTHONUTF8": "1",
     }
     done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8", timeout=TIMEOUT, check=False
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+        check=False,
     )
     assert done.returncode == 0, f"line {block.line}:\n{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def here(run: Callable[[], object], block: Block, folder: Path, main: types.ModuleType | None = None) -> None:
+    """Run something in the folder; what it raises is told with the block."""
+    printed, before = io.StringIO(), sys.modules["__main__"]
+    sys.modules["__main__"] = main or before  # where classes of the block are looked up, as in a script
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            run()
+    except Exception as error:
+        raise AssertionError(f"line {block.line}:\n{block.code}\n{printed.getvalue()[-4000:]}") from error
+    finally:
+        sys.modules["__main__"] = before
+
+
+def command(code: str) -> None:
+    """Run a line of shell that is one command of gsnn."""
+    with pytest.raises(SystemExit) as stopped:
+        main(shlex.split(code, comments=True)[1:])
+    if stopped.value.code:
+        raise RuntimeError(f"exit code {stopped.value.code}")
 
 
 NETWORK = """\

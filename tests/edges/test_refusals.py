@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gsnn.base.threads import one_thread
+from gsnn.base.torch_state import one_thread
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.edges.capture import capture
 from gsnn.edges.embedding.mining import mine_edges

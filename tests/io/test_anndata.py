@@ -228,8 +228,10 @@ def test_an_empty_category_is_no_control(make_h5ad, obs, var, X):
 
 
 def test_duplicated_and_empty_readouts(make_h5ad, obs, X):
+    twice = make_h5ad(obs, pd.DataFrame(index=["P", "P", "Q"]), X)
+    assert list(read_responses(twice, anndata={"perturbation": "drug"}).readouts) == ["P", "P", "Q"]
     with pytest.raises(DataError, match="duplicated readout columns 'P'"):
-        read_responses(make_h5ad(obs, pd.DataFrame(index=["P", "P", "Q"]), X), anndata={"perturbation": "drug"})
+        read_responses(twice, anndata={"perturbation": "drug", "readouts": ["P", "Q"]})
     with pytest.raises(DataError, match="variable 2: a species name is empty"):
         read_responses(make_h5ad(obs, pd.DataFrame(index=["P", "", "Q"]), X), anndata={"perturbation": "drug"})
 
@@ -239,7 +241,7 @@ def test_parts_that_do_not_fit(make_h5ad, obs, var, X):
         read_responses(make_h5ad(obs, var, X[:5]), anndata={"perturbation": "drug"})
     with pytest.raises(DataError, match="X has 2 columns for the 3 of 'var'"):
         read_responses(make_h5ad(obs, var, X[:, :2]), anndata={"perturbation": "drug"})
-    with pytest.raises(DataError, match="has no X; pass layer="):
+    with pytest.raises(DataError, match="has no X; it has no layers either"):
         read_responses(make_h5ad(obs, var), anndata={"perturbation": "drug"})
     broken = sp.csr_matrix(X)
     broken.indices[0] = 9

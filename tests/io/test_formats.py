@@ -198,7 +198,9 @@ def test_notes_of_pandas_that_nobody_can_read_are_not_needed(tmp_path):
 def test_broken_parquet(tmp_path, save):
     pd.DataFrame({"source": ["a"], "target": ["b"]}).to_parquet(tmp_path / "n.parquet")
     whole = (tmp_path / "n.parquet").read_bytes()
-    for content in (whole[:-20], b"PAR1", b"source,target\na,b\n"):
+    with pytest.raises(DataError, match=r"is called Parquet and is not"):
+        read_network(save(b"source,target\na,b\n", "n.parquet"))
+    for content in (whole[:-20], b"PAR1"):
         with pytest.raises(DataError, match=r"is not a complete Parquet file \(.*write it again"):
             read_network(save(content, "n.parquet"))
     with pytest.raises(DataError, match=r"n\.dat' is parquet, and format='csv' was given; leave format out"):
@@ -232,7 +234,6 @@ def test_parquet_matrices_are_paired_by_their_index(tmp_path, name):
     [
         ("DV:b", [1.0, np.inf], "row 2, column 'DV:b' (column 2): 'inf' is not a number"),
         ("DV:b", ["1", "x"], "row 2, column 'DV:b' (column 2): 'x' is not a number"),
-        ("TR:a ", [1.0, 2.0], "duplicated treatment columns 'a'"),
     ],
 )
 def test_parquet_response_errors(tmp_path, column, values, message):
@@ -366,7 +367,8 @@ def test_entities_are_refused(save, content):
         (graphml('<node id=""/>'), "a species name is empty"),
         (graphml('<hyperedge><endpoint node="a"/></hyperedge>'), "has hyperedges"),
         (graphml('<node id="a"/></graph><graph>'), "holds 2 graphs; export one graph a file"),
-        ("no xml", "line 1, column 1: not well-formed XML"),
+        ("no xml", "is called GraphML and is no XML"),
+        ("<a", "not well-formed XML (unclosed token)"),
         ("", "is empty"),
     ],
 )

@@ -134,3 +134,69 @@ def test_published_midas_files_are_read():
         assert len(found.treatments) > 1, file
         assert found.treatments.shape[1] > 1, file
         assert np.isfinite(found.treatments.to_numpy()).all(), file
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", ","])
+@pytest.mark.parametrize("sides", ["one", "two"])
+def test_decimal_commas_of_any_table(tmp_path, separator, sides):
+    rows = [["TR:A", "TR:B", "DV:C"], ["0", "1", "-0,5"], ["1", "0,25", "1,5e-1"], ["1", "0", "N/A"], ["0", "0", "7"]]
+    quote = '"{}"' if separator == "," else "{}"
+    parts = {"m": slice(0, 3)} if sides == "one" else {"x": slice(0, 2), "y": slice(2, 3)}
+    for name, part in parts.items():
+        lines = [separator.join(quote.format(cell) for cell in row[part]) for row in rows]
+        if sides == "two":
+            lines = [separator.join([f"{title}", line]) for title, line in zip(["id", *"pqrs"], lines, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    paths = (
+        {"path": tmp_path / "m.csv"}
+        if sides == "one"
+        else {"inputs": tmp_path / "x.csv", "outputs": tmp_path / "y.csv"}
+    )
+    with pytest.raises(DataError, match="decimal=','"):
+        read_responses(**paths)
+    with flags(), pytest.raises(DataError, match="--decimal ,"):
+        read_responses(**paths)
+    found = read_responses(**paths, decimal=",")
+    np.testing.assert_array_equal(found.treatments.to_numpy(), [[0, 1], [1, 0.25], [1, 0], [0, 0]])
+    np.testing.assert_array_equal(found.readouts["C"], [-0.5, 0.15, np.nan, 7])
+
+
+def test_decimal_commas_in_text_of_parquet(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({"TR:A": [0.0, 1, 1], "DV:C": ["0,5", "N/A", "-1,25"]})
+    frame.to_parquet(tmp_path / "m.parquet")
+    with pytest.raises(DataError, match="decimal=','"):
+        read_responses(tmp_path / "m.parquet")
+    found = read_responses(tmp_path / "m.parquet", decimal=",")
+    np.testing.assert_array_equal(found.readouts["C"], [0.5, np.nan, -1.25])
+
+
+@pytest.mark.parametrize("cell", ["1.234,5", "1 234,5", "0,5%", "1,2,3", "0;5"])
+def test_other_numbers_are_refused_with_either_decimal(tmp_path, cell):
+    (tmp_path / "m.tsv").write_text(f"TR:A\tDV:C\n0\t{cell}\n1\t2\n")
+    for decimal in (".", ","):
+        with pytest.raises(DataError, match="is not a number"):
+            read_responses(tmp_path / "m.tsv", decimal=decimal)
+    with pytest.raises(DataError, match=r"decimal must be '\.' or ','"):
+        read_responses(tmp_path / "m.tsv", decimal=";")
+
+
+def test_commas_cannot_be_both(tmp_path):
+    (tmp_path / "m.csv").write_text("TR:A,DV:C\n0,5\n1,2\n")
+    with pytest.raises(DataError, match="cannot be decimal commas too"):
+        read_responses(tmp_path / "m.csv", decimal=",")
+
+
+@pytest.mark.parametrize(
+    ("cell", "hint"),
+    [
+        ("1,234", "part thousands"),
+        ("12,345.6", "part thousands"),
+        ("0,5", "use a decimal point"),
+        ("\u22120.5", "minus"),
+    ],
+)
+def test_a_number_in_another_way_says_what_to_do(tmp_path, cell, hint):
+    (tmp_path / "m.tsv").write_text(f"TR:A\tDV:C\n0\t{cell}\n1\t2\n", encoding="utf-8")
+    with pytest.raises(DataError, match=hint):
+        read_responses(tmp_path / "m.tsv")

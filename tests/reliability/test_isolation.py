@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from gsnn.base.files import read_tensors, write_tensors
-from gsnn.base.threads import one_thread
+from gsnn.base.torch_state import one_thread
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges.capture import isolated
 from gsnn.training import TrainConfig, train_model

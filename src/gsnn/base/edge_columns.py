@@ -28,6 +28,8 @@ ENDS = (
     ("protein1", "protein2"),
     ("entitya", "entityb"),
     ("entity_a", "entity_b"),
+    ("participant_a", "participant_b"),
+    ("official_symbol_interactor_a", "official_symbol_interactor_b"),
     ("upstream", "downstream"),
     ("parent", "child"),
     ("ligand", "receptor"),

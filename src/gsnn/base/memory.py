@@ -1,4 +1,4 @@
-"""How much memory a computation may take: read from the machine, or said by the user."""
+"""How much memory a computation may take, and what the C library does with memory that is freed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ __all__ = [
     "check_fits",
     "free_on",
     "in_words",
+    "keep_freed_memory",
     "matrix_dtype",
     "memory_bytes",
     "trim_freed_memory",
@@ -35,6 +36,8 @@ _CGROUPS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
+# Parameters of the C library's mallopt.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _SHARE = 0.5
 _LEAST = 2**28
 
@@ -144,6 +147,36 @@ def trim_freed_memory() -> None:
     library = c_library()
     if library is not None:
         library.malloc_trim(0)
+
+
+def keep_freed_memory(bytes_kept: int = 2**31 - 1) -> bool:
+    """Ask the C library not to hand freed memory back to the system between training steps.
+
+    A step allocates and frees the same large tensors each time. By default glibc returns them to the system and gets
+    them back page by page, which can cost a third of a step on a CPU. This is a setting of the whole process, so the
+    library never makes it by itself; a training program may, once, before it starts.
+
+    Args:
+        bytes_kept: Free memory above which some is still handed back, up to 2^31 - 1.
+
+    Returns:
+        Whether the C library took the setting; elsewhere than on glibc nothing is done.
+
+    Raises:
+        ValueError: If ``bytes_kept`` is out of range.
+
+    Example:
+        >>> keep_freed_memory() in (True, False)
+        True
+    """
+    if not 0 <= bytes_kept < 2**31:
+        raise ValueError(f"bytes_kept must be between 0 and 2**31 - 1, got {bytes_kept}")
+    library = c_library()
+    if library is None:
+        return False
+    set_option = library.mallopt
+    # Blocks above the second threshold are always handed back; 1 GiB exceeds any tensor of a step worth speeding up.
+    return bool(set_option(_TRIM_THRESHOLD, bytes_kept)) and bool(set_option(_MMAP_THRESHOLD, min(bytes_kept, 2**30)))
 
 
 def c_library() -> ctypes.CDLL | None:

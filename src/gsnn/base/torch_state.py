@@ -1,4 +1,4 @@
-"""Threads take turns where torch has one of something for the whole process."""
+"""What torch has one of for the whole process: its generators, its threads, its devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["in_turn", "own_random_state"]
+from gsnn.base.errors import DataError, RunError
+
+__all__ = ["check_device", "in_turn", "one_thread", "own_random_state"]
 
 _TURN = threading.RLock()
 
@@ -40,3 +42,56 @@ def own_random_state(devices: Sequence[int] | None = ()) -> Iterator[None]:
     """
     with in_turn(), torch.random.fork_rng(devices=None if devices is None else list(devices)):
         yield
+
+
+# A thread that begins takes over the number that was set last, which is 1 while another one is in here.
+_THREADS = threading.Lock()
+_inside: dict[int, int] = {}
+_usual = 0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread, for operations that are over before a second one has started.
+
+    On a machine that is busy with other things, waiting for the second one costs ten times the work itself.
+
+    Example:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    global _usual
+    me = threading.get_ident()
+    with _THREADS:
+        if not _inside:
+            _usual = torch.get_num_threads()
+        before = torch.get_num_threads() if me in _inside or not _inside else _usual
+        _inside[me] = _inside.get(me, 0) + 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _THREADS:
+            _inside[me] -= 1
+            if not _inside[me]:
+                del _inside[me]
+            torch.set_num_threads(before)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not know or does not find.
+
+    Args:
+        device: Such as ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises:
+        DataError: If torch knows no such device.
+        RunError: If there is no GPU.
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise DataError(f"unknown device {device!r}; use 'cpu', 'cuda' or, for instance, 'cuda:1'") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"device {device!r} was asked for, but torch finds no GPU here; use 'cpu'")

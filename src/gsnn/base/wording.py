@@ -1,23 +1,40 @@
-"""How a message asks for an option: by its flag on the command line, by its parameter in Python, never by both."""
+"""How the program was called: a message asks for an option by its flag on the command line, else by its parameter."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_flags: ContextVar[bool] = ContextVar("flags", default=False)
+_words: ContextVar[Sequence[str] | None] = ContextVar("words", default=None)
 
 
 @contextmanager
-def flags() -> Iterator[None]:
-    """Messages that are made in this block name flags."""
-    token = _flags.set(True)
+def flags(words: Sequence[str] = ()) -> Iterator[None]:
+    """Messages that are made in this block name flags.
+
+    Args:
+        words: The words of the command line after ``gsnn``.
+    """
+    token = _words.set(words)
     try:
         yield
     finally:
-        _flags.reset(token)
+        _words.reset(token)
+
+
+def command_line() -> str:
+    """The command that runs now, as a shell takes it; empty in Python.
+
+    Example:
+        >>> with flags(["infer", "my run"]):
+        ...     command_line()
+        "gsnn infer 'my run'"
+    """
+    words = _words.get()
+    return shlex.join(["gsnn", *words]) if words else ""
 
 
 def asked(parameter: str, flag: str) -> str:
@@ -37,7 +54,7 @@ def asked(parameter: str, flag: str) -> str:
         ...     asked("time=", "--time")
         '--time'
     """
-    return flag if _flags.get() else parameter
+    return parameter if _words.get() is None else flag
 
 
 def shell(word: str) -> str:

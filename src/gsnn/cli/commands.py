@@ -64,9 +64,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         # A name that the terminal's encoding lacks must not stop the program.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    words = list(sys.argv[1:] if args is None else args)
     try:
-        with flags():
-            code = app(args=list(sys.argv[1:] if args is None else args) or ["--help"], standalone_mode=False)
+        with flags(words):
+            code = app(args=words or ["--help"], standalone_mode=False)
     except GsnnError as error:
         _fail(str(error))
     except OSError as error:

@@ -7,7 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gsnn.base.toml import toml_value
+import tomli_w
+
 from gsnn.cli.files import Files
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
         *([_comment(f"refused as it is: {found.error}")] if found.error else []),
         "",
         "# Paths begin in the folder of this file. All commands work on this run:",
-        f"run = {toml_value(run)}",
+        _line("run", run),
         "",
         "[data]",
     ]
@@ -66,14 +67,14 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
     lines += [f"#   {name}: {method.summary}" for name, method in METHODS.items()]
     lines += [
-        f"method = {toml_value([DEFAULT_METHOD])}",
+        _line("method", DEFAULT_METHOD),
         "# top = 1000  # write only so many candidates",
         "# per-target = 20  # and only so many of each target",
         '# sources = ["MAP*"]  # names or patterns; targets likewise',
         '# forbid = ["A:B", "impossible.csv"]  # edges that are no candidates; require keeps some in any case',
         "",
         "[selfcheck]",
-        f"method = {toml_value([DEFAULT_METHOD])}",
+        _line("method", DEFAULT_METHOD),
         "# repeats = 3  # each is a training, and one more per control",
         "# fraction = 0.15  # share of the known edges to hide",
         "# controls = true  # also on a rewired network and on permuted samples",
@@ -98,7 +99,7 @@ def _value(files: Files, name: str, out: Path) -> object:
 
 
 def _line(name: str, value: object) -> str:
-    return f"{name.replace('_', '-')} = {toml_value(value)}"
+    return tomli_w.dumps({name.replace("_", "-"): str(value) if isinstance(value, Path) else value}).strip()
 
 
 def _comment(text: str) -> str:

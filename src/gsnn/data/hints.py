@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gsnn.base.wording import asked, shell
+from gsnn.io.names import spreadsheet_dates
 from gsnn.io.text import counted, listed
-from gsnn.io.treatments import CONTROLS
+from gsnn.io.treatments import CONTROLS, UNKNOWN
 
 # The longest first, so that "A || B" is not cut at a blank.
 SEPARATORS = (" || ", "||", " + ", "+", ";", "|", "&", ",", "_", "/", ":", "-", " ")
+TRANSLATE = "translate one of them"
 _ACCESSIONS = {
     "Ensembl identifiers": re.compile(r"ENS[A-Z]{0,6}[GTPE]\d{6,}(\.\d+)?", re.IGNORECASE),
     "UniProt accessions": re.compile(r"([OPQ]\d[A-Z0-9]{3}\d|[A-NR-Z]\d([A-Z][A-Z0-9]{2}\d){1,2})(-\d+)?"),
@@ -18,6 +21,25 @@ _ACCESSIONS = {
     "HGNC identifiers": re.compile(r"HGNC:\d+", re.IGNORECASE),
     "numbers, as Entrez identifiers are": re.compile(r"\d+"),
 }
+# What databases and antibodies put around a name, and how that is called.
+_AROUND = (
+    ("the version behind the dot", re.compile(r"\.\d{1,3}$")),
+    ("the number of the isoform", re.compile(r"(?<=[A-Z0-9]{5})-\d{1,2}$")),
+    ("the number of the organism before the dot", re.compile(r"^\d{3,7}\.(?=\D)")),
+    ("the organism behind the underscore", re.compile(r"_[A-Z]{4,5}$")),
+    ("the name of the database before the colon", re.compile(r"^[A-Za-z_.]{2,12}:(?=\S)")),
+    ("what stands in brackets", re.compile(r"\s*[(\[][^()\[\]]*[)\]]$")),
+    ("the site", re.compile(r"[_-]p?[STY]\d+([_-]?p?[STY]\d+)*$")),
+    ("the p of phosphorylated", re.compile(r"^(p|phospho)[-_]?(?=[A-Z])")),
+)
+# Labels that are probably controls, beside those that are taken for controls without a word.
+_CONTROL = re.compile(
+    r"(.*[-_. ])?(ctrl|ctr|con|control|controls|nt|ntc|dmso|vehicle|scr|scramble|scrambled|mock|untreated|unstimulated"
+    r"|wt|wild[- _]?type|baseline|media|medium|pbs|neg|no[- _]treatment|not[- _]treated|sgnt|safe[- _]?targeting)"
+    r"([-_. (+].*)?",
+    re.IGNORECASE,
+)
+_JOINERS = 10  # strings between names that are tried as separators
 
 
 def accession(name: str) -> str:
@@ -53,7 +75,12 @@ def find_separator(names: Iterable[str], known: Callable[[str], bool]) -> tuple[
     """
     names = list(names)
     best: tuple[str, list[str]] = ("", [])
-    for separator in SEPARATORS:
+    # What stands between letters and digits in the labels themselves, such as "__", and the word for it.
+    between = Counter(
+        joiner for name in names for joiner in set(re.findall(r"[^\W_](\W+and\W+|[\W_]+)(?=[^\W_])", name))
+    )
+    found = [joiner for joiner, _ in between.most_common(_JOINERS) if joiner not in SEPARATORS]
+    for separator in (*sorted(found, key=len, reverse=True), *SEPARATORS):
         cut = []
         for name in names:
             parts = [part.strip() for part in name.split(separator)]
@@ -65,8 +92,16 @@ def find_separator(names: Iterable[str], known: Callable[[str], bool]) -> tuple[
     return best
 
 
-def but_for_case(names: Iterable[str], species: Iterable[str]) -> dict[str, str]:
+def but_for_case(names: Iterable[str], species: Iterable[str], *, inhibitors: bool = True) -> dict[str, str]:
     """Names that would be a species if upper and lower case were one, and which; an ambiguous one is left out.
+
+    Args:
+        names: Names that are no species.
+        species: The species.
+        inhibitors: Whether an i behind a name may make it an inhibitor, as for treatments.
+
+    Returns:
+        The species by name.
 
     Example:
         >>> but_for_case(["egf", "MEKi", "x"], ["EGF", "Mek"])
@@ -78,10 +113,40 @@ def but_for_case(names: Iterable[str], species: Iterable[str]) -> dict[str, str]
     found = {}
     for name in names:
         bare = name.casefold()
-        hit = folded.get(bare) or (folded.get(bare[:-1]) if bare.endswith("i") else None)
+        hit = folded.get(bare) or (folded.get(bare[:-1]) if inhibitors and bare.endswith("i") else None)
         if hit and len(hit) == 1:
             found[name] = hit[0]
     return found
+
+
+def but_for_more(names: Sequence[str], species: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """Names that would be a species without what a database or an antibody adds, and what that is.
+
+    Args:
+        names: Names that are no species.
+        species: The species, which may have the same about them.
+
+    Returns:
+        What is too much, and the species by name; empty if there is none.
+
+    Example:
+        >>> but_for_more(["ENSG00000146648.19", "x"], ["ENSG00000146648"])
+        ('the version behind the dot', {'ENSG00000146648.19': 'ENSG00000146648'})
+    """
+    species = list(species)
+    best: tuple[str, dict[str, str]] = ("", {})
+    for what, pattern in _AROUND:
+        bare = {pattern.sub("", each): each for each in species} | {each: each for each in species}
+        hits = {}
+        for name in names:
+            short = pattern.sub("", name)
+            hit = bare.get(short) or bare.get(pattern.sub("", name.removesuffix("i")))
+            # One of the two must have it, or this is about something else.
+            if hit is not None and (short != name or pattern.search(name.removesuffix("i")) or pattern.search(hit)):
+                hits[name] = hit
+        if len(hits) > len(best[1]):
+            best = what, hits
+    return best
 
 
 def advice(
@@ -90,6 +155,7 @@ def advice(
     species: Sequence[str],
     others: Mapping[str, Sequence[str]],
     splittable: bool,
+    categories: bool = False,
 ) -> list[str]:
     """What to do about names that are no species, the likeliest first.
 
@@ -99,12 +165,14 @@ def advice(
         species: The species.
         others: What each column of ``var`` calls the readouts.
         splittable: Whether the treatments are labels that a separator can cut.
+        categories: Whether they are labels at all, cut or not.
 
     Returns:
         Sentences; none if nothing was found.
     """
     there = set(species)
-    found = []
+    found: list[str] = []
+    explained: set[str] = set()
     separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
     if cut:
         how = (
@@ -113,6 +181,7 @@ def advice(
             else "give each a column of its own"
         )
         found.append(f"{counted(len(cut), 'treatment')} ({listed(cut, 3)}) join species by {separator!r}: {how}")
+        explained |= set(cut)
     hits = {column: len(there & set(names)) for column, names in others.items()}
     column = max(hits, key=lambda name: hits[name], default="")
     if column and hits[column] and lost_out:
@@ -121,20 +190,56 @@ def advice(
             f"column {column!r} of 'var' holds {counted(hits[column], 'species', 'species')} of the network: pass "
             f"{option}"
         )
-    case = but_for_case([*lost_in, *lost_out], species)
+    case = but_for_case(lost_in, species) | but_for_case(lost_out, species, inhibitors=False)
     if case:
-        shown = [f"{name!r} is {hit!r} there" for name, hit in list(case.items())[:3]]
-        more = f" and {len(case) - 3} more" if len(case) > 3 else ""
         found.append(
-            f"{counted(len(case), 'name')} would match if upper and lower case were one ({', '.join(shown)}{more}): "
+            f"{counted(len(case), 'name')} would match if upper and lower case were one ({_is_there(case)}): "
             f"pass {asked('ignore_case=True', '--ignore-case')}"
         )
+        explained |= set(case)
+    what, more = but_for_more([name for name in (*lost_in, *lost_out) if name not in explained], species)
+    if more:
+        found.append(
+            f"{counted(len(more), 'name')} would match without {what} ({_is_there(more)}): write the names of both "
+            "files alike"
+        )
+    inhibitors = [name for name in lost_out if name.endswith("i") and name[:-1] in there]
+    if inhibitors:
+        sides = asked("treatments and readouts (inputs and outputs)", "--inputs and --outputs")
+        found.append(f"{listed(inhibitors, 3)} among the readouts would be inhibitors; are {sides} swapped?")
+    alone = [name for name in lost_in if name not in explained]
+    unknown = [name for name in alone if name.casefold() in UNKNOWN]
+    if unknown:
+        how = "leave that column, and the samples it marks, out of the file"
+        if categories:
+            flags = " ".join(f"--exclude-label {shell(name)}" for name in unknown[:3])
+            how = f"pass {asked(f'exclude={unknown[:3]}', flags)} to leave these samples out"
+        found.append(f"{listed(unknown, 3)} may say that nobody knows what was done: {how}")
+    controls = [name for name in alone if _CONTROL.fullmatch(name) and name not in unknown]
+    if controls:
+        how = "leave that column out of the file: a control is a row of zeros"
+        if categories:
+            flags = " ".join(f"--control {shell(name)}" for name in controls[:3])
+            how = f"pass {asked(f'control={controls[:3]}', flags)} if nothing was done there"
+        found.append(f"{listed(controls, 3)} may be a control: {how}")
+    dates = {name: gene for name, gene in spreadsheet_dates([*lost_in, *lost_out]).items()}
+    if dates:
+        shown = ", ".join(
+            f"{name!r}" + (f" (probably {gene})" if gene else "") for name, gene in list(dates.items())[:3]
+        )
+        found.append(f"a spreadsheet made dates of genes: {shown}; import the column as text")
     kind, known = kind_of([*lost_in, *lost_out] if not lost_out else lost_out), kind_of(species)
     if not found and kind != known:
         one = f"are {kind}" if kind else "are names"
         other = f"are {known}" if known else "are names"
         found.append(
             f"the {'readouts' if lost_out else 'treatments'} that are missing {one} and the species {other}: "
-            "translate one of them (mygene, biomaRt or a table of the database)"
+            f"{TRANSLATE} (mygene, biomaRt or a table of the database)"
         )
     return found
+
+
+def _is_there(names: Mapping[str, str]) -> str:
+    """The first of the names, with the species each is."""
+    shown = [f"{name!r} is {hit!r} there" for name, hit in list(names.items())[:3]]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked, shell
-from gsnn.data.hints import accession, advice, find_separator
+from gsnn.data.hints import TRANSLATE, accession, advice, but_for_case, find_separator, kind_of
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io.names import hidden_characters, written
@@ -19,6 +19,8 @@ from gsnn.io.text import counted, listed
 
 _MAX_LISTED = 50
 _MAX_HINTS = 20
+_COUNTED = 5  # samples from which a column with another number in each is no accident
+_MAKE_RESPONSES = "read_responses reads files, and Responses(treatments, readouts) takes two tables"
 
 
 class Named(Protocol):
@@ -42,6 +44,10 @@ class Named(Protocol):
 
     @property
     def labels(self) -> bool:
+        """As in :class:`gsnn.io.Responses`."""
+
+    @property
+    def categories(self) -> bool:
         """As in :class:`gsnn.io.Responses`."""
 
 
@@ -103,6 +109,11 @@ def match(
         raise unknown_option("on_unmatched", on_unmatched, ["error", "drop"])
     if isinstance(responses, Responses):
         treatments, readouts = list(responses.treatments.columns), list(responses.readouts.columns)
+    elif treatments is None or readouts is None:
+        raise TypeError(f"responses must be gsnn.io.Responses, got {type(responses).__name__}; {_MAKE_RESPONSES}")
+    if not isinstance(network, Network):
+        raise TypeError(f"network must be gsnn.io.Network, got {type(network).__name__}; read_network reads a file and "
+                        "Network.from_edges takes edges")  # fmt: skip
     treatments, readouts = list(treatments or ()), list(readouts or ())
     index = {name: i for i, name in enumerate(network.species)}
     species_of = _Species(index, ignore_case)
@@ -117,6 +128,9 @@ def match(
     found = [hit for name in treatments if (hit := resolved[name]) is not None]
     kept = [i for i, name in enumerate(readouts) if name in species_of]
     read = [species_of[readouts[i]] for i in kept]
+    # Those that are dropped may stand as often as they like.
+    _once([treatments[i] for i in places], responses.name, "treatment")
+    _once([readouts[i] for i in kept], responses.name, "readout")
     # The species, not the column, names an inhibitor's input: "mek12i:Inhibitors" is mek12's all the same.
     inputs = ["TR:" + (target + "i" if sign < 0 else target) for target, sign in found]
     outputs = ["DV:" + name for name in read]
@@ -138,6 +152,7 @@ class _Species:
     """The species by name; with ``ignore_case`` also by a name that differs in case, if only one does so."""
 
     def __init__(self, index: dict[str, int], ignore_case: bool) -> None:
+        self.ignore_case = ignore_case
         self._index, self._folded = index, dict[str, str | None]()
         for name in index if ignore_case else ():
             fold = name.casefold()
@@ -159,13 +174,22 @@ def find_target(name: str, kind: str | None, species: _Species) -> tuple[str, in
         return next(((species[option], -1) for option in options if option in species), None)
     if name in species:
         return species[name], 1
-    if kind is None and name.endswith("i") and name[:-1] in species:
+    last = "iI" if species.ignore_case else "i"
+    if kind is None and name.endswith(tuple(last)) and name[:-1] in species:
         return species[name[:-1]], -1
     return None
 
 
+def _once(names: list[str], where: str, kind: str) -> None:
+    seen: set[str] = set()
+    twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
+    if twice:
+        raise DataError(f"{where}: duplicated {kind} columns {listed(twice, 20)}; rename or remove all but one of each")
+
+
 def count_dropped(n: int, dropped: Sequence[str]) -> str:
     """What to tell of samples that leave with their treatments."""
+    dropped = list(dict.fromkeys(dropped))
     which = "a treatment that is no species was" if len(dropped) == 1 else "one that is no species was"
     return f"{counted(n, 'sample')} left out, since {which} applied there: {listed(dropped)}"
 
@@ -217,25 +241,30 @@ def _unmatched(
     all_in, all_out = columns
     where = "the network" if network.path is None else str(network.path)
     lost = ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV"))
-    found = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels)
+    found = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels, responses.categories)
+    if len(lost_in) == all_in and len(lost_out) == all_out:
+        turned = _transposed(responses, [*lost_in, *lost_out], network.species)
+        found = [turned] if turned else found
+    counters = _counters(responses, lost_in)
+    if counters:
+        if drop and "identifiers" in counters:  # with it all samples would leave
+            raise DataError(f"{responses.name}: {counters}")
+        found.insert(0, counters)
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
-        found.insert(0, elsewhere)
+        found = [elsewhere, *(each for each in found if TRANSLATE not in each)]
+    there = set(network.species)
+    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
+    joined = set(cut)
     parts = [
-        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species)})"
+        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species, joined)})"
         for names, total, kind, _ in lost
         if names
     ]
     if len(lost_in) == all_in and len(lost_out) == all_out:
-        rows = set(map(str, responses.treatments.index)) if isinstance(responses, Responses) else set()
-        words = [row for row in rows & set(network.species) if not row.isdigit()]
-        if words:
-            found.insert(0, f"are the tables transposed? their row names are species ({listed(sorted(words), 3)})")
         its = f"its species are {listed(network.species)}"
         ways = [*found, *parts, its] if found else [*parts, its, "check the names"]
         raise DataError(f"{responses.name} shares no identifier with {where}: {'; '.join(ways)}")
-    there = set(network.species)
-    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
     if drop and cut and responses.labels:
         # What was done is known, and dropping it would lose most samples or call them something else.
         raise DataError(
@@ -260,10 +289,49 @@ def _unmatched(
     raise DataError(f"{responses.name} names species that {where} does not have: {'; '.join(ways)}")
 
 
-def _with_hints(names: list[str], species: list[str]) -> str:
+def _transposed(responses: Named, columns: list[str], species: Sequence[str]) -> str:
+    """Whether the rows of a table are species and its columns are not; empty if they are not.
+
+    Samples may be called after what was done to them, so most rows must be species, and the columns nothing that
+    databases use.
+    """
+    if not isinstance(responses, Responses):
+        return ""
+    rows, there = list(dict.fromkeys(map(str, responses.treatments.index))), set(species)
+    words = [row for row in rows if row in there or row.removesuffix("i") in there]
+    numbers = sorted({int(name) for name in columns if name.isdecimal()})
+    ids = numbers and numbers[-1] - numbers[0] >= 2 * len(numbers)  # Entrez, not samples that are numbered
+    if 2 * len(words) < len(rows) or all(map(str.isdigit, words)) or ids:
+        return ""
+    if kind_of([name for name in columns if not name.isdecimal()]):
+        return ""
+    if but_for_case(columns, species) or find_separator(columns, there.__contains__)[1]:
+        return ""  # these are species too, written otherwise
+    return f"the tables look transposed: their row names are species ({listed(words, 3)}); samples must be the rows"
+
+
+def _counters(responses: Named, lost: Sequence[str]) -> str:
+    """What to say of a column that is no treatment: identifiers, or the same in every sample; empty if none is."""
+    if not isinstance(responses, Responses) or len(responses.treatments) < _COUNTED:
+        return ""
+    for name in lost:
+        column = responses.treatments[name]
+        if isinstance(column, pd.Series) and column.nunique(dropna=False) == 1 and column.iloc[0]:
+            return f"treatment {name!r} is the same in every sample, so that it tells nothing: leave that column out"
+        if isinstance(column, pd.Series) and column.is_unique and pd.api.types.is_numeric_dtype(column.dtype):
+            values = column.to_numpy(dtype=float)
+            if np.isfinite(values).all() and (values == np.round(values)).all():
+                return (
+                    f"column {name!r} has another number in every sample, as identifiers have: if it is one, put it "
+                    "first and call it 'sample', in both tables if there are two"
+                )
+    return ""
+
+
+def _with_hints(names: list[str], species: list[str], joined: set[str]) -> str:
     shown = []
     for i, name in enumerate(names[:_MAX_LISTED]):
-        likely = close_species(name, species) if i < _MAX_HINTS else []
+        likely = close_species(name, species) if i < _MAX_HINTS and name not in joined else []
         hidden = f" - written {written(name)}, with characters that are not seen" if hidden_characters([name]) else ""
         shown.append(f"'{name}'" + hidden + (f" - closest: {listed(likely)}" if likely else ""))
     more = len(names) - len(shown)

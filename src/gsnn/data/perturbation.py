@@ -16,6 +16,7 @@ from gsnn.data.standardiser import Standardiser, standardise
 from gsnn.data.stream import StreamedData, stream_data
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
+from gsnn.io.table import MISSING
 from gsnn.io.text import counted, listed
 
 __all__ = [
@@ -79,6 +80,8 @@ class PerturbationData:
             raise DataError(f"inputs have {len(self.inputs)} rows and outputs {len(self.outputs)}; give one per sample")
         if not np.isfinite(self.inputs.to_numpy(dtype=float)).all():
             raise DataError("inputs hold missing or infinite values; a treatment must be known, 0 where not applied")
+        if np.isinf(self.outputs.to_numpy(dtype=float)).any():
+            raise DataError("outputs hold infinite values; write NaN where nothing was measured")
 
     @property
     def x(self) -> npt.NDArray[np.float32]:
@@ -192,6 +195,7 @@ def build_data(
     matched = match(network, responses, on_unmatched, ignore_case=ignore_case)
     x = responses.treatments.iloc[:, matched.treatments].set_axis(matched.inputs, axis="columns")
     y = responses.readouts.iloc[:, matched.readouts].set_axis(matched.outputs, axis="columns")
+    x, y = _numeric(x, "treatment", responses.name), _numeric(y, "readout", responses.name)
     warnings = list(matched.warnings)
     n_dropped = 0
     if matched.dropped:
@@ -227,6 +231,24 @@ def build_data(
     for role, path in responses.paths.items():
         sources[role] = _source(str(path), responses.sha256.get(role))
     return PerturbationData(graph, x, y, warnings, sources)
+
+
+def _numeric(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
+    """The table with numbers for all that is text; a cell that is none is named."""
+    for j, name in enumerate(table.columns):
+        column = table.iloc[:, j]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        numbers = pd.to_numeric(column, errors="coerce")
+        blank = column.isna() | column.astype(str).str.strip().str.casefold().isin(MISSING)
+        wrong = column[numbers.isna() & ~blank]
+        if len(wrong):
+            raise DataError(
+                f"{where}: {kind} '{name}' holds {wrong.iloc[0]!r} in row {wrong.index[0]!r}, which is not a number; "
+                "convert it, or leave the column out"
+            )
+        table = table.assign(**{str(name): numbers.astype(float)})
+    return table
 
 
 def _odd_columns(x: pd.DataFrame, y: pd.DataFrame) -> list[str]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError
 from gsnn.data.matching import odd_columns
+from gsnn.data.sanity import odd_network, odd_samples
 from gsnn.data.split import PARTS, TRAIN, UNUSED, StreamedSplit
 from gsnn.data.standardiser import Standardiser
 from gsnn.data.stream import StreamedData, StreamedPart
@@ -138,11 +139,12 @@ def scan(data: StreamedData, split: StreamedSplit) -> Scan:
     counts = np.zeros((len(data.responses.stretches()), UNUSED + 1), np.int64)
     train, everything, inputs = ColumnMoments(graph.O), ColumnMoments(graph.O), ColumnMoments(graph.I)
     seen = np.zeros((UNUSED + 1, graph.O), bool)
-    unmeasured = 0
+    unmeasured = untreated = 0
     for number, codes, x, y in data.chunks(split):
         counts[number] += np.bincount(codes, minlength=UNUSED + 1)
         used = ~np.isnan(y).all(1)
         unmeasured += int((~used).sum())
+        untreated += int((x[used] == 0).all(axis=1).sum())
         train.update(y[codes == TRAIN])
         everything.update(y)
         inputs.update(x[used])
@@ -166,6 +168,8 @@ def scan(data: StreamedData, split: StreamedSplit) -> Scan:
     warnings += odd_columns(
         names(graph.inputs, inputs.constant), names(graph.outputs, none), names(graph.outputs, everything.constant)
     )
+    flat = names(graph.outputs, everything.constant & (everything.count > 1))
+    warnings += odd_samples(untreated, total, flat) + odd_network(graph)
     lost = names(graph.outputs, unseen & ~none)
     if lost:
         warnings.append(f"measured in no training sample and left out of all figures: {', '.join(lost)}")

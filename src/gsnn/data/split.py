@@ -10,18 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 Keys = npt.NDArray[np.uint64]
-
-
 Codes = npt.NDArray[np.int8]
-
+IndexArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
 
 PARTS = ("train", "validation", "test")
-
-
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
-
-
-_FULL = 2**64
+# Keys are below this number.
+N_KEYS = 2**64
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +129,6 @@ def _mixed(z: Keys) -> Keys:
     return z ^ (z >> np.uint64(31))
 
 
-IndexArray = npt.NDArray[np.int64]
-
-
 @dataclass(frozen=True, eq=False)
 class Split:
     """Which samples train, which stop the training, which test.
@@ -158,6 +151,3 @@ class Split:
         """JSON-able."""
         parts = {name: [int(i) for i in getattr(self, name)] for name in ("train", "validation", "test")}
         return {"by": self.by, "warnings": list(self.warnings), **parts}
-
-
-FloatArray = npt.NDArray[np.float32]

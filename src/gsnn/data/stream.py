@@ -15,16 +15,15 @@ import torch
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.data.matching import count_dropped, match
-from gsnn.data.split import _FULL, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
+from gsnn.data.split import N_KEYS, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import Network
+from gsnn.io.stream import StreamedResponses
 from gsnn.io.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from gsnn.io.stream import StreamedResponses
 
 
 BUFFER_BYTES = 256 * 2**20
@@ -108,8 +107,6 @@ class StreamedData:
         Raises:
             ValueError: If there is no such part, or ``batch_size`` is below 1.
         """
-        pass
-
         if part not in PARTS:
             raise unknown_option("part", part, PARTS)
         if batch_size < 1:
@@ -155,7 +152,7 @@ class StreamedData:
             by = "sample"
             keys = np.sort(sample_keys(0, len(self), int(seed))) if len(self) <= EXACT else None
         if keys is None:
-            bounds = int(test * _FULL), int((test + validation) * _FULL)
+            bounds = int(test * N_KEYS), int((test + validation) * N_KEYS)
             lost = test + validation >= 1
         else:
             n = len(keys)
@@ -270,6 +267,11 @@ def stream_data(
     """
     if isinstance(buffer_bytes, bool) or not isinstance(buffer_bytes, int) or buffer_bytes < 1:
         raise ValueError(f"buffer_bytes must be a number of bytes, at least 1, got {buffer_bytes!r}")
+    if not isinstance(responses, StreamedResponses):
+        raise TypeError(
+            f"responses must come from gsnn.io.stream_responses, got {type(responses).__name__}; build_data takes "
+            "tables in memory"
+        )
     matched = match(network, responses, on_unmatched, responses.treatments, responses.readouts, ignore_case=ignore_case)
     if len(responses) < _MIN_SAMPLES:
         raise DataError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,9 +96,9 @@ def refine(
 ) -> Refinement:
     """Propose the best candidates, keep those that bring more than random edges, retrain; and again (GSNN spec 3.2).
 
-    At least 30 % of the conditions decide and are never seen by what proposes. Each round scores the candidates with
-    the model of the graph so far, and each method proposes the ``per_round`` best that were never proposed before. Two
-    gates follow.
+    Of the conditions 30 % decide, or 200 where that is fewer, and are never seen by what proposes. Each round scores
+    the candidates with the model of the graph so far, and each method proposes the ``per_round`` best that were never
+    proposed before. Two gates follow.
 
     *More than a random edge.* By its first-order gain on the deciding samples a proposal must be among the first 5 % of
     all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data.
@@ -107,8 +107,9 @@ def refine(
     conditions, from a seed of its own, without the fold; both start from the same numbers. The loss of the held-out
     samples must be lower in two paired t tests: over the conditions, and over the folds with their seeds at 5 %. The
     tests over the conditions spend 5 % over all of a refinement, however many rounds it has: .05 / (r (r + 1)) in round
-    r, in equal parts (alpha spending). At last the deciding loss of a model with all that is kept must be lower, or
-    nothing stays.
+    r, in equal parts (alpha spending). That budget is of the luck of the samples; the rank, and the test over the folds
+    for the luck of a training, hold 5 % for each edge and not for all of them together. At last the deciding loss of a
+    model with all that is kept must be lower, or nothing stays.
 
     ``decision`` says what is trained:
 
@@ -127,8 +128,8 @@ def refine(
 
     Args:
         data: The data with the prior graph.
-        config: Settings of the training; None takes the defaults. ``config.validation`` is raised to .3: these samples
-            decide.
+        config: Settings of the training; None takes the defaults. ``config.validation`` is raised to .3, or to 200
+            conditions where that is fewer: these samples decide.
         inferer: Name of a registered method, or several (also with commas), or a method, an inferer class or a function
             (model, graph, batches) -> (N, N); None: ``gradient-explained``, and with ``'joint'`` also ``stacked``.
         rounds: Number of rounds.
@@ -193,6 +194,8 @@ def refine(
     earlier = Refinement.to_continue(folder, settings, resume=resume, overwrite=overwrite)
     state = Refinement(settings, earlier.arms if earlier else {})
     classes = degree_classes(data.graph)
+    # What a round ends with is what the next one starts from, and both arms start from the prior graph.
+    seen: dict[tuple[Edge, ...], Losses] = {}
     for arm in ARMS if control else ARMS[:1]:
         state.arms.setdefault(arm, [])
         todo = range(len(state.arms[arm]), rounds)
@@ -207,7 +210,7 @@ def refine(
                 proposals = _propose(model, scorers, closed, per_round, limits)
             else:
                 proposals = _draw(model.graph, closed, per_round * len(scorers), (seed, number))
-            bench = _Bench(data, config, folds, classes, settings, number + 1)
+            bench = _Bench(data, config, folds, classes, settings, number + 1, seen)
             record, model = bench.round(model, proposals, true)
             state.arms[arm].append({"round": number + 1, **record})
             if folder is not None:
@@ -272,8 +275,8 @@ class _Bench:
     classes: npt.NDArray[np.int64]
     settings: dict[str, Any]
     number: int
+    seen: dict[tuple[Edge, ...], Losses]
     trainings: int = 0
-    seen: dict[tuple[Edge, ...], Losses] = field(default_factory=dict)
 
     def train(self, graph: Graph) -> Trained:
         """A model that has seen no deciding sample."""
@@ -360,7 +363,7 @@ class _Bench:
 
     def losses(self, graph: Graph, edges: Sequence[Edge]) -> Losses:
         """Held-out losses with some edges added."""
-        key = tuple(edges)
+        key = (*graph.function_edges, *edges)
         if key not in self.seen:
             self.trainings += len(self.folds.parts)
             self.seen[key] = losses(self.data, graph.with_edges(edges) if edges else graph, self.config, self.folds)

@@ -42,6 +42,8 @@ P_METHODS = ("calibrated", "uncorrected")
 MOST_SKEWED = 4.0
 # What the skewness is multiplied by; set on log-normal magnitudes of 25 to 2,000 samples (benchmarks/null_pvalues.py).
 SKEWNESS_MARGIN = 1.2
+# Standard deviations from which on half a step of few-valued magnitudes counts: not at all, and in full.
+_NO_STEP, _WHOLE_STEP = 1.5, 4.0
 # Samples enough for no least p-value.
 _ENDLESS = 10**12
 
@@ -348,8 +350,12 @@ def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) ->
     """Scores that keep to what permuting n samples supports; -inf, for no p-value, where a few samples are all.
 
     Where the skewness comes from few samples the tail is longer than that of a gamma variable of this skewness: hence
-    the margin.
+    the margin. Half a step counts in full from ``_WHOLE_STEP`` on: there a step too few makes a p-value too small by a
+    factor. Near .05 half of the steps are one too few and half one too many, so that the rate holds without it.
     """
+    with np.errstate(invalid="ignore"):
+        # No step is larger than the stretch over which it comes in, so that scores increase with z.
+        step = np.minimum(step, _WHOLE_STEP - _NO_STEP) * np.clip((z - _NO_STEP) / (_WHOLE_STEP - _NO_STEP), 0.0, 1.0)
     score = skewed_score(z - step, np.where(skewness > 0, SKEWNESS_MARGIN * skewness, skewness), _ENDLESS)
     high = score > -scipy.special.ndtri(1.0 / n)
     if high.any():

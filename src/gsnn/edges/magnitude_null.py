@@ -10,9 +10,9 @@ few values make a distribution of steps, and a smooth tail runs through their mi
 a step is, in standard deviations, half the skewness of the correlation and 2 / sqrt(n). That is taken off a score in
 the measure in which both sides are two-valued, 1 / (kurtosis - squared skewness): 1 for two values and less for all
 others; and off a mean, whose steps are finer where the pairs of blocks differ, in the measure of the square of its
-variance. Sums of many pairs of blocks are less skewed than their terms, but where the skewness comes from a few large
-samples the sum keeps the tail of a term. So the larger of the skewness of the sum and the mean of those of the terms
-is taken.
+variance; in full in the tail alone (:mod:`gsnn.edges.magnitude`). Sums of many pairs of blocks are less skewed than
+their terms, but where the skewness comes from a few large samples the sum keeps the tail of a term. So the larger of
+the skewness of the sum and the mean of those of the terms is taken.
 """
 
 from __future__ import annotations

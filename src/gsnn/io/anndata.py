@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError, closest
 from gsnn.base.files import sha256
 from gsnn.base.wording import asked
-from gsnn.io.choose import check_left, holds, unknown_column
+from gsnn.io.choose import check_left, conditions, holds, unknown_column
 from gsnn.io.h5ad import ANNDATA, Matrix, columns, index_of, length, open_file, read_column, runs, text
 from gsnn.io.limits import as_data_error, check_growth
 from gsnn.io.responses import Responses
 from gsnn.io.table import check_unique
-from gsnn.io.text import clean_name, counted, listed
+from gsnn.io.text import as_path, clean_name, counted, listed
 from gsnn.io.treatments import Treatments, obs_treatments, obsm_treatments
 
 CHUNK = 1024
@@ -110,7 +109,7 @@ class AnnDataResponses:
         exclude: str | Collection[str] = (),
         chunk_size: int = CHUNK,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, "responses")
         self._pid = os.getpid()
         self._options: dict[str, Any] = {
             "perturbation": perturbation,
@@ -163,7 +162,8 @@ class AnnDataResponses:
                     raise DataError(
                         f"{self.path}: {self._matrix_name} has {self._matrix.shape[0]} rows for the {self._n} of 'obs'"
                     )
-                self.labels = obsm is None and separator is None
+                self.categories = obsm is None
+                self.labels = self.categories and separator is None
                 wanted = None if not where else self._find_rows(where)
                 self._treatments = self._find_treatments(
                     perturbation, dose, control, separator, obsm, treatment_names,
@@ -199,7 +199,13 @@ class AnnDataResponses:
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             raise DataError(f"{self.path} has no layer '{self._layer}'{hint}; it has {listed(layers) or 'none'}")
         if self._layer is None and "X" not in self._file:
-            raise DataError(f"{self.path} has no X; pass layer=, one of {listed(layers) or 'none'}")
+            if layers:
+                way = f"choose one of its layers with {asked('layer=', '--layer')}: {listed(layers)}"
+            elif "raw" in self._file:
+                way = "its numbers stand in raw: write adata.raw.to_adata().write_h5ad('data.h5ad')"
+            else:
+                way = "it has no layers either: write the measurements into X"
+            raise DataError(f"{self.path} has no X; {way}")
         element = self._file["X"] if self._layer is None else self._file["layers"][self._layer]
         return Matrix(element, self.path, self._matrix_name)
 
@@ -237,7 +243,8 @@ class AnnDataResponses:
             raise DataError(f"{self.path} has no variables, so nothing was measured")
         for i, name in enumerate(names, 1):
             clean_name(name, self.path, i, "variable")
-        check_unique(names, self.path, "readout")
+        if keep is not None:  # these were asked for; of the others the network may have none
+            check_unique(names, self.path, "readout")
         return names, keep
 
     def _find_treatments(
@@ -276,8 +283,8 @@ class AnnDataResponses:
         keep = np.ones(self._n, bool)
         name = f"{self.path}: obs"
         there = columns(self._file["obs"])
-        conditions = {c: [v] if isinstance(v, str) else [str(each) for each in v] for c, v in where.items()}
-        for column, values in conditions.items():
+        wanted = conditions(where)
+        for column, values in wanted.items():
             if column not in there:
                 raise unknown_column(name, column, there)
             found = read_column(self._file, "obs", column, self.path)
@@ -286,8 +293,10 @@ class AnnDataResponses:
                 hit = holds(name, column, [found.categories[code] for code in used], values)
                 keep &= np.isin(found.codes, np.array(used, dtype=np.int64)[hit])
             elif found.values is not None:
-                keep &= holds(name, column, [str(v) for v in found.values.tolist()], values)
-        check_left(name, keep, conditions)
+                words = {1.0: "True", 0.0: "False"} if found.truth else {}
+                cells = [words.get(v) or (str(int(v)) if v.is_integer() else str(v)) for v in found.values.tolist()]
+                keep &= holds(name, column, cells, values)
+        check_left(name, keep, wanted)
         return keep
 
     def _physical(self, start: int, stop: int) -> list[tuple[int, int]]:
@@ -428,6 +437,7 @@ class AnnDataResponses:
             sha256={"data": sha256(self.path)},
             other_names=self.other_names,
             labels=self.labels,
+            categories=self.categories,
         )
 
     def _responses(self, start: int, stop: int) -> Responses:

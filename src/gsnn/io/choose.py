@@ -17,15 +17,51 @@ def same_value(cell: str, value: str) -> bool:
     """Whether a cell holds a value: the same text, or the same number.
 
     Example:
-        >>> same_value("1.0", "1"), same_value("A", "a"), same_value("", "0")
-        (True, False, False)
+        >>> same_value("1.0", "1"), same_value("TRUE", "true"), same_value("A", "a"), same_value("", "0")
+        (True, True, False, False)
     """
-    if cell.strip() == value.strip():
+    one, other = cell.strip(), value.strip()
+    if one == other:
         return True
     try:
-        return float(cell) == float(value)
+        return _number(one) == _number(other)
     except ValueError:
         return False
+
+
+def _number(word: str) -> float:
+    """A word as a number; R writes TRUE, pandas True, and others 1."""
+    return float({"true": "1", "false": "0"}.get(word.casefold(), word))
+
+
+def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) -> dict[str, list[str]]:
+    """Which values of which columns are wanted.
+
+    Args:
+        where: As :func:`gsnn.io.read_responses` takes it.
+
+    Returns:
+        Column -> values.
+
+    Raises:
+        DataError: If a condition has no ``=``.
+
+    Example:
+        >>> conditions(["cell=A", "batch=1", "cell=B"]), conditions({"batch": 2})
+        ({'cell': ['A', 'B'], 'batch': ['1']}, {'batch': ['2']})
+    """
+    found: dict[str, list[str]] = {}
+    if isinstance(where, Mapping):
+        for name, value in where.items():
+            found[str(name)] = [str(v) for v in ([value] if isinstance(value, str) or not hasattr(value, "__iter__")
+                                                 else value)]  # fmt: skip
+        return found
+    for condition in [where] if isinstance(where, str) else where or ():
+        name, equals, value = str(condition).partition("=")
+        if not equals or not name.strip():
+            raise DataError(f'{asked("where", "--where")} must be "column=value", got {condition!r}')
+        found.setdefault(name.strip(), []).append(value.strip())
+    return found
 
 
 def chosen_rows(table: Table, where: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from gsnn.base.edge_columns import ENDS, SIGNS, SOURCES, TARGETS, find_edge_colu
 from gsnn.base.errors import DataError, closest
 from gsnn.base.wording import asked, shell
 from gsnn.io.headerless import advice, first_row_is_data
+from gsnn.io.names import is_number
 from gsnn.io.sif import RawEdges
 from gsnn.io.signs import flag_of, sign_of, signs_of
 from gsnn.io.table import Table
@@ -75,6 +77,24 @@ def read_edge_table(
     return raw, signs, notes
 
 
+def refuse_joined_ends(table: Table) -> None:
+    """Refuse Cytoscape's table of edges, in which both ends stand in one column, with what to export instead.
+
+    Raises:
+        DataError: If it is such a table.
+    """
+    names = [plain_name(h) for h in table.header]
+    for name in ("shared_name", "name"):
+        if name in names:
+            j = names.index(name)
+            if all(re.fullmatch(r".+ \(.*\) .+", cell) for cell in table.column(j)):
+                raise DataError(
+                    f"network file '{table.path}' is Cytoscape's table of edges, in which both ends stand in one "
+                    f"column ('{table.header[j]}'); export the network instead (File, Export, Network to File) as SIF "
+                    "or GraphML"
+                )
+
+
 def other_names(table: Table, source: str | None, target: str | None) -> dict[str, list[str]]:
     """What else the species of a table could be called: for each further pair of columns, its names.
 
@@ -112,9 +132,10 @@ def _directed(
         notes.append(f"{what} left out")
         keep = np.flatnonzero(directed)
         if not len(keep):
+            both = asked("undirected='both'", "--undirected both")
             raise DataError(
-                f"{table.path}: no edge has a direction ('{table.header[j]}'); pass undirected='both' to read each in "
-                "both directions"
+                f"{table.path}: no edge has a direction ('{table.header[j]}'); pass {both} to read each in both "
+                "directions"
             )
         ends = [[end[i] for i in keep] for end in (raw.sources, raw.targets)]
         return RawEdges(ends[0], ends[1], [], [raw.lines[i] for i in keep]), signs[keep]
@@ -226,11 +247,27 @@ def _signs(
 
 def _words(table: Table, j: int) -> tuple[NDArray[np.int8], list[str]]:
     _once(table, j)
-    signs, unknown = signs_of(table.column(j))
+    cells = table.column(j)
+    signs, unknown = signs_of(cells)
     if not unknown:
-        return signs, []
+        return signs, _one_sided(table, j, set(cells))
     words = [f"{word} ({n}x)" for word, n in unknown.most_common()]
     return signs, [f"column '{table.header[j]}': relations of unknown sign, taken as 0: {listed(words)}"]
+
+
+def _one_sided(table: Table, j: int, cells: set[str]) -> list[str]:
+    """Numbers none of which is negative may have another code for inhibition: 2, or 0."""
+    numbers = sorted({float(cell) for cell in cells if is_number(cell)})
+    if len(numbers) < 2 or numbers[0] < 0 or any(sign_of(cell) == -1 for cell in cells):
+        return []
+    if not all(number in (0, 1, 2) for number in numbers):
+        return []
+    code = "2" if 2 in numbers else "0"
+    taken = "activating too" if code == "2" else "an unknown sign"
+    return [
+        f"column '{table.header[j]}' holds {', '.join(f'{n:g}' for n in numbers)} and no -1: {code} is taken for "
+        f"{taken}; if it says inhibiting, write -1"
+    ]
 
 
 def _flags(table: Table, up: int, down: int) -> tuple[NDArray[np.int8], list[str]]:

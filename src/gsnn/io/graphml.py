@@ -97,6 +97,11 @@ def _parse(raw: Raw) -> _Parsed:
                     raise DataError(f"network file '{raw.path}' is XML, not GraphML: its root is <{tag}>")
             (_start if event == "start" else _end)(raw, parsed, tag, element)
     except ParseError as error:
+        if not raw.data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and b"\0" not in raw.data[:4]:
+            raise DataError(
+                f"network file '{raw.path}' is called GraphML and is no XML; give it the extension of what it is "
+                "(.sif, .csv, .tsv)"
+            ) from error
         line, column = error.position
         raise DataError(
             f"{raw.path}, line {line}, column {column + 1}: not well-formed XML "

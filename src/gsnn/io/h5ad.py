@@ -41,7 +41,10 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
     """
     h5py = require("h5py", extra="anndata")
     if not read_start(path, what).startswith(HDF5):
-        raise DataError(f"{what} file '{path}' is not HDF5, which AnnData's .h5ad is; is it another format, renamed?")
+        raise DataError(
+            f"{what} file '{path}' is not HDF5, which AnnData's .h5ad is; it is another format, renamed: give it its "
+            "own extension (.csv, .tsv, .parquet)"
+        )
     check_heaps(path)
     try:
         file = h5py.File(path, "r")
@@ -49,6 +52,9 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         raise DataError(f"{what} file '{path}' cannot be opened as HDF5 ({_reason(error)}); copy it again") from error
     try:
         with as_data_error(path, ANNDATA):
+            kind = other_kind(file, path)
+            if kind:
+                raise DataError(f"{what} file '{path}' is {kind}")
             for name in ("obs", "var"):
                 if name not in file:
                     raise DataError(f"{what} file '{path}' is HDF5 without '{name}', so it is no AnnData file")
@@ -67,6 +73,33 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         file.close()
         raise
     return file
+
+
+def other_kind(file: Any, path: Path) -> str:  # noqa: ANN401 - a h5py.File
+    """What HDF5 that is no AnnData is, and the way out; empty if it may be AnnData.
+
+    Args:
+        file: The open file.
+        path: Its path.
+
+    Returns:
+        What it is, to be put after "is".
+    """
+    if file.attrs.get("encoding-type", "") in ("MuData", b"MuData") or ("mod" in file and hasattr(file["mod"], "keys")):
+        there = [str(name) for name in file["mod"]] if "mod" in file else []
+        one = there[0] if there else "rna"
+        return (
+            f"MuData, which holds several AnnData ({listed(there) or 'none'}); write the one that was measured: "
+            f"mudata.read_h5mu('{path.name}').mod['{one}'].write_h5ad('{one}.h5ad'), with the column of 'obs' that "
+            "says what was done"
+        )
+    if {"row_attrs", "col_attrs"} <= set(file):
+        return "Loom; write it as AnnData: anndata.io.read_loom(path).write_h5ad('data.h5ad')"
+    if "matrix" in file and "obs" not in file:
+        return "the output of a counter of reads; write it as AnnData: scanpy.read_10x_h5(path).write_h5ad('data.h5ad')"
+    if "obs" not in file and any("pandas_type" in file[name].attrs for name in list(file)[:20]):
+        return "a table that pandas wrote as HDF5; write it as CSV or Parquet: pandas.read_hdf(path).to_parquet(...)"
+    return ""
 
 
 def check_element(element: Any, path: Path, seen: set[Any] | None = None) -> None:  # noqa: ANN401 - a h5py object
@@ -115,11 +148,13 @@ class Column:
         codes: For categories and text, the number of each row's category, -1 where it has none; shape (M,).
         categories: Their names; None for numbers.
         values: For numbers, shape (M,), NaN where missing.
+        truth: Whether the numbers stand for true and false.
     """
 
     codes: NDArray[np.int64] | None = None
     categories: list[str] | None = None
     values: NDArray[np.float64] | None = None
+    truth: bool = False
 
 
 def index_of(frame: Any, path: Path, where: str) -> Any:  # noqa: ANN401 - h5py objects
@@ -181,6 +216,12 @@ def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:
     names = columns(frame)
     if name not in names:
         near = closest(name, names, 1)
+        other = "var" if where == "obs" else "obs"
+        if other in file and name in columns(file[other]):
+            raise DataError(
+                f"{path}: '{where}' has no column '{name}', and '{other}' has it: are the rows the genes? Samples must "
+                "be the rows; turn it round and write it again: adata.T.copy().write_h5ad('data.h5ad')"
+            )
         raise DataError(
             f"{path}: '{where}' has no column '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
             + f"; it has {listed(names, 12) or 'none'}"
@@ -188,18 +229,27 @@ def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:
     element = frame[name]
     if hasattr(element, "keys"):
         if "codes" in element:
-            return Column(integers(element["codes"], path), text(element["categories"]))
+            return _without_blanks(integers(element["codes"], path), text(element["categories"]))
         if element["values"].dtype.kind in "OS":
             return _factorised(text(element))
         values = _numbers(element["values"], path, where, name)
-        return Column(values=np.where(element["mask"][:], np.nan, values))
+        truth = element["values"].dtype.kind == "b"
+        return Column(values=np.where(element["mask"][:], np.nan, values), truth=truth)
     if "categories" in element.attrs:  # as AnnData 0.7 wrote them
         categories = file[element.attrs["categories"]]
         check_element(categories, path)
-        return Column(integers(element, path), text(categories))
+        return _without_blanks(integers(element, path), text(categories))
     if element.dtype.kind in "OS":
         return _factorised(text(element))
-    return Column(values=_numbers(element, path, where, name))
+    return Column(values=_numbers(element, path, where, name), truth=element.dtype.kind == "b")
+
+
+def _without_blanks(codes: NDArray[np.int64], categories: list[str]) -> Column:
+    """Categories, of which one that is blank says as little as a missing one."""
+    blank = [k for k, category in enumerate(categories) if not category.strip()]
+    if blank:
+        codes = np.where(np.isin(codes, blank), -1, codes)
+    return Column(codes, categories)
 
 
 def _numbers(element: Any, path: Path, where: str, name: str) -> NDArray[np.float64]:  # noqa: ANN401
@@ -224,8 +274,7 @@ def columns(frame: Any) -> list[str]:  # noqa: ANN401 - a h5py.Group
 
 def _factorised(cells: list[str]) -> Column:
     codes, categories = pd.factorize(np.array(cells, dtype=object))
-    codes = np.where([cell == "" for cell in categories], -1, np.arange(len(categories)))[codes]
-    return Column(codes.astype(np.int64), [str(category) for category in categories])
+    return _without_blanks(codes.astype(np.int64), [str(category) for category in categories])
 
 
 class Matrix:

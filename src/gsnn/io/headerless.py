@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
+from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.io.names import is_number
 from gsnn.io.signs import sign_of
@@ -64,6 +66,32 @@ def _is_sign(column: list[str]) -> bool:
 def _counts(column: list[str]) -> bool:
     first = int(column[0])
     return first in (0, 1) and len(column) > 1 and column == [str(first + i) for i in range(len(column))]
+
+
+def refuse_matrix(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> None:
+    """Refuse an adjacency matrix: nothing in it says whether its rows or its columns are the sources.
+
+    Args:
+        header: The first line.
+        rows: The others.
+        path: The file.
+
+    Raises:
+        DataError: If rows and columns have the same names, or all cells of a square are 0, 1 or -1.
+    """
+    n = len(rows)
+    if n < 2 or len(header) not in (n, n + 1, n + 2):
+        return
+    names = [row[0] for row in rows if row]
+    named = len(header) == n + 1 and set(names) == set(header[1:]) and all(is_number(cell) for cell in rows[0][1:])
+    lines = [header, *rows]
+    bare = len(header) == len(lines) > 2 and all(is_plain_sign(cell) for line in lines for cell in line)
+    if named or bare:
+        what = "" if named else " without names"
+        raise DataError(
+            f"network file '{path}' is an adjacency matrix{what}, which does not say whether its rows act on its "
+            "columns or the other way round; write a table of its edges with the columns source,target,sign"
+        )
 
 
 def is_plain_sign(word: str) -> bool:

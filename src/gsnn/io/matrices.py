@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from gsnn.base.errors import DataError
-from gsnn.io.table import Table, check_unique
+from gsnn.base.wording import asked
+from gsnn.io.responses import ONE_SIDED
+from gsnn.io.table import Table
 from gsnn.io.text import clean_name, listed
 
 
@@ -27,21 +29,34 @@ def read_matrices(
     Raises:
         DataError: If the tables do not hold the same samples, or a cell is not a number.
     """
+    _refuse_turned(inputs, outputs)
     shared = inputs.header[0] not in species and shared_ids(inputs, outputs)
     treatments = _frame(inputs, "TR:", "treatment", shared, missing=False)
     readouts = _frame(outputs, "DV:", "readout", shared, missing=True)
     notes: list[str] = []
     named = [shared or _first_is_ids(table) for table in (inputs, outputs)]
     if all(named):
-        return treatments, _aligned(treatments, readouts, inputs, outputs), notes
+        return treatments, _aligned(treatments, readouts, inputs, outputs, notes), notes
     if len(treatments) != len(readouts):
         raise DataError(
             f"{inputs.path} has {len(treatments)} rows and {outputs.path} {len(readouts)}; give both the same rows, "
             "or a first column of sample identifiers"
         )
     if any(named):
-        notes.append("only one of the two tables has sample identifiers; rows were paired in order")
         index = treatments.index if named[0] else readouts.index
+        table, other = (inputs, outputs) if named[0] else (outputs, inputs)
+        counts = _row_numbers(other)
+        if counts is not None and sorted(index) == sorted(counts):
+            # What pandas stores of a plain index are its bounds; these are identifiers like any other.
+            if named[0]:
+                return treatments, readouts.set_axis(counts).loc[index].set_axis(index), notes
+            return treatments.set_axis(counts), readouts.loc[counts], notes
+        if _permuted(index):
+            raise DataError(
+                f"the identifiers of {table.path} are row numbers in another order, and {other.path} has none; give "
+                f"both the same identifiers, or remove them from {table.path} if both have the same order of rows"
+            )
+        notes.append(ONE_SIDED)
         treatments.index, readouts.index = index, index
     else:
         readouts.index = treatments.index
@@ -78,11 +93,47 @@ def shared_ids(inputs: Table, outputs: Table, *, whole: bool = True) -> bool:
         return False
     unique = len(set(one)) == len(one) > 1 and len(set(other)) == len(other)
     same_header = bool(inputs.header[0]) and inputs.header[0].casefold() == outputs.header[0].casefold()
-    return unique and (same_header or (whole and set(one) == set(other)))
+    if not unique or same_header or not whole:
+        return unique and same_header
+    numbers = _as_numbers(one), _as_numbers(other)
+    return set(one) == set(other) or (None not in numbers and set(numbers[0] or ()) == set(numbers[1] or ()))
 
 
 def _is_label(cell: str) -> bool:
     return bool(cell) and (not _numeric(cell) or (float(cell).is_integer() and "e" not in cell.casefold()))
+
+
+def _as_numbers(names: Sequence[str] | pd.Index) -> list[int] | None:
+    """Identifiers as whole numbers, however they are written; None if one is none or two become the same."""
+    if not all(_is_label(name) and _numeric(name) for name in names):
+        return None
+    numbers = [int(float(name)) for name in names]
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def _refuse_turned(inputs: Table, outputs: Table) -> None:
+    """Refuse tables that are swapped by their prefixes, or of which one has its samples for columns."""
+    for table, prefix in ((inputs, "DV:"), (outputs, "TR:")):
+        if all(name.upper().startswith(prefix) for name in table.header[1:]) and len(table.header) > 1:
+            raise DataError(
+                f"all columns of {table.path} begin with {prefix}; are "
+                f"{asked('inputs= and outputs=', '--inputs and --outputs')} swapped?"
+            )
+    one, other = (set(table.header[1:]) for table in (inputs, outputs))
+    rows = [set(table.column(0)) for table in (inputs, outputs)]
+    turned = []
+    if len(one) > 1 and len(rows[1]) > 1 and one == rows[1] and not rows[0] & one:
+        turned = [inputs]
+    elif len(other) > 1 and len(rows[0]) > 1 and other == rows[0] and not rows[1] & other:
+        turned = [outputs]
+    elif len(one) > 2 and one == other and not rows[0] & rows[1] and not any(map(_numeric, rows[0] | rows[1])):
+        turned = [inputs, outputs]
+    if turned:
+        paths = " and ".join(str(table.path) for table in turned)
+        raise DataError(
+            f"{paths} {'is' if len(turned) == 1 else 'are'} transposed: the samples are the columns; write them as "
+            "rows (pandas: frame.T.to_csv(path))"
+        )
 
 
 def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -> tuple[list[int], list[str], bool]:
@@ -112,7 +163,6 @@ def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -
         names = [name[len(prefix) :].strip() for name in names]
     for name in names:
         clean_name(name, table.path, 1)
-    check_unique(names, table.path, kind)
     return columns, names, has_ids
 
 
@@ -136,9 +186,21 @@ def _numeric(cell: str) -> bool:
     return True
 
 
-def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, outputs: Table) -> pd.DataFrame:
+def _aligned(
+    treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, outputs: Table, notes: list[str]
+) -> pd.DataFrame:
     if list(treatments.index) == list(readouts.index):
+        if treatments.index.has_duplicates:
+            notes.append(
+                f"the identifiers of the samples repeat ({listed(dict.fromkeys(treatments.index), 3)}) and stand in "
+                "the same order in both tables; rows were paired in order"
+            )
         return readouts
+    if set(treatments.index) != set(readouts.index):
+        numbers = [_as_numbers(frame.index) for frame in (treatments, readouts)]
+        if numbers[0] is not None and numbers[1] is not None and set(numbers[0]) == set(numbers[1]):
+            # 1, 01 and 1.0 are one identifier that a spreadsheet or pandas wrote in its way.
+            return readouts.set_axis(numbers[1]).loc[numbers[0]].set_axis(treatments.index)
     for table, frame in ((inputs, treatments), (outputs, readouts)):
         if frame.index.has_duplicates:
             twice = list(dict.fromkeys(frame.index[frame.index.duplicated()]))
@@ -153,6 +215,21 @@ def _aligned(treatments: pd.DataFrame, readouts: pd.DataFrame, inputs: Table, ou
         ]
         raise DataError(f"the two tables hold different samples: {'; '.join(parts)}; give both the same identifiers")
     return readouts.loc[treatments.index]
+
+
+def _row_numbers(table: Table) -> list[str] | None:
+    """The row numbers that pandas noted in the file instead of an index, as text."""
+    noted = getattr(table, "row_numbers", None)
+    return None if noted is None else [str(number) for number in noted]
+
+
+def _permuted(index: pd.Index) -> bool:
+    """Whether identifiers are the numbers of the rows, from 0 or 1, in another order."""
+    names = list(map(str, index))
+    if not all(name.isdecimal() for name in names):
+        return False
+    numbers = [int(name) for name in names]
+    return numbers != sorted(numbers) and sorted(numbers) in ([*range(len(numbers))], [*range(1, len(numbers) + 1)])
 
 
 def _missing(these: Sequence[str], others: Sequence[str]) -> list[str]:

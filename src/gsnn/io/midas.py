@@ -11,14 +11,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError, closest
-from gsnn.base.wording import asked
+from gsnn.base.wording import asked, shell
 from gsnn.io.choose import chosen_rows
 from gsnn.io.table import MISSING, Table, check_unique, is_number
 from gsnn.io.text import clean_name, counted, listed
 
 _PREFIX = re.compile(r"(TR|DA|DV|ID)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
 _SUFFIX = re.compile(r"(.*?)\s*:\s*(CellLine|Stimul[a-z]+|Cytokines?|Ligands?|Inhibitors?)", re.IGNORECASE | re.DOTALL)
-_CELL_LINE = re.compile(r"((TR|ID)\s*:\s*)?cell[\s_.-]?(lines?|types?|names?)?(\s*:\s*cell[\s_-]?line)?", re.IGNORECASE)
+_CELL_LINE = re.compile(
+    r"((TR|ID)\s*:\s*)?cell[\s_.-]?(lines?|types?|names?|s)?(\s*:\s*cell[\s_-]?line)?", re.IGNORECASE
+)
+_ANY_PREFIX = re.compile(r"\b(?:TR|DA|DV):", re.IGNORECASE)
+_LATE = 20  # rows in which a header that comes late is looked for
 # Columns that say "nothing was added", as CellNOpt's files have them.
 _NOTHING = frozenset({"noinhib", "no-inhib", "nocyto", "no-cyto", "nolig", "no-lig"})
 
@@ -76,14 +80,14 @@ def find_columns(table: Table) -> Columns:
         The columns.
 
     Raises:
-        DataError: If there is no treatment or no readout column, a name stands twice, or a readout has no time.
+        DataError: If there is no treatment or no readout column, a time stands twice, or a readout has no time.
     """
     columns = Columns()
     ignored: list[str] = []
     time_names: list[str] = []
     for j, header in enumerate(table.header):
         match = _PREFIX.fullmatch(header)
-        if columns.cell_column is None and _CELL_LINE.fullmatch(header) and _are_words(table, j):
+        if columns.cell_column is None and _CELL_LINE.fullmatch(header) and _are_lines(table, j):
             columns.cell_column = j
             continue
         kind, name = (match[1].upper(), match[2].strip()) if match else ("", header)
@@ -151,7 +155,7 @@ def read_midas(
         readouts[rows] = np.where(keep, readouts[rows], np.nan)
         n_other_times = len(rows) - n_baseline - int(keep.any(axis=1).sum())
         rows = rows[keep.any(axis=1)]
-    index = _index(table, columns, rows)
+    index = _index(table, columns, rows, warnings)
     return Rows(
         treatments[rows], columns.treatment_names, readouts[rows], index, times, n_baseline, n_other_times, warnings
     )
@@ -181,13 +185,30 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
         lacking = "treatment (TR:)" if columns.readouts else "readout (DV:)"
         if not columns.treatments and not columns.readouts:
             lacking = "treatment (TR:) and readout (DV:)"
+        marked = [cell for cell in table.column(0) if _PREFIX.fullmatch(cell)]
+        if 2 * len(marked) > len(table):
+            raise DataError(
+                f"{path} is transposed: its rows are the columns of responses ({listed(marked, 3)}); write samples as "
+                "rows (pandas: frame.T.to_csv(path))"
+            )
+        if len(table.header) == 1 and len(_ANY_PREFIX.findall(header)) > 1:
+            raise DataError(
+                f"{path}: nothing separates the columns of its header ({header}); separate them by commas, tabs or "
+                "semicolons"
+            )
+        late = next((i for i, row in enumerate(table.rows[:_LATE]) if sum(map(_is_marked, row)) > 1), None)
+        if late is not None:
+            raise DataError(
+                f"{path}: the names of the columns (TR:, DV:) stand in {table.unit} {table.lines[late]}; delete what "
+                "stands before them"
+            )
         raise DataError(
             f"{path} has no {lacking} columns; found {header}. Name treatments TR:<species> and readouts "
             f"DV:<species>, or give two tables, {asked('inputs= and outputs=', '--inputs and --outputs')}"
         )
-    check_unique(columns.treatment_names, path, "treatment")
-    check_unique(columns.readout_names, path, "readout")
-    check_unique(time_names, path, "time")
+    # Which duplicates matter is seen where the columns meet the network.
+    names = columns.readout_names
+    check_unique([name for name in time_names if names.count(name) < 2], path, "time")
     if columns.times and "ALL" not in columns.times:
         untimed = [n for n in columns.readout_names if n not in columns.times]
         if untimed:
@@ -196,6 +217,10 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
     unread = [n for n in columns.times if n not in readouts]
     if unread:
         columns.warnings.append(f"times without a readout ignored: {listed(unread)}")
+
+
+def _is_marked(cell: str) -> bool:
+    return _PREFIX.fullmatch(cell) is not None
 
 
 def _are_names(table: Table, j: int) -> bool:
@@ -208,10 +233,14 @@ def _are_names(table: Table, j: int) -> bool:
     return False
 
 
-def _are_words(table: Table, j: int) -> bool:
-    """Whether a column holds text, blanks aside, and not numbers or the 0 and 1 of an indicator."""
-    cells = [cell for cell in table.column(j) if cell.casefold() not in MISSING]
-    return bool(cells) and not any(is_number(cell) for cell in cells)
+def _are_lines(table: Table, j: int) -> bool:
+    """Whether a column called after cell lines names them: by a word (of which 293 may be one), or by numbers.
+
+    With ``TR:`` numbers are those of an indicator.
+    """
+    cells = {cell for cell in table.column(j) if cell.casefold() not in MISSING}
+    words = not all(is_number(cell) for cell in cells)
+    return bool(cells) and (words or not table.header[j].upper().startswith("TR"))
 
 
 def _cell_line_rows(
@@ -305,10 +334,17 @@ def _distinct(treatments: NDArray[np.float64]) -> set[tuple[float, ...]]:
     return {tuple(row) for row in treatments.tolist()}
 
 
-def _index(table: Table, columns: Columns, rows: NDArray[np.intp]) -> pd.Index:
+def _index(table: Table, columns: Columns, rows: NDArray[np.intp], warnings: list[str]) -> pd.Index:
     if columns.ids is not None:
         cells = table.names(columns.ids)
         names = [cells[i] for i in rows]
+        title = table.header[columns.ids]
         if len(set(names)) == len(names) and "" not in names:
-            return pd.Index(names, dtype=object, name=table.header[columns.ids] or "sample")
+            return pd.Index(names, dtype=object, name=title or "sample")
+        if 1 < len(set(names)) < len(names) and title:
+            chosen = asked(f"where={{{title!r}: {names[0]!r}}}", f"--where {shell(f'{title}={names[0]}')}")
+            warnings.append(
+                f"column {title!r} says the same in several rows ({listed(dict.fromkeys(names), 3)}), so it names no "
+                f"samples and is ignored; {chosen} chooses rows by it"
+            )
     return pd.Index([table.lines[i] for i in rows], name=table.unit)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from gsnn.base.edge_columns import find_edge_columns
 from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.wording import asked
 from gsnn.io.edge_list import names_of, read_edges_of
-from gsnn.io.edge_table import UNDIRECTED, other_names, read_edge_table
+from gsnn.io.edge_table import UNDIRECTED, other_names, read_edge_table, refuse_joined_ends
 from gsnn.io.graphml import read_graphml
-from gsnn.io.headerless import first_row_is_data
+from gsnn.io.headerless import first_row_is_data, refuse_matrix
 from gsnn.io.names import doubtful, is_file_word, is_number, strange
 from gsnn.io.parquet import read_parquet
 from gsnn.io.sif import RawEdges, looks_like_sif, read_sif
@@ -223,16 +224,21 @@ def read_network(
         0    EGF   EGFR     1
         1  DUSP1    ERK    -1
     """
-    for parameter, value, options in (("format", format, FORMATS), ("undirected", undirected, UNDIRECTED)):
+    which = asked("format", "--graph-format")
+    for parameter, value, options in ((which, format, FORMATS), ("undirected", undirected, UNDIRECTED)):
         if value is not None and value not in options:
             raise DataError(str(unknown_option(parameter, value, options)))
     named = source is not None or target is not None or sign is not None
     if format == "sif" and named:
-        raise DataError("source, target and sign name columns of a table, and format='sif' has none; drop one of them")
+        named_by = asked("source, target and sign", "--source-column, --target-column and --sign-column")
+        sif = asked("format='sif'", "--graph-format sif")
+        raise DataError(f"{named_by} name columns of a table, and {sif} has none; drop one of them")
     file = read_raw(path, "network")
     kind = _kind(file, format)
     if name is not None and kind != "graphml":
-        raise DataError(f"name= is for GraphML, and '{file.path}' is not GraphML; leave it out")
+        raise DataError(
+            f"{asked('name=', '--node-names')} is for GraphML, and '{file.path}' is not GraphML; leave it out"
+        )
     table: Table | None
     nodes: list[str] = []
     notes: list[str] = []
@@ -282,13 +288,14 @@ def _kind(file: Raw, format: str | None) -> str:
         found = "graphml"
     elif file.data.startswith(HDF5):
         raise DataError(
-            f"network file '{file.path}' is HDF5 (AnnData holds responses, not a network); give a network as one of "
-            f"{listed(FORMATS, 9)}"
+            f"network file '{file.path}' is HDF5 (AnnData and MuData hold responses, not a network); give a network as "
+            f"one of {listed(FORMATS, 9)}"
         )
     if format is None or found == "text":
         return format if found == "text" and format in {"parquet", "graphml"} else found
     if found != format:
-        raise DataError(f"network file '{file.path}' is {found}, and format='{format}' was given; leave format out")
+        given, option = asked(f"format='{format}'", f"--graph-format {format}"), asked("format", "--graph-format")
+        raise DataError(f"network file '{file.path}' is {found}, and {given} was given; leave {option} out")
     return found
 
 
@@ -301,6 +308,7 @@ def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str
     named = any(column is not None for column in columns)
     if delimiters is not None or named:
         table = _any_table(text, delimiters, header=True)
+        refuse_matrix(table.header, table.rows, text.path)
         table = _numbered(text, table, delimiters, columns, notes)
         check_edge_columns(len(table.header), text.path)
         return table
@@ -312,10 +320,13 @@ def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str
         if suffix == ".sif" or looks_like_sif(text):
             return None
         raise
+    refuse_matrix(table.header, table.rows, text.path)
     check_edge_columns(len(table.header), text.path)
     if find_edge_columns(table.header) is not None:
         return table
+    refuse_joined_ends(table)
     by_blanks = _or_blanks(text, table, header=True)
+    refuse_matrix(by_blanks.header, by_blanks.rows, text.path)
     if find_edge_columns(by_blanks.header) is not None:
         return by_blanks
     if suffix == ".sif" or looks_like_sif(text):

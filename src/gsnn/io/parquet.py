@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError, require
 from gsnn.io.limits import ALWAYS_ALLOWED, TEXT_BYTES, as_data_error, check_growth
 from gsnn.io.table import Table
-from gsnn.io.text import Raw
+from gsnn.io.text import PARQUET, Raw
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,28 @@ class ParquetTable(Table):
     Attributes:
         arrays: The columns, as Arrow arrays.
         stored: What each column is called in the file; the header has no name for an unnamed index.
+        row_numbers: The row numbers that pandas noted instead of an index, if it did.
     """
 
     arrays: list[Any] = field(default_factory=list)
     stored: list[str] = field(default_factory=list)
+    row_numbers: range | None = None
 
     def column(self, j: int) -> list[str]:
         """The cells of column ``j`` as text, empty where a value is missing."""
         with as_data_error(self.path, "a table"):  # a time may lie outside what Python has
             return ["" if value is None else str(value) for value in self.arrays[j].to_pylist()]
+
+    def with_cells(self, changed: Callable[[str], str]) -> ParquetTable:
+        """The table with another text in the cells of its columns of text."""
+        arrow = require("pyarrow", extra="parquet")
+        arrays = [
+            arrow.array([None if v is None else changed(v) for v in array.to_pylist()])
+            if str(array.type).startswith(("string", "large_string"))
+            else array
+            for array in self.arrays
+        ]
+        return replace(self, arrays=arrays)
 
     def names(self, j: int) -> list[str]:
         """The cells of column ``j``, which holds names: text or integers."""
@@ -75,6 +88,11 @@ def read_parquet(raw: Raw, what: str) -> ParquetTable:
         DataError: If the file is not Parquet, truncated, or has no rows.
         MissingExtraError: If pyarrow is not installed.
     """
+    if not raw.data.startswith(PARQUET):
+        raise DataError(
+            f"{what} file '{raw.path}' is called Parquet and is not; give it the extension of what it is (.csv, .tsv), "
+            "or write it again"
+        )
     pyarrow = require("pyarrow", extra="parquet")
     try:
         table = read_arrow(raw)
@@ -155,7 +173,8 @@ def parquet_table(table: Any, path: Path, what: str) -> ParquetTable:  # noqa: A
     header = list(stored)
     if index is not None and header[0].startswith("__index_level_"):
         header[0] = ""
-    return ParquetTable(path, header, [], range(1, table.num_rows + 1), "", "row", arrays, stored)
+    numbers = _row_numbers(table.schema.metadata or {})
+    return ParquetTable(path, header, [], range(1, table.num_rows + 1), "", "row", arrays, stored, numbers)
 
 
 def _plain(array: Any) -> Any:  # noqa: ANN401 - pyarrow has no types to name here
@@ -163,13 +182,27 @@ def _plain(array: Any) -> Any:  # noqa: ANN401 - pyarrow has no types to name he
     return array.cast(array.type.value_type) if str(array.type).startswith("dictionary") else array
 
 
-def _index_column(metadata: dict[bytes, bytes], header: list[str]) -> int | None:
-    """The column in which pandas keeps an index, if there is one and only one."""
+def _index_columns(metadata: dict[bytes, bytes]) -> list[Any]:
+    """What pandas noted of the index: names of columns, or the bounds of row numbers."""
     try:
         described = json.loads(metadata.get(b"pandas", b"{}"))
         columns = described.get("index_columns", []) if isinstance(described, dict) else []
     except (ValueError, RecursionError):
+        return []
+    return columns if isinstance(columns, list) else []
+
+
+def _row_numbers(metadata: dict[bytes, bytes]) -> range | None:
+    columns = _index_columns(metadata)
+    noted = columns[0] if len(columns) == 1 and isinstance(columns[0], dict) else {}
+    start, stop, step = (noted.get(key) for key in ("start", "stop", "step"))
+    if noted.get("kind") != "range" or not all(isinstance(each, int) for each in (start, stop, step)) or not step:
         return None
-    columns = columns if isinstance(columns, list) else []
+    return range(int(start or 0), int(stop or 0), int(step))
+
+
+def _index_column(metadata: dict[bytes, bytes], header: list[str]) -> int | None:
+    """The column in which pandas keeps an index, if there is one and only one."""
+    columns = _index_columns(metadata)
     stored = [name for name in columns if isinstance(name, str) and name in header]
     return header.index(stored[0]) if len(stored) == 1 else None

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +14,16 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked
+from gsnn.io.choose import conditions
 from gsnn.io.matrices import read_matrices
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
 from gsnn.io.responses import FORMATS, Responses
 from gsnn.io.sif import looks_like_sif
 from gsnn.io.table import Table, read_table
-from gsnn.io.text import HDF5, PARQUET, Raw, Text, decode, listed, read_raw, read_start, suffix_of
+from gsnn.io.text import HDF5, PARQUET, Raw, Text, as_path, decode, listed, read_raw, read_start, suffix_of
+
+_COMMA = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
 
 if TYPE_CHECKING:
     from gsnn.io.anndata import AnnDataResponses
@@ -96,11 +98,13 @@ def read_responses(
         ([0.9, nan], [10.0], 1)
     """
     if format is not None and format not in FORMATS:
-        raise DataError(str(unknown_option("format", format, FORMATS)))
+        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
     if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-        raise DataError("give either one response file, or both inputs= and outputs=")
+        raise DataError(
+            f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
+        )
     if decimal not in (".", ","):
-        raise DataError(f"decimal must be '.' or ',', got {decimal!r}")
+        raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
     wanted = conditions(where)
     if inputs is not None and outputs is not None:
         if time is not None or cell_line is not None or format == "midas":
@@ -180,58 +184,36 @@ def read_responses(
     )
 
 
-def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) -> dict[str, list[str]]:
-    """Which values of which columns are wanted.
-
-    Args:
-        where: As :func:`read_responses` takes it.
-
-    Returns:
-        Column -> values.
-
-    Raises:
-        DataError: If a condition has no ``=``.
-
-    Example:
-        >>> conditions(["cell=A", "batch=1", "cell=B"]), conditions({"batch": 2})
-        ({'cell': ['A', 'B'], 'batch': ['1']}, {'batch': ['2']})
-    """
-    found: dict[str, list[str]] = {}
-    if isinstance(where, Mapping):
-        for name, value in where.items():
-            found[str(name)] = [str(v) for v in ([value] if isinstance(value, str) or not hasattr(value, "__iter__")
-                                                 else value)]  # fmt: skip
-        return found
-    for condition in [where] if isinstance(where, str) else where or ():
-        name, equals, value = str(condition).partition("=")
-        if not equals or not name.strip():
-            raise DataError(f'{asked("where", "--where")} must be "column=value", got {condition!r}')
-        found.setdefault(name.strip(), []).append(value.strip())
-    return found
-
-
 def listed_flags(options: Mapping[str, Any]) -> str:
     """Options of AnnData as they are typed."""
-    return ", ".join("--" + name.replace("_", "-") for name in options)
+    flags = {"exclude": "exclude-label"}
+    return ", ".join("--" + flags.get(name, name).replace("_", "-") for name in options)
 
 
 def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
     """The file as a table, and its text if it is text."""
     if raw.data.startswith(PARQUET) or raw.suffix in {".parquet", ".pq"}:
-        return read_parquet(raw, what), None
+        stored = read_parquet(raw, what)
+        return (stored if decimal == "." else stored.with_cells(_with_point)), None
     text = decode(raw, what)
     table = read_table(text, what)
     if decimal == ",":
-        if table.delimiter == ",":
-            raise DataError(f"{raw.path}: commas separate the cells, so they cannot be decimal commas too")
-        points = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
-        rows = [[points.sub(r"\1.\2\3", c) if points.fullmatch(c) else c for c in row] for row in table.rows]
-        table = replace(table, rows=rows)
+        if table.delimiter == "," and not any("," in cell for row in table.rows for cell in row):
+            raise DataError(
+                f"{raw.path}: commas separate the cells, so they cannot be decimal commas too; leave "
+                f"{asked('decimal', '--decimal')} out, or quote the numbers"
+            )
+        table = replace(table, rows=[[_with_point(cell) for cell in row] for row in table.rows])
     return table, text
 
 
+def _with_point(cell: str) -> str:
+    """A number with a decimal point in place of its comma; what is no such number stays."""
+    return _COMMA.sub(r"\1.\2\3", cell) if _COMMA.fullmatch(cell) else cell
+
+
 def _is_anndata(path: str | os.PathLike[str]) -> bool:
-    return suffix_of(Path(path)) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
+    return suffix_of(as_path(path, "responses")) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
 
 
 def open_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> AnnDataResponses:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.io.text import counted, listed
 
 FORMATS = ("midas", "matrix", "h5ad")
+ONE_SIDED = "only one of the two tables has sample identifiers; rows were paired in order"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +33,14 @@ class Responses:
         n_other_times: How many rows at other times than those kept were left out.
         other_names: What else the readouts could be called: names by column of ``var``.
         labels: Whether the treatments are made of labels, which a separator can cut.
+        categories: Whether they are made of labels at all.
 
-    Rows are paired by the index of the two tables where both have one: labels in another order are aligned.
+    Rows are paired by the index of the two tables where both have one: labels in another order are aligned. A first
+    column of text, or of the same whole numbers in both tables, is such an index where the table has none of its own.
 
     Raises:
-        DataError: If the tables have different numbers of rows, or different labels.
+        TypeError: If one of them is no data frame.
+        DataError: If the tables have different numbers of rows, or different labels, or columns without names.
     """
 
     treatments: pd.DataFrame
@@ -48,8 +54,19 @@ class Responses:
     n_other_times: int = 0
     other_names: dict[str, list[str]] = field(default_factory=dict)
     labels: bool = False
+    categories: bool = False
 
     def __post_init__(self) -> None:
+        sides = (("treatments", "TR:", "DV:"), ("readouts", "DV:", "TR:"))
+        if not self.paths:  # the readers have done this
+            given = [_table(getattr(self, what), what) for what, _, _ in sides]
+            found = _labelled(given[0], given[1])
+            taken = [table.columns[0] for table, rest in zip(given, found, strict=True) if table is not rest]
+            if len(taken) == 2 and not any(isinstance(table.index[0], str) for table in found):
+                note = f"the first columns ({listed(taken)}) hold the same whole numbers and were taken for identifiers"
+                object.__setattr__(self, "warnings", [*self.warnings, note])
+            for (what, prefix, other), table in zip(sides, found, strict=True):
+                object.__setattr__(self, what, _named(table, what, prefix, other))
         if len(self.treatments) != len(self.readouts):
             raise DataError(
                 f"treatments have {len(self.treatments)} rows and readouts {len(self.readouts)}; "
@@ -60,6 +77,8 @@ class Responses:
             return
         counts = [isinstance(index, pd.RangeIndex) and index.name is None for index in (ours, theirs)]
         if any(counts) and not all(pd.api.types.is_integer_dtype(index.dtype) for index in (ours, theirs)):
+            if not all(counts):
+                object.__setattr__(self, "warnings", [*self.warnings, ONE_SIDED])
             return  # one of them has no labels of its own
         for what, index in (("treatments", ours), ("readouts", theirs)):
             if index.has_duplicates:
@@ -94,3 +113,64 @@ class Responses:
         if self.n_baseline:
             head += f" ({counted(self.n_baseline, 'baseline row')} left out)"
         return "\n".join([head, *(f"  note: {w}" for w in self.warnings)])
+
+
+def _table(table: object, what: str) -> pd.DataFrame:
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"{what} must be a pandas DataFrame with a row per sample and a column per species, got "
+            f"{type(table).__name__}; pandas.DataFrame(values, columns=[...]) makes one"
+        )
+    return table
+
+
+def _named(table: pd.DataFrame, what: str, prefix: str, other: str) -> pd.DataFrame:
+    """The table with names of species for its columns: text, without a prefix that all of them have."""
+    columns: pd.Index[Any] = table.columns
+    if isinstance(columns, pd.RangeIndex) and table.shape[1]:
+        raise DataError(f"the columns of {what} have no names; name each after its species (columns=[...])")
+    names = []
+    titles: list[Any] = list(table.columns)
+    for name in titles:
+        if isinstance(name, bool) or not isinstance(name, str | int | np.integer):
+            raise DataError(f"the columns of {what} must be named by text, got {name!r}")
+        names.append(str(name).strip())
+    if names and all(name.upper().startswith(other) for name in names):
+        raise DataError(f"all columns of {what} begin with {other}; are treatments and readouts swapped?")
+    if names and all(name.upper().startswith(prefix) for name in names):
+        names = [name[len(prefix) :].strip() for name in names]
+    return table if names == list(table.columns) else table.set_axis(pd.Index(names, dtype=object), axis="columns")
+
+
+def _labelled(treatments: pd.DataFrame, readouts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables with identifiers that stand in their first columns as index."""
+    tables = (treatments, readouts)
+    first = [_first_column(table) for table in tables]
+    texts = [column is not None and isinstance(column.iloc[0], str) for column in first]
+    same = all(column is not None and column.is_unique for column in first) and set(first[0]) == set(first[1])  # type: ignore[arg-type]
+    found = []
+    for table, column, is_text in zip(tables, first, texts, strict=True):
+        if column is not None and (is_text or same):
+            table = table.iloc[:, 1:].set_axis(pd.Index(column, name=table.columns[0]))
+        found.append(table)
+    return found[0], found[1]
+
+
+def _first_column(table: pd.DataFrame) -> pd.Series | None:
+    """The first column, if it may hold identifiers: words, or whole numbers that are no indicators."""
+    if table.shape[1] < 2 or not len(table) or not isinstance(table.index, pd.RangeIndex):
+        return None
+    column = table.iloc[:, 0]
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return column
+    if pd.api.types.is_numeric_dtype(column.dtype) or not all(isinstance(value, str) for value in column):
+        return None
+    return None if any(map(_reads_as_number, column)) else column
+
+
+def _reads_as_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return cell.strip() == ""
+    return True

@@ -37,6 +37,7 @@ class StreamedResponses(ABC):
         paths: The files by role: ``data``, or ``inputs`` and ``outputs``; empty for arrays.
         other_names: As in :class:`gsnn.io.Responses`.
         labels: Likewise.
+        categories: Likewise.
         dropped: Treatments that are left out; samples to which one was applied do not count.
     """
 
@@ -48,7 +49,7 @@ class StreamedResponses(ABC):
         self.paths: dict[str, Path] = {}
         self._digests: dict[str, str] | None = None
         self.other_names: dict[str, list[str]] = {}
-        self.labels = False
+        self.labels = self.categories = False
         self.dropped: list[str] = []
         self._columns: tuple[NDArray[np.intp] | None, NDArray[np.intp] | None] = None, None
 
@@ -176,12 +177,11 @@ def checked_names(names: Sequence[str], width: int, what: str) -> list[str]:
     """Names for the columns of an array.
 
     Raises:
-        DataError: If their number is not that of the columns, one is empty, or one stands twice.
+        DataError: If their number is not that of the columns, or one is empty.
     """
     found = [str(name).strip() for name in names]
     if isinstance(names, str) or len(found) != width:
         raise DataError(f"{what} must name {counted(width, 'column')}, got {listed(found)} ({len(found)})")
-    if "" in found or len(set(found)) < len(found):
-        twice = sorted({name for name in found if found.count(name) > 1})
-        raise DataError(f"{what} must be distinct and not empty, got {listed(twice or found)}")
+    if "" in found:
+        raise DataError(f"{what} must not be empty, got {listed(found)}")
     return found

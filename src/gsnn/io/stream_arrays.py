@@ -53,8 +53,14 @@ class ArrayResponses(StreamedResponses):
         super().__init__()
         if isinstance(stretch, bool) or not isinstance(stretch, int) or stretch < 1:
             raise DataError(f"stretch must be an integer of at least 1, got {stretch!r}")
-        self._sources = [s if isinstance(s, np.ndarray) else Path(s) for s in (inputs, outputs)]
         roles = ("inputs", "outputs")
+        for role, given in zip(roles, (inputs, outputs), strict=True):
+            if not isinstance(given, str | os.PathLike | np.ndarray):
+                raise TypeError(
+                    f"{role} must be an array or a path of .npy, got {type(given).__name__}; a data frame is read by "
+                    "gsnn.io.Responses, its values by numpy.ascontiguousarray(frame)"
+                )
+        self._sources = [s if isinstance(s, np.ndarray) else Path(s) for s in (inputs, outputs)]
         shapes = [_shape(source, role) for source, role in zip(self._sources, roles, strict=True)]
         if shapes[0][0] != shapes[1][0]:
             raise DataError(f"inputs have {shapes[0][0]} rows and outputs {shapes[1][0]}; give one per sample in both")

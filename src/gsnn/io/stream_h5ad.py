@@ -36,6 +36,7 @@ class AnnDataStream(StreamedResponses):
         self.kinds, self.warnings = dict(responses.kinds), list(responses.warnings)
         self.paths = {"data": responses.path}
         self.labels, self.other_names = responses.labels, responses.other_names
+        self.categories = responses.categories
 
     def __len__(self) -> int:
         return len(self._source)

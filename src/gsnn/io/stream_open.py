@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gsnn.base.errors import DataError
@@ -38,6 +38,7 @@ def stream_responses(
     decimal: str = ".",
     anndata: Mapping[str, Any] | None = None,
     names: Mapping[str, list[str]] | None = None,
+    species: Collection[str] = (),
 ) -> StreamedResponses:
     """Open responses without reading them: Parquet, AnnData, or two ``.npy`` files.
 
@@ -54,6 +55,7 @@ def stream_responses(
         decimal: For text only, so of no effect here.
         anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`.
         names: Of ``.npy`` files: the names of their columns, under ``treatments`` and ``readouts``.
+        species: As for :func:`gsnn.io.read_responses`.
 
     Returns:
         The open responses.
@@ -74,13 +76,18 @@ def stream_responses(
         4
     """
     if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-        raise DataError("give either one response file, or both inputs= and outputs=")
+        raise DataError(
+            f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
+        )
     given = [p for p in (path, inputs, outputs) if p is not None]
     kinds = [stream_kind(p) for p in given]
     for p, kind in zip(given, kinds, strict=True):
         if kind is None or (kind == "h5ad" and path is None) or (kind == "npy" and path is not None):
             wanted = "Parquet or AnnData (.h5ad)" if path is not None else "two Parquet or two .npy files"
-            raise DataError(f"'{p}' cannot be streamed: a stream is {wanted}; read it into memory (--no-stream)")
+            raise DataError(
+                f"'{p}' cannot be streamed: a stream is {wanted}; read it into memory "
+                f"({asked('read_responses', '--no-stream')})"
+            )
     if len(set(kinds)) > 1:
         raise DataError(f"'{given[0]}' is {kinds[0]} and '{given[1]}' {kinds[1]}; a stream needs both in one format")
     if format == "midas" or time is not None or cell_line is not None:
@@ -93,15 +100,20 @@ def stream_responses(
             f"want, or read the table into memory ({asked('read_responses', '--no-stream')})"
         )
     if names is not None and kinds[0] != "npy":
-        raise DataError("names= belongs to .npy files; the columns of the others have names")
+        option = asked("names=", "--treatment-names and --readout-names")
+        raise DataError(f"{option} belongs to .npy files; the columns of the others have names")
     if anndata and kinds[0] != "h5ad":
-        raise DataError(f"anndata= is for AnnData, and '{given[0]}' is not a .h5ad file; leave it out")
+        from gsnn.io.read import listed_flags
+
+        options = asked("anndata=", listed_flags(anndata))
+        raise DataError(f"{options} is for AnnData, and '{given[0]}' is not a .h5ad file; leave it out")
     if kinds[0] == "parquet":
         from gsnn.io.stream_parquet import ParquetResponses
 
-        return ParquetResponses(path, inputs=inputs, outputs=outputs)
+        return ParquetResponses(path, inputs=inputs, outputs=outputs, species=species)
     if kinds[0] == "h5ad":
-        from gsnn.io.read import conditions, open_anndata
+        from gsnn.io.choose import conditions
+        from gsnn.io.read import open_anndata
         from gsnn.io.stream_h5ad import AnnDataStream
 
         return AnnDataStream(

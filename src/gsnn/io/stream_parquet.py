@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError, require
 from gsnn.io.matrices import matrix_columns, shared_ids
-from gsnn.io.midas import find_columns
+from gsnn.io.midas import Columns, find_columns
 from gsnn.io.parquet import ParquetTable, parquet_table
+from gsnn.io.responses import ONE_SIDED
 from gsnn.io.stream import StreamedResponses
 from gsnn.io.text import counted, listed
 
@@ -35,6 +37,7 @@ class ParquetResponses(StreamedResponses):
         path: The table; leave out if ``inputs`` and ``outputs`` are given.
         inputs: The table of treatments.
         outputs: The table of readouts.
+        species: Names of the network; a first column of two tables with such a name is none of identifiers.
 
     Raises:
         DataError: If a file is no complete Parquet, has times (``DA:``), or holds text where numbers must be.
@@ -59,8 +62,10 @@ class ParquetResponses(StreamedResponses):
         *,
         inputs: str | os.PathLike[str] | None = None,
         outputs: str | os.PathLike[str] | None = None,
+        species: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self._species = frozenset(species)
         if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
             raise DataError("give either one Parquet file, or both inputs= and outputs=")
         given = {"data": path, "inputs": inputs, "outputs": outputs}
@@ -97,19 +102,38 @@ class ParquetResponses(StreamedResponses):
                 f"{head.path} has times (DA: columns), which cannot be streamed: the last time of a readout is known "
                 "only at the end; write the rows of one time, without the DA: columns"
             )
-        if columns.cell_lines:
-            raise DataError(
-                f"{head.path} has cell lines ({listed(columns.cell_lines)}), which cannot be streamed; write the rows "
-                "of one cell line, without these columns"
-            )
+        self._one_cell_line(head, columns)
         self.treatments, self.readouts = list(columns.treatment_names), list(columns.readout_names)
         self.kinds, self.warnings = dict(columns.kinds), list(columns.warnings)
         for side, positions in enumerate((columns.treatments, columns.readouts)):
             self._names[side] = _numeric(head, positions)
 
+    def _one_cell_line(self, head: ParquetTable, columns: Columns) -> None:
+        """Refuse cell lines that would be pooled; columns that say the same in every row say nothing."""
+        lines = {name: {_in_file(head, j)} for name, j in columns.cell_lines.items()}
+        if columns.cell_column is not None:
+            lines[head.header[columns.cell_column]] = {_in_file(head, columns.cell_column)}
+        varying = [name for name, (column,) in lines.items() if len(np.unique(self._column("data", column))) > 1]
+        if varying:
+            raise DataError(
+                f"{head.path} has several cell lines (in {listed(varying)}), which cannot be streamed; write the rows "
+                "of one"
+            )
+
+    def _column(self, role: str, name: str) -> NDArray[np.uint64]:
+        """A number for each row of a column of names, the same for the same name; 8 bytes a row."""
+        found = [np.zeros(0, np.uint64)]
+        for batch in self._open(role).iter_batches(columns=[name], use_threads=False):
+            words = ["" if value is None else str(value).strip() for value in batch.column(0).to_pylist()]
+            found.append(_hashed(words))
+        return np.concatenate(found)
+
     def _two(self, inputs: ParquetTable, outputs: ParquetTable) -> None:
         named = []
-        shared = shared_ids(inputs, outputs, whole=False)
+        shared = inputs.header[0] not in self._species and shared_ids(inputs, outputs, whole=False)
+        numbers = [head.row_numbers for head in (inputs, outputs)]
+        if not shared and inputs.header[0] not in self._species:
+            shared = self._same_names(inputs, outputs)
         for side, (head, prefix, kind) in enumerate(((inputs, "TR:", "treatment"), (outputs, "DV:", "readout"))):
             positions, names, has_ids = matrix_columns(head, prefix, kind, shared)
             self._names[side] = _numeric(head, positions)
@@ -117,8 +141,37 @@ class ParquetResponses(StreamedResponses):
             named.append(names)
         self.treatments, self.readouts = named
         if self._ids.count(None) == 1:
-            self.warnings.append("only one of the two tables has sample identifiers; rows were paired in order")
+            self._check_order(self._ids.index(None), numbers[self._ids.index(None)])
             self._ids = [None, None]
+
+    def _same_names(self, inputs: ParquetTable, outputs: ParquetTable) -> bool:
+        """Whether the first columns hold the same names, each once, whatever they are called."""
+        for head in (inputs, outputs):
+            kind = str(head.arrays[0].type)
+            if len(head.header) < 2 or not kind.startswith(("string", "large_string", "int", "uint")):
+                return False
+            if len(set(head.column(0))) < len(head):  # the first rows tell indicators from names
+                return False
+        one, other = (
+            self._column(role, _in_file(head, 0)) for role, head in (("inputs", inputs), ("outputs", outputs))
+        )
+        return len(set(one)) == len(one) == len(other) and set(one) == set(other)
+
+    def _check_order(self, bare: int, numbers: range | None) -> None:
+        """Refuse identifiers in one table that say that the rows of the other stand in another order."""
+        sides = ("inputs", "outputs")
+        named = self._ids[1 - bare]
+        assert named is not None  # one of the two has them
+        ids = self._column(sides[1 - bare], named)
+        n = len(ids)
+        for counts in (numbers or range(0), range(n), range(1, n + 1)):
+            wanted = _hashed([str(i) for i in counts])
+            if not np.array_equal(ids, wanted) and np.array_equal(np.sort(ids), np.sort(wanted)):
+                raise DataError(
+                    f"the identifiers of {self.paths[sides[1 - bare]]} are row numbers in another order than those of "
+                    f"{self.paths[sides[bare]]}; streamed tables must hold the same samples in the same order"
+                )
+        self.warnings.append(ONE_SIDED)
 
     def __len__(self) -> int:
         return int(self._stretches[-1][1])
@@ -219,6 +272,10 @@ class ParquetResponses(StreamedResponses):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": {}}
+
+
+def _hashed(words: list[str]) -> NDArray[np.uint64]:
+    return np.asarray(pd.util.hash_array(np.array(words, dtype=object)), dtype=np.uint64)
 
 
 def _in_file(head: ParquetTable, j: int) -> str:

@@ -29,6 +29,17 @@ _LANGUAGES = (
     ("<html", "HTML"),
     ('{"', "JSON"),
     ("{\n", "JSON"),
+    ("[{", "JSON"),
+    ("[\n", "JSON"),
+    ("graph [", "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"),
+    ("graph\n[", "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"),
+    ('Creator "', "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"),
+    ("digraph ", "DOT, a language for drawings"),
+    ("strict digraph ", "DOT, a language for drawings"),
+    ("digraph{", "DOT, a language for drawings"),
+    ("graph {", "DOT, a language for drawings"),
+    ("*Vertices", "Pajek (networkx.write_graphml(networkx.read_pajek(path), 'network.graphml') converts it)"),
+    ("*vertices", "Pajek (networkx.write_graphml(networkx.read_pajek(path), 'network.graphml') converts it)"),
 )
 
 
@@ -107,8 +118,13 @@ class Table:
         i, j = bad[0]
         cell = self.column(j)[i]
         hint = "write a number, or leave the cell empty where the value is missing"
-        if is_number(cell.replace(",", ".")):
-            hint = "use a decimal point, or pass " + asked("decimal=','", "--decimal ,")
+        comma = asked("decimal=','", "--decimal ,")
+        if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", cell):
+            hint = f"take the commas out if they part thousands, or pass {comma} if they are decimal commas"
+        elif is_number(cell.replace(",", ".")):
+            hint = f"use a decimal point, or pass {comma}"
+        elif is_number(cell.replace("\u2212", "-")):
+            hint = "write the minus as '-'"
         raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
 
 
@@ -147,9 +163,9 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
         delimiters = told[1]
     elif lines and lines[0].strip("\ufeff ").casefold() in ("sep=", "sep=\t"):
         lines[0], delimiters = "", "\t"
-    for opening, language in _LANGUAGES:
-        if text.content.lstrip().startswith(opening):
-            raise DataError(f"{what} file '{path}' is {language}, not a table; export it as CSV, TSV or SIF")
+    language = language_of(text)
+    if language:
+        raise DataError(f"{what} file '{path}' is {language}, not a table; export it as CSV, TSV or SIF")
     skipped = 0
     while skipped < len(lines) and (not lines[skipped].strip() or lines[skipped].startswith("#")):
         skipped += 1
@@ -177,6 +193,12 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
         names = ["", *names]
     _square(names, rows, starts, delimiter, path)
     return _without_empty_columns(Table(path, names, rows, starts, delimiter))
+
+
+def language_of(text: Text) -> str:
+    """The language of a file that is no table, by how it begins; empty if it may be one."""
+    start = text.content[:1000].lstrip()
+    return next((language for opening, language in _LANGUAGES if start.startswith(opening)), "")
 
 
 def check_edge_columns(n: int, path: Path) -> None:

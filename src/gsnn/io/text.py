@@ -21,11 +21,19 @@ _GZIP = b"\x1f\x8b"
 _MAGIC = (
     (_GZIP, "a gzip archive in a gzip archive; unpack it first"),
     (PARQUET, "Parquet, where text is wanted; leave format out"),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook; export the sheet as CSV"),
+    (b"PK\x03\x04", "a zip archive or an Excel workbook; unpack it, or export the sheet as CSV"),
     (HDF5, "an HDF5 file; export the table as CSV"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; export the sheet as CSV"),
-    (b"%PDF", "a PDF"),
+    (b"%PDF", "a PDF; find the table among the supplements of the article"),
+    (
+        b"\x93NUMPY",
+        "a numpy array, whose columns have no names; arrays are read as a pair of .npy, one of treatments and "
+        "one of readouts, with a list of names for each",
+    ),
+    (b"RDX", "a file of R; write the table with write.csv"),
 )
+# What lies in a folder that is Zarr, of either version.
+_ZARR = (".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # Protocols 2 to 5 begin with a mark and the number; protocol 0 with the name of a class to import.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|c[A-Za-z_][\w.]*\r?\n\w+\r?\n")
@@ -33,6 +41,7 @@ _PICKLE = re.compile(rb"\x80[\x02-\x05]|c[A-Za-z_][\w.]*\r?\n\w+\r?\n")
 _MOST_GROWTH, _ALWAYS_ALLOWED, _PIECE = 100, 2**25, 2**20
 _LONGEST = 100  # characters of a name in a message
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".gpickle", ".p"})
+_IN_MEMORY = "tables in memory go to Network.from_edges and to Responses"
 _INSTEAD = {
     "network": "networkx.write_graphml(G, 'network.graphml'), or as a table, "
     "networkx.to_pandas_edgelist(G).to_csv('network.csv', index=False)",
@@ -136,7 +145,7 @@ def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
     Raises:
         DataError: If the file is missing, unreadable, a folder, a pickle or a broken archive.
     """
-    path = Path(path)
+    path = as_path(path, what)
     data = _bytes(path, what)
     digest = hashlib.sha256(data).hexdigest()
     if data.startswith(_GZIP):
@@ -170,9 +179,16 @@ def _unpacked(data: bytes, path: Path) -> bytes:
     return b"".join(parts)
 
 
+def as_path(path: object, what: str) -> Path:
+    """The path; TypeError for a table, or anything else that stands in memory."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"the {what} file must be a path, got {type(path).__name__}; {_IN_MEMORY}")
+    return Path(path)
+
+
 def read_start(path: str | os.PathLike[str], what: str, n: int = 100) -> bytes:
     """The first bytes of a file that may be too large to read; its errors are those of :func:`read_raw`."""
-    return _bytes(Path(path), what, n)
+    return _bytes(as_path(path, what), what, n)
 
 
 def decode(raw: Raw, what: str) -> Text:
@@ -238,10 +254,10 @@ def _bytes(path: Path, what: str, n: int | None = None) -> bytes:
     except FileNotFoundError as error:
         raise DataError(f"{what} file '{path}' does not exist{_neighbours(path)}") from error
     except IsADirectoryError as error:
-        raise DataError(f"{what} file '{path}' is a folder; name a file in it{_some_files(path)}") from error
+        raise DataError(_folder(path, what)) from error
     except OSError as error:
         if path.is_dir():  # some systems answer a folder with "permission denied"
-            raise DataError(f"{what} file '{path}' is a folder; name a file in it{_some_files(path)}") from error
+            raise DataError(_folder(path, what)) from error
         raise DataError(f"{what} file '{path}' cannot be read: {error.strerror or error}") from error
 
 
@@ -278,6 +294,16 @@ def _neighbours(path: Path) -> str:
     return f"; beside it: {listed(near)}" if near else "; check the path"
 
 
-def _some_files(path: Path) -> str:
+def _folder(path: Path, what: str) -> str:
+    """Why a folder is no file: a Zarr store, or any other."""
+    if any((path / name).is_file() for name in _ZARR) or path.suffix.casefold() == ".zarr":
+        if what in ("network", "graph"):
+            return (
+                f"{what} file '{path}' is a Zarr store, which holds no network; give a table of edges, SIF or GraphML"
+            )
+        return (
+            f"{what} file '{path}' is a Zarr store, which is not read; if it is AnnData, write it as one file: "
+            "anndata.read_zarr(path).write_h5ad('data.h5ad')"
+        )
     names = _files(path)
-    return f" ({listed(names)})" if names else ""
+    return f"{what} file '{path}' is a folder; name a file in it" + (f" ({listed(names)})" if names else "")

@@ -292,7 +292,8 @@ def _dose(file: Any, path: Path, name: str, found: Treatments) -> NDArray[np.flo
     if values is None:
         raise DataError(f"{path}: dose column '{name}' of 'obs' holds text; a dose is a number")
     if not found._codes:
-        raise DataError(f"{path}: dose='{name}' multiplies a column of categories, and none was given; leave it out")
+        option = asked(f"dose='{name}'", f"--dose {shell(name)}")
+        raise DataError(f"{path}: {option} multiplies a column of categories, and none was given; leave it out")
     treated = np.zeros(len(values), bool)
     for codes, member in found._codes:
         treated |= (np.diff(member.indptr) > 0)[codes]

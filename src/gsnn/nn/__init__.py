@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gsnn.base.freed_memory import keep_freed_memory
+from gsnn.base.memory import keep_freed_memory
 from gsnn.nn.files import load_model, read_metadata, save_model, unwrap
 from gsnn.nn.init import INITIALISERS
 from gsnn.nn.model import GSNN

@@ -12,7 +12,6 @@ import pandas as pd
 
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
-from gsnn.report.rerun import command_of
 from gsnn.report.text import number
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from gsnn.training.baselines import FitReport
 
 HIDDEN = "hidden edges"
+STEPS = ("train", "infer", "selfcheck")
 
 
 def collect(run: Run) -> ReportData:
@@ -86,7 +86,7 @@ def collect(run: Run) -> ReportData:
             },
             "versions": run.info.get("versions", {}),
         },
-        command=command_of(run, known=bool(edges["known"].astype(bool).any())),
+        command=_commands(run),
         summary={label: value for label, value in summary.items() if value is not None},
         warnings=run.warnings,
         history=run.metrics(),
@@ -111,6 +111,16 @@ def collect(run: Run) -> ReportData:
         folder=shlex.quote(str(run.path)),
         fit_notes=_correlations(fit),
     )
+
+
+def _commands(run: Run) -> str:
+    """The shell commands that made this run, one a line; empty if Python did."""
+    noted = run.info.get("commands", {})
+    # A demo trains, infers and writes the report in one.
+    commands = [text for text in dict.fromkeys(noted.get(step) for step in STEPS) if text]
+    if not noted.get("train") or (len(commands) == 1 and run.sources.kind == "dataset"):
+        return "".join(commands[:1]) if noted.get("train") else ""
+    return "\n".join([*commands, shlex.join(["gsnn", "report", str(run.path)])])
 
 
 def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | None, pd.DataFrame, list[str]]:

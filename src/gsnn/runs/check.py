@@ -149,12 +149,10 @@ def _unmatched(network: Network, responses: Responses, data: PerturbationData, i
         near = {name: close_species(name, network.species, 1) for name in names[:20]}
         return [f"{name} (closest: {near[name][0]})" if near.get(name) else name for name in names]
 
-    return {
-        "treatments": hinted(lost_in),
-        "readouts": hinted(lost_out),
-        "functions with a treatment": data.graph.I,
-        "functions with a readout": data.graph.O,
-    }
+    found: dict[str, Any] = {"treatments": hinted(lost_in), "readouts": hinted(lost_out)}
+    if len(data) < len(responses.treatments):
+        found["samples left"] = len(data)
+    return found | {"functions with a treatment": data.graph.I, "functions with a readout": data.graph.O}
 
 
 def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import RunError
 from gsnn.base.files import atomic_path, folder_lock, plain, write_json
+from gsnn.base.wording import command_line
 from gsnn.data.digest import fingerprint
 from gsnn.runs.edge_columns import csv_metadata
 from gsnn.runs.info import FORMAT, RUN, is_temporary, now, read_info, reading, versions
@@ -111,6 +112,7 @@ class Run:
                 "edges": data.graph.E,
             },
             "warnings": list(data.warnings),
+            "commands": {"train": command_line()},
             **({"regressor": True} if regressor else {}),
         }
         try:
@@ -423,7 +425,17 @@ class Run:
             write_json(self.path / EDGES_METADATA, csv_metadata(EDGES, edges.columns))
             if inference is not None:
                 self.info["inference"] = dict(inference)
-                self._write()
+                self.note_command("infer")
+
+    def note_command(self, step: str) -> None:
+        """Record in ``run.json`` the command that runs now; nothing is recorded in Python.
+
+        Args:
+            step: What it did, such as ``"infer"``; the command that did it before is forgotten.
+        """
+        with self.lock():
+            self.info["commands"] = {**self.info.get("commands", {}), step: command_line()}
+            self._write()
 
     # ------------------------------------------------------------------ while training
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.devices import check_device
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.processes import Processes
+from gsnn.base.torch_state import check_device
 from gsnn.edges import EdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeRegressor
 from gsnn.edges.parallel.checkpoint import EVERY, Checkpoint
 from gsnn.edges.parallel.fit_parts import SHARDS, Pass, fit

@@ -61,6 +61,8 @@ def self_check_run(
         run.refresh()
         check = _self_check(run.data(), config, run.path, methods, overwrite, resume, roles, options, run)
         note = calibrate_run(run, missing)
+        if not resume:
+            run.note_command("selfcheck")
     if note and notify is not None:
         notify([note])
     return check

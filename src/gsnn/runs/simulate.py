@@ -227,7 +227,7 @@ def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _config_text(settings: dict[str, Any]) -> str:
-    from gsnn.base.toml import toml_value
+    import tomli_w
 
     what = f"setting {settings['setting']}" if settings["setting"] else f"a {settings['kind']} graph"
     lines = [
@@ -239,8 +239,7 @@ def _config_text(settings: dict[str, Any]) -> str:
         'data = "responses.csv"',
         "",
         "[train]",
-        *(f"{name} = {toml_value(value)}" for name, value in settings["train"].items()),
-        "",
+        tomli_w.dumps(settings["train"]),
         "[evaluate]",
         'truth = "truth.csv"',
     ]

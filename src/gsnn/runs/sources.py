@@ -132,7 +132,11 @@ class Sources:
         network, paths = self._network()
         options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
         responses = stream_responses(
-            paths.get("data"), inputs=paths.get("inputs"), outputs=paths.get("outputs"), **options
+            paths.get("data"),
+            inputs=paths.get("inputs"),
+            outputs=paths.get("outputs"),
+            species=network.species,
+            **options,
         )
         responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
         return stream_data(network, responses, **self.options.get("build", {}))
@@ -160,7 +164,7 @@ class Sources:
         if self.streamed:
             raise RunError(
                 "the run was trained on data that are streamed from their files, and this needs all of them in memory; "
-                "train a run on a part of the samples, with --no-stream"
+                f"train a run on a part of the samples, with {asked('stream=False', '--no-stream')}"
             )
         if self.kind == "dataset":
             from gsnn.datasets import load_dataset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.errors import RunError, require
 from gsnn.base.progress import now
 from gsnn.data import PerturbationData
-from gsnn.data.sanity import oddities
+from gsnn.data.sanity import odd_fit, oddities
 from gsnn.runs.folder import Run
 from gsnn.runs.regressor import check_regressor
 from gsnn.runs.settings import make_config
@@ -111,6 +111,8 @@ def train_files(
     if notify is not None and team.first:
         if isinstance(read, PerturbationData):
             notify(oddities(read, result.report.left_out))
+        else:  # the rest was told with what the pass over the samples found
+            notify(odd_fit(result.report.correlation.get("ridge", float("nan"))))
         notify(stale_results(run))
     return run, result
 

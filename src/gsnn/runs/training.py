@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gsnn.base.devices import check_device
+from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, StreamedData
 from gsnn.runs.folder import Run
 from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback

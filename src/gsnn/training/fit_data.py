@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from gsnn.base.devices import check_device
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.progress import now
+from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
 from gsnn.nn import GSNN, save_model
 from gsnn.training.baselines import (

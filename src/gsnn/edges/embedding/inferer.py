@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
-from gsnn.base.threads import one_thread
+from gsnn.base.torch_state import one_thread
 from gsnn.edges.capture import Criterion
 from gsnn.edges.embedding.mining import STRATEGIES, mine_edges
 from gsnn.edges.embedding.skipgram import Draw, train_epoch

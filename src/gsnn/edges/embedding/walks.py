@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gsnn.base.threads import one_thread
+from gsnn.base.torch_state import one_thread
 
 #: Stands in a walk for every place after the walk has come to a node it cannot leave.
 ENDED = -1
