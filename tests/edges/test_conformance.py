@@ -96,7 +96,10 @@ def test_fitting_twice_is_fitting_once(entry):
 
 def test_every_method_that_can_be_named_is_here():
     here = {type(entry.make(gsnn(), small_graph())) for entry in ENTRIES}
-    assert {method.inferer for method in METHODS.values()} <= here
+    # The examples of the documentation may have registered others in this process.
+    ours = {method.inferer for method in METHODS.values() if method.inferer.__module__.startswith("gsnn.")}
+    assert len(ours) >= 7
+    assert ours <= here
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: e.name)

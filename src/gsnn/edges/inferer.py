@@ -241,11 +241,10 @@ class StreamingInferer(EdgeInferer):
         """Start afresh and add every batch of a loader.
 
         Args:
-            dataloader: Yields (x, y) or tuples with more items, which are ignored unless ``model_kwargs`` uses them.
-            crit: ``crit(prediction, target)``, a mean or a sum over samples; None for the mean squared error.
-                Missing targets (NaN) are left out of it.
-            device: Where to run the model; it is brought back afterwards.
-            verbose: Show progress on stderr.
+            dataloader: As for :meth:`EdgeInferer.fit`, but ``model_kwargs`` may use the further items.
+            crit: As there.
+            device: As there.
+            verbose: As there.
             model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
             loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
 
@@ -253,8 +252,7 @@ class StreamingInferer(EdgeInferer):
             Number of samples.
 
         Raises:
-            ValueError: If the loader is empty, or a batch has the wrong width or a non-finite loss (the error names
-                the batch).
+            ValueError: As there.
         """
         self.reset_stats()
         try:

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gsnn import GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.base import processes as processes_module
 from gsnn.base.errors import DataError, RunError
-from gsnn.discovery import StructureEdgeInferer
+from gsnn.discovery import METHODS, StructureEdgeInferer
 from gsnn.edges import FunctionEdgeInferer
 from gsnn.edges.parallel import Checkpoint, Place, ProcessError, Processes, Stopped, find_place, fit, processes
 from gsnn.edges.parallel.shares import turns
@@ -427,9 +427,12 @@ def test_options_of_a_job(options, message):
 
 
 def test_what_a_job_passes_on_to_an_inferer():
-    assert Job(memory_budget="2GB").offered() == {"memory_budget": "2GB"}
-    assert Job().offered() == {}
-    assert Job().shared(StructureEdgeInferer, "structure", 9) == {}
+    graph, model, _ = problem()
+    for name in ("magnitude", "rank", "structure"):
+        inferer = METHODS[name].make(model, graph, Job(memory_budget="2GB").offered())
+        budget = getattr(inferer, "dense", inferer)
+        assert getattr(budget, "memory_budget", None) == (None if name == "structure" else 2_000_000_000)
+    assert Job().offered() == Job(memory_budget="2GB").shared(MagnitudeEdgeInferer, "magnitude", 9) == {}
     second = Job(Processes(Place(1, 3)), shard="targets")
     assert second.shared(GradientEdgeInferer, "gradient", 9) == {"targets": range(3, 6)}
     with pytest.raises(DataError, match="the method 'structure' works in one process only; start it without torchrun"):
