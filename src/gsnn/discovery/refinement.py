@@ -101,7 +101,8 @@ def refine(
     proposed before. Two gates follow.
 
     *More than a random edge.* By its first-order gain on the deciding samples a proposal must be among the first 5 % of
-    all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data.
+    all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data. Those
+    proposed resemble each other: with few conditions luck lets most of them pass or none, so this gate is not enough.
 
     *In model after model.* The graph is trained with and without it, for each of up to 4 folds of the deciding
     conditions, from a seed of its own, without the fold; both start from the same numbers. The loss of the held-out
