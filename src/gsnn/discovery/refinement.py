@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -278,6 +278,7 @@ class _Bench:
     number: int
     seen: dict[tuple[Edge, ...], Losses]
     trainings: int = 0
+    used: set[tuple[Edge, ...]] = field(default_factory=set)
 
     def train(self, graph: Graph) -> Trained:
         """A model that has seen no deciding sample."""
@@ -365,8 +366,11 @@ class _Bench:
     def losses(self, graph: Graph, edges: Sequence[Edge]) -> Losses:
         """Held-out losses with some edges added."""
         key = (*graph.function_edges, *edges)
-        if key not in self.seen:
+        # Counted also where an earlier round did them: the record of a refinement that was stopped is the same.
+        if key not in self.used:
+            self.used.add(key)
             self.trainings += len(self.folds.parts)
+        if key not in self.seen:
             self.seen[key] = losses(self.data, graph.with_edges(edges) if edges else graph, self.config, self.folds)
         return self.seen[key]
 
