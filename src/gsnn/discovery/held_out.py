@@ -23,7 +23,7 @@ ALPHA = 0.05  # of all paired tests of a refinement together; and of each edge a
 FOLDS = 4  # folds of the deciding conditions, each with a seed of its own
 SHARE = 0.3  # of the conditions decide: what proposes edges never sees them
 # More conditions than this need not decide, unless the settings say so: they tell a gain of a quarter of its standard
-# deviation with a power of .8 (a test at .004), and what proposes edges finds fewer true ones without them.
+# deviation with a power of .8 (a test at .004), and what proposes edges learns from the others.
 ENOUGH = 200
 
 __all__ = [

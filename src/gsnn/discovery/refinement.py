@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -101,7 +101,8 @@ def refine(
     proposed before. Two gates follow.
 
     *More than a random edge.* By its first-order gain on the deciding samples a proposal must be among the first 5 % of
-    all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data.
+    all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data. Those
+    proposed resemble each other: with few conditions luck lets most of them pass or none, so this gate is not enough.
 
     *In model after model.* The graph is trained with and without it, for each of up to 4 folds of the deciding
     conditions, from a seed of its own, without the fold; both start from the same numbers. The loss of the held-out
@@ -277,6 +278,7 @@ class _Bench:
     number: int
     seen: dict[tuple[Edge, ...], Losses]
     trainings: int = 0
+    used: set[tuple[Edge, ...]] = field(default_factory=set)
 
     def train(self, graph: Graph) -> Trained:
         """A model that has seen no deciding sample."""
@@ -364,8 +366,11 @@ class _Bench:
     def losses(self, graph: Graph, edges: Sequence[Edge]) -> Losses:
         """Held-out losses with some edges added."""
         key = (*graph.function_edges, *edges)
-        if key not in self.seen:
+        # Counted also where an earlier round did them: the record of a refinement that was stopped is the same.
+        if key not in self.used:
+            self.used.add(key)
             self.trainings += len(self.folds.parts)
+        if key not in self.seen:
             self.seen[key] = losses(self.data, graph.with_edges(edges) if edges else graph, self.config, self.folds)
         return self.seen[key]
 
