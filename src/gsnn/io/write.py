@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
@@ -14,6 +15,7 @@ import pandas as pd
 from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import DataError, closest, require, unknown_option
 from gsnn.base.files import atomic_path
+from gsnn.base.wording import asked
 from gsnn.io.edge_frame import KINDS, edge_frame, numbers, species
 from gsnn.io.graphml import read_graphml
 from gsnn.io.graphml_write import write_graphml
@@ -24,25 +26,35 @@ from gsnn.io.parquet import read_arrow
 from gsnn.io.sif import read_sif
 from gsnn.io.signs import signs_of
 from gsnn.io.table import check_edge_columns
-from gsnn.io.text import Text, decode, listed, read_raw, suffix_of
+from gsnn.io.text import Raw, decode, listed, read_raw, suffix_of
 
 if TYPE_CHECKING:
     from gsnn.graph import Graph
-
-EDGE_FORMATS = {
-    "csv": (".csv",),
-    "tsv": (".tsv", ".tab"),
-    "parquet": (".parquet", ".pq"),
-    "sif": (".sif",),
-    "graphml": (".graphml",),
-    "h5ad": (".h5ad",),
-}
-"""Formats of proposed edges, with the extensions that choose them."""
 
 UNS_KEY = "gsnn_edges"
 FORMULAS = ("keep", "quote", "refuse")
 _FORMULA = ("=", "+", "-", "@", "\t")
 _RELATIONS = {1: "activates", -1: "inhibits"}
+
+
+@dataclass(frozen=True)
+class EdgeFormat:
+    """How edges stand in a file; a new format is an entry of ``EDGE_FORMATS``.
+
+    Attributes:
+        extensions: Those that choose it, in small letters.
+        write: Writes the edges, a row each with the columns of :func:`write_edges`, beside the prior network (or None)
+            into an open file. None for AnnData, where the edges go into a file that is there.
+        read: Makes a table of edges of what a file holds; the path is for messages.
+        network: Whether such a file is a network, so that ``gsnn infer --out`` writes the known edges too.
+        text: Whether a spreadsheet may open it, and take names for formulas.
+    """
+
+    extensions: tuple[str, ...]
+    write: Callable[[pd.DataFrame, Graph | Network | None, IO[bytes]], None] | None = None
+    read: Callable[[Raw, Path], pd.DataFrame] | None = None
+    network: bool = False
+    text: bool = False
 
 
 def write_edges(
@@ -96,7 +108,7 @@ def write_edges(
         (['MEK\tproposed-interacts\tJUN', 'RAF\tactivates\tMEK'], ['known', 'proposed'])
     """
     path = Path(path)
-    chosen = _format(path, format)
+    chosen = format_of(path, format)
     if formulas not in FORMULAS:
         raise unknown_option("formulas", formulas, FORMULAS)
     if h5ad is not None and chosen != "h5ad":
@@ -109,21 +121,16 @@ def write_edges(
         if path.suffix.casefold() == ".gz":
             raise DataError(f"'{path}': Parquet is packed already; leave .gz out")
         require("pyarrow", extra="parquet")
-    if chosen in ("csv", "tsv"):
+    way = EDGE_FORMATS[chosen]
+    if way.text:
         frame = _without_formulas(frame, formulas)
-    make: dict[str, Callable[[IO[bytes]], None]] = {
-        "csv": lambda file: write_csv(frame, file),
-        "tsv": lambda file: write_csv(frame, file, "\t"),
-        "parquet": lambda file: _parquet(frame, file),
-        "sif": lambda file: _sif(frame, graph, file),
-        "graphml": lambda file: _graphml(frame, graph, file),
-    }
+    assert way.write is not None  # of AnnData alone, above
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix.casefold() == ".gz":
             with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                make[chosen](cast("IO[bytes]", packed))
+                way.write(frame, graph, cast("IO[bytes]", packed))
         else:
-            make[chosen](file)
+            way.write(frame, graph, file)
     return path
 
 
@@ -144,53 +151,45 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
         MissingExtraError: If the format needs a package that is not installed.
     """
     path = Path(path)
-    chosen = _format(path, format)
+    chosen = format_of(path, format)
     if chosen == "h5ad":
         return edge_frame(read_uns(path, key))
+    read = EDGE_FORMATS[chosen].read
+    assert read is not None  # of AnnData alone, above
     raw = read_raw(path, "edges")
     try:
-        if chosen == "parquet":
-            pyarrow = require("pyarrow", extra="parquet")
-            try:
-                table = read_arrow(raw)
-            except (pyarrow.ArrowException, OSError, UnicodeError) as error:
-                reason = str(error).split("\n")[0]
-                raise DataError(f"it is no complete Parquet file ({reason}); write it again") from error
-            with as_data_error(path, "a Parquet file of edges"):
-                return edge_frame(table.to_pandas())
-        if chosen == "graphml":
-            table, _, _, _ = read_graphml(raw, "id")
-            columns = {name: table.column(j) for j, name in enumerate(table.header) if name != "interaction"}
-            return edge_frame(_typed(pd.DataFrame(columns, dtype=object)))
-        text = decode(raw, "edges")
-        if chosen == "sif":
-            return edge_frame(_from_sif(text))
-        separator = "," if chosen == "csv" else "\t"
-        check_edge_columns(text.content.split("\n", 1)[0].count(separator), path)
-        # Not by read_table, which strips cells: what was written comes back.
-        cells = pd.read_csv(io.StringIO(text.content), sep=separator, dtype=str, na_filter=False)
-        return edge_frame(_typed(cells.astype(object)))
+        return edge_frame(read(raw, path))
     except (DataError, ValueError) as error:
         if isinstance(error, DataError) and str(path) in str(error):
             raise
         raise DataError(f"edges file '{path}': {' '.join(str(error).split())}") from error
 
 
-def _format(path: Path, format: str | None) -> str:
+def format_of(path: Path, format: str | None = None) -> str:
+    """The name of the format that an extension chooses.
+
+    Args:
+        path: The file.
+        format: A name, which comes before the extension.
+
+    Returns:
+        A key of ``EDGE_FORMATS``.
+
+    Raises:
+        DataError: If there is no such format or extension.
+    """
     if format is not None:
         if format not in EDGE_FORMATS:
             raise DataError(str(unknown_option("format", format, EDGE_FORMATS)))
         return format
     suffix = suffix_of(path)
-    for name, suffixes in EDGE_FORMATS.items():
-        if suffix in suffixes:
-            return name
-    known = [suffix for suffixes in EDGE_FORMATS.values() for suffix in suffixes]
-    near = closest(suffix, known, 1) if suffix else []
+    known = {extension: name for name, way in EDGE_FORMATS.items() for extension in way.extensions}
+    if suffix in known:
+        return known[suffix]
+    near = closest(suffix, list(known), 1) if suffix else []
     hint = f" (did you mean {near[0]}?)" if near else ""
-    raise DataError(
-        f"'{path}': unknown extension {suffix or '(none)'!r}{hint} for edges; use {', '.join(known)}, or pass format="
-    )
+    more = asked(", or pass format=", "")
+    raise DataError(f"'{path}': unknown extension {suffix or '(none)'!r}{hint} for edges; use {', '.join(known)}{more}")
 
 
 def _without_formulas(frame: pd.DataFrame, formulas: str) -> pd.DataFrame:
@@ -213,8 +212,35 @@ def _text_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if frame[name].dtype == object]
 
 
-def _parquet(frame: pd.DataFrame, file: IO[bytes]) -> None:
+def _write_table(separator: str) -> Callable[[pd.DataFrame, Graph | Network | None, IO[bytes]], None]:
+    return lambda frame, graph, file: write_csv(frame, file, separator)
+
+
+def _read_table(separator: str) -> Callable[[Raw, Path], pd.DataFrame]:
+    def read(raw: Raw, path: Path) -> pd.DataFrame:
+        content = decode(raw, "edges").content
+        check_edge_columns(content.split("\n", 1)[0].count(separator), path)
+        # Not by read_table, which strips cells: what was written comes back.
+        cells = pd.read_csv(io.StringIO(content), sep=separator, dtype=str, na_filter=False)
+        return _typed(cells.astype(object))
+
+    return read
+
+
+def _parquet(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
     frame.astype({name: "string" for name in _text_columns(frame)}).to_parquet(file, index=False)
+
+
+def _read_parquet(raw: Raw, path: Path) -> pd.DataFrame:
+    pyarrow = require("pyarrow", extra="parquet")
+    try:
+        table = read_arrow(raw)
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        reason = str(error).split("\n")[0]
+        raise DataError(f"it is no complete Parquet file ({reason}); write it again") from error
+    with as_data_error(path, "a Parquet file of edges"):
+        found: pd.DataFrame = table.to_pandas()
+        return edge_frame(found)
 
 
 def _sif(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
@@ -238,13 +264,13 @@ def _relation(sign: object) -> str:
     return "interacts" if pd.isna(sign) else _RELATIONS.get(int(sign), "interacts")  # type: ignore[call-overload]
 
 
-def _from_sif(text: Text) -> pd.DataFrame:
-    raw = read_sif(text, as_is=True)
-    signs, unknown = signs_of(raw.relations)
+def _read_sif(raw: Raw, path: Path) -> pd.DataFrame:
+    found = read_sif(decode(raw, "edges"), as_is=True)
+    signs, unknown = signs_of(found.relations)
     if unknown:
         raise DataError(f"relations {listed(unknown)} are none that write_edges writes; read it with read_network")
-    kinds = [KINDS[not relation.startswith("proposed-")] for relation in raw.relations]
-    return pd.DataFrame({"source": raw.sources, "target": raw.targets, "kind": kinds, "sign": signs}, dtype=object)
+    kinds = [KINDS[not relation.startswith("proposed-")] for relation in found.relations]
+    return pd.DataFrame({"source": found.sources, "target": found.targets, "kind": kinds, "sign": signs}, dtype=object)
 
 
 def _graphml(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
@@ -262,6 +288,12 @@ def _graphml(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]
     frame = frame.drop(columns="interaction", errors="ignore")
     frame.insert(2, "interaction", pd.Series(relations, dtype=object, index=frame.index))
     write_graphml(nodes, frame, file)
+
+
+def _read_graphml(raw: Raw, path: Path) -> pd.DataFrame:
+    table, _, _, _ = read_graphml(raw, "id")
+    columns = {name: table.column(j) for j, name in enumerate(table.header) if name != "interaction"}
+    return _typed(pd.DataFrame(columns, dtype=object))
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
@@ -291,3 +323,14 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return "_" not in cell
+
+
+EDGE_FORMATS = {
+    "csv": EdgeFormat((".csv",), _write_table(","), _read_table(","), text=True),
+    "tsv": EdgeFormat((".tsv", ".tab"), _write_table("\t"), _read_table("\t"), text=True),
+    "parquet": EdgeFormat((".parquet", ".pq"), _parquet, _read_parquet),
+    "sif": EdgeFormat((".sif",), _sif, _read_sif, network=True),
+    "graphml": EdgeFormat((".graphml",), _graphml, _read_graphml, network=True),
+    "h5ad": EdgeFormat((".h5ad",)),
+}
+"""Formats of edges, by name."""

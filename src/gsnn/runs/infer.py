@@ -248,29 +248,27 @@ def _text(item: Given) -> str:
 
 def _checked_outputs(out: Sequence[str | Path]) -> list[Path]:
     """Refuse what cannot be written before anything is computed."""
-    from gsnn.io import EDGE_FORMATS
-    from gsnn.io.text import suffix_of
+    from gsnn.io.write import format_of
 
     paths = [Path(path) for path in out]
-    suffixes = [suffix for each in EDGE_FORMATS.values() for suffix in each]
     for path in paths:
-        if suffix_of(path) not in suffixes:
-            raise DataError(f"{path}: unknown extension for edges; use one of {', '.join(suffixes)}")
+        format_of(path)
         if not path.parent.is_dir():
             raise DataError(f"{path}: there is no folder {path.parent}; make it first")
     return paths
 
 
 def _write_outputs(run: Run, edges: pd.DataFrame, graph: Graph, files: Sequence[Path]) -> None:
-    from gsnn.io import write_edges
+    from gsnn.io import EDGE_FORMATS, write_edges
     from gsnn.io.text import suffix_of
+    from gsnn.io.write import format_of
 
     for path in files:
         now(f"writing {path.name}")
-        kind = suffix_of(path)
+        chosen = format_of(path)
         cells = Path(str(run.sources.files.get("data", {}).get("path", "")))
-        given: dict[str, Any] = {"graph": graph} if kind in (".sif", ".graphml") else {}
-        if kind == ".h5ad" and not path.exists() and suffix_of(cells) == ".h5ad":
+        given: dict[str, Any] = {"graph": graph} if EDGE_FORMATS[chosen].network else {}
+        if chosen == "h5ad" and not path.exists() and suffix_of(cells) == ".h5ad":
             given["h5ad"] = cells
         write_edges(edges, path, **given)
 
