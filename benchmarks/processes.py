@@ -54,14 +54,14 @@ def work(method: str, shard: str, n_nodes: int, n_samples: int, out: Path) -> No
     kind, options = KINDS[method]
     with processes() as joined:
         inferer = kind(model, graph, **({"targets": joined.share(graph.N)} if shard == "targets" else {}))
-        joined.meet("starting")
+        joined.barrier("starting")
         wall, cpu = time.perf_counter(), time.process_time()
         fit(inferer, batches, joined, shard=shard, verbose=False)
         read = time.perf_counter() - wall, time.process_time() - cpu
         table = top_edges(inferer, joined, 1000, **options)
         whole = time.perf_counter() - wall, time.process_time() - cpu
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        told = joined.collect((*read, *whole, memory))
+        told = joined.gather((*read, *whole, memory))
         if table is not None:
             most = np.max(np.array(told), axis=0).tolist()
             scores = table.set_index(["src_idx", "dst_idx"])[inferer.score_name]

@@ -33,7 +33,7 @@ from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData
 from gsnn.discovery import StackedEdgeInferer
 from gsnn.discovery import refine as refine_command
-from gsnn.discovery.joint import most_missed
+from gsnn.discovery.joint import largest_ablation_cost
 from gsnn.discovery.refinement import DECISIONS
 from gsnn.discovery.retrain import train_on
 from gsnn.discovery.stacked.caps import chosen_pairs
@@ -167,7 +167,7 @@ def pruned(*lists: Scores) -> Choose:
         if len(pool) <= plan.per_round:
             return pool
         wide = graph.with_edges(pool)
-        return most_missed(task.train(wide), wide, pool, batches(task.problem), plan.per_round)
+        return largest_ablation_cost(task.train(wide), wide, pool, batches(task.problem), plan.per_round)
 
     return choose
 

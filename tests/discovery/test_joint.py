@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.discovery.joint import DROPS, WATCHED, most_missed
+from gsnn.discovery.joint import DROPS, WATCHED, largest_ablation_cost
 from gsnn.nn import GSNN
 
 from .conftest import random_graph
@@ -96,7 +96,7 @@ def test_as_a_forward_pass_by_hand(seed, options, n):
     assert len(pool) == POOL
     expected = worth(graph, model, x, y, pool, n, copies)
     batches = list(zip(x.split(7), y.split(7), strict=True))
-    assert most_missed(model, graph, pool, batches, n) == expected
+    assert largest_ablation_cost(model, graph, pool, batches, n) == expected
 
 
 def test_the_model_is_as_it_was_and_only_the_last_samples_count():
@@ -104,16 +104,16 @@ def test_the_model_is_as_it_was_and_only_the_last_samples_count():
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     pool = list(graph.function_edges)[:POOL]
-    alone = most_missed(model, graph, pool, [(x, y)], 2)
+    alone = largest_ablation_cost(model, graph, pool, [(x, y)], 2)
     many = torch.cat([x + 9, *[x] * -(-WATCHED // len(x))])[-WATCHED - 50 :], torch.cat([y] * (WATCHED // len(y) + 2))
-    assert most_missed(model, graph, pool, [(many[0], many[1][-len(many[0]) :])], 2) is not None
+    assert largest_ablation_cost(model, graph, pool, [(many[0], many[1][-len(many[0]) :])], 2) is not None
     assert model.training
     assert not any(block.lin_in._forward_pre_hooks for block in model.blocks)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     ahead = torch.cat([x + 9, x.repeat(-(-WATCHED // len(x)), 1)[-WATCHED:]])
     y_ahead = torch.cat([y, y.repeat(-(-WATCHED // len(y)), 1)[-WATCHED:]])
-    rest = most_missed(model, graph, pool, [(ahead[len(x) :], y_ahead[len(x) :])], 2)
-    assert most_missed(model, graph, pool, [(ahead, y_ahead)], 2) == rest
+    rest = largest_ablation_cost(model, graph, pool, [(ahead[len(x) :], y_ahead[len(x) :])], 2)
+    assert largest_ablation_cost(model, graph, pool, [(ahead, y_ahead)], 2) == rest
     assert len(alone) == 2
 
 
@@ -123,4 +123,4 @@ def test_of_edges_that_carry_nothing_the_first_stay():
         for block in model.blocks:
             block.lin_in.weight.zero_()
     pool = list(graph.function_edges)[:POOL]
-    assert most_missed(model, graph, pool, [(x, y)], 2) == pool[:2]
+    assert largest_ablation_cost(model, graph, pool, [(x, y)], 2) == pool[:2]

@@ -159,7 +159,7 @@ def best_of_the_pool(monkeypatch):
         pools.append(list(pool))
         return sorted(pool, key=lambda edge: edge not in TRUE)[:n]
 
-    monkeypatch.setattr("gsnn.discovery.refinement.most_missed", chosen)
+    monkeypatch.setattr("gsnn.discovery.refinement.largest_ablation_cost", chosen)
     return pools
 
 

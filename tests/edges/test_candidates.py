@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gsnn.base.errors import DataError
-from gsnn.edges.candidates import Wanted, named_edges
+from gsnn.edges.candidates import Selection, named_edges
 
 FUNCTIONS = ["a", "b", "a:b", "b:a", "c"]
 
@@ -42,4 +42,4 @@ def test_what_is_no_edge_is_told(given, message):
 @pytest.mark.parametrize("name", ["top", "per_target"])
 def test_limits_are_at_least_one(name):
     with pytest.raises(DataError, match=f"{name.replace('_', '-')} must be at least 1, got 0; leave it out"):
-        Wanted(**{name: 0})
+        Selection(**{name: 0})

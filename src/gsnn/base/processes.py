@@ -90,7 +90,7 @@ class Processes:
 
     # ------------------------------------------------------------------ talking
 
-    def add_up(self, tensor: Tensor, what: str = "adding up statistics") -> Tensor:
+    def all_reduce(self, tensor: Tensor, what: str = "adding up statistics") -> Tensor:
         """Replace a contiguous tensor by its sum over all processes, in each of them."""
         if self.size > 1:
             with self._together(what):
@@ -102,10 +102,10 @@ class Processes:
         if self.size == 1:
             return flags
         raised = torch.tensor(flags, dtype=torch.int32)
-        self.add_up(raised, "keeping step")
+        self.all_reduce(raised, "keeping step")
         return tuple(bool(flag) for flag in raised)
 
-    def spread(self, value: Any, source: int = 0, what: str = "handing out") -> Any:  # noqa: ANN401 - whatever is sent
+    def broadcast(self, value: Any, source: int = 0, what: str = "handing out") -> Any:  # noqa: ANN401 - whatever is sent
         """The value of one process, in all of them."""
         if self.size == 1:
             return value
@@ -114,14 +114,14 @@ class Processes:
             torch.distributed.broadcast_object_list(held, src=source)
         return held[0]
 
-    def spread_tensor(self, tensor: Tensor, source: int) -> Tensor:
+    def broadcast_tensor(self, tensor: Tensor, source: int) -> Tensor:
         """Fill a contiguous tensor with that of one process."""
         if self.size > 1:
             with self._together("exchanging samples"):
                 torch.distributed.broadcast(tensor, src=source)
         return tensor
 
-    def collect(self, value: Any, what: str = "collecting results") -> list[Any]:  # noqa: ANN401 - whatever is sent
+    def gather(self, value: Any, what: str = "collecting results") -> list[Any]:  # noqa: ANN401 - whatever is sent
         """The values of all processes in process 0, by rank; an empty list in the others."""
         if self.size == 1:
             return [value]
@@ -130,7 +130,7 @@ class Processes:
             torch.distributed.gather_object(value, held)
         return held or []
 
-    def meet(self, what: str) -> None:
+    def barrier(self, what: str) -> None:
         """Wait until all processes are here."""
         self.agree(False)
         del what
@@ -182,7 +182,7 @@ class Processes:
             ) from error
         self._heart = threading.Thread(target=self._beat, args=(own,), name="gsnn-heartbeat", daemon=True)
         self._heart.start()
-        self.meet("starting")
+        self.barrier("starting")
 
     def _meeting_point(self, *, serve: bool = False) -> TCPStore:
         return TCPStore(

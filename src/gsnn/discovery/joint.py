@@ -25,10 +25,10 @@ FloatArray = npt.NDArray[np.float64]
 WATCHED = 1024  # samples that tell what an edge is worth, at most
 DROPS = 3  # a pool is cut to its size in so many steps
 
-__all__ = ["learnt_once", "most_missed"]
+__all__ = ["largest_ablation_cost", "stacked_once"]
 
 
-def most_missed(model: nn.Module, graph: Graph, pool: Sequence[Edge], batches: Batches, n: int) -> list[Edge]:
+def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], batches: Batches, n: int) -> list[Edge]:
     """The edges of a pool whose signal a model misses most.
 
     The signal of an edge is what it carries beyond its mean over the samples. An edge is muted by putting that mean in
@@ -86,7 +86,7 @@ def most_missed(model: nn.Module, graph: Graph, pool: Sequence[Edge], batches: B
     return kept
 
 
-def learnt_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained]) -> Scorer:
+def stacked_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained]) -> Scorer:
     """The method 'stacked' over several rounds: it learns from the prior graph, once.
 
     What it learnt then is added to the logarithm of the present score 'explained'. Learning again in each round would

@@ -15,7 +15,7 @@ from gsnn.base.progress import track
 from gsnn.data import PerturbationData
 from gsnn.data.digest import fingerprint
 from gsnn.discovery.held_out import ALPHA, Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
-from gsnn.discovery.joint import learnt_once, most_missed
+from gsnn.discovery.joint import largest_ablation_cost, stacked_once
 from gsnn.discovery.methods import DEFAULT_METHOD, method_names
 from gsnn.discovery.refine_result import ARMS, Refinement
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
@@ -175,7 +175,7 @@ def refine(
     scorers = resolve_scorers(method_names(inferer) if named else {_name(inferer): inferer}, config)
     folds = Folds.of(data, config)
     if named and "stacked" in scorers:
-        scorers["stacked"] = learnt_once(
+        scorers["stacked"] = stacked_once(
             config, data.graph, lambda: train_on(data, data.graph, config, split=folds.whole)
         )
     true = None if truth is None else {(str(s), str(t)) for s, t in truth}
@@ -341,7 +341,7 @@ class _Bench:
         decision, most = self.settings["decision"], self.settings["per_round"]
         if decision == "joint" and len(edges) > most:
             pool = self.train(before.graph.with_edges(edges))
-            edges = most_missed(pool.model, pool.graph, edges, pool.batches, most)
+            edges = largest_ablation_cost(pool.model, pool.graph, edges, pool.batches, most)
         # What the round may spend does not depend on how many edges get this far, which these samples tell.
         n_tests = {"single": len(edges), "bisect": 2 * len(edges) - 1, "joint": 1}[decision]
         level = ALPHA / (self.number * (self.number + 1) * max(1, n_tests))

@@ -22,18 +22,18 @@ Given = str | Path | Edge
 __all__ = [
     "Given",
     "NamedEdges",
-    "Wanted",
+    "Selection",
     "candidate_rows",
     "keep_rows",
-    "matched",
     "matching",
     "named_edges",
     "rank_rows",
+    "select",
 ]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """What part of a ranking to keep.
 
     Attributes:
@@ -174,7 +174,7 @@ def rank_rows(order: IntArray, n_pairs: int) -> IntArray:
     return rank
 
 
-def keep_rows(scored: ScoredPairs, order: IntArray, wanted: Wanted, required: IntArray) -> IntArray:
+def keep_rows(scored: ScoredPairs, order: IntArray, selection: Selection, required: IntArray) -> IntArray:
     """The candidates that are kept, in their order.
 
     Undefined scores are kept only where neither ``top`` nor ``per_target`` is given, or an edge is required.
@@ -182,8 +182,8 @@ def keep_rows(scored: ScoredPairs, order: IntArray, wanted: Wanted, required: In
     Args:
         scored: The scores.
         order: All candidates, best first.
-        wanted: What to keep.
-        required: (K,) pairs kept whatever ``wanted`` says.
+        selection: What to keep.
+        required: (K,) pairs kept whatever ``selection`` says.
 
     Returns:
         Rows.
@@ -191,25 +191,25 @@ def keep_rows(scored: ScoredPairs, order: IntArray, wanted: Wanted, required: In
     Raises:
         DataError: If a pattern matches no function.
     """
-    keep = matching(scored, order, wanted)
-    if wanted.top is not None or wanted.per_target is not None:
+    keep = matching(scored, order, selection)
+    if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(scored.score.ravel()[order])
-    if wanted.per_target is not None:
-        keep[keep] = _place(order[keep] % scored.prior.N) < wanted.per_target
-    if wanted.top is not None:
-        keep &= np.cumsum(keep) <= wanted.top
+    if selection.per_target is not None:
+        keep[keep] = _place(order[keep] % scored.prior.N) < selection.per_target
+    if selection.top is not None:
+        keep &= np.cumsum(keep) <= selection.top
     return order[keep | np.isin(order, required)]
 
 
-def matching(scored: ScoredPairs, rows: IntArray, wanted: Wanted) -> npt.NDArray[np.bool_]:
-    """Which pairs have a source and a target that are wanted."""
-    source, target = matched(scored.prior.names, wanted)
+def matching(scored: ScoredPairs, rows: IntArray, selection: Selection) -> npt.NDArray[np.bool_]:
+    """Which pairs have a source and a target that are selected."""
+    source, target = select(scored.prior.names, selection)
     keep: npt.NDArray[np.bool_] = source[rows // scored.prior.N] & target[rows % scored.prior.N]
     return keep
 
 
-def matched(names: list[str], wanted: Wanted) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which functions are wanted as sources, and as targets: (N,) each.
+def select(names: list[str], selection: Selection) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which functions are selected as sources, and as targets: (N,) each.
 
     Raises:
         DataError: If a pattern matches none.
@@ -218,8 +218,8 @@ def matched(names: list[str], wanted: Wanted) -> tuple[npt.NDArray[np.bool_], np
 
     every = np.ones(len(names), dtype=bool)
     try:
-        source = match_nodes(names, list(wanted.sources), "sources") if wanted.sources else every
-        target = match_nodes(names, list(wanted.targets), "targets") if wanted.targets else every
+        source = match_nodes(names, list(selection.sources), "sources") if selection.sources else every
+        target = match_nodes(names, list(selection.targets), "targets") if selection.targets else every
     except ValueError as error:
         raise DataError(str(error)) from error
     return source, target

@@ -155,7 +155,7 @@ def infer_run(
 
     from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, method_names
     from gsnn.edges import alias_groups
-    from gsnn.edges.candidates import Wanted, matched, named_edges
+    from gsnn.edges.candidates import Selection, named_edges, select
     from gsnn.runs.job import Job
     from gsnn.runs.ranking import rank_together, score_pairs
     from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
@@ -166,7 +166,7 @@ def infer_run(
     if len(names) > 1 and (score is not None or agg is not None):
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
     options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
-    wanted = Wanted(top, per_target, tuple(sources), tuple(targets))
+    selection = Selection(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
     from gsnn.runs.results import calibrate_edges
 
@@ -175,7 +175,7 @@ def infer_run(
         run.refresh()
         data = run.open_data()
         functions = list(data.graph.functions)
-        matched(functions, wanted)  # a wrong pattern must not cost an inference
+        select(functions, selection)  # a wrong pattern must not cost an inference
         banned, asked = ([item for item in each] for each in (forbidden, required))
         no, must = named_edges(banned, functions, "forbidden"), named_edges(asked, functions, "required")
         clash = [row for row in must.rows.tolist() if row in set(no.rows.tolist())]
@@ -185,7 +185,7 @@ def infer_run(
         now("scoring edges")
         ranking = rank_together(
             score_pairs(run, data, options, samples, progress and job.joined.first, job),
-            wanted,
+            selection,
             job.joined,
             forbidden=no.rows,
             required=must.rows,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.discovery import Method
     from gsnn.edges import EdgeInferer, ScoredPairs
-    from gsnn.edges.candidates import IntArray, Wanted
+    from gsnn.edges.candidates import IntArray, Selection
     from gsnn.edges.parallel import Processes
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
@@ -124,7 +124,7 @@ def _batches(
 
 def rank_together(
     scores: Mapping[str, tuple[ScoredPairs, int]],
-    wanted: Wanted,
+    selection: Selection,
     joined: Processes,
     *,
     forbidden: IntArray,
@@ -135,9 +135,9 @@ def rank_together(
     from gsnn.edges.parallel.ranking import merge_candidates
 
     if joined.size == 1:
-        return rank_candidates(scores, wanted, forbidden=forbidden, required=required, known=known)
+        return rank_candidates(scores, selection, forbidden=forbidden, required=required, known=known)
     parts = {name: scored for name, (scored, _) in scores.items()}
-    merged = merge_candidates(parts, wanted, joined, forbidden=forbidden, required=required, known=known)
+    merged = merge_candidates(parts, selection, joined, forbidden=forbidden, required=required, known=known)
     if merged is None:
         return None
     for name, place in merged.places.items():
@@ -149,7 +149,7 @@ def rank_together(
 
 def rank_candidates(
     scores: Mapping[str, tuple[ScoredPairs, int]],
-    wanted: Wanted,
+    selection: Selection,
     *,
     forbidden: IntArray,
     required: IntArray,
@@ -159,9 +159,9 @@ def rank_candidates(
 
     Args:
         scores: From :func:`score_pairs`.
-        wanted: What to keep.
+        selection: What to keep.
         forbidden: Pairs that are no candidates.
-        required: Candidates to keep whatever ``wanted`` says.
+        required: Candidates to keep whatever ``selection`` says.
         known: Add the known edges that match the patterns.
 
     Returns:
@@ -172,20 +172,20 @@ def rank_candidates(
     from gsnn.edges.candidates import candidate_rows, keep_rows, matching, rank_rows
 
     (_, (first, n)), *further = scores.items()
-    simple = wanted.top is not None and wanted.per_target is None and not (wanted.sources or wanted.targets)
+    simple = selection.top is not None and selection.per_target is None and not (selection.sources or selection.targets)
     if simple and not known and not len(required):
         # The best few need no order of all pairs, which is most of the time and memory on a large network.
-        rows = first.top_rows((wanted.top or 0) + len(forbidden))
-        rows = rows[~np.isin(rows, forbidden)][: wanted.top]
+        rows = first.top_rows((selection.top or 0) + len(forbidden))
+        rows = rows[~np.isin(rows, forbidden)][: selection.top]
         rank = np.arange(1, len(rows) + 1)
     else:
         order = candidate_rows(first, forbidden)
-        rows = keep_rows(first, order, wanted, required)
+        rows = keep_rows(first, order, selection, required)
         rank = rank_rows(order, first.score.size)[rows]
         if known:
             pairs = first.all_rows()
             pairs = pairs[np.isin(pairs, first.prior.pairs[0] * first.prior.N + first.prior.pairs[1])]
-            pairs = pairs[matching(first, pairs, wanted)]
+            pairs = pairs[matching(first, pairs, selection)]
             rows, rank = np.concatenate([rows, pairs]), np.concatenate([rank, np.zeros(len(pairs), dtype=np.int64)])
     table = first.table(rows)
     for name, (scored, _) in further:

@@ -204,13 +204,13 @@ def test_pooled_moments_are_those_of_the_whole():
     barrier, slots = threading.Barrier(3), [None] * 3
 
     def work(rank):
-        def add_up(tensor):
+        def all_reduce(tensor):
             slots[rank] = tensor.clone()
             barrier.wait()
             tensor.copy_(slots[0] + slots[1] + slots[2])
             barrier.wait()
 
-        pool_moments(parts[rank], add_up)
+        pool_moments(parts[rank], all_reduce)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]
     for one in threads:
@@ -442,9 +442,9 @@ def test_what_a_job_passes_on_to_an_inferer():
 def test_a_process_alone_exchanges_nothing():
     alone = Processes()
     tensor = torch.arange(3.0)
-    assert alone.add_up(tensor) is alone.spread_tensor(tensor, 0) is tensor
+    assert alone.all_reduce(tensor) is alone.broadcast_tensor(tensor, 0) is tensor
     assert tensor.tolist() == [0, 1, 2]
-    assert alone.collect("mine") == ["mine"]
+    assert alone.gather("mine") == ["mine"]
     assert not alone.told_by_first("an error")
     with pytest.raises(ValueError, match="timeout must be a number of seconds above 0, got 0"):
         Processes(timeout=0)

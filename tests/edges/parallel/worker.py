@@ -11,7 +11,7 @@ import torch
 
 from gsnn import GSNN, GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.edges import FunctionEdgeInferer
-from gsnn.edges.candidates import Wanted
+from gsnn.edges.candidates import Selection
 from gsnn.edges.parallel import Checkpoint, Processes, fit, processes, top_edges
 from gsnn.graph import Graph
 from gsnn.runs.ranking import rank_candidates, rank_together
@@ -28,11 +28,11 @@ OPTIONS = {
     ],
 }
 WANTED = [
-    (Wanted(), {}),
-    (Wanted(5), {}),
-    (Wanted(), {"known": True, "forbidden": np.array([5, 9])}),
-    (Wanted(3), {"required": np.array([2, 45, 77]), "forbidden": np.array([5, 9])}),
-    (Wanted(4, 1, ["f1*"], ["f?"]), {"known": True}),
+    (Selection(), {}),
+    (Selection(5), {}),
+    (Selection(), {"known": True, "forbidden": np.array([5, 9])}),
+    (Selection(3), {"required": np.array([2, 45, 77]), "forbidden": np.array([5, 9])}),
+    (Selection(4, 1, ["f1*"], ["f?"]), {"known": True}),
 ]
 
 
@@ -100,9 +100,9 @@ def check(joined: Processes, folder: Path) -> list[str]:
             found = fit(again, [], joined, shard=shard, verbose=False, checkpoint=checkpoint)
             assert (found.n, found.resumed_after) == (90, 7)
             np.testing.assert_allclose(again.scored().score, part.scored().score, atol=1e-10, rtol=0)
-            joined.meet("comparing")
+            joined.barrier("comparing")
             found.forget()
-            joined.meet("comparing")
+            joined.barrier("comparing")
             assert not checkpoint.folder.exists()
             done.append(f"{kind.__name__} {shard}")
     # Ranks: each process its own targets, on all samples.

@@ -63,7 +63,7 @@ def cut(samples, *sizes):
 
 
 class Processes:
-    """As many threads as processes: ``add_up`` waits for all, and leaves the sum with each."""
+    """As many threads as processes: ``all_reduce`` waits for all, and leaves the sum with each."""
 
     def __init__(self, count, sketches=False):
         self.sketches = sketches
@@ -71,8 +71,8 @@ class Processes:
         self.held = [None] * count
         self.sizes = []
 
-    def add_up(self, rank):
-        def add_up(tensor):
+    def all_reduce(self, rank):
+        def all_reduce(tensor):
             assert tensor.is_contiguous()
             self.held[rank] = tensor.clone()
             self.barrier.wait()
@@ -82,16 +82,16 @@ class Processes:
             if rank == 0:
                 self.sizes.append(tensor.numel())
 
-        return add_up
+        return all_reduce
 
     def pool(self, moments):
         failed = []
 
         def work(rank):
             try:
-                pool_moments(moments[rank], self.add_up(rank))
+                pool_moments(moments[rank], self.all_reduce(rank))
                 if self.sketches:
-                    pool_sketches(moments[rank], rank, len(moments), self.add_up(rank))
+                    pool_sketches(moments[rank], rank, len(moments), self.all_reduce(rank))
             except Exception as error:
                 failed.append(error)
                 self.barrier.abort()

@@ -85,7 +85,7 @@ class Keeper:
         """
         if self.checkpoint is None or self.checkpoint.fresh:
             return 0
-        state, self.note = self.joined.spread(self._read() if self.joined.first else None)
+        state, self.note = self.joined.broadcast(self._read() if self.joined.first else None)
         if state is None:
             return 0
         parts: list[list[str]] = state["parts"]
@@ -138,7 +138,7 @@ class Keeper:
         begun, folder, joined = time.monotonic(), self._folder, self.joined
         if joined.first:
             folder.mkdir(parents=True, exist_ok=True)
-        joined.meet("saving statistics")
+        joined.barrier("saving statistics")
         self._generation += 1
         if self.shard == "samples":
             self.statistics.gather_for_file(joined)
@@ -148,12 +148,12 @@ class Keeper:
         if held:
             names, replace = self.statistics.write(folder / f"statistics-{self._generation:06d}-{joined.rank:04d}")
         self._names = names if replace else self._names + names
-        parts = joined.collect(self._names, "saving statistics")
+        parts = joined.gather(self._names, "saving statistics")
         if joined.first:
             state = {"format": FORMAT, **self._identity(), "done": done, "generation": self._generation, "parts": parts}
             write_json(folder / STATE, state)
             self._clean(keep={name for names in parts for name in names} | {STATE})
-        joined.meet("saving statistics")
+        joined.barrier("saving statistics")
         self._last = time.monotonic()
         self._cost, self._saved = self._last - begun, done
 

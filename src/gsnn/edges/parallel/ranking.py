@@ -13,7 +13,7 @@ import torch
 
 from gsnn.base.processes import Processes
 from gsnn.edges import EdgeInferer, ScoredPairs
-from gsnn.edges.candidates import Wanted, matched
+from gsnn.edges.candidates import Selection, select
 from gsnn.edges.significance import adjusted
 from gsnn.edges.stats import descending_key
 
@@ -88,7 +88,7 @@ class _Block:
 
 def merge_candidates(
     scores: Mapping[str, ScoredPairs],
-    wanted: Wanted,
+    selection: Selection,
     joined: Processes,
     *,
     forbidden: IntArray = _NOTHING,
@@ -99,10 +99,10 @@ def merge_candidates(
 
     Args:
         scores: By each method, the pairs into the targets of this process.
-        wanted: What to keep.
+        selection: What to keep.
         joined: The processes.
         forbidden: Pairs i * N + j that are no candidates.
-        required: Candidates to keep whatever ``wanted`` says.
+        required: Candidates to keep whatever ``selection`` says.
         known: Add the known edges that match the patterns.
 
     Returns:
@@ -110,20 +110,20 @@ def merge_candidates(
     """
     blocks = {name: _Block(scored, forbidden) for name, scored in scores.items()}
     first = next(iter(blocks.values()))
-    rows, counted = _kept(first, wanted, required)
-    edges = _known_rows(first, wanted) if known else _NOTHING
+    rows, counted = _kept(first, selection, required)
+    edges = _known_rows(first, selection) if known else _NOTHING
     mine = (first.keys(rows), first.scores(rows), counted, first.keys(edges), first.scores(edges))
-    parts = joined.collect(mine)
+    parts = joined.gather(mine)
     chosen: tuple[IntArray, IntArray] | None = None
     if joined.first:
         key, score, counts, edge, edge_score = (np.concatenate(column) for column in zip(*parts, strict=True))
         order = np.lexsort((key, descending_key(score)))
-        if wanted.top is not None:
-            within = counts[order] & (np.cumsum(counts[order]) <= wanted.top)
+        if selection.top is not None:
+            within = counts[order] & (np.cumsum(counts[order]) <= selection.top)
             order = order[within | np.isin(key[order], required)]
         edge = edge[np.lexsort((edge, descending_key(edge_score)))]
         chosen = key[order], edge
-    key, edge = joined.spread(chosen)
+    key, edge = joined.broadcast(chosen)
     every = np.concatenate([key, edge])
     places, found = {}, {}
     for name, block in blocks.items():
@@ -176,27 +176,27 @@ def top_edges(
     scored = inferer.scored(**options)
     limit = k if k is not None or per_target is not None else scored.prior.N**2
     patterns = [[given] if isinstance(given, str) else list(given or ()) for given in (sources, targets)]
-    merged = merge_candidates({"": scored}, Wanted(limit, per_target, *patterns), joined)
+    merged = merge_candidates({"": scored}, Selection(limit, per_target, *patterns), joined)
     return None if merged is None else merged.table
 
 
 def joined_sum(values: npt.NDArray[Number], joined: Processes) -> npt.NDArray[Number]:
     """The sum of an array over all processes."""
-    summed: npt.NDArray[Number] = joined.add_up(torch.from_numpy(values.copy()), "collecting results").numpy()
+    summed: npt.NDArray[Number] = joined.all_reduce(torch.from_numpy(values.copy()), "collecting results").numpy()
     return summed
 
 
-def _kept(block: _Block, wanted: Wanted, required: IntArray) -> tuple[IntArray, BoolArray]:
+def _kept(block: _Block, selection: Selection, required: IntArray) -> tuple[IntArray, BoolArray]:
     """Rows of this process that may be kept, in their order, and which of them are not only required."""
     source, target = block.scored.places(block.order)
-    from_source, to_target = matched(block.scored.prior.names, wanted)
+    from_source, to_target = select(block.scored.prior.names, selection)
     keep = from_source[source] & to_target[target]
-    if wanted.top is not None or wanted.per_target is not None:
+    if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(block.score)
-    if wanted.per_target is not None:
-        keep[keep] = _place(target[keep]) < wanted.per_target
-    if wanted.top is not None:
-        keep &= np.cumsum(keep) <= wanted.top
+    if selection.per_target is not None:
+        keep[keep] = _place(target[keep]) < selection.per_target
+    if selection.top is not None:
+        keep &= np.cumsum(keep) <= selection.top
     asked = keep | np.isin(block.key, required)
     return block.order[asked], keep[asked]
 
@@ -210,10 +210,10 @@ def _place(labels: IntArray) -> IntArray:
     return place
 
 
-def _known_rows(block: _Block, wanted: Wanted) -> IntArray:
+def _known_rows(block: _Block, selection: Selection) -> IntArray:
     """Known edges into targets of this process that match the patterns; none from a node to itself."""
     source, target = block.scored.prior.pairs
-    from_source, to_target = matched(block.scored.prior.names, wanted)
+    from_source, to_target = select(block.scored.prior.names, selection)
     keep = from_source[source] & to_target[target] & (source != target)
     rows, _ = block.rows((source * block.scored.prior.N + target)[keep])
     return rows
@@ -234,7 +234,7 @@ def _table(block: _Block, keys: IntArray, joined: Processes) -> pd.DataFrame | N
     tested = "q_value" in block.scored.columns
     columns = {name: column for name, column in block.scored.columns.items() if name != "q_value"}
     own = replace(block.scored, columns=columns).table(rows)
-    parts = joined.collect((np.flatnonzero(here), own))
+    parts = joined.gather((np.flatnonzero(here), own))
     table: pd.DataFrame | None = None
     if joined.first:
         place = np.concatenate([at for at, _ in parts])
@@ -256,7 +256,7 @@ def _q_values(block: _Block, p: FloatArray | None, joined: Processes) -> FloatAr
     The q-value of the member of rank r is the least p * size / rank from rank r on, and beyond a cut none of these
     falls below the cut: so only p-values up to one travel that no q-value exceeds.
     """
-    some = joined.spread(p is not None and bool(np.isfinite(p).any()))
+    some = joined.broadcast(p is not None and bool(np.isfinite(p).any()))
     if not some:
         return None if p is None else np.full(len(p), np.nan)
     all_p = np.asarray(block.scored.columns["p_value"](block.tested), dtype=np.float64)
@@ -265,10 +265,10 @@ def _q_values(block: _Block, p: FloatArray | None, joined: Processes) -> FloatAr
     cut = float(np.nanmax(p)) if p is not None else 0.0
     q = p
     while True:
-        cut = joined.spread(cut)
+        cut = joined.broadcast(cut)
         if cut < 0:
             return q
-        parts = joined.collect(all_p[: np.searchsorted(all_p, cut, side="right")])
+        parts = joined.gather(all_p[: np.searchsorted(all_p, cut, side="right")])
         if p is not None and q is not None:
             known = ~np.isnan(p)
             q = p.copy()

@@ -56,21 +56,21 @@ class Statistics:
         if joined.size == 1:
             return
         if isinstance(self.inferer, MagnitudeEdgeInferer):
-            pool_moments(self._moments(), joined.add_up)
-            pool_sketches(self._moments(), joined.rank, joined.size, joined.add_up)
+            pool_moments(self._moments(), joined.all_reduce)
+            pool_sketches(self._moments(), joined.rank, joined.size, joined.all_reduce)
             self.inferer._last = None
             return
         own, dtype = self.inferer._store, self._dtype()
         pooled = self.inferer._new_store(self.inferer.targets)
         for rank in range(joined.size):
-            widths = joined.spread(own.widths if rank == joined.rank else None, rank)
+            widths = joined.broadcast(own.widths if rank == joined.rank else None, rank)
             for at, width in enumerate(widths):
                 mine = own.batch(at) if rank == joined.rank else None
                 parts = [
                     torch.empty(rows, width, dtype=dtype) if mine is None else mine[key].contiguous()
                     for key, rows in enumerate(own.sizes)
                 ]
-                pooled.append([joined.spread_tensor(part, rank) for part in parts])
+                pooled.append([joined.broadcast_tensor(part, rank) for part in parts])
         self.inferer._store = pooled
         self.inferer._last = None
 

@@ -15,7 +15,7 @@ _STATE = ("n", "mean", "ss", "layers", "thirds", "cross", "within")
 _SKETCH = ("sample_keys", "samples")
 
 
-def pool_moments(moments: PairMoments, add_up: Callable[[Tensor], object]) -> None:
+def pool_moments(moments: PairMoments, all_reduce: Callable[[Tensor], object]) -> None:
     """Join moments with those that other processes hold of other samples, in place: all end with those of the whole.
 
     Every process moves its sums to the mean of all samples and then they are added up, which is the update of Chan,
@@ -24,7 +24,7 @@ def pool_moments(moments: PairMoments, add_up: Callable[[Tensor], object]) -> No
 
     Args:
         moments: What this process holds; every process has the same variables.
-        add_up: Replaces a contiguous tensor by its sum over all processes, in each of them.
+        all_reduce: Replaces a contiguous tensor by its sum over all processes, in each of them.
 
     Example:
         >>> one, two = (PairMoments(1, 1, torch.float64) for _ in range(2))
@@ -36,30 +36,30 @@ def pool_moments(moments: PairMoments, add_up: Callable[[Tensor], object]) -> No
     moments.flush()
     n = moments.n
     count = torch.tensor([float(n)], dtype=torch.float64, device=moments.device)
-    add_up(count)
+    all_reduce(count)
     total = int(count.item())
     if total == 0:
         return
     mean = moments._mean * (n / total)
-    add_up(mean)
+    all_reduce(mean)
     if n:
         _recentre(moments, mean)
     sums = (moments._ss, moments._layers, moments._thirds, *moments._cross, *moments._within)
     for each in sums:
         for block in each.split(max(1, _POOL_BYTES // max(1, 8 * each[:1].numel()))):
-            add_up(block)
+            all_reduce(block)
     moments._mean.copy_(mean)
     moments._n_flushed = total
 
 
-def pool_sketches(moments: PairMoments, rank: int, size: int, add_up: Callable[[Tensor], object]) -> None:
+def pool_sketches(moments: PairMoments, rank: int, size: int, all_reduce: Callable[[Tensor], object]) -> None:
     """Join the samples that several processes keep: all end with those of the whole.
 
     Args:
         moments: What this process holds.
         rank: Its number.
         size: Number of processes.
-        add_up: Replaces a contiguous tensor by its sum over all processes, in each of them.
+        all_reduce: Replaces a contiguous tensor by its sum over all processes, in each of them.
     """
     sketch = moments.sketch
     if not sketch.size:
@@ -68,17 +68,17 @@ def pool_sketches(moments: PairMoments, rank: int, size: int, add_up: Callable[[
     counts = torch.zeros(size, dtype=torch.int64)
     counts[rank] = len(keys)
     seen = torch.tensor([sketch.seen], dtype=torch.int64)
-    add_up(counts)
-    add_up(seen)
+    all_reduce(counts)
+    all_reduce(seen)
     ends = counts.cumsum(0).tolist()
     own = slice(ends[rank] - len(keys), ends[rank])
     every_key = torch.zeros(ends[-1], dtype=torch.int64)
     every_key[own] = keys
-    add_up(every_key)
+    all_reduce(every_key)
     every = torch.zeros((*sketch.shape, ends[-1]), dtype=sketch.dtype, device=sketch.device)
     every[..., own] = samples
     for block in every:
-        add_up(block)
+        all_reduce(block)
     sketch.load(every_key, every, int(seen.item()))
 
 
