@@ -280,7 +280,7 @@ class TapHooks:
     Args:
         model: The GSNN.
         tap: 'pre_tap' or 'post_tap'.
-        activation: From |a tap's tensor| (N*C, B) to what is kept of it.
+        activation: From the sizes of a tap's values (N*C, B) to what is kept of them.
         gradient: The same for gradients.
 
     Attributes:
