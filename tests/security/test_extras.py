@@ -8,7 +8,10 @@ import sys
 
 # Extra -> the modules that it brings, and code that needs them; None where there is something else to fall back to.
 EXTRAS = {
-    "report": (["jinja2", "plotly"], "from gsnn.report import ReportData, render; render(ReportData(title='t'))"),
+    "report": (
+        ["jinja2", "plotly"],
+        "from gsnn.plot.data import ReportData; from gsnn.report.html import render; render(ReportData(title='t'))",
+    ),
     "plot": (["matplotlib"], "gsnn.plot.loss_curves(pd.DataFrame({'epoch': [1], 'train_loss': [1.0]}))"),
     "sklearn": (["sklearn"], "gsnn.GSNNRegressor"),
     "pyg": (["torch_geometric"], "graph.to_pyg()"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -207,8 +208,8 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
             f"DV:<species>, or give two tables, {asked('inputs= and outputs=', '--inputs and --outputs')}"
         )
     # Which duplicates matter is seen where the columns meet the network.
-    names = columns.readout_names
-    check_unique([name for name in time_names if names.count(name) < 2], path, "time")
+    times_seen = Counter(columns.readout_names)
+    check_unique([name for name in time_names if times_seen[name] < 2], path, "time")
     if columns.times and "ALL" not in columns.times:
         untimed = [n for n in columns.readout_names if n not in columns.times]
         if untimed:
