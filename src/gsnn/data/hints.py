@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from gsnn.base.wording import asked, shell
-from gsnn.io.names import spreadsheet_dates
+from gsnn.io.names import probably, spreadsheet_dates
 from gsnn.io.text import counted, listed
 from gsnn.io.treatments import CONTROLS, UNKNOWN
 
@@ -156,6 +156,8 @@ def advice(
     others: Mapping[str, Sequence[str]],
     splittable: bool,
     categories: bool = False,
+    *,
+    joined: tuple[str, Sequence[str]] = ("", ()),
 ) -> list[str]:
     """What to do about names that are no species, the likeliest first.
 
@@ -166,6 +168,7 @@ def advice(
         others: What each column of ``var`` calls the readouts.
         splittable: Whether the treatments are labels that a separator can cut.
         categories: Whether they are labels at all, cut or not.
+        joined: What :func:`find_separator` says of the treatments.
 
     Returns:
         Sentences; none if nothing was found.
@@ -173,7 +176,7 @@ def advice(
     there = set(species)
     found: list[str] = []
     explained: set[str] = set()
-    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
+    separator, cut = joined
     if cut:
         how = (
             f"pass {asked(f'separator={separator!r}', f'--separator {shell(separator)}')}"
@@ -222,12 +225,9 @@ def advice(
             flags = " ".join(f"--control {shell(name)}" for name in controls[:3])
             how = f"pass {asked(f'control={controls[:3]}', flags)} if nothing was done there"
         found.append(f"{listed(controls, 3)} may be a control: {how}")
-    dates = {name: gene for name, gene in spreadsheet_dates([*lost_in, *lost_out]).items()}
+    dates = spreadsheet_dates([*lost_in, *lost_out])
     if dates:
-        shown = ", ".join(
-            f"{name!r}" + (f" (probably {gene})" if gene else "") for name, gene in list(dates.items())[:3]
-        )
-        found.append(f"a spreadsheet made dates of genes: {shown}; import the column as text")
+        found.append(f"a spreadsheet made dates of genes: {probably(dates, 3)}; import the column as text")
     kind, known = kind_of([*lost_in, *lost_out] if not lost_out else lost_out), kind_of(species)
     if not found and kind != known:
         one = f"are {kind}" if kind else "are names"

@@ -15,6 +15,7 @@ from gsnn.data.hints import TRANSLATE, accession, advice, but_for_case, find_sep
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io.names import hidden_characters, written
+from gsnn.io.table import check_unique
 from gsnn.io.text import counted, listed
 
 _MAX_LISTED = 50
@@ -129,8 +130,8 @@ def match(
     kept = [i for i, name in enumerate(readouts) if name in species_of]
     read = [species_of[readouts[i]] for i in kept]
     # Those that are dropped may stand as often as they like.
-    _once([treatments[i] for i in places], responses.name, "treatment")
-    _once([readouts[i] for i in kept], responses.name, "readout")
+    check_unique([treatments[i] for i in places], responses.name, "treatment")
+    check_unique([readouts[i] for i in kept], responses.name, "readout")
     # The species, not the column, names an inhibitor's input: "mek12i:Inhibitors" is mek12's all the same.
     inputs = ["TR:" + (target + "i" if sign < 0 else target) for target, sign in found]
     outputs = ["DV:" + name for name in read]
@@ -178,13 +179,6 @@ def find_target(name: str, kind: str | None, species: _Species) -> tuple[str, in
     if kind is None and name.endswith(tuple(last)) and name[:-1] in species:
         return species[name[:-1]], -1
     return None
-
-
-def _once(names: list[str], where: str, kind: str) -> None:
-    seen: set[str] = set()
-    twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
-    if twice:
-        raise DataError(f"{where}: duplicated {kind} columns {listed(twice, 20)}; rename or remove all but one of each")
 
 
 def count_dropped(n: int, dropped: Sequence[str]) -> str:
@@ -241,7 +235,12 @@ def _unmatched(
     all_in, all_out = columns
     where = "the network" if network.path is None else str(network.path)
     lost = ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV"))
-    found = advice(lost_in, lost_out, network.species, responses.other_names, responses.labels, responses.categories)
+    there = set(network.species)
+    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
+    found = advice(
+        *(lost_in, lost_out, network.species, responses.other_names, responses.labels, responses.categories),
+        joined=(separator, cut),
+    )
     if len(lost_in) == all_in and len(lost_out) == all_out:
         turned = _transposed(responses, [*lost_in, *lost_out], network.species)
         found = [turned] if turned else found
@@ -253,8 +252,6 @@ def _unmatched(
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
         found = [elsewhere, *(each for each in found if TRANSLATE not in each)]
-    there = set(network.species)
-    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
     joined = set(cut)
     parts = [
         f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species, joined)})"

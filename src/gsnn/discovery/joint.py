@@ -13,6 +13,7 @@ from gsnn.discovery.retrain import Batches, Scorer, Trained
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, log_score
 from gsnn.edges import GradientEdgeInferer
 from gsnn.graph.checks import Edge
+from gsnn.nn.losses import masked_mse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +49,6 @@ def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], 
     import torch
 
     from gsnn.edges.capture import isolated, unwrap
-    from gsnn.nn.losses import masked_mse
 
     bare: Any = unwrap(model)
     x, y = (torch.cat([batch[k] for batch in batches])[-WATCHED:] for k in range(2))
@@ -97,8 +97,6 @@ def stacked_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained]
         prior: The graph to learn from.
         first: Trains the model of that graph, if the first model to score is of another one.
     """
-    from gsnn.nn.losses import masked_mse
-
     learnt: list[FloatArray] = []
 
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:

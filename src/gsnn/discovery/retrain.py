@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gsnn.base.errors import RunError
 from gsnn.discovery.methods import METHODS, Method, method_names
 from gsnn.edges import EdgeInferer
+from gsnn.nn.losses import masked_mse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -142,8 +143,6 @@ def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:
     method = given
 
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
-        from gsnn.nn.losses import masked_mse
-
         try:
             inferer = method.make(model, graph, {"train": config})
             inferer.fit(batches, crit=masked_mse, verbose=False)

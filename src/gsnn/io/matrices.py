@@ -8,6 +8,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.io.names import parses_as_number
 from gsnn.io.responses import ONE_SIDED
 from gsnn.io.table import Table
 from gsnn.io.text import clean_name, listed
@@ -100,12 +101,12 @@ def shared_ids(inputs: Table, outputs: Table, *, whole: bool = True) -> bool:
 
 
 def _is_label(cell: str) -> bool:
-    return bool(cell) and (not _numeric(cell) or (float(cell).is_integer() and "e" not in cell.casefold()))
+    return bool(cell) and (not parses_as_number(cell) or (float(cell).is_integer() and "e" not in cell.casefold()))
 
 
 def _as_numbers(names: Sequence[str] | pd.Index) -> list[int] | None:
     """Identifiers as whole numbers, however they are written; None if one is none or two become the same."""
-    if not all(_is_label(name) and _numeric(name) for name in names):
+    if not all(_is_label(name) and parses_as_number(name) for name in names):
         return None
     numbers = [int(float(name)) for name in names]
     return numbers if len(set(numbers)) == len(numbers) else None
@@ -126,7 +127,7 @@ def _refuse_turned(inputs: Table, outputs: Table) -> None:
         turned = [inputs]
     elif len(other) > 1 and len(rows[0]) > 1 and other == rows[0] and not rows[1] & other:
         turned = [outputs]
-    elif len(one) > 2 and one == other and not rows[0] & rows[1] and not any(map(_numeric, rows[0] | rows[1])):
+    elif len(one) > 2 and one == other and not rows[0] & rows[1] and not any(map(parses_as_number, rows[0] | rows[1])):
         turned = [inputs, outputs]
     if turned:
         paths = " and ".join(str(table.path) for table in turned)
@@ -175,15 +176,7 @@ def _first_is_ids(table: Table) -> bool:
     if header in {"", "sample", "sample_id", "sampleid", "samples", "id", "condition", "condition_id", "index"}:
         return True
     cells = table.column(0)
-    return not any(_numeric(c) for c in cells)
-
-
-def _numeric(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+    return not any(parses_as_number(c) for c in cells)
 
 
 def _aligned(

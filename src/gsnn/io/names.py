@@ -41,6 +41,20 @@ def is_number(word: str) -> bool:
         return False
 
 
+def parses_as_number(word: str) -> bool:
+    """Whether Python reads a word as a number, be it infinite, NaN or written with underscores.
+
+    Example:
+        >>> [parses_as_number(w) for w in ("1e5", "nan", "1_0", "EGF", "")]
+        [True, True, True, False, False]
+    """
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def is_file_word(word: str) -> bool:
     """Whether a word is one of headers and relations (``Source``, ``V1``), not a name.
 
@@ -78,6 +92,12 @@ def spreadsheet_dates(names: Iterable[str]) -> dict[str, str]:
             month, day = (int(match["mm"]), int(match["dd"])) if match["year"] else (int(match["m3"]), int(match["d3"]))
         found[name] = " or ".join(f"{gene}{day}" for gene in _GENES.get(month, ()))
     return found
+
+
+def probably(dates: dict[str, str], most: int) -> str:
+    """The first of the dates that :func:`spreadsheet_dates` found, each with its genes."""
+    first = list(dates.items())[:most]
+    return ", ".join(f"'{name}'" + (f" (probably {gene})" if gene else "") for name, gene in first)
 
 
 def hidden_characters(names: Iterable[str]) -> list[str]:
@@ -120,11 +140,10 @@ def doubtful(species: list[str]) -> list[str]:
     notes = []
     dates = spreadsheet_dates(species)
     if dates:
-        shown = [f"'{name}'" + (f" (probably {gene})" if gene else "") for name, gene in list(dates.items())[:5]]
         more = f" and {len(dates) - 5} more" if len(dates) > 5 else ""
         notes.append(
-            f"{counted(len(dates), 'name')} that a spreadsheet made of genes: {', '.join(shown)}{more}; two genes may "
-            "have become one: take them from the original and import the column as text"
+            f"{counted(len(dates), 'name')} that a spreadsheet made of genes: {probably(dates, 5)}{more}; two genes "
+            "may have become one: take them from the original and import the column as text"
         )
     hidden = hidden_characters(species)
     if hidden:

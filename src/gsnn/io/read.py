@@ -18,7 +18,7 @@ from gsnn.io.choose import conditions
 from gsnn.io.matrices import read_matrices
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
-from gsnn.io.responses import FORMATS, Responses
+from gsnn.io.responses import FORMATS, Responses, check_one_or_two
 from gsnn.io.sif import looks_like_sif
 from gsnn.io.table import Table, read_table
 from gsnn.io.text import HDF5, PARQUET, Raw, Text, as_path, decode, listed, read_raw, read_start, suffix_of
@@ -99,10 +99,7 @@ def read_responses(
     """
     if format is not None and format not in FORMATS:
         raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
-    if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-        raise DataError(
-            f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
-        )
+    check_one_or_two(path, inputs, outputs)
     if decimal not in (".", ","):
         raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
     wanted = conditions(where)

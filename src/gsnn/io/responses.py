@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.errors import DataError
+from gsnn.base.wording import asked
+from gsnn.io.names import parses_as_number
 from gsnn.io.text import counted, listed
 
 FORMATS = ("midas", "matrix", "h5ad")
@@ -115,6 +117,18 @@ class Responses:
         return "\n".join([head, *(f"  note: {w}" for w in self.warnings)])
 
 
+def check_one_or_two(path: object, inputs: object, outputs: object) -> None:
+    """Refuse anything but one file, or a table of treatments with one of readouts.
+
+    Raises:
+        DataError: If both or neither are given, or half of the two.
+    """
+    if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
+        raise DataError(
+            f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
+        )
+
+
 def _table(table: object, what: str) -> pd.DataFrame:
     if not isinstance(table, pd.DataFrame):
         raise TypeError(
@@ -165,12 +179,4 @@ def _first_column(table: pd.DataFrame) -> pd.Series | None:
         return column
     if pd.api.types.is_numeric_dtype(column.dtype) or not all(isinstance(value, str) for value in column):
         return None
-    return None if any(map(_reads_as_number, column)) else column
-
-
-def _reads_as_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell.strip() == ""
-    return True
+    return None if any(not cell.strip() or parses_as_number(cell) for cell in column) else column

@@ -8,6 +8,7 @@ from typing import Any
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.io.responses import check_one_or_two
 from gsnn.io.stream import StreamedResponses
 from gsnn.io.text import HDF5, PARQUET, listed, read_start
 
@@ -75,10 +76,7 @@ def stream_responses(
         ...     len(responses)
         4
     """
-    if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-        raise DataError(
-            f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
-        )
+    check_one_or_two(path, inputs, outputs)
     given = [p for p in (path, inputs, outputs) if p is not None]
     kinds = [stream_kind(p) for p in given]
     for p, kind in zip(given, kinds, strict=True):

@@ -22,6 +22,7 @@ _CELL = re.compile(r'"[^"]*"(?=\s|$)|\S+')  # between blanks
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
+_GML = "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"
 _LANGUAGES = (
     ("<?xml", "XML"),
     ("<graphml", "XML"),
@@ -31,9 +32,9 @@ _LANGUAGES = (
     ("{\n", "JSON"),
     ("[{", "JSON"),
     ("[\n", "JSON"),
-    ("graph [", "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"),
-    ("graph\n[", "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"),
-    ('Creator "', "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"),
+    ("graph [", _GML),
+    ("graph\n[", _GML),
+    ('Creator "', _GML),
     ("digraph ", "DOT, a language for drawings"),
     ("strict digraph ", "DOT, a language for drawings"),
     ("digraph{", "DOT, a language for drawings"),
@@ -215,12 +216,12 @@ def check_edge_columns(n: int, path: Path) -> None:
         raise DataError(f"{path} has {n} columns, where a table of edges has a few; is it a matrix of responses?")
 
 
-def check_unique(names: Sequence[str], path: Path, kind: str) -> None:
+def check_unique(names: Sequence[str], path: Path | str, kind: str) -> None:
     """Refuse repeated column names.
 
     Args:
         names: The names.
-        path: The file, for the message.
+        path: The file, or what to call the data, for the message.
         kind: What the columns are ("treatment", "readout").
 
     Raises:

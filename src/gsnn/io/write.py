@@ -21,6 +21,7 @@ from gsnn.io.graphml import read_graphml
 from gsnn.io.graphml_write import write_graphml
 from gsnn.io.h5ad_write import read_uns, write_uns
 from gsnn.io.limits import as_data_error
+from gsnn.io.names import parses_as_number
 from gsnn.io.network import Network
 from gsnn.io.parquet import read_arrow
 from gsnn.io.sif import read_sif
@@ -318,11 +319,7 @@ def _typed(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
+    return parses_as_number(cell) and "_" not in cell
 
 
 EDGE_FORMATS = {

@@ -219,7 +219,7 @@ def infer_run(
             edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
         scored_by = options[names[0]]
         if learnt_in_training(run, METHODS[names[0]].inferer, job.fresh):
-            scored_by |= FROM_TRAINING
+            scored_by = scored_by | FROM_TRAINING
         edges, uncalibrated = calibrate_edges(run, edges, names[0], options=scored_by)
         if uncalibrated:
             notes.append(uncalibrated)
