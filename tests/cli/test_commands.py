@@ -179,6 +179,7 @@ def test_matrices_columns_and_flags(tmp_path):
     assert shlex.split(command) == list(map(str, ["gsnn", "train", *files, *columns, "-o", "run", *SMALL]))
 
 
+@pytest.mark.slow
 def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, problem):
     files = ["train", "--graph", problem[0], "--data", problem[1]]
     small = ["--channels", "2", "--layers", "3", "--epochs", "60"]
@@ -210,6 +211,7 @@ def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, prob
     assert all((whole[name] == resumed[name]).all() for name in whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path, problem):
     run = tmp_path / "my run"
     words = ["train", "--graph", str(problem[0]), "--data", str(problem[1]), "-o", str(run)]
@@ -218,6 +220,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, problem):
     assert err[-1] == f"interrupted; run the same command with --resume to continue '{run}'"
 
 
+@pytest.mark.slow
 def test_resuming_a_complete_run_changes_nothing_and_any_terminal_will_do(trained):
     run, _ = trained
     before = {path.name: path.read_bytes() for path in run.iterdir()}

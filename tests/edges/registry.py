@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pytest
 
 from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges import (
@@ -151,6 +153,11 @@ ENTRIES += [
         },
     ),
 ]
+
+
+def quickly(entries: Iterable[Entry]) -> list[Any]:
+    """The entries as parameters of a test; one that trains models is left to the slow tests."""
+    return [pytest.param(entry, marks=[pytest.mark.slow] * (entry.name == "stacked")) for entry in entries]
 
 
 def keeping(law: str) -> list[Entry]:

@@ -256,13 +256,14 @@ def test_double_precision_is_exact_in_the_output_degrees(kit):
     torch.testing.assert_close(model(x)[:, 0], state[:, 3:6].sum(1) / 3**0.5, rtol=1e-15, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         {},
         {"norm": "groupbatch", "checkpoint": True},
-        pytest.param({"checkpoint": True}, marks=pytest.mark.slow),
-        pytest.param({"norm": "ema", "node_attn": True}, marks=pytest.mark.slow),
+        {"checkpoint": True},
+        {"norm": "ema", "node_attn": True},
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -21,7 +21,7 @@ from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeK
 from gsnn.edges.capture import isolated
 from gsnn.training import TrainConfig, train_model
 
-from ..edges.registry import ENTRIES
+from ..edges.registry import ENTRIES, quickly
 from ..edges.worlds import batches, gsnn, samples, small_graph
 
 MSE = torch.nn.MSELoss()
@@ -182,8 +182,8 @@ def at_once(jobs):
         return [future.result(timeout=300) for future in [pool.submit(begin, job) for job in jobs]]
 
 
-@pytest.mark.parametrize("entry", KINDS, ids=lambda e: e.name.split("-")[0])
-@pytest.mark.parametrize("shared", [True, False], ids=["one model", "two models"])
+@pytest.mark.parametrize("entry", quickly(KINDS), ids=lambda e: e.name.split("-")[0])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["one model", "two models"])
 def test_two_threads_get_what_one_gets(entry, shared):
     graph = small_graph()
     x, y = samples(40)

@@ -48,6 +48,7 @@ def figures(shown: str, pattern: str) -> list[float]:
     return [float(value) for value in re.findall(pattern, shown)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_to_the_end_with_a_small_graph_and_few_epochs(name, tmp_path):
     text = text_of(name)
