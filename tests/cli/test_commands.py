@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ import pytest
 
 import gsnn as package
 
+from .. import warm
 from .conftest import EDGES, HOSTILE, SMALL, gsnn, gsnn_process, interrupted, one_line, write_csv, write_problem
 
 
@@ -184,20 +183,15 @@ def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, prob
     files = ["train", "--graph", problem[0], "--data", problem[1]]
     small = ["--channels", "2", "--layers", "3", "--epochs", "60"]
     assert gsnn(*files, "-o", tmp_path / "whole", *small).returncode == 0
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "gsnn", *map(str, files), "-o", str(tmp_path / "killed"), *small],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    killed = warm.Process(["-m", "gsnn", *files, "-o", tmp_path / "killed", *small])
     try:
         metrics = tmp_path / "killed" / "metrics.csv"
         deadline = time.monotonic() + 120
         while not (metrics.is_file() and metrics.read_text().count("\n") > 5) and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        killed.kill()
+        killed.communicate()
     info = json.loads((tmp_path / "killed" / "run.json").read_text())
     if info["status"] == "complete":
         pytest.skip("the run was complete before it could be killed")
