@@ -409,9 +409,17 @@ def test_with_a_real_model(data, config):
     found = self_check(data, config, {"magnitude": MagnitudeEdgeInferer}, repeats=1, fraction=0.2, seed=3)
     again = self_check(data, config, {"magnitude": MagnitudeEdgeInferer}, repeats=1, fraction=0.2, seed=3)
     pd.testing.assert_frame_equal(found.table(), again.table())
-    losses = [record["test_loss"] for record in found.repeats[0]["conditions"].values()]
-    assert np.isfinite(losses).all()
-    assert len(set(losses)) == 3
+    losses = pd.DataFrame(found.repeats[0]["conditions"].values())[["validation_loss", "test_loss"]]
+    assert losses["validation_loss"].isna().all(), "no part is watched, so all samples but the test's train"
+    assert np.isfinite(losses["test_loss"]).all()
+    assert losses["test_loss"].nunique() == 3
+    watched = replace(config, validation=0.2, patience=9)
+    record = self_check(
+        data, watched, {"magnitude": MagnitudeEdgeInferer}, repeats=1, fraction=0.2, seed=3, controls=()
+    )
+    real = record.repeats[0]["conditions"]["real"]
+    assert np.isfinite([real["validation_loss"], real["test_loss"]]).all()
+    assert real["validation_loss"] != real["test_loss"]
     without = self_check(
         data, config, {"magnitude": MagnitudeEdgeInferer}, repeats=1, fraction=0.2, seed=3, controls=()
     )

@@ -284,6 +284,8 @@ def planted():
         model = GSNN.from_graph(data, channels=4, layers=6, norm="groupbatch", share_layers=False)
         optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
         model.train()
+        # Six were enough for the larger weights that models once began with; now the regressor finds .79 after six,
+        # and what is no descent .91 where ten give .93.
         for _ in range(10):
             for rows in torch.randperm(len(x)).split(64):
                 optimiser.zero_grad()
@@ -307,7 +309,7 @@ def test_finds_planted_edges(entry, planted):
         candidate[index[a], index[b]] = False
     chosen = candidate & ~np.isnan(score)
     assert true[chosen].sum() == len(held)
-    assert roc_auc_score(true[chosen], score[chosen]) > 0.8
+    assert roc_auc_score(true[chosen], score[chosen]) > entry.finds
 
 
 @law("null")
