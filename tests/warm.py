@@ -96,7 +96,8 @@ class _Server:
         self._numbers = itertools.count()
         self._started: dict[int, tuple[Process, threading.Event]] = {}
         self._pids: dict[int, int] = {}
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         atexit.register(self._close)
 
     @classmethod
@@ -110,11 +111,13 @@ class _Server:
         number, began = next(self._numbers), threading.Event()
         self._started[number] = (process, began)
         assert self._process.stdin is not None
-        with self._lock:
+        with self._lock, contextlib.suppress(BrokenPipeError):  # told below
             self._process.stdin.write(json.dumps([number, *request]) + "\n")
             self._process.stdin.flush()
-        if not began.wait(120):
-            raise RuntimeError("the process that starts others does not answer")
+        if self._listener.is_alive():
+            began.wait(120)
+        if number not in self._pids:
+            raise RuntimeError("the process that starts others does not answer, or could not import the package")
         return self._pids[number]
 
     def _listen(self) -> None:
@@ -128,11 +131,14 @@ class _Server:
             else:
                 process.returncode = int(value)
                 process._ended.set()
+        for _, began in list(self._started.values()):
+            began.set()  # it is gone: nobody need wait
 
     def _close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
 

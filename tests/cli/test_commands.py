@@ -21,6 +21,7 @@ from .. import warm
 from .conftest import EDGES, HOSTILE, SMALL, gsnn, gsnn_process, interrupted, one_line, write_csv, write_problem
 
 
+@pytest.mark.slow
 def test_help_is_quick_and_shows_an_example_that_parses():
     from gsnn.cli import app
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,9 +160,10 @@ ENTRIES += [
 ]
 
 
-def quickly(entries: Iterable[Entry]) -> list[Any]:
-    """The entries as parameters of a test; one that trains models is left to the slow tests."""
-    return [pytest.param(entry, marks=[pytest.mark.slow] * (entry.name == "stacked")) for entry in entries]
+def quickly(entries: Iterable[Entry], slow: Collection[str] = ()) -> list[Any]:
+    """The entries as parameters of a test; one that trains models is left to the slow tests, as are others by name."""
+    slow = {"stacked", *slow}
+    return [pytest.param(entry, marks=[pytest.mark.slow] * (entry.name in slow)) for entry in entries]
 
 
 def keeping(law: str) -> list[Entry]:

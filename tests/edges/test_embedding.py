@@ -265,7 +265,7 @@ def test_an_epoch_is_the_loop_over_batches(batch_size):
 
 
 @pytest.mark.parametrize("cls", BOTH)
-@pytest.mark.parametrize("how", ["cells", "pairs"])
+@pytest.mark.parametrize("how", ["cells", pytest.param("pairs", marks=pytest.mark.slow)])
 def test_loss_falls(cls, how):
     kge = cls(inferer(), mining_strategy="topk_per_target", top_k_per_target=2)
     batch_size = 2048 if how == "cells" else 16

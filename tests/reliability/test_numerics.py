@@ -216,6 +216,7 @@ def problem(samples=40):
     return PerturbationData(graph, pd.DataFrame(x, columns=["x"]), pd.DataFrame(y, columns=["y", "z"]))
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_stops_and_keeps_the_last_good_state(tmp_path):
     data = problem()
     options = {"epochs": 30, "channels": 3, "layers": 3, "norm": "none", "batch_size": 8, "dropout": 0.0}

@@ -225,6 +225,7 @@ class TestTools:
         np.testing.assert_array_equal(copy.predict(X), model.predict(X))
         pd.testing.assert_frame_equal(copy.infer_edges(X, y), model.infer_edges(X, y))
 
+    @pytest.mark.slow
     def test_random_state(self):
         X, y = samples()
         first = small(random_state=None).fit(X, y)

@@ -141,7 +141,8 @@ def test_inferers_find_the_same_as_in_memory(opened, world, kind):
     np.testing.assert_allclose(scores[2], scores[0], atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["npy", pytest.param("parquet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
 def test_memory_does_not_grow_with_the_samples(tmp_path, kind):
     """Twenty times the samples, a buffer that both fill; numpy's and Arrow's allocations are counted."""
     arrow, width, rng = pytest.importorskip("pyarrow"), 40, np.random.default_rng(0)

@@ -127,8 +127,8 @@ def run_with_kills(path: Path, data, config, kills, monkeypatch) -> Run:
     [
         ({}, [(1, False), (1, True), (3, True), (6, True)]),
         ({"norm": "batch", "restore_best": True}, [(2, True), (5, False)]),
-        ({"lr": 0.5, "patience": 2, "epochs": 40}, [(2, True)]),
-        ({"share_layers": True, "norm": "layer"}, [(4, True)]),
+        pytest.param({"lr": 0.5, "patience": 2, "epochs": 40}, [(2, True)], marks=pytest.mark.slow),
+        pytest.param({"share_layers": True, "norm": "layer"}, [(4, True)], marks=pytest.mark.slow),
     ],
 )
 def test_resuming_equals_never_stopping(tmp_path, data, new_config, monkeypatch, changes, kills):
