@@ -1,4 +1,4 @@
-"""All blocks of a model without norm as one node of the autograd graph, from input edges to output edges."""
+"""All blocks of a model as one node of the autograd graph, from input edges to output edges."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gsnn.nn.between import Between
 from gsnn.nn.fast.compiled import Kept, Plan, available
 from gsnn.nn.maps import remember_signature, to_channels, to_edges
 from gsnn.nn.sparse import EdgeChannelPattern
@@ -19,8 +20,8 @@ from gsnn.nn.sparse import EdgeChannelPattern
 ELU_CHUNK = 2**18
 """Numbers that the ELU takes at a time, so that its passes find them in the cache."""
 
-PER_BLOCK = 5
-"""Parameters of a block: weight and bias of lin_in, weight and bias of lin_out, residual weight."""
+PER_BLOCK = 7
+"""Parameters of a block: weight and bias of lin_in and of lin_out, residual weight, scale and shift of the norm."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +105,32 @@ class Stack:
         """All edges in lin_out."""
         return Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
 
+    def plan(self, everything: bool) -> Plan:
+        """The same for the compiled kernels; ``everything``: with the functions that reach no output."""
+        return self._whole_plan if everything else self._plan
+
     @functools.cached_property
-    def plan(self) -> Plan:
-        """The same for the compiled kernels."""
+    def _plan(self) -> Plan:
         return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers)
+
+    @functools.cached_property
+    def _whole_plan(self) -> Plan:
+        return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers, True)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was at the taps of each block.
+
+    Attributes:
+        pre: L tensors (N*C, B), channels before norm and ELU; no part of the graph.
+        post: Likewise after the dropout.
+        probes: 2 L tensors of the graph by which to differentiate: pre and post of the first block, and so on.
+    """
+
+    pre: list[Tensor]
+    post: list[Tensor]
+    probes: list[Tensor]
 
 
 def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
@@ -120,27 +143,78 @@ def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tenso
     Args:
         stack: The maps.
         x: State of the edges that start in inputs, (edges, B).
-        parameters: For each block weight and bias of lin_in, weight and bias of lin_out and the weight () of the
-            residual connection; a bias may be None, and so may the last where there is no such connection.
+        parameters: For each block weight and bias of lin_in, weight and bias of lin_out, the weight () of the residual
+            connection, and two that stand for a norm, which is not there; a bias may be None, and so may the weight of
+            a residual where there is no such connection.
 
     Returns:
         State of the edges that end in outputs, (edges, B).
     """
-    if x.dtype != torch.float32 or x.numel() == 0 or not available():
-        return _EluStack.apply(stack, x, *parameters)[0]
-    if not torch.is_grad_enabled():
-        return stack.plan.forward(x, _by_block(parameters), keep=False)[0]
-    return _CompiledStack.apply(stack, x, *parameters)[0]
+    if compilable(x):
+        return compiled_stack(stack, x, [Between()] * stack.layers, parameters)[0]
+    return _EluStack.apply(stack, x, *parameters)[0]
 
 
-def step_by_step(stack: Stack, x: Tensor, *parameters: Any) -> Tensor:  # noqa: ANN401 - tensors, or None
-    """The same as :func:`elu_stack`, one differentiable operation after the other over all edges."""
+def compilable(x: Tensor) -> bool:
+    """Whether the compiled kernels can take it."""
+    return x.dtype == torch.float32 and x.numel() > 0 and available()
+
+
+def compiled_stack(
+    stack: Stack, x: Tensor, blocks: Sequence[Between], parameters: list[Tensor | None], *, taps: bool = False
+) -> tuple[Tensor, Seen]:
+    """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable any number of times.
+
+    Running statistics of norms follow the batch. Between the passes the edge states before the blocks are kept, the
+    channels after the dropout, and those before a norm.
+
+    Args:
+        stack: The maps.
+        x: As in :func:`elu_stack`.
+        blocks: What stands between the maps of each block.
+        parameters: As in :func:`elu_stack`, with scale and shift of the norms, or None.
+        taps: Whether to show the channels, and let them be differentiated by.
+
+    Returns:
+        State of the edges that end in outputs, (edges, B), and what was at the taps.
+    """
+    plan = stack.plan(taps or any(between.of_batch for between in blocks))
+    probes: list[Tensor] = []
+    if taps:
+        nothing = x.new_zeros(()).expand(plan.n_channels, x.shape[1])
+        probes = [nothing.detach().requires_grad_() for _ in range(2 * stack.layers)]
+    if torch.is_grad_enabled():
+        out, *kept = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *probes)
+        left = _kept(kept, blocks, taps)
+    else:
+        given = _by_block(parameters)
+        out, left = plan.forward(x, blocks, given, keep=False, taps=taps)
+    for between, moments in zip(blocks, left.moments, strict=True):
+        between.follow(moments, x.shape[1])
+    if not taps:
+        return out, Seen([], [], [])
+    samples = x.shape[1]
+    return out, Seen([value[:, :samples] for value in left.pre], [value[:, :samples] for value in left.hidden], probes)
+
+
+def step_by_step(
+    stack: Stack,
+    x: Tensor,
+    *parameters: Any,  # noqa: ANN401 - tensors, or None
+    blocks: Sequence[Between] | None = None,
+    probes: Sequence[Tensor] = (),
+) -> Tensor:
+    """The same as :func:`compiled_stack`, one differentiable operation after the other over all edges."""
     edges = stack.inputs
     state = F.pad(x, (0, 0, edges.start, stack.lin_in.n_edges - edges.stop))
     for at in range(0, len(parameters), PER_BLOCK):
-        weight_in, bias_in, weight_out, bias_out, residual = parameters[at : at + PER_BLOCK]
+        weight_in, bias_in, weight_out, bias_out, residual, gamma, beta = parameters[at : at + PER_BLOCK]
+        block = at // PER_BLOCK
         z = to_channels(stack.lin_in, weight_in, state)
-        h = F.elu(z if bias_in is None else z + bias_in.unsqueeze(1))
+        z = z if bias_in is None else z + bias_in.unsqueeze(1)
+        z = z + probes[2 * block] if probes else z
+        h = F.elu(z) if blocks is None else blocks[block].step(z, gamma, beta, block)
+        h = h + probes[2 * block + 1] if probes else h
         out = to_edges(stack.lin_out, weight_out, h)
         out = out if bias_out is None else out + bias_out.unsqueeze(1)
         state = out if residual is None else out + torch.relu(residual) * state
@@ -156,7 +230,7 @@ class _EluStack(torch.autograd.Function):
         state = x.contiguous()
         states, channels = [], []
         for block in range(stack.layers):
-            weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
+            weight_in, bias_in, weight_out, bias_out, residual, *_ = _of_block(parameters, block)
             read, written = stack.ends(block)
             hidden = read.pattern.to_channels(_part(weight_in, read.values), state)
             if bias_in is not None:
@@ -181,58 +255,93 @@ class _EluStack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        return _gradients(ctx, grad, _torch_gradients)
+        needed, stack = ctx.needs_input_grad[1:], ctx.stack
+        if grad is None:
+            return None, *(None for _ in needed)
+        inputs, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
+        if torch.is_grad_enabled():
+            return None, *_differentiable(grad, inputs, needed, lambda x, *rest: step_by_step(stack, x, *rest))
+        states, channels = kept[: ctx.blocks - 1], kept[ctx.blocks - 1 :]
+        below, by_parameters = _torch_gradients(stack, grad, inputs, (states, channels), needed)
+        return None, below if needed[0] else None, *by_parameters
 
 
 @remember_signature
 class _CompiledStack(torch.autograd.Function):
-    """The same by compiled kernels; what it keeps for the backward pass is laid out in another way."""
+    """Returns the state, then what :func:`_kept` sorts; parameters may be followed by probes, two a block."""
 
     @staticmethod
-    def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
-        out, states, channels = stack.plan.forward(x, _by_block(parameters))
-        return out, *states[1:], *channels
+    def forward(
+        stack: Stack, plan: Plan, blocks: tuple[Between, ...], x: Tensor, *given: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        parameters = _by_block(given[: PER_BLOCK * len(blocks)])
+        taps = len(given) > PER_BLOCK * len(blocks)
+        out, kept = plan.forward(x, blocks, parameters, keep=True, taps=taps)
+        both = [taps or between.norm is not None for between in blocks]
+        pre = [value for value, own in zip(kept.pre, both, strict=True) if own]
+        return out, *kept.states, *kept.hidden, *kept.moments, *pre
 
-    setup_context = _EluStack.setup_context
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
+        ctx.stack, ctx.plan, ctx.between, x, *given = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.parameters = PER_BLOCK * len(ctx.between)
+        ctx.save_for_backward(x, *given, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        return _gradients(ctx, grad, _compiled_gradients)
+        stack, blocks, needed = ctx.stack, ctx.between, ctx.needs_input_grad[3:]
+        none: tuple[None, ...] = (None, None, None)
+        if grad is None:
+            return *none, *(None for _ in needed)
+        x, *given = ctx.saved_tensors[: len(needed)]
+        parameters, probes = given[: ctx.parameters], given[ctx.parameters :]
+        if torch.is_grad_enabled():
+
+            def separate(x: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
+                n = ctx.parameters
+                return step_by_step(stack, x, *rest[:n], blocks=blocks, probes=rest[n:])
+
+            return *none, *_differentiable(grad, (x, *given), needed, separate)
+        kept = _kept(ctx.saved_tensors[len(needed) :], blocks, bool(probes))
+        by_x, by_parameters, by_channels = ctx.plan.backward(
+            grad, x, blocks, _by_block(parameters), kept, needed[: 1 + ctx.parameters], taps=bool(probes)
+        )
+        return *none, by_x, *by_parameters, *by_channels
+
+
+def _kept(tensors: Sequence[Tensor], blocks: Sequence[Between], taps: bool) -> Kept:
+    """What the forward pass returned after the state, sorted."""
+    count = len(blocks)
+    states, hidden = list(tensors[: count - 1]), list(tensors[count - 1 : 2 * count - 1])
+    moments, own = list(tensors[2 * count - 1 : 3 * count - 1]), iter(tensors[3 * count - 1 :])
+    pre = [next(own) if taps or between.norm is not None else hidden[b] for b, between in enumerate(blocks)]
+    return Kept(states, pre, hidden, moments)
+
+
+def _differentiable(
+    grad: Tensor, inputs: Sequence[Any], needed: Sequence[bool], run: Callable[..., Tensor]
+) -> list[Tensor | None]:
+    """Gradients that will be differentiated again: autograd writes them from the separate steps."""
+    # Each input is a view of its own, so that a weight that blocks share, or that x was made with, is not counted more
+    # than once.
+    inputs = [None if value is None else value.view_as(value) for value in inputs]
+    asked = [value for value, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(run(*inputs), asked, grad, create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in needed]
 
 
 _Found = tuple[Tensor | None, list[Tensor | None]]
 
 
-def _gradients(
-    ctx: Any,  # noqa: ANN401
-    grad: Tensor | None,
-    compute: Callable[[Stack, Tensor, Sequence[Tensor | None], Kept, Sequence[bool]], _Found],
-) -> tuple[Tensor | None, ...]:
-    """What a backward pass returns; ``compute`` finds the gradients by x and by the parameters."""
-    needed, stack = ctx.needs_input_grad[1:], ctx.stack
-    if grad is None:
-        return None, *(None for _ in needed)
-    saved = ctx.saved_tensors
-    inputs, kept = saved[: len(needed)], saved[len(needed) :]
-    if torch.is_grad_enabled():
-        # The result will be differentiated again: autograd writes it from the separate steps. Each input is a view
-        # of its own, so that a weight that blocks share, or that x was made with, is not counted more than once.
-        inputs = [None if value is None else value.view_as(value) for value in inputs]
-        asked = [value for value, need in zip(inputs, needed, strict=True) if need]
-        found = iter(torch.autograd.grad(step_by_step(stack, *inputs), asked, grad, create_graph=True))
-        return None, *(next(found) if need else None for need in needed)
-    below, by_parameters = compute(stack, grad, inputs, (kept[: ctx.blocks - 1], kept[ctx.blocks - 1 :]), needed)
-    return None, below if needed[0] else None, *by_parameters
-
-
-def _compiled_gradients(
-    stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]
+def _torch_gradients(
+    stack: Stack,
+    grad: Tensor,
+    inputs: Sequence[Any],
+    kept: tuple[Sequence[Tensor], Sequence[Tensor]],
+    needed: Sequence[bool],
 ) -> _Found:
-    x, *parameters = inputs
-    return stack.plan.backward(grad, x, _by_block(parameters), kept, needed)
-
-
-def _torch_gradients(stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]) -> _Found:
     x, *parameters = inputs
     states, channels = (x.contiguous(), *kept[0]), kept[1]
     found: list[list[Tensor | None]] = []
@@ -256,14 +365,14 @@ def _torch_gradients(stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Ke
 def _backward_block(
     ends: tuple[Span, Span],
     kept: tuple[Tensor, Tensor],
-    parameters: Any,  # noqa: ANN401 - five tensors, some of which may be None
+    parameters: Any,  # noqa: ANN401 - tensors, some of which may be None
     grad: Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Gradients of a block by its input (what came in where not needed) and by its five parameters, None likewise."""
+    """Gradients of a block by its input (what came in where not needed) and by its parameters, None likewise."""
     (read, written), (state, hidden) = ends, kept
-    weight_in, _, weight_out, bias_out, residual = parameters
-    need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual = needed
+    weight_in, _, weight_out, bias_out, residual, *_ = parameters
+    need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual, *_ = needed
     scale = _scale(residual)
     found: list[Tensor | None] = [None] * PER_BLOCK
     if need_weight_out:

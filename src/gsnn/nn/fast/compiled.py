@@ -1,9 +1,9 @@
-"""The blocks of a model without norm on a CPU by compiled kernels, where numba is installed.
+"""The blocks of a model on a CPU by compiled kernels, where numba is installed.
 
 A function's part of a block is done in one go (``gsnn.nn.fast.kernels``), functions in parts of equal work on as many
 threads as torch uses. The edge state between blocks is kept in the order of the targets, its rows padded with zeros to
-whole vectors. What reaches no output is left out: the last block makes the functions with an edge to an output, the
-block before it what those read, and so on until everything counts.
+whole vectors. What reaches no output is left out, unless its channels or their statistics are asked for: the last block
+makes the functions with an edge to an output, the block before it what those read, and so on until everything counts.
 """
 
 from __future__ import annotations
@@ -24,16 +24,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from gsnn.nn.between import Between
+from gsnn.nn.dropout import factor, threshold
+
 Indices = NDArray[np.int32]
 
-Kept = tuple[Sequence[Tensor], Sequence[Tensor]]
-"""What a backward pass needs: the state before each block but the first, and the channels in each block."""
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """What a forward pass leaves for the backward pass, in rows of whole vectors.
+
+    Attributes:
+        states: The state before each block but the first, (edges, B).
+        pre: Channels before norm and ELU in each block, (N*C, B); those after them where nothing asks for these.
+        hidden: Channels after norm, ELU and dropout in each block.
+        moments: Mean and biased variance that the norm of each block used, (2, functions or channels).
+    """
+
+    states: list[Tensor]
+    pre: list[Tensor]
+    hidden: list[Tensor]
+    moments: list[Tensor]
+
 
 WORTH_A_THREAD = 400_000
 """Products of a block below which a second thread costs more than it saves."""
 
 KEPT_BYTES = 2**28
 """The most that a store keeps for the next step, 256 MiB."""
+
+_NOTHING = np.empty(0, np.float32)
 
 LOOSE_EDGES = 64
 """Edges without a function that are handled together, as if they belonged to a function without channels."""
@@ -95,25 +115,26 @@ class Plan:
     for.
 
     Attributes:
-        graph: First incoming edge of each function, the incoming edges, first outgoing edge, the outgoing edges, first
-            channel, and for each edge its first weight in lin_in and in lin_out.
-        read: For each block the row of each edge in the state that the block reads, -1 where that is 0 or not needed.
-        written: For each block the row of each edge in the state that it writes, -1 where that is not needed.
+        wiring: For each block the fields of :class:`gsnn.nn.fast.kernels.Wiring`.
         rows: Number of rows of the state before each block and after the last.
         n_channels: Of all functions.
+        n_edges: E.
         work: Products up to each function, in one block and for one sample, (functions + 1,).
         states: Memory for states and channels.
-        gradients: Memory for the gradients by them.
+        gradients: Memory for the gradients by states.
+        channels: Memory for channels that others see, and gradients by them.
+        everything: Whether functions that reach no output are made too.
     """
 
-    graph: tuple[Indices, ...]
-    read: tuple[Indices, ...]
-    written: tuple[Indices, ...]
+    wiring: tuple[tuple[Indices, ...], ...]
     rows: tuple[int, ...]
     n_channels: int
+    n_edges: int
     work: NDArray[np.int64]
+    everything: bool
     states: Store = field(default_factory=Store)
     gradients: Store = field(default_factory=Store)
+    channels: Store = field(default_factory=Store)
 
     @classmethod
     def build(
@@ -123,6 +144,7 @@ class Plan:
         channels: Tensor,
         edges: tuple[slice, slice],
         layers: int,
+        everything: bool = False,
     ) -> Plan:
         """Lay out a model.
 
@@ -132,6 +154,7 @@ class Plan:
             channels: int64 (N,), the number of channels of each function.
             edges: The edges that start in inputs, and those that end in outputs.
             layers: L.
+            everything: Whether to make the functions that reach no output too.
         """
         into, out_of, width = target.numpy(), source.numpy(), channels.numpy()
         n_edges, (inputs, outputs) = into.size, edges
@@ -145,144 +168,216 @@ class Plan:
         in_inputs, in_outputs = np.zeros((2, n_edges), bool)
         in_inputs[inputs], in_outputs[outputs] = True, True
         needed = _needed(into, out_of, width.size, in_outputs, layers)
+        if everything:
+            needed = [np.ones(n_edges, bool)] * (layers - 1) + needed[-1:]
         read: list[Indices] = []
         written: list[Indices] = []
         for block in range(layers):
             if block == 0:
                 number = np.arange(n_edges) - inputs.start
-                read.append(_rows(number, in_inputs & _before(needed[0], into, out_of, width.size)))
+                wanted = everything | _before(needed[0], into, out_of, width.size)
+                read.append(_rows(number, in_inputs & wanted))
             else:
                 read.append(written[-1])
             number = np.arange(n_edges) - outputs.start if block == layers - 1 else by_target
             same = 0 < block < layers - 1 and bool((needed[block] == needed[block - 1]).all())
             written.append(written[-1] if same else _rows(number, needed[block]))
         work = np.diff(channel_start) * (np.diff(in_start) + np.diff(out_start)) + np.diff(out_start)
+        graph = [
+            np.ascontiguousarray(value, np.int32)
+            for value in (
+                in_start,
+                in_edges,
+                out_start,
+                out_edges,
+                channel_start,
+                _first_values(into, width),
+                _first_values(out_of, width),
+            )
+        ]
         return cls(
-            graph=tuple(
-                np.ascontiguousarray(value, np.int32)
-                for value in (
-                    in_start,
-                    in_edges,
-                    out_start,
-                    out_edges,
-                    channel_start,
-                    _first_values(into, width),
-                    _first_values(out_of, width),
-                )
-            ),
-            read=tuple(read),
-            written=tuple(written),
+            wiring=tuple((*graph, *rows) for rows in zip(read, written, strict=True)),
             rows=(inputs.stop - inputs.start, *[n_edges] * (layers - 1), outputs.stop - outputs.start),
             n_channels=int(width.sum()),
+            n_edges=n_edges,
             work=np.cumsum(np.pad(work, (1, 0)), dtype=np.int64),
+            everything=everything,
         )
 
     def forward(
-        self, x: Tensor, parameters: list[Sequence[Tensor | None]], keep: bool = True
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self, x: Tensor, blocks: Sequence[Between], parameters: list[Sequence[Tensor | None]], *, keep: bool, taps: bool
+    ) -> tuple[Tensor, Kept]:
         """Run the blocks.
 
         Args:
             x: (edges out of inputs, B) float32.
-            parameters: For each block weight and bias of lin_in, of lin_out, and the weight of the residual.
+            blocks: What stands between the maps of each block.
+            parameters: For each block weight and bias of lin_in, of lin_out, the weight of the residual, and scale and
+                shift of the norm.
             keep: Whether there will be a backward pass; if not, two states are held at a time.
+            taps: Whether the channels of all blocks are asked for.
 
         Returns:
-            The state of the edges into outputs, (edges, B), and for :meth:`backward` the state before and the channels
-            in each block.
+            The state of the edges into outputs, (edges, B), and what :meth:`backward` needs.
         """
         from gsnn.nn.fast import kernels
 
-        state = _padded(x)
-        batch, states, channels = state.shape[1], [], []
+        state, samples = _padded(x), x.shape[1]
+        batch, kept = state.shape[1], Kept([], [], [], [])
         cuts = self._cuts(batch)
-        sizes = [count for rows in self.rows[1:] for count in (self.n_channels, rows)]
-        made = self.states.tensors(sizes if keep else [self.n_channels, *[max(self.rows)] * 2], batch)
-        for block, given in enumerate(parameters):
-            weights, residual = self._arrays(given)
-            if keep:
-                hidden, out = made[2 * block : 2 * block + 2]
+        # What is shown to others has memory of its own, so that it does not hold that of the states.
+        both = [taps or between.norm is not None for between in blocks]
+        channels = [self.n_channels] * (sum(both) + len(both))
+        rows = list(self.rows[1:]) if keep else [max(self.rows)] * min(2, len(blocks))
+        if not (keep or taps):
+            channels = [self.n_channels] * (1 + any(both))
+        if taps:
+            states, made = self.states.tensors(rows, batch), self.channels.tensors(channels, batch)
+        else:
+            made = self.states.tensors([*rows, *channels], batch)
+            states, made = made[: len(rows)], made[len(rows) :]
+        spare = iter(made)
+        for block, (between, given) in enumerate(zip(blocks, parameters, strict=True)):
+            weights, affine, residual = self._arrays(given)
+            if keep or taps:
+                pre = next(spare)
+                hidden = next(spare) if both[block] else pre
             else:
-                hidden, out = made[0], made[1 + block % 2][: self.rows[block + 1]]
-            rows = self.read[block], self.written[block]
-            tail: tuple[Any, ...] = (*self.graph, *rows, _flat(state), *weights, residual, _flat(hidden), _flat(out))
+                pre, hidden = made[0], made[-1] if both[block] else made[0]
+            out = states[block] if keep else states[block % len(states)][: self.rows[block + 1]]
+            moments = between.moments(self.n_channels)
+            values = _values(between, residual, samples, batch, state, pre, hidden, moments)
+            sizes = self._sizes(between, samples, batch, block, taps=taps)
+            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, affine, sizes, values, _flat(out))
             with _team(cuts):
                 if cuts is None:
-                    kernels.forward(0, self.work.size - 1, batch, *tail)
+                    kernels.forward(0, self.work.size - 1, *tail)
                 else:
-                    kernels.forward_parts(cuts, batch, *tail)
-            if keep:
-                states.append(state)
-                channels.append(hidden)
+                    kernels.forward_parts(cuts, *tail)
+            if keep or taps:
+                kept.states.append(state)
+                kept.pre.append(pre)
+                kept.hidden.append(hidden)
+            kept.moments.append(moments)
             state = out
         # A copy: the predictions must not hold the memory of all states.
-        return state[:, : x.shape[1]].clone(), states, channels
+        return state[:, :samples].clone(), Kept(kept.states[1:], kept.pre, kept.hidden, kept.moments)
 
     def backward(
         self,
         grad: Tensor,
         x: Tensor,
+        blocks: Sequence[Between],
         parameters: list[Sequence[Tensor | None]],
         kept: Kept,
         needed: Sequence[bool],
-    ) -> tuple[Tensor | None, list[Tensor | None]]:
-        """Gradients by x and by the parameters, block after block.
+        *,
+        taps: bool,
+    ) -> tuple[Tensor | None, list[Tensor | None], list[Tensor]]:
+        """Gradients by x, by the parameters and by the channels, block after block.
 
         Args:
             grad: By the state of the edges into outputs, (edges, B).
             x: As in :meth:`forward`.
+            blocks: Likewise.
             parameters: Likewise.
-            kept: The states, without the first, and channels that :meth:`forward` returned.
+            kept: What :meth:`forward` returned.
             needed: Whether a gradient is asked for, for x and then each parameter.
+            taps: Whether the gradients by the channels of all blocks are.
 
         Returns:
-            The gradient by x (edges, B) and the list of those by the parameters, None where not asked for.
+            The gradient by x (edges, B), the list of those by the parameters, None where not asked for, and those by
+            the channels before norm and ELU and after the dropout (N*C, B), block by block, or nothing.
         """
         from gsnn.nn.fast import kernels
 
-        samples, above, states = grad.shape[1], _padded(grad), (_padded(x), *kept[0])
+        samples, above, states = grad.shape[1], _padded(grad), (_padded(x), *kept.states)
         found: list[list[Tensor | None]] = []
         batch, cuts = above.shape[1], self._cuts(above.shape[1])
         spare = self.gradients.tensors([max(self.rows)] * 2, batch)
+        shown = self.channels.tensors([self.n_channels] * (2 * len(blocks)), batch) if taps else []
         for block in reversed(range(len(parameters))):
-            (weight_in, bias_in, weight_out, bias_out), residual = self._arrays(parameters[block])
-            state, hidden = states[block], kept[1][block]
+            between, state = blocks[block], states[block]
+            weights, affine, residual = self._arrays(parameters[block])
             per_block = len(parameters[block])
-            go_on = any(needed[: 1 + per_block * block])
+            go_on = block > 0 if taps else any(needed[: 1 + per_block * block])
+            go_on = go_on or needed[0]
             below = spare[block % 2][: len(state)] if go_on else state
             if go_on and block == 0:
                 below.zero_()  # inputs that reach no output are left out by the kernel, but x has them
-            arrays = [np.empty(value.size, np.float32) for value in (weight_in, bias_in, weight_out, bias_out)]
-            rows = self.read[block], self.written[block]
-            operands = (_flat(state), _flat(hidden), weight_in, weight_out, residual, _flat(above), go_on, _flat(below))
-            tail: tuple[Any, ...] = (*self.graph, *rows, *operands, *arrays)
+            wanted = needed[1 + per_block * block : 1 + per_block * (block + 1)]
+            arrays = kernels.Weights(*(np.empty(value.size, np.float32) for value in weights))
+            by_affine = type(affine)(*(np.zeros(value.size, np.float32) for value in affine))
+            pre, post = shown[2 * block : 2 * block + 2] if taps else (below, below)
+            credit = kernels.Credit(_flat(above), _flat(below), _flat(pre), _flat(post))
+            values = _values(
+                between, residual, samples, batch, state, kept.pre[block], kept.hidden[block], kept.moments[block]
+            )
+            sizes = self._sizes(between, samples, batch, block, taps=taps, go_on=go_on, by_weights=any(wanted))
+            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, affine, sizes, values, credit)
             with _team(cuts):
                 if cuts is None:
-                    by_residual = np.array([kernels.backward(0, self.work.size - 1, batch, *tail)])
+                    by_residual = np.array([kernels.backward(0, self.work.size - 1, *tail, arrays, by_affine)])
                 else:
                     by_residual = np.empty(cuts.size - 1)
-                    kernels.backward_parts(cuts, by_residual, batch, *tail)
+                    kernels.backward_parts(cuts, by_residual, *tail, arrays, by_affine)
             # relu'(0) = 0, as torch has it.
             residual_grad = torch.tensor(by_residual.sum() if residual > 0 else 0.0, dtype=torch.float32)
-            gradients = [*map(torch.from_numpy, arrays), residual_grad]
-            wanted = needed[1 + per_block * block : 1 + per_block * (block + 1)]
+            gradients = [*map(torch.from_numpy, arrays), residual_grad, *map(torch.from_numpy, by_affine)]
             found.append([value if want else None for value, want in zip(gradients, wanted, strict=True)])
             if not go_on:
                 break
             above = below
         skipped = [None] * (sum(map(len, parameters)) - sum(map(len, found)))
         ordered = [value for block_found in reversed(found) for value in block_found]
-        return above[:, :samples].clone() if needed[0] else None, [*skipped, *ordered]
+        by_x = above[:, :samples].clone() if needed[0] else None
+        return by_x, [*skipped, *ordered], [value[:, :samples] for value in shown]
 
-    def _arrays(self, given: Sequence[Tensor | None]) -> tuple[list[NDArray[np.float32]], np.float32]:
-        """The four weights and biases of a block, zeros for a missing bias, and relu of the residual weight."""
-        *arrays, residual = given
-        sizes = None, self.n_channels, None, self.graph[5].size
-        weights = [
-            np.zeros(size or 0, np.float32) if value is None else _flat(value)
-            for value, size in zip(arrays, sizes, strict=True)
-        ]
-        return weights, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
+    def _arrays(self, given: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
+        """The weights of a block, zeros for a missing bias, the affine part of its norm, and relu of the residual."""
+        from gsnn.nn.fast.between import Affine
+        from gsnn.nn.fast.kernels import Weights
+
+        *arrays, residual, gamma, beta = given
+        sizes = None, self.n_channels, None, self.n_edges
+        weights = Weights(
+            *(
+                np.zeros(size or 0, np.float32) if value is None else _flat(value)
+                for value, size in zip(arrays, sizes, strict=True)
+            )
+        )
+        affine = Affine(*(_NOTHING if value is None else _flat(value) for value in (gamma, beta)))
+        return weights, affine, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
+
+    def _sizes(
+        self,
+        between: Between,
+        samples: int,
+        batch: int,
+        block: int,
+        *,
+        taps: bool,
+        go_on: bool = True,
+        by_weights: bool = True,
+    ) -> Any:  # noqa: ANN401 - a type of a module that needs numba
+        from gsnn.nn.fast.between import Sizes
+
+        return Sizes(
+            batch=batch,
+            samples=samples,
+            norm=between.kind,
+            affine=int(between.affine[0] is not None),
+            per_function=int(between.per_function),
+            norm_first=int(between.norm_first),
+            drops=int(between.drop > 0),
+            threshold=threshold(between.drop),
+            key=between.key,
+            first_row=block * self.n_channels,
+            everything=int(self.everything),
+            go_on=int(go_on),
+            by_weights=int(by_weights),
+            taps=int(taps),
+        )
 
     def _cuts(self, batch: int) -> NDArray[np.int64] | None:
         """Where to cut the functions into parts of equal work, one for each thread, or None if that does not pay."""
@@ -292,6 +387,35 @@ class Plan:
         cuts = np.searchsorted(self.work, np.linspace(0, self.work[-1], threads + 1))
         cuts[0], cuts[-1] = 0, self.work.size - 1
         return cuts
+
+
+def _values(
+    between: Between,
+    residual: np.float32,
+    samples: int,
+    batch: int,
+    state: Tensor,
+    pre: Tensor,
+    hidden: Tensor,
+    moments: Tensor,
+) -> Any:  # noqa: ANN401 - a type of a module that needs numba
+    from gsnn.nn.fast.between import Values
+
+    kept = factor(between.drop)
+    return Values(
+        state=_flat(state),
+        pre=_flat(pre),
+        hidden=_flat(hidden),
+        mean=_flat(moments[0]),
+        var=_flat(moments[1]),
+        valid=_valid(samples, batch),
+        numbers=np.array([residual, between.eps, kept, 1.0 / kept if kept else 0.0], np.float32),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _valid(samples: int, batch: int) -> NDArray[np.float32]:
+    return (np.arange(batch) < samples).astype(np.float32)
 
 
 def _lists(function: NDArray[np.int64], n_functions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
