@@ -17,6 +17,7 @@ from gsnn.edges.loss_scale import REDUCTIONS as REDUCTIONS
 from gsnn.edges.loss_scale import Criterion as Criterion
 from gsnn.edges.loss_scale import LossScale as LossScale
 from gsnn.edges.loss_scale import check_loss
+from gsnn.nn.block import Recorder
 from gsnn.nn.losses import masked_mse
 
 ForwardOptions = Mapping[str, Any] | Callable[[tuple[Any, ...]], Mapping[str, Any]] | None
@@ -239,22 +240,14 @@ def capture(
     inner = unwrap(model)
     gsnn = cast(Tapped, inner)
     check_batch(gsnn, x, y)
-    taps: list[Tensor] = []
-
-    def record(_: int, value: Tensor) -> Tensor:
-        if not value.requires_grad:
-            # The first tap may depend on nothing that takes a gradient; from here on everything depends on it.
-            value = value.detach().requires_grad_()
-        taps.append(value)
-        return value
-
+    recorder = Recorder()
     with isolated(inner, device) as there:
         dtype = next((p.dtype for p in inner.parameters()), x.dtype)
         # Clones, because tensors made under inference_mode cannot enter a graph.
         x, y = _plain(x).to(there, dtype), _plain(y).to(there)
         y = y.to(dtype) if y.is_floating_point() else y
         options = {k: _to(_plain(v), there) for k, v in (model_kwargs or {}).items()}
-        prediction = gsnn.forward_with_taps(x, detach_parameters=True, **{where: record}, **options)
+        prediction = gsnn.forward_with_taps(x, detach_parameters=True, **{where: recorder}, **options)
         if crit is None:
             loss = masked_mse(prediction, y)
         else:
@@ -263,12 +256,12 @@ def capture(
             check_loss(loss)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()}; check the inputs, the targets and the model for NaN or inf")
-        by_prediction, *gradients = _gradients(loss, prediction, taps)
+        by_prediction, *gradients = _gradients(loss, prediction, recorder.handles)
         # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
         factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
         if factor is not None and factor != 1.0:
             gradients = [g.mul_(factor) for g in gradients]
-        return Capture([t.detach() for t in taps], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item())
+        return Capture([t.detach() for t in recorder.values], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item())
 
 
 class TapHooks:

@@ -165,8 +165,8 @@ def compiled_stack(
 ) -> tuple[Tensor, Seen]:
     """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable any number of times.
 
-    Running statistics of norms follow the batch. Between the passes the edge states before the blocks are kept, the
-    channels after the dropout, and those before a norm.
+    Running statistics of norms follow the batch. Between the passes the edge states before the blocks are kept, and
+    the channels before a norm or, without one, after the dropout.
 
     Args:
         stack: The maps.
@@ -277,9 +277,7 @@ class _CompiledStack(torch.autograd.Function):
         parameters = _by_block(given[: PER_BLOCK * len(blocks)])
         taps = len(given) > PER_BLOCK * len(blocks)
         out, kept = plan.forward(x, blocks, parameters, keep=True, taps=taps)
-        both = [taps or between.norm is not None for between in blocks]
-        pre = [value for value, own in zip(kept.pre, both, strict=True) if own]
-        return out, *kept.states, *kept.hidden, *kept.moments, *pre
+        return out, *kept.states, *kept.pre, *kept.moments, *(kept.hidden if taps else ())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
@@ -313,11 +311,9 @@ class _CompiledStack(torch.autograd.Function):
 
 def _kept(tensors: Sequence[Tensor], blocks: Sequence[Between], taps: bool) -> Kept:
     """What the forward pass returned after the state, sorted."""
-    count = len(blocks)
-    states, hidden = list(tensors[: count - 1]), list(tensors[count - 1 : 2 * count - 1])
-    moments, own = list(tensors[2 * count - 1 : 3 * count - 1]), iter(tensors[3 * count - 1 :])
-    pre = [next(own) if taps or between.norm is not None else hidden[b] for b, between in enumerate(blocks)]
-    return Kept(states, pre, hidden, moments)
+    ends = len(blocks) - 1, 2 * len(blocks) - 1, 3 * len(blocks) - 1
+    states, pre, moments, hidden = (list(tensors[a:b]) for a, b in zip((0, *ends), (*ends, len(tensors)), strict=True))
+    return Kept(states, pre, hidden if taps else pre, moments)
 
 
 def _differentiable(

@@ -93,8 +93,8 @@ class Values(NamedTuple):
 
     Attributes:
         state: The state that the block reads, rows of ``batch``.
-        pre: Channels before norm and ELU; ``hidden`` itself where nobody asks for them.
-        hidden: Channels after dropout.
+        pre: Channels before norm and ELU; ``hidden`` itself where there is no norm and nobody asks for them.
+        hidden: Channels after dropout, where they are kept.
         mean: Mean of each function or channel.
         var: Biased variance likewise.
         valid: (batch,), 1 for samples and 0 for what fills up.
@@ -296,21 +296,43 @@ def normalise(
 
 
 @compiled
-def activate(n: int, c0: int, c1: int, sizes: Sizes, affine: Affine, values: Values) -> None:
-    """From ``pre`` to ``hidden``, for a function."""
-    start, stop = c0 * sizes.batch, c1 * sizes.batch
+def activate(
+    n: int,
+    c0: int,
+    c1: int,
+    sizes: Sizes,
+    affine: Affine,
+    values: Values,
+    result: Floats,
+    place: int,
+    again: bool,
+) -> None:
+    """From ``pre`` to the channels that lin_out reads, for a function.
+
+    Args:
+        n: The function.
+        c0: Its first channel.
+        c1: The channel after its last.
+        sizes: Numbers.
+        affine: Scale and shift.
+        values: Holds ``pre``; as in :func:`normalise`.
+        result: Where the channels go; may be ``pre`` in its place.
+        place: From which number on.
+        again: Whether the statistics of the batch are there already.
+    """
+    start, size = c0 * sizes.batch, (c1 - c0) * sizes.batch
     if sizes.norm != NONE and sizes.norm_first:
-        normalise(n, c0, c1, sizes, affine, values, values.pre, start, values.hidden, start, False)
-        elu(values.hidden, start, stop)
+        normalise(n, c0, c1, sizes, affine, values, values.pre, start, result, place, again)
+        elu(result, place, place + size)
     else:
         if sizes.norm != NONE or sizes.taps:
-            for b in range(start, stop, LANES):
-                store(values.hidden, b, load(values.pre, b))
-        elu(values.hidden, start, stop)
+            for b in range(0, size, LANES):
+                store(result, place + b, load(values.pre, start + b))
+        elu(result, place, place + size)
         if sizes.norm != NONE:
-            normalise(n, c0, c1, sizes, affine, values, values.hidden, start, values.hidden, start, False)
+            normalise(n, c0, c1, sizes, affine, values, result, place, result, place, again)
     if sizes.drops:
-        _drop(c0, c1, sizes, values, values.hidden, start)
+        _drop(c0, c1, sizes, values, result, place)
 
 
 @compiled
@@ -323,9 +345,19 @@ def _times_slope(inner: Floats, activated: Floats, start: int, size: int, factor
 
 @compiled
 def differentiate(
-    n: int, c0: int, c1: int, sizes: Sizes, affine: Affine, values: Values, by: Affine, inner: Floats, spare: Floats
+    n: int,
+    c0: int,
+    c1: int,
+    sizes: Sizes,
+    affine: Affine,
+    values: Values,
+    by: Affine,
+    inner: Floats,
+    hidden: Floats,
+    place: int,
+    spare: Floats,
 ) -> None:
-    """From the gradient by ``hidden`` to that by ``pre``, in place, for a function.
+    """From the gradient by what :func:`activate` gave to that by ``pre``, in place, for a function.
 
     Args:
         n: The function.
@@ -336,16 +368,18 @@ def differentiate(
         values: What the forward pass left.
         by: Gradients by scale and shift, filled.
         inner: The gradient, from its start on.
+        hidden: What :func:`activate` gave.
+        place: From which number on.
         spare: Room for the channels twice.
     """
     start, size = c0 * sizes.batch, (c1 - c0) * sizes.batch
     if sizes.drops:
         _drop(c0, c1, sizes, values, inner, 0)
     if sizes.norm == NONE:
-        _times_slope(inner, values.hidden, start, size, values.numbers[3])
+        _times_slope(inner, hidden, place, size, values.numbers[3])
         return
     if sizes.norm_first:
-        _times_slope(inner, values.hidden, start, size, values.numbers[3])
+        _times_slope(inner, hidden, place, size, values.numbers[3])
         _before_norm(n, c0, c1, sizes, affine, values, by, inner, values.pre, start, spare, 0)
         return
     for b in range(0, size, LANES):

@@ -36,8 +36,8 @@ class Kept:
 
     Attributes:
         states: The state before each block but the first, (edges, B).
-        pre: Channels before norm and ELU in each block, (N*C, B); those after them where nothing asks for these.
-        hidden: Channels after norm, ELU and dropout in each block.
+        pre: Channels before norm and ELU in each block, (N*C, B); without a norm those after them.
+        hidden: Channels after norm, ELU and dropout in each block, where they are shown.
         moments: Mean and biased variance that the norm of each block used, (2, functions or channels).
     """
 
@@ -226,24 +226,18 @@ class Plan:
         batch, kept = state.shape[1], Kept([], [], [], [])
         cuts = self._cuts(batch)
         # What is shown to others has memory of its own, so that it does not hold that of the states.
-        both = [taps or between.norm is not None for between in blocks]
-        channels = [self.n_channels] * (sum(both) + len(both))
         rows = list(self.rows[1:]) if keep else [max(self.rows)] * min(2, len(blocks))
-        if not (keep or taps):
-            channels = [self.n_channels] * (1 + any(both))
+        count = len(blocks) * (2 if taps else 1) if keep or taps else 1
         if taps:
-            states, made = self.states.tensors(rows, batch), self.channels.tensors(channels, batch)
+            states = self.states.tensors(rows, batch)
+            made = self.channels.tensors([self.n_channels] * count, batch)
         else:
-            made = self.states.tensors([*rows, *channels], batch)
+            made = self.states.tensors([*rows, *[self.n_channels] * count], batch)
             states, made = made[: len(rows)], made[len(rows) :]
-        spare = iter(made)
         for block, (between, given) in enumerate(zip(blocks, parameters, strict=True)):
             weights, affine, residual = self._arrays(given)
-            if keep or taps:
-                pre = next(spare)
-                hidden = next(spare) if both[block] else pre
-            else:
-                pre, hidden = made[0], made[-1] if both[block] else made[0]
+            pre = made[block if keep or taps else 0]
+            hidden = made[len(blocks) + block] if taps else pre
             out = states[block] if keep else states[block % len(states)][: self.rows[block + 1]]
             moments = between.moments(self.n_channels)
             values = _values(between, residual, samples, batch, state, pre, hidden, moments)
@@ -254,10 +248,9 @@ class Plan:
                     kernels.forward(0, self.work.size - 1, *tail)
                 else:
                     kernels.forward_parts(cuts, *tail)
-            if keep or taps:
-                kept.states.append(state)
-                kept.pre.append(pre)
-                kept.hidden.append(hidden)
+            kept.states.append(state)
+            kept.pre.append(pre)
+            kept.hidden.append(hidden)
             kept.moments.append(moments)
             state = out
         # A copy: the predictions must not hold the memory of all states.

@@ -17,7 +17,18 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gsnn.nn.fast.between import ONE, ZERO, Affine, Floats, Sizes, Values, activate, compiled, differentiate
+from gsnn.nn.between import NONE
+from gsnn.nn.fast.between import (
+    ONE,
+    ZERO,
+    Affine,
+    Floats,
+    Sizes,
+    Values,
+    activate,
+    compiled,
+    differentiate,
+)
 from gsnn.nn.fast.vectors import LANES, at, fetch, fill, fma, load, spread, store, total
 
 Ints = NDArray[np.int32]
@@ -92,6 +103,21 @@ def _fetch_weights(weights: Floats, value: Ints, edges: Ints, start: int, stop: 
 
 
 @compiled
+def keeps(sizes: Sizes) -> bool:
+    """Whether the channels after the dropout are kept; else the backward pass makes them again, which is faster."""
+    return sizes.norm == NONE or sizes.taps != 0
+
+
+@compiled
+def _widest(first: int, last: int, channel_start: Ints) -> int:
+    """The most channels of a function."""
+    widest = 1
+    for n in range(first, last):
+        widest = max(widest, at(channel_start, n + 1) - at(channel_start, n))
+    return widest
+
+
+@compiled
 def forward(
     first: int, last: int, wiring: Wiring, weights: Weights, affine: Affine, sizes: Sizes, values: Values, out: Floats
 ) -> None:
@@ -100,8 +126,9 @@ def forward(
     channel_start, value_in, value_out = wiring.channel_start, wiring.value_in, wiring.value_out
     row_read, row_written, batch = wiring.read, wiring.written, sizes.batch
     weight_in, bias_in, weight_out, bias_out = weights.into, weights.bias_in, weights.out_of, weights.bias_out
-    state, pre, hidden, residual = values.state, values.pre, values.hidden, values.numbers[0]
-    keep = fill(residual)
+    state, pre, residual = values.state, values.pre, values.numbers[0]
+    keep, kept = fill(residual), keeps(sizes)
+    hidden = values.hidden if kept else np.empty(_widest(first, last, channel_start) * batch, np.float32)
     for n in range(first, last):
         i0, i1, o0, o1 = at(in_start, n), at(in_start, n + 1), at(out_start, n), at(out_start, n + 1)
         c0, c1 = at(channel_start, n), at(channel_start, n + 1)
@@ -160,8 +187,9 @@ def forward(
                         h0 = fma(spread(weight_in, at(value_in, e) + c - c0), load(state, row * batch + b), h0)
                 store(pre, c * batch + b, h0)
                 c += 1
+        place = c0 * batch if kept else 0
         if c1 > c0:
-            activate(n, c0, c1, sizes, affine, values)
+            activate(n, c0, c1, sizes, affine, values, hidden, place, False)
         for k in range(o0, o1):
             e = at(out_edges, k)
             written, row = at(row_written, e) * batch, at(row_read, e) * batch
@@ -175,14 +203,14 @@ def forward(
                     y = fma(keep, load(state, row + b), y)
                 c = c0
                 while c + 4 <= c1:
-                    i, j = w + c - c0, c * batch + b
+                    i, j = w + c - c0, place + (c - c0) * batch + b
                     y = fma(spread(weight_out, i), load(hidden, j), y)
                     y = fma(spread(weight_out, i + 1), load(hidden, j + batch), y)
                     y = fma(spread(weight_out, i + 2), load(hidden, j + 2 * batch), y)
                     y = fma(spread(weight_out, i + 3), load(hidden, j + 3 * batch), y)
                     c += 4
                 while c < c1:
-                    y = fma(spread(weight_out, w + c - c0), load(hidden, c * batch + b), y)
+                    y = fma(spread(weight_out, w + c - c0), load(hidden, place + (c - c0) * batch + b), y)
                     c += 1
                 store(out, written + b, y)
 
@@ -204,16 +232,15 @@ def backward(
     in_start, in_edges, out_start, out_edges = wiring.in_start, wiring.in_edges, wiring.out_start, wiring.out_edges
     channel_start, value_in, value_out = wiring.channel_start, wiring.value_in, wiring.value_out
     row_read, row_written, batch = wiring.read, wiring.written, sizes.batch
-    weight_in, weight_out, state, hidden = weights.into, weights.out_of, values.state, values.hidden
+    weight_in, weight_out, state, kept = weights.into, weights.out_of, values.state, keeps(sizes)
     grad, below, go_on, residual = credit.above, credit.below, sizes.go_on, values.numbers[0]
     grad_weight_in, grad_bias_in, grad_weight_out, grad_bias_out = by.into, by.bias_in, by.out_of, by.bias_out
     nothing, one, keep = fill(ZERO), fill(ONE), fill(residual)
     by_residual = 0.0
-    widest = 1
-    for n in range(first, last):
-        widest = max(widest, at(channel_start, n + 1) - at(channel_start, n))
-    inner = np.empty(widest * batch, np.float32)  # gradient by the channels of one function
-    spare = np.empty(2 * widest * batch, np.float32)
+    size = _widest(first, last, channel_start) * batch
+    inner = np.empty(size, np.float32)  # gradient by the channels of one function
+    spare = np.empty(2 * size, np.float32)
+    hidden = values.hidden if kept else np.empty(size, np.float32)
     for n in range(first, last):
         i0, i1, o0, o1 = at(in_start, n), at(in_start, n + 1), at(out_start, n), at(out_start, n + 1)
         c0 = at(channel_start, n)
@@ -229,7 +256,7 @@ def backward(
             _fetch_weights(grad_weight_out, value_out, out_edges, o1, o2, width)
             if go_on:
                 _fetch_rows(below, row_read, in_edges, i1, i2, batch)
-        needed = False
+        needed, h0 = False, c0 * batch if kept else 0
         for j in range(0, width * batch, LANES):
             store(inner, j, nothing)
         for k in range(o0, o1):
@@ -240,7 +267,15 @@ def backward(
                 for c in range(width):
                     grad_weight_out[w + c] = ZERO
                 continue
+            if not needed and width and not kept:
+                activate(n, c0, c0 + width, sizes, affine, values, hidden, 0, True)
             needed = True
+            if not sizes.by_weights:
+                for c in range(width):
+                    w0, j = spread(weight_out, w + c), c * batch
+                    for b in range(0, batch, LANES):
+                        store(inner, j + b, fma(w0, load(grad, place + b), load(inner, j + b)))
+                continue
             s0 = nothing
             for b in range(0, batch, LANES):
                 s0 = fma(load(grad, place + b), one, s0)
@@ -251,12 +286,11 @@ def backward(
                 w0, w1 = spread(weight_out, w + c), spread(weight_out, w + c + 1)
                 w2, w3 = spread(weight_out, w + c + 2), spread(weight_out, w + c + 3)
                 for b in range(0, batch, LANES):
-                    g = load(grad, place + b)
-                    i, j = (c0 + c) * batch + b, c * batch + b
-                    s0 = fma(g, load(hidden, i), s0)
-                    s1 = fma(g, load(hidden, i + batch), s1)
-                    s2 = fma(g, load(hidden, i + 2 * batch), s2)
-                    s3 = fma(g, load(hidden, i + 3 * batch), s3)
+                    g, j = load(grad, place + b), c * batch + b
+                    s0 = fma(g, load(hidden, h0 + j), s0)
+                    s1 = fma(g, load(hidden, h0 + j + batch), s1)
+                    s2 = fma(g, load(hidden, h0 + j + 2 * batch), s2)
+                    s3 = fma(g, load(hidden, h0 + j + 3 * batch), s3)
                     store(inner, j, fma(w0, g, load(inner, j)))
                     store(inner, j + batch, fma(w1, g, load(inner, j + batch)))
                     store(inner, j + 2 * batch, fma(w2, g, load(inner, j + 2 * batch)))
@@ -269,9 +303,8 @@ def backward(
             while c < width:
                 s0, w0 = nothing, spread(weight_out, w + c)
                 for b in range(0, batch, LANES):
-                    g = load(grad, place + b)
-                    j = c * batch + b
-                    s0 = fma(g, load(hidden, c0 * batch + j), s0)
+                    g, j = load(grad, place + b), c * batch + b
+                    s0 = fma(g, load(hidden, h0 + j), s0)
                     store(inner, j, fma(w0, g, load(inner, j)))
                 grad_weight_out[w + c] = total(s0)
                 c += 1
@@ -279,11 +312,11 @@ def backward(
             for b in range(0, width * batch, LANES):
                 store(credit.post, c0 * batch + b, load(inner, b))
         if needed and width:
-            differentiate(n, c0, c0 + width, sizes, affine, values, by_affine, inner, spare)
+            differentiate(n, c0, c0 + width, sizes, affine, values, by_affine, inner, hidden, h0, spare)
         if sizes.taps:
             for b in range(0, width * batch, LANES):
                 store(credit.pre, c0 * batch + b, load(inner, b))
-        for c in range(width):
+        for c in range(width if sizes.by_weights else 0):
             s0 = nothing
             if needed:
                 for b in range(0, batch, LANES):
@@ -298,7 +331,7 @@ def backward(
             if row < 0:
                 continue
             carried = place >= 0 and residual != ZERO
-            if carried:
+            if carried and sizes.by_weights:
                 s0 = nothing
                 for b in range(0, batch, LANES):
                     s0 = fma(load(grad, place + b), load(state, row + b), s0)
@@ -310,6 +343,14 @@ def backward(
                         y = fma(keep, load(grad, place + b), y)
                     store(below, row + b, y)
             if not needed:
+                continue
+            if not sizes.by_weights:
+                if go_on:
+                    for b in range(0, batch, LANES):
+                        y = load(below, row + b)
+                        for c in range(width):
+                            y = fma(spread(weight_in, w + c), load(inner, c * batch + b), y)
+                        store(below, row + b, y)
                 continue
             c = 0
             while c + 4 <= width:
