@@ -261,7 +261,9 @@ def capture(
         factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
         if factor is not None and factor != 1.0:
             gradients = [g.mul_(factor) for g in gradients]
-        return Capture([t.detach() for t in recorder.values], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item())
+        return Capture(
+            [t.detach() for t in recorder.values], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item()
+        )
 
 
 class TapHooks:

@@ -263,10 +263,8 @@ class Block(ResearchBlock, nn.Module):
         return out
 
     def parameters_in_order(self, detach: bool) -> list[Tensor | None]:
-        """Weight and bias of lin_in and of lin_out, the residual weight, scale and shift of the norm, as they act."""
-        affine = (getattr(self.norm, name, None) for name in _AFFINE[isinstance(self.norm, nn.BatchNorm1d)])
-        maps = (*self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach))
-        return [*maps, self.residual_weight, *affine]
+        """Weight and bias of lin_in, weight and bias of lin_out, and the residual weight, as they act."""
+        return [*self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach), self.residual_weight]
 
     @property
     def drops(self) -> float:
@@ -308,9 +306,6 @@ class Block(ResearchBlock, nn.Module):
             and not any(_is_watched(part) for part in parts.values() if part is not None)
         )
         return between(norm, self.norm_first, self.drops, key) if plain and norm is not None else None
-
-
-_AFFINE = {True: ("weight", "bias"), False: ("gamma", "beta")}
 
 
 def _is_map(layer: nn.Module | None, pattern: EdgeChannelPattern, *, into_channels: bool) -> bool:

@@ -20,8 +20,8 @@ from gsnn.nn.sparse import EdgeChannelPattern
 ELU_CHUNK = 2**18
 """Numbers that the ELU takes at a time, so that its passes find them in the cache."""
 
-PER_BLOCK = 7
-"""Parameters of a block: weight and bias of lin_in and of lin_out, residual weight, scale and shift of the norm."""
+PER_BLOCK = 5
+"""Parameters of a block: weight and bias of lin_in, weight and bias of lin_out, residual weight."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,8 @@ def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tenso
     Args:
         stack: The maps.
         x: State of the edges that start in inputs, (edges, B).
-        parameters: For each block weight and bias of lin_in, weight and bias of lin_out, the weight () of the residual
-            connection, and two that stand for a norm, which is not there; a bias may be None, and so may the weight of
-            a residual where there is no such connection.
+        parameters: For each block weight and bias of lin_in, weight and bias of lin_out and the weight () of the
+            residual connection; a bias may be None, and so may the last where there is no such connection.
 
     Returns:
         State of the edges that end in outputs, (edges, B).
@@ -161,9 +160,9 @@ def compilable(x: Tensor) -> bool:
 
 
 def compiled_stack(
-    stack: Stack, x: Tensor, blocks: Sequence[Between], parameters: list[Tensor | None], *, taps: bool = False
+    stack: Stack, x: Tensor, blocks: Sequence[Between], parameters: Sequence[Tensor | None], *, taps: bool = False
 ) -> tuple[Tensor, Seen]:
-    """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable any number of times.
+    """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable many times.
 
     Running statistics of norms follow the batch. Between the passes the edge states before the blocks are kept, and
     the channels before a norm or, without one, after the dropout.
@@ -172,7 +171,7 @@ def compiled_stack(
         stack: The maps.
         x: As in :func:`elu_stack`.
         blocks: What stands between the maps of each block.
-        parameters: As in :func:`elu_stack`, with scale and shift of the norms, or None.
+        parameters: As in :func:`elu_stack`.
         taps: Whether to show the channels, and let them be differentiated by.
 
     Returns:
@@ -183,12 +182,12 @@ def compiled_stack(
     if taps:
         nothing = x.new_zeros(()).expand(plan.n_channels, x.shape[1])
         probes = [nothing.detach().requires_grad_() for _ in range(2 * stack.layers)]
+    affine = [value for between in blocks for value in between.affine]
     if torch.is_grad_enabled():
-        out, *kept = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *probes)
+        out, *kept = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *affine, *probes)
         left = _kept(kept, blocks, taps)
     else:
-        given = _by_block(parameters)
-        out, left = plan.forward(x, blocks, given, keep=False, taps=taps)
+        out, left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps)
     for between, moments in zip(blocks, left.moments, strict=True):
         between.follow(moments, x.shape[1])
     if not taps:
@@ -202,18 +201,18 @@ def step_by_step(
     x: Tensor,
     *parameters: Any,  # noqa: ANN401 - tensors, or None
     blocks: Sequence[Between] | None = None,
+    affine: Sequence[Tensor | None] = (),
     probes: Sequence[Tensor] = (),
 ) -> Tensor:
     """The same as :func:`compiled_stack`, one differentiable operation after the other over all edges."""
     edges = stack.inputs
     state = F.pad(x, (0, 0, edges.start, stack.lin_in.n_edges - edges.stop))
-    for at in range(0, len(parameters), PER_BLOCK):
-        weight_in, bias_in, weight_out, bias_out, residual, gamma, beta = parameters[at : at + PER_BLOCK]
-        block = at // PER_BLOCK
+    for block in range(stack.layers):
+        weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
         z = to_channels(stack.lin_in, weight_in, state)
         z = z if bias_in is None else z + bias_in.unsqueeze(1)
         z = z + probes[2 * block] if probes else z
-        h = F.elu(z) if blocks is None else blocks[block].step(z, gamma, beta, block)
+        h = F.elu(z) if blocks is None else blocks[block].step(z, *affine[2 * block : 2 * block + 2], block)
         h = h + probes[2 * block + 1] if probes else h
         out = to_edges(stack.lin_out, weight_out, h)
         out = out if bias_out is None else out + bias_out.unsqueeze(1)
@@ -230,7 +229,7 @@ class _EluStack(torch.autograd.Function):
         state = x.contiguous()
         states, channels = [], []
         for block in range(stack.layers):
-            weight_in, bias_in, weight_out, bias_out, residual, *_ = _of_block(parameters, block)
+            weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
             read, written = stack.ends(block)
             hidden = read.pattern.to_channels(_part(weight_in, read.values), state)
             if bias_in is not None:
@@ -268,15 +267,18 @@ class _EluStack(torch.autograd.Function):
 
 @remember_signature
 class _CompiledStack(torch.autograd.Function):
-    """Returns the state, then what :func:`_kept` sorts; parameters may be followed by probes, two a block."""
+    """Returns the state, then what :func:`_kept` sorts.
+
+    After x come the parameters of the maps, scale and shift of the norms, two a block, and probes, if any, likewise.
+    """
 
     @staticmethod
     def forward(
         stack: Stack, plan: Plan, blocks: tuple[Between, ...], x: Tensor, *given: Tensor | None
     ) -> tuple[Tensor, ...]:
-        parameters = _by_block(given[: PER_BLOCK * len(blocks)])
-        taps = len(given) > PER_BLOCK * len(blocks)
-        out, kept = plan.forward(x, blocks, parameters, keep=True, taps=taps)
+        parameters, affine, probes = _parts(given, len(blocks))
+        taps = bool(probes)
+        out, kept = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=True, taps=taps)
         return out, *kept.states, *kept.pre, *kept.moments, *(kept.hidden if taps else ())
 
     @staticmethod
@@ -284,29 +286,41 @@ class _CompiledStack(torch.autograd.Function):
         ctx.stack, ctx.plan, ctx.between, x, *given = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.parameters = PER_BLOCK * len(ctx.between)
         ctx.save_for_backward(x, *given, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         stack, blocks, needed = ctx.stack, ctx.between, ctx.needs_input_grad[3:]
-        none: tuple[None, ...] = (None, None, None)
+        others: tuple[None, ...] = (None, None, None)
         if grad is None:
-            return *none, *(None for _ in needed)
+            return *others, *(None for _ in needed)
         x, *given = ctx.saved_tensors[: len(needed)]
-        parameters, probes = given[: ctx.parameters], given[ctx.parameters :]
         if torch.is_grad_enabled():
 
-            def separate(x: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
-                n = ctx.parameters
-                return step_by_step(stack, x, *rest[:n], blocks=blocks, probes=rest[n:])
+            def run(x: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
+                parameters, affine, probes = _parts(rest, len(blocks))
+                return step_by_step(stack, x, *parameters, blocks=blocks, affine=affine, probes=probes)
 
-            return *none, *_differentiable(grad, (x, *given), needed, separate)
-        kept = _kept(ctx.saved_tensors[len(needed) :], blocks, bool(probes))
-        by_x, by_parameters, by_channels = ctx.plan.backward(
-            grad, x, blocks, _by_block(parameters), kept, needed[: 1 + ctx.parameters], taps=bool(probes)
+            return *others, *_differentiable(grad, (x, *given), needed, run)
+        parameters, affine, probes = _parts(given, len(blocks))
+        taps = bool(probes)
+        kept = _kept(ctx.saved_tensors[len(needed) :], blocks, taps)
+        wanted = _parts(needed[1:], len(blocks))
+        both = [(*of_maps, *of_norm) for of_maps, of_norm in zip(_by_block(wanted[0]), _pairs(wanted[1]), strict=True)]
+        by_x, by_maps, by_affine, by_channels = ctx.plan.backward(
+            grad, x, blocks, _by_block(parameters), _pairs(affine), kept, needed[0], both, taps=taps
         )
-        return *none, by_x, *by_parameters, *by_channels
+        return *others, by_x, *by_maps, *by_affine, *by_channels
+
+
+def _parts(given: Sequence[Any], layers: int) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Parameters of the maps, scales and shifts, probes."""
+    ends = PER_BLOCK * layers, (PER_BLOCK + 2) * layers
+    return given[: ends[0]], given[ends[0] : ends[1]], given[ends[1] :]
+
+
+def _pairs(values: Sequence[Any]) -> list[Sequence[Any]]:
+    return [values[at : at + 2] for at in range(0, len(values), 2)]
 
 
 def _kept(tensors: Sequence[Tensor], blocks: Sequence[Between], taps: bool) -> Kept:
@@ -361,14 +375,14 @@ def _torch_gradients(
 def _backward_block(
     ends: tuple[Span, Span],
     kept: tuple[Tensor, Tensor],
-    parameters: Any,  # noqa: ANN401 - tensors, some of which may be None
+    parameters: Any,  # noqa: ANN401 - five tensors, some of which may be None
     grad: Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Gradients of a block by its input (what came in where not needed) and by its parameters, None likewise."""
+    """Gradients of a block by its input (what came in where not needed) and by its five parameters, None likewise."""
     (read, written), (state, hidden) = ends, kept
-    weight_in, _, weight_out, bias_out, residual, *_ = parameters
-    need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual, *_ = needed
+    weight_in, _, weight_out, bias_out, residual = parameters
+    need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual = needed
     scale = _scale(residual)
     found: list[Tensor | None] = [None] * PER_BLOCK
     if need_weight_out:

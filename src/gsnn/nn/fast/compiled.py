@@ -205,15 +205,22 @@ class Plan:
         )
 
     def forward(
-        self, x: Tensor, blocks: Sequence[Between], parameters: list[Sequence[Tensor | None]], *, keep: bool, taps: bool
+        self,
+        x: Tensor,
+        blocks: Sequence[Between],
+        parameters: Sequence[Sequence[Tensor | None]],
+        affine: Sequence[Sequence[Tensor | None]],
+        *,
+        keep: bool,
+        taps: bool,
     ) -> tuple[Tensor, Kept]:
         """Run the blocks.
 
         Args:
             x: (edges out of inputs, B) float32.
             blocks: What stands between the maps of each block.
-            parameters: For each block weight and bias of lin_in, of lin_out, the weight of the residual, and scale and
-                shift of the norm.
+            parameters: For each block weight and bias of lin_in, of lin_out, and the weight of the residual.
+            affine: For each block scale and shift of the norm.
             keep: Whether there will be a backward pass; if not, two states are held at a time.
             taps: Whether the channels of all blocks are asked for.
 
@@ -234,15 +241,15 @@ class Plan:
         else:
             made = self.states.tensors([*rows, *[self.n_channels] * count], batch)
             states, made = made[: len(rows)], made[len(rows) :]
-        for block, (between, given) in enumerate(zip(blocks, parameters, strict=True)):
-            weights, affine, residual = self._arrays(given)
+        for block, between in enumerate(blocks):
+            weights, of_norm, residual = self._arrays(parameters[block], affine[block])
             pre = made[block if keep or taps else 0]
             hidden = made[len(blocks) + block] if taps else pre
             out = states[block] if keep else states[block % len(states)][: self.rows[block + 1]]
             moments = between.moments(self.n_channels)
             values = _values(between, residual, samples, batch, state, pre, hidden, moments)
             sizes = self._sizes(between, samples, batch, block, taps=taps)
-            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, affine, sizes, values, _flat(out))
+            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, _flat(out))
             with _team(cuts):
                 if cuts is None:
                     kernels.forward(0, self.work.size - 1, *tail)
@@ -261,12 +268,14 @@ class Plan:
         grad: Tensor,
         x: Tensor,
         blocks: Sequence[Between],
-        parameters: list[Sequence[Tensor | None]],
+        parameters: Sequence[Sequence[Tensor | None]],
+        affine: Sequence[Sequence[Tensor | None]],
         kept: Kept,
-        needed: Sequence[bool],
+        need_x: bool,
+        needed: Sequence[Sequence[bool]],
         *,
         taps: bool,
-    ) -> tuple[Tensor | None, list[Tensor | None], list[Tensor]]:
+    ) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None], list[Tensor]]:
         """Gradients by x, by the parameters and by the channels, block after block.
 
         Args:
@@ -274,13 +283,15 @@ class Plan:
             x: As in :meth:`forward`.
             blocks: Likewise.
             parameters: Likewise.
+            affine: Likewise.
             kept: What :meth:`forward` returned.
-            needed: Whether a gradient is asked for, for x and then each parameter.
+            need_x: Whether the gradient by x is asked for.
+            needed: For each block whether a gradient is, for each parameter, scale and shift.
             taps: Whether the gradients by the channels of all blocks are.
 
         Returns:
-            The gradient by x (edges, B), the list of those by the parameters, None where not asked for, and those by
-            the channels before norm and ELU and after the dropout (N*C, B), block by block, or nothing.
+            The gradient by x (edges, B), those by the parameters and by scales and shifts, None where not asked for,
+            and those by the channels before norm and ELU and after the dropout (N*C, B), block by block, or nothing.
         """
         from gsnn.nn.fast import kernels
 
@@ -291,47 +302,45 @@ class Plan:
         shown = self.channels.tensors([self.n_channels] * (2 * len(blocks)), batch) if taps else []
         for block in reversed(range(len(parameters))):
             between, state = blocks[block], states[block]
-            weights, affine, residual = self._arrays(parameters[block])
-            per_block = len(parameters[block])
-            go_on = block > 0 if taps else any(needed[: 1 + per_block * block])
-            go_on = go_on or needed[0]
+            weights, of_norm, residual = self._arrays(parameters[block], affine[block])
+            go_on = need_x or any(map(any, needed[:block])) or (taps and block > 0)
             below = spare[block % 2][: len(state)] if go_on else state
             if go_on and block == 0:
                 below.zero_()  # inputs that reach no output are left out by the kernel, but x has them
-            wanted = needed[1 + per_block * block : 1 + per_block * (block + 1)]
             arrays = kernels.Weights(*(np.empty(value.size, np.float32) for value in weights))
-            by_affine = type(affine)(*(np.zeros(value.size, np.float32) for value in affine))
+            by_norm = type(of_norm)(*(np.zeros(value.size, np.float32) for value in of_norm))
             pre, post = shown[2 * block : 2 * block + 2] if taps else (below, below)
             credit = kernels.Credit(_flat(above), _flat(below), _flat(pre), _flat(post))
             values = _values(
                 between, residual, samples, batch, state, kept.pre[block], kept.hidden[block], kept.moments[block]
             )
-            sizes = self._sizes(between, samples, batch, block, taps=taps, go_on=go_on, by_weights=any(wanted))
-            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, affine, sizes, values, credit)
+            sizes = self._sizes(between, samples, batch, block, taps=taps, go_on=go_on, by_weights=any(needed[block]))
+            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit)
             with _team(cuts):
                 if cuts is None:
-                    by_residual = np.array([kernels.backward(0, self.work.size - 1, *tail, arrays, by_affine)])
+                    by_residual = np.array([kernels.backward(0, self.work.size - 1, *tail, arrays, by_norm)])
                 else:
                     by_residual = np.empty(cuts.size - 1)
-                    kernels.backward_parts(cuts, by_residual, *tail, arrays, by_affine)
+                    kernels.backward_parts(cuts, by_residual, *tail, arrays, by_norm)
             # relu'(0) = 0, as torch has it.
             residual_grad = torch.tensor(by_residual.sum() if residual > 0 else 0.0, dtype=torch.float32)
-            gradients = [*map(torch.from_numpy, arrays), residual_grad, *map(torch.from_numpy, by_affine)]
-            found.append([value if want else None for value, want in zip(gradients, wanted, strict=True)])
+            gradients = [*map(torch.from_numpy, arrays), residual_grad, *map(torch.from_numpy, by_norm)]
+            found.append([value if want else None for value, want in zip(gradients, needed[block], strict=True)])
             if not go_on:
                 break
             above = below
-        skipped = [None] * (sum(map(len, parameters)) - sum(map(len, found)))
-        ordered = [value for block_found in reversed(found) for value in block_found]
-        by_x = above[:, :samples].clone() if needed[0] else None
-        return by_x, [*skipped, *ordered], [value[:, :samples] for value in shown]
+        found += [[None] * len(needed[0])] * (len(blocks) - len(found))
+        by_maps = [value for of_block in reversed(found) for value in of_block[:-2]]
+        by_norms = [value for of_block in reversed(found) for value in of_block[-2:]]
+        by_x = above[:, :samples].clone() if need_x else None
+        return by_x, by_maps, by_norms, [value[:, :samples] for value in shown]
 
-    def _arrays(self, given: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
+    def _arrays(self, given: Sequence[Tensor | None], of_norm: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
         """The weights of a block, zeros for a missing bias, the affine part of its norm, and relu of the residual."""
         from gsnn.nn.fast.between import Affine
         from gsnn.nn.fast.kernels import Weights
 
-        *arrays, residual, gamma, beta = given
+        *arrays, residual = given
         sizes = None, self.n_channels, None, self.n_edges
         weights = Weights(
             *(
@@ -339,7 +348,7 @@ class Plan:
                 for value, size in zip(arrays, sizes, strict=True)
             )
         )
-        affine = Affine(*(_NOTHING if value is None else _flat(value) for value in (gamma, beta)))
+        affine = Affine(*(_NOTHING if value is None else _flat(value) for value in of_norm))
         return weights, affine, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
 
     def _sizes(

@@ -412,9 +412,7 @@ def _backward_parts(
 ) -> None:
     """The same for the parts between the cuts, side by side; fills ``by_residual`` with the result of each."""
     for k in numba.prange(cuts.size - 1):
-        by_residual[k] = backward(
-            cuts[k], cuts[k + 1], wiring, weights, affine, sizes, values, credit, by, by_affine
-        )
+        by_residual[k] = backward(cuts[k], cuts[k + 1], wiring, weights, affine, sizes, values, credit, by, by_affine)
 
 
 forward_parts = compiled(_forward_parts, parallel=True)
