@@ -6,21 +6,27 @@ Norm and ELU, in either order, then dropout: forward, and the gradient by what c
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gsnn.nn import between, dropout
 from gsnn.nn.between import FIXED, GROUP, LAYER, NONE, RMS, ROW, SOFTMAX
 from gsnn.nn.dropout import MIX, STEP
 from gsnn.nn.fast.vectors import (
     LANES,
     add,
     div,
-    draw,
+    dropped,
     fill,
     fma,
     larger,
@@ -31,6 +37,7 @@ from gsnn.nn.fast.vectors import (
     store,
     sub,
     total,
+    where_kept,
     where_positive,
 )
 from gsnn.nn.layer_norm import SHIFT
@@ -70,6 +77,7 @@ class Sizes(NamedTuple):
         go_on: Whether the gradient by the state is wanted.
         by_weights: Whether gradients by the parameters are wanted.
         taps: Whether gradients by the channels before the norm and after the dropout are wanted.
+        again: Whether the statistics of the batch are there already.
     """
 
     batch: int
@@ -86,6 +94,7 @@ class Sizes(NamedTuple):
     go_on: int
     by_weights: int
     taps: int
+    again: int
 
 
 class Values(NamedTuple):
@@ -98,7 +107,7 @@ class Values(NamedTuple):
         mean: Mean of each function or channel.
         var: Biased variance likewise.
         valid: (batch,), 1 for samples and 0 for what fills up.
-        numbers: relu of the residual weight, eps of the norm, factor of the dropout, 1 / factor.
+        numbers: relu of the residual weight, eps of the norm, factor of the dropout.
     """
 
     state: Floats
@@ -121,10 +130,35 @@ def compiled(function: _F, parallel: bool = False) -> _F:
     """``numba.njit`` with its result kept on disk where a place for it can be written."""
     # Products may be fused with sums; a NaN stays a NaN.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+    with _own_place():
+        try:
+            return cast(_F, numba.njit(cache=True, parallel=parallel, **options)(function))
+        except RuntimeError:
+            return cast(_F, numba.njit(parallel=parallel, **options)(function))
+
+
+@contextlib.contextmanager
+def _own_place() -> Iterator[None]:
+    """Let numba keep machine code in a folder of these sources.
+
+    Numba asks only whether the file of a function has changed. These call each other across files, and code that was
+    made from the former state of one would be taken for that of the present.
+    """
+    config, folder = cast("Any", numba.config), Path(__file__).parent
+    before = config.CACHE_DIR
+    if before or os.access(folder, os.W_OK):
+        config.CACHE_DIR = str(Path(before or folder / "__pycache__") / f"gsnn-{_digest()}")
     try:
-        return cast(_F, numba.njit(cache=True, parallel=parallel, **options)(function))
-    except RuntimeError:
-        return cast(_F, numba.njit(parallel=parallel, **options)(function))
+        yield
+    finally:
+        config.CACHE_DIR = before
+
+
+@functools.cache
+def _digest() -> str:
+    """A hash of what machine code is made from."""
+    sources = (*sorted(Path(__file__).parent.glob("*.py")), Path(dropout.__file__), Path(between.__file__))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
 
 
 @compiled
@@ -165,147 +199,34 @@ def _row_key(sizes: Sizes, channel: int) -> np.uint64:
 
 
 @compiled
-def _drop(c0: int, c1: int, sizes: Sizes, values: Values, rows: Floats, start: int) -> None:
-    """Multiply the channels of a function, which stand in ``rows`` from ``start`` on, by the factors of the dropout."""
-    limit, factor = np.uint32(sizes.threshold), values.numbers[2]
-    for c in range(c0, c1):
-        key, row = _row_key(sizes, c), start + (c - c0) * sizes.batch
-        for b in range(0, sizes.batch, LANES):
-            store(rows, row + b, mul(load(rows, row + b), draw(key, b, limit, factor)))
-
-
-@compiled
-def _moments(i: int, rows: int, sizes: Sizes, values: Values, source: Floats, start: int) -> None:
-    """Mean and biased variance of ``rows`` rows from ``start`` on."""
-    batch, count, sum_1, sum_2 = sizes.batch, rows * sizes.samples, 0.0, 0.0
-    few = max(1, 1024 // batch)  # rows to a sum in single precision
-    part = fill(ZERO)
-    for c in range(rows):
-        row = start + c * batch
-        for b in range(0, batch, LANES):
-            part = add(part, where_positive(load(values.valid, b), load(source, row + b)))
-        if c % few == few - 1:
-            sum_1 += total(part)
-            part = fill(ZERO)
-    mean = np.float32((sum_1 + total(part)) / count)
-    centre, part = fill(mean), fill(ZERO)
-    for c in range(rows):
-        row = start + c * batch
-        for b in range(0, batch, LANES):
-            d = where_positive(load(values.valid, b), sub(load(source, row + b), centre))
-            part = fma(d, d, part)
-        if c % few == few - 1:
-            sum_2 += total(part)
-            part = fill(ZERO)
-    values.mean[i] = mean
-    values.var[i] = np.float32((sum_2 + total(part)) / count)
-
-
-@compiled
-def _place(sizes: Sizes, n: int, c: int) -> int:
-    return n if sizes.per_function else c
-
-
-@compiled
 def _scale(i: int, values: Values) -> np.float32:
     return np.float32(1.0 / math.sqrt(values.var[i] + values.numbers[1]))
 
 
 @compiled
-def normalise(
-    n: int,
-    c0: int,
-    c1: int,
-    sizes: Sizes,
-    affine: Affine,
-    values: Values,
-    source: Floats,
-    start: int,
-    result: Floats,
-    place: int,
-    again: bool,
-) -> None:
-    """The norm of a function's channels.
-
-    Args:
-        n: The function.
-        c0: Its first channel.
-        c1: The channel after its last.
-        sizes: Numbers.
-        affine: Scale and shift.
-        values: Its statistics are read, or filled if they are of the batch.
-        source: Where the channels stand.
-        start: From which number on.
-        result: Where they go; may be ``source``.
-        place: From which number on.
-        again: Whether the statistics of the batch are there already.
-    """
-    batch, width, kind = sizes.batch, c1 - c0, sizes.norm
-    if kind == GROUP and not again:
-        _moments(n, width, sizes, values, source, start)
-    if kind == ROW and not again:
-        for c in range(width):
-            _moments(c0 + c, 1, sizes, values, source, start + c * batch)
-    if kind == GROUP or kind == ROW or kind == FIXED:
-        for c in range(width):
-            i, row, to = _place(sizes, n, c0 + c), start + c * batch, place + c * batch
-            factor, shift = _scale(i, values), ZERO
-            if sizes.affine:
-                factor, shift = factor * affine.gamma[i], affine.beta[i]
-            centre, times, plus = fill(values.mean[i]), fill(factor), fill(shift)
-            # Centred before it is scaled: folding the mean into the shift would cancel digits.
-            for b in range(0, batch, LANES):
-                store(result, to + b, fma(sub(load(source, row + b), centre), times, plus))
-        return
-    share = fill(np.float32(1.0 / width))
+def _softmax(source: Floats, start: int, result: Floats, place: int, width: int, batch: int) -> None:
     for b in range(0, batch, LANES):
-        if kind == LAYER:
-            part, squares = fill(ZERO), fill(ZERO)
-            for c in range(width):
-                part = add(part, load(source, start + c * batch + b))
-            mean = mul(part, share)
-            for c in range(width):
-                d = sub(load(source, start + c * batch + b), mean)
-                squares = fma(d, d, squares)
-            std = root(mul(squares, fill(np.float32(1.0 / max(width - 1, 1)))))
-            times, plus = div(fill(affine.gamma[n]), add(std, fill(STD_SHIFT))), fill(affine.beta[n])
-            for c in range(width):
-                store(result, place + c * batch + b, fma(sub(load(source, start + c * batch + b), mean), times, plus))
-        elif kind == RMS:
-            squares = fill(ZERO)
-            for c in range(width):
-                x = load(source, start + c * batch + b)
-                squares = fma(x, x, squares)
-            times = div(fill(affine.gamma[n]), root(fma(squares, share, fill(ALMOST_ZERO))))
-            for c in range(width):
-                store(result, place + c * batch + b, mul(load(source, start + c * batch + b), times))
-        else:
-            top = load(source, start + b)
-            for c in range(1, width):
-                top = larger(top, load(source, start + c * batch + b))
-            for c in range(width):
-                store(result, place + c * batch + b, sub(load(source, start + c * batch + b), top))
-    if kind == SOFTMAX:
-        exp(result, place, place + width * batch)
-        for b in range(0, batch, LANES):
-            part = fill(ZERO)
-            for c in range(width):
-                part = add(part, load(result, place + c * batch + b))
-            for c in range(width):
-                store(result, place + c * batch + b, div(load(result, place + c * batch + b), part))
+        top = load(source, start + b)
+        for c in range(1, width):
+            top = larger(top, load(source, start + c * batch + b))
+        for c in range(width):
+            store(result, place + c * batch + b, sub(load(source, start + c * batch + b), top))
+    exp(result, place, place + width * batch)
+    for b in range(0, batch, LANES):
+        part = fill(ZERO)
+        for c in range(width):
+            part = add(part, load(result, place + c * batch + b))
+        for c in range(width):
+            store(result, place + c * batch + b, div(load(result, place + c * batch + b), part))
+
+
+# Each of the next two is one function, although long: numba makes code of a function once more for each that calls it,
+# and once for each number that is written into a call.
 
 
 @compiled
 def activate(
-    n: int,
-    c0: int,
-    c1: int,
-    sizes: Sizes,
-    affine: Affine,
-    values: Values,
-    result: Floats,
-    place: int,
-    again: bool,
+    n: int, c0: int, c1: int, sizes: Sizes, affine: Affine, values: Values, result: Floats, place: int
 ) -> None:
     """From ``pre`` to the channels that lin_out reads, for a function.
 
@@ -315,32 +236,110 @@ def activate(
         c1: The channel after its last.
         sizes: Numbers.
         affine: Scale and shift.
-        values: Holds ``pre``; as in :func:`normalise`.
+        values: Holds ``pre``; its statistics are read, or filled if they are of the batch.
         result: Where the channels go; may be ``pre`` in its place.
         place: From which number on.
-        again: Whether the statistics of the batch are there already.
     """
-    start, size = c0 * sizes.batch, (c1 - c0) * sizes.batch
-    if sizes.norm != NONE and sizes.norm_first:
-        normalise(n, c0, c1, sizes, affine, values, values.pre, start, result, place, again)
-        elu(result, place, place + size)
-    else:
-        if sizes.norm != NONE or sizes.taps:
+    batch, width, kind = sizes.batch, c1 - c0, sizes.norm
+    source, start, size = values.pre, c0 * batch, width * batch
+    if kind == NONE or not sizes.norm_first:
+        if kind != NONE or sizes.taps:
             for b in range(0, size, LANES):
-                store(result, place + b, load(values.pre, start + b))
+                store(result, place + b, load(source, start + b))
         elu(result, place, place + size)
-        if sizes.norm != NONE:
-            normalise(n, c0, c1, sizes, affine, values, result, place, result, place, again)
+        source, start = result, place
+    if kind == GROUP or kind == ROW or kind == FIXED:
+        rows = width if sizes.per_function else 1
+        for u in range(width // rows):
+            i, row = n if sizes.per_function else c0 + u, start + u * batch
+            if kind != FIXED and not sizes.again:
+                few = max(1, 1024 // batch)  # rows to a sum in single precision
+                whole, count = sizes.samples // LANES * LANES, rows * sizes.samples
+                total_, part = 0.0, fill(ZERO)
+                for c in range(rows):
+                    for b in range(row + c * batch, row + c * batch + whole, LANES):
+                        part = add(part, load(source, b))
+                    if whole < batch:
+                        part = add(
+                            part, where_positive(load(values.valid, whole), load(source, row + c * batch + whole))
+                        )
+                    if c % few == few - 1:
+                        total_ += total(part)
+                        part = fill(ZERO)
+                mean = np.float32((total_ + total(part)) / count)
+                centre, total_, part = fill(mean), 0.0, fill(ZERO)
+                for c in range(rows):
+                    for b in range(row + c * batch, row + c * batch + whole, LANES):
+                        d = sub(load(source, b), centre)
+                        part = fma(d, d, part)
+                    if whole < batch:
+                        d = sub(load(source, row + c * batch + whole), centre)
+                        d = where_positive(load(values.valid, whole), d)
+                        part = fma(d, d, part)
+                    if c % few == few - 1:
+                        total_ += total(part)
+                        part = fill(ZERO)
+                values.mean[i], values.var[i] = mean, np.float32((total_ + total(part)) / count)
+            factor, shift = _scale(i, values), ZERO
+            if sizes.affine:
+                factor, shift = factor * affine.gamma[i], affine.beta[i]
+            centre, times, plus = fill(values.mean[i]), fill(factor), fill(shift)
+            # Centred before it is scaled: folding the mean into the shift would cancel digits.
+            for b in range(0, rows * batch, LANES):
+                d = sub(load(source, row + b), centre)
+                store(result, place + u * batch + b, fma(d, times, plus))
+    elif kind == LAYER or kind == RMS:
+        share, less = fill(np.float32(1.0 / width)), fill(np.float32(1.0 / max(width - 1, 1)))
+        gamma = fill(affine.gamma[n])
+        plus = fill(affine.beta[n]) if kind == LAYER else fill(ZERO)
+        for b in range(0, batch, LANES):
+            mean, squares = fill(ZERO), fill(ZERO)
+            if kind == LAYER:
+                for c in range(width):
+                    mean = add(mean, load(source, start + c * batch + b))
+                mean = mul(mean, share)
+            for c in range(width):
+                d = sub(load(source, start + c * batch + b), mean)
+                squares = fma(d, d, squares)
+            if kind == LAYER:
+                times = div(gamma, add(root(mul(squares, less)), fill(STD_SHIFT)))
+            else:
+                times = div(gamma, root(fma(squares, share, fill(ALMOST_ZERO))))
+            for c in range(width):
+                d = sub(load(source, start + c * batch + b), mean)
+                store(result, place + c * batch + b, fma(d, times, plus))
+    elif kind == SOFTMAX:
+        _softmax(source, start, result, place, width, batch)
+    if kind != NONE and sizes.norm_first:
+        elu(result, place, place + size)
     if sizes.drops:
-        _drop(c0, c1, sizes, values, result, place)
+        limit, factor = np.uint32(sizes.threshold), values.numbers[2]
+        for c in range(width):
+            key = _row_key(sizes, c0 + c)
+            for b in range(0, batch, LANES):
+                row = place + c * batch + b
+                store(result, row, dropped(load(result, row), key, b, limit, factor))
 
 
 @compiled
 def _times_slope(inner: Floats, activated: Floats, start: int, size: int, factor: np.float32) -> None:
-    """Multiply a gradient by the derivative of the ELU, from ``factor`` times its result h: h + 1 where h < 0."""
-    mine, result = inner[:size], activated[start : start + size]
-    for i in range(size):
-        mine[i] *= min(result[i] * factor, ZERO) + ONE
+    """Multiply a gradient by the derivative of ELU and dropout.
+
+    That of the ELU is h + 1 where its result h is negative; ``activated`` holds ``factor`` * h, or a drop. A factor of
+    1 is that of no dropout.
+    """
+    one = fill(ONE)
+    if factor == ONE:
+        for b in range(0, size, LANES):
+            h = load(activated, start + b)
+            store(inner, b, mul(load(inner, b), add(sub(h, where_positive(h, h)), one)))
+        return
+    raised, less = fill(factor), fill(ONE / factor if factor > ZERO else ZERO)
+    for b in range(0, size, LANES):
+        result = load(activated, start + b)
+        h = mul(result, less)
+        slope = mul(add(sub(h, where_positive(h, h)), one), raised)
+        store(inner, b, mul(load(inner, b), where_kept(result, slope)))
 
 
 @compiled
@@ -370,140 +369,91 @@ def differentiate(
         inner: The gradient, from its start on.
         hidden: What :func:`activate` gave.
         place: From which number on.
-        spare: Room for the channels twice.
+        spare: Room for the channels three times.
     """
-    start, size = c0 * sizes.batch, (c1 - c0) * sizes.batch
-    if sizes.drops:
-        _drop(c0, c1, sizes, values, inner, 0)
-    if sizes.norm == NONE:
-        _times_slope(inner, hidden, place, size, values.numbers[3])
-        return
-    if sizes.norm_first:
-        _times_slope(inner, hidden, place, size, values.numbers[3])
-        _before_norm(n, c0, c1, sizes, affine, values, by, inner, values.pre, start, spare, 0)
-        return
-    for b in range(0, size, LANES):
-        store(spare, b, load(values.pre, start + b))
-    elu(spare, 0, size)
-    _before_norm(n, c0, c1, sizes, affine, values, by, inner, spare, 0, spare, size)
-    _times_slope(inner, spare, 0, size, ONE)
-
-
-@compiled
-def _before_norm(
-    n: int,
-    c0: int,
-    c1: int,
-    sizes: Sizes,
-    affine: Affine,
-    values: Values,
-    by: Affine,
-    inner: Floats,
-    source: Floats,
-    start: int,
-    spare: Floats,
-    place: int,
-) -> None:
-    """From the gradient by the result of a norm to that by what came in, in place."""
     batch, width, kind = sizes.batch, c1 - c0, sizes.norm
+    source, start, size = values.pre, c0 * batch, width * batch
+    if kind == NONE or sizes.norm_first:
+        _times_slope(inner, hidden, place, size, values.numbers[2])
+    else:
+        if sizes.drops:
+            raised = fill(values.numbers[2])
+            for b in range(0, size, LANES):
+                store(inner, b, mul(load(inner, b), where_kept(load(hidden, place + b), raised)))
+        for b in range(0, size, LANES):
+            store(spare, size + b, load(source, start + b))
+        elu(spare, size, 2 * size)
+        source, start = spare, size
     if kind == GROUP or kind == ROW or kind == FIXED:
-        sum_1, sum_2 = 0.0, 0.0
-        for c in range(width):
-            i, row = _place(sizes, n, c0 + c), start + c * batch
-            centre, part_1, part_2 = fill(values.mean[i]), fill(ZERO), fill(ZERO)
-            if kind == ROW or (kind == FIXED and not sizes.per_function):
-                sum_1, sum_2 = 0.0, 0.0
-            for b in range(0, batch, LANES):
-                g = load(inner, c * batch + b)
-                part_1 = add(part_1, g)
-                part_2 = fma(g, sub(load(source, row + b), centre), part_2)
-            sum_1 += total(part_1)
-            sum_2 += total(part_2)
-            if kind == ROW:
-                _centred(i, 1, sizes, affine, values, inner, c * batch, source, row, sum_1, sum_2)
+        rows = width if sizes.per_function else 1
+        for u in range(width // rows):
+            i, row, own = n if sizes.per_function else c0 + u, start + u * batch, u * batch
+            # Through statistics of the batch: gamma r (g - mean(g) - (x - m) r^2 mean(g (x - m))).
+            sum_1, sum_2, centre = 0.0, 0.0, fill(values.mean[i])
+            for c in range(rows):
+                part_1, part_2 = fill(ZERO), fill(ZERO)
+                for b in range(c * batch, (c + 1) * batch, LANES):
+                    g = load(inner, own + b)
+                    part_1 = add(part_1, g)
+                    part_2 = fma(g, sub(load(source, row + b), centre), part_2)
+                sum_1 += total(part_1)
+                sum_2 += total(part_2)
+            scale = _scale(i, values)
+            factor = scale
             if sizes.affine:
-                by.gamma[i], by.beta[i] = np.float32(sum_2 * _scale(i, values)), np.float32(sum_1)
-        if kind == GROUP:
-            _centred(n, width, sizes, affine, values, inner, 0, source, start, sum_1, sum_2)
-        elif kind == FIXED:
-            for c in range(width):
-                i = _place(sizes, n, c0 + c)
-                factor = _scale(i, values)
-                times = fill(factor * affine.gamma[i] if sizes.affine else factor)
+                factor = scale * affine.gamma[i]
+                by.gamma[i], by.beta[i] = np.float32(sum_2 * scale), np.float32(sum_1)
+            times, level, back = fill(factor), fill(ZERO), fill(ZERO)
+            if kind != FIXED:
+                count = rows * sizes.samples
+                level, back = fill(np.float32(sum_1 / count)), fill(np.float32(sum_2 / count * scale * scale))
+            for c in range(rows):
                 for b in range(0, batch, LANES):
-                    store(inner, c * batch + b, mul(load(inner, c * batch + b), times))
-        return
-    share, by_gamma, by_beta = fill(np.float32(1.0 / width)), 0.0, 0.0
-    if kind == SOFTMAX:
-        normalise(n, c0, c1, sizes, affine, values, source, start, spare, place, True)
-    for b in range(0, batch, LANES):
-        if kind == LAYER:
-            part, squares, along, sums = fill(ZERO), fill(ZERO), fill(ZERO), fill(ZERO)
-            for c in range(width):
-                part = add(part, load(source, start + c * batch + b))
-            mean = mul(part, share)
+                    at = c * batch + b
+                    d = sub(load(source, row + at), centre)
+                    g = mul(sub(sub(load(inner, own + at), level), mul(d, back)), times)
+                    if b + LANES > sizes.samples:
+                        g = where_positive(load(values.valid, b), g)
+                    store(inner, own + at, g)
+    elif kind == LAYER or kind == RMS:
+        share, less = fill(np.float32(1.0 / width)), fill(np.float32(max(width - 1, 1)))
+        by_gamma, by_beta, gamma = 0.0, 0.0, fill(affine.gamma[n])
+        for b in range(0, batch, LANES):
+            mean, squares, along, sums = fill(ZERO), fill(ZERO), fill(ZERO), fill(ZERO)
+            if kind == LAYER:
+                for c in range(width):
+                    mean = add(mean, load(source, start + c * batch + b))
+                mean = mul(mean, share)
             for c in range(width):
                 d, g = sub(load(source, start + c * batch + b), mean), load(inner, c * batch + b)
                 squares, along, sums = fma(d, d, squares), fma(d, g, along), add(sums, g)
-            less = fill(np.float32(max(width - 1, 1)))
-            std = root(div(squares, less))
-            inverse = div(fill(ONE), add(std, fill(STD_SHIFT)))
-            # d std / dx = centred / ((C - 1) std), which is 0 / 0 -> 0 where the channels agree.
-            slope = where_positive(std, div(mul(mul(along, inverse), inverse), mul(less, std)))
-            times = mul(fill(affine.gamma[n]), inverse)
-            back, level = mul(fill(affine.gamma[n]), slope), mul(sums, share)
+            if kind == LAYER:
+                std = root(div(squares, less))
+                inverse = div(fill(ONE), add(std, fill(STD_SHIFT)))
+                # d std / dx = centred / ((C - 1) std), which is 0 / 0 -> 0 where the channels agree.
+                slope = where_positive(std, div(mul(mul(along, inverse), inverse), mul(less, std)))
+                level = mul(sums, share)
+                by_beta += total(sums)
+            else:
+                square = fma(squares, share, fill(ALMOST_ZERO))
+                inverse = div(fill(ONE), root(square))
+                slope, level = mul(div(mul(along, share), square), inverse), fill(ZERO)
+            times, back = mul(gamma, inverse), mul(gamma, slope)
             for c in range(width):
                 d, g = sub(load(source, start + c * batch + b), mean), load(inner, c * batch + b)
                 store(inner, c * batch + b, sub(mul(sub(g, level), times), mul(d, back)))
             by_gamma += total(where_positive(load(values.valid, b), mul(along, inverse)))
-            by_beta += total(sums)
-        elif kind == RMS:
-            squares, along = fill(ZERO), fill(ZERO)
-            for c in range(width):
-                x = load(source, start + c * batch + b)
-                squares, along = fma(x, x, squares), fma(x, load(inner, c * batch + b), along)
-            square = fma(squares, share, fill(ALMOST_ZERO))
-            inverse = div(fill(ONE), root(square))
-            times, back = mul(fill(affine.gamma[n]), inverse), div(mul(along, share), square)
-            for c in range(width):
-                x, g = load(source, start + c * batch + b), load(inner, c * batch + b)
-                store(inner, c * batch + b, mul(sub(g, mul(x, back)), times))
-            by_gamma += total(where_positive(load(values.valid, b), mul(along, inverse)))
-        else:
+        by.gamma[n] = np.float32(by_gamma)
+        if kind == LAYER:
+            by.beta[n] = np.float32(by_beta)
+    elif kind == SOFTMAX:
+        _softmax(source, start, spare, 2 * size, width, batch)
+        for b in range(0, batch, LANES):
             along = fill(ZERO)
             for c in range(width):
-                along = fma(load(inner, c * batch + b), load(spare, place + c * batch + b), along)
+                along = fma(load(inner, c * batch + b), load(spare, 2 * size + c * batch + b), along)
             for c in range(width):
-                y, g = load(spare, place + c * batch + b), load(inner, c * batch + b)
+                y, g = load(spare, 2 * size + c * batch + b), load(inner, c * batch + b)
                 store(inner, c * batch + b, mul(y, sub(g, along)))
-    if kind == LAYER:
-        by.gamma[n], by.beta[n] = np.float32(by_gamma), np.float32(by_beta)
-    elif kind == RMS:
-        by.gamma[n] = np.float32(by_gamma)
-
-
-@compiled
-def _centred(
-    i: int,
-    rows: int,
-    sizes: Sizes,
-    affine: Affine,
-    values: Values,
-    inner: Floats,
-    place: int,
-    source: Floats,
-    start: int,
-    sum_1: float,
-    sum_2: float,
-) -> None:
-    """The gradient through statistics of the batch: gamma r (g - mean(g) - (x - m) r^2 mean(g (x - m)))."""
-    batch, count, scale = sizes.batch, rows * sizes.samples, _scale(i, values)
-    factor = scale * affine.gamma[i] if sizes.affine else scale
-    times, centre = fill(np.float32(factor)), fill(values.mean[i])
-    level, back = fill(np.float32(sum_1 / count)), fill(np.float32(sum_2 / count * scale * scale))
-    for c in range(rows):
-        at, row = place + c * batch, start + c * batch
-        for b in range(0, batch, LANES):
-            d = sub(load(source, row + b), centre)
-            g = sub(sub(load(inner, at + b), level), mul(d, back))
-            store(inner, at + b, where_positive(load(values.valid, b), mul(g, times)))
+    if kind != NONE and not sizes.norm_first:
+        _times_slope(inner, spare, size, size, ONE)

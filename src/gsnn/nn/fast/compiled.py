@@ -314,7 +314,9 @@ class Plan:
             values = _values(
                 between, residual, samples, batch, state, kept.pre[block], kept.hidden[block], kept.moments[block]
             )
-            sizes = self._sizes(between, samples, batch, block, taps=taps, go_on=go_on, by_weights=any(needed[block]))
+            sizes = self._sizes(
+                between, samples, batch, block, taps=taps, back=True, go_on=go_on, by_weights=any(needed[block])
+            )
             tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit)
             with _team(cuts):
                 if cuts is None:
@@ -359,6 +361,7 @@ class Plan:
         block: int,
         *,
         taps: bool,
+        back: bool = False,
         go_on: bool = True,
         by_weights: bool = True,
     ) -> Any:  # noqa: ANN401 - a type of a module that needs numba
@@ -379,6 +382,7 @@ class Plan:
             go_on=int(go_on),
             by_weights=int(by_weights),
             taps=int(taps),
+            again=int(back),
         )
 
     def _cuts(self, batch: int) -> NDArray[np.int64] | None:
@@ -403,7 +407,6 @@ def _values(
 ) -> Any:  # noqa: ANN401 - a type of a module that needs numba
     from gsnn.nn.fast.between import Values
 
-    kept = factor(between.drop)
     return Values(
         state=_flat(state),
         pre=_flat(pre),
@@ -411,7 +414,7 @@ def _values(
         mean=_flat(moments[0]),
         var=_flat(moments[1]),
         valid=_valid(samples, batch),
-        numbers=np.array([residual, between.eps, kept, 1.0 / kept if kept else 0.0], np.float32),
+        numbers=np.array([residual, between.eps, factor(between.drop)], np.float32),
     )
 
 

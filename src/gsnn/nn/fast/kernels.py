@@ -189,7 +189,7 @@ def forward(
                 c += 1
         place = c0 * batch if kept else 0
         if c1 > c0:
-            activate(n, c0, c1, sizes, affine, values, hidden, place, False)
+            activate(n, c0, c1, sizes, affine, values, hidden, place)
         for k in range(o0, o1):
             e = at(out_edges, k)
             written, row = at(row_written, e) * batch, at(row_read, e) * batch
@@ -239,7 +239,7 @@ def backward(
     by_residual = 0.0
     size = _widest(first, last, channel_start) * batch
     inner = np.empty(size, np.float32)  # gradient by the channels of one function
-    spare = np.empty(2 * size, np.float32)
+    spare = np.empty(3 * size, np.float32)
     hidden = values.hidden if kept else np.empty(size, np.float32)
     for n in range(first, last):
         i0, i1, o0, o1 = at(in_start, n), at(in_start, n + 1), at(out_start, n), at(out_start, n + 1)
@@ -268,7 +268,7 @@ def backward(
                     grad_weight_out[w + c] = ZERO
                 continue
             if not needed and width and not kept:
-                activate(n, c0, c0 + width, sizes, affine, values, hidden, 0, True)
+                activate(n, c0, c0 + width, sizes, affine, values, hidden, h0)
             needed = True
             if not sizes.by_weights:
                 for c in range(width):
