@@ -55,23 +55,18 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     run, result = train_files(tmp_path / "run", **given, settings=SETTINGS, notify=told.extend)
     assert run.sources.streamed
     assert run.info["data"]["samples"] == 400
-    assert "bounds" in run.info["split"]
     assert run.info["fit"]["summary"]["ridge"]["mse"] is None
     assert any("ridge baseline is left out" in w for w in run.info["warnings"])
     edges = infer_run(Run.open(run.path), method="magnitude,gradient", samples="train")
     assert len(edges) == 35
-    assert run.streamed_split().bounds == result.split.bounds
-    assert Run.open(run.path).info["inference"]["n"] == 400 - sum(
-        int((codes != 0).sum()) for _, codes, _, _ in run.open_data().chunks(run.streamed_split())
-    )
+    assert run.split().test.tolist() == result.split.test.tolist() == world.memory().split(validation=0.0).test.tolist()
+    assert Run.open(run.path).info["inference"]["n"] == len(run.split().train)
     # What needs all samples says so.
     with pytest.raises(RunError, match="needs all of them in memory"):
         run.data()
     for method in ("stacked", "rank"):
         with pytest.raises(RunError, match=f"'{method}' needs all samples in memory"):
             infer_run(Run.open(run.path), method=method)
-    with pytest.raises(RunError, match=r"use streamed_split\(\)"):
-        run.split()
     # Training longer continues the run; other bytes in the file do not.
     longer, _ = train_files(tmp_path / "run", **given, settings={"epochs": 3}, resume=True)
     assert len(longer.metrics()) == 3

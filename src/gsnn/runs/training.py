@@ -10,7 +10,8 @@ from gsnn.runs.folder import Run
 from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback
 from gsnn.runs.sources import Sources
 from gsnn.training import TrainConfig
-from gsnn.training.fit_data import TrainResult, fit_prepared, prepare, recorded_split
+from gsnn.training.fit_data import TrainResult, fit_prepared, recorded_split
+from gsnn.training.prepare import prepare
 from gsnn.training.team import Team
 
 
@@ -67,7 +68,7 @@ def train_run(
         data = sources.open()
     if old is not None:
         old.check_data(data)
-    prepared = prepare(data, config, recorded_split(old, data))
+    prepared = prepare(data, config, recorded_split(old))
     learner = new_regressor(prepared.model, data.graph) if regressor else None
     if not team.first:
         run = Run(Path(path), {})
@@ -76,4 +77,4 @@ def train_run(
             path, config=config, data=data, sources=sources, overwrite=overwrite, regressor=regressor
         )
     callbacks = [] if learner is None else [regressor_callback(run, learner)]
-    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team, callbacks)
+    return run, fit_prepared(prepared, config, run, resume, progress, device, team, callbacks)
