@@ -90,13 +90,6 @@ def test_nothing_added_is_nothing_changed():
     pd.testing.assert_frame_equal(inferer.evaluate(), before)
 
 
-def test_effects_on_targets_of_another_process():
-    inferer = fitted(GradientEdgeInferer, targets=range(1, 3))
-    assert inferer.first_order(FUNCTIONS[0], FUNCTIONS[1]).shape[0] == inferer.n_pairs
-    with pytest.raises(ValueError, match=r"target 'a' is not among the targets of this inferer, range\(1, 3\)"):
-        inferer.first_order(FUNCTIONS[1], FUNCTIONS[0])
-
-
 def test_p_values_of_samples_that_were_not_scored():
     inferer = fitted(GradientEdgeInferer)
     scored = inferer.scored(score="normalised")
