@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lightning.pytorch.callbacks import Callback
 
 from gsnn.base.errors import RunError
+from gsnn.base.launch import Place
 from gsnn.base.progress import now
 from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
@@ -20,7 +21,6 @@ from gsnn.training.config import TrainConfig
 from gsnn.training.folder import Folder
 from gsnn.training.loop import train_model
 from gsnn.training.prepare import Prepared, measure, prepare
-from gsnn.training.team import Team
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,12 +111,12 @@ def fit_prepared(
     resume: bool,
     progress: bool | None,
     device: str,
-    team: Team = Team(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train what :func:`prepare` made, and write it into the folder if there is one."""
     start = time.perf_counter()
-    writes = run if team.first else None
+    writes = run if place.first else None
     with writes.lock() if writes is not None else nullcontext():
         nothing_to_do = False
         if writes is not None:
@@ -140,8 +140,8 @@ def fit_prepared(
             resume=resume,
             progress=progress,
             device=device,
-            devices=team.devices,
-            num_nodes=team.num_nodes,
+            devices=place.size // place.machines,
+            num_nodes=place.machines,
             callbacks=callbacks,
         )
         now("measuring the fit")
@@ -157,7 +157,7 @@ def fit_prepared(
                 "seconds": float(trained.history["seconds"].sum()),
                 "parameters": sum(p.numel() for p in prepared.model.parameters()),
                 "device": device,
-                "processes": team.size,
+                "processes": place.size,
             }
             writes.info["warnings"] = list(prepared.warnings)  # measuring may have added some
             writes.finish(report, facts)
