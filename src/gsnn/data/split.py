@@ -127,7 +127,7 @@ def draw_split(
 
     Example:
         >>> draw_split(np.array([0, 1, 2, 3, 4, 0, -1]), 1, test=0.2, validation=0.0).test.tolist()
-        [2]
+        [4]
     """
     for name, share in (("test", test), ("validation", validation)):
         if not 0 <= share < 1:
