@@ -69,7 +69,7 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
         rank = _number(env, "RANK")
         local = _number(env, "LOCAL_RANK") if "LOCAL_RANK" in env else rank
         size, port = _number(env, "WORLD_SIZE"), _number(env, "MASTER_PORT")
-        machines = size // _number(env, "LOCAL_WORLD_SIZE") if env.get("LOCAL_WORLD_SIZE") else 1
+        machines = size // max(1, _number(env, "LOCAL_WORLD_SIZE")) if env.get("LOCAL_WORLD_SIZE") else 1
         return _checked(Place(rank, size, local, env["MASTER_ADDR"], port, "torchrun", machines))
     # Set by srun alone: SLURM_NTASKS is there in the batch script too, where there is one process.
     if env.get("SLURM_STEP_NUM_TASKS", "1") == "1" or env.get("SLURM_JOB_NAME") in ("bash", "interactive"):

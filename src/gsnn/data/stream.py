@@ -168,7 +168,9 @@ class StreamedData:
             start += len(x)
         seen = found >= 0
         if rows:
-            found[seen] = conditions(np.concatenate(rows))[found[seen]]
+            distinct = np.concatenate(rows)
+            rows.clear()  # they are many
+            found[seen] = conditions(distinct)[found[seen]]
         elif not kept:  # groups without a sample do not count
             found[seen] = (np.cumsum(np.bincount(found[seen]) > 0) - 1)[found[seen]]
         return found
