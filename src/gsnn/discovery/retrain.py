@@ -74,7 +74,6 @@ def train_on(
     """
     import torch
 
-    from gsnn.data import Split
     from gsnn.training import fit, predict
 
     if seed is not None:
@@ -84,7 +83,6 @@ def train_on(
     result = fit(data, config, split=split, progress=None)  # epochs are shown where the trainings are
     y = np.asarray(result.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(result.model, data.x)
-    assert isinstance(result.split, Split)  # the data are in memory
     split = result.split
     x = torch.as_tensor(data.x[split.train], dtype=torch.float32)
     target = torch.as_tensor(y[split.train], dtype=torch.float32)

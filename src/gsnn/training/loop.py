@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gsnn.base.torch_state import own_random_state
-from gsnn.data.stream import StreamedPart
+from gsnn.data.parts import Part
 from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams, seed_generators
 from gsnn.training.checkpoint import SafetensorsCheckpointIO
 from gsnn.training.config import TrainConfig
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Model = TypeVar("Model", bound=nn.Module)
-Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | StreamedPart
+Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | Part
 
 # Validation keeps no gradients, so its batches may be larger; the figures do not depend on this.
 _VALIDATION_BATCH = 512
@@ -210,13 +210,13 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = _VALIDATION_BATCH
 def _batches(
     samples: Samples, size: int, *, seed: int | None = None, drop_last: bool = False
 ) -> Batches | StreamedBatches:
-    if isinstance(samples, StreamedPart):
+    if isinstance(samples, Part):
         return StreamedBatches(samples, size, seed=seed, drop_last=drop_last)
     return Batches(*_tensors(*samples), size, seed=seed, drop_last=drop_last)
 
 
 def _observed(samples: Samples) -> bool:
-    return samples.observed if isinstance(samples, StreamedPart) else bool(np.isfinite(samples[1]).any())
+    return samples.observed if isinstance(samples, Part) else bool(np.isfinite(samples[1]).any())
 
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:

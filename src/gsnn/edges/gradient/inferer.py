@@ -263,37 +263,6 @@ class GradientEdgeInferer(StreamingInferer):
         """Without what is found again: the table, and whether the criterion is a mean or a sum."""
         return self.__dict__ | {"_last": None, "_scale": None}
 
-    def first_order(self, source: str, target: str) -> FloatArray:
-        """The first-order effect of an edge on the loss, G_n(i, j) for every pair of blocks.
-
-        Args:
-            source: Name of i.
-            target: Name of j.
-
-        Returns:
-            (P, C_i, C_j) float64. Opening the edge at pair n with small weights W changes the mean loss of a sample by
-            sum(W * G_n), if its message is taken as deviations from its mean.
-
-        Raises:
-            RuntimeError: If no sample was seen.
-            ValueError: If a name is unknown.
-        """
-        self._check_seen(1)
-        rows = []
-        for parameter, name in (("source", source), ("target", target)):
-            if name not in self.prior.index:
-                raise ValueError(f"{parameter} must be the name of a function node, got {name!r}")
-            rows.append(self._channel_node == self.prior.index[name])
-        if self.prior.index[target] not in self.targets:
-            raise ValueError(f"target {target!r} is not among the targets of this inferer, {self.targets}")
-        rows[1] = rows[1][self._channels_of(self.targets)]
-        found = []
-        for p in range(self.n_pairs):
-            z = self._activations(p)[rows[0]].double()
-            g = self._gradients(p)[rows[1]].double()
-            found.append(((z - z.mean(1, keepdim=True)) @ g.T / self.n).numpy())
-        return np.stack(found)
-
     def evaluate(
         self,
         layer_agg: str | None = None,
