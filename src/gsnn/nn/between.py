@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gsnn.nn.dropout import factor, mask
 from gsnn.nn.norms import GroupBatchNorm, GroupLayerNorm, GroupRMSNorm, GroupSoftmax, NoNorm, RowBatchNorm
+
+FloatArray = NDArray[np.float32]
 
 NONE, GROUP, ROW, FIXED, LAYER, RMS, SOFTMAX = range(7)
 """Norms: none; by statistics of the batch, of a function's channels together or of each on its own; by given
@@ -65,19 +69,29 @@ class Between:
         """What the norm adds to a variance."""
         return float(getattr(self.norm, "eps", 0.0))
 
-    def moments(self, n_channels: int) -> Tensor:
-        """Room for the mean and the variance of the batch, or those that are given: (2, functions or channels)."""
-        if self.kind == FIXED:
-            assert isinstance(self.norm, GroupBatchNorm | RowBatchNorm)
-            return torch.stack([self.norm.running_mean, self.norm.running_var])
-        if not self.of_batch:
-            return torch.empty(2, 0)
-        return torch.empty(2, self.norm.running_mean.numel())
+    @property
+    def n_statistics(self) -> int:
+        """How many means the norm has: one a function or a channel, or none."""
+        return self._running[0].numel() if self.kind in (GROUP, ROW, FIXED) else 0
+
+    def given(self) -> tuple[FloatArray, FloatArray]:
+        """The mean and the variance that the norm goes by outside training."""
+        mean, var = self._running
+        return mean.numpy(), var.numpy()
+
+    @property
+    def _running(self) -> tuple[Tensor, Tensor]:
+        assert isinstance(self.norm, GroupBatchNorm | RowBatchNorm)
+        mean, var = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert var is not None
+        return mean, var
 
     def follow(self, moments: Tensor, samples: int) -> None:
         """Let the norm's running statistics follow those of the batch."""
         if self.of_batch:
-            self.norm.follow(*moments, samples)
+            assert isinstance(self.norm, GroupBatchNorm | RowBatchNorm)
+            self.norm.follow(moments[0], moments[1], samples)
 
     def step(self, z: Tensor, gamma: Tensor | None, beta: Tensor | None, block: int) -> Tensor:
         """The same by differentiable operations, with a scale and a shift in the place of the norm's; follows nothing.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gsnn.nn.between import Between
-from gsnn.nn.fast.compiled import Kept, Plan, available
+from gsnn.nn.fast.compiled import Plan, available
 from gsnn.nn.maps import remember_signature, to_channels, to_edges
 from gsnn.nn.sparse import EdgeChannelPattern
 
@@ -183,17 +183,17 @@ def compiled_stack(
         nothing = x.new_zeros(()).expand(plan.n_channels, x.shape[1])
         probes = [nothing.detach().requires_grad_() for _ in range(2 * stack.layers)]
     affine = [value for between in blocks for value in between.affine]
-    if torch.is_grad_enabled():
-        out, *kept = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *affine, *probes)
-        left = _kept(kept, blocks, taps)
+    keep, samples = torch.is_grad_enabled(), x.shape[1]
+    if keep:
+        out, own, seen = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *affine, *probes)
     else:
-        out, left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps)
-    for between, moments in zip(blocks, left.moments, strict=True):
-        between.follow(moments, x.shape[1])
-    if not taps:
-        return out, Seen([], [], [])
-    samples = x.shape[1]
-    return out, Seen([value[:, :samples] for value in left.pre], [value[:, :samples] for value in left.hidden], probes)
+        out, *left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps)
+        own, seen = map(torch.from_numpy, left)
+    if any(between.of_batch for between in blocks):
+        for between, moments in zip(blocks, plan.moments(own, blocks, samples, keep, taps), strict=True):
+            between.follow(moments, samples)
+    pre, post = plan.shown(seen, samples, stack.layers) if taps else ([], [])
+    return out, Seen(pre, post, probes)
 
 
 def step_by_step(
@@ -267,7 +267,7 @@ class _EluStack(torch.autograd.Function):
 
 @remember_signature
 class _CompiledStack(torch.autograd.Function):
-    """Returns the state, then what :func:`_kept` sorts.
+    """Returns the state, then the two pieces of memory that the backward pass needs.
 
     After x come the parameters of the maps, scale and shift of the norms, two a block, and probes, if any, likewise.
     """
@@ -278,8 +278,8 @@ class _CompiledStack(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         parameters, affine, probes = _parts(given, len(blocks))
         taps = bool(probes)
-        out, kept = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=True, taps=taps)
-        return out, *kept.states, *kept.pre, *kept.moments, *(kept.hidden if taps else ())
+        out, *kept = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=True, taps=taps)
+        return out, *map(torch.from_numpy, kept)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
@@ -304,7 +304,8 @@ class _CompiledStack(torch.autograd.Function):
             return *others, *_differentiable(grad, (x, *given), needed, run)
         parameters, affine, probes = _parts(given, len(blocks))
         taps = bool(probes)
-        kept = _kept(ctx.saved_tensors[len(needed) :], blocks, taps)
+        own, seen = ctx.saved_tensors[len(needed) :]
+        kept = own.numpy(), seen.numpy()
         wanted = _parts(needed[1:], len(blocks))
         both = [(*of_maps, *of_norm) for of_maps, of_norm in zip(_by_block(wanted[0]), _pairs(wanted[1]), strict=True)]
         by_x, by_maps, by_affine, by_channels = ctx.plan.backward(
@@ -321,13 +322,6 @@ def _parts(given: Sequence[Any], layers: int) -> tuple[Sequence[Any], Sequence[A
 
 def _pairs(values: Sequence[Any]) -> list[Sequence[Any]]:
     return [values[at : at + 2] for at in range(0, len(values), 2)]
-
-
-def _kept(tensors: Sequence[Tensor], blocks: Sequence[Between], taps: bool) -> Kept:
-    """What the forward pass returned after the state, sorted."""
-    ends = len(blocks) - 1, 2 * len(blocks) - 1, 3 * len(blocks) - 1
-    states, pre, moments, hidden = (list(tensors[a:b]) for a, b in zip((0, *ends), (*ends, len(tensors)), strict=True))
-    return Kept(states, pre, hidden if taps else pre, moments)
 
 
 def _differentiable(

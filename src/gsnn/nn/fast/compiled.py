@@ -24,27 +24,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from gsnn.nn.between import Between
+from gsnn.nn.between import FIXED, Between
 from gsnn.nn.dropout import factor, threshold
 
 Indices = NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """What a forward pass leaves for the backward pass, in rows of whole vectors.
-
-    Attributes:
-        states: The state before each block but the first, (edges, B).
-        pre: Channels before norm and ELU in each block, (N*C, B); without a norm those after them.
-        hidden: Channels after norm, ELU and dropout in each block, where they are shown.
-        moments: Mean and biased variance that the norm of each block used, (2, functions or channels).
-    """
-
-    states: list[Tensor]
-    pre: list[Tensor]
-    hidden: list[Tensor]
-    moments: list[Tensor]
+Floats = NDArray[np.float32]
 
 
 WORTH_A_THREAD = 400_000
@@ -86,9 +70,8 @@ class Store:
     def __reduce__(self) -> tuple[type[Store], tuple[()]]:
         return Store, ()  # a copy has a store of its own
 
-    def tensors(self, rows: Sequence[int], batch: int) -> list[Tensor]:
-        """Tensors (rows, batch) that are not filled, side by side; their memory comes back when the last is gone."""
-        size = sum(rows) * batch
+    def array(self, size: int) -> Floats:
+        """Numbers that are not filled; their memory comes back when nobody uses them any more."""
         buffer = None
         while self._spare and buffer is None:
             try:
@@ -100,7 +83,7 @@ class Store:
             buffer = np.empty(size, np.float32)
         loan = buffer[:size].view(_Loan)
         weakref.finalize(loan, self._take_back, buffer).atexit = False
-        return list(torch.from_numpy(loan).view(-1, batch).split(list(rows)))
+        return loan
 
     def _take_back(self, buffer: NDArray[np.float32]) -> None:
         if not self._spare and buffer.nbytes <= KEPT_BYTES:
@@ -213,7 +196,7 @@ class Plan:
         *,
         keep: bool,
         taps: bool,
-    ) -> tuple[Tensor, Kept]:
+    ) -> tuple[Tensor, Floats, Floats]:
         """Run the blocks.
 
         Args:
@@ -225,43 +208,34 @@ class Plan:
             taps: Whether the channels of all blocks are asked for.
 
         Returns:
-            The state of the edges into outputs, (edges, B), and what :meth:`backward` needs.
+            The state of the edges into outputs, (edges, B), and what :meth:`backward` needs in two pieces of memory, of
+            which the second can be shown, see :meth:`shown`.
         """
         from gsnn.nn.fast import kernels
 
-        state, samples = _padded(x), x.shape[1]
-        batch, kept = state.shape[1], Kept([], [], [], [])
-        cuts = self._cuts(batch)
-        # What is shown to others has memory of its own, so that it does not hold that of the states.
-        rows = list(self.rows[1:]) if keep else [max(self.rows)] * min(2, len(blocks))
-        count = len(blocks) * (2 if taps else 1) if keep or taps else 1
-        if taps:
-            states = self.states.tensors(rows, batch)
-            made = self.channels.tensors([self.n_channels] * count, batch)
-        else:
-            made = self.states.tensors([*rows, *[self.n_channels] * count], batch)
-            states, made = made[: len(rows)], made[len(rows) :]
+        start, samples = _padded(x), x.shape[1]
+        batch = start.shape[1]
+        cuts, passing = self._cuts(batch), _Pass(self, blocks, batch, keep, taps)
+        own, seen = self.states.array(passing.sizes[0]), self.channels.array(passing.sizes[1])
+        state, out = _flat(start), start
         for block, between in enumerate(blocks):
             weights, of_norm, residual = self._arrays(parameters[block], affine[block])
-            pre = made[block if keep or taps else 0]
-            hidden = made[len(blocks) + block] if taps else pre
-            out = states[block] if keep else states[block % len(states)][: self.rows[block + 1]]
-            moments = between.moments(self.n_channels)
-            values = _values(between, residual, samples, batch, state, pre, hidden, moments)
+            pre, hidden, mean, var = passing.of_block(block, own, seen)
+            if between.kind == FIXED:
+                mean[:], var[:] = between.given()
+            written = passing.state(block + 1, own)
+            values = _values(between, residual, samples, batch, state, pre, hidden, mean, var)
             sizes = self._sizes(between, samples, batch, block, taps=taps)
-            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, _flat(out))
+            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, written)
             with _team(cuts):
                 if cuts is None:
                     kernels.forward(0, self.work.size - 1, *tail)
                 else:
                     kernels.forward_parts(cuts, *tail)
-            kept.states.append(state)
-            kept.pre.append(pre)
-            kept.hidden.append(hidden)
-            kept.moments.append(moments)
-            state = out
+            state = written
         # A copy: the predictions must not hold the memory of all states.
-        return state[:, :samples].clone(), Kept(kept.states[1:], kept.pre, kept.hidden, kept.moments)
+        out = torch.from_numpy(state.reshape(-1, batch))[:, :samples].clone()
+        return out, own, seen
 
     def backward(
         self,
@@ -270,7 +244,7 @@ class Plan:
         blocks: Sequence[Between],
         parameters: Sequence[Sequence[Tensor | None]],
         affine: Sequence[Sequence[Tensor | None]],
-        kept: Kept,
+        kept: tuple[Floats, Floats],
         need_x: bool,
         needed: Sequence[Sequence[bool]],
         *,
@@ -295,47 +269,67 @@ class Plan:
         """
         from gsnn.nn.fast import kernels
 
-        samples, above, states = grad.shape[1], _padded(grad), (_padded(x), *kept.states)
+        samples, start, padded = grad.shape[1], _padded(x), _padded(grad)
+        batch, above, count = padded.shape[1], _flat(padded), len(blocks)
+        cuts, passing = self._cuts(batch), _Pass(self, blocks, batch, True, taps)
+        spare = self.gradients.array(2 * max(self.rows) * batch).reshape(2, -1)
+        channels = self.n_channels * batch
+        shown = self.channels.array(2 * count * channels if taps else 0)
         found: list[list[Tensor | None]] = []
-        batch, cuts = above.shape[1], self._cuts(above.shape[1])
-        spare = self.gradients.tensors([max(self.rows)] * 2, batch)
-        shown = self.channels.tensors([self.n_channels] * (2 * len(blocks)), batch) if taps else []
-        for block in reversed(range(len(parameters))):
-            between, state = blocks[block], states[block]
+        for block in reversed(range(count)):
+            between = blocks[block]
             weights, of_norm, residual = self._arrays(parameters[block], affine[block])
+            state = passing.state(block, kept[0]) if block else _flat(start)
             go_on = need_x or any(map(any, needed[:block])) or (taps and block > 0)
-            below = spare[block % 2][: len(state)] if go_on else state
+            below = np.asarray(spare[block % 2])[: state.size] if go_on else state
             if go_on and block == 0:
-                below.zero_()  # inputs that reach no output are left out by the kernel, but x has them
+                below.fill(0.0)  # inputs that reach no output are left out by the kernel, but x has them
             arrays = kernels.Weights(*(np.empty(value.size, np.float32) for value in weights))
             by_norm = type(of_norm)(*(np.zeros(value.size, np.float32) for value in of_norm))
-            pre, post = shown[2 * block : 2 * block + 2] if taps else (below, below)
-            credit = kernels.Credit(_flat(above), _flat(below), _flat(pre), _flat(post))
-            values = _values(
-                between, residual, samples, batch, state, kept.pre[block], kept.hidden[block], kept.moments[block]
-            )
+            by_pre, by_post = (np.asarray(shown)[place * channels :][:channels] for place in (2 * block, 2 * block + 1))
+            credit = kernels.Credit(above, below, by_pre, by_post)
+            values = _values(between, residual, samples, batch, state, *passing.of_block(block, *kept))
             sizes = self._sizes(
                 between, samples, batch, block, taps=taps, back=True, go_on=go_on, by_weights=any(needed[block])
             )
             tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit)
             with _team(cuts):
                 if cuts is None:
-                    by_residual = np.array([kernels.backward(0, self.work.size - 1, *tail, arrays, by_norm)])
+                    by_residual = kernels.backward(0, self.work.size - 1, *tail, arrays, by_norm)
                 else:
-                    by_residual = np.empty(cuts.size - 1)
-                    kernels.backward_parts(cuts, by_residual, *tail, arrays, by_norm)
+                    parts = np.empty(cuts.size - 1)
+                    kernels.backward_parts(cuts, parts, *tail, arrays, by_norm)
+                    by_residual = parts.sum()
             # relu'(0) = 0, as torch has it.
-            residual_grad = torch.tensor(by_residual.sum() if residual > 0 else 0.0, dtype=torch.float32)
-            gradients = [*map(torch.from_numpy, arrays), residual_grad, *map(torch.from_numpy, by_norm)]
-            found.append([value if want else None for value, want in zip(gradients, needed[block], strict=True)])
+            residual_grad = np.array(by_residual if residual > 0 else 0.0, np.float32)
+            gradients = (*arrays, residual_grad, *by_norm)
+            found.append(
+                [
+                    torch.from_numpy(value) if want else None
+                    for value, want in zip(gradients, needed[block], strict=True)
+                ]
+            )
             if not go_on:
                 break
             above = below
-        found += [[None] * len(needed[0])] * (len(blocks) - len(found))
+        found += [[None] * len(needed[0])] * (count - len(found))
         by_maps = [value for of_block in reversed(found) for value in of_block[:-2]]
         by_norms = [value for of_block in reversed(found) for value in of_block[-2:]]
-        by_x = above[:, :samples].clone() if need_x else None
-        return by_x, by_maps, by_norms, [value[:, :samples] for value in shown]
+        by_x = torch.from_numpy(above.reshape(-1, batch))[:, :samples].clone() if need_x else None
+        by_channels = torch.from_numpy(shown).view(2 * count, self.n_channels, batch)[..., :samples] if taps else ()
+        return by_x, by_maps, by_norms, list(by_channels)
+
+    def shown(self, seen: Tensor, samples: int, layers: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The channels before norm and ELU and after the dropout of each block, (N*C, B), in what a pass left."""
+        values = seen.view(2 * layers, self.n_channels, -1)[..., :samples]
+        return list(values[:layers]), list(values[layers:])
+
+    def moments(self, own: Tensor, blocks: Sequence[Between], samples: int, keep: bool, taps: bool) -> list[Tensor]:
+        """Mean and biased variance in each block, (2, functions or channels), in what a pass left."""
+        from gsnn.nn.fast.vectors import LANES
+
+        passing = _Pass(self, blocks, samples + -samples % LANES, keep, taps)
+        return [own[start : start + 2 * size].view(2, size) for start, size in passing.statistics]
 
     def _arrays(self, given: Sequence[Tensor | None], of_norm: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
         """The weights of a block, zeros for a missing bias, the affine part of its norm, and relu of the residual."""
@@ -395,27 +389,76 @@ class Plan:
         return cuts
 
 
+class _Pass:
+    """Where the pieces of a pass stand in the memory that it leaves.
+
+    Args:
+        plan: The model.
+        blocks: What stands between the maps.
+        batch: Numbers in a row.
+        keep: Whether all states and channels are kept, for a backward pass.
+        taps: Whether channels are, and those after the dropout too, in memory of their own, which does not hold that of
+            the states when it is shown.
+
+    Attributes:
+        sizes: Of the two pieces of memory.
+        statistics: For each block where its mean starts in the first, and its length; the variance follows.
+    """
+
+    def __init__(self, plan: Plan, blocks: Sequence[Between], batch: int, keep: bool, taps: bool) -> None:
+        count, self._batch, self._taps, self._rows = len(blocks), batch, taps, plan.rows
+        self._channels = plan.n_channels * batch
+        wide = max(plan.rows) * batch
+        self._apart = keep or taps
+        if keep:
+            ends = np.cumsum([0, *(rows * batch for rows in plan.rows[1:])]).tolist()
+            self._states, self._first_channel = ends[:-1], ends[-1]
+        else:
+            self._states = [wide * (block % 2) for block in range(count)]
+            self._first_channel = wide * min(2, count)
+        kept = 0 if taps else count if keep else 1
+        place, self.statistics = self._first_channel + kept * self._channels, []
+        for between in blocks:
+            size = between.n_statistics
+            self.statistics.append((place, size))
+            place += 2 * size
+        self.sizes = place, 2 * count * self._channels if taps else 0
+        self._count = count
+
+    def state(self, number: int, own: Floats) -> Floats:
+        """The state after as many blocks, from one on."""
+        start = self._states[number - 1]
+        return np.asarray(own)[start : start + self._rows[number] * self._batch]
+
+    def of_block(self, block: int, own: Floats, seen: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Channels before norm and ELU, channels after the dropout, mean and variance."""
+        place, size = self.statistics[block]
+        mean, var = (np.asarray(own)[at : at + size] for at in (place, place + size))
+        if self._taps:
+            pre, hidden = (
+                np.asarray(seen)[at * self._channels :][: self._channels] for at in (block, self._count + block)
+            )
+            return pre, hidden, mean, var
+        start = self._first_channel + (block if self._apart else 0) * self._channels
+        pre = np.asarray(own)[start : start + self._channels]
+        return pre, pre, mean, var
+
+
 def _values(
     between: Between,
     residual: np.float32,
     samples: int,
     batch: int,
-    state: Tensor,
-    pre: Tensor,
-    hidden: Tensor,
-    moments: Tensor,
+    state: Floats,
+    pre: Floats,
+    hidden: Floats,
+    mean: Floats,
+    var: Floats,
 ) -> Any:  # noqa: ANN401 - a type of a module that needs numba
     from gsnn.nn.fast.between import Values
 
-    return Values(
-        state=_flat(state),
-        pre=_flat(pre),
-        hidden=_flat(hidden),
-        mean=_flat(moments[0]),
-        var=_flat(moments[1]),
-        valid=_valid(samples, batch),
-        numbers=np.array([residual, between.eps, factor(between.drop)], np.float32),
-    )
+    numbers = np.array([residual, between.eps, factor(between.drop)], np.float32)
+    return Values(state, pre, hidden, mean, var, _valid(samples, batch), numbers)
 
 
 @functools.lru_cache(maxsize=8)
