@@ -304,11 +304,12 @@ def test_every_norm_agrees_with_the_modules_in_double_precision(
         one.train(training)
     mine = pass_of(model, x)
     assert served == [1]
-    wanted = pass_of(exact, x.double())
+    wanted, tolerance = pass_of(exact, x.double()), 1e-4
     if training and (norm == "batch" or (norm == "groupbatch" and channels == 1)):
         # Before a norm over each row a bias has no effect: its gradient is what rounding leaves of large numbers.
         mine, wanted = ({k: v for k, v in found.items() if "lin_in.bias" not in k} for found in (mine, wanted))
-    assert_agree(mine, wanted)
+        tolerance = 2e-3
+    assert_agree(mine, wanted, tolerance)
     assert served == [1], "double precision goes step by step"
 
 

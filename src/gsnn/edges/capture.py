@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gsnn.base.errors import unknown_option
-from gsnn.base.torch_state import own_random_state
+from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.edges.loss_scale import REDUCTIONS as REDUCTIONS
 from gsnn.edges.loss_scale import Criterion as Criterion
 from gsnn.edges.loss_scale import LossScale as LossScale
@@ -284,7 +285,8 @@ def captures(
     gsnn = cast(Tapped, inner)
     check_batch(gsnn, x, y)
     recorders = {tap: Recorder() for tap in where}
-    with isolated(inner, device) as there:
+    products = getattr(gsnn, "products", 0) * len(x)
+    with threads_for(products or math.inf), isolated(inner, device) as there:
         dtype = next((p.dtype for p in inner.parameters()), x.dtype)
         # Clones, because tensors made under inference_mode cannot enter a graph.
         x, y = _plain(x).to(there, dtype), _plain(y).to(there)

@@ -436,6 +436,12 @@ class GSNN(Described):
         return (sums / (scale * self.L**0.5 if self.options["residual"] else scale)).t()
 
     @property
+    def products(self) -> int:
+        """Products of weights and values in a pass over one sample."""
+        maps = (layer for name in ("lin_in", "lin_out") for layer in sparse_layers(self, name))
+        return sum(layer.weight.numel() for layer in maps)
+
+    @property
     def recomputes(self) -> bool:
         """Whether a forward pass made now runs its blocks a second time during the backward pass.
 
