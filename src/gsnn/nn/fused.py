@@ -212,7 +212,7 @@ def step_by_step(
         z = to_channels(stack.lin_in, weight_in, state)
         z = z if bias_in is None else z + bias_in.unsqueeze(1)
         z = z + probes[2 * block] if probes else z
-        h = F.elu(z) if blocks is None else blocks[block].step(z, *affine[2 * block : 2 * block + 2], block)
+        h = F.elu(z) if blocks is None else blocks[block].step(z, affine[2 * block], affine[2 * block + 1], block)
         h = h + probes[2 * block + 1] if probes else h
         out = to_edges(stack.lin_out, weight_out, h)
         out = out if bias_out is None else out + bias_out.unsqueeze(1)

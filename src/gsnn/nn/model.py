@@ -417,7 +417,7 @@ class GSNN(Described):
         ):
             return None
         found, number = [], 0 if key is None else int(key)
-        for block in self._chain():
+        for block in self.blocks:
             if not isinstance(block, Block):
                 return None
             between = block.between(self._stack.lin_in, self._stack.lin_out, number)

@@ -226,12 +226,12 @@ class Plan:
             written = passing.state(block + 1, own)
             values = _values(between, residual, samples, batch, state, pre, hidden, mean, var)
             sizes = self._sizes(between, samples, batch, block, taps=taps)
-            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, written)
+            given = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, written
             with _team(cuts):
                 if cuts is None:
-                    kernels.forward(0, self.work.size - 1, *tail)
+                    kernels.forward(0, self.work.size - 1, *given)
                 else:
-                    kernels.forward_parts(cuts, *tail)
+                    kernels.forward_parts(cuts, *given)
             state = written
         # A copy: the predictions must not hold the memory of all states.
         out = torch.from_numpy(state.reshape(-1, batch))[:, :samples].clone()
@@ -292,13 +292,13 @@ class Plan:
             sizes = self._sizes(
                 between, samples, batch, block, taps=taps, back=True, go_on=go_on, by_weights=any(needed[block])
             )
-            tail: tuple[Any, ...] = (kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit)
+            given = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit, arrays, by_norm
             with _team(cuts):
                 if cuts is None:
-                    by_residual = kernels.backward(0, self.work.size - 1, *tail, arrays, by_norm)
+                    by_residual = kernels.backward(0, self.work.size - 1, *given)
                 else:
                     parts = np.empty(cuts.size - 1)
-                    kernels.backward_parts(cuts, parts, *tail, arrays, by_norm)
+                    kernels.backward_parts(cuts, parts, *given)
                     by_residual = parts.sum()
             # relu'(0) = 0, as torch has it.
             residual_grad = np.array(by_residual if residual > 0 else 0.0, np.float32)
