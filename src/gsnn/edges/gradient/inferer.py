@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
-from gsnn.edges.capture import Capture, Criterion, LossScale, capture, tapped, unwrap
+from gsnn.edges.capture import Capture, Criterion, captures, tapped, unwrap
 from gsnn.edges.gradient.blocks import Components, leading, pair_norms, principal_components
 from gsnn.edges.gradient.null import Chance, combined, excess, node_sums, normal_scores, p_values
 from gsnn.edges.gradient.regressed import Regressors, regressed_norms
@@ -201,11 +201,9 @@ class GradientEdgeInferer(StreamingInferer):
         """
         scale = self._loss_scale(crit, loss_reduction)
 
-        def see(where: str, scale: LossScale) -> Capture:
-            return capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
-
-        seen = see("pre" if self.use_pre_norm else "post", scale)
-        self.add(seen, x, y, see("post", scale) if self._separate_post else None)
+        where = ("pre", "post") if self._separate_post else ("pre" if self.use_pre_norm else "post",)
+        seen = captures(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
+        self.add(seen[0], x, y, seen[1] if self._separate_post else None)
         return self.n
 
     def add(self, seen: Capture, x: Tensor, y: Tensor, post: Capture | None = None) -> None:
