@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-
 from gsnn._version import __version__
+from gsnn.base.lazy import lazy_names
 
 # Name -> module, imported at first use: `import gsnn` and `gsnn --help` must not wait for torch.
 _PUBLIC = {
-    "DataError": "gsnn.base.errors",
-    "DirectedMagnitudeEdgeKGE": "gsnn.edges",
-    "FunctionEdgeInferer": "gsnn.edges",
-    "GSNN": "gsnn.nn",
-    "GSNNRegressor": "gsnn.sklearn",
-    "GradientEdgeInferer": "gsnn.edges",
-    "Graph": "gsnn.graph",
-    "GsnnError": "gsnn.base.errors",
-    "MagnitudeEdgeInferer": "gsnn.edges",
-    "MagnitudeEdgeKGE": "gsnn.edges",
-    "MagnitudeEdgeRegressor": "gsnn.edges",
-    "MissingExtraError": "gsnn.base.errors",
-    "RunError": "gsnn.base.errors",
+    "DataError": "base.errors",
+    "DirectedMagnitudeEdgeKGE": "edges",
+    "FunctionEdgeInferer": "edges",
+    "GSNN": "nn",
+    "GSNNRegressor": "sklearn",
+    "GradientEdgeInferer": "edges",
+    "Graph": "graph",
+    "GsnnError": "base.errors",
+    "MagnitudeEdgeInferer": "edges",
+    "MagnitudeEdgeKGE": "edges",
+    "MagnitudeEdgeRegressor": "edges",
+    "MissingExtraError": "base.errors",
+    "RunError": "base.errors",
 }
 
 __all__ = [
@@ -40,14 +39,4 @@ __all__ = [
     "__version__",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for."""
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module 'gsnn' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """The public names, for completion."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _PUBLIC, __all__)

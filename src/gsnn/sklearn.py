@@ -195,7 +195,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         if not seen.any():
             raise ValueError("y holds no measured response; there is nothing to learn from")
         x, targets = x[seen], targets[seen]
-        train, held = self._parts(graph, x, targets, config)
+        train, held = self._parts(x, config)
         standardiser = Standardiser.fit(targets[train])
         scaled = standardiser.transform(targets)
         model = build_model(lambda: GSNN.from_graph(graph, **config.model_options()), seed)
@@ -334,16 +334,13 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = True
         return tags
 
-    def _parts(self, graph: Graph, x: Any, y: FloatArray, config: TrainConfig) -> tuple[Any, IntArray | None]:  # noqa: ANN401
+    def _parts(self, x: Any, config: TrainConfig) -> tuple[Any, IntArray | None]:  # noqa: ANN401
         """Rows to train on and to watch, split by condition as in the run folders."""
         if not config.uses_validation:
             return slice(None), None
-        import pandas as pd
+        from gsnn.data.split import conditions, draw_split
 
-        from gsnn.data import PerturbationData
-
-        inputs, outputs = pd.DataFrame(x, columns=list(graph.inputs)), pd.DataFrame(y, columns=list(graph.outputs))
-        split = PerturbationData(graph, inputs, outputs).split(**config.split_options() | {"test": 0.0})
+        split = draw_split(conditions(x), **config.split_options() | {"test": 0.0})
         return split.train, split.validation
 
     def _inputs(self, X: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401

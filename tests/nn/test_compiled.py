@@ -14,8 +14,12 @@ from tests.nn.test_fused import dense, make
 from torch.nn import functional as F
 
 from gsnn.nn import GSNN, fused
+from gsnn.nn import model as model_module
+from gsnn.nn.between import Between
+from gsnn.nn.block import Recorder
 from gsnn.nn.fast import compiled as compiled_module
 from gsnn.nn.fused import elu_stack, step_by_step
+from gsnn.nn.norms import NORMS
 
 pytestmark = pytest.mark.skipif(not compiled_module.available(), reason="needs numba: pip install 'gsnn[fast]'")
 
@@ -131,25 +135,25 @@ def test_second_derivatives_come_from_the_separate_steps():
 
 
 def test_elu_kernel_is_exact_to_rounding_and_keeps_what_is_not_finite():
-    from gsnn.nn.fast import kernels as kernels_module
+    from gsnn.nn.fast import between as between_module
 
     special = torch.tensor([0.0, -0.0, -1e-8, 1e-8, float("inf"), -float("inf"), float("nan"), -1e30, 3e38])
     z = torch.cat([torch.linspace(-120, 20, 20_001), torch.linspace(-1e-3, 1e-3, 1001), special])
     mine = z.clone()
-    kernels_module.elu(mine.numpy(), 0, mine.numel())
+    between_module.elu(mine.numpy(), 0, mine.numel())
     torch.testing.assert_close(mine, F.elu(z), rtol=1e-6, atol=1.2e-7, equal_nan=True)
     part = z.clone()
-    kernels_module.elu(part.numpy(), 5, 9)
+    between_module.elu(part.numpy(), 5, 9)
     assert torch.equal(part[:5], z[:5])
     assert torch.equal(part[9:20_000], z[9:20_000])
 
 
 def test_kernels_need_no_place_for_their_machine_code():
-    from gsnn.nn.fast import kernels as kernels_module
+    from gsnn.nn.fast import between as between_module
 
     made = {}
     exec("def twice(x):\n    return 2 * x", made)  # of no file, so that numba finds no place for a cache
-    assert kernels_module._compile(made["twice"])(21) == 42
+    assert between_module.compiled(made["twice"])(21) == 42
 
 
 def test_without_a_pool_for_every_thread_kernels_take_one(monkeypatch):
@@ -186,20 +190,21 @@ def test_graphs_that_are_alive_together_do_not_share_memory():
 def test_memory_comes_back_for_the_next_step_and_no_copy_takes_it_along():
     stack, x, parameters = make([8, 8, 8, 8], 3, 16, dtype=torch.float32)
     elu_stack(stack, x, parameters).sum().backward()
-    (kept,) = stack.plan.states._spare
+    (kept,) = stack.plan(False).states._spare
     elu_stack(stack, x, parameters).sum().backward()
-    assert stack.plan.states._spare[0] is kept
-    for twin in (copy.deepcopy(stack.plan), pickle.loads(pickle.dumps(stack.plan))):
+    assert stack.plan(False).states._spare[0] is kept
+    for twin in (copy.deepcopy(stack.plan(False)), pickle.loads(pickle.dumps(stack.plan(False)))):
         assert not twin.states._spare
 
 
 def test_what_reaches_no_output_is_left_out_and_counts_nothing():
     stack, _, _ = make([2, 2, 2, 2], 3, 4, dtype=torch.float32)
-    plan = stack.plan
+    plan = stack.plan(False)
+    written = [wiring[-1] for wiring in plan.wiring]
     # In the last block functions 0 and 2 act (edges 6 and 7), so only edges into these are needed before it.
-    assert (plan.written[-1] >= 0).nonzero()[0].tolist() == [6, 7]
-    assert (plan.written[-2] >= 0).nonzero()[0].tolist() == [0, 1, 3, 4, 6, 7, 8, 10]
-    assert (plan.written[0] >= 0).all()
+    assert (written[-1] >= 0).nonzero()[0].tolist() == [6, 7]
+    assert (written[-2] >= 0).nonzero()[0].tolist() == [0, 1, 3, 4, 6, 7, 8, 10]
+    assert (written[0] >= 0).all()
 
 
 def _child(stack, x, parameters, queue):
@@ -232,7 +237,177 @@ def test_predictions_without_gradients_are_the_same_and_hold_two_states(blocks):
     wanted = elu_stack(stack, x, parameters).detach()
     with torch.no_grad():
         assert torch.equal(elu_stack(stack, x, parameters), wanted)
-    twin = copy.deepcopy(stack.plan)
+    twin = copy.deepcopy(stack.plan(False))
     groups = [parameters[at : at + 5] for at in range(0, len(parameters), 5)]
-    assert torch.equal(twin.forward(x, groups, keep=False)[0], wanted)
-    assert twin.states._spare[0].size == (twin.n_channels + 2 * max(twin.rows)) * 32
+    plain, no_norm = [Between()] * blocks, [(None, None)] * blocks
+    assert torch.equal(twin.forward(x, plain, groups, no_norm, keep=False, taps=False)[0], wanted)
+    assert twin.states._spare[0].size == (twin.n_channels + min(2, blocks) * max(twin.rows)) * 32
+
+
+KERNEL_NORMS = ("none", "groupbatch", "layer", "rms", "softmax", "batch")
+
+
+def shaken(kit, norm, channels=5, dropout=0.0, **options):
+    """A model off its start, whose running statistics are not 0 and 1."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        edges = kit.random_graph(3)
+        model = kit.shake(GSNN(*edges, channels, 4, norm=norm, dropout=dropout, **options))
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_()
+            if name.endswith("running_var"):
+                buffer.uniform_(0.5, 2.0)
+        return model, torch.randn(37, model.I)
+
+
+def pass_of(model, x, seed=1):
+    """Predictions, gradients and running statistics of a pass."""
+    torch.manual_seed(seed)
+    out = model(x)
+    out.square().sum().backward()
+    found = {"out": out.detach()} | {name: p.grad for name, p in model.named_parameters()}
+    return found | {name: b for name, b in model.named_buffers() if "running" in name or "tracked" in name}
+
+
+def assert_agree(mine, exact, tolerance=1e-4):
+    assert mine.keys() == exact.keys()
+    largest = max(float(v.abs().max()) for name, v in exact.items() if v is not None and "running" not in name)
+    for name, value in mine.items():
+        assert (value is None) == (exact[name] is None), name
+        if value is not None:
+            scale = max(float(exact[name].abs().max()), 1e-3 * largest)
+            torch.testing.assert_close(value.double(), exact[name].double(), rtol=0, atol=tolerance * scale, msg=name)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """How often the kernels were taken."""
+    calls = []
+    real = model_module.compiled_stack
+    monkeypatch.setattr(model_module, "compiled_stack", lambda *a, **k: calls.append(1) or real(*a, **k))
+    return calls
+
+
+@pytest.mark.parametrize("norm", KERNEL_NORMS)
+@pytest.mark.parametrize("channels", [5, 1, 16, "ragged"])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("training", [True, False])
+def test_every_norm_agrees_with_the_modules_in_double_precision(
+    kit, served, norm, channels, norm_first, dropout, training
+):
+    if channels == "ragged":
+        channels = [1 + i % 4 for i in range(6)]
+    model, x = shaken(kit, norm, channels, dropout, norm_first=norm_first, share_layers=norm == "rms")
+    exact = copy.deepcopy(model).double()
+    for one in (model, exact):
+        one.train(training)
+    mine = pass_of(model, x)
+    assert served == [1]
+    wanted, tolerance = pass_of(exact, x.double()), 1e-4
+    if training and (norm == "batch" or (norm == "groupbatch" and channels == 1)):
+        # Before a norm over each row a bias has no effect: its gradient is what rounding leaves of large numbers.
+        mine, wanted = ({k: v for k, v in found.items() if "lin_in.bias" not in k} for found in (mine, wanted))
+        tolerance = 2e-3
+    assert_agree(mine, wanted, tolerance)
+    assert served == [1], "double precision goes step by step"
+
+
+@pytest.mark.parametrize("norm", KERNEL_NORMS)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_both_taps_and_gradients_by_them_agree_with_the_modules(kit, served, norm, dropout):
+    model, x = shaken(kit, norm, dropout=dropout)
+    model.train(dropout > 0)
+    fast, slow = (Recorder(), Recorder()), (Recorder(), Recorder())
+    for (pre, post), hide in ((fast, lambda tap: tap), (slow, lambda tap: lambda *a: tap(*a))):
+        twin = copy.deepcopy(model)
+        torch.manual_seed(2)
+        out = twin.forward_with_taps(x, pre=hide(pre), post=hide(post), detach_parameters=True)
+        handles = [*pre.handles, *post.handles]
+        pre.found = [out, *pre.values, *post.values, *torch.autograd.grad(out.square().sum(), handles)]
+    assert served == [1]
+    assert len(fast[0].found) == 1 + 4 * 4
+    for a, b in zip(fast[0].found, slow[0].found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * max(float(b.detach().abs().max()), 1e-3))
+
+
+@pytest.mark.parametrize("norm", ["groupbatch", "layer", "batch"])
+def test_second_derivatives_with_a_norm_and_a_dropout(kit, served, norm):
+    model, x = shaken(kit, norm, 3, 0.3)
+    exact = copy.deepcopy(model).double()
+
+    def second(one, x):
+        torch.manual_seed(3)
+        by = torch.autograd.grad(one(x).square().sum(), [*one.parameters()], create_graph=True, allow_unused=True)
+        total = sum(g.square().sum() for g in by if g is not None)
+        return torch.autograd.grad(total, [*one.parameters()], allow_unused=True)
+
+    mine, wanted = second(model, x), second(exact, x.double())
+    assert served == [1]
+    largest = max(float(b.abs().max()) for b in wanted if b is not None)
+    for a, b in zip(mine, wanted, strict=True):
+        if b is not None:
+            torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-4 * largest)
+
+
+def test_running_statistics_follow_once_and_also_without_gradients(kit, served):
+    model, x = shaken(kit, "groupbatch")
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        model(x)
+    twin(x).sum().backward()
+    assert served == [1, 1]
+    for (name, a), b in zip(model.named_buffers(), twin.buffers(), strict=True):
+        assert torch.equal(a, b), name
+    before = [b.clone() for b in model.buffers()]
+    model.eval()(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.buffers(), strict=True))
+
+
+def test_threads_do_the_same_with_a_norm_and_a_dropout(kit, monkeypatch):
+    monkeypatch.setattr(compiled_module, "WORTH_A_THREAD", 1)
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(pass_of(*shaken(kit, "groupbatch", 8, 0.3)))
+    finally:
+        torch.set_num_threads(before)
+    for name, value in results[0].items():
+        if name.endswith("residual_weight"):  # a sum over the parts
+            torch.testing.assert_close(value, results[1][name], rtol=1e-4, atol=1e-5)
+        else:
+            assert torch.equal(value, results[1][name]), name
+
+
+@pytest.mark.parametrize("norm", ["groupbatch", "layer"])
+def test_with_norms_nothing_is_read_that_was_not_written(kit, norm, monkeypatch):
+    empty, empty_of_torch = np.empty, torch.empty
+
+    def poisoned(*args, **options):
+        array = empty(*args, **options)
+        return np.full_like(array, np.nan) if array.dtype == np.float32 else array
+
+    def poisoned_of_torch(*args, **options):
+        tensor = empty_of_torch(*args, **options)
+        return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+
+    model, x = shaken(kit, norm, 3, 0.3)
+    twin = copy.deepcopy(model)
+    monkeypatch.setattr(np, "empty", poisoned)
+    monkeypatch.setattr(torch, "empty", poisoned_of_torch)
+    mine = pass_of(model, x)
+    monkeypatch.undo()
+    assert all(v is None or bool(v.isfinite().all()) for v in mine.values())
+    assert_agree(mine, pass_of(twin, x), 1e-6)
+
+
+def test_a_norm_that_the_kernels_do_not_know_goes_step_by_step(kit, served):
+    for norm in set(NORMS) - set(KERNEL_NORMS):
+        model, x = shaken(kit, norm)
+        model(x)
+    model, x = shaken(kit, "batch")
+    model.blocks[1].norm.momentum = None
+    model(x)
+    assert not served

@@ -141,9 +141,17 @@ def test_levels_cost_least():
     assert _levels(torch.tensor([], dtype=torch.int64)).tolist() == []
 
 
-def test_the_model_takes_the_fused_path_only_where_nobody_looks(kit, monkeypatch):
+def fused_calls(monkeypatch):
+    """A list that grows with every pass that runs as one operation."""
     calls = []
-    monkeypatch.setattr(model_module, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
+    for name in ("elu_stack", "compiled_stack"):
+        real = getattr(model_module, name)
+        monkeypatch.setattr(model_module, name, lambda *a, real=real, **k: calls.append(1) or real(*a, **k))
+    return calls
+
+
+def test_the_model_takes_the_fused_path_only_where_nobody_looks(kit, monkeypatch):
+    calls = fused_calls(monkeypatch)
     model = GSNN(*kit.random_graph(1), 3, 2, norm="none")
     x = torch.ones(2, 3)
     wanted = model(x)
@@ -161,7 +169,7 @@ def test_the_model_takes_the_fused_path_only_where_nobody_looks(kit, monkeypatch
             torch.testing.assert_close(model(x), wanted)
         assert seen
     assert len(calls) == 1
-    assert GSNN(*kit.random_graph(1), 3, 2)(x).shape == wanted.shape
+    assert GSNN(*kit.random_graph(1), 3, 2, norm="ema")(x).shape == wanted.shape
     assert len(calls) == 1
 
 
@@ -207,12 +215,6 @@ def other_pattern(model):
     block.lin_in = SparseLinear(pattern, torch.ones(pattern.nnz), into_channels=True, bias=True)
 
 
-def monte_carlo_dropout(model):
-    model.eval()
-    model.blocks[0].dropout.p = 1.0
-    model.blocks[0].dropout.train()
-
-
 # What a user may do to a model, by name; each changes what it computes.
 CHANGES = {
     "subclass of lin_in": lambda m: setattr(m.blocks[0], "lin_in", doubled(m.blocks[0].lin_in)),
@@ -225,7 +227,6 @@ CHANGES = {
     "another alpha": lambda m: setattr(m.blocks[1].nonlin, "alpha", 0.5),
     "another tap": lambda m: setattr(m.blocks[1], "pre_tap", Halving()),
     "another dropout": lambda m: setattr(m.blocks[1], "dropout", Halving()),
-    "dropout in training mode alone": monte_carlo_dropout,
     "node MLP put in": lambda m: setattr(m.blocks[1], "mlp", Halving()),
     "parametrised weight": lambda m: parametrize.register_parametrization(m.blocks[0].lin_in, "weight", Halving()),
     "parametrised residual": lambda m: parametrize.register_parametrization(m.blocks[0], "residual_weight", Halving()),
@@ -254,6 +255,16 @@ def test_a_model_that_a_user_changed_is_computed_step_by_step(kit, name):
         assert torch.equal(model(x), changed)
 
 
+def test_a_dropout_may_be_in_training_mode_alone(kit):
+    model, x = GSNN(*kit.random_graph(1), 3, 2, norm="none").eval(), torch.ones(5, 3)
+    plain = model(x)
+    model.blocks[0].dropout.p = 1.0
+    model.blocks[0].dropout.train()
+    changed = model.forward_with_taps(x, pre=lambda layer, z: None)
+    assert not torch.allclose(changed, plain)
+    torch.testing.assert_close(model(x), changed)
+
+
 def test_modules_of_other_types_may_stand_in_the_place_of_a_block(kit):
     class Whole(torch.nn.Module):
         def forward(self, x, **options):
@@ -273,8 +284,7 @@ def test_hooks_on_all_modules_are_called(kit):
 
 
 def test_copies_and_loaded_models_still_take_the_fused_path(kit, monkeypatch, tmp_path):
-    calls = []
-    monkeypatch.setattr(model_module, "elu_stack", lambda *a: calls.append(1) or elu_stack(*a))
+    calls = fused_calls(monkeypatch)
     for share in (True, False):
         model = GSNN(*kit.random_graph(1), 3, 2, norm="none", dropout=0.5, share_layers=share).eval()
         save_model(model, tmp_path / "m")

@@ -10,10 +10,10 @@ import pytest
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.files import read_tensors
+from gsnn.base.launch import Place
 from gsnn.runs import Job, Run, Sources, infer_run, train_run
 from gsnn.training import TrainConfig
 from gsnn.training.callbacks import RunFiles
-from gsnn.training.team import Team
 
 CONFIG = TrainConfig(epochs=3, channels=2, layers=3, batch_size=8, dropout=0.1)
 
@@ -109,7 +109,7 @@ def test_a_stopped_training_learns_on(learnt, sources, tmp_path, monkeypatch):
 
 def test_what_is_refused(learnt, sources, tmp_path):
     with pytest.raises(DataError, match="learns in one process, and there are 2"):
-        train(tmp_path / "two", sources, TrainConfig(norm="none"), regressor=True, team=Team(devices=2))
+        train(tmp_path / "two", sources, TrainConfig(norm="none"), regressor=True, place=Place(size=2))
     with pytest.raises(RunError, match="Need at least 2 blocks"):
         train(tmp_path / "flat", sources, TrainConfig(epochs=1, layers=1), regressor=True)
     assert not any(tmp_path.iterdir()), "nothing was written"

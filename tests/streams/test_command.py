@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from gsnn.base.errors import DataError, RunError
+from gsnn.base.launch import Place, training_place
 from gsnn.cli import main
 from gsnn.runs import Job, Run, Sources, infer_run, train_files
 from gsnn.runs import sources as sources_module
 from gsnn.training import TrainConfig
-from gsnn.training.team import Team, find_team
 
 from .conftest import EDGES, READOUTS, TREATMENTS, make_world, options_of, write_files
 
@@ -55,23 +55,18 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     run, result = train_files(tmp_path / "run", **given, settings=SETTINGS, notify=told.extend)
     assert run.sources.streamed
     assert run.info["data"]["samples"] == 400
-    assert "bounds" in run.info["split"]
     assert run.info["fit"]["summary"]["ridge"]["mse"] is None
     assert any("ridge baseline is left out" in w for w in run.info["warnings"])
     edges = infer_run(Run.open(run.path), method="magnitude,gradient", samples="train")
     assert len(edges) == 35
-    assert run.streamed_split().bounds == result.split.bounds
-    assert Run.open(run.path).info["inference"]["n"] == 400 - sum(
-        int((codes != 0).sum()) for _, codes, _, _ in run.open_data().chunks(run.streamed_split())
-    )
+    assert run.split().test.tolist() == result.split.test.tolist() == world.memory().split(validation=0.0).test.tolist()
+    assert Run.open(run.path).info["inference"]["n"] == len(run.split().train)
     # What needs all samples says so.
     with pytest.raises(RunError, match="needs all of them in memory"):
         run.data()
     for method in ("stacked", "rank"):
         with pytest.raises(RunError, match=f"'{method}' needs all samples in memory"):
             infer_run(Run.open(run.path), method=method)
-    with pytest.raises(RunError, match=r"use streamed_split\(\)"):
-        run.split()
     # Training longer continues the run; other bytes in the file do not.
     longer, _ = train_files(tmp_path / "run", **given, settings={"epochs": 3}, resume=True)
     assert len(longer.metrics()) == 3
@@ -126,22 +121,27 @@ def test_the_command_takes_npy_with_names(tmp_path, world, network, capsys):
 # ---------------------------------------------------------------- several processes
 
 
-def test_the_team_is_what_was_started():
+def test_a_training_has_the_processes_that_were_started():
+    def found(*asked, environ):
+        place = training_place(*asked, environ=environ)
+        return place.size // place.machines, place.machines, place.rank
+
     torchrun = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     torchrun |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
-    assert find_team(environ={}) == Team(1, 1, 0)
-    assert find_team(3, environ={}) == Team(3, 1, 0)
-    assert find_team(3, environ={"LOCAL_RANK": "2"}) == Team(3, 1, 2)  # as Lightning starts them
-    assert find_team(environ=torchrun) == find_team(2, 1, environ=torchrun) == Team(2, 1, 1)
+    assert training_place(environ={}) == Place()
+    assert found(environ={}) == (1, 1, 0)
+    assert found(3, environ={}) == (3, 1, 0)
+    assert found(3, environ={"LOCAL_RANK": "2"}) == (3, 1, 2)  # as Lightning starts them
+    assert found(environ=torchrun) == found(2, 1, environ=torchrun) == (2, 1, 1)
     with pytest.raises(RunError, match=r"3 processes on each of 1 machines .* torchrun started 2 on 1"):
-        find_team(3, environ=torchrun)
+        training_place(3, environ=torchrun)
     with pytest.raises(DataError, match="started alone"):
-        find_team(2, 2, environ={})
+        training_place(2, 2, environ={})
     with pytest.raises(DataError, match="devices must be at least 1, got 0"):
-        find_team(0, environ={})
+        training_place(0, environ={})
     slurm = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
     slurm |= {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
-    assert find_team(environ=slurm) == Team(2, 2, 3)
+    assert found(environ=slurm) == (2, 2, 3)
 
 
 @pytest.mark.parametrize("norm", ["batch", "edgebatch", "batch++", "groupbatch", "ema", "channelema"])
@@ -154,8 +154,8 @@ def test_norms_over_the_batch_are_refused_before_anything_is_written(tmp_path, w
 
 def test_a_batch_has_a_sample_for_every_process():
     with pytest.raises(DataError, match="4 processes share every batch, and batch_size is 3"):
-        Team(4, 1, 0).check(TrainConfig(norm="none", batch_size=3))
-    Team(1, 1, 0).check(TrainConfig(norm="groupbatch", batch_size=1))
+        TrainConfig(norm="none", batch_size=3).check_processes(4)
+    TrainConfig(norm="groupbatch", batch_size=1).check_processes(1)
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ def test_parquet_that_is_missing_empty_or_too_much(tmp_path, world):
     pd.DataFrame({"TR:a": [1.0], "DV:d": [1.0]})[:0].to_parquet(tmp_path / "r.parquet")
     with pytest.raises(DataError, match="holds a header and no rows"):
         ParquetResponses(tmp_path / "r.parquet")
-    with pytest.raises(DataError, match="give either one Parquet file, or both inputs= and outputs="):
+    with pytest.raises(DataError, match="give either one response file, or both inputs= and outputs="):
         ParquetResponses(tmp_path / "r.parquet", inputs=tmp_path / "r.parquet")
 
 

@@ -10,6 +10,7 @@ from sklearn.metrics import r2_score
 
 from gsnn.training.baselines import (
     ALPHAS,
+    Figures,
     FitReport,
     MeanBaseline,
     RidgeBaseline,
@@ -120,7 +121,7 @@ def test_report_survives_json(problem):
     y = y.copy()
     y[:, 2] = np.nan
     names = ["DV:a", "NA", "DV:ü", "DV:<", 'DV:"']
-    report = fit_report(y, {"model": np.nan_to_num(y), "mean": np.zeros_like(y)}, names)
+    report = fit_report({"model": Figures.of(y, np.nan_to_num(y)), "mean": Figures.of(y, np.zeros_like(y))}, names)
     assert report.predictors == ["model", "mean"]
     assert list(report.readouts) == ["readout", "n", "model_r2", "model_mse", "mean_r2", "mean_mse"]
     assert np.isnan(report.readouts["model_r2"][2])
@@ -133,6 +134,6 @@ def test_report_survives_json(problem):
 
 def test_report_refuses():
     with pytest.raises(ValueError, match="at least one predictor"):
-        fit_report(np.zeros((2, 1)), {}, ["a"])
-    with pytest.raises(ValueError, match="2 names for shape"):
-        fit_report(np.zeros((2, 1)), {"model": np.zeros((2, 1))}, ["a", "b"])
+        fit_report({}, ["a"])
+    with pytest.raises(ValueError, match="2 names for 1 columns"):
+        fit_report({"model": Figures.of(np.zeros((2, 1)), np.zeros((2, 1)))}, ["a", "b"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gsnn.training.baselines import (
+    Figures,
     FitReport,
     GroupMeanBaseline,
     MeanBaseline,
@@ -75,7 +76,7 @@ def test_many_conditions_are_left_out_in_groups():
 
 def test_a_report_keeps_its_correlations():
     y = np.array([[0.0], [2.0]])
-    report = fit_report(y, {"model": y}, ["DV:a"])
+    report = fit_report({"model": Figures.of(y, y)}, ["DV:a"])
     assert (report.correlation, report.left_out) == ({}, {})
     full = FitReport(report.readouts, report.summary, 2, {"model": 1.0, "mean": float("nan")}, {"ridge": 0.5})
     again = FitReport.from_dict(full.to_dict())

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gsnn.base.errors import RunError
+from gsnn.base.errors import DataError, RunError
 
 # As Lightning does: the same port in every process of a job, seldom that of another job.
 _FIRST_PORT, _PORTS = 15000, 10000
@@ -23,6 +23,7 @@ class Place:
         address: Where they meet: the host of process 0, or of torchrun.
         port: The port there.
         launcher: ``torchrun``, ``slurm`` or ``none``.
+        machines: How many machines the processes are on.
     """
 
     rank: int = 0
@@ -31,6 +32,12 @@ class Place:
     address: str = ""
     port: int = 0
     launcher: str = "none"
+    machines: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is process 0, which writes and speaks for all."""
+        return self.rank == 0
 
 
 def find_place(environ: Mapping[str, str] | None = None) -> Place:
@@ -52,7 +59,7 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
         >>> find_place({}).size
         1
         >>> find_place({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"})
-        Place(rank=1, size=2, local_rank=1, address='localhost', port=29500, launcher='torchrun')
+        Place(rank=1, size=2, local_rank=1, address='localhost', port=29500, launcher='torchrun', machines=1)
     """
     env = os.environ if environ is None else environ
     if "RANK" in env and "WORLD_SIZE" in env:
@@ -61,9 +68,9 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
             raise RunError(f"RANK and WORLD_SIZE are set, but not {' and '.join(missing)}; start with torchrun or srun")
         rank = _number(env, "RANK")
         local = _number(env, "LOCAL_RANK") if "LOCAL_RANK" in env else rank
-        return _checked(
-            Place(rank, _number(env, "WORLD_SIZE"), local, env["MASTER_ADDR"], _number(env, "MASTER_PORT"), "torchrun")
-        )
+        size, port = _number(env, "WORLD_SIZE"), _number(env, "MASTER_PORT")
+        machines = size // max(1, _number(env, "LOCAL_WORLD_SIZE")) if env.get("LOCAL_WORLD_SIZE") else 1
+        return _checked(Place(rank, size, local, env["MASTER_ADDR"], port, "torchrun", machines))
     # Set by srun alone: SLURM_NTASKS is there in the batch script too, where there is one process.
     if env.get("SLURM_STEP_NUM_TASKS", "1") == "1" or env.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return Place()
@@ -74,7 +81,58 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
     job, step = (_number(env, name) if name in env else 0 for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     port = _number(env, "MASTER_PORT") if "MASTER_PORT" in env else _FIRST_PORT + (job + 997 * step) % _PORTS
     size, rank = _number(env, "SLURM_STEP_NUM_TASKS"), _number(env, "SLURM_PROCID")
-    return _checked(Place(rank, size, _number(env, "SLURM_LOCALID"), address, port, "slurm"))
+    machines = next((_number(env, n) for n in ("SLURM_STEP_NUM_NODES", "SLURM_NNODES") if env.get(n)), 1)
+    return _checked(Place(rank, size, _number(env, "SLURM_LOCALID"), address, port, "slurm", machines))
+
+
+def training_place(
+    devices: int | None = None, num_nodes: int | None = None, environ: Mapping[str, str] | None = None
+) -> Place:
+    """The place of this process in a training, from what the user asked for and from what was started.
+
+    Args:
+        devices: Processes on each machine; None takes what was started, else 1. Without torchrun or ``srun`` the first
+            process starts the others.
+        num_nodes: Machines likewise.
+        environ: The environment; by default that of the process.
+
+    Returns:
+        The place; as many processes on each machine.
+
+    Raises:
+        DataError: If a number is below 1, or several machines are asked for by a program that was started alone.
+        RunError: If other numbers of processes were started than asked for.
+
+    Example:
+        >>> training_place(environ={}).size
+        1
+        >>> env = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+        >>> place = training_place(environ=env | {"MASTER_ADDR": "localhost", "MASTER_PORT": "29500"})
+        >>> place.rank, place.size, place.machines
+        (3, 4, 2)
+    """
+    env = os.environ if environ is None else environ
+    for name, value in (("devices", devices), ("num_nodes", num_nodes)):
+        if value is not None and value < 1:
+            raise DataError(f"{name} must be at least 1, got {value}")
+    place = find_place(env)
+    if place.size == 1:
+        if (num_nodes or 1) > 1:
+            raise DataError(
+                f"num_nodes is {num_nodes}, and this program was started alone; start it on every machine with "
+                "torchrun or srun"
+            )
+        # Lightning starts the others by running the program again with this variable.
+        local = int(env.get("LOCAL_RANK", "0")) if (devices or 1) > 1 else 0
+        return Place(local, devices or 1, local)
+    machines = num_nodes or place.machines
+    devices = devices or place.size // max(place.machines, 1)
+    if devices * machines != place.size or machines != place.machines:
+        raise RunError(
+            f"{devices} processes on each of {machines} machines were asked for, and {place.launcher} "
+            f"started {place.size} on {place.machines}; leave --devices and --num-nodes out, or start as many"
+        )
+    return place
 
 
 def _number(env: Mapping[str, str], name: str) -> int:

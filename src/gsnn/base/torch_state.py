@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
 from gsnn.base.errors import DataError, RunError
 
-__all__ = ["check_device", "in_turn", "one_thread", "own_random_state"]
+__all__ = ["check_device", "in_turn", "one_thread", "own_random_state", "threads_for"]
 
 _TURN = threading.RLock()
 
@@ -77,6 +77,21 @@ def one_thread() -> Iterator[None]:
             if not _inside[me]:
                 del _inside[me]
             torch.set_num_threads(before)
+
+
+WORTH_THREADS = 30_000_000
+"""Products in a pass over a batch below which torch keeps to one thread; measured by ``benchmarks/threads.py``."""
+
+
+def threads_for(products: float) -> AbstractContextManager[None]:
+    """:func:`one_thread` for a model whose passes are small, else as many threads as torch is set to.
+
+    The number depends on the work alone, not on how busy the machine is, so that a run can be repeated bit for bit.
+
+    Args:
+        products: Products of weights and values in one pass over a batch.
+    """
+    return one_thread() if products < WORTH_THREADS else nullcontext()
 
 
 def check_device(device: str) -> None:

@@ -86,14 +86,14 @@ def train(
     Example: gsnn train --graph network.sif --data responses.csv -o runs/first
     """
     from gsnn.base.errors import DataError
-    from gsnn.training.team import find_team
+    from gsnn.base.launch import training_place
 
     reading = files.reading()
     if out is None:
         raise DataError("give the run folder to write with -o (in a --config file: run)")
-    team = find_team(devices, num_nodes)
+    place = training_place(devices, num_nodes)
     # The first of several processes speaks for all.
-    quiet, as_json = quiet or not team.first, as_json and team.first
+    quiet, as_json = quiet or not place.first, as_json and place.first
     hint = f"run the same command with --resume to continue {shlex.quote(str(out))}"
     with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn.runs.train import train_files

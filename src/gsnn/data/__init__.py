@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gsnn.data.digest import fingerprint
 from gsnn.data.perturbation import PerturbationData, build_data
-from gsnn.data.split import Split, StreamedSplit
+from gsnn.data.split import Split
 from gsnn.data.standardiser import Standardiser, standardise
 from gsnn.data.stream import StreamedData, stream_data
 
@@ -13,7 +13,6 @@ __all__ = [
     "Split",
     "Standardiser",
     "StreamedData",
-    "StreamedSplit",
     "build_data",
     "fingerprint",
     "standardise",

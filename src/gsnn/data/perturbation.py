@@ -1,7 +1,8 @@
-"""Perturbation data on a prior network: assembling, splitting, standardising."""
+"""Perturbation data on a prior network, in memory."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,27 +12,13 @@ import pandas as pd
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match, odd_columns
-from gsnn.data.split import Split, StreamedSplit
-from gsnn.data.standardiser import Standardiser, standardise
-from gsnn.data.stream import StreamedData, stream_data
+from gsnn.data.split import Codes, FloatArray, Split, conditions, draw_split
 from gsnn.graph import Graph
 from gsnn.io import Network, Responses
 from gsnn.io.table import MISSING
 from gsnn.io.text import counted, listed
 
-__all__ = [
-    "PerturbationData",
-    "Standardiser",
-    "StreamedData",
-    "StreamedSplit",
-    "build_data",
-    "standardise",
-    "stream_data",
-]
-
-
 _MIN_SAMPLES = 3
-_MIN_CONDITIONS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,34 +116,23 @@ class PerturbationData:
             >>> split.by, sorted([*split.train, *split.validation, *split.test]) == list(range(7))
             ('condition', True)
         """
-        for name, share in (("test", test), ("validation", validation)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be a share in [0, 1), got {share}")
-        # As the model sees them: rows that differ only beyond float32 are one condition. + 0 makes -0 be 0.
-        _, condition = np.unique(self.x + np.float32(0), axis=0, return_inverse=True)
-        condition = condition.reshape(-1)
-        n_conditions = int(condition.max()) + 1 if len(condition) else 0
-        by, warnings = "condition", []
-        if n_conditions < _MIN_CONDITIONS:
-            by, condition = "sample", np.arange(len(self))
-            warnings.append(
-                f"only {counted(n_conditions, 'distinct treatment row')}: split by sample, so the test shows how well "
-                "repeats are predicted, not new conditions"
-            )
-        n = int(condition.max()) + 1 if len(condition) else 0
-        n_test, n_validation = (max(1, int(np.floor(share * n + 0.5))) if share else 0 for share in (test, validation))
-        if n_test + n_validation >= n:
-            raise ValueError(
-                f"test={test} and validation={validation} of {n} {'samples' if by == 'sample' else 'conditions'} "
-                "leave nothing to train on; lower them"
-            )
-        part = np.zeros(n, np.int8)
-        drawn = np.random.default_rng(seed).permutation(n)
-        part[drawn[:n_test]] = 2
-        part[drawn[n_test : n_test + n_validation]] = 1
-        of_sample = part[condition]
-        train, valid, held_out = (np.flatnonzero(of_sample == p).astype(np.int64) for p in range(3))
-        return Split(train, valid, held_out, by, warnings)
+        return draw_split(conditions(self.x), seed, test, validation)
+
+    @property
+    def buffer_rows(self) -> int:
+        """Samples that may be held at a time: all of them."""
+        return len(self)
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """First and last but one row of each stretch: there is one."""
+        return [(0, len(self))]
+
+    def chunks(
+        self, codes: Codes | None = None, stretches: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
+        """What :meth:`gsnn.data.StreamedData.chunks` gives, in one chunk."""
+        if stretches is None or 0 in stretches:
+            yield 0, np.zeros(len(self), np.int8) if codes is None else codes, self.x, self.y
 
 
 def build_data(

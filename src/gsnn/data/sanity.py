@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.data.standardiser import ColumnMoments
 from gsnn.graph import Graph
 from gsnn.io.names import strange
 from gsnn.io.text import counted, listed
@@ -47,12 +48,9 @@ def oddities(
         looks wrong: 3 of 4 samples have no treatment; are these all controls?
         looks wrong: 1 readout never varies: 'DV:b'; is it measured, and read with its decimals?
     """
-    y = data.y
-    with np.errstate(invalid="ignore"):
-        seen = ~np.isnan(y)
-        low = np.where(seen, y, np.inf).min(axis=0, initial=np.inf)
-        high = np.where(seen, y, -np.inf).max(axis=0, initial=-np.inf)
-    flat = [name for name, a, b, n in zip(data.graph.outputs, low, high, seen.sum(0), strict=True) if n > 1 and a == b]
+    readouts = ColumnMoments(data.graph.O)
+    readouts.update(data.y)
+    flat = [data.graph.outputs[i] for i in np.flatnonzero(readouts.constant & (readouts.count > 1))]
     untreated = int((data.x == 0).all(axis=1).sum())
     r = {name: (left_out or {}).get(name, np.nan) for name in ("ridge", "mean")}
     found = odd_samples(untreated, len(data), flat) + odd_fit(r["ridge"], r["mean"] if _repeats(data.x) else np.nan)

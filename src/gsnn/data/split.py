@@ -1,132 +1,27 @@
-"""Which samples train, validate and test: chosen by index in memory, by a rule in a stream."""
+"""Which samples train, validate and test."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Keys = npt.NDArray[np.uint64]
+from gsnn.io.text import counted
+
 Codes = npt.NDArray[np.int8]
 IndexArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
-# Keys are below this number.
-N_KEYS = 2**64
-
-
-@dataclass(frozen=True, eq=False)
-class StreamedSplit:
-    """Which samples train, stop the training and test, as a rule instead of lists.
-
-    Every condition (distinct treatment row, in single precision) has a key, a hash of 64 bits that the seed fixes. The
-    smallest keys are the test, the next ones the validation. So a sample's part is known from the sample alone, and no
-    condition is in two parts. With fewer than 5 conditions the number of the row is hashed instead of the row.
-
-    Attributes:
-        by: ``"condition"``, ``"sample"``, or ``"list"`` if the parts were given.
-        seed: Fixes the keys.
-        bounds: Keys below the first are the test, others below the second the validation.
-        codes: Of given parts, (M,) int8: 0 train, 1 validation, 2 test, 3 none; else None.
-        warnings: What a user should know about the split.
-    """
-
-    by: str
-    seed: int = 0
-    bounds: tuple[int, int] = (0, 0)
-    codes: Codes | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    @classmethod
-    def from_lists(cls, split: Split, n: int) -> StreamedSplit:
-        """Parts that were chosen elsewhere, such as by plate or by donor.
-
-        Args:
-            split: Numbers of the samples in each part; those in none are left out.
-            n: Number of all samples M.
-
-        Returns:
-            The split; it keeps a byte per sample.
-
-        Raises:
-            ValueError: If a number is out of range or in two parts.
-        """
-        codes = np.full(n, UNUSED, np.int8)
-        for code, name in enumerate(PARTS):
-            rows = np.asarray(getattr(split, name), dtype=np.int64)
-            if rows.size and not (rows.min() >= 0 and rows.max() < n):
-                raise ValueError(f"split.{name} has numbers from {rows.min()} to {rows.max()}, of {n} samples")
-            if (codes[rows] != UNUSED).any():
-                raise ValueError(f"split.{name} has samples that another part has, too; put each into one")
-            codes[rows] = code
-        return cls("list", codes=codes, warnings=list(split.warnings))
-
-    def codes_of(self, x: FloatArray, start: int) -> Codes:
-        """The part of each sample: 0 train, 1 validation, 2 test, 3 none.
-
-        Args:
-            x: (B, I) treatments.
-            start: Number of the first of these samples.
-
-        Returns:
-            (B,) int8.
-        """
-        if self.codes is not None:
-            return self.codes[start : start + len(x)]
-        keys = condition_keys(x, self.seed) if self.by == "condition" else sample_keys(start, len(x), self.seed)
-        codes = np.full(len(x), TRAIN, np.int8)
-        for bound, code in ((self.bounds[1], VALIDATION), (self.bounds[0], TEST)):
-            if bound > 0:
-                codes[keys <= np.uint64(bound - 1)] = code
-        return codes
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        found: dict[str, Any] = {"by": self.by, "warnings": list(self.warnings)}
-        if self.codes is not None:
-            return found | {name: np.flatnonzero(self.codes == code).tolist() for code, name in enumerate(PARTS)}
-        return found | {"seed": self.seed, "bounds": [str(bound) for bound in self.bounds]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], n: int) -> StreamedSplit:
-        """The inverse of :meth:`to_dict`, for ``n`` samples."""
-        warnings = list(values["warnings"])
-        if values["by"] == "list":
-            codes = np.full(n, UNUSED, np.int8)
-            for code, name in enumerate(PARTS):
-                codes[np.asarray(values[name], dtype=np.int64)] = code
-            return cls("list", codes=codes, warnings=warnings)
-        test, validation = (int(bound) for bound in values["bounds"])
-        return cls(values["by"], int(values["seed"]), (test, validation), warnings=warnings)
-
-
-def condition_keys(x: npt.NDArray[np.floating[Any]], seed: int) -> Keys:
-    """A key for each row, the same for equal rows; (B,) uint64, spread evenly.
-
-    Every value is hashed with a salt of its column, and the sum over the columns once more (the finaliser of
-    SplitMix64, Steele et al. 2014). -0 is 0.
-    """
-    bits = (np.asarray(x, dtype=np.float32) + np.float32(0)).view(np.uint32).astype(np.uint64)
-    salts = np.random.SeedSequence((seed, 1)).generate_state(max(1, bits.shape[1]), np.uint64)
-    return _mixed(_mixed(bits + salts[: bits.shape[1]]).sum(axis=1, dtype=np.uint64))
-
-
-def sample_keys(start: int, n: int, seed: int) -> Keys:
-    """A key for each of ``n`` samples from number ``start`` on; (n,) uint64."""
-    salt = np.random.SeedSequence((seed, 2)).generate_state(1, np.uint64)
-    return _mixed(_mixed(np.arange(start, start + n, dtype=np.uint64) + salt))
-
-
-def _mixed(z: Keys) -> Keys:
-    z = (z + np.uint64(0x9E3779B97F4A7C15)).astype(np.uint64)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+_MIN_CONDITIONS = 5
+# Above so many samples the parts are written as packed codes, which take a hundredth of the space of numbers.
+_LISTED = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +42,111 @@ class Split:
     by: str
     warnings: list[str] = field(default_factory=list)
 
+    @classmethod
+    def from_codes(cls, codes: Codes, by: str, warnings: Sequence[str] = ()) -> Split:
+        """The split in which each sample has the part that :meth:`codes` gives it."""
+        train, validation, test = (np.flatnonzero(codes == code) for code in range(UNUSED))
+        return cls(train, validation, test, by, list(warnings))
+
+    def codes(self, n: int) -> Codes:
+        """The part of each of ``n`` samples: 0 train, 1 validation, 2 test, 3 none.
+
+        Raises:
+            ValueError: If an index is out of range, or stands in the parts more than once.
+        """
+        codes = np.full(n, UNUSED, np.int8)
+        for code, name in enumerate(PARTS):
+            rows = np.asarray(getattr(self, name), dtype=np.int64)
+            if rows.size and not (rows.min() >= 0 and rows.max() < n):
+                raise ValueError(f"split.{name} has numbers from {rows.min()} to {rows.max()}, of {n} samples")
+            if (codes[rows] != UNUSED).any():
+                raise ValueError(f"split.{name} has samples that another part has, too; put each into one")
+            codes[rows] = code
+            if np.count_nonzero(codes == code) < len(rows):
+                raise ValueError(f"split.{name} has a sample twice; name each once")
+        return codes
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        parts = {name: [int(i) for i in getattr(self, name)] for name in ("train", "validation", "test")}
-        return {"by": self.by, "warnings": list(self.warnings), **parts}
+        found: dict[str, Any] = {"by": self.by, "warnings": list(self.warnings)}
+        parts = {name: np.asarray(getattr(self, name), dtype=np.int64) for name in PARTS}
+        if sum(map(len, parts.values())) <= _LISTED:
+            return found | {name: rows.tolist() for name, rows in parts.items()}
+        codes = self.codes(1 + max(int(rows.max(initial=-1)) for rows in parts.values()))
+        return found | {"packed": base64.b64encode(zlib.compress(codes.tobytes())).decode()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], n: int) -> Split:
+        """The inverse of :meth:`to_dict`, for ``n`` samples.
+
+        Raises:
+            ValueError: If these are no parts of ``n`` samples.
+        """
+        by, warnings = str(values["by"]), list(values["warnings"])
+        if "packed" in values:
+            try:
+                unpacked = zlib.decompressobj().decompress(base64.b64decode(values["packed"], validate=True), n)
+            except zlib.error as error:
+                raise ValueError(str(error)) from error
+            return cls.from_codes(np.frombuffer(unpacked, np.int8), by, warnings)
+        parts = [values[name] for name in PARTS]
+        if not all(type(i) is int and 0 <= i < n for part in parts for i in part):
+            raise ValueError(f"samples are numbered from 0 to {n - 1}")
+        train, validation, test = (np.asarray(part, dtype=np.int64) for part in parts)
+        return cls(train, validation, test, by, warnings)
+
+
+def conditions(x: FloatArray) -> IndexArray:
+    """The number of each sample's condition, a distinct row of treatments; (B, I) to (B,), in the order of the rows.
+
+    Rows that differ only beyond single precision are one condition, as the model sees them, and -0 is 0.
+    """
+    found: IndexArray = np.unique(np.asarray(x, np.float32) + np.float32(0), axis=0, return_inverse=True)[1]
+    return found.reshape(-1)
+
+
+def draw_split(
+    condition: npt.NDArray[np.integer[Any]], seed: int | np.random.Generator, test: float, validation: float
+) -> Split:
+    """Set samples aside by condition, so that a condition is never in two parts.
+
+    The shares are shares of the conditions, rounded, at least one each. Under 5 conditions samples are drawn instead,
+    with a warning, since a part of conditions would be no measure of anything.
+
+    Args:
+        condition: (M,) number of the condition of each sample, from 0 on; -1 leaves the sample out.
+        seed: Seed or generator of the draw.
+        test: Share for the test, in [0, 1); 0 leaves the part empty.
+        validation: Share for the validation, likewise.
+
+    Returns:
+        The three parts.
+
+    Raises:
+        ValueError: If a share is out of range or nothing is left to train on.
+
+    Example:
+        >>> draw_split(np.array([0, 1, 2, 3, 4, 0, -1]), 1, test=0.2, validation=0.0).test.tolist()
+        [4]
+    """
+    for name, share in (("test", test), ("validation", validation)):
+        if not 0 <= share < 1:
+            raise ValueError(f"{name} must be a share in [0, 1), got {share}")
+    by, warnings = "condition", []
+    n = int(condition.max(initial=-1)) + 1
+    if n < _MIN_CONDITIONS:
+        warnings.append(
+            f"only {counted(n, 'distinct treatment row')}: split by sample, so the test shows how well "
+            "repeats are predicted, not new conditions"
+        )
+        used = condition >= 0
+        by, condition, n = "sample", np.where(used, np.cumsum(used) - 1, -1), int(used.sum())
+    n_test, n_validation = (max(1, int(np.floor(share * n + 0.5))) if share else 0 for share in (test, validation))
+    if n_test + n_validation >= n:
+        raise ValueError(f"test={test} and validation={validation} of {n} {by}s leave nothing to train on; lower them")
+    drawn = np.random.default_rng(seed).permutation(n)
+    part = np.full(n + 1, TRAIN, np.int8)
+    part[drawn[:n_test]] = TEST
+    part[drawn[n_test : n_test + n_validation]] = VALIDATION
+    part[-1] = UNUSED  # of the condition -1
+    return Split.from_codes(part[condition], by, warnings)

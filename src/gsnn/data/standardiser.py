@@ -1,4 +1,4 @@
-"""Targets on one scale, missing values left missing; public as part of :mod:`gsnn.data.perturbation`."""
+"""Targets on one scale, missing values left missing."""
 
 from __future__ import annotations
 
@@ -12,6 +12,78 @@ import numpy.typing as npt
 from gsnn.io.text import listed
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+_BLOCK = 1024  # rows that stay in the cache
+
+
+class ColumnMoments:
+    r"""Count, mean and sum of squared deviations of columns with gaps, from chunks of rows.
+
+    Chunks are joined by the update of Chan, Golub and LeVeque (1979),
+    :math:`S = S_a + S_b + (\bar x_b - \bar x_a)^2 n_a n_b / (n_a + n_b)`, in float64.
+
+    Attributes:
+        count: (K,) observed values.
+        squares: (K,) sums of squared deviations from the mean.
+        low: (K,) smallest value, infinity where there is none.
+        high: (K,) largest value likewise.
+
+    Example:
+        >>> moments = ColumnMoments(1)
+        >>> for chunk in ([[1.0], [3.0]], [[np.nan], [5.0]]):
+        ...     moments.update(np.array(chunk))
+        >>> moments.count.tolist(), moments.mean.tolist(), moments.squares.tolist()
+        ([3], [3.0], [8.0])
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        self.count = np.zeros(n_columns, np.int64)
+        self._mean, self.squares = np.zeros(n_columns), np.zeros(n_columns)
+        self.low, self.high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+
+    def update(self, values: FloatArray) -> None:
+        """Add rows; NaN is a gap.
+
+        Args:
+            values: (B, K).
+        """
+        for start in range(0, len(values), _BLOCK):
+            self._add(np.array(values[start : start + _BLOCK], dtype=np.float64))
+
+    def _add(self, values: npt.NDArray[np.float64]) -> None:
+        """Add a block, which is overwritten."""
+        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
+        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
+        gaps = np.isnan(values)
+        some = bool(gaps.any())
+        n = len(values) - gaps.sum(0)
+        n_or_1 = np.maximum(n, 1)
+        mean = np.zeros(len(n))
+        for _ in range(2):  # the first pass rounds; the residuals say by how much
+            if some:
+                values[gaps] = 0.0
+            step = values.sum(0) / n_or_1
+            values -= step
+            mean += step
+        if some:
+            values[gaps] = 0.0
+        squares = np.einsum("ij,ij->j", values, values)
+        total = self.count + n
+        share = n / np.maximum(total, 1)
+        step = mean - self._mean
+        self.squares += squares + step**2 * self.count * share
+        self._mean += step * share
+        self.count = total
+
+    @property
+    def mean(self) -> npt.NDArray[np.float64]:
+        """(K,) means, NaN where there are none."""
+        return np.where(self.constant, self.low, np.where(self.count > 0, self._mean, np.nan))
+
+    @property
+    def constant(self) -> npt.NDArray[np.bool_]:
+        """(K,) whether a column has values and all are the same."""
+        return self.low == self.high
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +127,16 @@ class Standardiser:
         values = np.asarray(y, dtype=np.float64)
         if values.ndim != 2:
             raise ValueError(f"y must have shape (M, O), got {values.shape}; reshape a single target to (M, 1)")
-        seen = ~np.isnan(values)
-        count = seen.sum(axis=0)
-        filled = np.where(seen, values, 0.0)
+        moments = ColumnMoments(values.shape[1])
+        moments.update(values)
+        return cls.from_moments(moments)
+
+    @classmethod
+    def from_moments(cls, moments: ColumnMoments) -> Standardiser:
+        """Take mean and scale from the moments of training targets."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = filled.sum(axis=0) / count
-            residual = np.where(seen, values - mean, 0.0)
-            # The first pass rounds; the residuals say by how much.
-            mean = mean + residual.sum(axis=0) / count
-            residual = np.where(seen, values - mean, 0.0)
-            scale = np.sqrt((residual**2).sum(axis=0) / (count - 1)) + 1e-8
-        low = np.where(seen, values, np.inf).min(axis=0, initial=np.inf)
-        high = np.where(seen, values, -np.inf).max(axis=0, initial=-np.inf)
-        scale = np.where(low == high, 1.0, np.where(count == 0, np.nan, scale))
-        # A rounded mean would leave the residuals of a constant column not quite 0.
-        return cls(np.where(low == high, low, mean), scale)
+            scale = np.sqrt(moments.squares / (moments.count - 1)) + 1e-8
+        return cls(moments.mean, np.where(moments.constant, 1.0, np.where(moments.count == 0, np.nan, scale)))
 
     def transform(self, y: npt.ArrayLike) -> FloatArray:
         """Standardise targets.

@@ -1,4 +1,4 @@
-"""Perturbation data that stay in their file; public as part of :mod:`gsnn.data.perturbation`."""
+"""Perturbation data that stay in their file."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import pandas as pd
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.data.matching import count_dropped, match
-from gsnn.data.split import N_KEYS, PARTS, UNUSED, Codes, FloatArray, Keys, StreamedSplit, condition_keys, sample_keys
+from gsnn.data.parts import Part, Rebatched
+from gsnn.data.split import PARTS, UNUSED, Codes, FloatArray, Split, conditions, draw_split
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import Network
@@ -25,13 +26,12 @@ from gsnn.io.text import counted
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 BUFFER_BYTES = 256 * 2**20
 # Bytes of samples that are read between two times that freed memory is given back.
 _TRIMMED_EVERY = 32 * 2**20
-# Up to so many distinct conditions the shares of a split are exact, as they are in memory.
-EXACT = 100_000
-_MIN_CONDITIONS, _MIN_SAMPLES = 5, 3
+# Groups of conditions that a split draws where there are too many conditions to keep.
+_GROUPS = 2**16
+_MIN_SAMPLES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,20 +58,24 @@ class StreamedData:
         """Samples that ``buffer_bytes`` hold."""
         return max(1, self.buffer_bytes // (4 * (self.graph.I + self.graph.O)))
 
+    def stretches(self) -> list[tuple[int, int]]:
+        """First and last but one row of each stretch of the file."""
+        return self.responses.stretches()
+
     def chunks(
-        self, split: StreamedSplit | None = None, stretches: Sequence[int] | None = None
+        self, codes: Codes | None = None, stretches: Sequence[int] | None = None
     ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
         """The samples of some stretches, a chunk at a time.
 
         Args:
-            split: Tells the parts; None puts all samples that can be used into the first one.
+            codes: (M,) the part of each sample, from :meth:`Split.codes`; None puts all of them into the first one.
             stretches: Which, by number; None for all.
 
         Yields:
-            Number of the stretch, part of each sample (B,) as :meth:`StreamedSplit.codes_of` has it, 3 also where
-            nothing was measured; treatments (B, I), readouts (B, O).
+            Number of the stretch, part of each sample (B,), 3 also where nothing was measured; treatments (B, I),
+            readouts (B, O).
         """
-        places = self.responses.stretches()
+        places = self.stretches()
         passed = 0
         for number in range(len(places)) if stretches is None else stretches:
             start, stop = places[number]
@@ -81,8 +85,8 @@ class StreamedData:
                 trim_freed_memory()
                 passed = 0
             for x, y in self.responses.read(start, stop):
-                codes = np.zeros(len(x), np.int8) if split is None else split.codes_of(x, start)
-                yield number, np.where(np.isnan(y).all(1), np.int8(UNUSED), codes), x, y
+                part = np.int8(0) if codes is None else codes[start : start + len(x)]
+                yield number, np.where(np.isnan(y).all(1), np.int8(UNUSED), part), x, y
                 start += len(x)
 
     def batches(
@@ -90,7 +94,7 @@ class StreamedData:
         standardiser: Standardiser,
         batch_size: int = 256,
         *,
-        split: StreamedSplit | None = None,
+        split: Split | None = None,
         part: str = "train",
     ) -> Iterable[tuple[Tensor, Tensor]]:
         """Samples in the order of the file, for ``fit`` of an inferer; may be gone through again and again.
@@ -111,21 +115,22 @@ class StreamedData:
             raise unknown_option("part", part, PARTS)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        return Rebatched(StreamedPart(self, split, 0 if split is None else PARTS.index(part), standardiser), batch_size)
+        codes = None if split is None else split.codes(len(self))
+        return Rebatched(Part(self, codes, 0 if codes is None else PARTS.index(part), standardiser), batch_size)
 
-    def split(self, seed: int = 0, test: float = 0.2, validation: float = 0.1) -> StreamedSplit:
-        """Set conditions aside, in one pass over the treatments.
+    def split(self, seed: int | np.random.Generator = 0, test: float = 0.2, validation: float = 0.1) -> Split:
+        """Set conditions aside as :meth:`gsnn.data.PerturbationData.split` does, in one pass over the samples.
 
-        The shares are shares of the distinct rows, rounded, at least one each; above 100,000 distinct rows each is in
-        a part with that probability instead. The draw is another one than that of data in memory.
+        The same samples in memory are drawn for the same parts, unless the distinct treatment rows need more than a
+        quarter of ``buffer_bytes``. Groups of conditions are drawn then, by a hash of the row.
 
         Args:
-            seed: Fixes the draw.
+            seed: Seed or generator of the draw.
             test: Share for the test, in [0, 1); 0 leaves the part empty.
             validation: Share for the validation, likewise.
 
         Returns:
-            The rule.
+            The three parts; samples without any measured readout are in none.
 
         Raises:
             ValueError: If a share is out of range or nothing is left to train on.
@@ -134,48 +139,40 @@ class StreamedData:
             >>> from gsnn.io import ArrayResponses, Network
             >>> x, y = np.repeat(np.arange(10.0), 3)[:, None], np.ones((30, 1))
             >>> responses = ArrayResponses(x, y, treatments=["a"], readouts=["b"])
-            >>> data = stream_data(Network.from_edges([("a", "b")]), responses)
-            >>> np.bincount(np.concatenate([codes for _, codes, _, _ in data.chunks(data.split(seed=1))])).tolist()
-            [21, 3, 6]
+            >>> split = stream_data(Network.from_edges([("a", "b")]), responses).split(seed=1)
+            >>> len(split.train), len(split.validation), len(split.test)
+            (21, 3, 6)
         """
-        for name, share in (("test", test), ("validation", validation)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} must be a share in [0, 1), got {share}")
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0 where the data are streamed, got {seed!r}")
-        keys, by, warnings = self._distinct(int(seed)), "condition", []
-        if keys is not None and len(keys) < _MIN_CONDITIONS:
-            warnings.append(
-                f"only {counted(len(keys), 'distinct treatment row')}: split by sample, so the test shows how well "
-                "repeats are predicted, not new conditions"
-            )
-            by = "sample"
-            keys = np.sort(sample_keys(0, len(self), int(seed))) if len(self) <= EXACT else None
-        if keys is None:
-            bounds = int(test * N_KEYS), int((test + validation) * N_KEYS)
-            lost = test + validation >= 1
-        else:
-            n = len(keys)
-            n_test, n_validation = (max(1, int(np.floor(s * n + 0.5))) if s else 0 for s in (test, validation))
-            lost = n_test + n_validation >= n
-            bounds = (0, 0) if lost else (int(keys[n_test]), int(keys[n_test + n_validation]))
-            bounds = (bounds[0] if n_test else 0, bounds[1] if n_test + n_validation else 0)
-        if lost:
-            what = "samples" if by == "sample" else "conditions"
-            raise ValueError(
-                f"test={test} and validation={validation} of {len(self) if keys is None else len(keys)} {what} "
-                "leave nothing to train on; lower them"
-            )
-        return StreamedSplit(by, int(seed), bounds, warnings=warnings)
+        return draw_split(self._conditions(), seed, test, validation)
 
-    def _distinct(self, seed: int) -> Keys | None:
-        """Sorted keys of the conditions, or None where there are too many to keep."""
-        found: Keys = np.zeros(0, np.uint64)
-        for start, stop in self.responses.stretches():
-            for x, _ in self.responses.read(start, stop, readouts=False):
-                found = np.union1d(found, condition_keys(x, seed))
-                if len(found) > EXACT:
-                    return None
+    def _conditions(self) -> npt.NDArray[np.int32]:
+        """(M,) number of the condition of each sample, in the order of the rows; -1 where nothing was measured."""
+        found = np.full(len(self), -1, np.int32)
+        keys, rows = pd.Index([], dtype=np.uint64), list[FloatArray]()
+        kept, start = True, 0
+        for _, codes, x, _ in self.chunks():
+            used = np.flatnonzero(codes != UNUSED)
+            mine = _row_keys(x[used])
+            if kept:
+                new, first = np.unique(mine, return_index=True)
+                first = first[keys.get_indexer(pd.Index(new)) < 0]
+                if len(first):
+                    keys = keys.append(pd.Index(mine[first]))
+                    rows.append(x[used[first]])
+                kept = 16 * len(keys) * x.shape[1] <= self.buffer_bytes
+                if not kept:
+                    group = (keys.to_numpy() % _GROUPS).astype(np.int32)
+                    rows, seen = [], found >= 0
+                    found[seen] = group[found[seen]]
+            found[start + used] = keys.get_indexer(pd.Index(mine)) if kept else mine % _GROUPS
+            start += len(x)
+        seen = found >= 0
+        if rows:
+            distinct = np.concatenate(rows)
+            rows.clear()  # they are many
+            found[seen] = conditions(distinct)[found[seen]]
+        elif not kept:  # groups without a sample do not count
+            found[seen] = (np.cumsum(np.bincount(found[seen]) > 0) - 1)[found[seen]]
         return found
 
     def digest(self) -> str:
@@ -197,39 +194,6 @@ class StreamedData:
             f"{counted(len(self), 'sample')}, streamed, {counted(self.graph.I, 'input')}, "
             f"{counted(self.graph.N, 'function')}, {counted(self.graph.O, 'output')}"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class StreamedPart:
-    """The samples of one part, with standardised readouts.
-
-    Attributes:
-        data: Where they are read from.
-        split: Tells the parts; None takes all samples.
-        code: Which part: 0 train, 1 validation, 2 test.
-        standardiser: What the readouts are brought to one scale by.
-        counts: (S,) samples of the part in each stretch; None if they were not counted.
-        observed: Whether any of them has a measured readout that training has seen.
-    """
-
-    data: StreamedData
-    split: StreamedSplit | None
-    code: int
-    standardiser: Standardiser
-    counts: npt.NDArray[np.int64] | None = None
-    observed: bool = True
-
-    def chunks(self, stretches: Sequence[int] | None = None) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """Treatments (B, I) and standardised readouts (B, O) of some stretches; all, if None."""
-        for _, codes, x, y in self.data.chunks(self.split, stretches):
-            mine = codes == self.code
-            if mine.any():
-                yield x[mine], self.standardiser.transform(y[mine]).astype(np.float32, copy=False)
-
-    def __len__(self) -> int:
-        if self.counts is None:
-            raise TypeError("the samples of this part were not counted")
-        return int(self.counts.sum())
 
 
 def stream_data(
@@ -300,35 +264,18 @@ def stream_data(
     return data
 
 
-Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+def _row_keys(x: FloatArray) -> npt.NDArray[np.uint64]:
+    """A key for each row, the same for equal rows; (B,), spread evenly.
 
-
-class Rebatched:
-    """Samples of a part in the order of the file, in batches of one size; may be gone through again and again.
-
-    Args:
-        part: The samples; they need not have been counted.
-        batch_size: Rows of a batch; the last one may have fewer.
+    Every value is hashed with a salt of its column, and the sum over the columns once more (the finaliser of
+    SplitMix64, Steele et al. 2014). -0 is 0.
     """
-
-    def __init__(self, part: StreamedPart, batch_size: int) -> None:
-        self.part, self.batch_size = part, batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rest: Pair | None = None
-        for chunk in self.part.chunks():
-            x, y = joined_pairs(rest, chunk)
-            whole = len(x) - len(x) % self.batch_size
-            for start in range(0, whole, self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                yield torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
-            rest = x[whole:], y[whole:]
-        if rest is not None and len(rest[0]):
-            yield torch.from_numpy(rest[0]), torch.from_numpy(rest[1])
+    bits = (x + np.float32(0)).view(np.uint32).astype(np.uint64)
+    return _mixed(_mixed(bits + _mixed(np.arange(bits.shape[1], dtype=np.uint64))).sum(axis=1, dtype=np.uint64))
 
 
-def joined_pairs(first: Pair | None, second: Pair) -> Pair:
-    """The rows of two chunks as one; the first may be missing."""
-    if first is None or not len(first[0]):
-        return second
-    return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
+def _mixed(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from gsnn.base.errors import DataError
+from gsnn.data.split import conditions
 from gsnn.discovery.retrain import BATCH, Trained, resolve_scorers
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Folds:
             DataError: If too little is left.
         """
         seed = config.seed if config.split_seed is None else config.split_seed
-        condition = np.unique(data.x + np.float32(0), axis=0, return_inverse=True)[1].reshape(-1)
+        condition = conditions(data.x)
         wanted = min(SHARE, ENOUGH / max(1, len(np.unique(condition))))
         try:
             share = min(max(config.validation, wanted), (1 - config.test) / 2)

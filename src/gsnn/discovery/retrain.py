@@ -74,9 +74,8 @@ def train_on(
     """
     import torch
 
-    from gsnn.data import Split
     from gsnn.training import predict, train_model
-    from gsnn.training.fit_data import prepare
+    from gsnn.training.prepare import prepare
 
     if seed is not None:
         split_seed = config.seed if config.split_seed is None else config.split_seed
@@ -87,7 +86,6 @@ def train_on(
     train_model(made.model, made.train, made.validation, config, progress=None)  # epochs are shown where trainings are
     y = np.asarray(made.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(made.model, data.x)
-    assert isinstance(made.split, Split)  # the data are in memory
     split = made.split
     x = torch.as_tensor(data.x[split.train], dtype=torch.float32)
     target = torch.as_tensor(y[split.train], dtype=torch.float32)

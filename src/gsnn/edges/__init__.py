@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from gsnn.base.lazy import lazy_names
 from gsnn.edges.aliases import AliasGroups, alias_groups
 from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, EmbeddingEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
@@ -37,9 +37,4 @@ __all__ = [
     "mrr",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import the callback, which needs Lightning, when it is first asked for."""
-    if name == "EdgeRegressorCallback":
-        return importlib.import_module("gsnn.edges.regressor_callback").EdgeRegressorCallback
-    raise AttributeError(f"module 'gsnn.edges' has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(__name__, {"EdgeRegressorCallback": "regressor_callback"}, __all__)

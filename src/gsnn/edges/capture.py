@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gsnn.base.errors import unknown_option
-from gsnn.base.torch_state import own_random_state
+from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.edges.loss_scale import REDUCTIONS as REDUCTIONS
 from gsnn.edges.loss_scale import Criterion as Criterion
 from gsnn.edges.loss_scale import LossScale as LossScale
 from gsnn.edges.loss_scale import check_loss
+from gsnn.nn.block import Recorder
 from gsnn.nn.losses import masked_mse
 
 ForwardOptions = Mapping[str, Any] | Callable[[tuple[Any, ...]], Mapping[str, Any]] | None
@@ -233,28 +235,64 @@ def capture(
         >>> len(seen.gradients), seen.gradients[1].shape
         (2, torch.Size([6, 5]))
     """
-    if where not in TAPS:
-        raise unknown_option("where", where, TAPS)
+    return captures(
+        model,
+        x,
+        y,
+        crit,
+        where=(where,),
+        loss_reduction=loss_reduction,
+        model_kwargs=model_kwargs,
+        device=device,
+    )[0]
+
+
+def captures(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    crit: Criterion | None = None,
+    *,
+    where: Sequence[str] = TAPS,
+    loss_reduction: str | LossScale | None = None,
+    model_kwargs: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+) -> list[Capture]:
+    """What :func:`capture` gives at several taps, by one pass.
+
+    Args:
+        model: As in :func:`capture`, and so are the others that are not described here.
+        x: (B, I) inputs.
+        y: (B, O) targets.
+        crit: The loss.
+        where: The taps, ``'pre'`` or ``'post'``.
+        loss_reduction: Of the loss.
+        model_kwargs: More arguments of the model's forward.
+        device: Where to run.
+
+    Returns:
+        A capture for each tap.
+
+    Raises:
+        ValueError: As in :func:`capture`.
+        TypeError: As in :func:`capture`.
+    """
+    for tap in where:
+        if tap not in TAPS:
+            raise unknown_option("where", tap, TAPS)
     scale = loss_reduction if isinstance(loss_reduction, LossScale) else LossScale(loss_reduction)
     inner = unwrap(model)
     gsnn = cast(Tapped, inner)
     check_batch(gsnn, x, y)
-    taps: list[Tensor] = []
-
-    def record(_: int, value: Tensor) -> Tensor:
-        if not value.requires_grad:
-            # The first tap may depend on nothing that takes a gradient; from here on everything depends on it.
-            value = value.detach().requires_grad_()
-        taps.append(value)
-        return value
-
-    with isolated(inner, device) as there:
+    recorders = {tap: Recorder() for tap in where}
+    products = getattr(gsnn, "products", 0) * len(x)
+    with threads_for(products or math.inf), isolated(inner, device) as there:
         dtype = next((p.dtype for p in inner.parameters()), x.dtype)
         # Clones, because tensors made under inference_mode cannot enter a graph.
         x, y = _plain(x).to(there, dtype), _plain(y).to(there)
         y = y.to(dtype) if y.is_floating_point() else y
         options = {k: _to(_plain(v), there) for k, v in (model_kwargs or {}).items()}
-        prediction = gsnn.forward_with_taps(x, detach_parameters=True, **{where: record}, **options)
+        prediction = gsnn.forward_with_taps(x, detach_parameters=True, **recorders, **options)
         if crit is None:
             loss = masked_mse(prediction, y)
         else:
@@ -263,12 +301,19 @@ def capture(
             check_loss(loss)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss is {loss.item()}; check the inputs, the targets and the model for NaN or inf")
-        by_prediction, *gradients = _gradients(loss, prediction, taps)
+        by_prediction, *gradients = _gradients(
+            loss, prediction, [h for recorder in recorders.values() for h in recorder.handles]
+        )
         # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
         factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
         if factor is not None and factor != 1.0:
             gradients = [g.mul_(factor) for g in gradients]
-        return Capture([t.detach() for t in taps], gradients, gsnn.channel_node.to(there), gsnn.N, loss.item())
+        found, node = iter(gradients), gsnn.channel_node.to(there)
+        taken: dict[str, Capture] = {}
+        for tap, recorder in recorders.items():
+            seen = [value.detach() for value in recorder.values]
+            taken[tap] = Capture(seen, [next(found) for _ in seen], node, gsnn.N, loss.item())
+        return [taken[tap] for tap in where]
 
 
 class TapHooks:

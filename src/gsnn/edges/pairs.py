@@ -19,8 +19,9 @@ import pandas as pd
 from gsnn.base.errors import closest
 from gsnn.base.progress import track
 from gsnn.edges.stats import descending, largest
+from gsnn.graph.checks import EDGE_TYPES, check_index
 
-FUNCTION_EDGE = ("function", "to", "function")
+FUNCTION_EDGE = EDGE_TYPES[0]
 
 FloatMatrix = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -62,12 +63,8 @@ class PriorEdges:
         self.index = {name: i for i, name in enumerate(self.names)}
         if len(self.index) != self.N:
             raise ValueError("data has function nodes of the same name; names must be unique")
-        index = data.edge_index_dict.get(FUNCTION_EDGE)
-        pairs = np.zeros((2, 0), dtype=np.int64) if index is None else np.asarray(index.cpu(), dtype=np.int64)
-        if pairs.ndim != 2 or pairs.shape[0] != 2:
-            raise ValueError(f"edge_index_dict[{FUNCTION_EDGE}] must have shape (2, E), got {pairs.shape}")
-        if pairs.size and (pairs.min() < 0 or pairs.max() >= self.N):
-            raise ValueError(f"edge_index_dict[{FUNCTION_EDGE}] must hold indices 0..{self.N - 1}, got {pairs.max()}")
+        names = {"function": tuple(self.names)}
+        pairs = check_index(FUNCTION_EDGE, data.edge_index_dict.get(FUNCTION_EDGE), names)
         # Parallel edges are one edge here; the first keeps its place.
         _, first = np.unique(pairs[0] * self.N + pairs[1], return_index=True)
         self.pairs = pairs[:, np.sort(first)]

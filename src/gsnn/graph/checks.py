@@ -145,7 +145,7 @@ def check_edges(
     return {
         kind: _collapse(
             kind,
-            _check_index(kind, index.get(kind), names),
+            check_index(kind, index.get(kind), names),
             None if weight is None else weight.get(kind),
             None if sign is None else sign.get(kind),
             names,
@@ -160,8 +160,12 @@ def _as_array(values: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a tensor or an
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def _check_index(kind: EdgeType, given: Any, names: Names) -> IntArray:  # noqa: ANN401
-    """A copy of the index as (2, E_type) int64, in range."""
+def check_index(kind: EdgeType, given: Any, names: Names) -> IntArray:  # noqa: ANN401
+    """A copy of the index as (2, E_type) int64, in range.
+
+    Raises:
+        DataError: If it is none, or one that the nodes do not have.
+    """
     if given is None:
         return np.empty((2, 0), np.int64)
     index = _as_array(given)

@@ -96,20 +96,23 @@ def shared_ids(inputs: Table, outputs: Table, *, whole: bool = True) -> bool:
     same_header = bool(inputs.header[0]) and inputs.header[0].casefold() == outputs.header[0].casefold()
     if not unique or same_header or not whole:
         return unique and same_header
-    numbers = _as_numbers(one), _as_numbers(other)
-    return set(one) == set(other) or (None not in numbers and set(numbers[0] or ()) == set(numbers[1] or ()))
+    return set(one) == set(other) or _same_numbers(one, other) is not None
 
 
 def _is_label(cell: str) -> bool:
     return bool(cell) and (not parses_as_number(cell) or (float(cell).is_integer() and "e" not in cell.casefold()))
 
 
-def _as_numbers(names: Sequence[str] | pd.Index) -> list[int] | None:
-    """Identifiers as whole numbers, however they are written; None if one is none or two become the same."""
-    if not all(_is_label(name) and parses_as_number(name) for name in names):
+def _same_numbers(one: Sequence[str] | pd.Index, other: Sequence[str] | pd.Index) -> tuple[list[int], list[int]] | None:
+    """Identifiers as whole numbers; None if one is none, two become the same, or the two sides hold other numbers.
+
+    1, 01 and 1.0 are one identifier that a spreadsheet or pandas wrote in its way.
+    """
+    if not all(_is_label(name) and parses_as_number(name) for name in (*one, *other)):
         return None
-    numbers = [int(float(name)) for name in names]
-    return numbers if len(set(numbers)) == len(numbers) else None
+    first, second = ([int(float(name)) for name in names] for names in (one, other))
+    same = len(set(first)) == len(first) and len(set(second)) == len(second) and set(first) == set(second)
+    return (first, second) if same else None
 
 
 def _refuse_turned(inputs: Table, outputs: Table) -> None:
@@ -190,9 +193,8 @@ def _aligned(
             )
         return readouts
     if set(treatments.index) != set(readouts.index):
-        numbers = [_as_numbers(frame.index) for frame in (treatments, readouts)]
-        if numbers[0] is not None and numbers[1] is not None and set(numbers[0]) == set(numbers[1]):
-            # 1, 01 and 1.0 are one identifier that a spreadsheet or pandas wrote in its way.
+        numbers = _same_numbers(treatments.index, readouts.index)
+        if numbers is not None:
             return readouts.set_axis(numbers[1]).loc[numbers[0]].set_axis(treatments.index)
     for table, frame in ((inputs, treatments), (outputs, readouts)):
         if frame.index.has_duplicates:

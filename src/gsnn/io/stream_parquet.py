@@ -17,7 +17,7 @@ from gsnn.base.errors import DataError, require
 from gsnn.io.matrices import matrix_columns, shared_ids
 from gsnn.io.midas import Columns, find_columns
 from gsnn.io.parquet import ParquetTable, parquet_table
-from gsnn.io.responses import ONE_SIDED
+from gsnn.io.responses import ONE_SIDED, check_one_or_two
 from gsnn.io.stream import StreamedResponses
 from gsnn.io.text import counted, listed
 
@@ -66,8 +66,7 @@ class ParquetResponses(StreamedResponses):
     ) -> None:
         super().__init__()
         self._species = frozenset(species)
-        if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
-            raise DataError("give either one Parquet file, or both inputs= and outputs=")
+        check_one_or_two(path, inputs, outputs)
         given = {"data": path, "inputs": inputs, "outputs": outputs}
         self.paths = {role: Path(p) for role, p in given.items() if p is not None}
         self._files: dict[str, Any] = {}

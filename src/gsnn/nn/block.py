@@ -9,13 +9,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from gsnn.nn.between import Between, between
+from gsnn.nn.dropout import Key, KeyedDropout
 from gsnn.nn.maps import to_channels, to_edges
-from gsnn.nn.norms import ChannelGroups, Memo, NoNorm
+from gsnn.nn.norms import ChannelGroups, Memo
 from gsnn.nn.research_blocks import ResearchBlock
 from gsnn.nn.sparse import EdgeChannelPattern
 
 Tap = Callable[[int, Tensor], Tensor | None]
 """Called with the number of the block and the tensor; may return a tensor to be used in its place."""
+
+
+class Recorder:
+    """A tap that keeps what passes and changes nothing, so that compiled kernels can serve it.
+
+    Attributes:
+        values: (N*C, B) of each block, in their order.
+        handles: Tensors of the graph to differentiate by, one a block: the gradient by a value is that by its handle.
+    """
+
+    def __init__(self) -> None:
+        self.values: list[Tensor] = []
+        self.handles: list[Tensor] = []
+
+    def __call__(self, layer: int, value: Tensor) -> Tensor:
+        """Keep the value of a block."""
+        if not value.requires_grad:
+            # The first tap may depend on nothing that takes a gradient; from here on everything depends on it.
+            value = value.detach().requires_grad_()
+        self.take([value], [value])
+        return value
+
+    def take(self, values: list[Tensor], handles: list[Tensor]) -> None:
+        """Keep the values of some blocks."""
+        self.values += values
+        self.handles += handles
 
 
 class SparseLinear(nn.Module):
@@ -181,7 +209,7 @@ class Block(ResearchBlock, nn.Module):
         self.groups = groups
         self.norm_first = norm_first
         self.nonlin = nonlin()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = KeyedDropout(dropout)
         self.mlp, self.node_attn = mlp, node_attn
         self.residual_weight = nn.Parameter(torch.ones(())) if residual else None
         self.pre_tap, self.post_tap = nn.Identity(), nn.Identity()
@@ -198,6 +226,7 @@ class Block(ResearchBlock, nn.Module):
         logits: Tap | None = None,
         detach: bool = False,
         memo: Memo | None = None,
+        key: Key | None = None,
     ) -> Tensor:
         """Edge state (E, B) -> edge state (E, B).
 
@@ -211,6 +240,7 @@ class Block(ResearchBlock, nn.Module):
             logits: Called with (layer, logits (N, B)) of the node attention; likewise.
             detach: Whether the weights of the sparse maps take no gradient.
             memo: What a recomputation must know of its forward pass.
+            key: From which the dropout's mask follows; None draws one.
         """
         edges = x if self.edge_norm is None else self.edge_norm(x, memo)
         z = self.lin_in(edges, detach)
@@ -218,7 +248,7 @@ class Block(ResearchBlock, nn.Module):
             z = z + node_err
         z = self.pre_tap(_through(pre, layer, z))
         h = self.nonlin(self.norm(z, memo)) if self.norm_first else self.norm(self.nonlin(z), memo)
-        h = self.dropout(h)
+        h = self.dropout(h, key, layer) if type(self.dropout) is KeyedDropout else self.dropout(h)
         if self.mlp is not None:
             h = self.mlp(h)
         if self.node_attn is not None:
@@ -236,26 +266,34 @@ class Block(ResearchBlock, nn.Module):
         """Weight and bias of lin_in, weight and bias of lin_out, and the residual weight, as they act."""
         return [*self.lin_in.coefficients(detach), *self.lin_out.coefficients(detach), self.residual_weight]
 
-    def is_plain(self, into: EdgeChannelPattern, out_of: EdgeChannelPattern) -> bool:
-        """Whether the block is nothing but these two maps, an ELU and a residual, and nothing looks in between.
+    @property
+    def drops(self) -> float:
+        """Share of values that the dropout drops in the mode that it is in."""
+        dropout = self.dropout
+        return float(dropout.p) if type(dropout) is KeyedDropout and dropout.training else 0.0
 
-        Only exactly the layers of this module and of torch will do: a subclass, a parametrisation (which makes one) or
+    def between(self, into: EdgeChannelPattern, out_of: EdgeChannelPattern, key: int) -> Between | None:
+        """What stands between the two maps, if the block is nothing else but a residual, and nothing looks in between.
+
+        Only exactly the layers of this package and of torch will do: a subclass, a parametrisation (which makes one) or
         a module put in their place may compute anything, and a hook or a ``forward`` set on a layer wants to be called.
 
         Args:
             into: The pattern that lin_in must have.
             out_of: That of lin_out.
+            key: From which the dropout's mask follows.
+
+        Returns:
+            Norm, ELU and dropout, or None if it must be computed step by step.
         """
         # Looked up once: an attribute of a module is a search through its dicts.
         parts = self._modules
-        nonlin, dropout = parts["nonlin"], parts["dropout"]
-        return (
+        nonlin, norm = parts["nonlin"], parts["norm"]
+        plain = (
             type(self) is Block
             and type(nonlin) is nn.ELU
             and nonlin.alpha == 1.0
-            and type(parts["norm"]) is NoNorm
-            and type(dropout) is nn.Dropout
-            and not (dropout.training and dropout.p)
+            and type(parts["dropout"]) is KeyedDropout
             and _is_map(parts["lin_in"], into, into_channels=True)
             and _is_map(parts["lin_out"], out_of, into_channels=False)
             and type(parts["pre_tap"]) is nn.Identity
@@ -267,6 +305,7 @@ class Block(ResearchBlock, nn.Module):
             and not _is_watched(self)
             and not any(_is_watched(part) for part in parts.values() if part is not None)
         )
+        return between(norm, self.norm_first, self.drops, key) if plain and norm is not None else None
 
 
 def _is_map(layer: nn.Module | None, pattern: EdgeChannelPattern, *, into_channels: bool) -> bool:

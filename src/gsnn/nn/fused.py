@@ -1,4 +1,4 @@
-"""All blocks of a model without norm as one node of the autograd graph, from input edges to output edges."""
+"""All blocks of a model as one node of the autograd graph, from input edges to output edges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gsnn.nn.fast.compiled import Kept, Plan, available
+from gsnn.nn.between import Between
+from gsnn.nn.fast.compiled import Plan, available
 from gsnn.nn.maps import remember_signature, to_channels, to_edges
 from gsnn.nn.sparse import EdgeChannelPattern
 
@@ -104,10 +105,32 @@ class Stack:
         """All edges in lin_out."""
         return Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
 
+    def plan(self, everything: bool) -> Plan:
+        """The same for the compiled kernels; ``everything``: with the functions that reach no output."""
+        return self._whole_plan if everything else self._plan
+
     @functools.cached_property
-    def plan(self) -> Plan:
-        """The same for the compiled kernels."""
+    def _plan(self) -> Plan:
         return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers)
+
+    @functools.cached_property
+    def _whole_plan(self) -> Plan:
+        return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers, True)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was at the taps of each block.
+
+    Attributes:
+        pre: L tensors (N*C, B), channels before norm and ELU; no part of the graph.
+        post: Likewise after the dropout.
+        probes: 2 L tensors of the graph by which to differentiate: pre and post of the first block, and so on.
+    """
+
+    pre: list[Tensor]
+    post: list[Tensor]
+    probes: list[Tensor]
 
 
 def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
@@ -126,21 +149,71 @@ def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tenso
     Returns:
         State of the edges that end in outputs, (edges, B).
     """
-    if x.dtype != torch.float32 or x.numel() == 0 or not available():
-        return _EluStack.apply(stack, x, *parameters)[0]
-    if not torch.is_grad_enabled():
-        return stack.plan.forward(x, _by_block(parameters), keep=False)[0]
-    return _CompiledStack.apply(stack, x, *parameters)[0]
+    if compilable(x):
+        return compiled_stack(stack, x, [Between()] * stack.layers, parameters)[0]
+    return _EluStack.apply(stack, x, *parameters)[0]
 
 
-def step_by_step(stack: Stack, x: Tensor, *parameters: Any) -> Tensor:  # noqa: ANN401 - tensors, or None
-    """The same as :func:`elu_stack`, one differentiable operation after the other over all edges."""
+def compilable(x: Tensor) -> bool:
+    """Whether the compiled kernels can take it."""
+    return x.dtype == torch.float32 and x.numel() > 0 and available()
+
+
+def compiled_stack(
+    stack: Stack, x: Tensor, blocks: Sequence[Between], parameters: Sequence[Tensor | None], *, taps: bool = False
+) -> tuple[Tensor, Seen]:
+    """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable many times.
+
+    Running statistics of norms follow the batch. Between the passes the edge states before the blocks are kept, and
+    the channels before a norm or, without one, after the dropout.
+
+    Args:
+        stack: The maps.
+        x: As in :func:`elu_stack`.
+        blocks: What stands between the maps of each block.
+        parameters: As in :func:`elu_stack`.
+        taps: Whether to show the channels, and let them be differentiated by.
+
+    Returns:
+        State of the edges that end in outputs, (edges, B), and what was at the taps.
+    """
+    plan = stack.plan(taps or any(between.of_batch for between in blocks))
+    probes: list[Tensor] = []
+    if taps:
+        nothing = x.new_zeros(()).expand(plan.n_channels, x.shape[1])
+        probes = [nothing.detach().requires_grad_() for _ in range(2 * stack.layers)]
+    affine = [value for between in blocks for value in between.affine]
+    keep, samples = torch.is_grad_enabled(), x.shape[1]
+    if keep:
+        out, own, seen = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *affine, *probes)
+    else:
+        out, *left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps)
+        own, seen = map(torch.from_numpy, left)
+    if any(between.of_batch for between in blocks):
+        for between, moments in zip(blocks, plan.moments(own, blocks, samples, keep, taps), strict=True):
+            between.follow(moments, samples)
+    pre, post = plan.shown(seen, samples, stack.layers) if taps else ([], [])
+    return out, Seen(pre, post, probes)
+
+
+def step_by_step(
+    stack: Stack,
+    x: Tensor,
+    *parameters: Any,  # noqa: ANN401 - tensors, or None
+    blocks: Sequence[Between] | None = None,
+    affine: Sequence[Tensor | None] = (),
+    probes: Sequence[Tensor] = (),
+) -> Tensor:
+    """The same as :func:`compiled_stack`, one differentiable operation after the other over all edges."""
     edges = stack.inputs
     state = F.pad(x, (0, 0, edges.start, stack.lin_in.n_edges - edges.stop))
-    for at in range(0, len(parameters), PER_BLOCK):
-        weight_in, bias_in, weight_out, bias_out, residual = parameters[at : at + PER_BLOCK]
+    for block in range(stack.layers):
+        weight_in, bias_in, weight_out, bias_out, residual = _of_block(parameters, block)
         z = to_channels(stack.lin_in, weight_in, state)
-        h = F.elu(z if bias_in is None else z + bias_in.unsqueeze(1))
+        z = z if bias_in is None else z + bias_in.unsqueeze(1)
+        z = z + probes[2 * block] if probes else z
+        h = F.elu(z) if blocks is None else blocks[block].step(z, affine[2 * block], affine[2 * block + 1], block)
+        h = h + probes[2 * block + 1] if probes else h
         out = to_edges(stack.lin_out, weight_out, h)
         out = out if bias_out is None else out + bias_out.unsqueeze(1)
         state = out if residual is None else out + torch.relu(residual) * state
@@ -181,58 +254,98 @@ class _EluStack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        return _gradients(ctx, grad, _torch_gradients)
+        needed, stack = ctx.needs_input_grad[1:], ctx.stack
+        if grad is None:
+            return None, *(None for _ in needed)
+        inputs, kept = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
+        if torch.is_grad_enabled():
+            return None, *_differentiable(grad, inputs, needed, lambda x, *rest: step_by_step(stack, x, *rest))
+        states, channels = kept[: ctx.blocks - 1], kept[ctx.blocks - 1 :]
+        below, by_parameters = _torch_gradients(stack, grad, inputs, (states, channels), needed)
+        return None, below if needed[0] else None, *by_parameters
 
 
 @remember_signature
 class _CompiledStack(torch.autograd.Function):
-    """The same by compiled kernels; what it keeps for the backward pass is laid out in another way."""
+    """Returns the state, then the two pieces of memory that the backward pass needs.
+
+    After x come the parameters of the maps, scale and shift of the norms, two a block, and probes, if any, likewise.
+    """
 
     @staticmethod
-    def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
-        out, states, channels = stack.plan.forward(x, _by_block(parameters))
-        return out, *states[1:], *channels
+    def forward(
+        stack: Stack, plan: Plan, blocks: tuple[Between, ...], x: Tensor, *given: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        parameters, affine, probes = _parts(given, len(blocks))
+        taps = bool(probes)
+        out, *kept = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=True, taps=taps)
+        return out, *map(torch.from_numpy, kept)
 
-    setup_context = _EluStack.setup_context
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
+        ctx.stack, ctx.plan, ctx.between, x, *given = inputs
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *given, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        return _gradients(ctx, grad, _compiled_gradients)
+        stack, blocks, needed = ctx.stack, ctx.between, ctx.needs_input_grad[3:]
+        others: tuple[None, ...] = (None, None, None)
+        if grad is None:
+            return *others, *(None for _ in needed)
+        x, *given = ctx.saved_tensors[: len(needed)]
+        if torch.is_grad_enabled():
+
+            def run(x: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
+                parameters, affine, probes = _parts(rest, len(blocks))
+                return step_by_step(stack, x, *parameters, blocks=blocks, affine=affine, probes=probes)
+
+            return *others, *_differentiable(grad, (x, *given), needed, run)
+        parameters, affine, probes = _parts(given, len(blocks))
+        taps = bool(probes)
+        own, seen = ctx.saved_tensors[len(needed) :]
+        kept = own.numpy(), seen.numpy()
+        wanted = _parts(needed[1:], len(blocks))
+        both = [(*of_maps, *of_norm) for of_maps, of_norm in zip(_by_block(wanted[0]), _pairs(wanted[1]), strict=True)]
+        by_x, by_maps, by_affine, by_channels = ctx.plan.backward(
+            grad, x, blocks, _by_block(parameters), _pairs(affine), kept, needed[0], both, taps=taps
+        )
+        return *others, by_x, *by_maps, *by_affine, *by_channels
+
+
+def _parts(given: Sequence[Any], layers: int) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+    """Parameters of the maps, scales and shifts, probes."""
+    ends = PER_BLOCK * layers, (PER_BLOCK + 2) * layers
+    return given[: ends[0]], given[ends[0] : ends[1]], given[ends[1] :]
+
+
+def _pairs(values: Sequence[Any]) -> list[Sequence[Any]]:
+    return [values[at : at + 2] for at in range(0, len(values), 2)]
+
+
+def _differentiable(
+    grad: Tensor, inputs: Sequence[Any], needed: Sequence[bool], run: Callable[..., Tensor]
+) -> list[Tensor | None]:
+    """Gradients that will be differentiated again: autograd writes them from the separate steps."""
+    # Each input is a view of its own, so that a weight that blocks share, or that x was made with, is not counted more
+    # than once.
+    inputs = [None if value is None else value.view_as(value) for value in inputs]
+    asked = [value for value, need in zip(inputs, needed, strict=True) if need]
+    found = iter(torch.autograd.grad(run(*inputs), asked, grad, create_graph=True, allow_unused=True))
+    return [next(found) if need else None for need in needed]
 
 
 _Found = tuple[Tensor | None, list[Tensor | None]]
 
 
-def _gradients(
-    ctx: Any,  # noqa: ANN401
-    grad: Tensor | None,
-    compute: Callable[[Stack, Tensor, Sequence[Tensor | None], Kept, Sequence[bool]], _Found],
-) -> tuple[Tensor | None, ...]:
-    """What a backward pass returns; ``compute`` finds the gradients by x and by the parameters."""
-    needed, stack = ctx.needs_input_grad[1:], ctx.stack
-    if grad is None:
-        return None, *(None for _ in needed)
-    saved = ctx.saved_tensors
-    inputs, kept = saved[: len(needed)], saved[len(needed) :]
-    if torch.is_grad_enabled():
-        # The result will be differentiated again: autograd writes it from the separate steps. Each input is a view
-        # of its own, so that a weight that blocks share, or that x was made with, is not counted more than once.
-        inputs = [None if value is None else value.view_as(value) for value in inputs]
-        asked = [value for value, need in zip(inputs, needed, strict=True) if need]
-        found = iter(torch.autograd.grad(step_by_step(stack, *inputs), asked, grad, create_graph=True))
-        return None, *(next(found) if need else None for need in needed)
-    below, by_parameters = compute(stack, grad, inputs, (kept[: ctx.blocks - 1], kept[ctx.blocks - 1 :]), needed)
-    return None, below if needed[0] else None, *by_parameters
-
-
-def _compiled_gradients(
-    stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]
+def _torch_gradients(
+    stack: Stack,
+    grad: Tensor,
+    inputs: Sequence[Any],
+    kept: tuple[Sequence[Tensor], Sequence[Tensor]],
+    needed: Sequence[bool],
 ) -> _Found:
-    x, *parameters = inputs
-    return stack.plan.backward(grad, x, _by_block(parameters), kept, needed)
-
-
-def _torch_gradients(stack: Stack, grad: Tensor, inputs: Sequence[Any], kept: Kept, needed: Sequence[bool]) -> _Found:
     x, *parameters = inputs
     states, channels = (x.contiguous(), *kept[0]), kept[1]
     found: list[list[Tensor | None]] = []

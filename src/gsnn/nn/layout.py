@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 
 from gsnn.base.errors import DataError
+from gsnn.graph.checks import EDGE_TYPES, EdgeType, check_index, check_names
 
-EdgeType = tuple[str, str, str]
-
-FUNCTION_FUNCTION: EdgeType = ("function", "to", "function")
-INPUT_FUNCTION: EdgeType = ("input", "to", "function")
-FUNCTION_OUTPUT: EdgeType = ("function", "to", "output")
-EDGE_TYPES = (FUNCTION_FUNCTION, INPUT_FUNCTION, FUNCTION_OUTPUT)
-NODE_TYPES = ("function", "input", "output")
+FUNCTION_FUNCTION, INPUT_FUNCTION, FUNCTION_OUTPUT = EDGE_TYPES
 
 
 @dataclass(frozen=True)
@@ -113,8 +108,7 @@ def build_layout(
         The layout; none of its tensors shares memory with an argument.
 
     Raises:
-        DataError: If a type is unknown, a type has no node, a name stands twice, or an index is out of range.
-        TypeError: If an index is not of an integer type.
+        DataError: If a type is unknown, a type has no node, a name stands twice, or an index is none or out of range.
 
     Example:
         >>> names = {"input": ["x"], "function": ["f", "g"], "output": ["y"]}
@@ -124,8 +118,15 @@ def build_layout(
         >>> build_layout(edges, names).edge_index.tolist()
         [[0, 2, 1, 0, 1], [1, 0, 3, 0, 1]]
     """
-    names = _check_names(node_names_dict)
-    typed = _check_edges(edge_index_dict, {kind: len(names[kind]) for kind in NODE_TYPES})
+    names = check_names(
+        {
+            kind: given if isinstance(given, str) else [str(name) for name in given]
+            for kind, given in node_names_dict.items()
+        }
+    )
+    given = {_edge_key(key, "edge_index_dict"): value for key, value in edge_index_dict.items()}
+    # Copies: what is given may be an inference tensor, on another device, or changed later by its owner.
+    typed = {kind: torch.from_numpy(check_index(kind, given.get(kind), names)) for kind in EDGE_TYPES}
     n, i = len(names["function"]), len(names["input"])
     offset = {"function": 0, "input": n, "output": n + i}
     parts = []
@@ -172,67 +173,8 @@ def check_edge_weights(edge_weight_dict: Mapping[Any, Any], layout: Layout) -> T
     return weights
 
 
-def _check_names(node_names_dict: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    unknown = [kind for kind in node_names_dict if kind not in NODE_TYPES]
-    if unknown:
-        raise DataError(f"node_names_dict has unknown node types {unknown}; use 'input', 'function' and 'output'")
-    names: dict[str, tuple[str, ...]] = {}
-    seen: dict[str, str] = {}
-    for kind in NODE_TYPES:
-        given = node_names_dict.get(kind, ())
-        if isinstance(given, str):
-            raise DataError(f"node_names_dict[{kind!r}] must be a list of names, got the string {given!r}")
-        names[kind] = tuple(str(name) for name in given)
-        if not names[kind]:
-            raise DataError(f"node_names_dict[{kind!r}] is empty; a model needs at least one {kind} node")
-        repeated = _repeated(names[kind])
-        if repeated:
-            raise DataError(f"node_names_dict[{kind!r}] repeats {_some(repeated)}; every node needs its own name")
-        shared = [f"{name!r} ({seen[name]} and {kind})" for name in names[kind] if name in seen]
-        if shared:
-            listed = ", ".join(shared[:5])
-            raise DataError(f"node names stand in two types: {listed}; rename the node in one of them")
-        seen.update(dict.fromkeys(names[kind], kind))
-    return names
-
-
-def _check_edges(edge_index_dict: Mapping[Any, Any], sizes: dict[str, int]) -> dict[EdgeType, Tensor]:
-    given = {_edge_key(key, "edge_index_dict"): value for key, value in edge_index_dict.items()}
-    checked: dict[EdgeType, Tensor] = {}
-    for kind in EDGE_TYPES:
-        index = torch.as_tensor(given.get(kind, torch.empty(2, 0, dtype=torch.int64))).detach()
-        if index.ndim != 2 or index.shape[0] != 2:
-            hint = "; pass edges.T" if index.ndim == 2 and index.shape[1] == 2 else ""
-            raise DataError(f"edge_index_dict[{kind}] must have shape (2, E), got {tuple(index.shape)}{hint}")
-        if index.numel() and (index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool):
-            raise TypeError(f"edge_index_dict[{kind}] must hold integers, got {index.dtype}; pass edges.long()")
-        # A plain copy: what is given may be an inference tensor, on another device, or changed later by its owner.
-        index = index.to("cpu", torch.int64, copy=True)
-        for row, node_type in ((0, kind[0]), (1, kind[2])):
-            bad = torch.nonzero((index[row] < 0) | (index[row] >= sizes[node_type])).flatten()
-            if bad.numel():
-                edges = [tuple(edge) for edge in index[:, bad[:5]].T.tolist()]
-                raise DataError(
-                    f"edge_index_dict[{kind}] has {bad.numel()} edge(s) whose {('source', 'target')[row]} is outside "
-                    f"0..{sizes[node_type] - 1}, the {node_type} nodes of node_names_dict: {edges}"
-                )
-        checked[kind] = index
-    return checked
-
-
 def _edge_key(key: Any, parameter: str) -> EdgeType:  # noqa: ANN401 - whatever came as a key
     if isinstance(key, tuple | list) and tuple(key) in EDGE_TYPES:
         return EDGE_TYPES[EDGE_TYPES.index(tuple(key))]
     allowed = ", ".join(str(kind) for kind in EDGE_TYPES)
     raise DataError(f"{parameter} has the unknown edge type {key!r}; the types are {allowed}")
-
-
-def _repeated(names: Sequence[str]) -> list[str]:
-    seen: set[str] = set()
-    repeated = dict.fromkeys(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    return list(repeated)
-
-
-def _some(names: Sequence[str], limit: int = 5) -> str:
-    listed = ", ".join(repr(name) for name in names[:limit])
-    return listed + (f" and {len(names) - limit} more" if len(names) > limit else "")

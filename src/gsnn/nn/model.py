@@ -15,10 +15,12 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from gsnn.base.errors import unknown_option
 from gsnn.nn import checks
-from gsnn.nn.block import Block, NodeAttention, NodeMLP, SparseLinear, Tap
+from gsnn.nn.between import Between
+from gsnn.nn.block import Block, NodeAttention, NodeMLP, Recorder, SparseLinear, Tap
 from gsnn.nn.config import Described, arguments_of, sparse_layers
 from gsnn.nn.draws import KeyedDraws
-from gsnn.nn.fused import Stack, elu_stack
+from gsnn.nn.dropout import Key, new_key
+from gsnn.nn.fused import Stack, compilable, compiled_stack, elu_stack
 from gsnn.nn.init import check_init, initial_scale, initial_weights
 from gsnn.nn.layout import build_layout, check_edge_weights
 from gsnn.nn.norms import NEED_TWO_SAMPLES, RUNNING, ChannelGroups, build_norms
@@ -364,10 +366,21 @@ class GSNN(Described):
                 raise ValueError(f"node_errs must hold one tensor per layer ({self.L}), got {len(node_errs)}")
             node_errs = [checks.check_mask("node_errs[l]", err, [(batch, n_channels)]).to(dtype) for err in node_errs]
         sent = x.t().index_select(0, self.input_source)
-        special = (node_mask, edge_mask, e0, node_errs, pre, post, logits)
-        if not ret_edge_out and all(value is None for value in special) and self._fuses(sent):
-            parameters = [value for block in self._chain() for value in block.parameters_in_order(detach)]
-            return self._read_out(elu_stack(self._stack, sent, parameters))
+        key = new_key() if any(getattr(block, "drops", 0) for block in self.blocks) else None
+        special = (node_mask, edge_mask, e0, node_errs, logits)
+        watched = [tap for tap in (pre, post) if tap is not None]
+        if not ret_edge_out and all(value is None for value in special) and _only_recorded(watched):
+            blocks = self._between(sent, key)
+            if blocks is not None and (compilable(sent) or not (watched or any(map(_is_more, blocks)))):
+                parameters = [value for block in self._chain() for value in block.parameters_in_order(detach)]
+                if not compilable(sent):
+                    return self._read_out(elu_stack(self._stack, sent, parameters))
+                out, seen = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(watched))
+                if isinstance(pre, Recorder):
+                    pre.take(seen.pre, seen.probes[::2])
+                if isinstance(post, Recorder):
+                    post.take(seen.post, seen.probes[1::2])
+                return self._read_out(out)
         state = F.pad(sent, self._padding)
         if e0 is not None:
             state = state + checks.check_mask("e0", e0, [(batch, self.E)]).to(dtype).t()
@@ -385,6 +398,7 @@ class GSNN(Described):
                 logits=logits,
                 detach=detach,
                 memo={} if recomputes and self.norm in RUNNING else None,
+                key=key,
             )
             state = recompute(step, state, use_reentrant=False) if recomputes else step(state)
             if edge_mask is not None:
@@ -393,18 +407,24 @@ class GSNN(Described):
             return (state / self.L**0.5 if self.options["residual"] else state).t()
         return self._read_out(state[layout.output_edges])
 
-    def _fuses(self, sent: Tensor) -> bool:
-        """Whether the blocks may run as one operation on the state (edges, B) of the edges out of inputs."""
-        return (
-            sent.device.type == "cpu"
-            and not torch.compiler.is_compiling()
-            and not self.recomputes
-            and len(self.blocks) == self._stack.layers
-            and all(
-                isinstance(block, Block) and block.is_plain(self._stack.lin_in, self._stack.lin_out)
-                for block in self._chain()
-            )
-        )
+    def _between(self, sent: Tensor, key: Key | None) -> list[Between] | None:
+        """What stands between the maps of the blocks, if they may run as one operation on ``sent`` (edges, B)."""
+        if (
+            sent.device.type != "cpu"
+            or torch.compiler.is_compiling()
+            or self.recomputes
+            or len(self.blocks) != self._stack.layers
+        ):
+            return None
+        found, number = [], 0 if key is None else int(key)
+        for block in self.blocks:
+            if not isinstance(block, Block):
+                return None
+            between = block.between(self._stack.lin_in, self._stack.lin_out, number)
+            if between is None:
+                return None
+            found.append(between)
+        return found
 
     def _chain(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
@@ -414,6 +434,12 @@ class GSNN(Described):
         sums = received.new_zeros(self.O, received.shape[1]).index_add(0, self.output_target, received)
         scale = self.output_degree.to(sums.dtype).sqrt().unsqueeze(1)
         return (sums / (scale * self.L**0.5 if self.options["residual"] else scale)).t()
+
+    @property
+    def products(self) -> int:
+        """Products of weights and values in a pass over one sample."""
+        maps = (layer for name in ("lin_in", "lin_out") for layer in sparse_layers(self, name))
+        return sum(layer.weight.numel() for layer in maps)
 
     @property
     def recomputes(self) -> bool:
@@ -537,6 +563,15 @@ class GSNN(Described):
                 the keys, and the model is left as it was.
         """
         load_research_state_dict(self, state_dict)
+
+
+def _only_recorded(taps: list[Tap]) -> bool:
+    return all(type(tap) is Recorder for tap in taps)
+
+
+def _is_more(between: Between) -> bool:
+    """Whether there is a norm or a dropout."""
+    return between.norm is not None or between.drop > 0
 
 
 def _attribute(graph: object, name: str) -> Any:  # noqa: ANN401 - what the graph holds

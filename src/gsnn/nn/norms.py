@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.nn.layer_norm import SHIFT, layer_norm
 
+RMS_EPS = 1e-6
+"""Added to the mean square of a node's channels."""
+
 Memo = dict[nn.Module, tuple[Tensor, ...]]
 """What a checkpointed block remembers between its forward pass and the recomputation: running statistics must be
 followed once, and the recomputed values must be those of the forward pass."""
@@ -106,7 +109,7 @@ class GroupRMSNorm(_GroupAffine):
     def forward(self, x: Tensor, memo: Memo | None = None) -> Tensor:
         """(channels, B) -> (channels, B)."""
         groups, x = self.groups, self.groups.split(x)
-        scale = (groups.mean(x.square()) + 1e-6).rsqrt() * self.gamma.unsqueeze(1)
+        scale = (groups.mean(x.square()) + RMS_EPS).rsqrt() * self.gamma.unsqueeze(1)
         return groups.join(x * groups.spread(scale))
 
 
@@ -147,11 +150,15 @@ class GroupBatchNorm(_GroupAffine):
         if self.training and x.shape[-1]:
             mean, var = _moments(groups, x)
             if _first_pass(self, memo):
-                _follow(self.running_mean, mean, self.momentum)
-                _follow(self.running_var, var, self.momentum)
+                self.follow(mean, var, x.shape[-1])
         scale = (var + self.eps).rsqrt() * self.gamma
         # Centred before it is scaled: folding the mean into the shift would cancel digits.
         return groups.join(torch.addcmul(groups.spread(self.beta), x - groups.spread(mean), groups.spread(scale)))
+
+    def follow(self, mean: Tensor, var: Tensor, samples: int) -> None:
+        """Let the running statistics follow mean and biased variance (N,) of a batch."""
+        _follow(self.running_mean, mean, self.momentum)
+        _follow(self.running_var, var, self.momentum)
 
 
 class GroupEMANorm(nn.Module):
@@ -225,6 +232,16 @@ class RowBatchNorm(nn.BatchNorm1d):
             mean, var, rows = self.running_mean.clone(), self.running_var.clone(), x.unsqueeze(0)
             return F.batch_norm(rows, mean, var, self.weight, self.bias, True, 0.0, self.eps).squeeze(0)
         return super().forward(x.unsqueeze(0)).squeeze(0)
+
+    def follow(self, mean: Tensor, var: Tensor, samples: int) -> None:
+        """Let the running statistics follow mean and biased variance (rows,) of a batch, as torch does."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.num_batches_tracked.add_(1)
+        _follow(self.running_mean, mean, self.momentum)
+        _follow(self.running_var, var * (samples / max(samples - 1, 1)), self.momentum)
 
 
 def _moments(groups: ChannelGroups, x: Tensor) -> tuple[Tensor, Tensor]:

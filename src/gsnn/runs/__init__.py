@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from gsnn.base.lazy import lazy_names
 from gsnn.runs.folder import Run
 from gsnn.runs.sources import Sources
 
@@ -51,14 +51,4 @@ __all__ = [
     "train_run",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import a name that needs torch when it is first asked for."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"gsnn.runs.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'gsnn.runs' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """The public names, for completion."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)

@@ -22,7 +22,7 @@ from gsnn.training.config import TrainConfig
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
+    from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
     from gsnn.nn import GSNN
     from gsnn.training.baselines import FitReport
 
@@ -321,28 +321,11 @@ class Run:
 
     def split(self) -> Split:
         """Which samples were for training, validation and test."""
-        import numpy as np
-
         from gsnn.data import Split
 
         split = self._get("split")
-        if isinstance(split, dict) and "bounds" in split:
-            raise RunError(f"{self.path} was split by a rule, since its data are streamed; use streamed_split()")
         with reading(self.path / RUN, "split"):
-            rows = range(int(self.info["data"]["samples"]))
-            parts = {name: split[name] for name in ("train", "validation", "test")}
-            if not all(type(i) is int and i in rows for part in parts.values() for i in part):
-                raise ValueError(f"samples are numbered from 0 to {rows.stop - 1}")
-            parts = {name: np.asarray(part, dtype=np.int64) for name, part in parts.items()}
-            return Split(**parts, by=str(split["by"]), warnings=list(split["warnings"]))
-
-    def streamed_split(self) -> StreamedSplit:
-        """The same for data that are streamed."""
-        from gsnn.data import StreamedSplit
-
-        split = self._get("split")
-        with reading(self.path / RUN, "split"):
-            return StreamedSplit.from_dict(split, int(self.info["data"]["samples"]))
+            return Split.from_dict(split, int(self.info["data"]["samples"]))
 
     def standardiser(self) -> Standardiser:
         """The means and scales of the training responses."""
@@ -442,7 +425,7 @@ class Run:
     def begin(
         self,
         config: TrainConfig,
-        split: Split | StreamedSplit,
+        split: Split,
         standardiser: Standardiser,
         readouts: list[str],
         warnings: list[str],

@@ -114,8 +114,7 @@ def _batches(
                 f"method '{whole[0]}' needs all samples in memory, and those of {run.path} are streamed from their "
                 "file; use another one, or train a run on a part of the samples, with --no-stream"
             )
-        split = None if samples == "all" else run.streamed_split()
-        return data.batches(run.standardiser(), BATCH, split=split)
+        return data.batches(run.standardiser(), BATCH, split=None if samples == "all" else run.split())
     rows = np.arange(len(data)) if samples == "all" else run.split().train
     x = torch.as_tensor(data.x[rows], dtype=torch.float32)
     y = torch.as_tensor(run.standardiser().transform(data.y[rows]), dtype=torch.float32)

@@ -11,20 +11,19 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
-    from gsnn.training.team import Team
 
 # What ``run.json`` says of scores that were learnt so; a self-check, which learns from trained models, says nothing of
 # them.
 FROM_TRAINING = {"learnt": "while training"}
 
 
-def check_regressor(wanted: bool, old: Run | None, team: Team) -> bool:
+def check_regressor(wanted: bool, old: Run | None, processes: int) -> bool:
     """Whether a regressor learns in a training.
 
     Args:
         wanted: Whether it was asked for.
         old: The run that is continued, which decides by how it was begun.
-        team: The processes that train.
+        processes: How many train together.
 
     Raises:
         DataError: If there are several processes.
@@ -36,9 +35,9 @@ def check_regressor(wanted: bool, old: Run | None, team: Team) -> bool:
             f"{old.path} was begun without --regressor, which cannot learn from half of a training; leave it out, or "
             "train another run"
         )
-    if learns and team.size > 1:
+    if learns and processes > 1:
         raise DataError(
-            f"--regressor learns in one process, and there are {team.size}, each with a part of every batch; leave it "
+            f"--regressor learns in one process, and there are {processes}, each with a part of every batch; leave it "
             "out (gsnn infer --method regressor learns from the trained model), or train in one process"
         )
     return learns

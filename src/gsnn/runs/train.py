@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError, require
+from gsnn.base.launch import training_place
 from gsnn.base.progress import now
 from gsnn.data import PerturbationData
 from gsnn.data.sanity import odd_fit, oddities
@@ -14,7 +15,6 @@ from gsnn.runs.folder import Run
 from gsnn.runs.regressor import check_regressor
 from gsnn.runs.settings import make_config
 from gsnn.runs.sources import Sources
-from gsnn.training.team import find_team
 
 if TYPE_CHECKING:
     from gsnn.training import TrainResult
@@ -70,8 +70,8 @@ def train_files(
         RunError: If the folder does not allow this.
     """
     # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
-    team = find_team(devices, num_nodes)
-    if team.first:
+    place = training_place(devices, num_nodes)
+    if place.first:
         Run.check_target(path, overwrite=overwrite, resume=resume)
     sources = Sources.from_files(
         graph,
@@ -85,8 +85,8 @@ def train_files(
     given = {name: value for name, value in (settings or {}).items() if value is not None}
     old = Run.open(path) if resume and Run.exists(path) else None
     config = make_config({**(old.config.to_dict() if old else {}), **given})
-    team.check(config)
-    check_regressor(regressor, old, team)
+    config.check_processes(place.size)
+    check_regressor(regressor, old, place.size)
     read = sources.open()
     if notify is not None:
         notify(read.warnings)
@@ -105,10 +105,10 @@ def train_files(
         resume=resume,
         progress=progress,
         device=device,
-        team=team,
+        place=place,
         regressor=regressor,
     )
-    if notify is not None and team.first:
+    if notify is not None and place.first:
         if isinstance(read, PerturbationData):
             notify(oddities(read, result.report.left_out))
         else:  # the rest was told with what the pass over the samples found

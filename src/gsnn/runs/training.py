@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gsnn.base.launch import Place
 from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, StreamedData
 from gsnn.runs.folder import Run
 from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback
 from gsnn.runs.sources import Sources
 from gsnn.training import TrainConfig
-from gsnn.training.fit_data import TrainResult, fit_prepared, prepare, recorded_split
-from gsnn.training.team import Team
+from gsnn.training.fit_data import TrainResult, fit_prepared, recorded_split
+from gsnn.training.prepare import prepare
 
 
 def train_run(
@@ -24,7 +25,7 @@ def train_run(
     resume: bool = False,
     progress: bool = True,
     device: str = "cpu",
-    team: Team = Team(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
     regressor: bool = False,
 ) -> tuple[Run, TrainResult]:
     """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
@@ -40,7 +41,7 @@ def train_run(
         resume: Continue a run in the folder; if there is none, begin one.
         progress: Show progress on stderr.
         device: Where to train.
-        team: The processes that train together, each of which calls this; the first one writes the folder. The run
+        place: This process among those that train together and all call this; the first one writes the folder. The run
             that the others get is its path and nothing more.
         regressor: Let a :class:`gsnn.edges.MagnitudeEdgeRegressor` learn beside the model, for the method ``regressor``
             of an inference. A run that is continued does as it was begun.
@@ -53,7 +54,7 @@ def train_run(
         RunError: If the folder or the run in it does not allow this, or the regressor cannot learn.
         TrainingError: If the loss becomes infinite or NaN.
     """
-    if team.first:
+    if place.first:
         Run.check_target(path, overwrite=overwrite, resume=resume)
     check_device(device)
     old = Run.open(path) if resume and Run.exists(path) else None
@@ -61,19 +62,19 @@ def train_run(
         config = old.config if old is not None else TrainConfig()
     if old is not None:
         old.check_config(config)
-    team.check(config)
-    regressor = check_regressor(regressor, old, team)
+    config.check_processes(place.size)
+    regressor = check_regressor(regressor, old, place.size)
     if data is None:
         data = sources.open()
     if old is not None:
         old.check_data(data)
-    prepared = prepare(data, config, recorded_split(old, data))
+    prepared = prepare(data, config, recorded_split(old))
     learner = new_regressor(prepared.model, data.graph) if regressor else None
-    if not team.first:
+    if not place.first:
         run = Run(Path(path), {})
     else:
         run = old or Run.create(
             path, config=config, data=data, sources=sources, overwrite=overwrite, regressor=regressor
         )
     callbacks = [] if learner is None else [regressor_callback(run, learner)]
-    return run, fit_prepared(prepared, data, config, run, resume, progress, device, team, callbacks)
+    return run, fit_prepared(prepared, config, run, resume, progress, device, place, callbacks)

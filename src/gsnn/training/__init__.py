@@ -7,9 +7,9 @@ but :class:`TrainConfig`, so that a command line can show the settings without w
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
+from gsnn.base.lazy import lazy_names
 from gsnn.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -38,14 +38,4 @@ __all__ = [
     "train_model",
 ]
 
-
-def __getattr__(name: str) -> object:
-    """Import a name that needs Lightning when it is first asked for."""
-    if name in _LAZY:
-        return getattr(importlib.import_module(f"gsnn.training.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'gsnn.training' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """The public names, for completion."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _LAZY, __all__)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
+from gsnn.data.parts import Pair
+from gsnn.data.standardiser import ColumnMoments, Standardiser
+
 __all__ = [
     "ALPHAS",
+    "Baseline",
+    "Figures",
     "FitReport",
     "GroupMeanBaseline",
     "MeanBaseline",
@@ -24,10 +30,46 @@ __all__ = [
 
 ALPHAS = np.logspace(-3, 3, 25)
 _MAX_FOLDS, _FEW_FOLDS, _LARGE = 200, 10, 100_000
+_MAX_INPUTS = 4096  # beyond which ridge's (I, I) matrices are no small matter
+_BLOCK, _FEW_ROWS = 2**18, 1024  # residuals, and rows, that are held at a time
+
+
+class Baseline(ABC):
+    """Predicts the readouts without a network."""
+
+    @classmethod
+    def fit(cls, x: np.ndarray, y: np.ndarray) -> Self:
+        """Fit to training samples.
+
+        Args:
+            x: (M, I), finite.
+            y: (M, O), NaN is missing.
+
+        Returns:
+            The baseline.
+
+        Raises:
+            ValueError: If the shapes do not fit, or x has missing values.
+        """
+        _check(x, y)
+        return cls.from_chunks([(x, y)])
+
+    @classmethod
+    @abstractmethod
+    def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
+        """The same from chunks of the samples, which are gone through more than once.
+
+        Args:
+            chunks: Pairs of x (B, I) and y (B, O).
+        """
+
+    @abstractmethod
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Predictions (M, O) of the inputs (M, I)."""
 
 
 @dataclass(frozen=True)
-class MeanBaseline:
+class MeanBaseline(Baseline):
     """Predicts each readout's mean over the training samples, whatever the perturbation.
 
     Attributes:
@@ -42,18 +84,12 @@ class MeanBaseline:
     mean: np.ndarray
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray) -> MeanBaseline:
-        """Take the means of the observed values.
-
-        Args:
-            x: (M, I), not used.
-            y: (M, O), NaN is missing.
-
-        Returns:
-            The baseline.
-        """
-        _check(x, y)
-        return cls(_nanmean(np.asarray(y, dtype=np.float64)))
+    def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
+        """Take the means of the observed values, in one pass."""
+        moments = ColumnMoments(_widths(chunks)[1])
+        for _, y in chunks:
+            moments.update(y)
+        return cls(moments.mean)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The means, once per row of ``x``: (M, O)."""
@@ -61,7 +97,7 @@ class MeanBaseline:
 
 
 @dataclass(frozen=True)
-class GroupMeanBaseline:
+class GroupMeanBaseline(Baseline):
     """Predicts the mean of the training samples that agree on one treatment: given (not 0) or not.
 
     The treatment is the one that splits the training samples most evenly, such as a background stimulus that half of
@@ -84,34 +120,36 @@ class GroupMeanBaseline:
     mean: np.ndarray
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray) -> GroupMeanBaseline:
-        """Choose the treatment and take the means.
-
-        Args:
-            x: (M, I).
-            y: (M, O), NaN is missing.
-
-        Returns:
-            The baseline.
-        """
-        _check(x, y)
-        given, y = np.asarray(x) != 0, np.asarray(y, dtype=np.float64)
-        smaller = np.minimum(given.sum(0), (~given).sum(0))
-        if not smaller.size or smaller.max() == 0:
-            return cls(None, np.repeat(_nanmean(y)[None], 2, axis=0))
-        treatment = int(smaller.argmax())
-        means = [_nanmean(y[given[:, treatment] == side]) for side in (False, True)]
-        return cls(treatment, np.where(np.isnan(means), _nanmean(y), means))
+    def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
+        """Choose the treatment in one pass, and take the means in another."""
+        n_inputs, n_readouts = _widths(chunks)
+        n, given = 0, np.zeros(n_inputs, np.int64)
+        for x, _ in chunks:
+            n, given = n + len(x), given + (x != 0).sum(0)
+        smaller = np.minimum(given, n - given)
+        treatment = int(smaller.argmax()) if smaller.size and smaller.max() else None
+        everything, without, with_it = (ColumnMoments(n_readouts) for _ in range(3))
+        for x, y in chunks:
+            side = _side(x, treatment)
+            everything.update(y)
+            without.update(y[~side])
+            with_it.update(y[side])
+        means = np.stack([without.mean, with_it.mean])
+        return cls(treatment, np.where(np.isnan(means), everything.mean, means))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The mean of the group of each row of ``x``: (M, O)."""
-        side = np.zeros(len(x), dtype=np.int64) if self.treatment is None else (x[:, self.treatment] != 0).astype(int)
-        predicted: np.ndarray = self.mean[side]
+        predicted: np.ndarray = self.mean[_side(x, self.treatment).astype(np.int64)]
         return predicted
 
 
+def _side(x: np.ndarray, treatment: int | None) -> np.ndarray:
+    """Whether each row has the treatment; without one no row has it."""
+    return np.zeros(len(x), dtype=bool) if treatment is None else x[:, treatment] != 0
+
+
 @dataclass(frozen=True)
-class RidgeBaseline:
+class RidgeBaseline(Baseline):
     r"""Ridge regression of each readout on the perturbation inputs, in closed form.
 
     .. math:: \min_{w, b} \sum_m (y_m - x_m w - b)^2 + \alpha \lVert w \rVert^2
@@ -139,7 +177,7 @@ class RidgeBaseline:
     alphas: np.ndarray
 
     @classmethod
-    def fit(cls, x: np.ndarray, y: np.ndarray, alphas: Sequence[float] | np.ndarray = ALPHAS) -> RidgeBaseline:
+    def fit(cls, x: np.ndarray, y: np.ndarray, alphas: Sequence[float] | np.ndarray = ALPHAS) -> Self:
         """Solve for every readout.
 
         Args:
@@ -169,29 +207,159 @@ class RidgeBaseline:
         for index, pattern in enumerate(patterns.T):
             columns = np.flatnonzero(member.ravel() == index)
             if pattern.any():
-                solved = _ridge(x[pattern], y[np.ix_(pattern, columns)], grid)
+                solved = _ridge([(x[pattern], y[np.ix_(pattern, columns)])], grid)
                 weights[:, columns], intercept[columns], chosen[columns] = solved
         return cls(weights, intercept, chosen)
+
+    @classmethod
+    def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
+        """Solve for readouts that are observed in all samples, in three passes.
+
+        Raises:
+            ValueError: If a readout is missing somewhere, or there are too many inputs.
+        """
+        n_inputs, _ = _widths(chunks)
+        if n_inputs > _MAX_INPUTS:
+            raise ValueError(f"with {n_inputs} inputs its matrices are too large ({_MAX_INPUTS} are allowed)")
+        return cls(*_ridge(chunks, np.sort(ALPHAS)[::-1]))
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Predictions (M, O) of the inputs (M, I)."""
         return np.asarray(x, dtype=np.float64) @ self.weights + self.intercept
 
 
-def _ridge(x: np.ndarray, y: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights (I, O), intercepts and chosen alphas of complete data."""
-    x_mean, y_mean = x.mean(0), y.mean(0)
-    if len(x) == 1:
-        return np.zeros((x.shape[1], y.shape[1])), y_mean, np.full(y.shape[1], np.nan)
-    u, s, vt = np.linalg.svd(x - x_mean, full_matrices=False)
-    uty = u.T @ (y - y_mean)
-    shrink = s[:, None] ** 2 / (s[:, None] ** 2 + grid)  # (rank, A)
-    leverage = u**2 @ shrink + 1 / len(x)  # (M, A); the intercept leaves 1 / M of every sample to itself
-    fitted = np.einsum("mk,ka,ko->amo", u, shrink, uty)
-    left_out = (y - y_mean - fitted) / np.maximum(1 - leverage, 1e-12).T[:, :, None]
-    best = (left_out**2).mean(1).argmin(0)
-    weights = vt.T @ ((s[:, None] / (s[:, None] ** 2 + grid[best])) * uty)
+def _ridge(chunks: Iterable[Pair], grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r"""Weights (I, O), intercepts and chosen alphas of complete data.
+
+    The first pass takes the means. The second takes the products of x and y around them, and the triangle R of
+    x = Q R, which has the singular values s and the right singular vectors V of x. These give the weights for every
+    alpha. The third takes the exact leave-one-out errors, with the leverage
+    :math:`1/M + \sum_k (x V)_k^2 / (s_k^2 + \alpha)`.
+    """
+    n_inputs, n_readouts = _widths(chunks)
+    n, x_mean, y_mean = 0, np.zeros(n_inputs), np.zeros(n_readouts)
+    for x, y in chunks:
+        if np.isnan(y).any():
+            raise ValueError("readouts are missing in some training samples, each of which would need sums of its own")
+        n, x_mean, y_mean = n + len(x), x_mean + x.sum(0, dtype=np.float64), y_mean + y.sum(0, dtype=np.float64)
+    x_mean, y_mean = x_mean / n, y_mean / n
+    if n == 1:
+        return np.zeros((n_inputs, n_readouts)), y_mean, np.full(n_readouts, np.nan)
+    cross, rows = np.zeros((n_inputs, n_readouts)), list[np.ndarray]()
+    for x, y in chunks:
+        centred = x - x_mean
+        cross += centred.T @ (y - y_mean)
+        rows.append(centred)
+        if sum(map(len, rows)) >= max(2 * n_inputs, _FEW_ROWS):
+            rows = [np.asarray(np.linalg.qr(np.concatenate(rows), mode="r"))]
+    _, s, vt = np.linalg.svd(np.concatenate(rows), full_matrices=False)
+    kept = s > s.max(initial=0.0) * max(n, n_inputs) * np.finfo(np.float64).eps
+    s, vt = s[kept], vt[kept]
+    shrink = 1 / (s[:, None] ** 2 + grid)  # (K, A)
+    turned = vt @ cross
+    slopes = shrink.T[:, :, None] * turned  # (A, K, O)
+    errors = np.zeros((len(grid), n_readouts))
+    size = max(1, _BLOCK // (len(grid) * n_readouts))
+    for x, y in chunks:
+        for start in range(0, len(x), size):
+            block = slice(start, start + size)
+            scores, target = (x[block] - x_mean) @ vt.T, y[block] - y_mean
+            rest = np.maximum(1 - scores**2 @ shrink - 1 / n, 1e-12)
+            residual = (target - scores @ slopes) / rest.T[:, :, None]  # (A, B, O)
+            errors += np.einsum("abo,abo->ao", residual, residual)
+    best = errors.argmin(0)
+    weights = vt.T @ (turned * shrink[:, best])
     return weights, y_mean - x_mean @ weights, grid[best]
+
+
+def _widths(chunks: Iterable[Pair]) -> tuple[int, int]:
+    """Numbers of inputs and of readouts; there is at least one chunk."""
+    x, y = next(iter(chunks))
+    return x.shape[1], y.shape[1]
+
+
+class Figures:
+    """What a predictor reaches: sums behind R2 of each readout and Pearson's r over all, from chunks of samples.
+
+    Args:
+        n_readouts: O.
+        standardiser: Brings values back to the units of the data for r; None where they are in these.
+    """
+
+    def __init__(self, n_readouts: int, standardiser: Standardiser | None = None) -> None:
+        self.n = 0
+        self._standardiser = standardiser
+        self._target = ColumnMoments(n_readouts)
+        self._errors, self._squares = np.zeros(n_readouts), np.zeros(n_readouts)
+        self._pairs, self._means, self._products = 0, np.zeros(2), np.zeros((2, 2))
+
+    @classmethod
+    def of(cls, y: np.ndarray, prediction: np.ndarray) -> Self:
+        """The figures of samples at once, in the units they have."""
+        figures = cls(np.shape(y)[-1] if np.ndim(y) else 0)
+        figures.update(y, prediction)
+        return figures
+
+    def update(self, y: np.ndarray, prediction: np.ndarray) -> None:
+        """Add samples.
+
+        Args:
+            y: (B, O), NaN is missing.
+            prediction: (B, O), NaN where there is none.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
+        if y.ndim != 2 or y.shape != prediction.shape:
+            raise ValueError(f"y and prediction must have the same shape (M, O), got {y.shape} and {prediction.shape}")
+        self.n += len(y)
+        self._target.update(y)
+        seen = ~np.isnan(y)
+        self._errors += (np.where(seen, y - prediction, 0) ** 2).sum(0)
+        self._squares += (np.where(seen, y, 0) ** 2).sum(0)
+        if self._standardiser is not None:
+            y, prediction = map(self._standardiser.inverse_transform, (y, prediction))
+        both = np.isfinite(y) & np.isfinite(prediction)
+        if not both.any():
+            return
+        pairs = np.stack([y[both], prediction[both]])
+        n, own = pairs.shape[1], pairs.mean(1)
+        pairs -= own[:, None]
+        step, share = own - self._means, n / (self._pairs + n)
+        self._products += pairs @ pairs.T + np.outer(step, step) * self._pairs * share
+        self._means += step * share
+        self._pairs += n
+
+    def readouts(self) -> dict[str, np.ndarray]:
+        """As :func:`readout_metrics`."""
+        n, sse, sst = self._target.count, self._errors, self._target.squares
+        # What rounding leaves of a constant readout is not variance.
+        constant = sst <= 1e-20 * self._squares
+        sst = np.where(constant, 0.0, sst)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r2 = np.where((n >= 2) & ~constant, 1 - sse / sst, np.nan)
+            mse = np.where(n > 0, sse / n, np.nan)
+        return {"n": n, "mse": mse, "r2": r2, "sse": sse, "sst": sst}
+
+    def summary(self) -> dict[str, float]:
+        """The row of ``summary`` in a :class:`FitReport`."""
+        figures = self.readouts()
+        n, sse, sst = (float(figures[name].sum()) for name in ("n", "sse", "sst"))
+        defined = figures["r2"][~np.isnan(figures["r2"])]
+        return {
+            "pooled_r2": 1 - sse / sst if sst > 0 else float("nan"),
+            "mean_r2": float(defined.mean()) if len(defined) else float("nan"),
+            "mse": sse / n if n else float("nan"),
+        }
+
+    def correlation(self) -> float:
+        """As :func:`pooled_correlation`."""
+        squares = np.diag(self._products)
+        # What rounding leaves of a constant is not variance.
+        if not (squares > 1e-20 * self._pairs * self._means**2).all():
+            return float("nan")
+        return float(self._products[0, 1] / np.sqrt(squares.prod()))
 
 
 def readout_metrics(y: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
@@ -215,21 +383,7 @@ def readout_metrics(y: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarr
         >>> readout_metrics(y, y)["r2"]
         array([ 1., nan])
     """
-    y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    if y.ndim != 2 or y.shape != prediction.shape:
-        raise ValueError(f"y and prediction must have the same shape (M, O), got {y.shape} and {prediction.shape}")
-    seen = ~np.isnan(y)
-    n = seen.sum(0)
-    sse = (np.where(seen, y - prediction, 0) ** 2).sum(0)
-    mean = _nanmean(y)
-    sst = (np.where(seen, y - mean, 0) ** 2).sum(0)
-    # What rounding leaves of a constant readout is not variance.
-    constant = sst <= 1e-20 * np.where(seen, y**2, 0).sum(0)
-    sst = np.where(constant, 0.0, sst)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        r2 = np.where((n >= 2) & ~constant, 1 - sse / sst, np.nan)
-        mse = np.where(n > 0, sse / n, np.nan)
-    return {"n": n, "mse": mse, "r2": r2, "sse": sse, "sst": sst}
+    return Figures.of(y, prediction).readouts()
 
 
 def pooled_r2(y: np.ndarray, prediction: np.ndarray) -> float:
@@ -246,9 +400,7 @@ def pooled_r2(y: np.ndarray, prediction: np.ndarray) -> float:
         >>> pooled_r2(np.array([[0.0], [2.0]]), np.array([[0.0], [1.0]]))
         0.5
     """
-    figures = readout_metrics(y, prediction)
-    total = figures["sst"].sum()
-    return float(1 - figures["sse"].sum() / total) if total > 0 else float("nan")
+    return Figures.of(y, prediction).summary()["pooled_r2"]
 
 
 def pooled_correlation(y: np.ndarray, prediction: np.ndarray) -> float:
@@ -267,12 +419,7 @@ def pooled_correlation(y: np.ndarray, prediction: np.ndarray) -> float:
         >>> round(pooled_correlation(np.array([[0.0, 1.0], [2.0, np.nan]]), np.array([[1.0, 2.0], [3.0, 9.0]])), 9)
         1.0
     """
-    y, prediction = np.asarray(y, dtype=np.float64), np.asarray(prediction, dtype=np.float64)
-    both = np.isfinite(y) & np.isfinite(prediction)
-    first, second = y[both], prediction[both]
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.corrcoef(first, second)[0, 1])
+    return Figures.of(y, prediction).correlation()
 
 
 def left_out_correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
@@ -362,44 +509,37 @@ class FitReport:
         return cls(readouts.astype(dict.fromkeys(figures, float)), summary.astype(float), int(values["samples"]), *r)
 
 
-def fit_report(y: np.ndarray, predictions: Mapping[str, np.ndarray], readouts: Sequence[str]) -> FitReport:
-    """Compare predictions of the same held-out samples.
+def fit_report(figures: Mapping[str, Figures], readouts: Sequence[str]) -> FitReport:
+    """Compare predictors on the same held-out samples.
 
     Args:
-        y: (M, O), standardised; NaN is missing.
-        predictions: Name of each predictor and its (M, O), the model first.
+        figures: What each of them reaches, by name, the model first.
         readouts: Names of the O readouts.
 
     Returns:
         The report.
 
     Raises:
-        ValueError: If there is no predictor or a shape does not fit.
+        ValueError: If there is no predictor or the names do not fit.
 
     Example:
         >>> y = np.array([[0.0], [2.0]])
-        >>> report = fit_report(y, {"model": y, "mean": np.ones((2, 1))}, ["DV:a"])
+        >>> report = fit_report({"model": Figures.of(y, y), "mean": Figures.of(y, np.ones((2, 1)))}, ["DV:a"])
         >>> report.summary["pooled_r2"].to_dict()
         {'model': 1.0, 'mean': 0.0}
     """
-    if not predictions:
-        raise ValueError("predictions must name at least one predictor")
-    if np.ndim(y) != 2 or len(readouts) != np.shape(y)[1]:
-        raise ValueError(f"readouts must name the columns of y, got {len(readouts)} names for shape {np.shape(y)}")
-    table: dict[str, Any] = {"readout": [str(name) for name in readouts]}
-    summary: dict[str, dict[str, float]] = {}
-    for name, prediction in predictions.items():
-        figures = readout_metrics(y, prediction)
-        table.setdefault("n", figures["n"])
-        table[f"{name}_r2"], table[f"{name}_mse"] = figures["r2"], figures["mse"]
-        values = figures["n"].sum()
-        defined = figures["r2"][~np.isnan(figures["r2"])]
-        summary[name] = {
-            "pooled_r2": pooled_r2(y, prediction),
-            "mean_r2": float(defined.mean()) if len(defined) else float("nan"),
-            "mse": float(figures["sse"].sum() / values) if values else float("nan"),
-        }
-    return FitReport(pd.DataFrame(table), pd.DataFrame.from_dict(summary, orient="index"), len(y))
+    if not figures:
+        raise ValueError("figures must name at least one predictor")
+    found = {name: each.readouts() for name, each in figures.items()}
+    n = next(iter(found.values()))["n"]
+    if len(readouts) != len(n):
+        raise ValueError(f"readouts must name the columns of y, got {len(readouts)} names for {len(n)} columns")
+    table: dict[str, Any] = {"readout": [str(name) for name in readouts], "n": n}
+    for name, each in found.items():
+        table |= {f"{name}_r2": each["r2"], f"{name}_mse": each["mse"]}
+    summary = {name: each.summary() for name, each in figures.items()}
+    samples = next(iter(figures.values())).n
+    return FitReport(pd.DataFrame(table), pd.DataFrame.from_dict(summary, orient="index"), samples)
 
 
 def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
@@ -408,13 +548,6 @@ def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
         item = value.item() if isinstance(value, np.generic) else value
         plain[str(name)] = None if isinstance(item, float) and not np.isfinite(item) else item
     return plain
-
-
-def _nanmean(y: np.ndarray) -> np.ndarray:
-    seen = ~np.isnan(y)
-    n = seen.sum(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(n > 0, np.where(seen, y, 0).sum(0) / n, np.nan)
 
 
 def _check(x: np.ndarray, y: np.ndarray) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import DataError, unknown_option
 
 # The norms of the model, repeated here so that a command line can offer them without importing torch.
 NORMS = ("none", "layer", "batch", "edgebatch", "batch++", "groupbatch", "softmax", "rms", "ema", "channelema")
 # They take a variance over the batch, which one row does not have.
 NEED_TWO_ROWS = ("batch", "edgebatch", "batch++")
+# The others take statistics over the batch, of which each of several processes sees its own part only.
+_SHARED_NORMS = ("none", "layer", "rms", "softmax")
 
 _POSITIVE_INTEGERS = ("epochs", "channels", "layers", "batch_size")
 _SWITCHES = ("share_layers", "add_function_self_edges", "residual", "restore_best", "drop_last")
@@ -131,6 +133,28 @@ class TrainConfig:
     def uses_validation(self) -> bool:
         """Whether the validation part decides on something: when to stop, or which weights to keep."""
         return self.patience is not None or self.restore_best
+
+    def check_processes(self, n: int) -> None:
+        """Refuse settings that several processes cannot share.
+
+        Args:
+            n: How many processes train together.
+
+        Raises:
+            DataError: With what to do instead.
+        """
+        if n == 1:
+            return
+        if self.norm not in _SHARED_NORMS:
+            raise DataError(
+                f"norm '{self.norm}' has statistics over the batch, which {n} processes would each take over "
+                f"their own part; use one of {', '.join(_SHARED_NORMS)} (--norm), or one process"
+            )
+        if self.batch_size < n:
+            raise DataError(
+                f"{n} processes share every batch, and batch_size is {self.batch_size}; raise it "
+                "(--batch-size), or use fewer processes"
+            )
 
     def split_options(self) -> dict[str, Any]:
         """The arguments that ``split`` of the data takes from this configuration."""

@@ -5,33 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from lightning.pytorch.callbacks import Callback
 
-from gsnn.base.errors import DataError, RunError
+from gsnn.base.errors import RunError
+from gsnn.base.launch import Place
 from gsnn.base.progress import now
 from gsnn.base.torch_state import check_device
-from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
+from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
 from gsnn.nn import GSNN, save_model
-from gsnn.training.baselines import (
-    FitReport,
-    GroupMeanBaseline,
-    MeanBaseline,
-    RidgeBaseline,
-    fit_report,
-    left_out_correlations,
-    pooled_correlation,
-)
+from gsnn.training.baselines import FitReport
 from gsnn.training.config import TrainConfig
-from gsnn.training.fit_stream import prepare_streamed
 from gsnn.training.folder import Folder
-from gsnn.training.loop import predict, train_model
-from gsnn.training.prepare import Prepared, check_samples, new_model
-from gsnn.training.team import Team
+from gsnn.training.loop import train_model
+from gsnn.training.prepare import Prepared, measure, prepare
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +45,7 @@ class TrainResult:
 
     model: GSNN
     standardiser: Standardiser
-    split: Split | StreamedSplit
+    split: Split
     history: pd.DataFrame
     report: FitReport
     best_epoch: int | None
@@ -106,82 +95,41 @@ def fit(
     if resume and run is None:
         raise RunError("resume needs the run to continue; pass run=")
     check_device(device)
-    parts = recorded_split(run, data) if split is None and resume else split
-    return fit_prepared(prepare(data, config, parts), data, config, run, resume, progress, device)
+    parts = recorded_split(run) if split is None and resume else split
+    return fit_prepared(prepare(data, config, parts), config, run, resume, progress, device)
 
 
-def recorded_split(run: Folder | None, data: PerturbationData | StreamedData) -> Split | StreamedSplit | None:
+def recorded_split(run: Folder | None) -> Split | None:
     """The parts that a run was begun with, also by a version that drew others; None if it has not come so far."""
-    if run is None or "split" not in run.info:
-        return None
-    return run.streamed_split() if isinstance(data, StreamedData) else run.split()
-
-
-def prepare(
-    data: PerturbationData | StreamedData, config: TrainConfig, split: Split | StreamedSplit | None = None
-) -> Prepared:
-    """Split and standardise data, and build the model to be trained on them."""
-    if isinstance(data, StreamedData):
-        return prepare_streamed(data, config, split)
-    if isinstance(split, StreamedSplit):
-        raise RunError("the run was trained on streamed data; stream them again to continue it")
-    try:
-        split = split or data.split(**config.split_options())
-    except DataError:
-        raise
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    warnings = [*data.warnings, *split.warnings]
-    raw = data.y
-    standardiser = Standardiser.fit(raw[split.train])
-    y = standardiser.transform(raw)
-    unseen = np.isnan(standardiser.mean)
-    if unseen.all():
-        raise DataError("no readout was measured in any training sample; there is nothing to learn from")
-    elsewhere = unseen & ~np.isnan(raw).all(0)
-    lost = [name for name, is_lost in zip(data.graph.outputs, elsewhere.tolist(), strict=True) if is_lost]
-    if lost:
-        warnings.append(f"measured in no training sample and left out of all figures: {', '.join(lost)}")
-    check_samples(config, len(split.train), bool(np.isfinite(y[split.validation]).any()))
-    x = data.x
-    return Prepared(
-        model=new_model(data.graph, config),
-        split=split,
-        standardiser=standardiser,
-        train=(x[split.train], y[split.train]),
-        validation=(x[split.validation], y[split.validation]),
-        report=partial(_report, data, split, standardiser, x, y),
-        warnings=warnings,
-    )
+    return None if run is None or "split" not in run.info else run.split()
 
 
 def fit_prepared(
     prepared: Prepared,
-    data: PerturbationData | StreamedData,
     config: TrainConfig,
     run: Folder | None,
     resume: bool,
     progress: bool | None,
     device: str,
-    team: Team = Team(),  # noqa: B008 - frozen
+    place: Place = Place(),  # noqa: B008 - frozen
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train what :func:`prepare` made, and write it into the folder if there is one."""
     start = time.perf_counter()
-    split = prepared.split
-    writes = run if team.first else None
+    writes = run if place.first else None
     with writes.lock() if writes is not None else nullcontext():
         nothing_to_do = False
         if writes is not None:
             writes.refresh()
-            writes.check_data(data)
+            writes.check_data(prepared.data)
             if resume:
                 writes.check_config(config)
             else:
                 writes.checkpoint_path.unlink(missing_ok=True)
             nothing_to_do = writes.complete and writes.model_path.is_file() and config == writes.config and resume
             if not nothing_to_do:
-                writes.begin(config, split, prepared.standardiser, list(data.graph.outputs), prepared.warnings)
+                readouts = list(prepared.data.graph.outputs)
+                writes.begin(config, prepared.split, prepared.standardiser, readouts, prepared.warnings)
         trained = train_model(
             prepared.model,
             prepared.train,
@@ -192,12 +140,12 @@ def fit_prepared(
             resume=resume,
             progress=progress,
             device=device,
-            devices=team.devices,
-            num_nodes=team.num_nodes,
+            devices=place.size // place.machines,
+            num_nodes=place.machines,
             callbacks=callbacks,
         )
         now("measuring the fit")
-        report = prepared.report(prepared.model)
+        report = measure(prepared)
         seconds = time.perf_counter() - start
         if writes is not None and not nothing_to_do:
             save_model(prepared.model, writes.model_path, extra={"run": str(writes.info["id"])})
@@ -209,14 +157,14 @@ def fit_prepared(
                 "seconds": float(trained.history["seconds"].sum()),
                 "parameters": sum(p.numel() for p in prepared.model.parameters()),
                 "device": device,
-                "processes": team.size,
+                "processes": place.size,
             }
             writes.info["warnings"] = list(prepared.warnings)  # measuring may have added some
             writes.finish(report, facts)
     return TrainResult(
         model=prepared.model,
         standardiser=prepared.standardiser,
-        split=split,
+        split=prepared.split,
         history=trained.history,
         report=report,
         best_epoch=trained.best_epoch,
@@ -224,25 +172,4 @@ def fit_prepared(
         stopped_early=trained.stopped_early,
         seconds=seconds,
         warnings=prepared.warnings,
-    )
-
-
-def _report(
-    data: PerturbationData, split: Split, standardiser: Standardiser, x: np.ndarray, y: np.ndarray, model: GSNN
-) -> FitReport:
-    """The fit on the test part, beside the baselines of the training part, and these left out by condition."""
-    train, test = split.train, split.test
-    predictions = {
-        "model": predict(model, x[test]),
-        "ridge": RidgeBaseline.fit(x[train], y[train]).predict(x[test]),
-        "mean": MeanBaseline.fit(x[train], y[train]).predict(x[test]),
-    }
-    report = fit_report(y[test], predictions, list(data.graph.outputs))
-    group = {"group mean": GroupMeanBaseline.fit(x[train], y[train]).predict(x[test])}
-    units = standardiser.inverse_transform
-    raw = data.y
-    return replace(
-        report,
-        correlation={name: pooled_correlation(raw[test], units(p)) for name, p in (predictions | group).items()},
-        left_out=left_out_correlations(x, raw),
     )

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from gsnn.data import PerturbationData, Split, Standardiser, StreamedData, StreamedSplit
+from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
 from gsnn.training.baselines import FitReport
 from gsnn.training.config import TrainConfig
 
@@ -49,10 +49,6 @@ class Folder(Protocol):
         """The parts it was begun with."""
         ...
 
-    def streamed_split(self) -> StreamedSplit:
-        """The same of data that are streamed."""
-        ...
-
     def lock(self) -> AbstractContextManager[bool]:
         """Keep other programs out."""
         ...
@@ -72,7 +68,7 @@ class Folder(Protocol):
     def begin(
         self,
         config: TrainConfig,
-        split: Split | StreamedSplit,
+        split: Split,
         standardiser: Standardiser,
         readouts: list[str],
         warnings: list[str],

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gsnn.base.torch_state import own_random_state
-from gsnn.data.stream import StreamedPart
+from gsnn.base.torch_state import own_random_state, threads_for
+from gsnn.data.parts import Part
 from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams, seed_generators
 from gsnn.training.checkpoint import SafetensorsCheckpointIO
 from gsnn.training.config import TrainConfig
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Model = TypeVar("Model", bound=nn.Module)
-Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | StreamedPart
+Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | Part
 
 # Validation keeps no gradients, so its batches may be larger; the figures do not depend on this.
 _VALIDATION_BATCH = 512
@@ -147,7 +147,7 @@ def train_model(
     place = torch.device(device)
     one = devices == 1 and num_nodes == 1
     forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
-    with own_random_state(forked), _quiet(), _interruptible():
+    with own_random_state(forked), _quiet(), _interruptible(), threads_for(_products(model) * config.batch_size):
         trainer = L.Trainer(
             accelerator="cpu" if place.type == "cpu" else place.type,
             devices=[place.index or 0] if one and place.type != "cpu" else devices,
@@ -199,7 +199,7 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = _VALIDATION_BATCH
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), threads_for(_products(model) * min(batch_size, len(x))):
             rows = torch.tensor(np.asarray(x), dtype=torch.float32)
             parts = [model(part).double().cpu().numpy() for part in rows.split(batch_size)]
     finally:
@@ -207,16 +207,22 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = _VALIDATION_BATCH
     return np.concatenate(parts)
 
 
+def _products(model: nn.Module) -> int:
+    """Products in a pass over one sample: each parameter is one factor, if the model does not know better."""
+    known = getattr(model, "products", None)
+    return known if isinstance(known, int) else sum(p.numel() for p in model.parameters())
+
+
 def _batches(
     samples: Samples, size: int, *, seed: int | None = None, drop_last: bool = False
 ) -> Batches | StreamedBatches:
-    if isinstance(samples, StreamedPart):
+    if isinstance(samples, Part):
         return StreamedBatches(samples, size, seed=seed, drop_last=drop_last)
     return Batches(*_tensors(*samples), size, seed=seed, drop_last=drop_last)
 
 
 def _observed(samples: Samples) -> bool:
-    return samples.observed if isinstance(samples, StreamedPart) else bool(np.isfinite(samples[1]).any())
+    return samples.observed if isinstance(samples, Part) else bool(np.isfinite(samples[1]).any())
 
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:

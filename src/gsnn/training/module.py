@@ -129,8 +129,10 @@ class GSNNModule(L.LightningModule):
         return total.cpu()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over all parameters."""
-        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        """AdamW over all parameters, on a CPU as one operation: the step of a small model would be a third of it."""
+        parameters = list(self.parameters())
+        fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None
+        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
 
 
 class Batches(BatchPlan):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gsnn.data.stream import Pair, StreamedPart, joined_pairs
+from gsnn.data.parts import Pair, Part, joined_pairs
 
 # Independent random streams of one seed.
 INIT, ORDER, NOISE = 0, 1, 2
@@ -92,9 +92,7 @@ class StreamedBatches(BatchPlan):
         drop_last: Leave out a last batch that is not full.
     """
 
-    def __init__(
-        self, part: StreamedPart, batch_size: int, *, seed: int | None = None, drop_last: bool = False
-    ) -> None:
+    def __init__(self, part: Part, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> None:
         super().__init__(len(part), batch_size, seed=seed, drop_last=drop_last)
         self.part = part
         self._kept: Pair | None = None

@@ -1,17 +1,28 @@
-"""What a training needs, whether its samples are in memory or stay in their file."""
+"""What a training needs of its data, and how the trained model is measured; samples may be in memory or in a file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gsnn.base.errors import DataError
-from gsnn.data import Split, Standardiser, StreamedSplit
+import numpy as np
+
+from gsnn.base.errors import DataError, as_data_error
+from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
+from gsnn.data.scan import scan
+from gsnn.data.split import PARTS
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
-from gsnn.training.baselines import FitReport
+from gsnn.training.baselines import (
+    Figures,
+    FitReport,
+    GroupMeanBaseline,
+    MeanBaseline,
+    RidgeBaseline,
+    fit_report,
+    left_out_correlations,
+)
 from gsnn.training.config import NEED_TWO_ROWS, TrainConfig
-from gsnn.training.loop import Samples, build_model
+from gsnn.training.loop import Samples, build_model, predict
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,42 +31,89 @@ class Prepared:
 
     Attributes:
         model: With its initial weights.
+        data: What it is trained on.
         split: The three parts.
         standardiser: Fitted on the training part.
-        train: The training samples, standardised.
+        train: The training samples, standardised: arrays of data in memory, else a part that is read as it is needed.
         validation: Those that are watched, likewise; none if nothing depends on them.
-        report: Measures the trained model on the test part.
+        test: Those that the trained model is measured on, likewise.
         warnings: What a user should know.
     """
 
     model: GSNN
-    split: Split | StreamedSplit
+    data: PerturbationData | StreamedData
+    split: Split
     standardiser: Standardiser
     train: Samples
     validation: Samples
-    report: Callable[[GSNN], FitReport]
+    test: Samples
     warnings: list[str]
 
 
-def check_samples(config: TrainConfig, n_train: int, watched: bool) -> None:
-    """Refuse settings that need other samples than there are.
+def prepare(data: PerturbationData | StreamedData, config: TrainConfig, split: Split | None = None) -> Prepared:
+    """Split and standardise data, and build the model to be trained on them.
 
     Args:
+        data: The data; streamed ones are gone through twice.
         config: The settings.
-        n_train: Training samples.
-        watched: Whether a validation sample has a measured readout.
+        split: The parts, if they are not to be drawn.
+
+    Returns:
+        What the training needs.
 
     Raises:
-        DataError: With what to do instead.
+        DataError: If the data cannot be split or trained on, or the settings need other samples than there are.
     """
+    with as_data_error():
+        split = split or data.split(**config.split_options())
+        found = scan(data, split)
+    parts = [found.part(name) for name in PARTS]
+    n_train, watched = len(parts[0]), parts[1].observed
     if config.uses_validation and not watched:
         raise DataError("patience and restore_best need validation samples with measured readouts; raise validation")
     if config.drop_last and n_train < config.batch_size:
         raise DataError(f"drop_last with batch_size {config.batch_size} leaves none of {n_train} samples")
     if config.norm in NEED_TWO_ROWS and n_train == 1:
         raise DataError(f"norm {config.norm!r} needs at least 2 training samples, got 1; use 'groupbatch' or 'layer'")
+    train, validation, test = (part.whole() if isinstance(data, PerturbationData) else part for part in parts)
+    warnings = list(dict.fromkeys([*data.warnings, *split.warnings, *found.warnings]))
+    model = new_model(data.graph, config)
+    return Prepared(model, data, split, found.standardiser, train, validation, test, warnings)
 
 
 def new_model(graph: Graph, config: TrainConfig) -> GSNN:
     """The model of these settings, with weights that the seed fixes."""
     return build_model(lambda: GSNN.from_graph(graph, **config.model_options()), config.seed)
+
+
+def measure(prepared: Prepared) -> FitReport:
+    """The fit on the test part, beside the baselines of the training part.
+
+    What cannot be had is NaN, with a note among the warnings. Of data in memory the baselines are also left out by
+    condition.
+    """
+    warnings, data = prepared.warnings, prepared.data
+    train, test = ([part] if isinstance(part, tuple) else part for part in (prepared.train, prepared.test))
+    predictors = {
+        "model": lambda x: predict(prepared.model, x),
+        "ridge": lambda x: np.full((len(x), data.graph.O), np.nan),
+        "mean": MeanBaseline.from_chunks(train).predict,
+        "group mean": GroupMeanBaseline.from_chunks(train).predict,
+    }
+    try:
+        # Readouts with gaps need their samples at once.
+        arrays = isinstance(prepared.train, tuple)
+        ridge = RidgeBaseline.fit(*prepared.train) if arrays else RidgeBaseline.from_chunks(train)
+        predictors["ridge"] = ridge.predict
+    except ValueError as error:
+        warnings.append(f"the ridge baseline is left out: {error}")
+    figures = {name: Figures(data.graph.O, prepared.standardiser) for name in predictors}
+    for x, y in test:
+        for name, predictor in predictors.items():
+            figures[name].update(y, predictor(x))
+    if not figures["model"].n:
+        warnings.append("no sample is in the test part, so the fit was not measured")
+    correlation = {name: each.correlation() for name, each in figures.items()}
+    left_out = left_out_correlations(data.x, data.y) if isinstance(data, PerturbationData) else {}
+    figures.pop("group mean")
+    return replace(fit_report(figures, data.graph.outputs), correlation=correlation, left_out=left_out)

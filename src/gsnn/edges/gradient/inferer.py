@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
-from gsnn.edges.capture import Capture, Criterion, LossScale, capture, tapped, unwrap
+from gsnn.edges.capture import Capture, Criterion, captures, tapped, unwrap
 from gsnn.edges.gradient.blocks import Components, leading, pair_norms, principal_components
 from gsnn.edges.gradient.null import Chance, combined, excess, node_sums, normal_scores, p_values
 from gsnn.edges.gradient.regressed import Regressors, regressed_norms
@@ -201,11 +201,9 @@ class GradientEdgeInferer(StreamingInferer):
         """
         scale = self._loss_scale(crit, loss_reduction)
 
-        def see(where: str, scale: LossScale) -> Capture:
-            return capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
-
-        seen = see("pre" if self.use_pre_norm else "post", scale)
-        self.add(seen, x, y, see("post", scale) if self._separate_post else None)
+        where = ("pre", "post") if self._separate_post else ("pre" if self.use_pre_norm else "post",)
+        seen = captures(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
+        self.add(seen[0], x, y, seen[1] if self._separate_post else None)
         return self.n
 
     def add(self, seen: Capture, x: Tensor, y: Tensor, post: Capture | None = None) -> None:
@@ -264,37 +262,6 @@ class GradientEdgeInferer(StreamingInferer):
     def __getstate__(self) -> dict[str, Any]:
         """Without what is found again: the table, and whether the criterion is a mean or a sum."""
         return self.__dict__ | {"_last": None, "_scale": None}
-
-    def first_order(self, source: str, target: str) -> FloatArray:
-        """The first-order effect of an edge on the loss, G_n(i, j) for every pair of blocks.
-
-        Args:
-            source: Name of i.
-            target: Name of j.
-
-        Returns:
-            (P, C_i, C_j) float64. Opening the edge at pair n with small weights W changes the mean loss of a sample by
-            sum(W * G_n), if its message is taken as deviations from its mean.
-
-        Raises:
-            RuntimeError: If no sample was seen.
-            ValueError: If a name is unknown.
-        """
-        self._check_seen(1)
-        rows = []
-        for parameter, name in (("source", source), ("target", target)):
-            if name not in self.prior.index:
-                raise ValueError(f"{parameter} must be the name of a function node, got {name!r}")
-            rows.append(self._channel_node == self.prior.index[name])
-        if self.prior.index[target] not in self.targets:
-            raise ValueError(f"target {target!r} is not among the targets of this inferer, {self.targets}")
-        rows[1] = rows[1][self._channels_of(self.targets)]
-        found = []
-        for p in range(self.n_pairs):
-            z = self._activations(p)[rows[0]].double()
-            g = self._gradients(p)[rows[1]].double()
-            found.append(((z - z.mean(1, keepdim=True)) @ g.T / self.n).numpy())
-        return np.stack(found)
 
     def evaluate(
         self,

@@ -1,9 +1,9 @@
-"""The blocks of a model without norm on a CPU by compiled kernels, where numba is installed.
+"""The blocks of a model on a CPU by compiled kernels, where numba is installed.
 
 A function's part of a block is done in one go (``gsnn.nn.fast.kernels``), functions in parts of equal work on as many
 threads as torch uses. The edge state between blocks is kept in the order of the targets, its rows padded with zeros to
-whole vectors. What reaches no output is left out: the last block makes the functions with an edge to an output, the
-block before it what those read, and so on until everything counts.
+whole vectors. What reaches no output is left out, unless its channels or their statistics are asked for: the last block
+makes the functions with an edge to an output, the block before it what those read, and so on until everything counts.
 """
 
 from __future__ import annotations
@@ -24,16 +24,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-Indices = NDArray[np.int32]
+from gsnn.nn.between import FIXED, Between
+from gsnn.nn.dropout import factor, threshold
 
-Kept = tuple[Sequence[Tensor], Sequence[Tensor]]
-"""What a backward pass needs: the state before each block but the first, and the channels in each block."""
+Indices = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
 
 WORTH_A_THREAD = 400_000
 """Products of a block below which a second thread costs more than it saves."""
 
 KEPT_BYTES = 2**28
 """The most that a store keeps for the next step, 256 MiB."""
+
+_NOTHING = np.empty(0, np.float32)
 
 LOOSE_EDGES = 64
 """Edges without a function that are handled together, as if they belonged to a function without channels."""
@@ -66,9 +70,8 @@ class Store:
     def __reduce__(self) -> tuple[type[Store], tuple[()]]:
         return Store, ()  # a copy has a store of its own
 
-    def tensors(self, rows: Sequence[int], batch: int) -> list[Tensor]:
-        """Tensors (rows, batch) that are not filled, side by side; their memory comes back when the last is gone."""
-        size = sum(rows) * batch
+    def array(self, size: int) -> Floats:
+        """Numbers that are not filled; their memory comes back when nobody uses them any more."""
         buffer = None
         while self._spare and buffer is None:
             try:
@@ -80,7 +83,7 @@ class Store:
             buffer = np.empty(size, np.float32)
         loan = buffer[:size].view(_Loan)
         weakref.finalize(loan, self._take_back, buffer).atexit = False
-        return list(torch.from_numpy(loan).view(-1, batch).split(list(rows)))
+        return loan
 
     def _take_back(self, buffer: NDArray[np.float32]) -> None:
         if not self._spare and buffer.nbytes <= KEPT_BYTES:
@@ -95,25 +98,26 @@ class Plan:
     for.
 
     Attributes:
-        graph: First incoming edge of each function, the incoming edges, first outgoing edge, the outgoing edges, first
-            channel, and for each edge its first weight in lin_in and in lin_out.
-        read: For each block the row of each edge in the state that the block reads, -1 where that is 0 or not needed.
-        written: For each block the row of each edge in the state that it writes, -1 where that is not needed.
+        wiring: For each block the fields of :class:`gsnn.nn.fast.kernels.Wiring`.
         rows: Number of rows of the state before each block and after the last.
         n_channels: Of all functions.
+        n_edges: E.
         work: Products up to each function, in one block and for one sample, (functions + 1,).
         states: Memory for states and channels.
-        gradients: Memory for the gradients by them.
+        gradients: Memory for the gradients by states.
+        channels: Memory for channels that others see, and gradients by them.
+        everything: Whether functions that reach no output are made too.
     """
 
-    graph: tuple[Indices, ...]
-    read: tuple[Indices, ...]
-    written: tuple[Indices, ...]
+    wiring: tuple[tuple[Indices, ...], ...]
     rows: tuple[int, ...]
     n_channels: int
+    n_edges: int
     work: NDArray[np.int64]
+    everything: bool
     states: Store = field(default_factory=Store)
     gradients: Store = field(default_factory=Store)
+    channels: Store = field(default_factory=Store)
 
     @classmethod
     def build(
@@ -123,6 +127,7 @@ class Plan:
         channels: Tensor,
         edges: tuple[slice, slice],
         layers: int,
+        everything: bool = False,
     ) -> Plan:
         """Lay out a model.
 
@@ -132,6 +137,7 @@ class Plan:
             channels: int64 (N,), the number of channels of each function.
             edges: The edges that start in inputs, and those that end in outputs.
             layers: L.
+            everything: Whether to make the functions that reach no output too.
         """
         into, out_of, width = target.numpy(), source.numpy(), channels.numpy()
         n_edges, (inputs, outputs) = into.size, edges
@@ -145,144 +151,233 @@ class Plan:
         in_inputs, in_outputs = np.zeros((2, n_edges), bool)
         in_inputs[inputs], in_outputs[outputs] = True, True
         needed = _needed(into, out_of, width.size, in_outputs, layers)
+        if everything:
+            needed = [np.ones(n_edges, bool)] * (layers - 1) + needed[-1:]
         read: list[Indices] = []
         written: list[Indices] = []
         for block in range(layers):
             if block == 0:
                 number = np.arange(n_edges) - inputs.start
-                read.append(_rows(number, in_inputs & _before(needed[0], into, out_of, width.size)))
+                wanted = everything | _before(needed[0], into, out_of, width.size)
+                read.append(_rows(number, in_inputs & wanted))
             else:
                 read.append(written[-1])
             number = np.arange(n_edges) - outputs.start if block == layers - 1 else by_target
             same = 0 < block < layers - 1 and bool((needed[block] == needed[block - 1]).all())
             written.append(written[-1] if same else _rows(number, needed[block]))
         work = np.diff(channel_start) * (np.diff(in_start) + np.diff(out_start)) + np.diff(out_start)
+        graph = [
+            np.ascontiguousarray(value, np.int32)
+            for value in (
+                in_start,
+                in_edges,
+                out_start,
+                out_edges,
+                channel_start,
+                _first_values(into, width),
+                _first_values(out_of, width),
+            )
+        ]
         return cls(
-            graph=tuple(
-                np.ascontiguousarray(value, np.int32)
-                for value in (
-                    in_start,
-                    in_edges,
-                    out_start,
-                    out_edges,
-                    channel_start,
-                    _first_values(into, width),
-                    _first_values(out_of, width),
-                )
-            ),
-            read=tuple(read),
-            written=tuple(written),
+            wiring=tuple((*graph, *rows) for rows in zip(read, written, strict=True)),
             rows=(inputs.stop - inputs.start, *[n_edges] * (layers - 1), outputs.stop - outputs.start),
             n_channels=int(width.sum()),
+            n_edges=n_edges,
             work=np.cumsum(np.pad(work, (1, 0)), dtype=np.int64),
+            everything=everything,
         )
 
     def forward(
-        self, x: Tensor, parameters: list[Sequence[Tensor | None]], keep: bool = True
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        self,
+        x: Tensor,
+        blocks: Sequence[Between],
+        parameters: Sequence[Sequence[Tensor | None]],
+        affine: Sequence[Sequence[Tensor | None]],
+        *,
+        keep: bool,
+        taps: bool,
+    ) -> tuple[Tensor, Floats, Floats]:
         """Run the blocks.
 
         Args:
             x: (edges out of inputs, B) float32.
+            blocks: What stands between the maps of each block.
             parameters: For each block weight and bias of lin_in, of lin_out, and the weight of the residual.
+            affine: For each block scale and shift of the norm.
             keep: Whether there will be a backward pass; if not, two states are held at a time.
+            taps: Whether the channels of all blocks are asked for.
 
         Returns:
-            The state of the edges into outputs, (edges, B), and for :meth:`backward` the state before and the channels
-            in each block.
+            The state of the edges into outputs, (edges, B), and what :meth:`backward` needs in two pieces of memory, of
+            which the second can be shown, see :meth:`shown`.
         """
         from gsnn.nn.fast import kernels
 
-        state = _padded(x)
-        batch, states, channels = state.shape[1], [], []
-        cuts = self._cuts(batch)
-        sizes = [count for rows in self.rows[1:] for count in (self.n_channels, rows)]
-        made = self.states.tensors(sizes if keep else [self.n_channels, *[max(self.rows)] * 2], batch)
-        for block, given in enumerate(parameters):
-            weights, residual = self._arrays(given)
-            if keep:
-                hidden, out = made[2 * block : 2 * block + 2]
-            else:
-                hidden, out = made[0], made[1 + block % 2][: self.rows[block + 1]]
-            rows = self.read[block], self.written[block]
-            tail: tuple[Any, ...] = (*self.graph, *rows, _flat(state), *weights, residual, _flat(hidden), _flat(out))
+        start, samples = _padded(x), x.shape[1]
+        batch = start.shape[1]
+        cuts, passing = self._cuts(batch), _Pass(self, blocks, batch, keep, taps)
+        own, seen = self.states.array(passing.sizes[0]), self.channels.array(passing.sizes[1])
+        state, out = _flat(start), start
+        for block, between in enumerate(blocks):
+            weights, of_norm, residual = self._arrays(parameters[block], affine[block])
+            pre, hidden, mean, var = passing.of_block(block, own, seen)
+            if between.kind == FIXED:
+                mean[:], var[:] = between.given()
+            written = passing.state(block + 1, own)
+            values = _values(between, residual, samples, batch, state, pre, hidden, mean, var)
+            sizes = self._sizes(between, samples, batch, block, taps=taps)
+            given = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, written
             with _team(cuts):
                 if cuts is None:
-                    kernels.forward(0, self.work.size - 1, batch, *tail)
+                    kernels.forward(0, self.work.size - 1, *given)
                 else:
-                    kernels.forward_parts(cuts, batch, *tail)
-            if keep:
-                states.append(state)
-                channels.append(hidden)
-            state = out
+                    kernels.forward_parts(cuts, *given)
+            state = written
         # A copy: the predictions must not hold the memory of all states.
-        return state[:, : x.shape[1]].clone(), states, channels
+        out = torch.from_numpy(state.reshape(-1, batch))[:, :samples].clone()
+        return out, own, seen
 
     def backward(
         self,
         grad: Tensor,
         x: Tensor,
-        parameters: list[Sequence[Tensor | None]],
-        kept: Kept,
-        needed: Sequence[bool],
-    ) -> tuple[Tensor | None, list[Tensor | None]]:
-        """Gradients by x and by the parameters, block after block.
+        blocks: Sequence[Between],
+        parameters: Sequence[Sequence[Tensor | None]],
+        affine: Sequence[Sequence[Tensor | None]],
+        kept: tuple[Floats, Floats],
+        need_x: bool,
+        needed: Sequence[Sequence[bool]],
+        *,
+        taps: bool,
+    ) -> tuple[Tensor | None, list[Tensor | None], list[Tensor | None], list[Tensor]]:
+        """Gradients by x, by the parameters and by the channels, block after block.
 
         Args:
             grad: By the state of the edges into outputs, (edges, B).
             x: As in :meth:`forward`.
+            blocks: Likewise.
             parameters: Likewise.
-            kept: The states, without the first, and channels that :meth:`forward` returned.
-            needed: Whether a gradient is asked for, for x and then each parameter.
+            affine: Likewise.
+            kept: What :meth:`forward` returned.
+            need_x: Whether the gradient by x is asked for.
+            needed: For each block whether a gradient is, for each parameter, scale and shift.
+            taps: Whether the gradients by the channels of all blocks are.
 
         Returns:
-            The gradient by x (edges, B) and the list of those by the parameters, None where not asked for.
+            The gradient by x (edges, B), those by the parameters and by scales and shifts, None where not asked for,
+            and those by the channels before norm and ELU and after the dropout (N*C, B), block by block, or nothing.
         """
         from gsnn.nn.fast import kernels
 
-        samples, above, states = grad.shape[1], _padded(grad), (_padded(x), *kept[0])
+        samples, start, padded = grad.shape[1], _padded(x), _padded(grad)
+        batch, above, count = padded.shape[1], _flat(padded), len(blocks)
+        cuts, passing = self._cuts(batch), _Pass(self, blocks, batch, True, taps)
+        spare = self.gradients.array(2 * max(self.rows) * batch).reshape(2, -1)
+        channels = self.n_channels * batch
+        shown = self.channels.array(2 * count * channels if taps else 0)
         found: list[list[Tensor | None]] = []
-        batch, cuts = above.shape[1], self._cuts(above.shape[1])
-        spare = self.gradients.tensors([max(self.rows)] * 2, batch)
-        for block in reversed(range(len(parameters))):
-            (weight_in, bias_in, weight_out, bias_out), residual = self._arrays(parameters[block])
-            state, hidden = states[block], kept[1][block]
-            per_block = len(parameters[block])
-            go_on = any(needed[: 1 + per_block * block])
-            below = spare[block % 2][: len(state)] if go_on else state
+        for block in reversed(range(count)):
+            between = blocks[block]
+            weights, of_norm, residual = self._arrays(parameters[block], affine[block])
+            state = passing.state(block, kept[0]) if block else _flat(start)
+            go_on = need_x or any(map(any, needed[:block])) or (taps and block > 0)
+            below = np.asarray(spare[block % 2])[: state.size] if go_on else state
             if go_on and block == 0:
-                below.zero_()  # inputs that reach no output are left out by the kernel, but x has them
-            arrays = [np.empty(value.size, np.float32) for value in (weight_in, bias_in, weight_out, bias_out)]
-            rows = self.read[block], self.written[block]
-            operands = (_flat(state), _flat(hidden), weight_in, weight_out, residual, _flat(above), go_on, _flat(below))
-            tail: tuple[Any, ...] = (*self.graph, *rows, *operands, *arrays)
+                below.fill(0.0)  # inputs that reach no output are left out by the kernel, but x has them
+            arrays = kernels.Weights(*(np.empty(value.size, np.float32) for value in weights))
+            by_norm = type(of_norm)(*(np.zeros(value.size, np.float32) for value in of_norm))
+            by_pre, by_post = (np.asarray(shown)[place * channels :][:channels] for place in (2 * block, 2 * block + 1))
+            credit = kernels.Credit(above, below, by_pre, by_post)
+            values = _values(between, residual, samples, batch, state, *passing.of_block(block, *kept))
+            sizes = self._sizes(
+                between, samples, batch, block, taps=taps, back=True, go_on=go_on, by_weights=any(needed[block])
+            )
+            given = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit, arrays, by_norm
             with _team(cuts):
                 if cuts is None:
-                    by_residual = np.array([kernels.backward(0, self.work.size - 1, batch, *tail)])
+                    by_residual = kernels.backward(0, self.work.size - 1, *given)
                 else:
-                    by_residual = np.empty(cuts.size - 1)
-                    kernels.backward_parts(cuts, by_residual, batch, *tail)
+                    parts = np.empty(cuts.size - 1)
+                    kernels.backward_parts(cuts, parts, *given)
+                    by_residual = parts.sum()
             # relu'(0) = 0, as torch has it.
-            residual_grad = torch.tensor(by_residual.sum() if residual > 0 else 0.0, dtype=torch.float32)
-            gradients = [*map(torch.from_numpy, arrays), residual_grad]
-            wanted = needed[1 + per_block * block : 1 + per_block * (block + 1)]
-            found.append([value if want else None for value, want in zip(gradients, wanted, strict=True)])
+            residual_grad = np.array(by_residual if residual > 0 else 0.0, np.float32)
+            gradients = (*arrays, residual_grad, *by_norm)
+            found.append(
+                [
+                    torch.from_numpy(value) if want else None
+                    for value, want in zip(gradients, needed[block], strict=True)
+                ]
+            )
             if not go_on:
                 break
             above = below
-        skipped = [None] * (sum(map(len, parameters)) - sum(map(len, found)))
-        ordered = [value for block_found in reversed(found) for value in block_found]
-        return above[:, :samples].clone() if needed[0] else None, [*skipped, *ordered]
+        found += [[None] * len(needed[0])] * (count - len(found))
+        by_maps = [value for of_block in reversed(found) for value in of_block[:-2]]
+        by_norms = [value for of_block in reversed(found) for value in of_block[-2:]]
+        by_x = torch.from_numpy(above.reshape(-1, batch))[:, :samples].clone() if need_x else None
+        by_channels = torch.from_numpy(shown).view(2 * count, self.n_channels, batch)[..., :samples] if taps else ()
+        return by_x, by_maps, by_norms, list(by_channels)
 
-    def _arrays(self, given: Sequence[Tensor | None]) -> tuple[list[NDArray[np.float32]], np.float32]:
-        """The four weights and biases of a block, zeros for a missing bias, and relu of the residual weight."""
+    def shown(self, seen: Tensor, samples: int, layers: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The channels before norm and ELU and after the dropout of each block, (N*C, B), in what a pass left."""
+        values = seen.view(2 * layers, self.n_channels, -1)[..., :samples]
+        return list(values[:layers]), list(values[layers:])
+
+    def moments(self, own: Tensor, blocks: Sequence[Between], samples: int, keep: bool, taps: bool) -> list[Tensor]:
+        """Mean and biased variance in each block, (2, functions or channels), in what a pass left."""
+        from gsnn.nn.fast.vectors import LANES
+
+        passing = _Pass(self, blocks, samples + -samples % LANES, keep, taps)
+        return [own[start : start + 2 * size].view(2, size) for start, size in passing.statistics]
+
+    def _arrays(self, given: Sequence[Tensor | None], of_norm: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
+        """The weights of a block, zeros for a missing bias, the affine part of its norm, and relu of the residual."""
+        from gsnn.nn.fast.between import Affine
+        from gsnn.nn.fast.kernels import Weights
+
         *arrays, residual = given
-        sizes = None, self.n_channels, None, self.graph[5].size
-        weights = [
-            np.zeros(size or 0, np.float32) if value is None else _flat(value)
-            for value, size in zip(arrays, sizes, strict=True)
-        ]
-        return weights, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
+        sizes = None, self.n_channels, None, self.n_edges
+        weights = Weights(
+            *(
+                np.zeros(size or 0, np.float32) if value is None else _flat(value)
+                for value, size in zip(arrays, sizes, strict=True)
+            )
+        )
+        affine = Affine(*(_NOTHING if value is None else _flat(value) for value in of_norm))
+        return weights, affine, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
+
+    def _sizes(
+        self,
+        between: Between,
+        samples: int,
+        batch: int,
+        block: int,
+        *,
+        taps: bool,
+        back: bool = False,
+        go_on: bool = True,
+        by_weights: bool = True,
+    ) -> Any:  # noqa: ANN401 - a type of a module that needs numba
+        from gsnn.nn.fast.between import Sizes
+
+        return Sizes(
+            batch=batch,
+            samples=samples,
+            norm=between.kind,
+            affine=int(between.affine[0] is not None),
+            per_function=int(between.per_function),
+            norm_first=int(between.norm_first),
+            drops=int(between.drop > 0),
+            threshold=threshold(between.drop),
+            key=between.key,
+            first_row=block * self.n_channels,
+            everything=int(self.everything),
+            go_on=int(go_on),
+            by_weights=int(by_weights),
+            taps=int(taps),
+            again=int(back),
+        )
 
     def _cuts(self, batch: int) -> NDArray[np.int64] | None:
         """Where to cut the functions into parts of equal work, one for each thread, or None if that does not pay."""
@@ -292,6 +387,83 @@ class Plan:
         cuts = np.searchsorted(self.work, np.linspace(0, self.work[-1], threads + 1))
         cuts[0], cuts[-1] = 0, self.work.size - 1
         return cuts
+
+
+class _Pass:
+    """Where the pieces of a pass stand in the memory that it leaves.
+
+    Args:
+        plan: The model.
+        blocks: What stands between the maps.
+        batch: Numbers in a row.
+        keep: Whether all states and channels are kept, for a backward pass.
+        taps: Whether channels are, and those after the dropout too, in memory of their own, which does not hold that of
+            the states when it is shown.
+
+    Attributes:
+        sizes: Of the two pieces of memory.
+        statistics: For each block where its mean starts in the first, and its length; the variance follows.
+    """
+
+    def __init__(self, plan: Plan, blocks: Sequence[Between], batch: int, keep: bool, taps: bool) -> None:
+        count, self._batch, self._taps, self._rows = len(blocks), batch, taps, plan.rows
+        self._channels = plan.n_channels * batch
+        wide = max(plan.rows) * batch
+        self._apart = keep or taps
+        if keep:
+            ends = np.cumsum([0, *(rows * batch for rows in plan.rows[1:])]).tolist()
+            self._states, self._first_channel = ends[:-1], ends[-1]
+        else:
+            self._states = [wide * (block % 2) for block in range(count)]
+            self._first_channel = wide * min(2, count)
+        kept = 0 if taps else count if keep else 1
+        place, self.statistics = self._first_channel + kept * self._channels, []
+        for between in blocks:
+            size = between.n_statistics
+            self.statistics.append((place, size))
+            place += 2 * size
+        self.sizes = place, 2 * count * self._channels if taps else 0
+        self._count = count
+
+    def state(self, number: int, own: Floats) -> Floats:
+        """The state after as many blocks, from one on."""
+        start = self._states[number - 1]
+        return np.asarray(own)[start : start + self._rows[number] * self._batch]
+
+    def of_block(self, block: int, own: Floats, seen: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Channels before norm and ELU, channels after the dropout, mean and variance."""
+        place, size = self.statistics[block]
+        mean, var = (np.asarray(own)[at : at + size] for at in (place, place + size))
+        if self._taps:
+            pre, hidden = (
+                np.asarray(seen)[at * self._channels :][: self._channels] for at in (block, self._count + block)
+            )
+            return pre, hidden, mean, var
+        start = self._first_channel + (block if self._apart else 0) * self._channels
+        pre = np.asarray(own)[start : start + self._channels]
+        return pre, pre, mean, var
+
+
+def _values(
+    between: Between,
+    residual: np.float32,
+    samples: int,
+    batch: int,
+    state: Floats,
+    pre: Floats,
+    hidden: Floats,
+    mean: Floats,
+    var: Floats,
+) -> Any:  # noqa: ANN401 - a type of a module that needs numba
+    from gsnn.nn.fast.between import Values
+
+    numbers = np.array([residual, between.eps, factor(between.drop)], np.float32)
+    return Values(state, pre, hidden, mean, var, _valid(samples, batch), numbers)
+
+
+@functools.lru_cache(maxsize=8)
+def _valid(samples: int, batch: int) -> NDArray[np.float32]:
+    return (np.arange(batch) < samples).astype(np.float32)
 
 
 def _lists(function: NDArray[np.int64], n_functions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

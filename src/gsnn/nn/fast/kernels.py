@@ -1,63 +1,91 @@
-"""One block, lin_out(ELU(lin_in(x))) + relu(residual) * x, function by function, compiled by numba.
+"""One block, lin_out(between(lin_in(x))) + relu(residual) * x, function by function, compiled by numba.
 
 For one function everything between its incoming and its outgoing edges stays in the cache: the edge rows are read once,
-the channels are made and spent there. The next function's rows are fetched ahead, as they lie anywhere.
+the channels are made and spent there, with norm, ELU and dropout (:mod:`gsnn.nn.fast.between`). The next function's
+rows are fetched ahead, as they lie anywhere.
 
-The arguments are those of :class:`gsnn.nn.fast.compiled.Plan` and flat float32 arrays; rows of the edge state hold
-``batch`` numbers, a multiple of :data:`LANES`. A kernel does the functions ``first .. last - 1`` and writes nothing
-that belongs to others, so that parts can run side by side.
+A kernel does the functions ``first .. last - 1`` and writes nothing that belongs to others, so that parts can run side
+by side. All arrays are flat; rows of states and channels hold ``batch`` numbers, a multiple of :data:`LANES`. Each
+record holds arrays of one kind, which is what numba hands on to parts that run side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gsnn.nn.fast.vectors import LANES, at, fetch, fill, fma, load, power_of_two, spread, store, total
+from gsnn.nn.between import NONE
+from gsnn.nn.fast.between import (
+    ONE,
+    ZERO,
+    Affine,
+    Floats,
+    Sizes,
+    Values,
+    activate,
+    compiled,
+    differentiate,
+)
+from gsnn.nn.fast.vectors import LANES, at, fetch, fill, fma, load, spread, store, total
 
-Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-ZERO, ONE = np.float32(0.0), np.float32(1.0)
-LOWEST = np.float32(-30.0)  # exp(-30) - 1 is -1 in single precision
-PER_LN2, HALF = np.float32(1.4426950408889634), np.float32(0.5)
-# ln 2 in two parts, the first with few digits, so that multiples of it are exact (Cody and Waite).
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469057e-4)
-# exp(r) = 1 + r + r^2 (c0 + r (c1 + ...)) for |r| <= ln(2) / 2, within 5e-9: least squares on Chebyshev nodes.
-EXP = tuple(np.float32(c) for c in (0.5, 1.666650325e-1, 4.166643694e-2, 8.370601572e-3, 1.393767539e-3))
 
 
-def _compile(function: _F, parallel: bool = False) -> _F:
-    """``numba.njit`` with its result kept on disk where a place for it can be written."""
-    # Products may be fused with sums; a NaN stays a NaN.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    try:
-        return cast(_F, numba.njit(cache=True, parallel=parallel, **options)(function))
-    except RuntimeError:
-        return cast(_F, numba.njit(parallel=parallel, **options)(function))
+class Wiring(NamedTuple):
+    """The graph as a block sees it, int32.
+
+    Attributes:
+        in_start: First incoming edge of each function in ``in_edges``.
+        in_edges: The incoming edges, function by function.
+        out_start: Likewise for the outgoing edges.
+        out_edges: The outgoing edges.
+        channel_start: First channel of each function.
+        value_in: First weight of each edge in lin_in.
+        value_out: First weight of each edge in lin_out.
+        read: Row of each edge in the state that the block reads, -1 where that is 0 or not needed.
+        written: Row of each edge in the state that it writes, -1 where that is not needed.
+    """
+
+    in_start: Ints
+    in_edges: Ints
+    out_start: Ints
+    out_edges: Ints
+    channel_start: Ints
+    value_in: Ints
+    value_out: Ints
+    read: Ints
+    written: Ints
 
 
-@_compile
-def elu(values: Floats, start: int, stop: int) -> None:
-    """ELU of values[start:stop] in place, within rounding of 1 as exp(z) - 1; NaN stays NaN."""
-    part = values[start:stop]  # indices from 0 on, which LLVM sees not to be negative, make vectors
-    for i in range(part.size):
-        z = part[i]
-        below = min(max(z, LOWEST), ZERO)
-        n = np.int32(below * PER_LN2 - HALF)
-        r = (below - np.float32(n) * LN2_HIGH) - np.float32(n) * LN2_LOW
-        p = EXP[0] + r * (EXP[1] + r * (EXP[2] + r * (EXP[3] + r * EXP[4])))
-        scale = power_of_two(n)
-        result = scale * (r + r * r * p) + (scale - ONE)
-        part[i] = result if z <= ZERO else z
+class Weights(NamedTuple):
+    """Weights and biases of the two maps of a block, or their gradients: float32."""
+
+    into: Floats
+    bias_in: Floats
+    out_of: Floats
+    bias_out: Floats
 
 
-@_compile
+class Credit(NamedTuple):
+    """Gradients of a block by what is no parameter, float32.
+
+    Attributes:
+        above: By the state that the block writes.
+        below: By the state that it reads, filled if the pass goes on.
+        pre: By the channels before norm and ELU, filled for taps.
+        post: By the channels after the dropout, likewise.
+    """
+
+    above: Floats
+    below: Floats
+    pre: Floats
+    post: Floats
+
+
+@compiled
 def _fetch_rows(state: Floats, row: Ints, edges: Ints, start: int, stop: int, batch: int) -> None:
     for k in range(start, stop):
         place = at(row, at(edges, k)) * batch
@@ -66,7 +94,7 @@ def _fetch_rows(state: Floats, row: Ints, edges: Ints, start: int, stop: int, ba
                 fetch(state, place + b)
 
 
-@_compile
+@compiled
 def _fetch_weights(weights: Floats, value: Ints, edges: Ints, start: int, stop: int, width: int) -> None:
     for k in range(start, stop):
         place = at(value, at(edges, k))
@@ -74,31 +102,33 @@ def _fetch_weights(weights: Floats, value: Ints, edges: Ints, start: int, stop: 
             fetch(weights, place + c)
 
 
-@_compile
+@compiled
+def keeps(sizes: Sizes) -> bool:
+    """Whether the channels after the dropout are kept; else the backward pass makes them again, which is faster."""
+    return sizes.norm == NONE or sizes.taps != 0
+
+
+@compiled
+def _widest(first: int, last: int, channel_start: Ints) -> int:
+    """The most channels of a function."""
+    widest = 1
+    for n in range(first, last):
+        widest = max(widest, at(channel_start, n + 1) - at(channel_start, n))
+    return widest
+
+
+@compiled
 def forward(
-    first: int,
-    last: int,
-    batch: int,
-    in_start: Ints,
-    in_edges: Ints,
-    out_start: Ints,
-    out_edges: Ints,
-    channel_start: Ints,
-    value_in: Ints,
-    value_out: Ints,
-    row_read: Ints,
-    row_written: Ints,
-    state: Floats,
-    weight_in: Floats,
-    bias_in: Floats,
-    weight_out: Floats,
-    bias_out: Floats,
-    residual: np.float32,
-    hidden: Floats,
-    out: Floats,
+    first: int, last: int, wiring: Wiring, weights: Weights, affine: Affine, sizes: Sizes, values: Values, out: Floats
 ) -> None:
-    """Fill ``hidden`` with the channels after the ELU and ``out`` with the next edge state."""
-    keep = fill(residual)
+    """Fill the channels of ``values`` and ``out``, the next edge state."""
+    in_start, in_edges, out_start, out_edges = wiring.in_start, wiring.in_edges, wiring.out_start, wiring.out_edges
+    channel_start, value_in, value_out = wiring.channel_start, wiring.value_in, wiring.value_out
+    row_read, row_written, batch = wiring.read, wiring.written, sizes.batch
+    weight_in, bias_in, weight_out, bias_out = weights.into, weights.bias_in, weights.out_of, weights.bias_out
+    state, pre, residual = values.state, values.pre, values.numbers[0]
+    keep, kept = fill(residual), keeps(sizes)
+    hidden = values.hidden if kept else np.empty(_widest(first, last, channel_start) * batch, np.float32)
     for n in range(first, last):
         i0, i1, o0, o1 = at(in_start, n), at(in_start, n + 1), at(out_start, n), at(out_start, n + 1)
         c0, c1 = at(channel_start, n), at(channel_start, n + 1)
@@ -115,7 +145,7 @@ def forward(
             if at(row_written, at(out_edges, k)) >= 0:
                 needed = True
                 break
-        if not needed:
+        if not (needed or sizes.everything):
             continue
         for b in range(0, batch, LANES):
             c = c0
@@ -139,14 +169,14 @@ def forward(
                         h6 = fma(spread(weight_in, w + 6), x, h6)
                         h7 = fma(spread(weight_in, w + 7), x, h7)
                 j = c * batch + b
-                store(hidden, j, h0)
-                store(hidden, j + batch, h1)
-                store(hidden, j + 2 * batch, h2)
-                store(hidden, j + 3 * batch, h3)
-                store(hidden, j + 4 * batch, h4)
-                store(hidden, j + 5 * batch, h5)
-                store(hidden, j + 6 * batch, h6)
-                store(hidden, j + 7 * batch, h7)
+                store(pre, j, h0)
+                store(pre, j + batch, h1)
+                store(pre, j + 2 * batch, h2)
+                store(pre, j + 3 * batch, h3)
+                store(pre, j + 4 * batch, h4)
+                store(pre, j + 5 * batch, h5)
+                store(pre, j + 6 * batch, h6)
+                store(pre, j + 7 * batch, h7)
                 c += 8
             while c < c1:
                 h0 = spread(bias_in, c)
@@ -155,9 +185,11 @@ def forward(
                     row = at(row_read, e)
                     if row >= 0:
                         h0 = fma(spread(weight_in, at(value_in, e) + c - c0), load(state, row * batch + b), h0)
-                store(hidden, c * batch + b, h0)
+                store(pre, c * batch + b, h0)
                 c += 1
-        elu(hidden, c0 * batch, c1 * batch)
+        place = c0 * batch if kept else 0
+        if c1 > c0:
+            activate(n, c0, c1, sizes, affine, values, hidden, place)
         for k in range(o0, o1):
             e = at(out_edges, k)
             written, row = at(row_written, e) * batch, at(row_read, e) * batch
@@ -171,52 +203,44 @@ def forward(
                     y = fma(keep, load(state, row + b), y)
                 c = c0
                 while c + 4 <= c1:
-                    i, j = w + c - c0, c * batch + b
+                    i, j = w + c - c0, place + (c - c0) * batch + b
                     y = fma(spread(weight_out, i), load(hidden, j), y)
                     y = fma(spread(weight_out, i + 1), load(hidden, j + batch), y)
                     y = fma(spread(weight_out, i + 2), load(hidden, j + 2 * batch), y)
                     y = fma(spread(weight_out, i + 3), load(hidden, j + 3 * batch), y)
                     c += 4
                 while c < c1:
-                    y = fma(spread(weight_out, w + c - c0), load(hidden, c * batch + b), y)
+                    y = fma(spread(weight_out, w + c - c0), load(hidden, place + (c - c0) * batch + b), y)
                     c += 1
                 store(out, written + b, y)
 
 
-@_compile
+@compiled
 def backward(
     first: int,
     last: int,
-    batch: int,
-    in_start: Ints,
-    in_edges: Ints,
-    out_start: Ints,
-    out_edges: Ints,
-    channel_start: Ints,
-    value_in: Ints,
-    value_out: Ints,
-    row_read: Ints,
-    row_written: Ints,
-    state: Floats,
-    hidden: Floats,
-    weight_in: Floats,
-    weight_out: Floats,
-    residual: np.float32,
-    grad: Floats,
-    go_on: bool,
-    below: Floats,
-    grad_weight_in: Floats,
-    grad_bias_in: Floats,
-    grad_weight_out: Floats,
-    grad_bias_out: Floats,
+    wiring: Wiring,
+    weights: Weights,
+    affine: Affine,
+    sizes: Sizes,
+    values: Values,
+    credit: Credit,
+    by: Weights,
+    by_affine: Affine,
 ) -> float:
-    """Fill the gradients by the parameters and, if ``go_on``, ``below`` by the state; returns that by the residual."""
+    """Fill the gradients of ``credit`` and, if they are wanted, by the parameters; returns that by the residual."""
+    in_start, in_edges, out_start, out_edges = wiring.in_start, wiring.in_edges, wiring.out_start, wiring.out_edges
+    channel_start, value_in, value_out = wiring.channel_start, wiring.value_in, wiring.value_out
+    row_read, row_written, batch = wiring.read, wiring.written, sizes.batch
+    weight_in, weight_out, state, kept = weights.into, weights.out_of, values.state, keeps(sizes)
+    grad, below, go_on, residual = credit.above, credit.below, sizes.go_on, values.numbers[0]
+    grad_weight_in, grad_bias_in, grad_weight_out, grad_bias_out = by.into, by.bias_in, by.out_of, by.bias_out
     nothing, one, keep = fill(ZERO), fill(ONE), fill(residual)
     by_residual = 0.0
-    widest = 1
-    for n in range(first, last):
-        widest = max(widest, at(channel_start, n + 1) - at(channel_start, n))
-    inner = np.empty(widest * batch, np.float32)  # gradient by the channels before the ELU, of one function
+    size = _widest(first, last, channel_start) * batch
+    inner = np.empty(size, np.float32)  # gradient by the channels of one function
+    spare = np.empty(3 * size, np.float32)
+    hidden = values.hidden if kept else np.empty(size, np.float32)
     for n in range(first, last):
         i0, i1, o0, o1 = at(in_start, n), at(in_start, n + 1), at(out_start, n), at(out_start, n + 1)
         c0 = at(channel_start, n)
@@ -232,7 +256,7 @@ def backward(
             _fetch_weights(grad_weight_out, value_out, out_edges, o1, o2, width)
             if go_on:
                 _fetch_rows(below, row_read, in_edges, i1, i2, batch)
-        needed = False
+        needed, h0 = False, c0 * batch if kept else 0
         for j in range(0, width * batch, LANES):
             store(inner, j, nothing)
         for k in range(o0, o1):
@@ -243,7 +267,15 @@ def backward(
                 for c in range(width):
                     grad_weight_out[w + c] = ZERO
                 continue
+            if not needed and width and not kept:
+                activate(n, c0, c0 + width, sizes, affine, values, hidden, h0)
             needed = True
+            if not sizes.by_weights:
+                for c in range(width):
+                    w0, j = spread(weight_out, w + c), c * batch
+                    for b in range(0, batch, LANES):
+                        store(inner, j + b, fma(w0, load(grad, place + b), load(inner, j + b)))
+                continue
             s0 = nothing
             for b in range(0, batch, LANES):
                 s0 = fma(load(grad, place + b), one, s0)
@@ -254,12 +286,11 @@ def backward(
                 w0, w1 = spread(weight_out, w + c), spread(weight_out, w + c + 1)
                 w2, w3 = spread(weight_out, w + c + 2), spread(weight_out, w + c + 3)
                 for b in range(0, batch, LANES):
-                    g = load(grad, place + b)
-                    i, j = (c0 + c) * batch + b, c * batch + b
-                    s0 = fma(g, load(hidden, i), s0)
-                    s1 = fma(g, load(hidden, i + batch), s1)
-                    s2 = fma(g, load(hidden, i + 2 * batch), s2)
-                    s3 = fma(g, load(hidden, i + 3 * batch), s3)
+                    g, j = load(grad, place + b), c * batch + b
+                    s0 = fma(g, load(hidden, h0 + j), s0)
+                    s1 = fma(g, load(hidden, h0 + j + batch), s1)
+                    s2 = fma(g, load(hidden, h0 + j + 2 * batch), s2)
+                    s3 = fma(g, load(hidden, h0 + j + 3 * batch), s3)
                     store(inner, j, fma(w0, g, load(inner, j)))
                     store(inner, j + batch, fma(w1, g, load(inner, j + batch)))
                     store(inner, j + 2 * batch, fma(w2, g, load(inner, j + 2 * batch)))
@@ -272,19 +303,22 @@ def backward(
             while c < width:
                 s0, w0 = nothing, spread(weight_out, w + c)
                 for b in range(0, batch, LANES):
-                    g = load(grad, place + b)
-                    j = c * batch + b
-                    s0 = fma(g, load(hidden, c0 * batch + j), s0)
+                    g, j = load(grad, place + b), c * batch + b
+                    s0 = fma(g, load(hidden, h0 + j), s0)
                     store(inner, j, fma(w0, g, load(inner, j)))
                 grad_weight_out[w + c] = total(s0)
                 c += 1
-        for c in range(width):
+        if sizes.taps:
+            for b in range(0, width * batch, LANES):
+                store(credit.post, c0 * batch + b, load(inner, b))
+        if needed and width:
+            differentiate(n, c0, c0 + width, sizes, affine, values, by_affine, inner, hidden, h0, spare)
+        if sizes.taps:
+            for b in range(0, width * batch, LANES):
+                store(credit.pre, c0 * batch + b, load(inner, b))
+        for c in range(width if sizes.by_weights else 0):
             s0 = nothing
             if needed:
-                # The derivative of the ELU from its result h: h + 1 where h is negative.
-                row_inner, row_hidden = inner[c * batch : (c + 1) * batch], hidden[(c0 + c) * batch :]
-                for b in range(row_inner.size):
-                    row_inner[b] *= min(row_hidden[b], ZERO) + ONE
                 for b in range(0, batch, LANES):
                     s0 = fma(load(inner, c * batch + b), one, s0)
             grad_bias_in[c0 + c] = total(s0)
@@ -297,7 +331,7 @@ def backward(
             if row < 0:
                 continue
             carried = place >= 0 and residual != ZERO
-            if carried:
+            if carried and sizes.by_weights:
                 s0 = nothing
                 for b in range(0, batch, LANES):
                     s0 = fma(load(grad, place + b), load(state, row + b), s0)
@@ -309,6 +343,14 @@ def backward(
                         y = fma(keep, load(grad, place + b), y)
                     store(below, row + b, y)
             if not needed:
+                continue
+            if not sizes.by_weights:
+                if go_on:
+                    for b in range(0, batch, LANES):
+                        y = load(below, row + b)
+                        for c in range(width):
+                            y = fma(spread(weight_in, w + c), load(inner, c * batch + b), y)
+                        store(below, row + b, y)
                 continue
             c = 0
             while c + 4 <= width:
@@ -344,106 +386,34 @@ def backward(
 
 def _forward_parts(
     cuts: NDArray[np.int64],
-    batch: int,
-    in_start: Ints,
-    in_edges: Ints,
-    out_start: Ints,
-    out_edges: Ints,
-    channel_start: Ints,
-    value_in: Ints,
-    value_out: Ints,
-    row_read: Ints,
-    row_written: Ints,
-    state: Floats,
-    weight_in: Floats,
-    bias_in: Floats,
-    weight_out: Floats,
-    bias_out: Floats,
-    residual: np.float32,
-    hidden: Floats,
+    wiring: Wiring,
+    weights: Weights,
+    affine: Affine,
+    sizes: Sizes,
+    values: Values,
     out: Floats,
 ) -> None:
     """The same for the parts between the cuts, side by side."""
     for k in numba.prange(cuts.size - 1):
-        forward(
-            cuts[k],
-            cuts[k + 1],
-            batch,
-            in_start,
-            in_edges,
-            out_start,
-            out_edges,
-            channel_start,
-            value_in,
-            value_out,
-            row_read,
-            row_written,
-            state,
-            weight_in,
-            bias_in,
-            weight_out,
-            bias_out,
-            residual,
-            hidden,
-            out,
-        )
+        forward(cuts[k], cuts[k + 1], wiring, weights, affine, sizes, values, out)
 
 
 def _backward_parts(
     cuts: NDArray[np.int64],
     by_residual: NDArray[np.float64],
-    batch: int,
-    in_start: Ints,
-    in_edges: Ints,
-    out_start: Ints,
-    out_edges: Ints,
-    channel_start: Ints,
-    value_in: Ints,
-    value_out: Ints,
-    row_read: Ints,
-    row_written: Ints,
-    state: Floats,
-    hidden: Floats,
-    weight_in: Floats,
-    weight_out: Floats,
-    residual: np.float32,
-    grad: Floats,
-    go_on: bool,
-    below: Floats,
-    grad_weight_in: Floats,
-    grad_bias_in: Floats,
-    grad_weight_out: Floats,
-    grad_bias_out: Floats,
+    wiring: Wiring,
+    weights: Weights,
+    affine: Affine,
+    sizes: Sizes,
+    values: Values,
+    credit: Credit,
+    by: Weights,
+    by_affine: Affine,
 ) -> None:
     """The same for the parts between the cuts, side by side; fills ``by_residual`` with the result of each."""
     for k in numba.prange(cuts.size - 1):
-        by_residual[k] = backward(
-            cuts[k],
-            cuts[k + 1],
-            batch,
-            in_start,
-            in_edges,
-            out_start,
-            out_edges,
-            channel_start,
-            value_in,
-            value_out,
-            row_read,
-            row_written,
-            state,
-            hidden,
-            weight_in,
-            weight_out,
-            residual,
-            grad,
-            go_on,
-            below,
-            grad_weight_in,
-            grad_bias_in,
-            grad_weight_out,
-            grad_bias_out,
-        )
+        by_residual[k] = backward(cuts[k], cuts[k + 1], wiring, weights, affine, sizes, values, credit, by, by_affine)
 
 
-forward_parts = _compile(_forward_parts, parallel=True)
-backward_parts = _compile(_backward_parts, parallel=True)
+forward_parts = compiled(_forward_parts, parallel=True)
+backward_parts = compiled(_backward_parts, parallel=True)

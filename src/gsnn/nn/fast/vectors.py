@@ -18,6 +18,8 @@ from numba import extending, types
 from numba.core import cgutils
 from numba.extending import models, register_model
 
+from gsnn.nn.dropout import COUNTER, FIRST, SECOND
+
 LANES = 16
 """Numbers in a vector."""
 
@@ -115,6 +117,101 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:  # noqa: ANN401
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32"), args)
 
     return _VECTOR(_VECTOR, _VECTOR, _VECTOR), generate
+
+
+def _binary(name: str) -> Callable[..., Any]:
+    @_intrinsic
+    def operation(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+            return getattr(builder, name)(*args)
+
+        return _VECTOR(_VECTOR, _VECTOR), generate
+
+    return operation
+
+
+add, sub, mul, div = (_binary(name) for name in ("fadd", "fsub", "fmul", "fdiv"))
+
+
+@_intrinsic
+def root(typing: Any, a: Any) -> Any:  # noqa: ANN401
+    """Square roots."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        kind = ir.FunctionType(_IR_VECTOR, [_IR_VECTOR])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f32"), args)
+
+    return _VECTOR(_VECTOR), generate
+
+
+@_intrinsic
+def larger(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
+    """The larger of two numbers; a where one of them is a NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        return builder.select(builder.fcmp_ordered(">", args[1], args[0]), args[1], args[0])
+
+    return _VECTOR(_VECTOR, _VECTOR), generate
+
+
+@_intrinsic
+def where_positive(typing: Any, a: Any, b: Any) -> Any:  # noqa: ANN401
+    """B where a > 0, else 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        nothing = ir.Constant(_IR_VECTOR, [0.0] * LANES)
+        return builder.select(builder.fcmp_ordered(">", args[0], nothing), args[1], nothing)
+
+    return _VECTOR(_VECTOR, _VECTOR), generate
+
+
+@_intrinsic
+def dropped(typing: Any, value: Any, key: Any, first: Any, threshold: Any, factor: Any) -> Any:  # noqa: ANN401
+    """Value * factor where the hash of (key, first + lane) is at least the threshold, else -0, which shows the drop.
+
+    The hash is that of :func:`gsnn.nn.dropout.mask`: key uint64, counter, threshold uint32.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        kind = ir.VectorType(_INT, LANES)
+
+        def constant(number: int) -> Any:  # noqa: ANN401
+            return ir.Constant(kind, [number] * LANES)
+
+        def repeat(number: Any) -> Any:  # noqa: ANN401
+            undefined = ir.Constant(kind, ir.Undefined)
+            start = builder.insert_element(undefined, number, ir.Constant(_INT, 0))
+            return builder.shuffle_vector(start, undefined, ir.Constant(kind, [0] * LANES))
+
+        vector, key_, first_, threshold_, factor_ = args
+        low = builder.trunc(key_, _INT)
+        high = builder.trunc(builder.lshr(key_, ir.Constant(ir.IntType(64), 32)), _INT)
+        counter = builder.add(repeat(builder.trunc(first_, _INT)), ir.Constant(kind, list(range(LANES))))
+        x = builder.add(builder.mul(counter, constant(COUNTER)), repeat(low))
+        x = builder.xor(x, builder.lshr(x, constant(16)))
+        x = builder.xor(builder.mul(x, constant(FIRST)), repeat(high))
+        x = builder.xor(x, builder.lshr(x, constant(15)))
+        x = builder.mul(x, constant(SECOND))
+        x = builder.xor(x, builder.lshr(x, constant(15)))
+        keep = builder.icmp_unsigned(">=", x, repeat(threshold_))
+        # + 0 makes 0 of a -0 that is no drop.
+        raised = builder.fadd(builder.fmul(vector, _repeat(builder, factor_)), ir.Constant(_IR_VECTOR, [0.0] * LANES))
+        return builder.select(keep, raised, ir.Constant(_IR_VECTOR, [-0.0] * LANES))
+
+    return _VECTOR(_VECTOR, types.uint64, types.intp, types.uint32, types.float32), generate
+
+
+@_intrinsic
+def where_kept(typing: Any, result: Any, other: Any) -> Any:  # noqa: ANN401
+    """Other where ``result`` of :func:`dropped` is no drop, else 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401
+        kind = ir.VectorType(_INT, LANES)
+        bits = builder.bitcast(args[0], kind)
+        keep = builder.icmp_unsigned("!=", bits, ir.Constant(kind, [2**31] * LANES))
+        return builder.select(keep, args[1], ir.Constant(_IR_VECTOR, [0.0] * LANES))
+
+    return _VECTOR(_VECTOR, _VECTOR), generate
 
 
 @_intrinsic
