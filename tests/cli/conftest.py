@@ -18,6 +18,8 @@ import pytest
 
 from gsnn.cli import main
 
+from .. import warm
+
 HOSTILE = {
     "a": "</script><b>x",
     "b": "\"q\" = 's', 1",
@@ -105,15 +107,7 @@ def trained(tmp_path_factory):
 
 def interrupted(*words, once, cwd=None):
     """Send Ctrl-C to a command once a file is there; the lines of its stderr. Nothing else may have been printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gsnn", *words],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        preexec_fn=_hear_ctrl_c,
-    )
+    process = warm.Process(["-m", "gsnn", *words], cwd)
     try:
         deadline = time.monotonic() + 120
         while not once.is_file() and time.monotonic() < deadline:
@@ -126,8 +120,3 @@ def interrupted(*words, once, cwd=None):
     assert out == ""
     assert "Traceback" not in err
     return err.splitlines()
-
-
-def _hear_ctrl_c():
-    """What a script starts in the background is deaf to Ctrl-C, and so are its children; what a user starts is not."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,9 +17,11 @@ import pytest
 
 import gsnn as package
 
+from .. import warm
 from .conftest import EDGES, HOSTILE, SMALL, gsnn, gsnn_process, interrupted, one_line, write_csv, write_problem
 
 
+@pytest.mark.slow
 def test_help_is_quick_and_shows_an_example_that_parses():
     from gsnn.cli import app
 
@@ -179,24 +179,20 @@ def test_matrices_columns_and_flags(tmp_path):
     assert shlex.split(command) == list(map(str, ["gsnn", "train", *files, *columns, "-o", "run", *SMALL]))
 
 
+@pytest.mark.slow
 def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, problem):
     files = ["train", "--graph", problem[0], "--data", problem[1]]
     small = ["--channels", "2", "--layers", "3", "--epochs", "60"]
     assert gsnn(*files, "-o", tmp_path / "whole", *small).returncode == 0
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "gsnn", *map(str, files), "-o", str(tmp_path / "killed"), *small],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    killed = warm.Process(["-m", "gsnn", *files, "-o", tmp_path / "killed", *small])
     try:
         metrics = tmp_path / "killed" / "metrics.csv"
         deadline = time.monotonic() + 120
         while not (metrics.is_file() and metrics.read_text().count("\n") > 5) and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:
-        killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        killed.kill()
+        killed.communicate()
     info = json.loads((tmp_path / "killed" / "run.json").read_text())
     if info["status"] == "complete":
         pytest.skip("the run was complete before it could be killed")
@@ -210,6 +206,7 @@ def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, prob
     assert all((whole[name] == resumed[name]).all() for name in whole)
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tmp_path, problem):
     run = tmp_path / "my run"
     words = ["train", "--graph", str(problem[0]), "--data", str(problem[1]), "-o", str(run)]
@@ -218,6 +215,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, problem):
     assert err[-1] == f"interrupted; run the same command with --resume to continue '{run}'"
 
 
+@pytest.mark.slow
 def test_resuming_a_complete_run_changes_nothing_and_any_terminal_will_do(trained):
     run, _ = trained
     before = {path.name: path.read_bytes() for path in run.iterdir()}

@@ -30,6 +30,7 @@ def test_there_is_an_order_for_every_command():
     assert {command.callback.__name__ for command in app.registered_commands} == {*ORDER, "demo"}
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path):
     for name in ORDER:
         words = example(name)
@@ -61,6 +62,7 @@ def test_the_example_of_the_demo_runs(tmp_path):
     assert (tmp_path / "runs" / "liverdream" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_self_check_keeps_what_is_done(tmp_path):
     few = ["-n", "6", "--samples", "40", "-q"]
     assert gsnn("simulate", "-o", "s", *few, cwd=tmp_path).returncode == 0

@@ -43,6 +43,7 @@ def test_liverdream():
     assert data.graph.E == 58 + 8 + 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("caspo")
 def test_no_code_of_the_package_is_imported():
     # In a process of its own: another test may have imported the package for a purpose of its own.

@@ -168,7 +168,7 @@ def test_share_found_is_right_on_average_at_the_head(p, k):
         assert before > 1.5 * expected, "a concave curve is too high there"
 
 
-@pytest.mark.parametrize("m", [11, 40])
+@pytest.mark.parametrize("m", [11, pytest.param(40, marks=pytest.mark.slow)])
 def test_quick_form_of_the_precision_benchmark(m):
     """Chance and skill, few and many edges: no bias, and intervals that hold the truth; all of it in seconds."""
     found = benchmark().table(40, hidden=(m,))

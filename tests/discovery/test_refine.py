@@ -314,6 +314,7 @@ def test_an_edge_that_helps_no_more_than_others_does_not_stay(fake_training):
     assert not table["kept"][table["p_random"] > 0.05].any()
 
 
+@pytest.mark.slow
 def test_with_a_real_model(config, tmp_path):
     found = refine(data(), config, "magnitude", rounds=2, per_round=2, truth=TRUE, seed=1)
     refine(data(), config, "magnitude", rounds=1, per_round=2, truth=TRUE, seed=1, folder=tmp_path)
@@ -324,6 +325,7 @@ def test_with_a_real_model(config, tmp_path):
     assert found.table()["p_random"].notna().all()
 
 
+@pytest.mark.slow
 def test_joint_with_the_stack_and_stopped(config, tmp_path):
     """The stack learns from the prior graph also where a later process goes on."""
     pytest.importorskip("sklearn")
@@ -341,10 +343,13 @@ def test_joint_with_the_stack_and_stopped(config, tmp_path):
 def test_refinement_beats_random_edges():
     from gsnn.training import TrainConfig
 
-    settings = TrainConfig(epochs=15, channels=4, layers=6, batch_size=64, dropout=0.0, weight_decay=0.0)
+    settings = TrainConfig(
+        epochs=12, channels=4, layers=6, batch_size=64, lr=6e-3, norm="none", dropout=0.0, weight_decay=0.0
+    )
     hidden = [("f1", "f13"), ("f4", "f15"), ("f7", "f19"), ("f10", "f21"), ("f14", "f23"), ("f18", "f23")]
-    found = refine(simulated(12, samples=600, without=hidden), settings, rounds=2, per_round=4, truth=hidden)
+    found = refine(simulated(12, samples=400, without=hidden), settings, rounds=1, per_round=4, truth=hidden)
     table = found.summary().groupby("arm").last()
-    assert table.loc["inferred", "precision"] >= 0.5
-    assert table.loc["inferred", "loss_after"] < table.loc["random", "loss_after"]
-    assert table.loc["inferred", "test_after"] < table.loc["random", "test_after"]
+    assert table.loc["inferred", "kept"] >= 2
+    assert table.loc["inferred", "precision"] >= 0.75
+    assert table.loc["inferred", "loss_after"] < 0.75 * table.loc["random", "loss_after"]
+    assert table.loc["inferred", "test_after"] < 0.75 * table.loc["random", "test_after"]

@@ -418,6 +418,7 @@ def test_structure_alone_agrees_and_needs_no_model():
     assert "score" in alone.evaluate(per_target=1).columns
 
 
+@pytest.mark.slow
 def test_refits_with_a_config_and_by_default():
     x, y = samples(40, dtype=torch.float32)
     model = gsnn(dtype=torch.float32)

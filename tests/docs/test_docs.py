@@ -232,7 +232,7 @@ def steps_of(page: Path) -> list[Block]:
     for block in runnable(page):
         if block.skip:
             continue
-        lines = block.code.splitlines(keepends=True)
+        lines = block.code.replace("\\\n", " ").splitlines(keepends=True)
         if block.language == "bash" and all(line.startswith("gsnn ") for line in lines) and "&" not in block.code:
             # One command a line: pages that begin with the same command share it.
             steps += [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pytest
 
 from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges import (
@@ -43,6 +45,7 @@ class Entry:
         score: inferer -> (N, N).
         omits: Laws it cannot keep, each with the reason.
         tolerance: Agreement asked of float64 and of float32 models.
+        finds: AUC asked of planted edges.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Entry:
     score: Callable[[EdgeInferer], np.ndarray]
     omits: dict[str, str] = field(default_factory=dict)
     tolerance: tuple[float, float] = (1e-9, 1e-6)
+    finds: float = 0.9
 
     def __post_init__(self) -> None:
         assert not set(self.omits) - LAWS
@@ -107,6 +111,7 @@ ENTRIES += [
         lambda inferer: inferer.score_matrix(),
         omits=_LEARNT,
         tolerance=(1e-4, 1e-3),
+        finds=0.8,
     )
 ]
 
@@ -118,6 +123,7 @@ ENTRIES += [
         ),
         lambda inferer: inferer.score_matrix(),
         omits=_LEARNT | {"loss_scale": "holds for what is mined; a rounding can turn a random walk"},
+        finds=0.8,
     )
     for name, directed in (("embedding", False), ("embedding-directed", True))
 ]
@@ -139,6 +145,7 @@ ENTRIES += [
         # A rounding can move a split of a tree.
         omits=_HIDES | {"dtype": "features of float32 models differ in the last digits, and trees split between them"},
         tolerance=(1e-2, 1e-1),
+        finds=0.8,
     ),
     Entry(
         "structure",
@@ -151,6 +158,12 @@ ENTRIES += [
         },
     ),
 ]
+
+
+def quickly(entries: Iterable[Entry], slow: Collection[str] = ()) -> list[Any]:
+    """The entries as parameters of a test; one that trains models is left to the slow tests, as are others by name."""
+    slow = {"stacked", *slow}
+    return [pytest.param(entry, marks=[pytest.mark.slow] * (entry.name in slow)) for entry in entries]
 
 
 def keeping(law: str) -> list[Entry]:

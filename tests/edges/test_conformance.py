@@ -13,14 +13,23 @@ from gsnn.edges import EdgeInferer, FunctionEdgeInferer, MagnitudeEdgeInferer, M
 from gsnn.nn import GSNN
 from gsnn.simulation import convergence_graph, held_out_edges, simulate
 
-from .registry import ENTRIES, keeping
+from .registry import ENTRIES, keeping, quickly
 from .worlds import Tiny, batches, gsnn, samples, small_graph, tiny_data
 
-MSE = torch.nn.MSELoss()
+MSE, SUM = torch.nn.MSELoss(), torch.nn.MSELoss(reduction="sum")
 
 
 def law(name):
-    return pytest.mark.parametrize("entry", keeping(name), ids=lambda e: e.name)
+    """All entries that keep the law; the one that trains models shows only the quickest of them in the quick tests."""
+    entries = keeping(name) if name == "idempotent" else quickly(keeping(name))
+    return pytest.mark.parametrize("entry", entries, ids=lambda e: e.name)
+
+
+def slowly(*values):
+    """Values of a parameter that only the whole suite goes through."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.slow) for value in values
+    ]
 
 
 def fitted(entry, model, data, loader, crit=None):
@@ -35,21 +44,32 @@ def assert_same(a, b, tolerance):
 
 
 @law("batch_split")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("crit", [None, MSE, torch.nn.MSELoss(reduction="sum")])
+@pytest.mark.parametrize(
+    ("crit", "dtype"),
+    [
+        (MSE, torch.float64),
+        *slowly(
+            (None, torch.float64),
+            (SUM, torch.float64),
+            (None, torch.float32),
+            (MSE, torch.float32),
+            (SUM, torch.float32),
+        ),
+    ],
+)
 def test_batches_leave_no_trace(entry, dtype, crit):
-    x, y = samples(66, dtype=dtype)
+    x, y = samples(34, dtype=dtype)
     model, graph = gsnn(dtype=dtype), small_graph()
     whole = entry.score(fitted(entry, model, graph, [(x, y)], crit))
     assert np.isfinite(whole).any()
     tolerance = entry.tolerance[0 if dtype == torch.float64 else 1]
-    for size in (64, 32, 7, 1):
+    for size in (32, 7, 1):
         assert_same(entry.score(fitted(entry, model, graph, batches(x, y, size), crit)), whole, tolerance)
 
 
 @law("loss_scale")
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float64, *slowly(torch.float32)])
+@pytest.mark.parametrize("scale", [1e-6, 1e4, *slowly(1e-3)])
 def test_scale_of_the_loss_does_not_matter(entry, dtype, scale):
     x, y = samples(60, dtype=dtype)
     model, graph, loader = gsnn(dtype=dtype), small_graph(), batches(x, y, 20)
@@ -169,7 +189,7 @@ def explode(prediction, target):
 
 
 @law("isolation")
-@pytest.mark.parametrize("norm", ["groupbatch", "batch", "ema"])
+@pytest.mark.parametrize("norm", ["groupbatch", *slowly("batch", "ema")])
 @pytest.mark.parametrize("fails", [False, True])
 def test_model_is_left_as_it_was(entry, norm, fails):
     x, y = samples(30)
@@ -192,7 +212,7 @@ def test_model_is_left_as_it_was(entry, norm, fails):
 
 
 @law("isolation")
-@pytest.mark.parametrize("case", ["frozen", "no_grad", "inference", "checkpoint", "eval"])
+@pytest.mark.parametrize("case", ["frozen", "inference", *slowly("no_grad", "checkpoint", "eval")])
 def test_same_scores_however_the_model_is_held(entry, case):
     x, y = samples(40)
     graph = small_graph()
@@ -265,6 +285,8 @@ def planted():
         model = GSNN.from_graph(data, channels=4, layers=6, norm="groupbatch", share_layers=False)
         optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
         model.train()
+        # Six were enough for the larger weights that models once began with; now the regressor finds .79 after six,
+        # and what is no descent .91 where ten give .93.
         for _ in range(10):
             for rows in torch.randperm(len(x)).split(64):
                 optimiser.zero_grad()
@@ -288,7 +310,7 @@ def test_finds_planted_edges(entry, planted):
         candidate[index[a], index[b]] = False
     chosen = candidate & ~np.isnan(score)
     assert true[chosen].sum() == len(held)
-    assert roc_auc_score(true[chosen], score[chosen]) > 0.8
+    assert roc_auc_score(true[chosen], score[chosen]) > entry.finds
 
 
 @law("null")

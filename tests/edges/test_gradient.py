@@ -440,7 +440,7 @@ def permuted(model, graph, found, post, x, y, order):
     return inferer
 
 
-@pytest.mark.parametrize("score", ["normalised", "explained"])
+@pytest.mark.parametrize("score", ["normalised", pytest.param("explained", marks=pytest.mark.slow)])
 def test_mean_square_over_all_permutations(score):
     """The expectation that the chance levels start from is exact, for any number of samples."""
     m, model, graph = 5, gsnn(), small_graph()
@@ -467,6 +467,7 @@ def test_mean_square_over_all_permutations(score):
     np.testing.assert_allclose(got[np.isfinite(got)], expected[np.isfinite(got)], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_mean_square_of_regressed_scores_needs_the_degrees_of_freedom_left():
     m = 40
     (z, nodes), (g, _) = planted_values(0, m=m), planted_values(1, m=m)
@@ -599,6 +600,7 @@ def signed():
     return model, data, x, y, {edge: signs[edge] for edge in held}
 
 
+@pytest.mark.slow
 def test_signs_of_the_true_edges_among_the_best(signed):
     model, data, x, y, held = signed
     inferer = GradientEdgeInferer(model, data)

@@ -136,16 +136,17 @@ def test_p_values_of_partial_means_follow_from_the_residuals(layers):
         z = np.arctanh(row.corr) * np.sqrt(n - 3 - row.n_cond) / np.sqrt(second * (n - 1) / len(defined) ** 2)
         if skewness > 4:
             assert np.isnan(row.p_value)
-        elif skewness > 0.01 and row.p_value > 1e-4:
-            shape = 4 / (1.2 * skewness) ** 2
+        else:
+            # A null that leans to the other side is taken for a normal one, which this shape is near.
+            shape = 4 / (1.2 * max(skewness, 0.01)) ** 2
             values = [1 / (n * (p**4).sum() - n * (p**3).sum() ** 2) for p in (*u, *v)]
             halves = [max(g, 0) / 2 + 2 / np.sqrt(n) for g in each]
             steps = [h * f * g for h, f, g in zip(halves, values[: len(u)], values[len(u) :], strict=True)]
             z -= np.mean(steps) * (second * (n - 1) / len(defined) ** 2) ** 2
             exact = scipy.stats.gamma.sf(shape + z * shape**0.5, shape)
-            assert row.p_value == pytest.approx(exact, rel=0.1, abs=0.003)
+            assert row.p_value == pytest.approx(exact, rel=0.1 if exact > 1e-6 else 0.2)
             compared += 1
-    assert compared > (1 if layers == 2 else 4)
+    assert compared == len(rows) == (4 if layers == 2 else 13)
 
 
 @pytest.mark.parametrize("score", ["corr", "partial"])

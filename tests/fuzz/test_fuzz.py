@@ -14,7 +14,24 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("defusedxml")
 pytest.importorskip("h5py")
 
+from ._harness import _lay_out, _outcome, make_input
+from ._targets import make_targets
 
+
+def test_a_few_inputs_of_every_target_are_read_or_refused(tmp_path):
+    """In this process, the valid files first."""
+    made = tmp_path / "made"
+    made.mkdir()
+    for name, target in make_targets(made).items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for index in range(4):
+            _lay_out(folder, make_input(name, target, 11, index))
+            kind, trace = _outcome(target, folder)
+            assert kind in (("read", "refused") if index else ("read",)), f"{name} {index}: {kind}\n{trace}"
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit of memory needs /proc")
 def test_every_input_is_read_or_refused():
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -102,6 +102,7 @@ def test_only_what_is_asked_for_gets_a_gradient(chosen):
     torch.testing.assert_close(leaves[chosen].grad, wanted)
 
 
+@pytest.mark.slow
 def test_threads_do_the_same_work_side_by_side(monkeypatch):
     stack, x, parameters = make([8, 8, 8, 8], 3, 64, dtype=torch.float32)
     monkeypatch.setattr(compiled_module, "WORTH_A_THREAD", 1)

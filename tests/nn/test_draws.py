@@ -126,6 +126,7 @@ def test_the_seed_of_torch_decides(kit, init):
     assert (init == "zeros") == all(map(torch.equal, first, second))
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same():
     code = (
         "import torch; from gsnn.nn import GSNN; torch.manual_seed(0); n = {'input': ['x'], 'function': ['f', 'gé'], "

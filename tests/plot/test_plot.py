@@ -434,6 +434,7 @@ def test_pyplot_knows_of_a_figure_only_without_axes(name, check, monkeypatch):
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_when_something_is_drawn():
     code = "import sys, gsnn.plot; sys.exit('matplotlib' in sys.modules)"
     # torch and its extensions may bring matplotlib themselves; then there is nothing to see here.

@@ -39,7 +39,7 @@ def test_two_processes_agree_bit_for_bit():
 STREAMING = [entry for entry in ENTRIES if "batch_split" not in entry.omits and entry.name != "stacked"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("entry", STREAMING, ids=lambda entry: entry.name)
 def test_order_of_batches_and_samples_does_not_matter(entry, dtype):
     x, y = samples(48, dtype=dtype)

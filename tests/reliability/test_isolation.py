@@ -21,7 +21,7 @@ from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, MagnitudeEdgeK
 from gsnn.edges.capture import isolated
 from gsnn.training import TrainConfig, train_model
 
-from ..edges.registry import ENTRIES
+from ..edges.registry import ENTRIES, quickly
 from ..edges.worlds import batches, gsnn, samples, small_graph
 
 MSE = torch.nn.MSELoss()
@@ -182,8 +182,8 @@ def at_once(jobs):
         return [future.result(timeout=300) for future in [pool.submit(begin, job) for job in jobs]]
 
 
-@pytest.mark.parametrize("entry", KINDS, ids=lambda e: e.name.split("-")[0])
-@pytest.mark.parametrize("shared", [True, False], ids=["one model", "two models"])
+@pytest.mark.parametrize("entry", quickly(KINDS, {"regressor", "embedding"}), ids=lambda e: e.name.split("-")[0])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["one model", "two models"])
 def test_two_threads_get_what_one_gets(entry, shared):
     graph = small_graph()
     x, y = samples(40)
@@ -289,6 +289,7 @@ def test_two_trainings_on_threads_end_as_one():
     assert_same(before, of_process())
 
 
+@pytest.mark.slow
 def test_nothing_stays_alive():
     """Tensors, hooks and graphs of a fit go with the inferer."""
     graph, model = small_graph(), gsnn()
@@ -314,6 +315,7 @@ def test_nothing_stays_alive():
     assert count() == before
 
 
+@pytest.mark.slow
 def test_models_that_were_loaded_leave_nothing_behind(tmp_path):
     """A handle of safetensors on a file keeps two numbers of every tensor for ever, here a kilobyte a load."""
     path = tmp_path / "many.safetensors"

@@ -31,6 +31,7 @@ def test_old_path_gives_the_very_object(module, name, home):
     assert old is getattr(importlib.import_module(home), name)
 
 
+@pytest.mark.slow
 def test_in_a_fresh_interpreter_without_a_sound():
     lines = [f"from {module} import {name}" for module, name, _ in CASES]
     done = subprocess.run(

@@ -78,6 +78,7 @@ def test_an_inference_takes_what_it_has_learnt(learnt, tmp_path):
     assert Run.open(run.path).info["inference"]["options"] == {}
 
 
+@pytest.mark.slow
 def test_a_stopped_training_learns_on(learnt, sources, tmp_path, monkeypatch):
     whole = weights(Run.open(learnt))
     write = RunFiles.on_train_epoch_end

@@ -268,6 +268,7 @@ def test_hdf5_heaps_of_whole_files_end(h5ad, monkeypatch):
 WIDE = 10**6
 
 
+@pytest.mark.slow
 def test_edge_tables_of_a_million_columns(tmp_path, bounded):
     path = tmp_path / "n.csv"
     path.write_text("source,target," + ",".join(map(str, range(WIDE))) + "\na,b" + ",1" * WIDE + "\n")

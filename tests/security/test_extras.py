@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 # Extra -> the modules that it brings, and code that needs them; None where there is something else to fall back to.
 EXTRAS = {
     "report": (
@@ -69,6 +71,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_everything_else_works_without_the_extras():
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, json.dumps(EXTRAS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

@@ -89,6 +89,7 @@ class TestNumbers:
         assert loss == pytest.approx(model.history_["val_loss"].min(), rel=1e-4)
         np.testing.assert_allclose(model.standardiser_.mean, y.to_numpy()[split.train].mean(0))
 
+    @pytest.mark.slow
     def test_learns_and_loses_no_unit(self):
         X, y = samples(200)
         model = small(epochs=60, batch_size=32, lr=3e-2).fit(X, y)
@@ -192,6 +193,7 @@ class TestNames:
 
 
 class TestTools:
+    @pytest.mark.slow
     def test_cross_validation_pipeline_and_grid(self):
         X, y = samples(60, missing=0.1)
         pipeline = make_pipeline(
@@ -223,6 +225,7 @@ class TestTools:
         np.testing.assert_array_equal(copy.predict(X), model.predict(X))
         pd.testing.assert_frame_equal(copy.infer_edges(X, y), model.infer_edges(X, y))
 
+    @pytest.mark.slow
     def test_random_state(self):
         X, y = samples()
         first = small(random_state=None).fit(X, y)
@@ -250,8 +253,14 @@ class TestTools:
         assert gsnn.GSNNRegressor is GSNNRegressor
 
 
+# Methods that train something of their own for each table.
+TRAINED = {"stacked", "structure", "embedding", "embedding-directed"}
+
+
 class TestEdges:
-    @pytest.mark.parametrize("method", list(METHODS))
+    @pytest.mark.parametrize(
+        "method", [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINED)) for name in METHODS]
+    )
     def test_the_table_is_that_of_the_inferer(self, method, monkeypatch):
         # Eight trainings of 1200 steps for each of four tables would take minutes.
         short = TrainConfig(epochs=2, batch_size=16)

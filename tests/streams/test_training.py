@@ -118,7 +118,9 @@ def test_a_run_that_is_resumed_ends_with_the_same_bits(world, tmp_path):
         fit(other, CONFIG, Run.open(part.path), resume=True, progress=False)
 
 
-@pytest.mark.parametrize("kind", [MagnitudeEdgeInferer, GradientEdgeInferer, StructureEdgeInferer])
+@pytest.mark.parametrize(
+    "kind", [MagnitudeEdgeInferer, GradientEdgeInferer, pytest.param(StructureEdgeInferer, marks=pytest.mark.slow)]
+)
 def test_inferers_find_the_same_as_in_memory(opened, world, kind):
     data = stream_data(world.network, opened)
     standardiser = Standardiser.fit(world.y.astype(np.float32))
@@ -138,6 +140,7 @@ def test_inferers_find_the_same_as_in_memory(opened, world, kind):
     np.testing.assert_allclose(scores[2], scores[0], atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
 def test_memory_does_not_grow_with_the_samples(tmp_path, kind):
     """Twenty times the samples, a buffer that both fill; numpy's and Arrow's allocations are counted."""

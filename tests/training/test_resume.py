@@ -20,6 +20,8 @@ from gsnn.training import TrainingError, fit
 from gsnn.training.callbacks import RunFiles
 from gsnn.training.module import GSNNModule
 
+from .. import warm
+
 SCRIPT = """
 import sys
 from gsnn.runs import Sources
@@ -55,14 +57,14 @@ def test_sigkill_at_any_moment(tmp_path):
     moments = random.Random(int(time.time()))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
-    def start(name: str) -> subprocess.Popen[bytes]:
+    def start(name: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-W", "error", "-c", SCRIPT, name]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
     whole = start("whole")
     killed_after = []
     for least in (0, 20):
-        process = start("killed")
+        process = warm.Process(["-c", SCRIPT, "killed"], tmp_path)
         metrics = tmp_path / "killed" / "metrics.csv"
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline and process.poll() is None:
@@ -72,17 +74,17 @@ def test_sigkill_at_any_moment(tmp_path):
         time.sleep(moments.random() * 0.1)
         process.kill()
         _, errors = process.communicate()
-        assert process.returncode in (-signal.SIGKILL, 0), errors.decode()
+        assert process.returncode in (-signal.SIGKILL, 0), errors
         run = Run.open(tmp_path / "killed")
         killed_after.append(len(run.metrics()))
         if run.complete:
             break
     assert killed_after[0] < 60, "the first kill came too late to test anything"
-    last = start("killed")
+    last = warm.Process(["-c", SCRIPT, "killed"], tmp_path)
     for process in (last, whole):
         _, errors = process.communicate(timeout=600)
-        assert process.returncode == 0, errors.decode()
-        assert errors == b""
+        assert process.returncode == 0, errors
+        assert errors == ""
 
     expected, found = Run.open(tmp_path / "whole"), Run.open(tmp_path / "killed")
     weights = [run.model().state_dict() for run in (expected, found)]
@@ -125,8 +127,8 @@ def run_with_kills(path: Path, data, config, kills, monkeypatch) -> Run:
     [
         ({}, [(1, False), (1, True), (3, True), (6, True)]),
         ({"norm": "batch", "restore_best": True}, [(2, True), (5, False)]),
-        ({"lr": 0.5, "patience": 2, "epochs": 40}, [(2, True)]),
-        ({"share_layers": True, "norm": "layer"}, [(4, True)]),
+        pytest.param({"lr": 0.5, "patience": 2, "epochs": 40}, [(2, True)], marks=pytest.mark.slow),
+        pytest.param({"share_layers": True, "norm": "layer"}, [(4, True)], marks=pytest.mark.slow),
     ],
 )
 def test_resuming_equals_never_stopping(tmp_path, data, new_config, monkeypatch, changes, kills):

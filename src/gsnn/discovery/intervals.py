@@ -30,6 +30,7 @@ __all__ = [
     "WIDEST",
     "Placements",
     "auc_interval",
+    "beaten_share",
     "degree_weights",
     "estimable",
     "found_share",
@@ -88,15 +89,29 @@ def place(
     if not len(others) or not len(own) or weight.sum() <= 0:
         return Placements(np.full(len(own), np.nan), float("nan"))
     weight = weight / weight.sum()
-    order = np.argsort(others, kind="stable")
-    ranked, total = others[order], np.concatenate([[0.0], np.cumsum(weight[order])])
-    total /= total[-1]
-    below, upto = (total[np.searchsorted(ranked, own, side=side)] for side in ("left", "right"))
-    share = (below + upto) / 2
+    share = beaten_share(own, others, None if weights is None else weight)
     mine = np.sort(own)
     beaten = 1 - (np.searchsorted(mine, others, "left") + np.searchsorted(mine, others, "right")) / 2 / len(mine)
     effect = weight * (beaten - share.mean())
     return Placements(share, dyadic_variance(np.stack([source, target]), effect, len(values)))
+
+
+def beaten_share(own: FloatArray, others: FloatArray, weight: FloatArray | None = None) -> FloatArray:
+    """The weight of the others that each score beats, ties counting half, as a share: (P,).
+
+    Args:
+        own: (P,) scores.
+        others: (n,) scores to compare with, at least one.
+        weight: (n,), at least 0; None weighs all alike.
+    """
+    if weight is None:
+        ranked, total = np.sort(others), np.arange(len(others) + 1.0)
+    else:
+        order = np.argsort(others, kind="stable")
+        ranked, total = others[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+    total /= total[-1]
+    below, upto = (total[np.searchsorted(ranked, own, side=side)] for side in ("left", "right"))
+    return np.asarray((below + upto) / 2)
 
 
 def dyadic_variance(pairs: IntArray, effects: FloatArray, n_nodes: int) -> float:
@@ -116,7 +131,9 @@ def dyadic_variance(pairs: IntArray, effects: FloatArray, n_nodes: int) -> float
     by_node = np.bincount(pairs.ravel(), weights=np.tile(effects, 2), minlength=n_nodes)
     low, high = pairs.min(axis=0), pairs.max(axis=0)
     # Both directions of a couple of nodes share two nodes, and were counted once for each.
-    _, couple = np.unique(low * n_nodes + high, return_inverse=True)
+    couple = low * n_nodes + high
+    if n_nodes**2 > 8 * len(effects):  # few pairs of many nodes: number those that are there
+        couple = np.unique(couple, return_inverse=True)[1]
     by_couple = np.bincount(couple, weights=effects)
     shared = float((by_node**2).sum() - (by_couple**2).sum())
     return max(shared, float((effects**2).sum()))

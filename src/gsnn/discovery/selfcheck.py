@@ -17,12 +17,13 @@ from gsnn.data.digest import fingerprint
 from gsnn.discovery.baselines import prior_scores
 from gsnn.discovery.check_result import SelfCheck
 from gsnn.discovery.hiding import Masking, Stratify, holes, live_nodes, mask_edges
-from gsnn.discovery.intervals import Placements, degree_weights, place, weighted_average_precision
+from gsnn.discovery.intervals import Placements, beaten_share, degree_weights, place, weighted_average_precision
 from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
 from gsnn.graph import EDGE_TYPES
 from gsnn.graph.checks import Edge
 from gsnn.metrics import evaluate_edges
+from gsnn.metrics.scores import as_scores
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
@@ -284,13 +285,14 @@ def _figures(
     candidate = negatives.copy()
     candidate[positives[0], positives[1]] = True
     found = evaluate_edges(scores, positives, np.stack(np.nonzero(~candidate)))
-    ahead = place(scores, positives, unknown)
+    values = as_scores(scores)
+    ahead = beaten_share(values[positives[0], positives[1]], values[unknown])
     label = np.arange(positives.shape[1] + int(negatives.sum())) < positives.shape[1]
     value = np.concatenate([scores[positives[0], positives[1]], scores[negatives]])
     weight = np.concatenate([matched.astype(np.float64), weights[negatives]])
     total = weight.sum()
     return {
-        "rank": [round(1 + int(unknown.sum()) * (1 - v), 3) for v in ahead.share_below.tolist()],
+        "rank": [round(1 + int(unknown.sum()) * (1 - v), 3) for v in ahead.tolist()],
         "placement": {"all": _rounded(every), "degree-matched": [round(v, 9) for v in share.tolist()]},
         "negative_variance": {"all": every.negative_variance, "degree-matched": fair.negative_variance},
         "metrics": {

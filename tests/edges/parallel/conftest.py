@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+from ... import warm
+
 THREADS = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
@@ -27,22 +29,13 @@ def torchrun(n, *args, cwd=None, timeout=300):
 
 
 def srun(n, *args, cwd=None, wait=True, timeout=300):
-    """Start n processes as SLURM does: told apart by the environment alone, nobody to end them."""
+    """Start n warm processes as SLURM does: told apart by the environment alone, nobody to end them."""
     port = str(free_port())
     started = []
     for rank in range(n):
         slurm = {"SLURM_STEP_NUM_TASKS": str(n), "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
         slurm |= {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "127.0.0.1", "MASTER_PORT": port, "SLURM_JOB_NAME": "x"}
-        started.append(
-            subprocess.Popen(
-                [sys.executable, *map(str, args)],
-                cwd=cwd,
-                env=os.environ | THREADS | slurm,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+        started.append(warm.Process(args, cwd, THREADS | slurm))
     if not wait:
         return started
     return [(one.communicate(timeout=timeout), one.returncode) for one in started]

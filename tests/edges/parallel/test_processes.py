@@ -31,6 +31,7 @@ from gsnn.edges.parallel.shares import turns
 from gsnn.edges.stats import PairMoments, pool_moments
 from gsnn.runs.job import Job
 
+from ... import warm
 from ...cli.conftest import SMALL, gsnn, write_problem
 from .conftest import free_port, srun, torchrun
 from .worker import problem
@@ -44,8 +45,8 @@ needs_gloo = pytest.mark.skipif(
 @needs_gloo
 @pytest.mark.slow
 def test_three_processes_find_what_one_does(tmp_path):
-    done = torchrun(3, Path(__file__).with_name("worker.py"), tmp_path)
-    assert done.returncode == 0, done.stderr[-4000:]
+    found = srun(3, Path(__file__).with_name("worker.py"), tmp_path)
+    assert [code for _, code in found] == [0, 0, 0], found
     told = [(tmp_path / f"rank{rank}.txt").read_text().splitlines() for rank in range(3)]
     assert told[0] == told[1] == told[2]
     assert len(told[0]) == 5
@@ -78,13 +79,18 @@ def inference(run):
 
 @needs_gloo
 @pytest.mark.slow
-@pytest.mark.parametrize("shard", ["samples", "targets"])
-def test_torchrun_writes_the_same_edges(run, alone, shard):
-    options = ["--double", "--method", "magnitude,gradient", "--shard", shard]
-    done = torchrun(2, "-m", "gsnn", "infer", run, *options)
-    assert done.returncode == 0, done.stderr[-4000:]
+@pytest.mark.parametrize(("start", "shard"), [(torchrun, "samples"), (srun, "targets")])
+def test_two_processes_write_the_same_edges(run, alone, start, shard):
+    command = ["-m", "gsnn", "infer", run, "--double", "--method", "magnitude,gradient", "--shard", shard]
+    found = start(2, *command)
+    if start is srun:
+        assert [code for _, code in found] == [0, 0], found
+        told = "".join(out for (out, _), _ in found)
+    else:
+        assert found.returncode == 0, found.stderr[-4000:]
+        told = found.stdout
     # Process 0 speaks, the other is quiet.
-    assert done.stdout.count("Next: gsnn report") == 1
+    assert told.count("Next: gsnn report") == 1
     pd.testing.assert_frame_equal(pd.read_csv(run / "edges.csv"), alone, atol=1e-10, rtol=0)
     assert inference(run)["processes"] == 2
     assert inference(run)["shard"] == shard
@@ -139,12 +145,7 @@ def test_a_killed_process_ends_the_job_and_a_restart_goes_on(run, alone, shard):
 def test_a_stopped_process_saves_and_goes_on(run, alone, number):
     script = Path(__file__).with_name("slow_gsnn.py")
     options = [str(run), "--double", "--method", "magnitude,gradient", "--quiet"]
-    started = subprocess.Popen(
-        [sys.executable, script, "infer", *options, "--save-every", "1e-9"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    started = warm.Process([script, "infer", *options, "--save-every", "1e-9"])
     state, deadline = run / "statistics-magnitude" / "state.json", time.monotonic() + 240
     while not state.is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
