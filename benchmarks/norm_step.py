@@ -26,11 +26,20 @@ from gsnn.nn import GSNN, keep_freed_memory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from graphs import power_law_graph
-from model_step import Case, ReferenceGSNN, Training, batch_of, relative, seconds
+from model_step import Case, ReferenceGSNN, batch_of, relative, seconds
+from model_step import Training as PlainTraining
 
 CASES = [Case(50, 144), Case(1000, 10_600), Case(3000, 47_700)]
 SETTINGS = [("none", 0.0), ("none", 0.2), ("groupbatch", 0.0), ("groupbatch", 0.1), ("layer", 0.0), ("batch", 0.0)]
 SETTINGS += [("rms", 0.0), ("softmax", 0.0)]
+
+
+class Training(PlainTraining):
+    """With the optimiser of ``gsnn train`` for both: AdamW as one operation."""
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+        super().__init__(model, x, y)
+        self.optimiser = torch.optim.AdamW(model.parameters(), fused=True)
 
 
 def build(case: Case, norm: str, dropout: float) -> GSNN:
@@ -123,10 +132,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--keep-freed", action="store_true", help="call gsnn.nn.keep_freed_memory first (for both)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
-    print(f"PyTorch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f} before\n")
+    kept = options.keep_freed and keep_freed_memory()
+    print(
+        f"PyTorch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f} before, "
+        f"freed memory {'kept' if kept else 'handed back'}\n"
+    )
     cases = CASES[:2] if options.quick else CASES
     for case in cases[:2]:
         print(f"- {compare(case)}")

@@ -79,7 +79,7 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-WORTH_THREADS = 30_000_000
+WORTH_THREADS = 8_000_000
 """Products in a pass over a batch below which torch keeps to one thread; measured by ``benchmarks/threads.py``."""
 
 
