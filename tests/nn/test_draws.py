@@ -11,8 +11,9 @@ import pytest
 import torch
 from scipy import stats
 
+from gsnn.base.splitmix import mixed
 from gsnn.nn import GSNN
-from gsnn.nn.draws import KeyedDraws, mixed
+from gsnn.nn.draws import KeyedDraws
 from gsnn.nn.init import INITIALISERS
 from gsnn.nn.layout import build_layout
 

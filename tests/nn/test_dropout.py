@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from gsnn.base.splitmix import MIX, STEP
 from gsnn.nn import GSNN
-from gsnn.nn.dropout import COUNTER, FIRST, MIX, SECOND, STEP, KeyedDropout, mask, new_key, threshold
+from gsnn.nn.dropout import COUNTER, FIRST, SECOND, KeyedDropout, mask, new_key, threshold
 
 
 def by_numpy(key, block, rows, samples, p):

@@ -83,15 +83,20 @@ WORTH_THREADS = 8_000_000
 """Products in a pass over a batch below which torch keeps to one thread; measured by ``benchmarks/threads.py``."""
 
 
-def threads_for(products: float) -> AbstractContextManager[None]:
+def threads_for(model: torch.nn.Module, samples: int) -> AbstractContextManager[None]:
     """:func:`one_thread` for a model whose passes are small, else as many threads as torch is set to.
 
     The number depends on the work alone, not on how busy the machine is, so that a run can be repeated bit for bit.
 
     Args:
-        products: Products of weights and values in one pass over a batch.
+        model: Its ``products`` are those of weights and values in a pass over one sample; without them each parameter
+            counts once.
+        samples: Of a batch.
     """
-    return one_thread() if products < WORTH_THREADS else nullcontext()
+    products = getattr(model, "products", None)
+    if not isinstance(products, int):
+        products = sum(p.numel() for p in model.parameters())
+    return one_thread() if products * samples < WORTH_THREADS else nullcontext()
 
 
 def check_device(device: str) -> None:

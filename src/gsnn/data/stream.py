@@ -14,6 +14,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
+from gsnn.base.splitmix import mixed
 from gsnn.data.matching import count_dropped, match
 from gsnn.data.parts import Part, Rebatched
 from gsnn.data.split import PARTS, UNUSED, Codes, FloatArray, Split, conditions, draw_split
@@ -267,15 +268,7 @@ def stream_data(
 def _row_keys(x: FloatArray) -> npt.NDArray[np.uint64]:
     """A key for each row, the same for equal rows; (B,), spread evenly.
 
-    Every value is hashed with a salt of its column, and the sum over the columns once more (the finaliser of
-    SplitMix64, Steele et al. 2014). -0 is 0.
+    Every value is hashed with a salt of its column, and the sum over the columns once more. -0 is 0.
     """
     bits = (x + np.float32(0)).view(np.uint32).astype(np.uint64)
-    return _mixed(_mixed(bits + _mixed(np.arange(bits.shape[1], dtype=np.uint64))).sum(axis=1, dtype=np.uint64))
-
-
-def _mixed(z: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return mixed(mixed(bits + mixed(np.arange(bits.shape[1], dtype=np.uint64))).sum(axis=1, dtype=np.uint64))

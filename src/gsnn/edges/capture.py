@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -285,8 +284,7 @@ def captures(
     gsnn = cast(Tapped, inner)
     check_batch(gsnn, x, y)
     recorders = {tap: Recorder() for tap in where}
-    products = getattr(gsnn, "products", 0) * len(x)
-    with threads_for(products or math.inf), isolated(inner, device) as there:
+    with threads_for(inner, len(x)), isolated(inner, device) as there:
         dtype = next((p.dtype for p in inner.parameters()), x.dtype)
         # Clones, because tensors made under inference_mode cannot enter a graph.
         x, y = _plain(x).to(there, dtype), _plain(y).to(there)

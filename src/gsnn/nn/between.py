@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gsnn.nn.dropout import factor, mask
+from gsnn.nn.dropout import dropped
 from gsnn.nn.norms import GroupBatchNorm, GroupLayerNorm, GroupRMSNorm, GroupSoftmax, NoNorm, RowBatchNorm
 
 FloatArray = NDArray[np.float32]
@@ -60,6 +60,11 @@ class Between:
         return getattr(self.norm, "gamma", None), getattr(self.norm, "beta", None)
 
     @property
+    def is_elu(self) -> bool:
+        """Whether there is neither a norm nor a dropout."""
+        return self.norm is None and not self.drop
+
+    @property
     def of_batch(self) -> bool:
         """Whether the norm takes its statistics from the batch, so that every function must be made."""
         return self.kind in (GROUP, ROW)
@@ -105,8 +110,7 @@ class Between:
         h = self._normed(z, gamma, beta) if self.norm_first else self._normed(F.elu(z), gamma, beta)
         h = F.elu(h) if self.norm_first else h
         if self.drop:
-            kept = mask(torch.tensor(self.key), block, h.shape[0], h.shape[1], self.drop)
-            h = h * (kept.to(h.dtype) * factor(self.drop))
+            h = dropped(h, torch.tensor(self.key), block, self.drop)
         return h
 
     def _normed(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:

@@ -11,27 +11,11 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.splitmix import STEP, Hashes, mixed
 from gsnn.nn.layout import Layout
-
-Hashes = npt.NDArray[np.uint64]
-
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-
-
-def mixed(values: Hashes) -> Hashes:
-    """Each of some 64-bit numbers scrambled, one to one: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
-    values = values + _STEP  # a copy; the rest is in place
-    values ^= values >> np.uint64(30)
-    values *= _FIRST
-    values ^= values >> np.uint64(27)
-    values *= _SECOND
-    values ^= values >> np.uint64(31)
-    return values
 
 
 class KeyedDraws:
@@ -76,7 +60,7 @@ class KeyedDraws:
         """
         width = int(channel.max()) + 1 if channel.numel() else 0
         entropy = np.random.SeedSequence((self._seed, block, which)).generate_state(1, np.uint64)
-        lanes = mixed(entropy + np.arange(width, dtype=np.uint64) * _STEP)
+        lanes = mixed(entropy + np.arange(width, dtype=np.uint64) * np.uint64(STEP))
         bits = mixed(self._keys[edge.numpy()] ^ lanes[channel.numpy()])
         bits >>= np.uint64(12)
         drawn = bits.astype(np.float64)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-# Constants of the two hashes: SplitMix64 (Steele, Lea, Flood 2014) for a row, a 32-bit finaliser of low bias for a
-# value. Masks of trained models and of resumed runs rest on them.
-STEP = 0x9E3779B97F4A7C15
-MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+from gsnn.base.splitmix import MIX, STEP
+
+# Constants of a 32-bit hash of low bias; rows are told apart by SplitMix64. Masks of resumed runs rest on them.
 COUNTER, FIRST, SECOND = 0x9E3779B9, 0x21F0AAAD, 0x735A2D97
 
 Key = Tensor
@@ -69,6 +68,12 @@ def factor(p: float) -> float:
     return 0.0 if p >= 1.0 else 1.0 / (1.0 - p)
 
 
+def dropped(x: Tensor, key: Key, block: int, p: float) -> Tensor:
+    """The channels (N*C, B) of a block after the dropout."""
+    kept = mask(key, block, x.shape[0], x.shape[1], p, x.device)
+    return x * (kept.to(x.dtype) * factor(p))
+
+
 class KeyedDropout(nn.Dropout):
     """``torch.nn.Dropout`` of channels (N*C, B) by :func:`mask`; without a key its own draw, as torch has it."""
 
@@ -76,12 +81,11 @@ class KeyedDropout(nn.Dropout):
         """(N*C, B) -> (N*C, B)."""
         if key is None or not self.training or self.p == 0.0:
             return super().forward(x)
-        kept = mask(key, block, x.shape[0], x.shape[1], self.p, x.device)
-        return x * (kept.to(x.dtype) * factor(self.p))
+        return dropped(x, key, block, self.p)
 
 
 def _mixed(value: Tensor) -> Tensor:
-    """SplitMix64 of int64 numbers, one to one; products and sums wrap around."""
+    """:func:`gsnn.base.splitmix.mixed` on any device, of the int64 numbers of the same bits."""
     value = value + _signed(STEP)
     value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * _signed(MIX[0])
     value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * _signed(MIX[1])

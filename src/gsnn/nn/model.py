@@ -371,16 +371,16 @@ class GSNN(Described):
         watched = [tap for tap in (pre, post) if tap is not None]
         if not ret_edge_out and all(value is None for value in special) and _only_recorded(watched):
             blocks = self._between(sent, key)
-            if blocks is not None and (compilable(sent) or not (watched or any(map(_is_more, blocks)))):
-                parameters = [value for block in self._chain() for value in block.parameters_in_order(detach)]
-                if not compilable(sent):
-                    return self._read_out(elu_stack(self._stack, sent, parameters))
+            parameters = [v for block in self._chain() for v in block.parameters_in_order(detach)] if blocks else []
+            if blocks and compilable(sent):
                 out, seen = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(watched))
                 if isinstance(pre, Recorder):
                     pre.take(seen.pre, seen.probes[::2])
                 if isinstance(post, Recorder):
                     post.take(seen.post, seen.probes[1::2])
                 return self._read_out(out)
+            if blocks and not watched and all(between.is_elu for between in blocks):
+                return self._read_out(elu_stack(self._stack, sent, parameters))
         state = F.pad(sent, self._padding)
         if e0 is not None:
             state = state + checks.check_mask("e0", e0, [(batch, self.E)]).to(dtype).t()
@@ -567,11 +567,6 @@ class GSNN(Described):
 
 def _only_recorded(taps: list[Tap]) -> bool:
     return all(type(tap) is Recorder for tap in taps)
-
-
-def _is_more(between: Between) -> bool:
-    """Whether there is a norm or a dropout."""
-    return between.norm is not None or between.drop > 0
 
 
 def _attribute(graph: object, name: str) -> Any:  # noqa: ANN401 - what the graph holds

@@ -147,7 +147,7 @@ def train_model(
     place = torch.device(device)
     one = devices == 1 and num_nodes == 1
     forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
-    with own_random_state(forked), _quiet(), _interruptible(), threads_for(_products(model) * config.batch_size):
+    with own_random_state(forked), _quiet(), _interruptible(), threads_for(model, config.batch_size):
         trainer = L.Trainer(
             accelerator="cpu" if place.type == "cpu" else place.type,
             devices=[place.index or 0] if one and place.type != "cpu" else devices,
@@ -199,18 +199,12 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = _VALIDATION_BATCH
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad(), threads_for(_products(model) * min(batch_size, len(x))):
+        with torch.no_grad(), threads_for(model, min(batch_size, len(x))):
             rows = torch.tensor(np.asarray(x), dtype=torch.float32)
             parts = [model(part).double().cpu().numpy() for part in rows.split(batch_size)]
     finally:
         model.train(was_training)
     return np.concatenate(parts)
-
-
-def _products(model: nn.Module) -> int:
-    """Products in a pass over one sample: each parameter is one factor, if the model does not know better."""
-    known = getattr(model, "products", None)
-    return known if isinstance(known, int) else sum(p.numel() for p in model.parameters())
 
 
 def _batches(

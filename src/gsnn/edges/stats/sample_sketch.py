@@ -7,6 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.splitmix import STEP, mixed
+
 
 class SampleSketch:
     """All samples of a stream up to ``size`` of them, and that many random ones of a longer stream.
@@ -52,7 +54,7 @@ class SampleSketch:
         if not self.size:
             return
         count = values.shape[-1]
-        keys = _mixed(np.arange(self._seen, self._seen + count, dtype=np.uint64))
+        keys = mixed(np.arange(self._seen, self._seen + count, dtype=np.uint64) * np.uint64(STEP))
         self._seen += count
         self._add(keys, values.to(self.device, self.dtype, copy=True))
 
@@ -105,12 +107,3 @@ class SampleSketch:
                 keys, values = keys[kept], values[..., torch.from_numpy(kept).to(self.device)].contiguous()
             self._parts, self._held = [(keys, values)], len(keys)
         return self._parts[0]
-
-
-def _mixed(number: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The output function of splitmix64 (Steele, Lea and Flood 2014), a bijection without visible order."""
-    with np.errstate(over="ignore"):
-        z = (number + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))

@@ -19,9 +19,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from gsnn.nn import between, dropout
+from gsnn.base import splitmix
+from gsnn.base.splitmix import MIX, STEP
+from gsnn.nn import between, dropout, layer_norm, norms
 from gsnn.nn.between import FIXED, GROUP, LAYER, NONE, RMS, ROW, SOFTMAX
-from gsnn.nn.dropout import MIX, STEP
 from gsnn.nn.fast.vectors import (
     LANES,
     add,
@@ -157,8 +158,19 @@ def _own_place() -> Iterator[None]:
 @functools.cache
 def _digest() -> str:
     """A hash of what machine code is made from."""
-    sources = (*sorted(Path(__file__).parent.glob("*.py")), Path(dropout.__file__), Path(between.__file__))
+    constants = (Path(str(module.__file__)) for module in (splitmix, between, dropout, layer_norm, norms))
+    sources = (*sorted(Path(__file__).parent.glob("*.py")), *constants)
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
+@compiled
+def _power(z: np.float32, lowest: np.float32) -> tuple[np.float32, np.float32]:
+    """The power s of two and the rest q with exp(z) = s + s q; a z beyond ``lowest`` and 0 counts as these."""
+    below = min(max(z, lowest), ZERO)
+    n = np.int32(below * PER_LN2 - HALF)
+    r = (below - np.float32(n) * LN2_HIGH) - np.float32(n) * LN2_LOW
+    p = EXP[0] + r * (EXP[1] + r * (EXP[2] + r * (EXP[3] + r * EXP[4])))
+    return power_of_two(n), r + r * r * p
 
 
 @compiled
@@ -167,13 +179,8 @@ def elu(values: Floats, start: int, stop: int) -> None:
     part = values[start:stop]  # indices from 0 on, which LLVM sees not to be negative, make vectors
     for i in range(part.size):
         z = part[i]
-        below = min(max(z, LOWEST), ZERO)
-        n = np.int32(below * PER_LN2 - HALF)
-        r = (below - np.float32(n) * LN2_HIGH) - np.float32(n) * LN2_LOW
-        p = EXP[0] + r * (EXP[1] + r * (EXP[2] + r * (EXP[3] + r * EXP[4])))
-        scale = power_of_two(n)
-        result = scale * (r + r * r * p) + (scale - ONE)
-        part[i] = result if z <= ZERO else z
+        scale, rest = _power(z, LOWEST)
+        part[i] = scale * rest + (scale - ONE) if z <= ZERO else z
 
 
 @compiled
@@ -182,12 +189,8 @@ def exp(values: Floats, start: int, stop: int) -> None:
     part = values[start:stop]
     for i in range(part.size):
         z = part[i]
-        below = min(max(z, LEAST), ZERO)
-        n = np.int32(below * PER_LN2 - HALF)
-        r = (below - np.float32(n) * LN2_HIGH) - np.float32(n) * LN2_LOW
-        p = EXP[0] + r * (EXP[1] + r * (EXP[2] + r * (EXP[3] + r * EXP[4])))
-        scale = power_of_two(n)
-        part[i] = scale + scale * (r + r * r * p) if z <= ZERO else z
+        scale, rest = _power(z, LEAST)
+        part[i] = scale + scale * rest if z <= ZERO else z
 
 
 @compiled

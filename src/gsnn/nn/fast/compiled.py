@@ -30,7 +30,6 @@ from gsnn.nn.dropout import factor, threshold
 Indices = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-
 WORTH_A_THREAD = 400_000
 """Products of a block below which a second thread costs more than it saves."""
 
@@ -72,6 +71,8 @@ class Store:
 
     def array(self, size: int) -> Floats:
         """Numbers that are not filled; their memory comes back when nobody uses them any more."""
+        if not size:
+            return np.empty(0, np.float32)  # what is spare is kept for those who need it
         buffer = None
         while self._spare and buffer is None:
             try:
@@ -217,7 +218,7 @@ class Plan:
         batch = start.shape[1]
         cuts, passing = self._cuts(batch), _Pass(self, blocks, batch, keep, taps)
         own, seen = self.states.array(passing.sizes[0]), self.channels.array(passing.sizes[1])
-        state, out = _flat(start), start
+        state = _flat(start)
         for block, between in enumerate(blocks):
             weights, of_norm, residual = self._arrays(parameters[block], affine[block])
             pre, hidden, mean, var = passing.of_block(block, own, seen)
