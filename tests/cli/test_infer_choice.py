@@ -58,7 +58,7 @@ def test_further_methods_add_their_columns(run, capsys):
     table = Run.open(run).edges()
     further = ["rank_gradient", "score_gradient", "rank_magnitude-partial", "score_magnitude-partial"]
     assert [name for name in table.columns if name.startswith(("rank_", "score_"))] == further
-    assert table["rank"].tolist() == list(range(1, 25))
+    assert table["rank"].tolist() == list(range(1, 15))
     both = table.set_index(["source", "target"]).loc[alone.index]
     assert both["score_gradient"].to_numpy() == pytest.approx(alone["score"].to_numpy(), rel=1e-9, nan_ok=True)
     defined = alone["score"].notna().to_numpy()
@@ -87,7 +87,7 @@ def test_patterns_keep_the_ranks_of_all(run, full, capsys):
     ]
     assert pairs(table) == pairs(full[keep])
     assert table["rank"].tolist() == full[keep]["rank"].tolist()
-    assert Run.open(run).info["inference"]["candidates"] == 24
+    assert Run.open(run).info["inference"]["candidates"] == 14
     code, _, err = call(capsys, "infer", run, "--sources", "im:1")
     assert (code, "in:1" in err) == (2, True)
 
@@ -113,7 +113,7 @@ def test_forbidden_edges_are_no_candidates(run, full, tmp_path, capsys):
     banned = {pairs(full)[0], ("in:2", "in:1")}
     assert pairs(table) == [pair for pair in pairs(full) if pair not in banned]
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
-    assert Run.open(run).info["inference"]["candidates"] == 24 - len(banned)
+    assert Run.open(run).info["inference"]["candidates"] == 14 - 1  # in:2:in:1 leads into a treatment, which is no target
     few = infer_run(Run.open(run), forbidden=[file, typed], top=3)
     assert pairs(few) == pairs(table)[:3]
 
@@ -170,7 +170,7 @@ def test_formats(run, tmp_path, capsys, suffix):
     assert code == 0, err
     assert str(file) in out
     table = read_edges(file)
-    proposed = table[table["kind"] == "proposed"]
+    proposed = table[table["status"] == "proposed"]
     assert set(pairs(proposed)) == set(pairs(Run.open(run).edges()))
     assert len(table) - len(proposed) == (len(EDGES) if suffix in ("sif", "graphml") else 0)
 

@@ -184,9 +184,9 @@ def test_rewired_edges_that_are_true_are_not_counted(check):
 
 def test_tables_are_tidy_and_json_is_whole(check, tmp_path):
     table = check.table()
-    assert list(table) == ["repeat", "condition", "method", "kind", "negatives", "metric", "value"]
+    assert list(table) == ["kind", "repeat", "condition", "method", "by", "negatives", "metric", "value"]
     assert not table.duplicated(list(table)[:-1]).any()
-    assert set(table[table["kind"] == "baseline"]["method"]) >= {"random", "degree product", "residual correlation"}
+    assert set(table[table["by"] == "baseline"]["method"]) >= {"random", "degree product", "residual correlation"}
     check.write(tmp_path / "new" / "folder")
     again = SelfCheck.read(tmp_path / "new" / "folder")
     pd.testing.assert_frame_equal(again.summary(), check.summary())

@@ -123,7 +123,7 @@ def test_every_inferers_table_takes_them():
     assert (groups.attach(dense.evaluate())["alias_size"] >= 0).all()
     with pytest.raises(ValueError, match="columns src_idx and dst_idx"):
         groups.attach(pd.DataFrame({"source": ["a"]}))
-    with pytest.raises(ValueError, match="has 8 functions; pass the graph of the inferer"):
+    with pytest.raises(ValueError, match="has 8; pass the graph and the kind of the inferer"):
         groups.attach(pd.DataFrame({"src_idx": [8], "dst_idx": [0]}))
 
 

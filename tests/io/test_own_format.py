@@ -18,12 +18,12 @@ def json_lines(monkeypatch):
     """A line of JSON for each edge; nothing else in the package knows of it."""
 
     def write(frame, graph, file):
-        for source, target, kind in frame[["source", "target", "kind"]].itertuples(index=False, name=None):
+        for source, target, kind in frame[["source", "target", "status"]].itertuples(index=False, name=None):
             file.write(json.dumps([source, target, kind]).encode() + b"\n")
 
     def read(raw, path):
         rows = [json.loads(line) for line in decode(raw, "edges").content.splitlines()]
-        return pd.DataFrame(rows, columns=["source", "target", "kind"])
+        return pd.DataFrame(rows, columns=["source", "target", "status"])
 
     monkeypatch.setitem(EDGE_FORMATS, "jsonl", EdgeFormat((".jsonl",), write, read, network=True))
 
@@ -34,7 +34,7 @@ def test_a_format_is_one_entry(tmp_path, name):
     table = pd.DataFrame({"source": ["c"], "target": ["a"], "score": [0.5]})
     path = write_edges(table, tmp_path / name, graph=Network.from_edges([("a", "b"), ("b", "c")]))
     back = read_edges(path)
-    assert back[["source", "target", "kind"]].to_numpy().tolist() == [
+    assert back[["source", "target", "status"]].to_numpy().tolist() == [
         ["c", "a", "proposed"],
         ["a", "b", "known"],
         ["b", "c", "known"],
@@ -51,4 +51,4 @@ def test_the_command_takes_it(tmp_path):
     run, _ = train_files(tmp_path / "run", graph=network, data=tmp_path / "data.csv", settings=small)
     infer_run(run, out=[tmp_path / "edges.jsonl"])
     back = read_edges(tmp_path / "edges.jsonl")
-    assert back["kind"].value_counts().to_dict() == {"proposed": 4 * 3 - 3, "known": 3}
+    assert back["status"].value_counts().to_dict() == {"proposed": 4 * 3 - 3 - 3, "known": 3}  # none into the treated a

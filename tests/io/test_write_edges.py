@@ -62,12 +62,12 @@ def values(frame: pd.DataFrame) -> list[dict]:
 
 
 EXPECTED = [
-    {"source": "EGF", "target": "EGFR", "kind": "known", "score": 0.5, "sign": 1},
-    {"source": "EGFR", "target": "RAF", "kind": "known", "sign": -1},
-    {"source": "MEK", "target": "JUN", "kind": "proposed", "score": 0.75, "rank": 1, "p": 0.01, "q": 0.02,
+    {"source": "EGF", "target": "EGFR", "status": "known", "score": 0.5, "sign": 1},
+    {"source": "EGFR", "target": "RAF", "status": "known", "sign": -1},
+    {"source": "MEK", "target": "JUN", "status": "proposed", "score": 0.75, "rank": 1, "p": 0.01, "q": 0.02,
      "precision": 0.1 + 0.2, "method": "magnitude"},
-    {"source": "RAF", "target": "ERK", "kind": "proposed", "rank": 2, "precision": 0.25, "method": "corr"},
-    {"source": "RAF", "target": "MEK", "kind": "known", "sign": 0},
+    {"source": "RAF", "target": "ERK", "status": "proposed", "rank": 2, "precision": 0.25, "method": "corr"},
+    {"source": "RAF", "target": "MEK", "status": "known", "sign": 0},
 ]  # fmt: skip
 
 
@@ -75,9 +75,9 @@ EXPECTED = [
 def test_round_trip(write, table, network, format):
     back = read_edges(write(table, format, graph=network))
     assert values(back) == EXPECTED
-    assert list(back.columns[:8]) == ["source", "target", "kind", "score", "p", "q", "sign", "rank"] or list(
+    assert list(back.columns[:8]) == ["source", "target", "status", "score", "p", "q", "sign", "rank"] or list(
         back.columns[:8]
-    ) == ["source", "target", "kind", "score", "sign", "rank", "p", "q"]
+    ) == ["source", "target", "status", "score", "sign", "rank", "p", "q"]
     assert [str(back[c].dtype) for c in ("score", "sign", "rank", "p", "q")] == [
         "float64", "Int8", "Int64", "float64", "float64",
     ]  # fmt: skip
@@ -90,8 +90,8 @@ def test_sif(write, table, network):
         "EGFR\tinhibits\tRAF\nRAF\tinteracts\tMEK\nalone\n"
     )
     back = read_edges(path)
-    assert [(r["source"], r["target"], r["kind"]) for r in values(back)] == [
-        (r["source"], r["target"], r["kind"]) for r in EXPECTED
+    assert [(r["source"], r["target"], r["status"]) for r in values(back)] == [
+        (r["source"], r["target"], r["status"]) for r in EXPECTED
     ]
     again = read_network(path)
     assert set(again.species) == {"EGF", "EGFR", "RAF", "MEK", "JUN", "ERK", "alone"}
@@ -144,12 +144,12 @@ def test_graphml_is_what_cytoscape_and_networkx_read(write, table):
     G = nx.read_graphml(path)
     assert G.is_directed()
     assert G.edges["MEK", "JUN"] == {
-        "interaction": "interacts", "kind": "proposed", "score": 0.75, "rank": 1, "p": 0.01, "q": 0.02,
+        "interaction": "interacts", "status": "proposed", "score": 0.75, "rank": 1, "p": 0.01, "q": 0.02,
         "precision": 0.1 + 0.2, "method": "magnitude",
     }  # fmt: skip
     assert G.edges["EGF", "EGFR"] == {
         "interaction": "activates",
-        "kind": "known",
+        "status": "known",
         "score": 0.5,
         "sign": 1,
         "method": "",
@@ -168,7 +168,7 @@ def test_the_table_of_an_inferer(write):
         }
     )  # fmt: skip
     back = read_edges(write(table, "parquet"))
-    assert back["kind"].tolist() == ["known", "proposed"]
+    assert back["status"].tolist() == ["known", "proposed"]
     assert back["corr"].tolist() == [0.5, 0.25]
     assert back["p"].tolist() == [0.5, 0.25]
     assert "src_idx" not in back
@@ -180,7 +180,7 @@ def test_the_edges_of_a_run(tmp_path):
     back = read_edges(path)
     assert back["source"].tolist() == ["NA", "b"]
     assert back["target"].tolist() == ["b", "007"]
-    assert back["kind"].tolist() == ["proposed", "known"]
+    assert back["status"].tolist() == ["proposed", "known"]
     assert back["rank"].tolist() == [1, pd.NA]
 
 
@@ -188,7 +188,7 @@ def test_the_edges_of_a_run(tmp_path):
 def test_nothing_proposed(write, network, format):
     empty = pd.DataFrame({"source": [], "target": [], "score": []})
     back = read_edges(write(empty, format, graph=network))
-    assert back["kind"].tolist() == ["known"] * 3
+    assert back["status"].tolist() == ["known"] * 3
     if format != "sif":  # an empty SIF file is empty
         assert len(read_edges(write(empty, format))) == 0
 
@@ -216,8 +216,8 @@ def test_hostile_names_survive(write, format):
 def test_a_tab_and_blanks_survive_where_there_are_quotes(write, format):
     table = pd.DataFrame({"source": ["a\tb", " x"], "target": ["c", "y "]})
     assert values(read_edges(write(table, format))) == [
-        {"source": " x", "target": "y ", "kind": "proposed"},
-        {"source": "a\tb", "target": "c", "kind": "proposed"},
+        {"source": " x", "target": "y ", "status": "proposed"},
+        {"source": "a\tb", "target": "c", "status": "proposed"},
     ]
 
 
@@ -262,7 +262,7 @@ def test_any_edges_round_trip(write, format, edges):
     if format == "sif":
         edges = [e for e in edges if all(n == n.strip() and not n.startswith(("#", "\ufeff")) for n in e[:2])]
         edges = edges or [("a", "b", 0.0, 1, "known")]
-    table = pd.DataFrame(edges, columns=["source", "target", "score", "sign", "kind"])
+    table = pd.DataFrame(edges, columns=["source", "target", "score", "sign", "status"])
     table["sign"] = table["sign"].astype("Int8")
     back = read_edges(write(table, format))
     if format == "sif":
@@ -347,8 +347,8 @@ def test_the_real_package_reads_uns(tmp_path, table, network):
         (lambda t: t.assign(rank=[1.5, 2, 3]), "column 'rank' must hold integers from 1, got 1.5 in row 1"),
         (lambda t: t.assign(rank=[1, 0, 3]), "column 'rank' must hold integers from 1, got 0 in row 2"),
         (
-            lambda t: t.assign(kind=["known", "new", "known"]),
-            "column 'kind' must hold 'known' or 'proposed', got 'new'",
+            lambda t: t.assign(status=["known", "new", "known"]),
+            "column 'status' must hold 'known' or 'proposed', got 'new'",
         ),
         (lambda t: t.assign(known=[True, None, False]), "column 'known' must hold True or False in every row"),
         (lambda t: t.set_axis([*t.columns[:-1], "score"], axis=1), "edges have two columns 'score'"),
@@ -367,7 +367,7 @@ def test_an_edge_cannot_be_proposed_and_known(write, table, network):
         write(table.assign(known=False), "csv", graph=network)
     # A table that says nothing about it takes the word of the graph.
     back = read_edges(write(table.drop(columns="known"), "csv", graph=network))
-    assert values(back)[0]["kind"] == "known"
+    assert values(back)[0]["status"] == "known"
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def check():
     """A self-check in which one method found everything and the other nothing."""
 
     def method(places, ranks):
-        found = {"placement": {}, "negative_variance": {}, "metrics": {}, "kind": "inferer", "rank": ranks}
+        found = {"placement": {}, "negative_variance": {}, "metrics": {}, "by": "inferer", "rank": ranks}
         for negatives in ("all", "degree-matched"):
             found["placement"][negatives] = places
             found["negative_variance"][negatives] = 0.001

@@ -147,7 +147,7 @@ def make_check(seed: int = 0, repeats: int = 2) -> SelfCheck:
                 figures = {"roc_auc": share.mean(), "average_precision": 0.1, "mrr": 0.2, "precision": 0.0}
                 figures |= {"chance_average_precision": 12 / 412, "n_positives": 12, "n_negatives": 400}
                 methods[name] = {
-                    "kind": "inferer",
+                    "by": "inferer",
                     "rank": (1 + 400 * (1 - share)).tolist(),
                     "placement": {"all": share.tolist(), "degree-matched": share.tolist()},
                     "negative_variance": {"all": 1e-4, "degree-matched": 1e-4},

@@ -51,7 +51,7 @@ def test_a_run_with_everything(run):
     data = collect(run)
     assert data.method == "gradient"
     assert len(data.known) == 11
-    assert len(data.candidates) == data.n_candidates == 9 * 8 - 11
+    assert len(data.candidates) == data.n_candidates == 9 * 8 - 11 - 8  # none into the treatment
     assert data.check.method == "gradient"
     assert set(data.check.curves["condition"]) == {"real", "rewired", "permuted"}
     assert {"alias_size", "sign", "expected_precision"} <= set(data.edges.columns)

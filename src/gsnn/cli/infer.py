@@ -43,9 +43,16 @@ def infer(
         ),
     ] = None,
     samples: Annotated[str, typer.Option(help="Samples to use: train or all.")] = "train",
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(help="Kinds of edges: input (where treatments act), function (between functions), output (what a "
+                     "readout reads), or all; repeated, or with commas.", show_default="function",
+                     rich_help_panel=_CHOICE),
+    ] = None,
     top: Annotated[
         int | None,
-        typer.Option(help="Write only so many candidates.", show_default="every candidate", rich_help_panel=_CHOICE),
+        typer.Option(help="Write only so many candidates of each kind.", show_default="every candidate",
+                     rich_help_panel=_CHOICE),
     ] = None,
     per_target: Annotated[
         int | None,
@@ -53,17 +60,17 @@ def infer(
     ] = None,
     sources: Annotated[
         list[str] | None,
-        typer.Option(help="Only from functions of this name or pattern ('MAP*'); may be repeated.",
+        typer.Option(help="Only from nodes of this name or pattern ('MAP*'); may be repeated.",
                      rich_help_panel=_CHOICE),
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option(help="Only to functions of this name or pattern; may be repeated.", rich_help_panel=_CHOICE),
+        typer.Option(help="Only to nodes of this name or pattern; may be repeated.", rich_help_panel=_CHOICE),
     ] = None,
     forbid: Annotated[
         list[str] | None,
-        typer.Option(help="An edge A:B, or a file of edges, that is no candidate; may be repeated.",
-                     rich_help_panel=_CHOICE),
+        typer.Option(help="An edge A:B, a pattern ('DRUG*:*'), or a file of edges, that is no candidate; may be "
+                     "repeated.", rich_help_panel=_CHOICE),
     ] = None,
     require: Annotated[
         list[str] | None,
@@ -120,6 +127,8 @@ def infer(
 
     Several processes share the work: torchrun --nproc-per-node 2 -m gsnn infer runs/first
 
+    Each kind of edges has ranks of its own: scores of different kinds cannot be compared.
+
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
     with interruptible(f"no edges were written; {AGAIN}"), together(timeout) as joined:
@@ -136,6 +145,7 @@ def infer(
                 score=score,
                 agg=agg,
                 samples=samples,
+                kinds=kinds or "function",
                 top=top,
                 per_target=per_target,
                 sources=sources or (),

@@ -80,16 +80,26 @@ def left_out_line(left_out: Mapping[str, float]) -> str:
 
 
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
-    """Print the best candidates; say what q and the aliases are, and what they are not.
+    """Print the best candidates of each kind; say what q and the aliases are, and what they are not.
 
     Args:
         edges: Table of ``edges.csv``.
         inference: What stands in ``run.json`` about it.
-        top: How many candidates to print.
+        top: How many candidates to print of a kind.
     """
+    for kind, how in (inference.get("kinds") or {"": inference}).items():
+        _show_kind(edges[edges["kind"] == kind] if kind else edges, how, kind, top)
+
+
+def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:
     best = edges[~edges["known"]].head(top).to_dict("records")
     if not best:
-        typer.echo("There is no candidate edge: the network has an edge between any two function nodes.")
+        between = (
+            f": the network has every {kind} edge"
+            if kind
+            else (": the network has an edge between any two function nodes")
+        )
+        typer.echo(f"There is no candidate edge{between}.")
         return
     tested = any(row["p"] == row["p"] for row in best)
     signs = {1: "+", -1: "-"}
@@ -111,7 +121,7 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
             f"{precision_text(row['expected_precision'], row['precision_low'])} "
             f"({figure(row['precision_low'])}-{figure(row['precision_high'])})"
         )
-    title = f"Candidate edges: the best {len(best)} of {inference['candidates']}"
+    title = f"Candidate {kind}{' ' * bool(kind)}edges: the best {len(best)} of {inference['candidates']}"
     if tested:
         title += " (p and q test association, not an edge)"
     show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)

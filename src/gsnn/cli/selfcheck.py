@@ -34,6 +34,14 @@ def selfcheck(
         list[str] | None,
         typer.Option(help="Method to check; may be repeated.", show_default="gradient and magnitude"),
     ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kinds of edges to hide, each in a self-check of its own: input, function, output, or all; repeated, "
+            "or with commas.",
+            show_default="function",
+        ),
+    ] = None,
     fraction: Annotated[float, typer.Option(help="Share to hide of the known edges that can be.")] = 0.15,
     repeats: Annotated[int, typer.Option(help="How often; each is a training, and one more per control.")] = 3,
     stratify: Annotated[str, typer.Option(help="Hide the same share by: none, degree or role.")] = "none",
@@ -69,14 +77,16 @@ def selfcheck(
 ) -> None:
     """Hide known edges, train without them, and tell how well each method finds them; and what precision to expect.
 
-    Writes selfcheck.json and selfcheck.csv into the folder after each repeat, and adds the expected precision to the
-    edges.csv of a run, if it trains as the run did. Without a run it takes the same files as gsnn train.
+    Writes selfcheck.json and selfcheck.csv into the folder after each repeat (selfcheck-input, selfcheck-output for
+    these kinds), and adds the expected precision to the edges.csv of a run, if it trains as the run did. Without a run
+    it takes the same files as gsnn train.
 
     Example: gsnn selfcheck runs/first --method gradient-explained --method magnitude
     """
     hint = "the repeats that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn.base.errors import DataError
+        from gsnn.graph import resolve_kinds
         from gsnn.runs import Run, Sources
         from gsnn.runs.selfcheck import self_check_files, self_check_run
 
@@ -96,37 +106,49 @@ def selfcheck(
             **({} if controls else {"controls": ()}),
         }
         notes: list[str] = []
+        wanted = resolve_kinds(kinds or "function")
+        checks = []
         if run is not None:
             if out is not None or files.given:
                 raise DataError("give a run, or files with -o; not both")
-            check = self_check_run(Run.open(run), missing=missing, notify=notes.extend, **options)  # type: ignore[arg-type]
-            folder = run
+            opened, folder = Run.open(run), run
+            for kind in wanted:
+                checks.append(self_check_run(opened, missing=missing, notify=notes.extend, kind=kind, **options))  # type: ignore[arg-type]
         else:
             if files.graph is None or out is None:
                 raise DataError("give a run folder; or --graph, --data and -o for a folder to write")
-            sources = Sources.from_files(**files.reading())
-            check = self_check_files(out, sources, **options)  # type: ignore[arg-type]
-            folder = out
-    show_warnings(notes, quiet=quiet)
+            sources, folder = Sources.from_files(**files.reading()), out
+            for kind in wanted:
+                checks.append(self_check_files(out, sources, kind=kind, **options))  # type: ignore[arg-type]
+    show_warnings(dict.fromkeys(notes), quiet=quiet)
     if as_json:
-        told = {
-            "folder": folder,
-            "files": [folder / "selfcheck.json", folder / "selfcheck.csv"],
-            "counts": check.counts,
-            "summary": check.summary().to_dict("records"),
-            "controls": check.control_table().to_dict("records"),
-            "groups": check.groups().to_dict("records"),
-            "precision": _stated(check, missing).to_dict("records"),
-            "caveats": check.caveats(),
-            "statement": check.statement(missing),
-            "notes": notes,
-        }
-        print_json(told)
+        told = [_told(check, folder, missing, notes) for check in checks]
+        print_json(told[0] if len(told) == 1 else {"folder": folder, "kinds": told})
     elif not quiet:
-        _show(check, missing)
-        typer.echo(f"Self-check: {folder / 'selfcheck.json'}")
+        for check in checks:
+            if len(checks) > 1:
+                typer.echo(f"\n{check.kind} edges")
+            _show(check, missing)
+            typer.echo(f"Self-check: {check.json_path(folder, check.variant)}")
         if run is not None:
             typer.echo(f"Next: gsnn refine {shlex.quote(str(run))}")
+
+
+def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str]) -> dict[str, Any]:
+    path = check.json_path(folder, check.variant)
+    return {
+        "folder": folder,
+        "kind": check.kind,
+        "files": [path, path.with_suffix(".csv")],
+        "counts": check.counts,
+        "summary": check.summary().to_dict("records"),
+        "controls": check.control_table().to_dict("records"),
+        "groups": check.groups().to_dict("records"),
+        "precision": _stated(check, missing).to_dict("records"),
+        "caveats": check.caveats(),
+        "statement": check.statement(missing),
+        "notes": notes,
+    }
 
 
 def _show(check: SelfCheck, missing: float | None) -> None:
@@ -158,7 +180,7 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         rows = []
         for name in dict.fromkeys(part["method"]):
             every, fair = chosen[name, "all"], chosen[name, "degree-matched"]
-            label = name if every["kind"] == "inferer" else f"({name})"
+            label = name if every["by"] == "inferer" else f"({name})"
             cells = [_auc(every), _auc(fair), _cell(every["average_precision"]), _cell(every["chance"])]
             rows.append([label, *cells, _cell(every["precision"]), _cell(every["mrr"]), str(every["n_positives"])])
         header = ["method (baseline)", "AUC", "AUC, matched", "AUPR", "chance", "precision", "MRR", "edges"]

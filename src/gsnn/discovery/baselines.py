@@ -14,7 +14,9 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import linalg
 
+from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -174,7 +176,9 @@ def spectral_embedding(graph: Any, rank: int | None = None) -> FloatArray:  # no
     return np.asarray((u[:, :kept] * s[:kept]) @ vt[:kept], dtype=np.float64)
 
 
-def residual_correlation(graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike) -> FloatArray:
+def residual_correlation(
+    graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike, kind: str = FUNCTION_EDGES
+) -> FloatArray:
     """How the inputs that reach i go with what is left unexplained in the outputs reachable from j.
 
     The root mean square, over the inputs p that reach i and the outputs o reachable from j, of the Pearson
@@ -185,9 +189,10 @@ def residual_correlation(graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike
         graph: The prior graph, with its inputs and outputs.
         x: (M, I) inputs.
         residual: (M, O), observed minus predicted; NaN is missing.
+        kind: The kind of the edges; an input reaches itself, and so does an output.
 
     Returns:
-        Shape (N, N); NaN where no input reaches i, no output is reachable from j, or no correlation is defined.
+        Shape (S, T); NaN where no input reaches i, no output is reachable from j, or no correlation is defined.
 
     Raises:
         ValueError: If a shape does not fit.
@@ -205,6 +210,10 @@ def residual_correlation(graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike
         )
     squared = _correlations(inputs, left) ** 2
     above, below = reach_masks(graph)
+    if kind == INPUT_EDGES:
+        above = np.eye(graph.I)
+    elif kind == OUTPUT_EDGES:
+        below = np.eye(graph.O)
     defined = np.isfinite(squared)
     total = above @ np.where(defined, squared, 0.0) @ below.T
     count = above @ defined.astype(np.float64) @ below.T
@@ -270,18 +279,36 @@ def prior_scores(
     seed: int | np.random.Generator = 0,
     x: npt.ArrayLike | None = None,
     residual: npt.ArrayLike | None = None,
+    y: npt.ArrayLike | None = None,
+    kind: str = FUNCTION_EDGES,
 ) -> dict[str, FloatArray]:
     """Every baseline by name.
 
     Args:
-        graph: As for :func:`adjacency`; a Graph if ``residual`` is given.
+        graph: As for :func:`adjacency`; a Graph if ``residual`` is given, or for another kind.
         seed: Seed or generator of the random scores.
         x: (M, I) inputs, with ``residual``.
         residual: (M, O) residuals of a model; without them the baseline that needs them is left out.
+        y: (M, O) responses, for the correlation that needs no model; used for other kinds alone.
+        kind: The kind of the edges.
 
     Returns:
-        Scores (N, N) of ``random``, the :data:`PRIOR_BASELINES` and, if it can be had, ``residual correlation``.
+        Scores (S, T). Between functions of ``random``, the :data:`PRIOR_BASELINES` and, if it can be had, ``residual
+        correlation``; of the other kinds ``random``, ``degree product``, ``residual correlation`` and ``response
+        correlation``.
     """
+    if kind != FUNCTION_EDGES:
+        prior = PriorEdges(graph, kind)
+        shape = len(prior.sources), len(prior.targets)
+        out, into = (np.bincount(side, minlength=n) for side, n in zip(prior.pairs, shape, strict=True))
+        scores = {
+            "random": np.random.default_rng(seed).random(shape),
+            "degree product": np.outer(out, into).astype(np.float64),
+        }
+        for name, values in (("residual correlation", residual), ("response correlation", y)):
+            if x is not None and values is not None:
+                scores[name] = residual_correlation(graph, x, values, kind)
+        return scores
     edges = adjacency(graph)
     scores = {"random": random_scores(edges, seed)}
     scores |= {name: score(edges) for name, score in PRIOR_BASELINES.items()}

@@ -13,19 +13,29 @@ import pandas as pd
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.discovery.intervals import WIDEST, auc_interval, estimable, found_share, least_visible, precision_interval
 from gsnn.discovery.result_file import StoredResult
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 from gsnn.io.text import counted
 
 FloatArray = npt.NDArray[np.float64]
 
-JSON_NAME = "selfcheck.json"
 NEGATIVES = ("all", "degree-matched")
 PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance")
 # A control that would not show an AUC this large says nothing by passing.
 LARGEST_UNSEEN = 0.75
-_SUMMARY = ["condition", "method", "kind", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
+_SUMMARY = ["kind", "condition", "method", "by", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
 _SUMMARY += ["average_precision", "chance", "precision", "mrr", "n_positives"]
 
-__all__ = ["JSON_NAME", "NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision"]
+__all__ = ["NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision", "variant_of"]
+
+
+def variant_of(kind: str) -> str:
+    """What the files of a self-check of a kind of edges are called after ``selfcheck``.
+
+    Example:
+        >>> [variant_of(kind) for kind in KINDS]
+        ['-input', '', '-output']
+    """
+    return {INPUT_EDGES: "-input", FUNCTION_EDGES: "", OUTPUT_EDGES: "-output"}[kind]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +44,8 @@ class SelfCheck(StoredResult):
 
     Attributes:
         settings: What was asked for: ``fraction``, ``repeats``, ``seed``, ``stratify``, ``methods``, ``controls``,
-            ``config``; and the data: ``fingerprint``, ``n_functions``, ``n_known``, ``n_candidates``.
+            ``config``, the ``kind`` of the edges; and the data: ``fingerprint``, ``n_functions``, ``n_known``,
+            ``n_candidates``.
         repeats: A record for each finished repeat, JSON-able: by condition (``real``, ``rewired``, ``permuted``) the
             hidden edges and, by method, their placements among the negatives.
     """
@@ -45,6 +56,16 @@ class SelfCheck(StoredResult):
 
     settings: dict[str, Any]
     repeats: list[dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """The kind of the edges that were hidden."""
+        return str(self.settings.get("kind", FUNCTION_EDGES))
+
+    @property
+    def variant(self) -> str:
+        """Empty between functions, ``-input`` or ``-output``."""
+        return variant_of(self.kind)
 
     @property
     def complete(self) -> bool:
@@ -65,8 +86,8 @@ class SelfCheck(StoredResult):
         """Every figure of every repeat in one tidy table.
 
         Returns:
-            Columns repeat, condition, method, kind (inferer or baseline), negatives (all or degree-matched), metric,
-            value.
+            Columns kind, repeat, condition, method, by (inferer or baseline), negatives (all or degree-matched),
+            metric, value.
         """
         rows = []
         for each in self.repeats:
@@ -74,8 +95,10 @@ class SelfCheck(StoredResult):
                 for method, found in record["methods"].items():
                     for negatives in NEGATIVES:
                         for metric, value in found["metrics"][negatives].items():
-                            rows.append((each["repeat"], condition, method, found["kind"], negatives, metric, value))
-        columns = ["repeat", "condition", "method", "kind", "negatives", "metric", "value"]
+                            rows.append(
+                                (self.kind, each["repeat"], condition, method, found["by"], negatives, metric, value)
+                            )
+        columns = ["kind", "repeat", "condition", "method", "by", "negatives", "metric", "value"]
         table = pd.DataFrame(rows, columns=columns)
         return table.astype({"value": float})
 
@@ -86,7 +109,7 @@ class SelfCheck(StoredResult):
             level: Coverage of the interval of the AUC.
 
         Returns:
-            Columns condition, method, kind, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
+            Columns kind, condition, method, by, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
             auc_visible (the smallest AUC that so many hidden edges would show, see
             :func:`gsnn.discovery.least_visible`), auc_sd (over the repeats), average_precision, chance (the average
             precision of a score that knows nothing),
@@ -107,12 +130,12 @@ class SelfCheck(StoredResult):
         shares: list[FloatArray] = []
         spread: list[float] = []
         figures: dict[str, list[float]] = {}
-        kind = "inferer"
+        by = "inferer"
         for record in records:
             found = record["methods"].get(method)
             if found is None:
                 continue
-            kind = found["kind"]
+            by = found["by"]
             edges += [(s, t) for s, t in record["testable"]]
             shares.append(np.array(found["placement"][negatives], dtype=float))
             spread.append(_number(found["negative_variance"][negatives]))
@@ -125,7 +148,8 @@ class SelfCheck(StoredResult):
         return {
             "condition": condition,
             "method": method,
-            "kind": kind,
+            "kind": self.kind,
+            "by": by,
             "negatives": negatives,
             "roc_auc": auc,
             "auc_low": low,
@@ -157,7 +181,7 @@ class SelfCheck(StoredResult):
             and ``verdict``, the same in words: passed, failed, no power.
         """
         table = self.summary(level)
-        table = table[(table["condition"] != "real") & (table["kind"] == "inferer")].reset_index(drop=True)
+        table = table[(table["condition"] != "real") & (table["by"] == "inferer")].reset_index(drop=True)
         inside = (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5)
         failed = ~inside & table["auc_low"].notna()
         power = table["auc_visible"] <= LARGEST_UNSEEN
@@ -176,10 +200,10 @@ class SelfCheck(StoredResult):
             level: Coverage of the interval.
 
         Returns:
-            Columns condition, method, kind, group (``no hole`` or ``hole``), roc_auc, auc_low, auc_high, n_positives
-            (distinct); empty where no hole was left.
+            Columns kind, condition, method, by, group (``no hole`` or ``hole``), roc_auc, auc_low, auc_high,
+            n_positives (distinct); empty where no hole was left.
         """
-        columns = ["condition", "method", "kind", "group", "roc_auc", "auc_low", "auc_high", "n_positives"]
+        columns = ["kind", "condition", "method", "by", "group", "roc_auc", "auc_low", "auc_high", "n_positives"]
         rows = []
         for condition in ("real", *self.settings["controls"]):
             records = [record for record in self._records(condition) if record.get("holes")]
@@ -196,8 +220,8 @@ class SelfCheck(StoredResult):
                     share = np.array(shares, dtype=np.float64)
                     auc, low, high = auc_interval(edges, share, _mean(spread), level)
                     n = len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)})
-                    kind = records[0]["methods"][method]["kind"]
-                    rows.append((condition, method, kind, group, auc, low, high, n))
+                    by = records[0]["methods"][method]["by"]
+                    rows.append((self.kind, condition, method, by, group, auc, low, high, n))
         return pd.DataFrame(rows, columns=columns)
 
     def caveats(self, level: float = 0.95) -> list[str]:

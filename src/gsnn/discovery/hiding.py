@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type, kind_of
 from gsnn.graph.summary import reached
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Stratify = Literal["none", "degree", "role"]
 
-_FF, _IF, _FO = EDGE_TYPES
 _DEGREE_CLASSES = 3
 
 # Where fewer edges could be hidden without a hole, those that leave one are hidden too.
@@ -31,6 +31,7 @@ __all__ = [
     "Masking",
     "Reach",
     "Stratify",
+    "ends_alive",
     "hideable_edges",
     "holes",
     "live_nodes",
@@ -57,6 +58,7 @@ class Masking:
         holes: Testable edges that leave a hole. Empty, unless fewer than ``FEWEST`` (10) edges could be hidden
             without.
         strata: Label of each hidden edge, if the draw was stratified.
+        kind: The kind of all of them.
     """
 
     graph: Graph
@@ -68,6 +70,7 @@ class Masking:
     n_last: int = 0
     holes: list[Edge] = field(default_factory=list)
     strata: dict[Edge, str] = field(default_factory=dict)
+    kind: str = FUNCTION_EDGES
 
     @property
     def hidden(self) -> list[Edge]:
@@ -75,23 +78,31 @@ class Masking:
         return [*self.testable, *self.cut_off]
 
 
-def holes(edges: IntArray, n_nodes: int) -> tuple[BoolArray, BoolArray]:
-    """Which functions have no other function as child, and which none as parent.
+def holes(edges: IntArray, shape: int | tuple[int, int], kind: str = FUNCTION_EDGES) -> tuple[BoolArray, BoolArray]:
+    """Which sources have lost every child, and which targets every parent.
+
+    Functions without an input are the rule, and so are those that are not read: there nothing tells of a hidden edge.
 
     Args:
-        edges: (2, E) function -> function edges; self-edges do not count.
-        n_nodes: N.
+        edges: (2, E) edges of the kind; self-edges of functions do not count.
+        shape: S and T, or N between functions.
+        kind: The kind.
 
     Returns:
-        Childless and orphaned functions, (N,) each.
+        Childless sources (S,) and orphaned targets (T,).
 
     Example:
         >>> childless, orphaned = holes(np.array([[0, 1], [1, 1]]), 2)
         >>> childless.tolist(), orphaned.tolist()
         ([False, True], [True, False])
     """
-    proper = edges[:, edges[0] != edges[1]]
-    childless, orphaned = (np.bincount(proper[side], minlength=n_nodes) == 0 for side in (0, 1))
+    sizes = (shape, shape) if isinstance(shape, int) else shape
+    proper = edges[:, edges[0] != edges[1]] if kind == FUNCTION_EDGES else edges
+    childless, orphaned = (np.bincount(proper[side], minlength=n) == 0 for side, n in enumerate(sizes))
+    if kind == OUTPUT_EDGES:
+        childless[:] = False
+    elif kind == INPUT_EDGES:
+        orphaned[:] = False
     return childless, orphaned
 
 
@@ -112,26 +123,29 @@ class Hideable:
     no_hole: bool
 
 
-def hideable_edges(graph: Graph) -> Hideable:
+def hideable_edges(graph: Graph, kind: str = FUNCTION_EDGES) -> Hideable:
     """Which known edges can be drawn.
 
-    An edge must lie on a path from an input to an output, and leave no hole: its source keeps another function as
-    child, its target another function as parent. Otherwise whoever looks for functions without children or parents
-    finds hidden edges, and learns nothing of missing ones. Where fewer than ``FEWEST`` edges are such, all those on
-    a path can be drawn.
+    An edge must lie on a path from an input to an output, and leave no hole (:func:`holes`): its source keeps another
+    function as child, its target another function as parent; an input keeps another function, an output another
+    source. Otherwise whoever looks for nodes without children or parents finds hidden edges, and learns nothing of
+    missing ones. Where fewer than ``FEWEST`` edges are such, all those on a path can be drawn.
 
     Args:
         graph: The graph.
+        kind: The kind of the edges.
 
     Returns:
         The edges.
     """
-    edges = graph.edge_index_dict[_FF].numpy()
-    down, up = live_nodes(graph)
-    proper = edges[0] != edges[1]
-    live = proper & down[edges[0]] & up[edges[1]]
-    out, into = (np.bincount(edges[side, proper], minlength=graph.N) for side in (0, 1))
-    whole = live & (out[edges[0]] > 1) & (into[edges[1]] > 1)
+    edges = graph.edge_index_dict[edge_type(kind)].numpy()
+    above, below = ends_alive(graph, kind)
+    proper = edges[0] != edges[1] if kind == FUNCTION_EDGES else np.ones(edges.shape[1], bool)
+    live = proper & above[edges[0]] & below[edges[1]]
+    whole = live.copy()
+    for side, n in enumerate((len(above), len(below))):
+        if (side, kind) not in ((1, INPUT_EDGES), (0, OUTPUT_EDGES)):
+            whole &= np.bincount(edges[side, proper], minlength=n)[edges[side]] > 1
     no_hole = int(whole.sum()) >= FEWEST
     chosen = whole if no_hole else live
     n_live = int(live.sum())
@@ -139,29 +153,42 @@ def hideable_edges(graph: Graph) -> Hideable:
 
 
 class Reach:
-    """Reachability of a graph under changes of its function -> function edges."""
+    """Reachability of a graph under changes of its edges of one kind."""
 
-    def __init__(self, graph: Graph) -> None:
-        index = {kind: edges.numpy() for kind, edges in graph.edge_index_dict.items()}
-        self.n, self.n_outputs = graph.N, graph.O
-        self.fed, self.read = np.unique(index[_IF][1]), index[_FO]
-        self.readers = np.unique(self.read[0])
+    def __init__(self, graph: Graph, kind: str = FUNCTION_EDGES) -> None:
+        self._index = {kind_of(each): edges.numpy() for each, edges in graph.edge_index_dict.items()}
+        self.kind, self.n, self.n_outputs = kind, graph.N, graph.O
 
     def nodes(self, edges: IntArray) -> tuple[BoolArray, BoolArray]:
         """Which functions an input reaches, and which reach an output: (N,) each."""
-        return reached(edges, self.fed, self.n), reached(edges[::-1], self.readers, self.n)
+        index = {**self._index, self.kind: edges}
+        within = index[FUNCTION_EDGES]
+        fed, readers = np.unique(index[INPUT_EDGES][1]), np.unique(index[OUTPUT_EDGES][0])
+        return reached(within, fed, self.n), reached(within[::-1], readers, self.n)
 
     def outputs(self, edges: IntArray) -> BoolArray:
         """Which outputs some input reaches: (O,)."""
-        below = reached(edges, self.fed, self.n)
+        index = {**self._index, self.kind: edges}
+        below = reached(index[FUNCTION_EDGES], np.unique(index[INPUT_EDGES][1]), self.n)
+        read = index[OUTPUT_EDGES]
         found = np.zeros(self.n_outputs, dtype=bool)
-        found[self.read[1][below[self.read[0]]]] = True
+        found[read[1][below[read[0]]]] = True
         return found
 
 
 def live_nodes(graph: Graph) -> tuple[BoolArray, BoolArray]:
     """Which functions an input reaches, and which reach an output: (N,) each."""
-    return Reach(graph).nodes(graph.edge_index_dict[_FF].numpy())
+    return Reach(graph).nodes(graph.edge_index_dict[edge_type(FUNCTION_EDGES)].numpy())
+
+
+def ends_alive(graph: Graph, kind: str) -> tuple[BoolArray, BoolArray]:
+    """Which sources of a kind of edges carry a signal (S,), and which targets are observed (T,)."""
+    above, below = live_nodes(graph)
+    if kind == INPUT_EDGES:
+        above = np.ones(graph.I, dtype=bool)
+    if kind == OUTPUT_EDGES:
+        below = np.ones(graph.O, dtype=bool)
+    return above, below
 
 
 def mask_edges(
@@ -170,8 +197,10 @@ def mask_edges(
     seed: int | np.random.Generator = 0,
     stratify: Stratify = "none",
     roles: Mapping[Edge, str] | None = None,
+    *,
+    kind: str = FUNCTION_EDGES,
 ) -> Masking:
-    """Hide a share of the known function -> function edges.
+    """Hide a share of the known edges of a kind.
 
     Edges that lie on no path from an input to an output are never drawn, nor are self-edges: no method could find
     them. Nor are edges whose loss leaves a hole: after all hiding, the source of each hidden edge has another function
@@ -181,7 +210,8 @@ def mask_edges(
     The edges are drawn at random, or the same share of each stratum. An edge without which an output would be out of
     reach of every input, or a hole be left, is put back, in the order of the draw; so fewer than the share may be
     hidden. An edge whose loss leaves its source without signal or its target without reading stays hidden, but is
-    counted apart (``cut_off``).
+    counted apart (``cut_off``). Where outputs have one source each, as measured species have, an edge to an output may
+    go although the output is then out of reach.
 
     Args:
         graph: The prior graph.
@@ -190,6 +220,7 @@ def mask_edges(
         stratify: ``'none'``; ``'degree'``: by thirds of out-degree of the source times in-degree of the target;
             ``'role'``: by the label in ``roles``.
         roles: A label per edge, for ``'role'``; an edge without one has the role ``other``.
+        kind: The kind of the edges, one of :data:`gsnn.graph.KINDS`.
 
     Returns:
         The hidden edges and the graph without them.
@@ -212,23 +243,28 @@ def mask_edges(
     if stratify == "role" and not roles:
         raise ValueError("stratify='role' needs roles, a label for each edge; use 'degree' or 'none' without")
     rng = np.random.default_rng(seed)
-    reach = Reach(graph)
-    edges = graph.edge_index_dict[_FF].numpy()
-    can = hideable_edges(graph)
+    reach = Reach(graph, kind)
+    edges = graph.edge_index_dict[edge_type(kind)].numpy()
+    can = hideable_edges(graph, kind)
     eligible = can.rows
     if not len(eligible):
-        raise DataError("no function -> function edge lies on a path from an input to an output: none can be hidden")
-    names = graph.functions
-    labels = _strata(edges, eligible, stratify, names, graph.N, roles)
+        arrow = kind.replace("->", " -> ")
+        raise DataError(f"no {arrow} edge lies on a path from an input to an output: none can be hidden")
+    source_names, target_names = (graph.node_names_dict[end] for end in kind.split("->"))
+    shape = (len(source_names), len(target_names))
+    labels = _strata(edges, eligible, stratify, source_names, target_names, roles)
     order = _draw_order(labels, rng)
     wanted = max(1, round(fraction * len(eligible)))
     before = reach.outputs(edges)
 
     def allowed(hidden: BoolArray) -> bool:
         kept = edges[:, ~hidden]
-        if can.no_hole and _in_hole(edges[:, hidden], kept, graph.N).any():
+        if can.no_hole and _in_hole(edges[:, hidden], kept, shape, kind).any():
             return False
-        return bool((reach.outputs(kept) == before).all())
+        lost = before & ~reach.outputs(kept)
+        if kind == OUTPUT_EDGES and not can.no_hole:
+            lost[edges[1, hidden]] = False
+        return not lost.any() and kept.shape[1] > 0
 
     hidden = np.zeros(edges.shape[1], dtype=bool)
     protected = 0
@@ -246,16 +282,16 @@ def mask_edges(
             f"none of the {len(eligible)} known edges can be hidden: without any one of them an output is out of "
             "reach of every input; a self-check needs a graph with more than one path"
         )
-    kept = edges[:, ~hidden]
-    down, up = reach.nodes(kept)
     drawn = np.flatnonzero(hidden)
-    fair = down[edges[0, drawn]] & up[edges[1, drawn]]
-    hole = _in_hole(edges[:, drawn], kept, graph.N)
-    named = [(names[s], names[t]) for s, t in edges[:, drawn].T.tolist()]
+    named = [(source_names[s], target_names[t]) for s, t in edges[:, drawn].T.tolist()]
+    masked = graph.without_edges(named)
+    above, below = ends_alive(masked, kind)
+    fair = above[edges[0, drawn]] & below[edges[1, drawn]]
+    hole = _in_hole(edges[:, drawn], edges[:, ~hidden], shape, kind)
     label_of = dict(zip(eligible.tolist(), labels, strict=True))
     strata = {edge: label_of[int(row)] for edge, row in zip(named, drawn, strict=True)} if stratify != "none" else {}
     return Masking(
-        graph=graph.without_edges(named),
+        graph=masked,
         testable=[edge for edge, ok in zip(named, fair.tolist(), strict=True) if ok],
         cut_off=[edge for edge, ok in zip(named, fair.tolist(), strict=True) if not ok],
         n_eligible=len(eligible),
@@ -264,12 +300,13 @@ def mask_edges(
         n_last=can.n_last,
         holes=[edge for edge, ok, bare in zip(named, fair.tolist(), hole.tolist(), strict=True) if ok and bare],
         strata=strata,
+        kind=kind,
     )
 
 
-def _in_hole(pairs: IntArray, kept: IntArray, n_nodes: int) -> BoolArray:
+def _in_hole(pairs: IntArray, kept: IntArray, shape: tuple[int, int], kind: str) -> BoolArray:
     """Which pairs have a source without children, or a target without parents, in what is kept."""
-    childless, orphaned = holes(kept, n_nodes)
+    childless, orphaned = holes(kept, shape, kind)
     found: BoolArray = childless[pairs[0]] | orphaned[pairs[1]]
     return found
 
@@ -296,16 +333,16 @@ def _strata(
     edges: IntArray,
     eligible: IntArray,
     stratify: Stratify,
-    names: Sequence[str],
-    n_nodes: int,
+    sources: Sequence[str],
+    targets: Sequence[str],
     roles: Mapping[Edge, str] | None,
 ) -> list[str]:
     """A label for each eligible edge."""
     if stratify == "role":
         given = roles or {}
-        return [given.get((names[s], names[t]), "other") for s, t in edges[:, eligible].T.tolist()]
+        return [given.get((sources[s], targets[t]), "other") for s, t in edges[:, eligible].T.tolist()]
     if stratify == "degree":
-        out, into = (np.bincount(edges[side], minlength=n_nodes) for side in (0, 1))
+        out, into = (np.bincount(edges[side], minlength=n) for side, n in enumerate((len(sources), len(targets))))
         product = out[edges[0, eligible]] * into[edges[1, eligible]]
         bounds = np.quantile(product, np.linspace(0, 1, _DEGREE_CLASSES + 1)[1:-1])
         which = np.searchsorted(bounds, product, side="left")

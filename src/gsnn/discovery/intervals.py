@@ -217,10 +217,10 @@ def degree_weights(
     Args:
         known: (2, E) known edges.
         positives: (2, P).
-        negatives: (N, N), True for negatives.
+        negatives: (S, T), True for negatives.
 
     Returns:
-        (N, N) weights, with the sum of the number of negatives, 0 elsewhere; and which positives have a negative
+        (S, T) weights, with the sum of the number of negatives, 0 elsewhere; and which positives have a negative
         of their degrees, (P,).
 
     Example:
@@ -230,8 +230,10 @@ def degree_weights(
         >>> matched.tolist(), weights[2].tolist()
         ([True], [0.0, 0.0, 0.0])
     """
-    n = len(negatives)
-    out, into = (np.searchsorted(_DEGREE_STEPS, np.bincount(known[s], minlength=n), side="right") for s in (0, 1))
+    out, into = (
+        np.searchsorted(_DEGREE_STEPS, np.bincount(known[side], minlength=n), side="right")
+        for side, n in enumerate(negatives.shape)
+    )
     width = len(_DEGREE_STEPS) + 1
     of_pair = out[:, None] * width + into[None, :]
     n_negative = np.bincount(of_pair[negatives], minlength=width**2)

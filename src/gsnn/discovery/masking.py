@@ -10,25 +10,33 @@ import pandas as pd
 
 from gsnn.data import PerturbationData
 from gsnn.discovery.hiding import Reach
-from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph import Graph
+from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 IntArray = npt.NDArray[np.int64]
 
 __all__ = ["permute_samples", "rewire"]
 
 
-def rewire(graph: Graph, seed: int | np.random.Generator = 0, swaps_per_edge: int = 10) -> Graph:
-    """A graph with the same in- and out-degree of every function, and otherwise random function -> function edges.
+def rewire(
+    graph: Graph,
+    seed: int | np.random.Generator = 0,
+    swaps_per_edge: int = 10,
+    *,
+    kind: str = FUNCTION_EDGES,
+) -> Graph:
+    """A graph with the same degrees of every node, and otherwise random edges of one kind.
 
     Two edges a -> b and c -> d become a -> d and c -> b, unless that would make a self-edge or a second edge of the
-    same ends (Maslov and Sneppen, 2002); signs and weights stay with their source. Edges to and from inputs and
-    outputs stay. Every output that an input reached is still reached: a stretch of swaps after which one is not is
+    same ends (Maslov and Sneppen, 2002); signs and weights stay with their source. Edges of other kinds stay.
+    Every output that an input reached is still reached: a stretch of swaps after which one is not is
     taken back.
 
     Args:
         graph: The graph.
         seed: Seed or generator.
         swaps_per_edge: Attempted swaps for each edge.
+        kind: The kind of the edges.
 
     Returns:
         The rewired graph. Little changes where degrees leave little freedom.
@@ -40,9 +48,9 @@ def rewire(graph: Graph, seed: int | np.random.Generator = 0, swaps_per_edge: in
         True
     """
     rng = np.random.default_rng(seed)
-    reach = Reach(graph)
+    reach = Reach(graph, kind)
     index = graph.edge_index_dict
-    edges = index[EDGE_TYPES[0]].numpy().copy()
+    edges = index[edge_type(kind)].numpy().copy()
     n_edges = edges.shape[1]
     if n_edges < 2:
         return graph
@@ -50,7 +58,7 @@ def rewire(graph: Graph, seed: int | np.random.Generator = 0, swaps_per_edge: in
     attempts, stretch = swaps_per_edge * n_edges, max(1, n_edges // 4)
     done = 0
     while done < attempts:
-        trial = _swapped(edges, min(stretch, attempts - done), rng)
+        trial = _swapped(edges, min(stretch, attempts - done), rng, loops=kind != FUNCTION_EDGES)
         done += stretch
         if (reach.outputs(trial) == before).all():
             edges = trial
@@ -58,20 +66,20 @@ def rewire(graph: Graph, seed: int | np.random.Generator = 0, swaps_per_edge: in
             # Shorter stretches are more likely to leave every output its inputs.
             stretch = max(1, stretch // 2)
     return Graph(
-        {**index, EDGE_TYPES[0]: edges},
+        {**index, edge_type(kind): edges},
         graph.node_names_dict,
         graph.edge_weight_dict,
         graph.edge_sign_dict,
     )
 
 
-def _swapped(edges: IntArray, attempts: int, rng: np.random.Generator) -> IntArray:
-    """The edges after some attempted swaps of targets."""
+def _swapped(edges: IntArray, attempts: int, rng: np.random.Generator, *, loops: bool) -> IntArray:
+    """The edges after some attempted swaps of targets; with ``loops`` equal numbers are not the same node."""
     source, target = edges[0].tolist(), edges[1].tolist()
     present = set(zip(source, target, strict=True))
     for i, j in rng.integers(0, len(source), size=(attempts, 2)).tolist():
         a, b, c, d = source[i], target[i], source[j], target[j]
-        if a == d or c == b or (a, d) in present or (c, b) in present:
+        if (not loops and (a == d or c == b)) or (a, d) in present or (c, b) in present:
             continue
         present -= {(a, b), (c, d)}
         present |= {(a, d), (c, b)}

@@ -16,12 +16,14 @@ from typing import Any
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
+from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
 from gsnn.edges.embedding.inferer import EmbeddingEdgeInferer
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
 from gsnn.edges.rank import RankEdgeInferer
 from gsnn.edges.regressor import MagnitudeEdgeRegressor
+from gsnn.graph.kinds import KINDS
 
 GROUP = "gsnn.methods"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -38,6 +40,7 @@ class Method:
         by_default: Whether a self-check takes it when no method is named; not if it trains models of its own, keeps all
             samples or needs an extra.
         settings: Further arguments of the class.
+        other_kinds: The same way for edges of other kinds than those that ``inferer`` scores.
 
     Raises:
         TypeError: If ``inferer`` is no subclass of :class:`gsnn.edges.EdgeInferer`.
@@ -48,10 +51,20 @@ class Method:
     summary: str = ""
     by_default: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    other_kinds: Sequence[Method] = ()
 
     def __post_init__(self) -> None:
         if not (isinstance(self.inferer, type) and issubclass(self.inferer, EdgeInferer)):
             raise TypeError(f"inferer must be a subclass of gsnn.edges.EdgeInferer, got {self.inferer!r}")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of edges that it can rank."""
+        return tuple(kind for kind in KINDS if kind in {way.inferer.kind for way in (self, *self.other_kinds)})
+
+    def of(self, kind: str) -> Method | None:
+        """The way to rank edges of a kind; None if there is none."""
+        return next((way for way in (self, *self.other_kinds) if way.inferer.kind == kind), None)
 
     def make(
         self,
@@ -133,12 +146,20 @@ METHODS = _Methods(
             {"score": "explained", "layer_agg": "rss"},
             "share of the target's gradient that the source's activation explains",
             by_default=True,
+            other_kinds=(
+                Method(InputEdgeInferer, {"score": "explained"}),
+                Method(OutputEdgeInferer, {"score": "explained"}),
+            ),
         ),
         "magnitude": Method(
             MagnitudeEdgeInferer,
             {"layer_agg": "mean0"},
             "correlation of activation with gradient magnitudes at adjacent blocks",
             by_default=True,
+            other_kinds=(
+                Method(InputEdgeInferer, {"score": "magnitude"}),
+                Method(OutputEdgeInferer, {"score": "magnitude"}),
+            ),
         ),
         "magnitude-partial": Method(
             MagnitudeEdgeInferer,
@@ -218,3 +239,19 @@ def method_names(method: str | Sequence[str]) -> list[str]:
         if name not in METHODS:
             raise DataError(str(unknown_option("method", name, METHODS)))
     return names
+
+
+def ways(names: Sequence[str], kind: str) -> dict[str, Method]:
+    """How methods rank edges of a kind, by name; those that cannot are left out.
+
+    Raises:
+        DataError: If none of them can.
+    """
+    found = {name: way for name in names if (way := METHODS[name].of(kind)) is not None}
+    if not found:
+        able = [name for name in METHODS if METHODS[name].of(kind) is not None]
+        raise DataError(
+            f"{' and '.join(map(repr, names))} cannot rank {kind} edges; add one of {', '.join(able)}, or leave that "
+            "kind out"
+        )
+    return found

@@ -29,6 +29,8 @@ class StoredResult(ABC):
         NOUN: What it is called in messages.
         COUNT: The setting that says how many steps there are, which may change when it is continued.
         settings: What was asked for, ``config`` and ``fingerprint`` among it.
+
+    A folder may hold several ``variant``s of one, each in files of its own.
     """
 
     COMMAND: ClassVar[str]
@@ -36,10 +38,15 @@ class StoredResult(ABC):
     COUNT: ClassVar[str]
     settings: dict[str, Any]
 
+    @property
+    def variant(self) -> str:
+        """What its files are called after the command."""
+        return ""
+
     @classmethod
-    def json_path(cls, folder: str | Path) -> Path:
+    def json_path(cls, folder: str | Path, variant: str = "") -> Path:
         """The JSON file in a folder."""
-        return Path(folder) / f"{cls.COMMAND}.json"
+        return Path(folder) / f"{cls.COMMAND}{variant}.json"
 
     @abstractmethod
     def table(self) -> pd.DataFrame:
@@ -61,20 +68,20 @@ class StoredResult(ABC):
 
     def write(self, folder: str | Path) -> None:
         """Replace the CSV and then the JSON file, each in one step; the folder is made if need be."""
-        path = self.json_path(folder)
+        path = self.json_path(folder, self.variant)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path.with_suffix(".csv")) as temporary:
             self.table().to_csv(temporary, index=False, lineterminator="\n")
         write_text(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self:
+    def read(cls, folder: str | Path, variant: str = "") -> Self:
         """Read what :meth:`write` wrote.
 
         Raises:
             RunError: If there is none or it cannot be read.
         """
-        path = cls.json_path(folder)
+        path = cls.json_path(folder, variant)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             if values["format"] > FORMAT:
@@ -87,7 +94,13 @@ class StoredResult(ABC):
 
     @classmethod
     def to_continue(
-        cls, folder: str | Path | None, settings: Mapping[str, Any], *, resume: bool, overwrite: bool
+        cls,
+        folder: str | Path | None,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        variant: str = "",
     ) -> Self | None:
         """What is there already and need not be done again, or None.
 
@@ -100,13 +113,13 @@ class StoredResult(ABC):
                 raise RunError("resume needs the folder to continue in; pass folder=")
             return None
         folder = Path(folder)
-        if overwrite or not cls.json_path(folder).is_file():
+        if overwrite or not cls.json_path(folder, variant).is_file():
             return None
         if not resume:
             raise RunError(
                 f"{folder} holds a {cls.NOUN} already; pass --resume to continue it, or --overwrite to replace it"
             )
-        earlier = cls.read(folder)
+        earlier = cls.read(folder, variant)
         own = {name: value for name, value in settings.items() if name not in (cls.COUNT, "config", "fingerprint")}
         wrong = differing_settings(earlier.settings, own)
         if earlier.settings.get("fingerprint") != settings["fingerprint"]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.base.errors import RunError
-from gsnn.discovery.methods import METHODS, Method, method_names
+from gsnn.base.errors import DataError, RunError
+from gsnn.discovery.methods import METHODS, Method, method_names, ways
 from gsnn.edges import EdgeInferer
+from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.nn.losses import masked_mse
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def _mean_square(error: FloatArray) -> float:
 
 
 def resolve_scorers(
-    inferers: Sequence[str] | Mapping[str, Any] | str | None, config: TrainConfig | None = None
+    inferers: Sequence[str] | Mapping[str, Any] | str | None,
+    config: TrainConfig | None = None,
+    kind: str = FUNCTION_EDGES,
 ) -> dict[str, Scorer]:
     """Ways to score all pairs, by name.
 
@@ -116,11 +119,13 @@ def resolve_scorers(
             :class:`gsnn.edges.EdgeInferer` classes, or functions (model, graph, batches) -> (N, N); None: every
             registered method that is taken by default.
         config: Settings for the inferers that train models of their own; None: those inferers' defaults.
+        kind: The kind of the edges. Of several registered methods those are left out that cannot rank it.
 
     Returns:
-        A function for each name.
+        A function for each name; scores are (S, T).
 
     Raises:
+        DataError: If no method can rank the kind.
         ValueError: If a name is unknown or there is none.
         TypeError: If a value is none of these.
     """
@@ -129,13 +134,20 @@ def resolve_scorers(
     if not inferers:
         raise ValueError("inferers is empty: name at least one method")
     if not isinstance(inferers, Mapping):
-        inferers = {name: METHODS[name] for name in method_names(inferers)}
-    return {str(name): _scorer(str(name), given, config) for name, given in inferers.items()}
+        inferers = ways(method_names(inferers), kind)
+    found = {}
+    for name, given in inferers.items():
+        if isinstance(given, type) and issubclass(given, EdgeInferer):
+            given = Method(given)
+        if isinstance(given, Method):
+            given = given.of(kind) or given
+            if given.inferer.kind != kind:
+                raise DataError(f"method {name!r} ranks {given.inferer.kind} edges, not {kind} edges")
+        found[str(name)] = _scorer(str(name), given, config)
+    return found
 
 
 def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:  # noqa: ANN401 - see resolve_scorers
-    if isinstance(given, type) and issubclass(given, EdgeInferer):
-        given = Method(given)
     if not isinstance(given, Method):
         if not callable(given):
             raise TypeError(f"inferers[{name!r}] must be a Method, an EdgeInferer class or a function, got {given!r}")

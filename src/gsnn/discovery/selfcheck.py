@@ -15,13 +15,14 @@ from gsnn.base.progress import stage
 from gsnn.data import PerturbationData
 from gsnn.data.digest import fingerprint
 from gsnn.discovery.baselines import prior_scores
-from gsnn.discovery.check_result import SelfCheck
-from gsnn.discovery.hiding import Masking, Stratify, holes, live_nodes, mask_edges
+from gsnn.discovery.check_result import SelfCheck, variant_of
+from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edges
 from gsnn.discovery.intervals import Placements, beaten_share, degree_weights, place, weighted_average_precision
 from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
-from gsnn.graph import EDGE_TYPES
+from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 from gsnn.metrics import evaluate_edges
 from gsnn.metrics.scores import as_scores
 
@@ -47,6 +48,7 @@ def self_check(
     seed: int = 0,
     stratify: Stratify = "none",
     roles: Mapping[Edge, str] | None = None,
+    kind: str = FUNCTION_EDGES,
     controls: Sequence[str] = CONTROLS,
     folder: str | Path | None = None,
     resume: bool = False,
@@ -80,8 +82,11 @@ def self_check(
         seed: Fixes the draws and the weights. The split of the samples is that of ``config``.
         stratify: As for :func:`mask_edges`.
         roles: As for :func:`mask_edges`.
+        kind: The kind of edges to hide, one of :data:`gsnn.graph.KINDS`: what is found of one kind says nothing of
+            another.
         controls: Any of ``rewired`` and ``permuted``.
-        folder: Write ``selfcheck.json`` and ``selfcheck.csv`` there after each repeat; it is made if need be.
+        folder: Write ``selfcheck.json`` and ``selfcheck.csv`` there after each repeat, for other kinds
+            ``selfcheck-input`` or ``selfcheck-output``; it is made if need be.
         resume: Keep the repeats that stand in ``folder`` already; if there are none, begin.
         overwrite: Replace what stands there, once the first repeat is done.
         progress: Show progress on stderr.
@@ -104,9 +109,12 @@ def self_check(
             raise unknown_option("control", control, CONTROLS)
     if stratify not in get_args(Stratify):
         raise unknown_option("stratify", stratify, get_args(Stratify))
-    scorers = resolve_scorers(inferers, config)
-    mask_edges(data.graph, fraction, seed, stratify, roles)  # refuses what cannot work before anything is trained
-    n_known = len({edge for edge in data.graph.function_edges if edge[0] != edge[1]})
+    if kind not in KINDS:
+        raise unknown_option("kind", kind, KINDS)
+    scorers = resolve_scorers(inferers, config, kind)
+    # Refuses what cannot work before anything is trained.
+    mask_edges(data.graph, fraction, seed, stratify, roles, kind=kind)
+    prior = PriorEdges(data.graph, kind)
     settings: dict[str, Any] = {
         "fraction": fraction,
         "repeats": repeats,
@@ -119,10 +127,11 @@ def self_check(
         "config": config.to_dict(),
         "fingerprint": fingerprint(data),
         "n_functions": data.graph.N,
-        "n_known": n_known,
-        "n_candidates": data.graph.N * (data.graph.N - 1) - n_known,
+        "n_known": len({edge for edge in prior.edges if edge[0] != edge[1]}),
+        "n_candidates": int(prior.candidates().sum()),
+        "kind": kind,
     }
-    earlier = SelfCheck.to_continue(folder, settings, resume=resume, overwrite=overwrite)
+    earlier = SelfCheck.to_continue(folder, settings, resume=resume, overwrite=overwrite, variant=variant_of(kind))
     done = earlier.repeats if earlier else []
     check = SelfCheck(settings, done)
     if folder is not None and done and resume:
@@ -158,7 +167,8 @@ def _repeat(
     seeds = [int(s) for s in np.random.SeedSequence((settings["seed"], repeat)).generate_state(6)]
     mask_seed, model_seed, rewire_seed, permute_seed, random_seed, rewired_mask_seed = seeds
     fraction, stratify = settings["fraction"], settings["stratify"]
-    masking = mask_edges(data.graph, fraction, mask_seed, stratify, roles)
+    kind = settings["kind"]
+    masking = mask_edges(data.graph, fraction, mask_seed, stratify, roles, kind=kind)
 
     def condition(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
         trained = train_on(used, masked.graph, config, seed=model_seed)
@@ -168,12 +178,12 @@ def _repeat(
 
     conditions = {"real": condition(data, masking)}
     if "rewired" in settings["controls"]:
-        null = rewire(data.graph, rewire_seed)
+        null = rewire(data.graph, rewire_seed, kind=kind)
         labels: Stratify = "none" if stratify == "role" else stratify  # roles belong to the true edges
-        masked = mask_edges(null, fraction, rewired_mask_seed, labels)
-        known = set(data.graph.function_edges)
+        masked = mask_edges(null, fraction, rewired_mask_seed, labels, kind=kind)
+        known = set(PriorEdges(data.graph, kind).edges)
         conditions["rewired"] = condition(data, _without(masked, known), sorted(known))
-        conditions["rewired"]["n_unchanged"] = len(known & set(null.function_edges))
+        conditions["rewired"]["n_unchanged"] = len(known & set(PriorEdges(null, kind).edges))
     if "permuted" in settings["controls"]:
         conditions["permuted"] = condition(permute_samples(data, permute_seed), masking)
     return {"repeat": repeat, "seeds": seeds, "conditions": conditions}
@@ -191,6 +201,7 @@ def _without(masking: Masking, true: set[Edge]) -> Masking:
         masking.n_last,
         [edge for edge in masking.holes if edge not in true],
         masking.strata,
+        masking.kind,
     )
 
 
@@ -198,23 +209,23 @@ def _measure(
     trained: Trained, masking: Masking, scorers: Mapping[str, Scorer], seed: int, also_true: Sequence[Edge]
 ) -> dict[str, Any]:
     """The record of one condition."""
-    graph = trained.graph
-    index = {name: i for i, name in enumerate(graph.functions)}
+    graph, kind = trained.graph, masking.kind
+    prior = PriorEdges(graph, kind)
+    source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
 
     def located(edges: Sequence[Edge]) -> IntArray:
-        return np.array([[index[s], index[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
+        return np.array([[source[s], target[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
 
-    known = graph.edge_index_dict[EDGE_TYPES[0]].numpy()
+    known = prior.pairs
     positives = located(masking.testable)
-    kept = set(graph.function_edges) | set(masking.testable)
+    kept = set(prior.edges) | set(masking.testable)
     others = located([edge for edge in [*masking.cut_off, *also_true] if edge not in kept])
-    unknown = np.ones((graph.N, graph.N), dtype=bool)
-    np.fill_diagonal(unknown, False)
-    for pairs in (known, positives, others):
+    unknown = prior.candidates()
+    for pairs in (positives, others):
         unknown[pairs[0], pairs[1]] = False
-    above, below = live_nodes(graph)
+    above, below = ends_alive(graph, kind)
     negatives = unknown & above[:, None] & below[None, :]
-    childless, orphaned = holes(known, graph.N)
+    childless, orphaned = holes(known, unknown.shape, kind)
     hole = childless[:, None] | orphaned[None, :]
     if not masking.holes:
         negatives &= ~hole
@@ -236,16 +247,19 @@ def _measure(
     }
     if not negatives.any():
         raise DataError(
-            "there is no candidate to compare hidden edges with: every pair of functions that could matter is known"
+            "there is no candidate to compare hidden edges with: every pair of nodes that could matter is known"
         )
     if not positives.size:
         return record
     scored = {name: ("inferer", score(trained.model, graph, trained.batches)) for name, score in scorers.items()}
-    baselines = prior_scores(graph, seed=seed, x=trained.x, residual=trained.residual)
+    y = None
+    if kind != FUNCTION_EDGES:
+        y = np.concatenate([np.asarray(batch[1], dtype=np.float64) for batch in trained.batches])
+    baselines = prior_scores(graph, seed=seed, x=trained.x, residual=trained.residual, y=y, kind=kind)
     scored |= {name: ("baseline", scores) for name, scores in baselines.items() if name not in scored}
-    for name, (kind, scores) in scored.items():
+    for name, (by, scores) in scored.items():
         record["methods"][name] = {
-            "kind": kind,
+            "by": by,
             **_figures(scores, positives, unknown, negatives, weights, matched),
         }
         if masking.holes:

@@ -1,4 +1,4 @@
-"""Edge inferers: which function-function edges does the model miss?"""
+"""Edge inferers: which edges does the model miss?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gsnn.base.lazy import lazy_names
 from gsnn.edges.aliases import AliasGroups, alias_groups
+from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
 from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, EmbeddingEdgeInferer, MagnitudeEdgeKGE
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer, EdgeScores, StreamingInferer
@@ -27,9 +28,11 @@ __all__ = [
     "EmbeddingEdgeInferer",
     "FunctionEdgeInferer",
     "GradientEdgeInferer",
+    "InputEdgeInferer",
     "MagnitudeEdgeInferer",
     "MagnitudeEdgeKGE",
     "MagnitudeEdgeRegressor",
+    "OutputEdgeInferer",
     "RankEdgeInferer",
     "ScoredPairs",
     "StreamingInferer",

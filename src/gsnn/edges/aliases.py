@@ -19,6 +19,7 @@ import pandas as pd
 
 from gsnn.base.errors import unknown_option
 from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type
 from gsnn.graph.reach import hop_classes, member_bits, reach_classes
 
 __all__ = ["AliasBy", "AliasGroups", "alias_groups"]
@@ -34,14 +35,14 @@ _ROWS = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class AliasGroups:
-    """The alias group of every ordered pair of functions.
+    """The alias group of every pair of a source and a target.
 
     Group ids are ``source_class[i] * n_target_classes + target_class[j]``: whole numbers with gaps, the same whatever
     the order of the functions. A known edge and a self-edge have a group too, but only candidates count in its size.
 
     Attributes:
-        source_class: Shape (N,), the class of each function as a source.
-        target_class: Shape (N,), the class of each function as a target.
+        source_class: Shape (S,), the class of each source.
+        target_class: Shape (T,), the class of each target.
         excluded: Shape (2, Q), the pairs that are no candidates (known edges and self-edges), each once.
         alias_by: 'reach' or 'hops'.
         max_hops: The cap of the distances, for 'hops'; None without a cap.
@@ -54,14 +55,9 @@ class AliasGroups:
     max_hops: int | None = None
 
     @property
-    def N(self) -> int:
-        """Number of functions."""
-        return len(self.source_class)
-
-    @property
     def n_candidates(self) -> int:
         """Number of candidate pairs."""
-        return self.N**2 - self.excluded.shape[1]
+        return len(self.source_class) * len(self.target_class) - self.excluded.shape[1]
 
     @cached_property
     def n_source_classes(self) -> int:
@@ -107,14 +103,17 @@ class AliasGroups:
         return self._n_pairs(ids) - np.where(held[place] == ids, count[place], 0)
 
     def matrix(self) -> npt.NDArray[np.integer]:
-        """Ids of all pairs, shape (N, N), for :func:`gsnn.metrics.evaluate_edges`; of the smallest type that does."""
-        ids = np.empty((self.N, self.N), np.min_scalar_type(-self.n_source_classes * self.n_target_classes))
+        """Ids of all pairs, shape (S, T), for :func:`gsnn.metrics.evaluate_edges`; of the smallest type that does."""
+        ids = np.empty(
+            (len(self.source_class), len(self.target_class)),
+            np.min_scalar_type(-self.n_source_classes * self.n_target_classes),
+        )
         np.add.outer(self.source_class * self.n_target_classes, self.target_class, out=ids, casting="same_kind")
         return ids
 
     @cached_property
     def _class_sizes(self) -> tuple[IntArray, IntArray]:
-        """Number of functions in each class of sources, and of targets."""
+        """Number of nodes in each class of sources, and of targets."""
         return np.bincount(self.source_class), np.bincount(self.target_class)
 
     def attach(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -142,13 +141,17 @@ class AliasGroups:
         if missing:
             raise ValueError(f"table must have the columns src_idx and dst_idx, got {list(table.columns)[:8]}")
         source, target = (table[name].to_numpy() for name in ("src_idx", "dst_idx"))
-        if len(table) and max(source.max(), target.max()) >= self.N:
-            raise ValueError(
-                f"table has indices up to {max(source.max(), target.max())}, but the graph of these groups has "
-                f"{self.N} functions; pass the graph of the inferer"
-            )
+        for end, index, n_nodes in (
+            ("sources", source, len(self.source_class)),
+            ("targets", target, len(self.target_class)),
+        ):
+            if len(table) and index.max() >= n_nodes:
+                raise ValueError(
+                    f"table has indices of {end} up to {index.max()}, but the graph of these groups has {n_nodes}; "
+                    "pass the graph and the kind of the inferer"
+                )
         n_groups = self.n_source_classes * self.n_target_classes
-        smallest = np.min_scalar_type(-max(n_groups, self.N**2))
+        smallest = np.min_scalar_type(-max(n_groups, len(self.source_class) * len(self.target_class)))
         values = {name: np.empty(len(table), smallest) for name in ("alias_group", "alias_size")}
         sizes = None
         if n_groups <= len(table):
@@ -235,6 +238,7 @@ def alias_groups(
     alias_by: AliasBy = "reach",
     max_hops: int | None = None,
     *,
+    kind: str = FUNCTION_EDGES,
     exclude_known: bool = True,
     exclude_self: bool = True,
 ) -> AliasGroups:
@@ -247,6 +251,8 @@ def alias_groups(
     Without a cap, 'hops' splits the groups of 'reach' and never joins them. Functions that no input reaches are one
     class of sources, those that reach no output one class of targets: no data can tell their edges apart.
 
+    An input is a class of sources of its own, and an output a class of targets: their signals are in the data.
+
     Plain reachability says little where most functions lie in one strongly connected component: see
     :attr:`AliasGroups.warnings`; 'hops' is for such graphs.
 
@@ -256,7 +262,8 @@ def alias_groups(
         alias_by: 'reach' or 'hops'.
         max_hops: The number of layers L of the model, for 'hops': farther than that it carries no signal. None: no
             cap. 'reach' does not use it.
-        exclude_known: Whether function -> function edges of the graph are no candidates.
+        kind: The kind of the candidates, one of :data:`gsnn.graph.KINDS`.
+        exclude_known: Whether edges of the graph are no candidates.
         exclude_self: Whether self-edges are no candidates.
 
     Returns:
@@ -286,14 +293,20 @@ def alias_groups(
         (ff, member_bits(fed[1], fed[0], n_nodes, checked.I)),
         (ff[::-1], member_bits(read[0], read[1], n_nodes, checked.O)),
     )
-    if alias_by == "reach":
-        source, target = (reach_classes(edges, bits) for edges, bits in ends)
-    else:
-        source, target = (hop_classes(edges, bits, max_hops) for edges, bits in ends)
+
+    def classes(edges: IntArray, bits: npt.NDArray[np.uint64]) -> IntArray:
+        return reach_classes(edges, bits) if alias_by == "reach" else hop_classes(edges, bits, max_hops)
+
+    source = np.arange(checked.I) if kind == INPUT_EDGES else classes(*ends[0])
+    target = np.arange(checked.O) if kind == OUTPUT_EDGES else classes(*ends[1])
+    known = index[edge_type(kind)]
     itself = np.tile(np.arange(n_nodes), (2, 1))
     excluded = np.concatenate(
-        ([ff] if exclude_known else []) + ([itself] if exclude_self else []) + [ff[:, :0]], axis=1
+        ([known] if exclude_known else [])
+        + ([itself] if exclude_self and kind == FUNCTION_EDGES else [])
+        + [known[:, :0]],
+        axis=1,
     )
-    keys = np.unique(excluded[0] * n_nodes + excluded[1])
-    excluded = np.stack([keys // n_nodes, keys % n_nodes])
+    keys = np.unique(excluded[0] * len(target) + excluded[1])
+    excluded = np.stack([keys // len(target), keys % len(target)])
     return AliasGroups(source, target, excluded, alias_by, max_hops if alias_by == "hops" else None)

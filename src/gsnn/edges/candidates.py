@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,18 +14,22 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError, closest
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 if TYPE_CHECKING:
     from gsnn.edges import ScoredPairs
+    from gsnn.graph import Graph
 
 IntArray = npt.NDArray[np.int64]
 Given = str | Path | Edge
 
 __all__ = [
+    "Ends",
     "Given",
     "NamedEdges",
     "Selection",
     "candidate_rows",
+    "check_patterns",
     "keep_rows",
     "matching",
     "named_edges",
@@ -60,54 +66,124 @@ class NamedEdges:
     """Edges that the user named.
 
     Attributes:
-        rows: (K,) pairs i * N + j, ascending, each once.
+        rows: For each kind (K,) pairs i * T + j, ascending, each once.
         notes: What was left out, in words.
     """
 
-    rows: IntArray
+    rows: Mapping[str, IntArray]
     notes: list[str]
 
 
-def named_edges(given: Iterable[Given], functions: Sequence[str], what: str) -> NamedEdges:
-    """Edges between functions from what was typed: ``A:B``, a pair of names, or a file of edges.
+@dataclass(frozen=True)
+class Ends:
+    """The nodes that edges of a kind may join.
 
-    A name may hold colons itself; then the one that leaves two names of functions counts. In a file, edges of other
-    names are left out with a note; one that was typed is an error.
+    Attributes:
+        kind: One of :data:`gsnn.graph.KINDS`.
+        sources: Names of the S sources.
+        targets: Names of the T targets.
+    """
+
+    kind: str
+    sources: Sequence[str]
+    targets: Sequence[str]
+
+    @staticmethod
+    def of(graph: Graph, kind: str) -> Ends:
+        """Those of a graph."""
+        source, _, target = edge_type(kind)
+        names = graph.node_names_dict
+        return Ends(kind, names[source], names[target])
+
+    @cached_property
+    def place(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Number of each source, and of each target."""
+        return {name: i for i, name in enumerate(self.sources)}, {name: i for i, name in enumerate(self.targets)}
+
+    def name(self, row: int) -> str:
+        """A pair as ``A:B``."""
+        i, j = divmod(row, len(self.targets))
+        return f"{self.sources[i]}:{self.targets[j]}"
+
+    def row(self, source: str, target: str) -> int | None:
+        """The pair as i * T + j; None if it cannot be an edge of this kind."""
+        i, j = self.place[0].get(source), self.place[1].get(target)
+        return None if i is None or j is None else i * len(self.targets) + j
+
+    def matching(self, source: str, target: str) -> IntArray:
+        """(K,) pairs whose names match two glob patterns, without self pairs."""
+        i, j = (
+            np.array([k for k, name in enumerate(names) if fnmatchcase(name, pattern)], dtype=np.int64)
+            for names, pattern in ((self.sources, source), (self.targets, target))
+        )
+        i, j = np.repeat(i, len(j)), np.tile(j, len(i))
+        keep = i != j if self.kind == FUNCTION_EDGES else np.ones(len(i), bool)
+        return i[keep] * len(self.targets) + j[keep]
+
+
+def named_edges(given: Iterable[Given], ends: Sequence[Ends], what: str, *, patterns: bool = False) -> NamedEdges:
+    """Edges from what was typed: ``A:B``, a pair of names, or a file of edges.
+
+    A name may hold colons itself; then the one that leaves two names counts. In a file, edges of other names are left
+    out with a note; one that was typed is an error.
 
     Args:
         given: Texts, paths and pairs.
-        functions: The N names.
+        ends: The nodes of each kind of edges that is asked for.
         what: ``forbidden`` or ``required``, for the messages.
+        patterns: Whether glob patterns may stand for names, as in ``DRUG*:*``; an exact name wins.
 
     Returns:
         The edges.
 
     Raises:
-        DataError: If a text is neither an edge between functions nor a file, or is so in two ways.
+        DataError: If a text is neither an edge nor a file, or is an edge in two ways.
 
     Example:
-        >>> named_edges(["a:b", ("b", "c:d")], ["a", "b", "c:d"], "forbidden").rows.tolist()
-        [1, 5]
+        >>> functions = ["a", "b", "c:d"]
+        >>> ends = Ends("function->function", functions, functions)
+        >>> named_edges(["a:b", ("b", "c:d")], [ends], "forbidden").rows
+        {'function->function': array([1, 5])}
     """
-    index = {name: i for i, name in enumerate(functions)}
-    n, rows, notes = len(functions), [], []
+    rows: dict[str, list[IntArray]] = {each.kind: [np.zeros(0, np.int64)] for each in ends}
+    notes = []
     for item in given:
-        if isinstance(item, tuple):
-            rows.append(_row(item, index, what))
-        elif isinstance(item, str) and (pair := _typed(item, index, what)) is not None:
-            rows.append(_row(pair, index, what))
-        elif Path(item).exists():
-            pairs = _read(item)
-            inside = [(s, t) for s, t in pairs if s in index and t in index and s != t]
-            rows += [index[s] * n + index[t] for s, t in inside]
-            if len(inside) < len(pairs):
+        typed = [item] if isinstance(item, tuple) else _splits(item) if isinstance(item, str) else []
+        found = [pair for pair in typed if len(pair) == 2 and any(each.row(*pair) is not None for each in ends)]
+        if len(found) > 1:
+            raise DataError(f"{what} edge {item!r} can be read in {len(found)} ways; put it into a file of edges")
+        if found:
+            pair = found[0]
+            if pair[0] == pair[1]:
+                raise DataError(f"{what} edge {':'.join(pair)!r} is a self-edge, which is no candidate")
+            for each in ends:
+                row = each.row(*pair)
+                if row is not None:
+                    rows[each.kind].append(np.array([row]))
+            continue
+        if not isinstance(item, tuple) and Path(item).exists():
+            pairs, n_inside = _read(item), 0
+            for each in ends:
+                inside = [row for s, t in pairs if s != t and (row := each.row(s, t)) is not None]
+                rows[each.kind].append(np.array(inside, dtype=np.int64))
+                n_inside += len(inside)
+            if n_inside < len(pairs):
                 notes.append(
-                    f"{len(pairs) - len(inside)} of {len(pairs)} {what} edges in {item} are not between two functions "
-                    "of the network and were left out"
+                    f"{len(pairs) - n_inside} of {len(pairs)} {what} edges in {item} are not {_between(ends)} of the "
+                    "network and were left out"
                 )
-        else:
-            raise DataError(_unknown(str(item), index, what))
-    return NamedEdges(np.unique(np.asarray(rows, dtype=np.int64)), notes)
+            continue
+        pairs_typed = [pair for pair in typed if patterns and len(pair) == 2]
+        by_kind = [(each.kind, each.matching(*pair)) for pair in pairs_typed for each in ends]
+        if not any(len(matched) for _, matched in by_kind):
+            raise DataError(_unknown(":".join(map(str, item)) if isinstance(item, tuple) else str(item), ends, what))
+        for kind, matched in by_kind:
+            rows[kind].append(matched)
+    return NamedEdges({kind: np.unique(np.concatenate(parts)) for kind, parts in rows.items()}, notes)
+
+
+def _splits(text: str) -> list[Edge]:
+    return [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == ":"]
 
 
 def _read(path: str | Path) -> list[Edge]:
@@ -116,29 +192,21 @@ def _read(path: str | Path) -> list[Edge]:
     return read_truth(path)
 
 
-def _typed(text: str, index: dict[str, int], what: str) -> Edge | None:
-    splits = [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == ":"]
-    found = [(s, t) for s, t in splits if s in index and t in index]
-    if len(found) > 1:
-        raise DataError(f"{what} edge {text!r} can be read in {len(found)} ways; put it into a file of edges")
-    return found[0] if found else None
+def _between(ends: Sequence[Ends]) -> str:
+    if [each.kind for each in ends] == [FUNCTION_EDGES]:
+        return "between two functions"
+    return f"{' or '.join(each.kind for each in ends)} edges"
 
 
-def _row(pair: Edge, index: dict[str, int], what: str) -> int:
-    if len(pair) != 2 or pair[0] not in index or pair[1] not in index:
-        raise DataError(_unknown(":".join(map(str, pair)), index, what))
-    if pair[0] == pair[1]:
-        raise DataError(f"{what} edge {':'.join(pair)!r} is a self-edge, which is no candidate")
-    return index[pair[0]] * len(index) + index[pair[1]]
-
-
-def _unknown(text: str, index: dict[str, int], what: str) -> str:
+def _unknown(text: str, ends: Sequence[Ends], what: str) -> str:
     if ":" not in text:
         return f"{what} edge {text!r} is neither A:B nor a file of edges"
-    lost = [name for name in text.split(":", 1) if name not in index]
-    hints = [f"{name!r} (did you mean {near[0]!r}?)" if (near := closest(name, index, 1)) else repr(name)
-             for name in lost]  # fmt: skip
-    return f"{what} edge {text!r} is not between two functions of the network: there is no {' and no '.join(hints)}"
+    near = [{name for each in ends for name in side(each)} for side in (lambda e: e.sources, lambda e: e.targets)]
+    lost = [(name, names) for name, names in zip(text.split(":", 1), near, strict=True) if name not in names]
+    hints = [f"{name!r} (did you mean {hit[0]!r}?)" if (hit := closest(name, sorted(names), 1)) else repr(name)
+             for name, names in lost]  # fmt: skip
+    why = f": there is no {' and no '.join(hints)}" if hints else ""
+    return f"{what} edge {text!r} is not {_between(ends)} of the network{why}"
 
 
 def candidate_rows(scored: ScoredPairs, forbidden: IntArray) -> IntArray:
@@ -149,11 +217,10 @@ def candidate_rows(scored: ScoredPairs, forbidden: IntArray) -> IntArray:
         forbidden: (K,) pairs.
 
     Returns:
-        Their rows i * N + j; the place in it is the rank.
+        Their rows i * T + j; the place in it is the rank.
     """
-    n = scored.prior.N
-    out = np.zeros(n * n, dtype=bool)
-    out[scored.prior.pairs[0] * n + scored.prior.pairs[1]] = True
+    out = np.zeros(scored.score.size, dtype=bool)
+    out[scored.prior.rows(*scored.prior.pairs)] = True
     out[forbidden] = True
     rows = scored.all_rows()
     return rows[~out[rows]]
@@ -164,10 +231,10 @@ def rank_rows(order: IntArray, n_pairs: int) -> IntArray:
 
     Args:
         order: The candidates, best first.
-        n_pairs: N * N.
+        n_pairs: S * T.
 
     Returns:
-        (N * N,)
+        (S * T,)
     """
     rank = np.zeros(n_pairs, dtype=np.int64)
     rank[order] = np.arange(1, len(order) + 1)
@@ -187,15 +254,12 @@ def keep_rows(scored: ScoredPairs, order: IntArray, selection: Selection, requir
 
     Returns:
         Rows.
-
-    Raises:
-        DataError: If a pattern matches no function.
     """
     keep = matching(scored, order, selection)
     if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(scored.score.ravel()[order])
     if selection.per_target is not None:
-        keep[keep] = _place(order[keep] % scored.prior.N) < selection.per_target
+        keep[keep] = _place(scored.places(order[keep])[1]) < selection.per_target
     if selection.top is not None:
         keep &= np.cumsum(keep) <= selection.top
     return order[keep | np.isin(order, required)]
@@ -203,26 +267,46 @@ def keep_rows(scored: ScoredPairs, order: IntArray, selection: Selection, requir
 
 def matching(scored: ScoredPairs, rows: IntArray, selection: Selection) -> npt.NDArray[np.bool_]:
     """Which pairs have a source and a target that are selected."""
-    source, target = select(scored.prior.names, selection)
-    keep: npt.NDArray[np.bool_] = source[rows // scored.prior.N] & target[rows % scored.prior.N]
+    source, target = select(scored.prior.sources, scored.prior.targets, selection)
+    i, j = scored.places(rows)
+    keep: npt.NDArray[np.bool_] = source[i] & target[j]
     return keep
 
 
-def select(names: list[str], selection: Selection) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which functions are selected as sources, and as targets: (N,) each.
+def check_patterns(selection: Selection, ends: Sequence[Ends]) -> None:
+    """Refuse a pattern that matches no node of any kind of edges that is asked for.
 
     Raises:
-        DataError: If a pattern matches none.
+        DataError: Naming it, and near misses.
     """
     from gsnn.edges.pairs import match_nodes
 
-    every = np.ones(len(names), dtype=bool)
-    try:
-        source = match_nodes(names, list(selection.sources), "sources") if selection.sources else every
-        target = match_nodes(names, list(selection.targets), "targets") if selection.targets else every
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    return source, target
+    for parameter, patterns, sides in (
+        ("sources", selection.sources, [(each.sources, edge_type(each.kind)[0]) for each in ends]),
+        ("targets", selection.targets, [(each.targets, edge_type(each.kind)[2]) for each in ends]),
+    ):
+        names = list(dict.fromkeys(name for side, _ in sides for name in side))
+        node = " or ".join(dict.fromkeys(type_ for _, type_ in sides))
+        try:
+            match_nodes(names, list(patterns), parameter, node)
+        except ValueError as error:
+            raise DataError(str(error)) from error
+
+
+def select(
+    sources: Sequence[str], targets: Sequence[str], selection: Selection
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which nodes are selected as sources (S,), and as targets (T,); a pattern may match none."""
+    return _selected(sources, selection.sources), _selected(targets, selection.targets)
+
+
+def _selected(names: Sequence[str], patterns: Sequence[str]) -> npt.NDArray[np.bool_]:
+    there = set(names)
+    exact = {pattern for pattern in patterns if pattern in there}
+    globs = [pattern for pattern in patterns if pattern not in there]
+    return np.array(
+        [not patterns or name in exact or any(fnmatchcase(name, pattern) for pattern in globs) for name in names], bool
+    )
 
 
 def _place(labels: IntArray) -> IntArray:

@@ -52,6 +52,7 @@ class Capture:
         channel_node: (N*C,) int64, the node of each channel.
         n_nodes: N.
         loss: The loss of the batch as the criterion gave it.
+        credit: (O, B), for each sample the gradient of its own loss at the predictions.
     """
 
     activations: list[Tensor]
@@ -59,6 +60,7 @@ class Capture:
     channel_node: Tensor
     n_nodes: int
     loss: float
+    credit: Tensor | None = None
 
     def __len__(self) -> int:
         """B, the number of samples."""
@@ -305,12 +307,12 @@ def captures(
         # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
         factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
         if factor is not None and factor != 1.0:
-            gradients = [g.mul_(factor) for g in gradients]
+            by_prediction, *gradients = [g.mul_(factor) for g in (by_prediction, *gradients)]
         found, node = iter(gradients), gsnn.channel_node.to(there)
         taken: dict[str, Capture] = {}
         for tap, recorder in recorders.items():
             seen = [value.detach() for value in recorder.values]
-            taken[tap] = Capture(seen, [next(found) for _ in seen], node, gsnn.N, loss.item())
+            taken[tap] = Capture(seen, [next(found) for _ in seen], node, gsnn.N, loss.item(), by_prediction.T)
         return [taken[tap] for tap in where]
 
 

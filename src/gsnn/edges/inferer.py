@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gsnn.base.progress import track
 from gsnn.edges.capture import Criterion, ForwardOptions, LossScale, Tapped, isolated, iterate_batches, naming_batch
 from gsnn.edges.pairs import Nodes, PriorEdges, ScoredPairs
+from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.metrics import target_ranking
 
 # Norms whose post tap still tells samples apart by magnitude.
@@ -22,7 +23,7 @@ POST_TAP_NORMS = ("batch", "groupbatch", "none")
 
 
 class EdgeScores(ABC):
-    """Scores of every ordered pair (i, j) of function nodes, and how they are read.
+    """Scores of every pair (i, j) that an edge may join, and how they are read.
 
     A subclass implements :meth:`scored`; tables, rankings and matrices are built here, for all of them alike. An
     undefined score is NaN and ranks last; equal scores keep the order (source, target) of the nodes; neither the
@@ -33,6 +34,7 @@ class EdgeScores(ABC):
         data: HeteroData-like prior graph; its function-function edges are the known ones.
 
     Attributes:
+        kind: The kind of its edges, one of :data:`gsnn.graph.KINDS`: (S, T) below is (N, N) between functions.
         score_name: The column of the result table that holds the score.
         function_nodes: The N names.
         N: Number of function nodes.
@@ -44,13 +46,14 @@ class EdgeScores(ABC):
 
     model: Any
 
+    kind: ClassVar[str] = FUNCTION_EDGES
     score_name: ClassVar[str] = "score"
 
     def __init__(self, model: Any, data: Any) -> None:  # noqa: ANN401 - any model, anything HeteroData-like
         # Not through nn.Module's own setter: an inferer that is a module must not take the model for a part of itself.
         self.__dict__["model"] = model
         self.data = data
-        self.prior = PriorEdges(data)
+        self.prior = PriorEdges(data, self.kind)
         self.function_nodes = self.prior.names
         self.N = self.prior.N
         self.edges = set(self.prior.edges)
@@ -94,7 +97,7 @@ class EdgeScores(ABC):
             **options: Those of :meth:`scored`.
 
         Returns:
-            (N, N), [i, j] for the edge i -> j; NaN where undefined.
+            (S, T), [i, j] for the edge i -> j; NaN where undefined.
         """
         return self.scored(**options).score.astype(np.float64)
 

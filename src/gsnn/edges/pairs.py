@@ -1,13 +1,13 @@
 """Known edges, and one result table and one ranking of pairs, for every inferer.
 
-Pairs (i, j) of a source and a target are addressed by the row i * N + j, so a table of all of them and a table of
+Pairs (i, j) of a source and a target are addressed by the row i * T + j, so a table of all of them and a table of
 the best few are built by the same columns from different rows. The order is by score, highest first, NaN last, and
 among equals by row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,9 +19,8 @@ import pandas as pd
 from gsnn.base.errors import closest
 from gsnn.base.progress import track
 from gsnn.edges.stats import descending, largest
-from gsnn.graph.checks import EDGE_TYPES, check_index
-
-FUNCTION_EDGE = EDGE_TYPES[0]
+from gsnn.graph.checks import check_index
+from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 FloatMatrix = npt.NDArray[np.floating]
 BoolArray = npt.NDArray[np.bool_]
@@ -34,10 +33,20 @@ _CHUNK = 1 << 22
 
 
 class PriorEdges:
-    """Names of the function nodes and the edges known between them.
+    """Names of the nodes that edges of a kind may join, and the known edges.
 
     Args:
         data: HeteroData-like: has ``edge_index_dict`` and ``node_names_dict``.
+        kind: One of :data:`gsnn.graph.KINDS`.
+
+    Attributes:
+        kind: The kind.
+        names: The N function nodes.
+        sources: The S nodes that edges come from.
+        targets: The T nodes that they lead to.
+        pairs: int64 (2, E), the known edges by number, each once.
+        edges: The same by name.
+        parents: For each target the int64 array of its known sources; never itself.
 
     Raises:
         TypeError: If ``data`` lacks one of the two.
@@ -48,55 +57,75 @@ class PriorEdges:
         >>> graph = Graph.from_edges(
         ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
         ... )
-        >>> PriorEdges(graph).edges
-        [('a', 'b')]
+        >>> PriorEdges(graph).edges, PriorEdges(graph, "input->function").edges
+        ([('a', 'b')], [('x', 'a')])
     """
 
-    def __init__(self, data: Any) -> None:  # noqa: ANN401 - anything HeteroData-like
+    def __init__(self, data: Any, kind: str = FUNCTION_EDGES) -> None:  # noqa: ANN401 - anything HeteroData-like
         for attribute in ("edge_index_dict", "node_names_dict"):
             if not hasattr(data, attribute):
                 raise TypeError(f"data must be a Graph or HeteroData-like with {attribute}, got {type(data).__name__}")
+        self.kind = kind
         self.names: list[str] = list(data.node_names_dict.get("function", ()))
         self.N = len(self.names)
         if self.N == 0:
             raise ValueError("data has no function nodes: there are no edges to infer")
-        self.index = {name: i for i, name in enumerate(self.names)}
-        if len(self.index) != self.N:
+        if len(set(self.names)) != self.N:
             raise ValueError("data has function nodes of the same name; names must be unique")
-        names = {"function": tuple(self.names)}
-        pairs = check_index(FUNCTION_EDGE, data.edge_index_dict.get(FUNCTION_EDGE), names)
+        type_ = edge_type(kind)
+        names = {end: tuple(data.node_names_dict.get(end, ())) for end in (type_[0], type_[2])}
+        self.sources, self.targets = list(names[type_[0]]), list(names[type_[2]])
+        pairs = check_index(type_, data.edge_index_dict.get(type_), names)
         # Parallel edges are one edge here; the first keeps its place.
-        _, first = np.unique(pairs[0] * self.N + pairs[1], return_index=True)
+        _, first = np.unique(self.rows(*pairs), return_index=True)
         self.pairs = pairs[:, np.sort(first)]
         self.edges: list[tuple[str, str]] = [
-            (self.names[i], self.names[j]) for i, j in zip(*self.pairs.tolist(), strict=True)
+            (self.sources[i], self.targets[j]) for i, j in zip(*self.pairs.tolist(), strict=True)
         ]
-        # A self-edge makes no node its own parent: what is asked of a target is asked given its other parents.
-        source, target = self.pairs[:, self.pairs[0] != self.pairs[1]]
-        counts = np.bincount(target, minlength=self.N)
+        source, target = self.pairs
+        if self.square:
+            # A self-edge makes no node its own parent: what is asked of a target is asked given its other parents.
+            source, target = self.pairs[:, source != target]
+        counts = np.bincount(target, minlength=len(self.targets))
         self.parents: list[npt.NDArray[np.int64]] = np.split(
             source[np.lexsort((source, target))], np.cumsum(counts)[:-1]
         )
 
+    @property
+    def index(self) -> dict[str, int]:
+        """Number of each function node."""
+        return {name: i for i, name in enumerate(self.names)}
+
+    @property
+    def square(self) -> bool:
+        """Whether sources and targets are the same nodes, so that self pairs are no candidates."""
+        return self.kind == FUNCTION_EDGES
+
+    def rows(self, source: IntArray, target: IntArray) -> IntArray:
+        """Pairs as rows i * T + j."""
+        return source * len(self.targets) + target
+
     def matrix(self) -> npt.NDArray[np.bool_]:
-        """(N, N) bool, True at known edges (source, target)."""
-        known = np.zeros((self.N, self.N), dtype=bool)
+        """(S, T) bool, True at known edges (source, target)."""
+        known = np.zeros((len(self.sources), len(self.targets)), dtype=bool)
         known[self.pairs[0], self.pairs[1]] = True
         return known
 
-    def candidates(self, targets: range) -> npt.NDArray[np.bool_]:
-        """(N, T) bool, True for the pairs that are no known edge and no self pair."""
-        known = np.zeros((self.N, len(targets)), dtype=bool)
-        inside = (self.pairs[1] >= targets.start) & (self.pairs[1] < targets.stop)
-        known[self.pairs[0][inside], self.pairs[1][inside] - targets.start] = True
-        known[np.arange(targets.start, targets.stop), np.arange(len(targets))] = True
+    def candidates(self, targets: range | None = None) -> npt.NDArray[np.bool_]:
+        """(S, len(targets)) bool, True for the pairs that are no known edge and no self pair; None: all targets."""
+        chosen = range(len(self.targets)) if targets is None else targets
+        known = np.zeros((len(self.sources), len(chosen)), dtype=bool)
+        inside = (self.pairs[1] >= chosen.start) & (self.pairs[1] < chosen.stop)
+        known[self.pairs[0][inside], self.pairs[1][inside] - chosen.start] = True
+        if self.square:
+            known[np.arange(chosen.start, chosen.stop), np.arange(len(chosen))] = True
         return ~known
 
     def has_edge(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which pairs i * N + j (K,) are known edges."""
-        if len(rows) > self.N**2 // 64:
+        """Which pairs i * T + j (K,) are known edges."""
+        if len(rows) > len(self.sources) * len(self.targets) // 64:
             return self.matrix().ravel()[rows]
-        found: npt.NDArray[np.bool_] = np.isin(rows, self.pairs[0] * self.N + self.pairs[1])
+        found: npt.NDArray[np.bool_] = np.isin(rows, self.rows(*self.pairs))
         return found
 
 
@@ -106,7 +135,8 @@ class ScoredPairs:
 
     Attributes:
         prior: Names and known edges.
-        score: (N, T), NaN where undefined; float32 above 4,096 nodes. T is N, except where processes share the targets.
+        score: (S, T), NaN where undefined; float32 above 4,096 nodes. T is fewer than all targets where processes share
+            them.
         score_name: Column name of the score.
         columns: Further columns by name, in order; each maps rows (K,) to values (K,).
         first: Index of the first target; rows are i * T + (j - first).
@@ -127,7 +157,7 @@ class ScoredPairs:
         """The table of the given rows, in their order.
 
         Args:
-            rows: (K,) pairs, i * N + j where all targets are here.
+            rows: (K,) pairs, i * T + j where all targets are here.
 
         Returns:
             A frame with columns src_func, dst_func (categoricals), src_idx, dst_idx, the score, has_edge, and the
@@ -135,14 +165,16 @@ class ScoredPairs:
         """
         source, target = self.places(rows)
         src, dst = source.astype(np.int32), target.astype(np.int32)
-        categories = pd.Index(self.prior.names, dtype=object)
+        sources = targets = pd.Index(self.prior.sources, dtype=object)
+        if not self.prior.square:
+            targets = pd.Index(self.prior.targets, dtype=object)
         values: dict[str, object] = {
-            "src_func": pd.Categorical.from_codes(src, categories=categories),
-            "dst_func": pd.Categorical.from_codes(dst, categories=categories),
+            "src_func": pd.Categorical.from_codes(src, categories=sources),
+            "dst_func": pd.Categorical.from_codes(dst, categories=targets),
             "src_idx": src,
             "dst_idx": dst,
             self.score_name: self.score.ravel()[rows].astype(np.float64, copy=False),
-            "has_edge": self.prior.has_edge(source * self.prior.N + target),
+            "has_edge": self.prior.has_edge(self.prior.rows(source, target)),
         }
         for name, column in track(self.columns.items(), "columns", show=None):
             values[name] = column(rows)
@@ -151,9 +183,11 @@ class ScoredPairs:
     def all_rows(self, *, exclude_self: bool = True) -> IntArray:
         """Every pair, ranked; without the diagonal unless asked for it."""
         order = descending(self.score.ravel().astype(np.float64, copy=False))
-        if exclude_self and self.score.shape[1] == self.prior.N:
+        if not (exclude_self and self.prior.square):
+            return order
+        if self.score.shape[1] == self.prior.N:
             order = order[order % (self.prior.N + 1) != 0]
-        elif exclude_self:
+        else:
             order = order[np.not_equal(*self.places(order))]
         return order
 
@@ -184,12 +218,15 @@ class ScoredPairs:
         for name, value in (("k", k), ("per_target", per_target)):
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be at least 0 or None, got {value}")
-        n = self.prior.N
+        source_type, _, target_type = edge_type(self.prior.kind)
         wanted = [
-            None if given is None else match_nodes(self.prior.names, given, name)
-            for given, name in ((sources, "sources"), (targets, "targets"))
+            None if given is None else match_nodes(names, given, name, node)
+            for given, name, names, node in (
+                (sources, "sources", self.prior.sources, source_type),
+                (targets, "targets", self.prior.targets, target_type),
+            )
         ]
-        if per_target is not None and per_target < n:
+        if per_target is not None and per_target < len(self.prior.sources):
             rows = self._best_of_targets(per_target, exclude_known, *wanted)
         else:
             rows = self._best(self.score.size if k is None else k, exclude_known, *wanted)
@@ -240,8 +277,9 @@ class ScoredPairs:
         """A block of scores with minus infinity at whatever is no candidate."""
         part = self.score[rows, columns]
         score = np.where(np.isnan(part), -np.inf, part).astype(self.score.dtype, copy=False)
-        i, j = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)
-        score[i == j + self.first] = -np.inf
+        if self.prior.square:
+            i, j = np.arange(rows.start, rows.stop)[:, None], np.arange(columns.start, columns.stop)
+            score[i == j + self.first] = -np.inf
         if exclude_known:
             source, target = self.prior.pairs[0], self.prior.pairs[1] - self.first
             inside = (source >= rows.start) & (source < rows.stop) & (target >= columns.start) & (target < columns.stop)
@@ -269,13 +307,16 @@ def checked_targets(targets: range | None, n_nodes: int) -> range:
     return chosen
 
 
-def match_nodes(names: list[str], wanted: str | list[str] | tuple[str, ...], parameter: str) -> npt.NDArray[np.bool_]:
+def match_nodes(
+    names: Sequence[str], wanted: str | list[str] | tuple[str, ...], parameter: str, node: str = "function"
+) -> npt.NDArray[np.bool_]:
     """Which nodes are meant by names or glob patterns (``*``, ``?``, ``[...]``); an exact name wins over a pattern.
 
     Args:
         names: The N node names.
         wanted: A name or pattern, or several.
         parameter: What to call it in the error.
+        node: What the nodes are, for the error.
 
     Returns:
         (N,) bool.
@@ -297,7 +338,7 @@ def match_nodes(names: list[str], wanted: str | list[str] | tuple[str, ...], par
         if not hits:
             near = closest(pattern, names)
             hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-            raise ValueError(f"{parameter}: no function node is called or matches {pattern!r}{hint}")
+            raise ValueError(f"{parameter}: no {node} node is called or matches {pattern!r}{hint}")
         chosen[hits] = True
     return chosen
 

@@ -17,8 +17,9 @@ from gsnn.base.memory import check_fits, free_on, in_words, matrix_dtype, memory
 from gsnn.base.progress import track
 from gsnn.edges.capture import Criterion, LossScale, all_samples, capture, isolated, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer, EdgeScores, check_model
-from gsnn.edges.pairs import FUNCTION_EDGE, ScoredPairs, checked_targets
+from gsnn.edges.pairs import ScoredPairs, checked_targets
 from gsnn.edges.rank_correlation import CORRELATIONS, cross_correlation, sort_bytes
+from gsnn.graph.checks import EDGE_TYPES
 
 FloatMatrix = npt.NDArray[np.float32]
 
@@ -110,7 +111,7 @@ class FunctionEdgeInferer(EdgeScores):
             hint = "; pass edge_index.T" if index.ndim == 2 and index.shape[1] == 2 else ""
             raise ValueError(f"edge_index must have shape (2, E), got {tuple(index.shape)}{hint}")
         names = list(getattr(gsnn, "function_nodes", map(str, range(gsnn.N))))
-        known = {FUNCTION_EDGE: index.detach().long()}
+        known = {EDGE_TYPES[0]: index.detach().long()}
         super().__init__(model, SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=known))
         self.L, self.n_pairs = gsnn.L, gsnn.L - 1
         self.crit, self.use_prenorm, self.device = crit, use_prenorm, device

@@ -10,14 +10,15 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.errors import DataError
+from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.io.network import Network
 from gsnn.io.text import counted, has_control, listed
 
 if TYPE_CHECKING:
     from gsnn.graph import Graph
 
-COLUMNS = ("source", "target", "kind", "score", "sign", "rank", "p", "q")
-KINDS = ("proposed", "known")
+COLUMNS = ("source", "target", "status", "score", "sign", "rank", "p", "q")
+STATUSES = ("proposed", "known")
 # What an inferer's own table calls them.
 _ALIASES = {"src_func": "source", "dst_func": "target", "has_edge": "known", "p_value": "p", "q_value": "q"}
 _LARGEST = 2.0**62  # of a rank
@@ -31,8 +32,9 @@ def edge_frame(table: pd.DataFrame, graph: Graph | Network | None = None) -> pd.
 
     Args:
         table: Columns ``source`` and ``target``; ``score``, ``sign``, ``rank``, ``p``, ``q`` where there are any;
-            ``kind`` or ``known``; further columns of numbers, booleans or text.
-        graph: The prior network, whose edges are added as known where the table lacks them.
+            ``status`` (proposed or known) or ``known``; further columns of numbers, booleans or text.
+        graph: The prior network, whose edges are added as known where the table lacks them: of a Graph those of the
+            kinds in the table's column ``kind``, without it those between functions.
 
     Returns:
         A frame with :data:`COLUMNS`, then the further ones; NA where a value is undefined.
@@ -56,7 +58,7 @@ def edge_frame(table: pd.DataFrame, graph: Graph | Network | None = None) -> pd.
     if twice.any():
         edges = [f"{s} -> {t}" for s, t in frame[twice].itertuples(index=False, name=None)]
         raise DataError(f"{counted(len(edges), 'edge')} more than once in the table: {listed(edges)}; keep one of each")
-    frame["kind"] = _kind(table)
+    frame["status"] = _status(table)
     for name in ("score", "p", "q"):
         frame[name] = _numbers(table, name)
     frame["sign"] = _integers(table, "sign", "Int8", "-1, 0 or 1", lambda v: abs(v) <= 1)
@@ -65,17 +67,18 @@ def edge_frame(table: pd.DataFrame, graph: Graph | Network | None = None) -> pd.
     others = [name for name in table.columns if name not in frame and name not in _LEFT_OUT]
     if others:
         frame = pd.concat([frame, pd.DataFrame({str(name): _further(table[name]) for name in others})], axis=1)
-    return frame if graph is None else _with_known(frame, graph, told=bool({"kind", "known"} & set(table.columns)))
+    return frame if graph is None else _with_known(frame, graph, told=bool({"status", "known"} & set(table.columns)))
 
 
-def known_edges(graph: Graph | Network) -> pd.DataFrame:
-    """The edges of a prior network: source, target, sign; of a Graph, those between functions."""
+def known_edges(graph: Graph | Network, kinds: Sequence[str] = (FUNCTION_EDGES,)) -> pd.DataFrame:
+    """The edges of a prior network: source, target, sign; of a Graph, those of some kinds, with their kind."""
     if isinstance(graph, Network):
         return graph.edges
-    edges, _ = graph.to_pandas()
-    names = set(graph.functions)
-    between = edges[edges["source"].isin(names) & edges["target"].isin(names)].reset_index(drop=True)
-    return between.assign(sign=between["sign"] if "sign" in between else 0)
+    edges, nodes = graph.to_pandas()
+    type_of = dict(zip(nodes["name"], nodes["type"], strict=True))
+    kind = edges["source"].map(type_of) + "->" + edges["target"].map(type_of)
+    edges = edges.assign(kind=kind, sign=edges["sign"] if "sign" in edges else 0)
+    return edges[kind.isin(list(kinds))].reset_index(drop=True)
 
 
 def species(frame: pd.DataFrame, graph: Graph | Network | None) -> list[str]:
@@ -89,20 +92,22 @@ def species(frame: pd.DataFrame, graph: Graph | Network | None) -> list[str]:
 
 
 def _with_known(frame: pd.DataFrame, graph: Graph | Network, *, told: bool) -> pd.DataFrame:
-    known = known_edges(graph)
+    known = known_edges(
+        graph, sorted({FUNCTION_EDGES, *frame["kind"].dropna()}) if "kind" in frame else (FUNCTION_EDGES,)
+    )
     prior = dict(zip(zip(known["source"], known["target"], strict=True), known["sign"].tolist(), strict=True))
     pairs = list(zip(frame["source"], frame["target"], strict=True))
     there = np.array([pair in prior for pair in pairs], dtype=bool)
     if told:
         clash = [
-            f"{s} -> {t}" for (s, t), k, yes in zip(pairs, frame["kind"], there, strict=True) if yes > (k == "known")
+            f"{s} -> {t}" for (s, t), k, yes in zip(pairs, frame["status"], there, strict=True) if yes > (k == "known")
         ]
         if clash:
             raise DataError(
                 f"{counted(len(clash), 'edge')} proposed in the table and known in the graph: {listed(clash)}; "
                 "pass the graph on which they were inferred"
             )
-    frame.loc[there, "kind"] = "known"
+    frame.loc[there, "status"] = "known"
     signs = pd.array([prior.get(pair, pd.NA) for pair in pairs], dtype="Int8")
     frame["sign"] = frame["sign"].where(frame["sign"].notna() | ~there, signs)
     stated = set(pairs)
@@ -110,7 +115,10 @@ def _with_known(frame: pd.DataFrame, graph: Graph | Network, *, told: bool) -> p
     if not rest:
         return frame
     added = pd.DataFrame(rest, columns=["source", "target", "sign"]).astype({"source": object, "target": object})
-    added["kind"] = "known"
+    added["status"] = "known"
+    if "kind" in frame and "kind" in known:
+        kind_of = dict(zip(zip(known["source"], known["target"], strict=True), known["kind"], strict=True))
+        added["kind"] = [kind_of[s, t] for s, t, _ in rest]
     added["sign"] = added["sign"].astype("Int8")
     # Column by column, since concatenating frames with empty columns loses their types.
     parts = {}
@@ -134,13 +142,13 @@ def _names(column: pd.Series, name: str) -> pd.Series:
     return pd.Series(values, dtype=object)
 
 
-def _kind(table: pd.DataFrame) -> pd.Series:
-    if "kind" in table:
-        kinds = table["kind"].astype(object)
-        wrong = [repr(kind) for kind in dict.fromkeys(kinds) if kind not in KINDS]
+def _status(table: pd.DataFrame) -> pd.Series:
+    if "status" in table:
+        found = table["status"].astype(object)
+        wrong = [repr(status) for status in dict.fromkeys(found) if status not in STATUSES]
         if wrong:
-            raise DataError(f"column 'kind' must hold 'known' or 'proposed', got {', '.join(wrong[:5])}")
-        return kinds
+            raise DataError(f"column 'status' must hold 'known' or 'proposed', got {', '.join(wrong[:5])}")
+        return found
     known = pd.Series([False] * len(table)) if "known" not in table else table["known"]
     if known.dtype == object or str(known.dtype) in {"str", "string"}:
         known = known.map({"True": True, "False": False, True: True, False: False})

@@ -66,10 +66,10 @@ def read_edge_table(
             f"names are taken from the columns '{table.header[s]}' and '{table.header[t]}'; gene symbols stand in "
             f"source_genesymbol and target_genesymbol ({asked('source=, target=', '--source-column, --target-column')})"
         )
-    if "kind" in plain:
-        n = table.column(plain.index("kind")).count("proposed")
+    if "status" in plain:
+        n = table.column(plain.index("status")).count("proposed")
         if n:
-            notes.append(f"{counted(n, 'edge')} marked as proposed in column 'kind' read like the known ones")
+            notes.append(f"{counted(n, 'edge')} marked as proposed in column 'status' read like the known ones")
     for name in _DIRECTED:
         if name in plain:
             raw, signs = _directed(table, plain.index(name), raw, signs, undirected, notes)

@@ -16,7 +16,7 @@ from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import DataError, closest, require, unknown_option
 from gsnn.base.files import atomic_path
 from gsnn.base.wording import asked
-from gsnn.io.edge_frame import KINDS, edge_frame, numbers, species
+from gsnn.io.edge_frame import STATUSES, edge_frame, numbers, species
 from gsnn.io.graphml import read_graphml
 from gsnn.io.graphml_write import write_graphml
 from gsnn.io.h5ad_write import read_uns, write_uns
@@ -70,10 +70,10 @@ def write_edges(
 ) -> Path:
     r"""Write proposed edges, next to the known ones if the graph is given.
 
-    Each edge has ``source``, ``target``, ``kind`` (proposed or known), ``score``, ``sign``, ``rank``, ``p``, ``q`` and
-    the further columns of the table. CSV, TSV and Parquet are that table, with empty cells where a value is undefined.
-    GraphML has them as attributes of the edges, left out where undefined, with no attribute type but boolean, long,
-    double and string, and ``interaction`` for the styles of Cytoscape. SIF has room for the relation only: activates,
+    Each edge has ``source``, ``target``, ``status`` (proposed or known), ``score``, ``sign``, ``rank``, ``p``, ``q``
+    and the further columns of the table. CSV, TSV and Parquet are that table, with empty cells where a value is
+    undefined. GraphML has them as attributes of the edges, left out where undefined, with no attribute type but
+    boolean, long, double and string, and ``interaction`` for the styles of Cytoscape. SIF has room for the relation only: activates,
     inhibits or interacts, after ``proposed-`` for a proposal. In an AnnData file the table stands in ``uns``.
 
     The file is whole or, after an error, as it was before. CSV, TSV, SIF and GraphML are packed if the path ends in
@@ -83,8 +83,9 @@ def write_edges(
         table: The edges, as ``gsnn.runs.infer.infer_run`` returns them or as an inferer's ``evaluate`` does.
         path: The file to write.
         format: One of ``EDGE_FORMATS``; by default the extension decides.
-        graph: The prior network. Its edges (of a Graph, those between functions) are written as known. An edge of the
-            table that stands in it is known too, unless the table says that it is a proposal, which is an error.
+        graph: The prior network. Its edges (of a Graph, those of the kinds in the table) are written as known. An
+            edge of the table that stands in it is known too, unless the table says that it is a proposal, which is an
+            error.
         h5ad: For AnnData, the file of which ``path`` becomes a copy with the edges; by default ``path`` itself.
         key: For AnnData, the key in ``uns``. A table there is replaced.
         formulas: What to do in CSV and TSV with names that a spreadsheet would run as a formula (they begin with =, +,
@@ -104,8 +105,8 @@ def write_edges(
         >>> network = Network.from_edges([("RAF", "MEK", 1)])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     text = write_edges(table, Path(folder, "edges.sif"), graph=network).read_text()
-        ...     kinds = read_edges(write_edges(table, Path(folder, "edges.graphml"), graph=network))["kind"]
-        >>> text.splitlines(), sorted(kinds)
+        ...     found = read_edges(write_edges(table, Path(folder, "edges.graphml"), graph=network))["status"]
+        >>> text.splitlines(), sorted(found)
         (['MEK\tproposed-interacts\tJUN', 'RAF\tactivates\tMEK'], ['known', 'proposed'])
     """
     path = Path(path)
@@ -144,7 +145,7 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
         key: For AnnData, the key in ``uns``.
 
     Returns:
-        A frame with the columns source, target, kind, score (float64), sign (Int8), rank (Int64), p, q (float64) and
+        A frame with the columns source, target, status, score (float64), sign (Int8), rank (Int64), p, q (float64) and
         further ones, undefined where the format has no room for them.
 
     Raises:
@@ -253,8 +254,8 @@ def _sif(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) ->
                 "begins a comment); write CSV, Parquet or GraphML"
             )
     lines = [
-        f"{s}\t{'proposed-' if kind == 'proposed' else ''}{_relation(sign)}\t{t}"
-        for s, t, kind, sign in frame[["source", "target", "kind", "sign"]].itertuples(index=False, name=None)
+        f"{s}\t{'proposed-' if status == 'proposed' else ''}{_relation(sign)}\t{t}"
+        for s, t, status, sign in frame[["source", "target", "status", "sign"]].itertuples(index=False, name=None)
     ]
     joined = {*frame["source"], *frame["target"]}
     lines += [name for name in names if name not in joined]
@@ -270,8 +271,10 @@ def _read_sif(raw: Raw, path: Path) -> pd.DataFrame:
     signs, unknown = signs_of(found.relations)
     if unknown:
         raise DataError(f"relations {listed(unknown)} are none that write_edges writes; read it with read_network")
-    kinds = [KINDS[not relation.startswith("proposed-")] for relation in found.relations]
-    return pd.DataFrame({"source": found.sources, "target": found.targets, "kind": kinds, "sign": signs}, dtype=object)
+    statuses = [STATUSES[not relation.startswith("proposed-")] for relation in found.relations]
+    return pd.DataFrame(
+        {"source": found.sources, "target": found.targets, "status": statuses, "sign": signs}, dtype=object
+    )
 
 
 def _graphml(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
@@ -300,7 +303,7 @@ def _read_graphml(raw: Raw, path: Path) -> pd.DataFrame:
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
     """Text cells as numbers or booleans in the columns that hold nothing else; empty ones are undefined."""
     for name in cells.columns:
-        if name in ("source", "target", "kind", "known"):
+        if name in ("source", "target", "kind", "status", "known"):
             continue
         values = cells[name].where(cells[name] != "", None)
         filled = values.dropna()

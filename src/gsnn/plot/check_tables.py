@@ -65,7 +65,7 @@ def check_tables(check: SelfCheck, method: str) -> Check:
         records = [each["conditions"][condition] for each in check.repeats if condition in each["conditions"]]
         for name in dict.fromkeys(name for record in records for name in record["methods"]):
             found = [record["methods"][name] for record in records if name in record["methods"]]
-            kind = found[0]["kind"]
+            by = found[0]["by"]
             for negatives in ("all", "degree-matched"):
                 each = [_curve(one, negatives) for one in found]
                 mean = _mean([curve for curve, _ in each])
@@ -75,7 +75,7 @@ def check_tables(check: SelfCheck, method: str) -> Check:
                         {
                             "condition": condition,
                             "method": name,
-                            "kind": kind,
+                            "by": by,
                             "negatives": negatives,
                             "recall": GRID,
                             "precision": mean,
@@ -84,7 +84,7 @@ def check_tables(check: SelfCheck, method: str) -> Check:
                     )
                 )
             shares = np.array([v for one in found for v in one["placement"]["all"]], dtype=np.float64)
-            places.append(pd.DataFrame({"condition": condition, "method": name, "kind": kind, "place": shares}))
+            places.append(pd.DataFrame({"condition": condition, "method": name, "by": by, "place": shares}))
     return Check(
         method=method,
         methods=check.methods,

@@ -33,8 +33,8 @@ class Check:
     Args:
         method: The method that ranked the candidates of the run.
         methods: The inferers that were checked.
-        curves: Columns condition, method, kind, negatives, recall, precision, chance.
-        places: Columns condition, method, kind, place: the share of the never-known candidates that score lower, one
+        curves: Columns condition, method, by, negatives, recall, precision, chance.
+        places: Columns condition, method, by, place: the share of the never-known candidates that score lower, one
             row per hidden edge and repeat.
         summary: As :meth:`gsnn.discovery.SelfCheck.summary` gives it.
         controls: As :meth:`gsnn.discovery.SelfCheck.control_table` gives it.

@@ -110,14 +110,14 @@ def _check_rows(check: Check) -> list[dict[Any, Any]]:
     passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "verdict"]]
     found: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
     order = list(CONDITIONS)
-    found.sort(key=lambda r: (order.index(r["condition"]), r["kind"] != "inferer", r["method"] != check.method))
+    found.sort(key=lambda r: (order.index(r["condition"]), r["by"] != "inferer", r["method"] != check.method))
     return found
 
 
 def _group_rows(check: Check) -> list[dict[Any, Any]]:
     """The two groups of hidden edges, of the inferers; empty where no hole was left."""
     table = check.groups
-    return table[(table["condition"] == "real") & (table["kind"] == "inferer")].to_dict("records")
+    return table[(table["condition"] == "real") & (table["by"] == "inferer")].to_dict("records")
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

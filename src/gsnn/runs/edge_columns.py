@@ -14,11 +14,12 @@ Q_MEANS = (
 )
 
 COLUMN_NOTES = {
-    "source": "function node the edge leaves",
-    "target": "function node the edge enters",
+    "source": "node the edge leaves",
+    "target": "node the edge enters",
+    "kind": "input->function: where a treatment acts; function->function; function->output: what a readout reads",
     "score": "how much the model misses the edge, by the method named in run.json; higher is better, and only the "
-    "order within this file counts",
-    "rank": "place among all candidates, 1 is best; empty for known edges",
+    "order within a kind in this file counts",
+    "rank": "place among all candidates of the kind, 1 is best; empty for known edges",
     "p": "probability of a score as high if source and target were not associated (one-sided); empty where the method "
     "has no test",
     "q": Q_MEANS,

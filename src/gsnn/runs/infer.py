@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import now
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from gsnn.edges.candidates import Given
+    from gsnn.data import PerturbationData, StreamedData
+    from gsnn.discovery import Method
+    from gsnn.edges.candidates import Ends, Given, IntArray, Selection
     from gsnn.graph import Graph
     from gsnn.runs.folder import Run
     from gsnn.runs.job import Job
@@ -98,6 +104,7 @@ def infer_run(
     score: str | None = None,
     agg: str | None = None,
     samples: str = "train",
+    kinds: str | Sequence[str] = "function",
     top: int | None = None,
     per_target: int | None = None,
     sources: Sequence[str] = (),
@@ -115,19 +122,24 @@ def infer_run(
     How they were inferred stands in ``run.json`` under ``inference``: among other things the number of all
     ``candidates``, how far these alias, and ``notes`` that a reader of the table should know.
 
+    A treatment that stands in the network as a species, with edges out of it and none into it, is no target.
+
     Args:
         run: A run whose training is complete.
         method: A name of ``gsnn.discovery.METHODS``, or several (also with commas): the first ranks, each further
             one adds its columns ``rank_<method>`` and ``score_<method>``. None: ``gsnn.discovery.DEFAULT_METHOD``, or
-            ``magnitude`` if ``score`` or ``agg``, which are of that method, are given.
+            ``magnitude`` if ``score`` or ``agg``, which are of that method, are given. Each kind is ranked by the first
+            method that can.
         score: ``corr``, or ``partial`` given the known parents of the target; None for the method's own.
         agg: How the layers are combined: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` for the samples the model was trained on, ``all`` for all of them.
-        top: Keep only so many candidates, none with an undefined score; None keeps all.
+        kinds: Kinds of edges to rank: ``input``, ``function``, ``output`` or the whole names of
+            :data:`gsnn.graph.KINDS`; ``all``; several, also with commas. Each has ranks of its own.
+        top: Keep only so many candidates of each kind, none with an undefined score; None keeps all.
         per_target: Keep only so many of each target, chosen before ``top`` applies.
         sources: Keep only candidates whose source has one of these names or matches one of these glob patterns.
         targets: The same for targets.
-        forbidden: Edges that are no candidates: pairs, texts ``A:B`` and files of edges.
+        forbidden: Edges that are no candidates: pairs, texts ``A:B``, also with glob patterns, and files of edges.
         required: Candidates to keep whatever the other options say; the column ``required`` marks them.
         known: Add the known edges after the candidates, without rank.
         aliases: Group the candidates that the data cannot tell apart: by ``reach`` (the inputs that reach the source,
@@ -140,10 +152,10 @@ def infer_run(
             alone. An interrupted inference of the same run, samples and options is continued.
 
     Returns:
-        The table written (an empty one in all but the first of several processes): source, target, score, rank
-        (1 is best, among all candidates that are not forbidden, also if only some are kept), p, q (over all
-        candidates), known; the sign, of a method that has one; alias_group and alias_size; the columns of
-        further methods; and the precision to expect, if the run holds a self-check of this method.
+        The table written (an empty one in all but the first of several processes): source, target, kind, score, rank
+        (1 is best, among all candidates of the kind that are not forbidden, also if only some are kept), p, q (over
+        all candidates of the kind), known; the sign, of a method that has one; alias_group and alias_size; the columns
+        of further methods; and the precision to expect, if the run holds a self-check of this method.
         ``edges.csv-metadata.json`` says what each of them means.
 
     Raises:
@@ -153,77 +165,72 @@ def infer_run(
     """
     import pandas as pd
 
-    from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, method_names
-    from gsnn.edges import alias_groups
-    from gsnn.edges.candidates import Selection, named_edges, select
+    from gsnn.discovery.methods import DEFAULT_METHOD, method_names, ways
+    from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
+    from gsnn.graph import resolve_kinds
     from gsnn.runs.job import Job
-    from gsnn.runs.ranking import rank_together, score_pairs
-    from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
 
+    wanted = resolve_kinds(kinds)
     if method is None:
         method = DEFAULT_METHOD if score is None and agg is None else "magnitude"
     names = method_names(method)
     if len(names) > 1 and (score is not None or agg is not None):
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
+    if (score is not None or agg is not None) and wanted != (FUNCTION_EDGES,):
+        raise DataError(f"score and agg are of {FUNCTION_EDGES} edges alone; leave them out, or the other kinds")
     options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
+    by_kind = {kind: ways(names, kind) for kind in wanted}
+    if FUNCTION_EDGES in by_kind:
+        by_kind[FUNCTION_EDGES] = {
+            name: replace(way, options=options[name]) for name, way in by_kind[FUNCTION_EDGES].items()
+        }
     selection = Selection(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
-    from gsnn.runs.results import calibrate_edges
-
     job = job or Job()
+    if job.joined.size > 1 and wanted != (FUNCTION_EDGES,):
+        raise DataError(f"several processes rank {FUNCTION_EDGES} edges alone; start the other kinds in one process")
     with run.lock() if job.joined.first else nullcontext():
         run.refresh()
         data = run.open_data()
-        functions = list(data.graph.functions)
-        select(functions, selection)  # a wrong pattern must not cost an inference
+        ends = [Ends.of(data.graph, kind) for kind in wanted]
+        check_patterns(selection, ends)  # a wrong pattern must not cost an inference
         banned, asked = ([item for item in each] for each in (forbidden, required))
-        no, must = named_edges(banned, functions, "forbidden"), named_edges(asked, functions, "required")
-        clash = [row for row in must.rows.tolist() if row in set(no.rows.tolist())]
-        if clash:
-            pair = ":".join(functions[i] for i in divmod(clash[0], len(functions)))
-            raise DataError(f"{pair!r} is both forbidden and required; drop one of them")
-        now("scoring edges")
-        ranking = rank_together(
-            score_pairs(run, data, options, samples, progress and job.joined.first, job),
-            selection,
-            job.joined,
-            forbidden=no.rows,
-            required=must.rows,
-            known=known,
-        )
-        if ranking is None:
-            return pd.DataFrame()
-        table = ranking.table
-        # A function's edge to itself is no candidate, be it known or not.
-        prior = {edge for edge in data.graph.function_edges if edge[0] != edge[1]}
-        index = {name: i for i, name in enumerate(functions)}
-        known_rows = {index[s] * len(functions) + index[t] for s, t in prior}
-        n_candidates = data.graph.N * (data.graph.N - 1) - len(prior) - len(set(no.rows.tolist()) - known_rows)
-        notes = [*no.notes, *must.notes, *job.notes()]
-        there = [row for row in must.rows.tolist() if row in known_rows]
-        if there:
-            pairs = [":".join(functions[i] for i in divmod(row, len(functions))) for row in there]
-            notes.append(f"required and in the network already, so no candidate: {', '.join(pairs[:5])}")
-        now("finding aliases")
-        groups = None
-        if aliases != "none":
-            by: Any = aliases  # one of the two, checked above
-            groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None)
-            table = groups.attach(table)
-            notes += groups.warnings
-        edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank)
-        further = [f"{what}_{name}" for name in names[1:] for what in ("rank", "score")]
-        edges = edges.assign(**{name: table[name].array for name in further})
-        if len(must.rows):
-            rows = table["src_idx"].to_numpy("int64") * len(functions) + table["dst_idx"].to_numpy("int64")
-            edges["required"] = [row in set(must.rows.tolist()) - known_rows for row in rows.tolist()]
-        scored_by = options[names[0]]
-        if learnt_in_training(run, METHODS[names[0]].inferer, job.fresh):
-            scored_by = scored_by | FROM_TRAINING
-        edges, uncalibrated = calibrate_edges(run, edges, names[0], options=scored_by)
-        if uncalibrated:
-            notes.append(uncalibrated)
-        inference = {"method": names[0], "options": scored_by, "samples": samples, "n": ranking.n, "top": top}
+        no = named_edges(banned, ends, "forbidden", patterns=True)
+        must = named_edges(asked, ends, "required")
+        for each in ends:
+            clash = sorted(set(must.rows[each.kind].tolist()) & set(no.rows[each.kind].tolist()))
+            if clash:
+                raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
+        notes = [*no.notes, *must.notes, *_drawn_note(data.graph, ends, selection)]
+        parts = []
+        for each in ends:
+            barred = _into(data.graph, each, drawn_treatments(data.graph), selection, must.rows[each.kind])
+            part = _infer_kind(
+                run,
+                data,
+                each,
+                by_kind[each.kind],
+                selection,
+                forbidden=np.union1d(no.rows[each.kind], barred),
+                required=must.rows[each.kind],
+                known=known,
+                aliases=aliases,
+                samples=samples,
+                progress=progress,
+                job=job,
+            )
+            if part is None:
+                return pd.DataFrame()
+            parts.append(part)
+        edges = pd.concat([part.edges for part in parts], ignore_index=True) if len(parts) > 1 else parts[0].edges
+        first = next((part for part in parts if part.ends.kind == FUNCTION_EDGES), parts[0])
+        inference = {
+            "method": first.method,
+            "options": first.options,
+            "samples": samples,
+            "n": first.n,
+            "top": top,
+        }
         chosen = {
             "methods": names if len(names) > 1 else [],
             "per_target": per_target,
@@ -233,13 +240,149 @@ def infer_run(
             "required": [_text(item) for item in asked],
         }
         inference |= {name: value for name, value in chosen.items() if value} | job.facts()
-        aliasing = None if groups is None else groups.summary()
-        inference |= {"candidates": n_candidates, "aliases": aliasing, "notes": notes}
+        inference |= {"candidates": sum(part.n_candidates for part in parts), "aliases": first.aliases}
+        if wanted != (FUNCTION_EDGES,):
+            inference["kinds"] = {
+                part.ends.kind: {
+                    "method": part.method,
+                    "options": part.options,
+                    "candidates": part.n_candidates,
+                    "aliases": part.aliases,
+                }
+                for part in parts
+            }
+        told = dict.fromkeys([*notes, *job.notes(), *(note for part in parts for note in part.notes)])
+        inference["notes"] = list(told)
         now("writing edges")
         run.write_edges(edges, inference)
         _write_outputs(run, edges, data.graph, files)
         job.forget()
     return edges
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """The edges of one kind, and what is to be said of them."""
+
+    ends: Ends
+    edges: pd.DataFrame
+    method: str
+    options: Mapping[str, Any]
+    n: int
+    n_candidates: int
+    aliases: dict[str, Any] | None
+    notes: list[str]
+
+
+def _infer_kind(
+    run: Run,
+    data: PerturbationData | StreamedData,
+    ends: Ends,
+    ways: Mapping[str, Method],
+    selection: Selection,
+    *,
+    forbidden: IntArray,
+    required: IntArray,
+    known: bool,
+    aliases: str,
+    samples: str,
+    progress: bool,
+    job: Job,
+) -> _Part | None:
+    """Rank the edges of one kind; None in all but the first of several processes."""
+    from gsnn.edges import alias_groups
+    from gsnn.edges.pairs import PriorEdges
+    from gsnn.runs.ranking import rank_together, score_pairs
+    from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
+    from gsnn.runs.results import calibrate_edges
+
+    now("scoring edges")
+    ranking = rank_together(
+        score_pairs(run, data, ways, samples, progress and job.joined.first, job),
+        selection,
+        job.joined,
+        forbidden=forbidden,
+        required=required,
+        known=known,
+    )
+    if ranking is None:
+        return None
+    table, notes = ranking.table, []
+    prior = PriorEdges(data.graph, ends.kind)
+    # A function's edge to itself is no candidate, be it known or not.
+    known_rows = {ends.row(*edge) for edge in prior.edges if edge[0] != edge[1]}
+    n_candidates = int(prior.candidates().sum()) - len(set(forbidden.tolist()) - known_rows)
+    there = [row for row in required.tolist() if row in known_rows]
+    if there:
+        pairs = ", ".join(map(ends.name, there[:5]))
+        notes.append(f"required and in the network already, so no candidate: {pairs}")
+    now("finding aliases")
+    groups = None
+    if aliases != "none":
+        by: Any = aliases  # one of the two, checked before
+        groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None, kind=ends.kind)
+        table = groups.attach(table)
+        notes += groups.warnings
+    edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank, kind=ends.kind)
+    first, *others = ways
+    further = [f"{what}_{name}" for name in others for what in ("rank", "score")]
+    edges = edges.assign(**{name: table[name].array for name in further})
+    if len(required):
+        rows = table["src_idx"].to_numpy("int64") * len(ends.targets) + table["dst_idx"].to_numpy("int64")
+        edges["required"] = [row in set(required.tolist()) - known_rows for row in rows.tolist()]
+    options = dict(ways[first].options)
+    if learnt_in_training(run, ways[first].inferer, job.fresh):
+        options = options | FROM_TRAINING
+    edges, uncalibrated = calibrate_edges(run, edges, first, kind=ends.kind, options=options)
+    if uncalibrated:
+        notes.append(uncalibrated)
+    return _Part(
+        ends, edges, first, options, ranking.n, n_candidates, None if groups is None else groups.summary(), notes
+    )
+
+
+def drawn_treatments(graph: Graph) -> list[str]:
+    """Treatments that stand in the network as species: fed by an input that does not inhibit them, and only sources.
+
+    Whatever an edge into one of them would mean, it is not known to the network who draws a drug as a node.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> edges = [("TR:drug", "drug", 1), ("TR:ai", "a", -1), ("drug", "a", 1), ("a", "b", 1), ("b", "y", 1)]
+        >>> nodes = {"input_nodes": ["TR:drug", "TR:ai"], "function_nodes": ["drug", "a", "b"], "output_nodes": ["y"]}
+        >>> drawn_treatments(Graph.from_edges(edges, **nodes))
+        ['drug']
+    """
+    index, signs = graph.edge_index_dict, graph.edge_sign_dict or {}
+    inner, fed = index[edge_type(FUNCTION_EDGES)].numpy(), index[edge_type(INPUT_EDGES)].numpy()
+    inner = inner[:, inner[0] != inner[1]]
+    sign = signs.get(edge_type(INPUT_EDGES))
+    raised = fed[1] if sign is None else fed[1][sign.numpy() >= 0]
+    found = np.setdiff1d(np.intersect1d(raised, inner[0]), inner[1])
+    return [graph.functions[i] for i in found.tolist()]
+
+
+def _into(graph: Graph, ends: Ends, drawn: Sequence[str], selection: Selection, required: IntArray) -> IntArray:
+    """Pairs into treatments that stand in the network, but for those that were asked for by name."""
+    targets = [ends.place[1][name] for name in drawn if name in ends.place[1] and name not in selection.targets]
+    pairs = np.zeros((len(ends.sources), len(ends.targets)), dtype=bool)
+    pairs[:, targets] = True
+    if ends.kind == FUNCTION_EDGES:
+        np.fill_diagonal(pairs, False)
+    return np.setdiff1d(np.flatnonzero(pairs), required)
+
+
+def _drawn_note(graph: Graph, ends: Sequence[Ends], selection: Selection) -> list[str]:
+    drawn = [name for name in drawn_treatments(graph) if name not in selection.targets]
+    if not drawn or all(each.kind == OUTPUT_EDGES for each in ends):
+        return []
+    names = ", ".join(drawn[:5]) + (", ..." if len(drawn) > 5 else "")
+    one = len(drawn) == 1
+    return [
+        f"{len(drawn)} {'treatment that stands' if one else 'treatments that stand'} in the network as "
+        f"{'a species' if one else 'species'} ({names}) {'is' if one else 'are'} not taken for "
+        f"{'a target' if one else 'targets'}; name {'it' if one else 'one'} under targets to have it ranked"
+    ]
 
 
 def _text(item: Given) -> str:
@@ -274,7 +417,12 @@ def _write_outputs(run: Run, edges: pd.DataFrame, graph: Graph, files: Sequence[
 
 
 def edge_table(
-    table: pd.DataFrame, score_name: str = "corr", *, known: bool = False, rank: npt.ArrayLike | None = None
+    table: pd.DataFrame,
+    score_name: str = "corr",
+    *,
+    known: bool = False,
+    rank: npt.ArrayLike | None = None,
+    kind: str = FUNCTION_EDGES,
 ) -> pd.DataFrame:
     """The columns of ``edges.csv`` from an inferer's table.
 
@@ -283,9 +431,10 @@ def edge_table(
         score_name: Its column of scores.
         known: Keep the known edges, after the candidates and without rank.
         rank: Rank of each row of ``table`` that is a candidate; None counts them as they stand.
+        kind: The kind of all of its edges.
 
     Returns:
-        source, target, score, rank, p, q, known; and sign, alias_group and alias_size where the table has them.
+        source, target, kind, score, rank, p, q, known; and sign, alias_group and alias_size where the table has them.
 
     Example:
         >>> import pandas as pd
@@ -294,7 +443,6 @@ def edge_table(
         >>> edge_table(table)[["source", "target", "rank", "known"]].to_dict("list")
         {'source': ['b'], 'target': ['c'], 'rank': [1], 'known': [False]}
     """
-    import numpy as np
     import pandas as pd
 
     has_edge = table["has_edge"].to_numpy(dtype=bool)
@@ -310,6 +458,7 @@ def edge_table(
         {
             "source": chosen["src_func"].astype(object),
             "target": chosen["dst_func"].astype(object),
+            "kind": kind,
             "score": chosen[score_name],
             "rank": ranks,
             "p": chosen.get("p_value", undefined),

@@ -47,7 +47,7 @@ class Ranking:
 def score_pairs(
     run: Run,
     data: PerturbationData | StreamedData,
-    methods: Mapping[str, Mapping[str, Any]],
+    methods: Mapping[str, Method],
     samples: str,
     progress: bool,
     job: Job,
@@ -59,7 +59,7 @@ def score_pairs(
     Args:
         run: A trained run.
         data: Its data.
-        methods: Name -> options of ``evaluate``.
+        methods: Name -> way to rank edges, all of one kind.
         samples: ``train`` or ``all``.
         progress: Show progress on stderr.
         job: By which processes, and what they share.
@@ -70,7 +70,6 @@ def score_pairs(
     Raises:
         RunError: If the run does not allow inference.
     """
-    from gsnn.discovery.methods import METHODS
     from gsnn.edges.parallel import ProcessError
     from gsnn.nn.losses import masked_mse
 
@@ -78,8 +77,7 @@ def score_pairs(
     batches = _batches(run, data, samples, methods)
     fitted: dict[Any, tuple[EdgeInferer, int]] = {}
     found = {}
-    for name, options in methods.items():
-        method = METHODS[name]
+    for name, method in methods.items():
         key = method.inferer, tuple(sorted(method.settings.items()))
         try:
             if key not in fitted:
@@ -88,7 +86,7 @@ def score_pairs(
                 inferer = _made(method, name, model, data.graph, offered, shared)
                 fitted[key] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
             inferer, n = fitted[key]
-            found[name] = inferer.scored(**options), n
+            found[name] = inferer.scored(**method.options), n
         except ProcessError:
             raise
         except RuntimeError as error:
@@ -98,17 +96,16 @@ def score_pairs(
 
 
 def _batches(
-    run: Run, data: PerturbationData | StreamedData, samples: str, methods: Mapping[str, Mapping[str, Any]]
+    run: Run, data: PerturbationData | StreamedData, samples: str, methods: Mapping[str, Method]
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """The samples in batches: all of them at once, or as they are asked for."""
     import numpy as np
     import torch
 
     from gsnn.data import StreamedData
-    from gsnn.discovery.methods import METHODS
 
     if isinstance(data, StreamedData):
-        whole = [name for name in methods if METHODS[name].inferer.needs_all]
+        whole = [name for name, method in methods.items() if method.inferer.needs_all]
         if whole:
             raise RunError(
                 f"method '{whole[0]}' needs all samples in memory, and those of {run.path} are streamed from their "
@@ -183,7 +180,7 @@ def rank_candidates(
         rank = rank_rows(order, first.score.size)[rows]
         if known:
             pairs = first.all_rows()
-            pairs = pairs[np.isin(pairs, first.prior.pairs[0] * first.prior.N + first.prior.pairs[1])]
+            pairs = pairs[np.isin(pairs, first.prior.rows(*first.prior.pairs))]
             pairs = pairs[matching(first, pairs, selection)]
             rows, rank = np.concatenate([rows, pairs]), np.concatenate([rank, np.zeros(len(pairs), dtype=np.int64)])
     table = first.table(rows)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError
-from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision
+from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
 from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.result_file import differing_settings
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from gsnn.runs.folder import Run
 
 
-def read_check(run: Run) -> tuple[SelfCheck | None, str]:
+def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, str]:
     """The self-check in the folder of a run, if what it found holds for the run.
 
     Args:
         run: The run.
+        kind: The kind of edges that it hid.
 
     Returns:
         The self-check, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
@@ -28,9 +30,9 @@ def read_check(run: Run) -> tuple[SelfCheck | None, str]:
     Raises:
         RunError: If its file cannot be read.
     """
-    if not SelfCheck.json_path(run.path).is_file():
+    if not SelfCheck.json_path(run.path, variant_of(kind)).is_file():
         return None, ""
-    check = SelfCheck.read(run.path)
+    check = SelfCheck.read(run.path, variant_of(kind))
     again = "repeat it with gsnn selfcheck --overwrite"
     if not check.repeats:
         return None, "the self-check in the folder has not finished a repeat; go on with gsnn selfcheck --resume"
@@ -55,9 +57,9 @@ def stale_results(run: Run) -> list[str]:
     Returns:
         A sentence for a self-check and for a refinement that the run does not go with.
     """
-    found = []
+    found: list[str] = []
     try:
-        found.append(read_check(run)[1])
+        found += dict.fromkeys(read_check(run, kind)[1] for kind in KINDS)
         if Refinement.json_path(run.path).is_file():
             before = Refinement.read(run.path).settings
             wrong = differing_settings(
@@ -80,6 +82,7 @@ def calibrate_edges(
     edges: pd.DataFrame,
     method: str,
     *,
+    kind: str = FUNCTION_EDGES,
     options: Mapping[str, Any] | None = None,
     missing: float | None = None,
 ) -> tuple[pd.DataFrame, str]:
@@ -87,8 +90,9 @@ def calibrate_edges(
 
     Args:
         run: The run.
-        edges: Table of ``edges.csv``, with the column ``rank``.
+        edges: Table of ``edges.csv``, with the column ``rank``, edges of one kind.
         method: Name of the registered method that scored them.
+        kind: Their kind.
         options: Options it was evaluated with; None: its own. A self-check of other options says nothing of these.
         missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
 
@@ -98,13 +102,13 @@ def calibrate_edges(
         none).
     """
     plain = edges.drop(columns=[name for name in PRECISION_COLUMNS if name in edges.columns])
-    check, note = read_check(run)
+    check, note = read_check(run, kind)
     if check is None:
         return plain, note
     if method not in check.methods:
         checked = ", ".join(check.methods)
         return plain, f"the self-check in the folder did not check the method {method!r} (only {checked})"
-    if options is not None and dict(options) != _options(method):
+    if options is not None and dict(options) != _options(method, kind):
         return plain, f"the self-check in the folder is of the method {method!r} with its own options, not with these"
     return attach_precision(plain, check, method, missing=missing), ""
 
@@ -119,20 +123,37 @@ def calibrate_run(run: Run, missing: float | None = None) -> str:
     Returns:
         Why there is none, or an empty text; also without edges.
     """
+    import pandas as pd
+
     with run.lock():
         run.refresh()
         inference = run.info.get("inference")
         if inference is None or not run.edges_path.is_file():
             return ""
         before = run.edges()
-        method, options = str(inference.get("method")), inference.get("options")
-        after, note = calibrate_edges(run, before, method, options=options, missing=missing)
+        parts, notes = [], []
+        kinds = inference.get("kinds") or {FUNCTION_EDGES: inference}
+        of_kind = before.get("kind", pd.Series(FUNCTION_EDGES, before.index))
+        for kind, how in kinds.items():
+            part, note = calibrate_edges(
+                run,
+                before[of_kind == kind],
+                str(how.get("method")),
+                kind=kind,
+                options=how.get("options"),
+                missing=missing,
+            )
+            parts.append(part)
+            notes.append(note)
+        after = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+        note = "; ".join(dict.fromkeys(filter(None, notes)))
         if list(after.columns) != list(before.columns) or not after.equals(before):
             run.write_edges(after, inference)
         return note
 
 
-def _options(method: str) -> dict[str, Any]:
+def _options(method: str, kind: str) -> dict[str, Any]:
     from gsnn.discovery.methods import METHODS
 
-    return dict(METHODS[method].options) if method in METHODS else {}
+    way = METHODS[method].of(kind) if method in METHODS else None
+    return {} if way is None else dict(way.options)

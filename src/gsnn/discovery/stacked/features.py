@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 from scipy.stats import rankdata
 
-from gsnn.edges.pairs import FUNCTION_EDGE
+from gsnn.graph.checks import EDGE_TYPES
 
 FloatArray = npt.NDArray[np.float64]
 Features = dict[str, npt.NDArray[np.floating]]
@@ -52,7 +52,7 @@ def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything Heter
         [0.0, 1.0]
     """
     n = len(data.node_names_dict["function"])
-    edges = _edges(data, FUNCTION_EDGE)
+    edges = _edges(data, EDGE_TYPES[0])
     edges = edges[:, edges[0] != edges[1]]
     A = np.zeros((n, n), dtype=np.float32)
     A[edges[0], edges[1]] = 1.0

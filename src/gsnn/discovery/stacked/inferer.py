@@ -29,9 +29,9 @@ from gsnn.edges.capture import Criterion, all_samples, isolated, iterate_batches
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer, check_model
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
-from gsnn.edges.pairs import FUNCTION_EDGE, Column, PriorEdges, ScoredPairs
+from gsnn.edges.pairs import Column, PriorEdges, ScoredPairs
 from gsnn.graph import Graph
-from gsnn.graph.checks import Edge
+from gsnn.graph.checks import EDGE_TYPES, Edge
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
@@ -101,7 +101,7 @@ class _Hiding(EdgeInferer):
         for features, graph, edges in zip(examples, graphs, hidden, strict=True):
             true = np.sort(np.array([index[s] * n + index[t] for s, t in edges], dtype=np.int64))
             # Where hiding left a hole all the same, it must not tell hidden pairs from others.
-            childless, orphaned = holes(graph.edge_index_dict[FUNCTION_EDGE].numpy(), n)
+            childless, orphaned = holes(graph.edge_index_dict[EDGE_TYPES[0]].numpy(), n)
             kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
             true, others = sample_alike(true, free, kind, self.n_others, rng)
             rows += [stack(features, true, n), stack(features, others, n)]

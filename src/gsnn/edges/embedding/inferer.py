@@ -21,7 +21,8 @@ from gsnn.edges.embedding.skipgram import Draw, train_epoch
 from gsnn.edges.embedding.walks import NegativeSampler, WalkGraph, random_walks, window_pairs
 from gsnn.edges.inferer import EdgeInferer, EdgeScores
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
-from gsnn.edges.pairs import FUNCTION_EDGE, ScoredPairs, edge_indices
+from gsnn.edges.pairs import ScoredPairs, edge_indices
+from gsnn.graph.checks import EDGE_TYPES
 from gsnn.metrics import roc_auc
 
 _INITIAL_SCALE = 0.1
@@ -145,7 +146,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         names = list(mei.function_nodes)
         # A set has no order that lasts from one process to the next.
         known = edge_indices(sorted(mei.edges), {name: i for i, name in enumerate(names)}, "mei.edges")
-        prior = {FUNCTION_EDGE: torch.from_numpy(known.copy())}
+        prior = {EDGE_TYPES[0]: torch.from_numpy(known.copy())}
         graph = SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=prior)
         EdgeScores.__init__(self, getattr(mei, "model", None), graph)
         self.data = getattr(mei, "data", None)
@@ -422,7 +423,7 @@ class EmbeddingEdgeInferer(EdgeInferer):
     ) -> None:
         super().__init__(model, data)
         self.magnitude = MagnitudeEdgeInferer(model, data, memory_budget=memory_budget)
-        self.kind = DirectedMagnitudeEdgeKGE if directed else MagnitudeEdgeKGE
+        self._class = DirectedMagnitudeEdgeKGE if directed else MagnitudeEdgeKGE
         self.n_epochs, self.seed, self.options = n_epochs, seed, options
         self.embedding: MagnitudeEdgeKGE | None = None
 
@@ -436,7 +437,7 @@ class EmbeddingEdgeInferer(EdgeInferer):
         """Mine edges from the samples of a loader and embed the functions; see :meth:`EdgeInferer.fit`."""
         self.embedding = None
         n = self.magnitude.fit(dataloader, crit, device, verbose)
-        embedding = self.kind(self.magnitude, **self.options)
+        embedding = self._class(self.magnitude, **self.options)
         embedding.fit(self.n_epochs, verbose=verbose, seed=self.seed)
         self.embedding = embedding
         return n

@@ -207,7 +207,7 @@ def excess(pairs: list[FloatMatrix], aggregate: str, chance: Chance) -> FloatMat
         else:
             mean, variance = form_moments(z, chance.g, chance.n, defined, third=False)[:2]
             shape = np.divide(np.square(mean), variance, out=np.full_like(mean, 1e4), where=variance > 0)
-            beyond = np.square(scores).sum(0) - mean * _median(np.maximum(shape, 1e-2))
+            beyond = np.square(scores).sum(0) - mean * gamma_median(np.maximum(shape, 1e-2))
             beyond[~defined.any(0)] = 0.0
             out[rows] = np.sign(beyond) * np.sqrt(np.abs(beyond))
     return out
@@ -233,7 +233,7 @@ def _median_of_roots(z: FormSums, g: FormSums, n: int, defined: BoolArray) -> Fl
     variance = np.maximum(variance, 0.0)
     second = np.square(mean) + variance
     shape = _shape_of(np.divide(np.square(mean), second, out=np.ones_like(second), where=second > 0))
-    found: FloatArray = np.sqrt(second * _median(shape))
+    found: FloatArray = np.sqrt(second * gamma_median(shape))
     return found
 
 
@@ -245,7 +245,8 @@ def _shapes() -> tuple[FloatArray, FloatArray, FloatArray]:
     return np.log(shape), root, scipy.special.gammaincinv(shape, 0.5) / shape
 
 
-def _median(shape: FloatArray) -> FloatArray:
+def gamma_median(shape: FloatArray) -> FloatArray:
+    """Median of gamma variables of these shapes and expectation 1."""
     log_shape, _, median = _shapes()
     return np.interp(np.log(shape), log_shape, median)
 

@@ -189,7 +189,7 @@ def joined_sum(values: npt.NDArray[Number], joined: Processes) -> npt.NDArray[Nu
 def _kept(block: _Block, selection: Selection, required: IntArray) -> tuple[IntArray, BoolArray]:
     """Rows of this process that may be kept, in their order, and which of them are not only required."""
     source, target = block.scored.places(block.order)
-    from_source, to_target = select(block.scored.prior.names, selection)
+    from_source, to_target = select(block.scored.prior.sources, block.scored.prior.targets, selection)
     keep = from_source[source] & to_target[target]
     if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(block.score)
@@ -213,7 +213,7 @@ def _place(labels: IntArray) -> IntArray:
 def _known_rows(block: _Block, selection: Selection) -> IntArray:
     """Known edges into targets of this process that match the patterns; none from a node to itself."""
     source, target = block.scored.prior.pairs
-    from_source, to_target = select(block.scored.prior.names, selection)
+    from_source, to_target = select(block.scored.prior.sources, block.scored.prior.targets, selection)
     keep = from_source[source] & to_target[target] & (source != target)
     rows, _ = block.rows((source * block.scored.prior.N + target)[keep])
     return rows

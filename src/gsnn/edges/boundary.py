@@ -1,0 +1,551 @@
+r"""Edges where signals enter and where they are read: from inputs to functions, from functions to outputs.
+
+One side of such an edge is known exactly: the input of an edge input -> function, and the response at the end of an
+edge function -> output. A score is the share of what is wanted at the target that the source explains beyond the
+sources that the target already has.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from gsnn.base.errors import unknown_option
+from gsnn.base.memory import memory_bytes
+from gsnn.base.progress import track
+from gsnn.edges.capture import Capture, Criterion, captures, node_norms, tapped, unwrap
+from gsnn.edges.gradient.blocks import centred_channels, node_chunks
+from gsnn.edges.gradient.null import gamma_median
+from gsnn.edges.gradient.sign import orientation, reference_weights, references
+from gsnn.edges.inferer import StreamingInferer
+from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.sample_store import SampleStore
+from gsnn.edges.stats import false_discovery
+from gsnn.edges.stats.permutation_forms import FormSums, form_moments, form_sums, joined, pearson3_tail
+from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Variances below this share of what they are compared with are rounding.
+_NOTHING = 1e-10
+# Directions of a target below this share of its variance change no moment that matters.
+_SMALL = 1e-6
+
+__all__ = ["InputEdgeInferer", "OutputEdgeInferer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is wanted at one target.
+
+    Attributes:
+        number: Its number.
+        values: (P, C, M) centred credit or response, in P parts that count alike.
+        rows: Samples on which it is known, (M,) of all; None for all.
+    """
+
+    number: int
+    values: FloatArray
+    rows: IntArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What every source explains of one target.
+
+    Attributes:
+        shares: (S,) sum over the parts of the share explained, NaN where undefined.
+        cross: (S, P, C) inner products of the sources with what the known ones leave of the target.
+        left: (P, C, M) what they leave, each part scaled to a sum of squares of 1.
+        freedom: Degrees of freedom that are left for the source.
+    """
+
+    shares: FloatArray
+    cross: FloatArray
+    left: FloatArray
+    freedom: float
+
+
+def explain(sources: FloatArray, known: IntArray, values: FloatArray) -> Explained:
+    r"""What each source explains of a target beyond the known ones.
+
+    With H the projection on the known sources, a = (I - H) z the rest of a source, R_p = G_p (I - H) that of a part of
+    the target: the sum over p of :math:`\|R_p a\|^2 / (\|a\|^2 \|R_p\|_F^2)`.
+
+    Args:
+        sources: (S, M), centred, each with a sum of squares of 1 or 0.
+        known: Numbers of the known ones.
+        values: (P, C, M), centred.
+
+    Returns:
+        The shares; NaN for sources of which nothing is left, and where nothing is left of the target.
+
+    Example:
+        >>> z = np.array([[1.0, -1, 0, 0], [0, 0, 1, -1]]) / 2**0.5
+        >>> explain(z, np.array([0]), np.array([[[3.0, 1, 2, -6]]])).shares.round(3)
+        array([  nan, 0.667])
+    """
+    n = sources.shape[1]
+    basis = np.zeros((0, n))
+    if len(known):
+        _, sizes, basis = np.linalg.svd(sources[known], full_matrices=False)
+        basis = basis[sizes > 1e-6]
+    inside = sources @ basis.T
+    left_of_source = np.square(sources).sum(1) - np.square(inside).sum(1)
+    total = np.square(values).sum((1, 2))
+    left = values - (values @ basis.T) @ basis
+    left_of_target = np.square(left).sum((1, 2))
+    alive = left_of_target > _NOTHING * total
+    left = np.where(alive, 1 / np.sqrt(np.where(alive, left_of_target, 1.0)), 0.0)[:, None, None] * left
+    # What is left is at right angles to the basis, so the sources need no projection.
+    cross = (sources @ left.reshape(-1, n).T).reshape(len(sources), *left.shape[:2])
+    defined = (left_of_source > 1e-6) & alive.any()
+    shares = np.full(len(sources), np.nan)
+    shares[defined] = np.square(cross[defined]).sum((1, 2)) / left_of_source[defined]
+    return Explained(shares, cross, left, n - 1.0 - len(basis))
+
+
+class BoundaryEdgeInferer(StreamingInferer):
+    """What edges from inputs and edges to outputs have in common; see the two classes below.
+
+    Samples are kept, in memory up to a quarter of ``memory_budget``, then in a temporary file.
+    """
+
+    scores: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        *,
+        memory_budget: int | float | str | None = None,
+    ) -> None:
+        super().__init__(model, data)
+        self._model = unwrap(model)
+        gsnn = tapped(model)
+        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != list(self.function_nodes):
+            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+        self.memory_budget = memory_bytes(memory_budget)
+        self.L = gsnn.L
+        self._channel_node = gsnn.channel_node.detach().cpu()
+        self._shape = (gsnn.I, gsnn.O)
+        self._orienting = reference_weights(data, self.N, gsnn.I, gsnn.O)
+        self.reset_stats()
+
+    @property
+    def n(self) -> int:
+        """Number of samples so far."""
+        return self._store.n
+
+    def reset_stats(self) -> None:
+        """Forget every sample."""
+        self._store = SampleStore(self._sizes(), self.memory_budget // 4)
+        self._scale = None
+        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
+
+    def update(
+        self,
+        x: Tensor,
+        y: Tensor,
+        crit: Criterion | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        loss_reduction: str | None = None,
+    ) -> int:
+        """Add one batch, on the device the model is on; the arguments are those of :meth:`fit`.
+
+        Returns:
+            Number of samples so far.
+        """
+        scale = self._loss_scale(crit, loss_reduction)
+        pre, post = captures(self._model, x, y, crit, loss_reduction=scale, model_kwargs=model_kwargs)
+        self.add(pre, post, x, y)
+        return self.n
+
+    def add(self, pre: Capture, post: Capture, x: Tensor, y: Tensor) -> None:
+        """Add a batch that was captured elsewhere at both taps.
+
+        Args:
+            pre: What :func:`gsnn.edges.capture.captures` gave before the norm.
+            post: The same after the nonlinearity.
+            x: (B, I) inputs of the batch.
+            y: (B, O) its targets, NaN where missing.
+        """
+        dtype = torch.float64 if pre.activations[0].dtype == torch.float64 else torch.float32
+        self._store.append([p.detach().cpu().to(dtype) for p in (x.T, y.T, *self._parts(pre, post))])
+        self._last = None
+
+    def merge(self, other: BoundaryEdgeInferer) -> BoundaryEdgeInferer:
+        """Add the samples of another inferer of the same model, which is not changed.
+
+        Raises:
+            TypeError: If ``other`` is of another class.
+            ValueError: If the two are of different models.
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other must be {type(self).__name__}, got {type(other).__name__}")
+        if self.function_nodes != other.function_nodes or self._store.sizes != other._store.sizes:
+            raise ValueError("other is of another model: its samples cannot be added to these")
+        self._store.extend(other._store)
+        self._last = None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found again: the table, and whether the criterion is a mean or a sum."""
+        return self.__dict__ | {"_last": None, "_scale": None}
+
+    def scored(self, *, score: str = "explained", null_correction: bool = True) -> ScoredPairs:
+        """Scores and columns of all pairs of a source and a target.
+
+        Args:
+            score: One of ``scores``.
+            null_correction: Subtract what chance gives, its median when samples are permuted; False for scores that
+                are never negative. ``'magnitude'`` needs none.
+
+        Returns:
+            The scores, with the columns sign (1, -1, or 0 where it is not known), p_value and q_value.
+
+        Raises:
+            RuntimeError: If fewer than 3 samples were seen.
+            ValueError: If the score is unknown.
+        """
+        if score not in self.scores:
+            raise unknown_option("score", score, self.scores)
+        if self.n < 3:
+            raise RuntimeError(f"Need at least 3 samples, got {self.n}; call fit or update first")
+        key = (score, null_correction)
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            self._last = (key, self._score(score, null_correction))
+        return self._last[1]
+
+    def _score(self, score: str, null_correction: bool) -> ScoredPairs:
+        shape = (len(self.prior.sources), len(self.prior.targets))
+        if score == "magnitude":
+            nothing: Column = lambda rows: np.full(len(rows), np.nan)  # noqa: E731 - two columns share it
+            return ScoredPairs(self.prior, self._magnitudes(), self.score_name, dict(p_value=nothing, q_value=nothing))
+        values, sign = np.zeros(shape), np.zeros(shape, np.int8)
+        sources, up = self._sources(), self._up()
+        usual = _unit_sums(sources, third=False)
+        for target in track(self._targets(score), "targets", show=None, total=shape[1]):
+            own, sums = self._on_rows(sources, usual, target, third=False)
+            found = explain(own, self.prior.parents[target.number], target.values)
+            column = np.where(np.isnan(found.shares), 0.0, found.shares)
+            if null_correction:
+                mean, variance, _ = _moments(sums, found, third=False)
+                column = column - np.where(np.isnan(found.shares), 0.0, mean * _median_factor(mean, variance))
+            values[:, target.number] = np.sign(column) * np.sqrt(np.abs(column))
+            values[np.isnan(found.shares), target.number] = np.nan
+            sign[:, target.number] = self._signs(up, target, found, score)
+
+        def p_values() -> FloatArray:
+            if self.n != n:
+                raise RuntimeError("samples were added since; evaluate again")
+            return self._p_values(score)
+
+        n = self.n
+        significance = _Significance(p_values, self.prior.candidates())
+        columns: dict[str, Column] = {
+            "sign": lambda rows: sign.ravel()[rows],
+            "p_value": lambda rows: significance.p.ravel()[rows],
+            "q_value": lambda rows: significance.q.ravel()[rows],
+        }
+        return ScoredPairs(self.prior, values, self.score_name, columns)
+
+    def _p_values(self, score: str) -> FloatArray:
+        """P(share >= the one found) when the samples of the target are permuted, for all pairs; NaN where undefined."""
+        sources = self._sources()
+        usual = _unit_sums(sources)
+        out = np.full((len(self.prior.sources), len(self.prior.targets)), np.nan)
+        for target in self._targets(score):
+            own, sums = self._on_rows(sources, usual, target)
+            found = explain(own, self.prior.parents[target.number], target.values)
+            if found.freedom < 2:
+                continue
+            mean, variance, skewness = _moments(sums, found)
+            varies = (variance > 0) & np.isfinite(found.shares)
+            deviation = np.sqrt(np.where(varies, variance, 1.0))
+            p = pearson3_tail((np.where(varies, found.shares, 0.0) - mean) / deviation, skewness)
+            out[varies, target.number] = p[varies]
+        return out
+
+    def _on_rows(
+        self, sources: FloatArray, usual: FormSums, target: Target, *, third: bool = True
+    ) -> tuple[FloatArray, FormSums]:
+        """Sources on the samples where a target is known, and their sums."""
+        if target.rows is None:
+            return sources, usual
+        own = _units(sources[:, target.rows])
+        return own, _unit_sums(own, third=third)
+
+    @abstractmethod
+    def _sizes(self) -> list[int]:
+        """Rows of every matrix in the store; the first two are inputs and responses."""
+
+    @abstractmethod
+    def _parts(self, pre: Capture, post: Capture) -> list[Tensor]:
+        """What is kept of a batch beside inputs and responses."""
+
+    @abstractmethod
+    def _sources(self) -> FloatArray:
+        """(S, M), centred, each with a sum of squares of 1; 0 where a source does not vary."""
+
+    @abstractmethod
+    def _targets(self, score: str) -> Iterator[Target]:
+        """All targets."""
+
+    @abstractmethod
+    def _up(self) -> FloatArray:
+        """What orients the functions, once for all targets."""
+
+    @abstractmethod
+    def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
+        """(S,) 1 where the source should activate the target, -1 where inhibit it, 0 where that is not known."""
+
+    @abstractmethod
+    def _magnitudes(self) -> FloatArray:
+        """(S, T) mean over the blocks of the correlations of magnitudes, undefined ones counting as 0."""
+
+
+class InputEdgeInferer(BoundaryEdgeInferer):
+    r"""Scores edges from inputs to functions: off-targets of a drug, receptors of a ligand.
+
+    The signal of an input is known. With :math:`g_j^n` the gradient of the loss at function j before the norm of block
+    n, less what the known inputs of j explain of it, and x the rest of the input:
+
+    .. math:: s_{ij}^2 = \sum_{n=1}^{L} \frac{\|g_j^n x_i\|^2}{\|x_i\|^2 \, \|g_j^n\|_F^2}
+
+    Scores: ``'explained'``, this one, and ``'magnitude'``: the correlation of the absolute input with the gradient's
+    magnitude, mean over the blocks, as for edges between functions in the research code.
+
+    The p-value is of the sum above when samples are permuted: it has the exact mean, variance and skewness of the
+    unconditioned sum, widened by the degrees of freedom that the known inputs take.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN`.
+        data: The prior graph it was built from; its input-function edges are the known ones.
+        memory_budget: Bytes, or a text such as ``'2GB'``; a quarter of it is for samples, of which each takes
+            8 N C L bytes in single precision.
+
+    Raises:
+        ValueError: If data and model disagree.
+        TypeError: If the model has no taps or ``data`` is no graph.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("z", "b"), ("a", "b"), ("b", "y")],
+        ...     input_nodes=["x", "z"], function_nodes=["a", "b"], output_nodes=["y"])
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(50, 2, generator=generator), torch.randn(50, 1, generator=generator)
+        >>> inferer = InputEdgeInferer(GSNN.from_graph(graph, channels=2, layers=2), graph)
+        >>> inferer.fit([(x, y)], verbose=False)
+        50
+        >>> inferer.score_matrix().shape
+        (2, 2)
+    """
+
+    kind = INPUT_EDGES
+    scores = ("explained", "magnitude")
+
+    def _sizes(self) -> list[int]:
+        channels = len(self._channel_node)
+        return [*self._shape] + [channels] * (2 * self.L)
+
+    def _parts(self, pre: Capture, post: Capture) -> list[Tensor]:
+        return [*pre.gradients, *pre.activations]
+
+    def _sources(self) -> FloatArray:
+        return _units(self._store.read(0).double().numpy())
+
+    def _targets(self, score: str) -> Iterator[Target]:
+        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
+        first = np.concatenate([[0], np.cumsum(channels)])
+        for start, end in node_chunks(channels, self.L * self.n):
+            rows = slice(int(first[start]), int(first[end]))
+            parts = [centred_channels(self._store.read(2 + n, rows), channels[start:end])[0] for n in range(self.L)]
+            for j, values in enumerate(torch.stack(parts, 1).numpy()):
+                yield Target(start + j, values)
+
+    def _up(self) -> FloatArray:
+        x, y = self._store.read(0), self._store.read(1)
+        reference = references(self._orienting, x, y)
+        blocks = (self._store.read(2 + self.L + n) for n in range(self.L))
+        return np.stack([orientation(values, reference, self._channel_node).double().numpy() for values in blocks])
+
+    def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
+        direction = up[:, self._channel_node.numpy() == target.number]
+        # The loss falls where the input moves against the gradient.
+        return _sign_of(-np.einsum("spc,pc->s", found.cross[:, :, : direction.shape[1]], direction))
+
+    def _magnitudes(self) -> FloatArray:
+        x = _units(np.abs(self._store.read(0).double().numpy()))
+        total = np.zeros((self._shape[0], self.N))
+        for n in range(self.L):
+            total += x @ _units(_norms(self._store.read(2 + n), self._channel_node, self.N)).T
+        return total / self.L
+
+
+class OutputEdgeInferer(BoundaryEdgeInferer):
+    r"""Scores edges from functions to outputs: which factor drives which gene.
+
+    The response at the end of the edge is known. A function has one signal here: the leading principal component of its
+    channels after the nonlinearity, over all blocks together. With y_o what the signals of the known sources of output
+    o leave of its response, and a_i what they leave of the signal of function i,
+
+    .. math:: s_{io}^2 = \frac{(a_i \cdot y_o)^2}{\|a_i\|^2 \, \|y_o\|^2}
+
+    Scores:
+
+    - ``'explained'``: this one. Of a known source one direction alone is taken out on purpose. The trained model uses
+      all of its channels and makes up for a missing source with them, so that its residual says far less (AUC .77
+      against .98 on a teacher; benchmarks/kinds.py).
+    - ``'residual'``: the same with the gradient of the loss by the prediction in place of the response.
+    - ``'magnitude'``: the correlation of the magnitude of the function before the norm with that of this gradient, mean
+      over the blocks, as for edges between functions in the research code.
+
+    The p-value is of the squared partial correlation when the samples of the response are permuted.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN`.
+        data: The prior graph it was built from; its function-output edges are the known ones.
+        memory_budget: Bytes, or a text such as ``'2GB'``; a quarter of it is for samples, of which each takes
+            4 N (C + 1) L bytes in single precision.
+
+    Raises:
+        ValueError: If data and model disagree.
+        TypeError: If the model has no taps or ``data`` is no graph.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> from gsnn.nn import GSNN
+        >>> graph = Graph.from_edges(
+        ...     [("x", "a"), ("a", "b"), ("a", "y"), ("b", "z")],
+        ...     input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y", "z"])
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(50, 1, generator=generator), torch.randn(50, 2, generator=generator)
+        >>> inferer = OutputEdgeInferer(GSNN.from_graph(graph, channels=2, layers=2), graph)
+        >>> inferer.fit([(x, y)], verbose=False)
+        50
+        >>> inferer.top_edges()["has_edge"].tolist()
+        [False, False]
+    """
+
+    kind = OUTPUT_EDGES
+    scores = ("explained", "residual", "magnitude")
+
+    def _sizes(self) -> list[int]:
+        n_outputs, channels = self._shape[1], len(self._channel_node)
+        return [*self._shape, n_outputs] + [channels] * self.L + [self.N] * self.L
+
+    def _parts(self, pre: Capture, post: Capture) -> list[Tensor]:
+        assert pre.credit is not None
+        return [pre.credit, *post.activations, *(pre.node_norms(v, "l1") for v in pre.activations)]
+
+    def _sources(self) -> FloatArray:
+        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
+        first = np.concatenate([[0], np.cumsum(channels)])
+        out = np.zeros((self.N, self.n))
+        for start, end in node_chunks(channels, self.L * self.n):
+            rows = slice(int(first[start]), int(first[end]))
+            parts = [centred_channels(self._store.read(3 + n, rows), channels[start:end]) for n in range(self.L)]
+            values = torch.cat([centred for centred, _ in parts], 1)
+            level = torch.cat([mean for _, mean in parts], 1).square().sum(1) * self.n
+            gram = values @ values.transpose(1, 2)
+            leading = torch.linalg.eigh(gram)[1][:, :, -1]
+            signal = (leading[:, None] @ values)[:, 0]
+            varies = gram.diagonal(dim1=1, dim2=2).sum(1) > 1e-10 * level
+            out[start:end] = (signal * varies[:, None]).numpy()
+        return _units(out)
+
+    def _targets(self, score: str) -> Iterator[Target]:
+        response, credit = self._store.read(1).double().numpy(), self._store.read(2).double().numpy()
+        for o in range(self._shape[1]):
+            seen = np.flatnonzero(np.isfinite(response[o]))
+            values = (response if score == "explained" else credit)[o, seen]
+            values = values - values.mean() if len(values) else values
+            yield Target(o, values[None, None], None if len(seen) == self.n else seen)
+
+    def _up(self) -> FloatArray:
+        reference = references(self._orienting, self._store.read(0), self._store.read(1)).double().numpy()
+        return np.einsum("sm,sm->s", self._sources(), reference - reference.mean(1, keepdims=True))
+
+    def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
+        toward = found.cross[:, 0, 0] if score == "explained" else -found.cross[:, 0, 0]
+        return _sign_of(toward) * _sign_of(up)
+
+    def _magnitudes(self) -> FloatArray:
+        credit = _units(np.abs(self._store.read(2).double().numpy()))
+        norms = (self._store.read(3 + self.L + n).double().numpy() for n in range(self.L))
+        total: FloatArray = sum((_units(block) @ credit.T for block in norms), np.zeros((self.N, self._shape[1])))
+        return total / self.L
+
+
+class _Significance:
+    """p-values of all pairs, computed when first asked for, and q-values over the candidates."""
+
+    def __init__(self, p_values: Callable[[], FloatArray], candidates: npt.NDArray[np.bool_]) -> None:
+        self._p_values, self._candidates = p_values, candidates
+
+    @cached_property
+    def p(self) -> FloatArray:
+        """(S, T), NaN where there is none."""
+        return self._p_values()
+
+    @cached_property
+    def q(self) -> FloatArray:
+        """(S, T), NaN for known edges."""
+        return false_discovery(self.p, self._candidates & ~np.isnan(self.p))
+
+
+def _moments(sums: FormSums, found: Explained, *, third: bool = True) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean, variance and skewness (S,) of the shares when the samples of a target are permuted."""
+    n = found.left.shape[2]
+    stacked = found.left.reshape(-1, n)
+    gram = stacked @ stacked.T
+    sizes, vectors = np.linalg.eigh(gram)
+    kept = sizes > _SMALL * max(sizes.sum(), 0.0)
+    turned = torch.from_numpy((vectors[:, kept].T @ stacked)[None, None] if kept.any() else np.zeros((1, 1, 1, n)))
+    factor = np.full((1, 1), (n - 1) / max(found.freedom, 1.0))
+    g = form_sums(turned, third=third).scaled(factor)
+    mean, variance, skewness = form_moments(sums, g, n, third=third)
+    return mean[:, 0], variance[:, 0], skewness[:, 0]
+
+
+def _median_factor(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Median over mean of gamma variables of these moments."""
+    shape = np.divide(np.square(mean), variance, out=np.full_like(mean, 1e4), where=variance > 0)
+    return gamma_median(np.maximum(shape, 1e-2))
+
+
+def _unit_sums(units: FloatArray, *, third: bool = True) -> FormSums:
+    """The sums over samples of sources (S, M) that decide what permutations give."""
+    parts = torch.from_numpy(units)[:, None, None].split(max(1, (1 << 22) // max(1, units.shape[1])))
+    return joined([form_sums(part, third=third) for part in parts])
+
+
+def _units(values: FloatArray) -> FloatArray:
+    """Rows centred, with a sum of squares of 1; 0 where nothing varies."""
+    level = np.abs(values).max(1, initial=0.0, keepdims=True)
+    centred = values - values.mean(1, keepdims=True) if values.shape[1] else values
+    size = np.sqrt(np.square(centred).sum(1, keepdims=True))
+    # Single precision leaves rounding where nothing varies.
+    return np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-6 * level * values.shape[1] ** 0.5)
+
+
+def _norms(values: Tensor, channel_node: Tensor, n_nodes: int) -> FloatArray:
+    return node_norms(values.double(), channel_node, n_nodes, "l1").numpy()
+
+
+def _sign_of(values: FloatArray) -> npt.NDArray[np.int8]:
+    return np.sign(np.where(np.abs(values) > 1e-12, values, 0.0)).astype(np.int8)
