@@ -113,7 +113,9 @@ def test_forbidden_edges_are_no_candidates(run, full, tmp_path, capsys):
     banned = {pairs(full)[0], ("in:2", "in:1")}
     assert pairs(table) == [pair for pair in pairs(full) if pair not in banned]
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
-    assert Run.open(run).info["inference"]["candidates"] == 14 - 1  # in:2:in:1 leads into a treatment, which is no target
+    assert (
+        Run.open(run).info["inference"]["candidates"] == 14 - 1
+    )  # in:2:in:1 leads into a treatment, which is no target
     few = infer_run(Run.open(run), forbidden=[file, typed], top=3)
     assert pairs(few) == pairs(table)[:3]
 

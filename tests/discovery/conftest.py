@@ -70,7 +70,7 @@ class FakeTraining:
         squares = self.loss(graph) + np.random.default_rng(0).normal(size=40) + own
         return Losses(squares, np.ones(40), np.arange(40) % 4)
 
-    def explained(self, data, model, folds):
+    def explained(self, data, model, folds, kind):
         """The edges that are good come first, all others stand in a random order."""
         graph = model.graph
         place = {name: i for i, name in enumerate(graph.functions)}

@@ -76,7 +76,7 @@ def test_baselines_and_groups_stand_beside(table, graph):
     chance = found.metrics.query("method == 'table' and metric == 'group_roc_auc'")["chance"]
     assert chance.item() == expected.chance_roc_auc
     assert {"near_precision@3", "near_precision@5"} <= set(wide)
-    assert set(found.metrics["kind"]) == {"table", "baseline"}
+    assert set(found.metrics["by"]) == {"table", "baseline"}
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -135,7 +135,7 @@ def test_wrong_input(table, graph, change, truth, message):
 
 
 def test_known_edges_and_scores_must_be_there(table, graph):
-    with pytest.raises(DataError, match=r"known edges name functions that the graph does not have: .'f99'"):
+    with pytest.raises(DataError, match=r"known edges name nodes that the graph does not have: .'f99'"):
         evaluate_table(table, HIDDEN, known=[("f1", "f99")], graph=graph)
     with pytest.raises(DataError, match="the table has no column 'scor'; did you mean 'score'"):
         evaluate_table(table, HIDDEN, graph=graph, score_col="scor")

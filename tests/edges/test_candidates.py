@@ -18,7 +18,11 @@ def typed(given, ends=ENDS, *, patterns=False):
     found = named_edges(given, ends, "forbidden", patterns=patterns)
     by_kind = {each.kind: each for each in ends}
     return [
-        (kind, by_kind[kind].sources[row // len(by_kind[kind].targets)], by_kind[kind].targets[row % len(by_kind[kind].targets)])
+        (
+            kind,
+            by_kind[kind].sources[row // len(by_kind[kind].targets)],
+            by_kind[kind].targets[row % len(by_kind[kind].targets)],
+        )
         for kind, rows in found.rows.items()
         for row in rows
     ]
@@ -42,7 +46,11 @@ def test_edges_of_every_kind_and_patterns():
 def test_every_way_to_name_an_edge(tmp_path):
     (tmp_path / "all.sif").write_text("a\t1\tc\nc\t1\tb\n")
     found = named_edges(["a:c", ("a:b", "c"), tmp_path / "all.sif"], ENDS, "forbidden")
-    assert [(FUNCTIONS[row // 5], FUNCTIONS[row % 5]) for row in found.rows[FUNCTION_EDGES]] == [("a", "c"), ("a:b", "c"), ("c", "b")]
+    assert [(FUNCTIONS[row // 5], FUNCTIONS[row % 5]) for row in found.rows[FUNCTION_EDGES]] == [
+        ("a", "c"),
+        ("a:b", "c"),
+        ("c", "b"),
+    ]
     assert found.notes == []
     (tmp_path / "part.sif").write_text("a\t1\tc\na\t1\tx\nc\t1\tc\n")
     found = named_edges([str(tmp_path / "part.sif")], ENDS, "required")

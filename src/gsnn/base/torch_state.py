@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
+from typing import Any
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from gsnn.base.errors import DataError, RunError
 
@@ -44,15 +47,24 @@ def own_random_state(devices: Sequence[int] | None = ()) -> Iterator[None]:
         yield
 
 
+@cache
+def _blas() -> ThreadpoolController:
+    """What numpy and scipy multiply with; found once, which takes longer than a small product."""
+    import numpy.linalg  # noqa: F401 - what is not loaded is not found
+
+    return ThreadpoolController().select(user_api="blas")
+
+
 # A thread that begins takes over the number that was set last, which is 1 while another one is in here.
 _THREADS = threading.Lock()
 _inside: dict[int, int] = {}
 _usual = 0
+_limits: Any = None
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch to one thread, for operations that are over before a second one has started.
+    """Keep torch, and the products of numpy, to one thread: for what is over before a second one has started.
 
     On a machine that is busy with other things, waiting for the second one costs ten times the work itself.
 
@@ -61,7 +73,7 @@ def one_thread() -> Iterator[None]:
         ...     torch.get_num_threads()
         1
     """
-    global _usual
+    global _usual, _limits
     me = threading.get_ident()
     with _THREADS:
         if not _inside:
@@ -69,6 +81,8 @@ def one_thread() -> Iterator[None]:
         before = torch.get_num_threads() if me in _inside or not _inside else _usual
         _inside[me] = _inside.get(me, 0) + 1
         torch.set_num_threads(1)
+        if _limits is None:
+            _limits = _blas().limit(limits=1)
     try:
         yield
     finally:
@@ -77,6 +91,9 @@ def one_thread() -> Iterator[None]:
             if not _inside[me]:
                 del _inside[me]
             torch.set_num_threads(before)
+            if not _inside and _limits is not None:
+                _limits.restore_original_limits()
+                _limits = None
 
 
 WORTH_THREADS = 8_000_000

@@ -33,6 +33,13 @@ def evaluate(
         list[int] | None,
         typer.Option("-k", help="Places for precision and recall; may be repeated.", show_default="edges to find"),
     ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kinds of edges, each measured by itself: input, function, output, or all (of a run).",
+            show_default="function",
+        ),
+    ] = None,
     alias_by: Annotated[str, typer.Option(help="Alias groups by reach or hops (for a run).")] = "reach",
     seed: Annotated[int, typer.Option(help="Of the random baseline.")] = 0,
     config: Config = None,
@@ -44,22 +51,29 @@ def evaluate(
     Example: gsnn evaluate runs/first --truth truth.csv -k 10 -k 50
     """
     with interruptible("nothing was written"), stage("evaluating", show=not quiet):
+        from gsnn.graph import resolve_kinds
         from gsnn.runs.evaluate import evaluate_files
 
-        found = evaluate_files(
-            edges, truth, graph=graph, roles=roles, score=score, k=k or None, alias_by=alias_by, seed=seed
-        )
+        options = {"graph": graph, "roles": roles, "score": score, "k": k or None, "alias_by": alias_by, "seed": seed}
+        every = {
+            kind: evaluate_files(edges, truth, kind=kind, **options)  # type: ignore[arg-type]
+            for kind in resolve_kinds(kinds or "function")
+        }
     if as_json:
-        print_json(found.to_dict())
+        told = {kind: found.to_dict() for kind, found in every.items()}
+        print_json({"kinds": told} if len(told) > 1 else next(iter(told.values())))
     elif not quiet:
-        _show(found)
+        for kind, found in every.items():
+            if len(every) > 1:
+                typer.echo(f"\n{kind} edges")
+            _show(found)
 
 
 def _show(found: Evaluation) -> None:
     counts = found.counts
     typer.echo(
         f"{counts['n_truth']} true edges: {counts['n_positives']} to find; {counts['n_known']} known already, "
-        f"{counts['n_self']} self-edges and {counts['n_outside']} with unknown functions left out"
+        f"{counts['n_self']} self-edges and {counts['n_outside']} with unknown nodes left out"
     )
     methods = list(dict.fromkeys(found.metrics["method"]))
     for role in dict.fromkeys(found.metrics["role"]):

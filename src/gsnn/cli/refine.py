@@ -34,6 +34,13 @@ def refine(
     per_source: Annotated[
         int | None, typer.Option(help="Of these, so many of each source.", show_default="no limit")
     ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kinds of edges to propose, in turn: input, function, output, or all; repeated, or with commas.",
+            show_default="function",
+        ),
+    ] = None,
     decision: Annotated[
         str,
         typer.Option(
@@ -77,6 +84,7 @@ def refine(
             per_round=per_round,
             per_target=per_target,
             per_source=per_source,
+            kinds=kinds or "function",
             decision=decision,
             min_drop=min_drop,
             control=control,
@@ -118,13 +126,13 @@ def _show(found: Refinement) -> None:
     if not len(kept):
         typer.echo("No proposed edge brought more than random edges do: none was kept.")
         return
-    names, figures = ["round", "source", "target", "method"], ["score", "gain", "needed"]
+    names, figures = ["round", "source", "target", "kind", "method"], ["score", "gain", "needed"]
     rows = [
         [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
         for r in kept.to_dict("records")
     ]
     typer.echo("")
-    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=4)
+    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=5)
 
 
 def _cell(value: float, shape: str = ".4f") -> str:

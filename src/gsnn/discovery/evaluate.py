@@ -12,12 +12,14 @@ import pandas as pd
 from scipy import sparse
 
 from gsnn.base.errors import DataError, closest
-from gsnn.discovery.baselines import prior_scores
+from gsnn.discovery.baselines import prior_scores, residual_correlation
 from gsnn.edges.aliases import AliasBy, alias_groups
+from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.metrics import evaluate_edges
-from gsnn.metrics.edges import table_matrix, table_nodes
+from gsnn.metrics.edges import never_joined, squared, table_matrix, table_nodes
 from gsnn.metrics.groups import near_hits
 
 FloatArray = npt.NDArray[np.float64]
@@ -40,8 +42,8 @@ class Evaluation:
     """What :func:`evaluate_table` found.
 
     Attributes:
-        metrics: Columns method, kind (table or baseline), role (``all`` or a role), metric, value, chance (what a score
-            that knows nothing gets; NaN where that is not a metric's notion).
+        metrics: Columns kind (of the edges), method, by (table or baseline), role (``all`` or a role), metric, value,
+            chance (what a score that knows nothing gets; NaN where that is not a metric's notion).
         counts: ``n_truth`` edges given, of which ``n_known`` are in the prior graph, ``n_self`` are self-edges,
             ``n_outside`` name a node that is no candidate's and ``n_positives`` are left to find; ``n_unscored`` of
             these have no score in the table.
@@ -85,16 +87,18 @@ def evaluate_table(
     top_k: Sequence[int] = (1, 3, 5),
     alias_by: AliasBy = "reach",
     max_hops: int | None = None,
+    kind: str = FUNCTION_EDGES,
     baselines: bool = True,
     x: npt.ArrayLike | None = None,
     residual: npt.ArrayLike | None = None,
+    y: npt.ArrayLike | None = None,
     seed: int | np.random.Generator = 0,
 ) -> Evaluation:
     """Every metric of :func:`gsnn.metrics.evaluate_edges` for a table of scored edges, and for the baselines.
 
-    Candidates are all ordered pairs of the functions that are neither known nor self-edges. A candidate that the
-    table lacks, or that has no score, ranks below every number. Edges of the truth that are no candidates (known
-    already, self-edges, nodes that the graph does not have) are counted and left out.
+    Candidates are all pairs that an edge of the kind may join and that are neither known nor self-edges. A candidate
+    that the table lacks, or that has no score, ranks below every number. Edges of the truth that are no candidates
+    (known already, self-edges, nodes that the graph does not have) are counted and left out.
 
     Args:
         table: Scored edges: columns src_func and dst_func, or source and target; and a score.
@@ -111,9 +115,12 @@ def evaluate_table(
         top_k: Places for top@k.
         alias_by: Alias groups by ``reach`` or ``hops``; groups need ``graph``.
         max_hops: Cap of the distances for ``hops``.
+        kind: The kind of the edges, one of :data:`gsnn.graph.KINDS`; rows of other kinds, told by the column ``kind``,
+            are left out. For edges from inputs and to outputs ``graph`` is needed.
         baselines: Whether to add the baselines.
         x: (M, I) inputs of the samples, for the baseline that knows the data; with ``residual`` and ``graph``.
         residual: (M, O) residuals of a model.
+        y: (M, O) responses, for the other baseline of that sort.
         seed: Seed or generator of the random baseline.
 
     Returns:
@@ -130,21 +137,33 @@ def evaluate_table(
         [1.0, 1.0]
     """
     table, score_col = edge_columns(table, score_col)
-    edges = _known_edges(table, known, graph)
-    names = list(graph.functions) if graph is not None else list(dict.fromkeys([*table_nodes(table), *_ends(edges)]))
+    if "kind" in table.columns:
+        table = table[table["kind"] == kind]
+    between = kind == FUNCTION_EDGES
+    if not between and graph is None:
+        raise DataError(f"{kind} edges are evaluated with the graph alone: pass a run folder, or graph=")
+    prior = None if graph is None else PriorEdges(graph, kind)
+    edges = _known_edges(table, known, prior)
+    if prior is None:
+        names = list(dict.fromkeys([*table_nodes(table), *_ends(edges)]))
+    else:
+        names = prior.names if between else [*prior.sources, *prior.targets]
     place = {name: i for i, name in enumerate(names)}
     strange = [end for edge in edges for end in edge if end not in place]
     if strange:
-        raise DataError(f"known edges name functions that the graph does not have: {sorted(set(strange))[:5]}")
+        raise DataError(f"known edges name nodes that the graph does not have: {sorted(set(strange))[:5]}")
     notes: list[str] = []
     outside = [name for name in table_nodes(table) if name not in place]
     if outside:
         near = closest(outside[0], names)
         raise DataError(
-            f"the table names {len(outside)} functions that the graph does not have: {outside[:5]}"
+            f"the table names {len(outside)} nodes that the graph does not have: {outside[:5]}"
             + (f" (closest to {outside[0]!r}: {', '.join(near)})" if near else "")
         )
     given = list(dict.fromkeys((str(s), str(t)) for s, t in truth))
+    if prior is not None and not between:
+        sources, targets = set(prior.sources), set(prior.targets)
+        given = [(s, t) for s, t in given if s in sources and t in targets]
     positives, counts = _positives(given, set(edges), place)
     other_true = [e for e in known_true if e[0] in place and e[1] in place and e not in set(positives) and e[0] != e[1]]
     scores = table_matrix(table, score_col, names)
@@ -159,30 +178,35 @@ def evaluate_table(
 
     methods = {"table": ("table", scores)}
     if baselines:
-        flat = sparse.csr_matrix((np.ones(index.shape[1]), (index[0], index[1])), shape=(len(names), len(names)))
-        base = prior_scores(graph if graph is not None and known is None else flat, seed=seed)
-        if graph is not None and x is not None and residual is not None:
-            from gsnn.discovery.baselines import residual_correlation
-
-            base["residual correlation"] = residual_correlation(graph, x, residual)
+        if between:
+            flat = sparse.csr_matrix((np.ones(index.shape[1]), (index[0], index[1])), shape=(len(names), len(names)))
+            base = prior_scores(graph if graph is not None and known is None else flat, seed=seed)
+            if graph is not None and x is not None and residual is not None:
+                base["residual correlation"] = residual_correlation(graph, x, residual)
+        else:
+            base = prior_scores(graph, seed=seed, x=x, residual=residual, y=y, kind=kind)
+            base = {name: squared(matrix) for name, matrix in base.items()}
         if not edges:
             base = {"random": base["random"]}
         methods |= {name: ("baseline", matrix) for name, matrix in base.items()}
 
     groups = None
     if graph is not None:
-        aliases = alias_groups(graph, alias_by, max_hops)
+        aliases = alias_groups(graph, alias_by, max_hops, kind=kind)
         notes += aliases.warnings
-        groups = aliases.matrix()
+        groups = aliases.matrix() if between else squared(aliases.matrix(), -1)
     else:
         notes.append("no graph was given, so there are no alias groups (pass the run, or graph=)")
     labels = None if roles is None else {edge: roles.get(edge, "other") for edge in positives}
     rows: list[tuple[Any, ...]] = []
-    for method, (kind, matrix) in methods.items():
+    closed = index
+    if prior is not None and not between:
+        closed = np.concatenate([index, never_joined(len(prior.sources), len(prior.targets))], axis=1)
+    for method, (by, matrix) in methods.items():
         measured = evaluate_edges(
             matrix,
             found,
-            index,
+            closed,
             known_true=others,
             roles=None if labels is None else {(place[s], place[t]): role for (s, t), role in labels.items()},
             within=within,  # type: ignore[arg-type]  # checked there
@@ -194,10 +218,10 @@ def evaluate_table(
         )
         for role, part in {ALL: measured, **measured.by_role}.items():
             for metric, value in part.to_dict().items():
-                rows.append((method, kind, role, metric, float(value), part.chance.get(metric, float("nan"))))
-        if groups is not None:
-            rows += [(method, kind, ALL, *row) for row in _near_rows(matrix, found, index, k)]
-    columns = ["method", "kind", "role", "metric", "value", "chance"]
+                rows.append((kind, method, by, role, metric, float(value), part.chance.get(metric, float("nan"))))
+        if groups is not None and between:
+            rows += [(kind, method, by, ALL, *row) for row in _near_rows(matrix, found, index, k)]
+    columns = ["kind", "method", "by", "role", "metric", "value", "chance"]
     return Evaluation(pd.DataFrame(rows, columns=columns), counts, notes)
 
 
@@ -251,12 +275,12 @@ def edge_columns(table: pd.DataFrame, score_col: str | None = None) -> tuple[pd.
     return table, score_col
 
 
-def _known_edges(table: pd.DataFrame, known: Iterable[Edge] | None, graph: Graph | None) -> list[Edge]:
-    """Known function edges, without self-edges, each once."""
+def _known_edges(table: pd.DataFrame, known: Iterable[Edge] | None, prior: PriorEdges | None) -> list[Edge]:
+    """Known edges, without self-edges, each once."""
     if known is not None:
         pairs = [(str(s), str(t)) for s, t in known]
-    elif graph is not None:
-        pairs = list(graph.function_edges)
+    elif prior is not None:
+        pairs = prior.edges
     else:
         column = next((name for name in ("has_edge", "known") if name in table.columns), None)
         if column is None:
@@ -288,7 +312,7 @@ def _positives(truth: list[Edge], known: set[Edge], place: Mapping[str, int]) ->
         near = closest(missing, place) if missing is not None else []
         raise DataError(
             f"there is no edge to find: of {len(truth)} true edges {len(held)} are known already, {len(loops)} are "
-            f"self-edges and {len(truth) - len(inside)} name a function that is not there"
+            f"self-edges and {len(truth) - len(inside)} name a node that is not there"
             + (f" ({missing!r}{'; closest: ' + ', '.join(near) if near else ''})" if missing is not None else "")
         )
     return positives, counts

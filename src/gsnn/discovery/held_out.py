@@ -12,6 +12,8 @@ from scipy import stats
 from gsnn.base.errors import DataError
 from gsnn.data.split import conditions
 from gsnn.discovery.retrain import BATCH, Trained, resolve_scorers
+from gsnn.edges.pairs import PriorEdges
+from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, Split
@@ -151,29 +153,41 @@ def losses(data: PerturbationData, graph: Graph, config: TrainConfig, folds: Fol
     return Losses(np.concatenate(squares), np.concatenate(counts), np.concatenate(fold))
 
 
-def degree_classes(graph: Graph) -> npt.NDArray[np.int64]:
-    """The class of each function as a target, by its number of in-edges.
+def degree_classes(graph: Graph, kind: str = FUNCTION_EDGES) -> npt.NDArray[np.int64]:
+    """The class of each target of a kind of edges, by its number of in-edges of any kind.
 
     Degrees are taken together, from the largest down, until a class holds a quarter of the functions: the few targets
     of a rare degree would be compared with each other, and where one of them lacks an edge, several edges help.
 
+    Args:
+        graph: The graph.
+        kind: The kind of the edges.
+
     Returns:
-        (N,) numbers of the classes, ascending with the degree.
+        (T,) numbers of the classes, ascending with the degree.
     """
-    into = [index[1].numpy() for kind, index in graph.edge_index_dict.items() if kind[2] == "function"]
-    degree = np.bincount(np.concatenate(into), minlength=graph.N)
+    end = edge_type(kind)[2]
+    n_targets = len(graph.node_names_dict[end])
+    into = [index[1].numpy() for each, index in graph.edge_index_dict.items() if each[2] == end]
+    degree = np.bincount(np.concatenate(into), minlength=n_targets)
     values, inverse, counts = np.unique(degree, return_inverse=True, return_counts=True)
     of_value = np.zeros(len(values), dtype=np.int64)
     held, number = 0, 0
     for k in reversed(range(len(values))):
         of_value[k] = number
         held += counts[k]
-        if 4 * held >= graph.N and 4 * counts[:k].sum() >= graph.N:
+        if 4 * held >= n_targets and 4 * counts[:k].sum() >= n_targets:
             held, number = 0, number + 1
     return number - of_value[inverse.reshape(-1)]
 
 
-def ranks(data: PerturbationData, model: Trained, folds: Folds, classes: npt.NDArray[np.int64]) -> FloatArray:
+def ranks(
+    data: PerturbationData,
+    model: Trained,
+    folds: Folds,
+    classes: npt.NDArray[np.int64],
+    kind: str = FUNCTION_EDGES,
+) -> FloatArray:
     """Where each non-edge stands among the non-edges whose targets are of the same degree class, on deciding samples.
 
     The non-edges are ranked by ``explained``, the share of the loss that an edge would take away to first order, of a
@@ -185,28 +199,25 @@ def ranks(data: PerturbationData, model: Trained, folds: Folds, classes: npt.NDA
         model: Trained on the training part of ``folds.whole``.
         folds: The folds.
         classes: From :func:`degree_classes`.
+        kind: The kind of the edges.
 
     Returns:
-        (N, N) share of the non-edges of the class that score as high or higher, itself included; 1 where there is no
+        (S, T) share of the non-edges of the class that score as high or higher, itself included; 1 where there is no
         score, NaN for edges and self pairs.
     """
-    graph = model.graph
-    scores = _explained(data, model, folds)
-    place = {name: i for i, name in enumerate(graph.functions)}
-    closed = np.eye(graph.N, dtype=bool)
-    for source, target in graph.function_edges:
-        closed[place[source], place[target]] = True
-    found = np.full((graph.N, graph.N), np.nan)
+    scores = _explained(data, model, folds, kind)
+    candidates = PriorEdges(model.graph, kind).candidates()
+    found = np.full(candidates.shape, np.nan)
     for number in np.unique(classes):
-        mine = ~closed & (classes == number)[None, :]
+        mine = candidates & (classes == number)[None, :]
         values = np.where(np.isfinite(scores[mine]), scores[mine], -np.inf)
         above = len(values) - np.searchsorted(np.sort(values), values, side="left")
         found[mine] = np.where(np.isfinite(values), above / max(1, len(values)), 1.0)
     return found
 
 
-def _explained(data: PerturbationData, model: Trained, folds: Folds) -> FloatArray:
-    """(N, N) first-order gains on the deciding samples."""
+def _explained(data: PerturbationData, model: Trained, folds: Folds, kind: str) -> FloatArray:
+    """(S, T) first-order gains on the deciding samples."""
     import torch
 
     from gsnn.data import Standardiser
@@ -214,7 +225,7 @@ def _explained(data: PerturbationData, model: Trained, folds: Folds) -> FloatArr
     rows = folds.whole.validation
     y = Standardiser.fit(data.y[folds.whole.train]).transform(data.y[rows])
     x, target = (torch.as_tensor(np.asarray(part), dtype=torch.float32) for part in (data.x[rows], y))
-    scorer = resolve_scorers("gradient-explained")["gradient-explained"]
+    scorer = resolve_scorers("gradient-explained", kind=kind)["gradient-explained"]
     return np.asarray(scorer(model.model, model.graph, list(zip(x.split(BATCH), target.split(BATCH), strict=True))))
 
 

@@ -12,7 +12,9 @@ from gsnn.discovery.methods import METHODS
 from gsnn.discovery.retrain import Batches, Scorer, Trained
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, log_score
 from gsnn.edges import GradientEdgeInferer
+from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import INPUT_EDGES
 from gsnn.nn.losses import masked_mse
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], 
 
     Args:
         model: A :class:`gsnn.nn.GSNN` trained on ``graph``.
-        graph: With the pool among its function edges.
+        graph: With the pool among its edges into functions.
         pool: Edges, best first; equal costs leave the first.
         batches: Standardised samples; the last `WATCHED` are used.
         n: How many to choose, at most the number in the pool.
@@ -54,10 +56,14 @@ def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], 
     x, y = (torch.cat([batch[k] for batch in batches])[-WATCHED:] for k in range(2))
     # A function edge may stand several times, its copies side by side.
     copies = bare.layout.edge_channels
-    place = {edge: i * copies for i, edge in enumerate(graph.function_edges)}
+    between = graph.function_edges
+    place = {edge: range(i * copies, (i + 1) * copies) for i, edge in enumerate(between)}
+    # Edges from inputs come after those between functions, each once.
+    fed = PriorEdges(graph, INPUT_EDGES).edges
+    place |= {edge: range(len(between) * copies + i, len(between) * copies + i + 1) for i, edge in enumerate(fed)}
 
     def loss(muted: Iterable[Edge]) -> float:
-        rows = torch.tensor([place[edge] + copy for edge in muted for copy in range(copies)], dtype=torch.long)
+        rows = torch.tensor([row for edge in muted for row in place[edge]], dtype=torch.long)
 
         def mute(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             state = arguments[0].clone()

@@ -11,6 +11,7 @@ import pandas as pd
 from gsnn.discovery.held_out import power
 from gsnn.discovery.result_file import StoredResult
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES
 
 _POWER = 0.5  # below which a user is told
 ARMS = ("inferred", "random")
@@ -19,7 +20,7 @@ __all__ = ["ARMS", "Refinement"]
 
 _TESTED = ("p_random", "gain", "needed", "p")
 _LOSSES = ("loss_before", "loss_after")
-_COLUMNS = ["arm", "round", "source", "target", "score", "method", *_TESTED, "kept", "true", *_LOSSES]
+_COLUMNS = ["arm", "round", "source", "target", "kind", "score", "method", *_TESTED, "kept", "true", *_LOSSES]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Refinement(StoredResult):
     Attributes:
         settings: What was asked for, and the fingerprint of the data.
         arms: For ``inferred`` and, if there is a control, ``random``: a record for each finished round, JSON-able:
-            ``edges`` (source, target, score, method, p_random, gain, needed, p, kept, true), ``loss_before`` and
+            ``edges`` (source, target, kind, score, method, p_random, gain, needed, p, kept, true), ``loss_before`` and
             ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided, the ``level`` of a
             test over them, and the number of ``trainings`` that the round used, also of its graph in an earlier round.
     """
@@ -65,18 +66,19 @@ class Refinement(StoredResult):
         """A row per proposed edge.
 
         Returns:
-            Columns arm, round, source, target, score (NaN in the control), method (whose score it is), p_random (share
-            of the non-edges of its degree class that promise as much on the deciding samples), gain (share of the
-            held-out loss that it, or the batch it was tested in, takes away), needed (the gain above which it stays), p
-            (of the test over the conditions), NaN where it was not tested, kept, true (NA without a truth), and the
-            losses before and after its round.
+            Columns arm, round, source, target, kind, score (NaN in the control), method (whose score it is), p_random
+            (share of the non-edges of its degree class that promise as much on the deciding samples), gain (share of
+            the held-out loss that it, or the batch it was tested in, takes away), needed (the gain above which it
+            stays), p (of the test over the conditions), NaN where it was not tested, kept, true (NA without a truth),
+            and the losses before and after its round.
         """
         rows = []
         for arm, rounds in self.arms.items():
             for each in rounds:
                 losses = _number(each["loss_before"]), _number(each["loss_after"])
                 for e in each["edges"]:
-                    start = (arm, each["round"], e["source"], e["target"], _number(e["score"]))
+                    kind = e.get("kind", FUNCTION_EDGES)
+                    start = (arm, each["round"], e["source"], e["target"], kind, _number(e["score"]))
                     tested = (_number(e.get(name)) for name in _TESTED)
                     rows.append((*start, e.get("method", ""), *tested, e["kept"], e["true"], *losses))
         table = pd.DataFrame(rows, columns=_COLUMNS)

@@ -20,9 +20,11 @@ from gsnn.discovery.methods import DEFAULT_METHOD, method_names
 from gsnn.discovery.refine_result import ARMS, Refinement
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
 from gsnn.discovery.stacked.caps import chosen_pairs
-from gsnn.edges.pairs import descending
-from gsnn.graph import Graph
+from gsnn.edges.candidates import Ends
+from gsnn.edges.pairs import PriorEdges, descending
+from gsnn.graph import Graph, resolve_kinds
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, OUTPUT_EDGES, drawn_treatments
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
@@ -35,12 +37,17 @@ BY_DEFAULT_JOINT = ("stacked", "gradient-explained")
 __all__ = ["DECISIONS", "decide", "refine"]
 
 
+# All edges of a graph by kind, in order.
+_Edges = tuple[tuple[Edge, ...], ...]
+
+
 class Proposal(NamedTuple):
     """An edge that may enter, its score, and the method whose score that is."""
 
     edge: Edge
     score: float
     method: str
+    kind: str = FUNCTION_EDGES
 
 
 def decide(edges: Sequence[Edge], passes: Callable[[list[Edge], list[Edge]], bool]) -> list[Edge]:
@@ -84,6 +91,7 @@ def refine(
     per_round: int = 6,
     per_target: int | None = None,
     per_source: int | None = None,
+    kinds: str | Sequence[str] = "function",
     decision: str = "single",
     min_drop: float | None = None,
     control: bool = True,
@@ -134,10 +142,12 @@ def refine(
         inferer: Name of a registered method, or several (also with commas), or a method, an inferer class or a function
             (model, graph, batches) -> (N, N); None: ``gradient-explained``, and with ``'joint'`` also ``stacked``.
         rounds: Number of rounds.
-        per_round: Edges that each method proposes a round, at most.
+        per_round: Edges that each method proposes a round, at most, of all kinds together.
         per_target: Of these, edges into one target at most; None: no limit.
         per_source: The same for sources.
-        decision: ``'single'``, ``'bisect'``, ``'joint'`` or ``'none'``.
+        kinds: Kinds of edges to propose, as :func:`gsnn.graph.resolve_kinds` reads them. They take turns, so that each
+            proposes as many edges; each is compared with random edges of its own kind.
+        decision: ``'single'``, ``'bisect'``, ``'joint'`` (not for edges to outputs) or ``'none'``.
         min_drop: Share of the held-out loss that an edge must bring at least, in [0, 1); None: no more than the test
             needs, which the outcome has as ``needed``.
         control: Whether to run the control.
@@ -169,21 +179,27 @@ def refine(
         raise unknown_option("decision", decision, DECISIONS)
     if min_drop is not None and not 0 <= min_drop < 1:
         raise ValueError(f"min_drop must be a share of the loss, from 0 up to, but not including, 1, got {min_drop}")
+    wanted = resolve_kinds(kinds)
+    if decision == "joint" and OUTPUT_EDGES in wanted:
+        raise ValueError("decision 'joint' cannot tell what an edge to an output is worth; use 'single' or 'bisect'")
     if inferer is None:
         inferer = BY_DEFAULT_JOINT if decision == "joint" else BY_DEFAULT
     named = isinstance(inferer, str) or (isinstance(inferer, Sequence) and all(isinstance(x, str) for x in inferer))
-    scorers = resolve_scorers(method_names(inferer) if named else {_name(inferer): inferer}, config)
+    given = method_names(inferer) if named else {_name(inferer): inferer}
+    scorers = {kind: resolve_scorers(given, config, kind) for kind in wanted}
     folds = Folds.of(data, config)
-    if named and "stacked" in scorers:
-        scorers["stacked"] = stacked_once(
+    between = scorers.get(FUNCTION_EDGES, {})
+    if named and "stacked" in between:
+        between["stacked"] = stacked_once(
             config, data.graph, lambda: train_on(data, data.graph, config, split=folds.whole)
         )
     true = None if truth is None else {(str(s), str(t)) for s, t in truth}
     settings: dict[str, Any] = {
-        "method": ",".join(scorers),
+        "method": ",".join(dict.fromkeys(name for some in scorers.values() for name in some)),
         "rounds": rounds,
         "per_round": per_round,
         **limits,
+        **({} if wanted == (FUNCTION_EDGES,) else {"kinds": list(wanted)}),
         "decision": decision,
         "min_drop": min_drop,
         "control": control,
@@ -194,9 +210,9 @@ def refine(
     }
     earlier = Refinement.to_continue(folder, settings, resume=resume, overwrite=overwrite)
     state = Refinement(settings, earlier.arms if earlier else {})
-    classes = degree_classes(data.graph)
+    classes = {kind: degree_classes(data.graph, kind) for kind in wanted}
     # What a round ends with is what the next one starts from, and both arms start from the prior graph.
-    seen: dict[tuple[Edge, ...], Losses] = {}
+    seen: dict[_Edges, Losses] = {}
     for arm in ARMS if control else ARMS[:1]:
         state.arms.setdefault(arm, [])
         todo = range(len(state.arms[arm]), rounds)
@@ -206,11 +222,13 @@ def refine(
         # The same seed gives the same weights, so a refinement that was stopped goes on as if it had not been.
         model = train_on(data, graph, config, split=folds.whole)
         for number in track(todo, f"refinement, {arm} edges: rounds", total=len(todo), show=progress):
-            closed = _closed(model.graph, state.settled(arm) if decision == "joint" else state.tried(arm))
+            tried = state.settled(arm) if decision == "joint" else state.tried(arm)
+            free = {kind: _free(model.graph, kind, tried) for kind in wanted}
             if arm == "inferred":
-                proposals = _propose(model, scorers, closed, per_round, limits)
+                proposals = _propose(model, scorers, free, per_round, limits)
             else:
-                proposals = _draw(model.graph, closed, per_round * len(scorers), (seed, number))
+                n_methods = max(len(some) for some in scorers.values())
+                proposals = _draw(model.graph, free, per_round * n_methods, (seed, number))
             bench = _Bench(data, config, folds, classes, settings, number + 1, seen)
             record, model = bench.round(model, proposals, true)
             state.arms[arm].append({"round": number + 1, **record})
@@ -223,47 +241,66 @@ def _name(inferer: Any) -> str:  # noqa: ANN401
     return str(getattr(inferer, "__name__", type(inferer).__name__))
 
 
-def _closed(graph: Graph, tried: Iterable[Edge]) -> npt.NDArray[np.bool_]:
-    """(N, N) True for pairs that are not to be proposed."""
-    closed = np.eye(graph.N, dtype=bool)
-    place = {name: i for i, name in enumerate(graph.functions)}
-    for source, target in [*graph.function_edges, *tried]:
-        closed[place[source], place[target]] = True
-    return closed
+def _free(graph: Graph, kind: str, tried: Iterable[Edge]) -> npt.NDArray[np.bool_]:
+    """(S, T) True for pairs that may be proposed; none into a treatment that stands in the network."""
+    prior = PriorEdges(graph, kind)
+    candidates = prior.candidates()
+    source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
+    for tail, head in tried:
+        if tail in source and head in target:
+            candidates[source[tail], target[head]] = False
+    if kind != OUTPUT_EDGES:
+        candidates[:, [target[name] for name in drawn_treatments(graph)]] = False
+    return candidates
 
 
 def _propose(
     model: Trained,
-    scorers: Mapping[str, Scorer],
-    closed: npt.NDArray[np.bool_],
+    scorers: Mapping[str, Mapping[str, Scorer]],
+    free: Mapping[str, npt.NDArray[np.bool_]],
     per_round: int,
     limits: Mapping[str, int | None],
 ) -> list[Proposal]:
-    """The best candidates of each method, each edge once, by the first method that proposes it."""
-    graph = model.graph
-    names = graph.functions
-    found: dict[Edge, Proposal] = {}
-    for method, scorer in scorers.items():
-        scores = np.array(scorer(model.model, graph, model.batches), dtype=np.float64)
-        scores[closed | ~np.isfinite(scores)] = np.nan
-        if any(limits.values()):
-            scores[~chosen_pairs(scores, **limits)] = np.nan
-        for pair in descending(scores.ravel())[:per_round]:
-            i, j = divmod(int(pair), graph.N)
-            if np.isfinite(scores[i, j]):
-                edge = names[i], names[j]
-                found.setdefault(edge, Proposal(edge, float(scores[i, j]), method))
-    return list(found.values())
+    """The best of each method, of each kind in turn; each edge once, by the first method that proposes it."""
+    best: dict[str, list[list[Proposal]]] = {}
+    for kind, some in scorers.items():
+        prior = PriorEdges(model.graph, kind)
+        for method, scorer in some.items():
+            scores = np.array(scorer(model.model, model.graph, model.batches), dtype=np.float64)
+            scores[~free[kind] | ~np.isfinite(scores)] = np.nan
+            if any(limits.values()):
+                scores[~chosen_pairs(scores, **limits)] = np.nan
+            first = descending(scores.ravel())[:per_round]
+            ends = zip(*np.divmod(first, scores.shape[1]), strict=True)
+            found = [
+                Proposal((prior.sources[i], prior.targets[j]), float(scores[i, j]), method, kind)
+                for i, j in ends
+                if np.isfinite(scores[i, j])
+            ]
+            best.setdefault(method, []).append(found)
+    proposals: dict[Edge, Proposal] = {}
+    for lists in best.values():
+        for proposal in _in_turn(lists)[:per_round]:
+            proposals.setdefault(proposal.edge, proposal)
+    return list(proposals.values())
 
 
-def _draw(graph: Graph, closed: npt.NDArray[np.bool_], n: int, seed: tuple[int, int]) -> list[Proposal]:
-    """Random candidates, without a score."""
-    free = np.flatnonzero(~closed.ravel())
-    drawn = np.random.default_rng(seed).choice(free, size=min(n, len(free)), replace=False)
-    names = graph.functions
-    return [
-        Proposal((names[i], names[j]), float("nan"), "random") for i, j in zip(*np.divmod(drawn, graph.N), strict=True)
-    ]
+def _in_turn(lists: Sequence[Sequence[Proposal]]) -> list[Proposal]:
+    """The first of each list, the second of each, and so on."""
+    longest = max(map(len, lists), default=0)
+    return [some[k] for k in range(longest) for some in lists if k < len(some)]
+
+
+def _draw(graph: Graph, free: Mapping[str, npt.NDArray[np.bool_]], n: int, seed: tuple[int, int]) -> list[Proposal]:
+    """Random candidates of each kind in turn, without a score."""
+    rng, lists = np.random.default_rng(seed), []
+    for kind, candidates in free.items():
+        prior = PriorEdges(graph, kind)
+        rows = np.flatnonzero(candidates.ravel())
+        drawn = rng.choice(rows, size=min(n, len(rows)), replace=False)
+        ends = zip(*np.divmod(drawn, candidates.shape[1]), strict=True)
+        lists.append([Proposal((prior.sources[i], prior.targets[j]), float("nan"), "random", kind) for i, j in ends])
+    return _in_turn(lists)[:n]
 
 
 @dataclass
@@ -273,12 +310,12 @@ class _Bench:
     data: PerturbationData
     config: TrainConfig
     folds: Folds
-    classes: npt.NDArray[np.int64]
+    classes: Mapping[str, npt.NDArray[np.int64]]
     settings: dict[str, Any]
     number: int
-    seen: dict[tuple[Edge, ...], Losses]
+    seen: dict[_Edges, Losses]
     trainings: int = 0
-    used: set[tuple[Edge, ...]] = field(default_factory=set)
+    used: set[_Edges] = field(default_factory=set)
 
     def train(self, graph: Graph) -> Trained:
         """A model that has seen no deciding sample."""
@@ -291,14 +328,16 @@ class _Bench:
         """The record of the round and the model after it."""
         edges = [proposal.edge for proposal in proposals]
         tests: dict[Edge, Verdict] = {}
-        place = {name: i for i, name in enumerate(before.graph.functions)}
         random: dict[Edge, float] = {}
         level = 0.0
         if self.settings["decision"] == "none":
             kept = edges
         else:
-            rank = ranks(self.data, before, self.folds, self.classes) if edges else np.empty((0, 0))
-            random = {edge: float(rank[place[edge[0]], place[edge[1]]]) for edge in edges}
+            for kind in dict.fromkeys(proposal.kind for proposal in proposals):
+                rank = ranks(self.data, before, self.folds, self.classes[kind], kind)
+                ends = Ends.of(before.graph, kind)
+                for edge in (proposal.edge for proposal in proposals if proposal.kind == kind):
+                    random[edge] = float(rank.ravel()[ends.row(*edge)])
             kept, level = self._tested(before, edges, random, tests)
         model = self.train(before.graph.with_edges(kept)) if kept else before
         # They were tested fold by fold; the model that goes on must be better, too.
@@ -320,13 +359,14 @@ class _Bench:
                 {
                     "source": edge[0],
                     "target": edge[1],
+                    "kind": kind,
                     "score": _finite(score),
                     "method": method,
                     **told(edge),
                     "kept": edge in stays,
                     "true": None if true is None else edge in true,
                 }
-                for edge, score, method in proposals
+                for edge, score, method, kind in proposals
             ],
             "conditions": self.folds.n_conditions,
             "level": level,
@@ -365,13 +405,14 @@ class _Bench:
 
     def losses(self, graph: Graph, edges: Sequence[Edge]) -> Losses:
         """Held-out losses with some edges added."""
-        key = (*graph.function_edges, *edges)
+        with_them = graph.with_edges(edges) if edges else graph
+        key = tuple(tuple(PriorEdges(with_them, kind).edges) for kind in KINDS)
         # Counted also where an earlier round did them: the record of a refinement that was stopped is the same.
         if key not in self.used:
             self.used.add(key)
             self.trainings += len(self.folds.parts)
         if key not in self.seen:
-            self.seen[key] = losses(self.data, graph.with_edges(edges) if edges else graph, self.config, self.folds)
+            self.seen[key] = losses(self.data, with_them, self.config, self.folds)
         return self.seen[key]
 
 

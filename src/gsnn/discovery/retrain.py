@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.errors import DataError, RunError
+from gsnn.base.torch_state import threads_for
 from gsnn.discovery.methods import METHODS, Method, method_names, ways
 from gsnn.edges import EdgeInferer
 from gsnn.graph.kinds import FUNCTION_EDGES
@@ -157,9 +158,10 @@ def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:
 
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
         try:
-            inferer = method.make(model, graph, {"train": config})
-            inferer.fit(batches, crit=masked_mse, verbose=False)
-            matrix: FloatArray = inferer.score_matrix(**method.options)
+            with threads_for(model, sum(len(x) for x, _ in batches)):
+                inferer = method.make(model, graph, {"train": config})
+                inferer.fit(batches, crit=masked_mse, verbose=False)
+                matrix: FloatArray = inferer.score_matrix(**method.options)
         except RuntimeError as error:
             # Too few layers or samples: the settings do not allow inference, nothing is broken.
             raise RunError(f"method {name!r} cannot score edges here: {error}") from error

@@ -22,8 +22,9 @@ from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.checks import Edge
-from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
-from gsnn.metrics import evaluate_edges
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, OUTPUT_EDGES, drawn_treatments
+from gsnn.metrics import EdgeMetrics, evaluate_edges
+from gsnn.metrics.edges import never_joined, squared
 from gsnn.metrics.scores import as_scores
 
 if TYPE_CHECKING:
@@ -229,6 +230,8 @@ def _measure(
     hole = childless[:, None] | orphaned[None, :]
     if not masking.holes:
         negatives &= ~hole
+    if kind != OUTPUT_EDGES:
+        negatives[:, [target[name] for name in drawn_treatments(graph)]] = False
     weights, matched = degree_weights(known, positives, negatives)
     record: dict[str, Any] = {
         "testable": [list(edge) for edge in masking.testable],
@@ -260,7 +263,7 @@ def _measure(
     for name, (by, scores) in scored.items():
         record["methods"][name] = {
             "by": by,
-            **_figures(scores, positives, unknown, negatives, weights, matched),
+            **_figures(scores, positives, unknown, negatives, weights, matched, kind),
         }
         if masking.holes:
             record["methods"][name]["groups"] = _by_group(scores, positives, negatives, hole)
@@ -290,6 +293,7 @@ def _figures(
     negatives: BoolArray,
     weights: FloatArray,
     matched: BoolArray,
+    kind: str,
 ) -> dict[str, Any]:
     """Placements and metrics of one method, against both kinds of negatives."""
     every = place(scores, positives, negatives)
@@ -298,7 +302,7 @@ def _figures(
     share[matched] = fair.share_below
     candidate = negatives.copy()
     candidate[positives[0], positives[1]] = True
-    found = evaluate_edges(scores, positives, np.stack(np.nonzero(~candidate)))
+    found = _evaluated(scores, positives, candidate, kind)
     values = as_scores(scores)
     ahead = beaten_share(values[positives[0], positives[1]], values[unknown])
     label = np.arange(positives.shape[1] + int(negatives.sum())) < positives.shape[1]
@@ -328,6 +332,17 @@ def _figures(
             },
         },
     }
+
+
+def _evaluated(scores: FloatArray, positives: IntArray, candidate: BoolArray, kind: str) -> EdgeMetrics:
+    """Metrics of some positives among the candidates (S, T)."""
+    left_out = np.stack(np.nonzero(~candidate))
+    if kind == FUNCTION_EDGES:
+        return evaluate_edges(scores, positives, left_out)
+    n_sources, n_targets = scores.shape
+    shift = np.array([[0], [n_sources]])
+    known = np.concatenate([left_out + shift, never_joined(n_sources, n_targets)], axis=1)
+    return evaluate_edges(squared(scores), positives + shift, known)
 
 
 def _rounded(placements: Placements) -> list[float]:

@@ -234,7 +234,8 @@ class BoundaryEdgeInferer(StreamingInferer):
             nothing: Column = lambda rows: np.full(len(rows), np.nan)  # noqa: E731 - two columns share it
             return ScoredPairs(self.prior, self._magnitudes(), self.score_name, dict(p_value=nothing, q_value=nothing))
         values, sign = np.zeros(shape), np.zeros(shape, np.int8)
-        sources, up = self._sources(), self._up()
+        sources = self._sources()
+        up = self._up(sources)
         usual = _unit_sums(sources, third=False)
         for target in track(self._targets(score), "targets", show=None, total=shape[1]):
             own, sums = self._on_rows(sources, usual, target, third=False)
@@ -250,7 +251,7 @@ class BoundaryEdgeInferer(StreamingInferer):
         def p_values() -> FloatArray:
             if self.n != n:
                 raise RuntimeError("samples were added since; evaluate again")
-            return self._p_values(score)
+            return self._p_values(score, sources)
 
         n = self.n
         significance = _Significance(p_values, self.prior.candidates())
@@ -261,9 +262,8 @@ class BoundaryEdgeInferer(StreamingInferer):
         }
         return ScoredPairs(self.prior, values, self.score_name, columns)
 
-    def _p_values(self, score: str) -> FloatArray:
+    def _p_values(self, score: str, sources: FloatArray) -> FloatArray:
         """P(share >= the one found) when the samples of the target are permuted, for all pairs; NaN where undefined."""
-        sources = self._sources()
         usual = _unit_sums(sources)
         out = np.full((len(self.prior.sources), len(self.prior.targets)), np.nan)
         for target in self._targets(score):
@@ -304,7 +304,7 @@ class BoundaryEdgeInferer(StreamingInferer):
         """All targets."""
 
     @abstractmethod
-    def _up(self) -> FloatArray:
+    def _up(self, sources: FloatArray) -> FloatArray:
         """What orients the functions, once for all targets."""
 
     @abstractmethod
@@ -377,7 +377,7 @@ class InputEdgeInferer(BoundaryEdgeInferer):
             for j, values in enumerate(torch.stack(parts, 1).numpy()):
                 yield Target(start + j, values)
 
-    def _up(self) -> FloatArray:
+    def _up(self, sources: FloatArray) -> FloatArray:
         x, y = self._store.read(0), self._store.read(1)
         reference = references(self._orienting, x, y)
         blocks = (self._store.read(2 + self.L + n) for n in range(self.L))
@@ -461,10 +461,12 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
             parts = [centred_channels(self._store.read(3 + n, rows), channels[start:end]) for n in range(self.L)]
             values = torch.cat([centred for centred, _ in parts], 1)
             level = torch.cat([mean for _, mean in parts], 1).square().sum(1) * self.n
-            gram = values @ values.transpose(1, 2)
-            leading = torch.linalg.eigh(gram)[1][:, :, -1]
-            signal = (leading[:, None] @ values)[:, 0]
-            varies = gram.diagonal(dim1=1, dim2=2).sum(1) > 1e-10 * level
+            if values.shape[1] > values.shape[2]:
+                # The signal itself is the leading vector on the smaller side.
+                signal = torch.linalg.eigh(values.transpose(1, 2) @ values)[1][:, :, -1]
+            else:
+                signal = (torch.linalg.eigh(values @ values.transpose(1, 2))[1][:, None, :, -1] @ values)[:, 0]
+            varies = values.square().sum((1, 2)) > 1e-10 * level
             out[start:end] = (signal * varies[:, None]).numpy()
         return _units(out)
 
@@ -476,9 +478,9 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
             values = values - values.mean() if len(values) else values
             yield Target(o, values[None, None], None if len(seen) == self.n else seen)
 
-    def _up(self) -> FloatArray:
+    def _up(self, sources: FloatArray) -> FloatArray:
         reference = references(self._orienting, self._store.read(0), self._store.read(1)).double().numpy()
-        return np.einsum("sm,sm->s", self._sources(), reference - reference.mean(1, keepdims=True))
+        return np.einsum("sm,sm->s", sources, reference - reference.mean(1, keepdims=True))
 
     def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
         toward = found.cross[:, 0, 0] if score == "explained" else -found.cross[:, 0, 0]
@@ -512,14 +514,23 @@ def _moments(sums: FormSums, found: Explained, *, third: bool = True) -> tuple[F
     """Mean, variance and skewness (S,) of the shares when the samples of a target are permuted."""
     n = found.left.shape[2]
     stacked = found.left.reshape(-1, n)
-    gram = stacked @ stacked.T
-    sizes, vectors = np.linalg.eigh(gram)
-    kept = sizes > _SMALL * max(sizes.sum(), 0.0)
-    turned = torch.from_numpy((vectors[:, kept].T @ stacked)[None, None] if kept.any() else np.zeros((1, 1, 1, n)))
+    if third or len(stacked) > n:
+        stacked = _principal(stacked)
     factor = np.full((1, 1), (n - 1) / max(found.freedom, 1.0))
-    g = form_sums(turned, third=third).scaled(factor)
+    g = form_sums(torch.from_numpy(stacked[None, None]), third=third).scaled(factor)
     mean, variance, skewness = form_moments(sums, g, n, third=third)
     return mean[:, 0], variance[:, 0], skewness[:, 0]
+
+
+def _principal(values: FloatArray) -> FloatArray:
+    """The principal components of (R, M), but for those that hold next to nothing; at least one row."""
+    short = len(values) <= values.shape[1]
+    sizes, vectors = np.linalg.eigh(values @ values.T if short else values.T @ values)
+    kept = sizes > _SMALL * max(sizes.sum(), 0.0)
+    if not kept.any():
+        return np.zeros((1, values.shape[1]))
+    found: FloatArray = vectors[:, kept].T @ values if short else np.sqrt(sizes[kept])[:, None] * vectors[:, kept].T
+    return found
 
 
 def _median_factor(mean: FloatArray, variance: FloatArray) -> FloatArray:

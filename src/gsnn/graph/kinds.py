@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.graph.checks import EdgeType
@@ -61,3 +64,24 @@ def resolve_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
             raise DataError(str(unknown_option("kind", name, (*_SHORT, "all"))))
     wanted = set(KINDS) if "all" in given else {_SHORT.get(name, name) for name in given}
     return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def drawn_treatments(graph: Any) -> list[str]:  # noqa: ANN401 - a Graph or anything like it
+    """Treatments that stand in the network as species: fed by an input that does not inhibit them, and only sources.
+
+    Whatever an edge into one of them would mean, it is not known to the network who draws a drug as a node.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> edges = [("TR:drug", "drug", 1), ("TR:ai", "a", -1), ("drug", "a", 1), ("a", "b", 1), ("b", "y", 1)]
+        >>> nodes = {"input_nodes": ["TR:drug", "TR:ai"], "function_nodes": ["drug", "a", "b"], "output_nodes": ["y"]}
+        >>> drawn_treatments(Graph.from_edges(edges, **nodes))
+        ['drug']
+    """
+    index, signs = graph.edge_index_dict, getattr(graph, "edge_sign_dict", None) or {}
+    inner, fed = index[edge_type(FUNCTION_EDGES)].numpy(), index[edge_type(INPUT_EDGES)].numpy()
+    inner = inner[:, inner[0] != inner[1]]
+    sign = signs.get(edge_type(INPUT_EDGES))
+    raised = fed[1] if sign is None else fed[1][sign.numpy() >= 0]
+    found = np.setdiff1d(np.intersect1d(raised, inner[0]), inner[1])
+    return [graph.node_names_dict["function"][i] for i in found.tolist()]

@@ -73,8 +73,9 @@ def write_edges(
     Each edge has ``source``, ``target``, ``status`` (proposed or known), ``score``, ``sign``, ``rank``, ``p``, ``q``
     and the further columns of the table. CSV, TSV and Parquet are that table, with empty cells where a value is
     undefined. GraphML has them as attributes of the edges, left out where undefined, with no attribute type but
-    boolean, long, double and string, and ``interaction`` for the styles of Cytoscape. SIF has room for the relation only: activates,
-    inhibits or interacts, after ``proposed-`` for a proposal. In an AnnData file the table stands in ``uns``.
+    boolean, long, double and string, and ``interaction`` for the styles of Cytoscape. SIF has room for the relation
+    only: activates, inhibits or interacts, after ``proposed-`` for a proposal. In an AnnData file the table
+    stands in ``uns``.
 
     The file is whole or, after an error, as it was before. CSV, TSV, SIF and GraphML are packed if the path ends in
     ``.gz``; the bytes depend on the edges alone.

@@ -118,3 +118,29 @@ def table_matrix(table: pd.DataFrame, score_col: str, names: Sequence[str]) -> F
     matrix = np.full((len(names), len(names)), np.nan)
     matrix[ends[0], ends[1]] = table[score_col].to_numpy(dtype=np.float64)
     return matrix
+
+
+def squared(values: npt.NDArray[Any], fill: float = np.nan) -> npt.NDArray[Any]:
+    """A matrix (S, T) of sources and targets that are different nodes as one of all S + T nodes.
+
+    Args:
+        values: (S, T).
+        fill: What stands for pairs that no edge can join.
+
+    Returns:
+        (S + T, S + T), with the values at [:S, S:].
+
+    Example:
+        >>> squared(np.array([[1, 2]]), 0).tolist()
+        [[0, 1, 2], [0, 0, 0], [0, 0, 0]]
+    """
+    n_sources, n_targets = values.shape
+    n = n_sources + n_targets
+    whole = np.full((n, n), fill, dtype=values.dtype)
+    whole[:n_sources, n_sources:] = values
+    return whole
+
+
+def never_joined(n_sources: int, n_targets: int) -> IntArray:
+    """(2, Q) pairs of the S + T nodes of :func:`squared` that no edge can join."""
+    return np.stack(np.nonzero(squared(np.zeros((n_sources, n_targets), dtype=np.int8), 1)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import DataError, as_data_error
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
+from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.io.truth import read_roles, read_table, read_truth
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def evaluate_files(
     score: str | None = None,
     k: Sequence[int] | None = None,
     alias_by: str = "reach",
+    kind: str = FUNCTION_EDGES,
     seed: int = 0,
 ) -> Evaluation:
     """Measure a file of scored edges, or the ``edges.csv`` of a run, against a truth.
@@ -36,6 +38,7 @@ def evaluate_files(
         score: Column of the scores.
         k: Places for precision and recall.
         alias_by: ``reach`` or ``hops``.
+        kind: The kind of the edges; of others than those between functions a run is needed.
         seed: Of the random baseline.
 
     Returns:
@@ -47,7 +50,7 @@ def evaluate_files(
     """
     from gsnn.runs.folder import Run
 
-    options: dict[str, Any] = {"score_col": score, "k": k, "alias_by": alias_by, "seed": seed}
+    options: dict[str, Any] = {"score_col": score, "k": k, "alias_by": alias_by, "kind": kind, "seed": seed}
     true = read_truth(truth)
     labels = None if roles is None else read_roles(roles)
     with as_data_error():
@@ -70,4 +73,5 @@ def _residuals(run: Run, data: PerturbationData) -> dict[str, Any]:
 
     rows = run.split().train
     x = data.x[rows]
-    return {"x": x, "residual": run.standardiser().transform(data.y[rows]) - predict(run.model(), x)}
+    y = run.standardiser().transform(data.y[rows])
+    return {"x": x, "y": y, "residual": y - predict(run.model(), x)}

@@ -13,7 +13,7 @@ import numpy as np
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import now
-from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type
+from gsnn.graph.kinds import FUNCTION_EDGES, OUTPUT_EDGES, drawn_treatments
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -165,6 +165,7 @@ def infer_run(
     """
     import pandas as pd
 
+    from gsnn.base.torch_state import threads_for
     from gsnn.discovery.methods import DEFAULT_METHOD, method_names, ways
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
@@ -205,20 +206,21 @@ def infer_run(
         parts = []
         for each in ends:
             barred = _into(data.graph, each, drawn_treatments(data.graph), selection, must.rows[each.kind])
-            part = _infer_kind(
-                run,
-                data,
-                each,
-                by_kind[each.kind],
-                selection,
-                forbidden=np.union1d(no.rows[each.kind], barred),
-                required=must.rows[each.kind],
-                known=known,
-                aliases=aliases,
-                samples=samples,
-                progress=progress,
-                job=job,
-            )
+            with threads_for(run.model(), len(data)):
+                part = _infer_kind(
+                    run,
+                    data,
+                    each,
+                    by_kind[each.kind],
+                    selection,
+                    forbidden=np.union1d(no.rows[each.kind], barred),
+                    required=must.rows[each.kind],
+                    known=known,
+                    aliases=aliases,
+                    samples=samples,
+                    progress=progress,
+                    job=job,
+                )
             if part is None:
                 return pd.DataFrame()
             parts.append(part)
@@ -339,27 +341,6 @@ def _infer_kind(
     return _Part(
         ends, edges, first, options, ranking.n, n_candidates, None if groups is None else groups.summary(), notes
     )
-
-
-def drawn_treatments(graph: Graph) -> list[str]:
-    """Treatments that stand in the network as species: fed by an input that does not inhibit them, and only sources.
-
-    Whatever an edge into one of them would mean, it is not known to the network who draws a drug as a node.
-
-    Example:
-        >>> from gsnn.graph import Graph
-        >>> edges = [("TR:drug", "drug", 1), ("TR:ai", "a", -1), ("drug", "a", 1), ("a", "b", 1), ("b", "y", 1)]
-        >>> nodes = {"input_nodes": ["TR:drug", "TR:ai"], "function_nodes": ["drug", "a", "b"], "output_nodes": ["y"]}
-        >>> drawn_treatments(Graph.from_edges(edges, **nodes))
-        ['drug']
-    """
-    index, signs = graph.edge_index_dict, graph.edge_sign_dict or {}
-    inner, fed = index[edge_type(FUNCTION_EDGES)].numpy(), index[edge_type(INPUT_EDGES)].numpy()
-    inner = inner[:, inner[0] != inner[1]]
-    sign = signs.get(edge_type(INPUT_EDGES))
-    raised = fed[1] if sign is None else fed[1][sign.numpy() >= 0]
-    found = np.setdiff1d(np.intersect1d(raised, inner[0]), inner[1])
-    return [graph.functions[i] for i in found.tolist()]
 
 
 def _into(graph: Graph, ends: Ends, drawn: Sequence[str], selection: Selection, required: IntArray) -> IntArray:
