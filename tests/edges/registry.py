@@ -14,8 +14,10 @@ from gsnn.edges import (
     EdgeInferer,
     EmbeddingEdgeInferer,
     GradientEdgeInferer,
+    InputEdgeInferer,
     MagnitudeEdgeInferer,
     MagnitudeEdgeRegressor,
+    OutputEdgeInferer,
     RankEdgeInferer,
 )
 from gsnn.training import TrainConfig
@@ -157,6 +159,23 @@ ENTRIES += [
             "planted": "its planted edges are those of networks that repeat themselves, see test_stacked.py",
         },
     ),
+]
+
+
+_OTHER_KIND = {
+    "planted": "those are edges between functions; test_boundary.py plants its own",
+    "null": "checked in test_boundary.py",
+}
+
+ENTRIES += [
+    Entry(
+        f"{name}-{score}",
+        kind,
+        lambda inferer, score=score: inferer.score_matrix(score=score),
+        omits=_OTHER_KIND,
+    )
+    for name, kind in (("input-edges", InputEdgeInferer), ("output-edges", OutputEdgeInferer))
+    for score in kind.scores
 ]
 
 
