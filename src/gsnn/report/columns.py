@@ -70,6 +70,7 @@ _NAMED = (
     Column("rank", "Rank", "count"),
     Column("source", "Source", "name"),
     Column("target", "Target", "name"),
+    Column("kind", "Kind", "name"),
     Column("score", "Score", "number"),
     Column("expected_precision", "Expected precision", "share", optional=True),
     Column("sign", "Sign", "sign", optional=True),
@@ -114,6 +115,9 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _holds_something(table: pd.DataFrame, name: str) -> bool:
+    if name == "kind":
+        # One kind needs no column.
+        return name in table.columns and table[name].nunique() > 1
     # An expectation may be told nowhere; its interval says so.
     columns = [name, "precision_low"] if name == "expected_precision" else [name]
     return name in table.columns and any(table[c].notna().any() for c in columns if c in table.columns)

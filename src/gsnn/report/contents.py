@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.text import number
 
@@ -65,6 +66,10 @@ def collect(run: Run) -> ReportData:
     has_edges = run.edges_path.is_file()
     inference = run.info.get("inference") if has_edges else None
     edges = run.edges() if has_edges else pd.DataFrame({column: [] for column in COLUMNS["edges"]})
+    if "kind" in edges:
+        # The end that is not always a function says it in one word.
+        short = {name: name.split("->")[0] if name == INPUT_EDGES else name.split("->")[1] for name in KINDS}
+        edges = edges.assign(kind=edges["kind"].map(short))
     method = str(inference["method"]) if inference else ""
     check, agrees, remarks = _self_check(run, inference)
     notes = [*([_method_note(inference)] if inference else []), *remarks]
@@ -128,12 +133,15 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
     from gsnn.discovery.methods import METHODS
     from gsnn.runs.results import read_check
 
+    remarks = _checks_of_others(run, inference)
     check, note = read_check(run)
     if check is None:
-        return None, agreement(pd.DataFrame(), HIDDEN), [_sentence(note)] if note else []
-    remarks = []
+        return None, agreement(pd.DataFrame(), HIDDEN), [*([_sentence(note)] if note else []), *remarks]
     if not check.complete:
-        remarks = [f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats."]
+        remarks = [
+            *remarks,
+            f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats.",
+        ]
     method = ""
     if inference is not None:
         method = str(inference["method"])
@@ -142,6 +150,28 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
             remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
             method = ""
     return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
+
+
+def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
+    """What the self-checks of edges from inputs and to outputs found, of the method that ranked them."""
+    from gsnn.runs.results import read_check
+
+    remarks = []
+    for kind, how in ((inference or {}).get("kinds") or {}).items():
+        if kind == FUNCTION_EDGES:
+            continue
+        check, note = read_check(run, kind)
+        if check is None or how["method"] not in check.methods:
+            remarks.append(_sentence(note or f"no self-check of {kind} edges by the method '{how['method']}'"))
+            continue
+        rows = check.summary()
+        row = rows[(rows["condition"] == "real") & (rows["method"] == how["method"]) & (rows["negatives"] == "all")]
+        auc, low, high, n = (row.iloc[0][name] for name in ("roc_auc", "auc_low", "auc_high", "n_positives"))
+        remarks.append(
+            f"Self-check of {kind} edges by '{how['method']}': AUC {number(auc)} ({number(low)} to {number(high)}) from "
+            f"{n} hidden edges; guessing gives 0.5."
+        )
+    return remarks
 
 
 def _correlations(fit: FitReport) -> list[str]:

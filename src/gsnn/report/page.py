@@ -77,6 +77,20 @@ def _graph(data: ReportData) -> nx.DiGraph:
     return graph
 
 
+def _with_ends(data: ReportData, graph: nx.DiGraph, candidates: pd.DataFrame) -> nx.DiGraph:
+    """The graph with the inputs and outputs that are ends of candidates, and their known edges."""
+    rows = candidates.head(MAX_ROWS)
+    ends = {name for side in ("source", "target") for name in rows[side] if name not in graph}
+    if not ends:
+        return graph
+    whole = graph.copy()
+    whole.add_nodes_from(sorted(ends))
+    for inputs, forward in ((data.treated, True), (data.measured, False)):
+        pairs = [(other, name) for name, others in inputs.items() for other in others if other in ends]
+        whole.add_edges_from((*(pair if forward else pair[::-1]), {"sign": 0}) for pair in pairs)
+    return whole
+
+
 def _network(data: ReportData, graph: nx.DiGraph, candidates: pd.DataFrame) -> dict[str, Any]:
     """Nodes with places, known and proposed edges; nodes are numbered, so that no name is ever a key."""
     best = candidates[candidates["score"].notna()].head(MAX_PROPOSED)
@@ -203,7 +217,7 @@ def _agreement(table: pd.DataFrame) -> list[dict[str, Any]]:
 def page_data(data: ReportData) -> dict[str, Any]:
     """Everything the page's script reads, JSON-able."""
     candidates = data.candidates
-    graph = _graph(data)
+    graph = _with_ends(data, _graph(data), candidates)
     return {
         "fit": _fit(data),
         "pooled": {name: numbers([data.pooled.get(name)])[0] for name in ("model", "ridge", "mean")},
