@@ -115,3 +115,32 @@ def test_degrees_of_random_graphs():
     for bad in (("dag", 5), ("tree", 20)):
         with pytest.raises(ValueError, match=r"n must be at least|unknown kind"):
             random_graph(*bad)
+
+
+def test_second_targets_and_sources_are_hidden_and_found(tmp_path):
+    """Every kind through the commands: simulate, train, infer, evaluate."""
+    from gsnn.discovery.evaluate import evaluate_table
+    from gsnn.io.truth import read_truth
+    from gsnn.runs import Run, train_files
+    from gsnn.runs.infer import infer_run
+    from gsnn.runs.simulate import simulate_files
+
+    found = simulate_files(tmp_path / "s", kind="layered", n=16, samples=300, hide_kinds="all", hide=0.3, seed=1)
+    truth = pd.read_csv(tmp_path / "s" / "truth.csv")
+    counts = truth["kind"].value_counts()
+    assert counts["input->function"] == max(1, round(0.3 * found.counts["inputs"]))
+    assert counts["function->output"] == max(1, round(0.3 * found.counts["outputs"]))
+    assert all(name.startswith("TR:") for name in truth.loc[truth["kind"] == "input->function", "source"])
+    assert len(truth) == found.counts["hidden"]
+    files = {"graph": tmp_path / "s" / "network.sif", "data": tmp_path / "s" / "responses.csv"}
+    settings = {"epochs": 30, "channels": 4, "layers": 5, "lr": 5e-3}
+    run, _ = train_files(tmp_path / "run", settings=settings, **files)
+    edges = infer_run(run, kinds="all")
+    assert list(dict.fromkeys(edges["kind"])) == ["input->function", "function->function", "function->output"]
+    data = Run.open(tmp_path / "run").data()
+    true = read_truth(tmp_path / "s" / "truth.csv")
+    for kind in ("input->function", "function->output"):
+        result = evaluate_table(edges, true, graph=data.graph, kind=kind)
+        assert result.counts["n_positives"] == counts[kind]
+        assert set(result.metrics["kind"]) == {kind}
+        assert result.wide().loc["table", "roc_auc"] > 0.8

@@ -33,6 +33,11 @@ def simulate(
         float | None, typer.Option(help="Standard deviation of the noise.", show_default="0.15, or the setting's")
     ] = None,
     hide: Annotated[float, typer.Option(help="Share of the edges of a random graph to hide.")] = 0.2,
+    hide_kinds: Annotated[
+        list[str] | None,
+        typer.Option(help="Kinds of edges that the network lacks: input (second targets of treatments), function, "
+                     "output (second sources of readouts), or all.", show_default="function"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes everything.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a simulation in the folder.")] = False,
     config: Config = None,
@@ -51,7 +56,16 @@ def simulate(
         from gsnn.runs.simulate import simulate_files
 
         found = simulate_files(
-            out, setting=setting, kind=kind, n=n, samples=samples, noise=noise, hide=hide, seed=seed, force=force
+            out,
+            setting=setting,
+            kind=kind,
+            n=n,
+            samples=samples,
+            noise=noise,
+            hide=hide,
+            hide_kinds=hide_kinds or "function",
+            seed=seed,
+            force=force,
         )
     if as_json:
         print_json({"folder": out, "settings": found.settings, "counts": found.counts, "files": found.files})

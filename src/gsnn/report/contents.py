@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
+from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.text import number
 
@@ -168,8 +168,8 @@ def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
         row = rows[(rows["condition"] == "real") & (rows["method"] == how["method"]) & (rows["negatives"] == "all")]
         auc, low, high, n = (row.iloc[0][name] for name in ("roc_auc", "auc_low", "auc_high", "n_positives"))
         remarks.append(
-            f"Self-check of {kind} edges by '{how['method']}': AUC {number(auc)} ({number(low)} to {number(high)}) from "
-            f"{n} hidden edges; guessing gives 0.5."
+            f"Self-check of {kind} edges by '{how['method']}': AUC {number(auc)} ({number(low)} to {number(high)}) "
+            f"from {n} hidden edges; guessing gives 0.5."
         )
     return remarks
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import DataError, RunError, unknown_option
 from gsnn.base.files import write_json, write_text
+from gsnn.graph import resolve_kinds
 from gsnn.graph.checks import Edge
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -69,6 +71,7 @@ def simulate_files(
     samples: int | None = None,
     noise: float | None = None,
     hide: float = 0.2,
+    hide_kinds: str | Sequence[str] = "function",
     seed: int = 0,
     force: bool = False,
 ) -> Simulated:
@@ -87,6 +90,9 @@ def simulate_files(
         samples: Number of samples.
         noise: Standard deviation of the noise.
         hide: Share of the edges of a random graph to hide.
+        hide_kinds: Kinds of edges that the network lacks, as :func:`gsnn.graph.resolve_kinds` reads them. Files name a
+            treatment and a readout by one species each, so those of other kinds are added to the truth: second targets
+            of treatments, second sources of readouts, as many as the share ``hide`` of their number, at least one.
         seed: Fixes everything.
         force: Replace files that stand there.
 
@@ -99,6 +105,9 @@ def simulate_files(
     """
     folder = Path(folder)
     settings = _settings(setting, kind, n, samples, noise, hide, seed)
+    further = [name for name in resolve_kinds(hide_kinds) if name != FUNCTION_EDGES]
+    if further:
+        settings |= {"hide": hide, "hide_kinds": list(resolve_kinds(hide_kinds))}
     _check_folder(folder, force)
     try:
         full, hidden, x, y = _draw(settings)
@@ -107,10 +116,14 @@ def simulate_files(
     edges, inputs, outputs, functions = full
     folder.mkdir(parents=True, exist_ok=True)
     head = ["source", "target", "sign"]
+    known_ends = {*functions}
     prior = [(s, t, sign) for s, t, sign in edges if (s, t) not in hidden]
     tables = {
         "full.csv": _csv(head, edges),
-        "truth.csv": _csv([*head, "role"], [(s, t, sign, hidden[s, t]) for s, t, sign in edges if (s, t) in hidden]),
+        "truth.csv": _csv(
+            [*head, "role", "kind"],
+            [(s, t, sign, hidden[s, t], _kind(s, t, known_ends)) for s, t, sign in edges if (s, t) in hidden],
+        ),
         "network.sif": _sif(prior, functions),
         "responses.csv": _csv(
             [*(f"TR:{name}" for name in inputs), *(f"DV:{name}" for name in outputs)],
@@ -187,14 +200,54 @@ def _draw(settings: dict[str, Any]) -> tuple[Any, dict[Edge, str], Any, Any]:
     else:
         G, inputs, functions, outputs, edges = random_graph(kind, settings["n"], rng)
         hidden = dict.fromkeys(_hide(G, inputs, functions, outputs, settings["hide"], rng), "hidden")
+    if FUNCTION_EDGES not in settings.get("hide_kinds", (FUNCTION_EDGES,)):
+        hidden = {}
+    # In the files a treatment and a readout have the name of the function they act on and read.
+    acted = [next(iter(G.successors(name))) for name in inputs]
+    read = [next(iter(G.predecessors(name))) for name in outputs]
+    extra = _second_ends(G, inputs, functions, outputs, settings, rng)
     make = simulate_sde if kind == "cyclic" else simulate
     common = (G, settings["samples"], 0, inputs, outputs)
     x, _, y, _ = make(*common, noise_scale=settings["noise"], seed=rng)
     signed = [(s, t, int(G.edges[s, t].get("sign", 1))) for s, t in edges]
-    # In the files a treatment and a readout have the name of the function they act on and read.
-    acted = [next(iter(G.successors(name))) for name in inputs]
-    read = [next(iter(G.predecessors(name))) for name in outputs]
+    named = {
+        **{name: f"TR:{function}" for name, function in zip(inputs, acted, strict=True)},
+        **{name: f"DV:{function}" for name, function in zip(outputs, read, strict=True)},
+    }
+    for s, t in extra:
+        edge = named.get(s, s), named.get(t, t)
+        signed.append((*edge, int(G.edges[s, t]["sign"])))
+        hidden[edge] = "hidden"
     return (signed, acted, read, functions), hidden, x, y
+
+
+def _kind(source: str, target: str, functions: set[str]) -> str:
+    return INPUT_EDGES if source not in functions else FUNCTION_EDGES if target in functions else OUTPUT_EDGES
+
+
+def _second_ends(
+    G: nx.DiGraph,
+    inputs: Sequence[str],
+    functions: Sequence[str],
+    outputs: Sequence[str],
+    settings: dict[str, Any],
+    rng: np.random.Generator,
+) -> list[Edge]:
+    """Edges from inputs and to outputs that are added to the full network, with random signs."""
+    added: list[Edge] = []
+    for kind in settings.get("hide_kinds", ()):
+        if kind == FUNCTION_EDGES:
+            continue
+        pairs = (
+            [(s, t) for s in inputs for t in functions if not G.has_edge(s, t)]
+            if kind == INPUT_EDGES
+            else [(s, t) for s in functions for t in outputs if not G.has_edge(s, t)]
+        )
+        n = max(1, round(settings["hide"] * len(inputs if kind == INPUT_EDGES else outputs)))
+        chosen = [pairs[i] for i in rng.choice(len(pairs), size=min(n, len(pairs)), replace=False)]
+        G.add_edges_from((s, t, {"sign": int(rng.choice([-1, 1]))}) for s, t in chosen)
+        added += chosen
+    return added
 
 
 def _hide(
