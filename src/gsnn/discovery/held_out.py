@@ -140,7 +140,8 @@ def losses(data: PerturbationData, graph: Graph, config: TrainConfig, folds: Fol
         train, held = part.train, part.validation
         y = np.asarray(Standardiser.fit(data.y[train]).transform(data.y), dtype=np.float32)
         model = new_model(graph, own)
-        train_model(model, (data.x[train], y[train]), (data.x[held], y[held]), own, progress=None)
+        watched = (data.x[held], y[held]) if own.uses_validation else None
+        train_model(model, (data.x[train], y[train]), watched, own, progress=None)
         squared = np.square(y[held] - predict(model, data.x[held]))
         seen = np.isfinite(squared)
         unit = np.unique(folds.condition[held], return_inverse=True)[1].reshape(-1)

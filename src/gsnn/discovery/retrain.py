@@ -83,7 +83,9 @@ def train_on(
     data = replace(data, graph=graph)
     # Not `fit`: nobody reads its report here, whose baselines take longer than a short training.
     made = prepare(data, config, split)
-    train_model(made.model, made.train, made.validation, config, progress=None)  # epochs are shown where trainings are
+    # Losses are taken from the trained model: samples that decide nothing while it trains need not be watched.
+    watched = made.validation if config.uses_validation else None
+    train_model(made.model, made.train, watched, config, progress=None)  # epochs are shown where trainings are
     y = np.asarray(made.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(made.model, data.x)
     split = made.split

@@ -24,6 +24,7 @@ from gsnn.training.checkpoint import SafetensorsCheckpointIO
 from gsnn.training.config import TrainConfig
 from gsnn.training.module import Batches, GSNNModule, TrainingError
 from gsnn.training.order import INIT, StreamedBatches, derived_seed
+from gsnn.training.plain import train_plainly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,6 +131,14 @@ def train_model(
     if watch is None and config.uses_validation:
         raise ValueError("patience and restore_best need validation samples with observed responses; there are none")
 
+    place = torch.device(device)
+    one = devices == 1 and num_nodes == 1
+    if watch is None and checkpoint is None and not callbacks and one and place.type == "cpu":
+        with own_random_state(), threads_for(model, config.batch_size):
+            done = pd.DataFrame(train_plainly(model, batches, config, progress))
+        model.eval()
+        return LoopResult(model, done, None, len(done), stopped_early=False)
+
     module = GSNNModule(model, lr=config.lr, weight_decay=config.weight_decay)
     history = History(keep_best=config.restore_best)
     called: list[L.Callback] = [Streams(batches, config.seed), history, *callbacks]
@@ -144,8 +153,6 @@ def train_model(
         called.append(files)
     resume_from = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
 
-    place = torch.device(device)
-    one = devices == 1 and num_nodes == 1
     forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
     with own_random_state(forked), _quiet(), _interruptible(), threads_for(model, config.batch_size):
         trainer = L.Trainer(

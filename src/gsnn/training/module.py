@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import lightning as L
 import torch
@@ -86,11 +87,7 @@ class GSNNModule(L.LightningModule):
             # The engine averages gradients over processes, whatever their numbers of samples.
             loss = loss * (n * world / total[1]).to(loss.dtype)
             seen, n = (total[0] / total[1]).to(loss.dtype), int(total[1])
-        if not torch.isfinite(seen):
-            raise TrainingError(
-                f"the training loss became {float(seen)} in epoch {self.current_epoch + 1}, "
-                f"batch {batch_idx + 1}; lower lr, or look for extreme values in the data"
-            )
+        check_loss(float(seen), self.current_epoch, batch_idx)
         self.log("train_loss", seen, on_step=False, on_epoch=True, batch_size=n, sync_dist=world > 1)
         return loss
 
@@ -129,10 +126,28 @@ class GSNNModule(L.LightningModule):
         return total.cpu()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over all parameters, on a CPU as one operation: the step of a small model would be a third of it."""
-        parameters = list(self.parameters())
-        fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
+        """:func:`adamw` over all parameters."""
+        return adamw(self.parameters(), self.lr, self.weight_decay)
+
+
+def adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW, on a CPU as one operation: the step of a small model would be a third of it."""
+    parameters = list(parameters)
+    fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None
+    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
+
+
+def check_loss(loss: float, epoch: int, batch: int) -> None:
+    """Refuse to go on from a loss that is not finite; epoch and batch count from 0.
+
+    Raises:
+        TrainingError: If it is infinite or NaN.
+    """
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the training loss became {loss} in epoch {epoch + 1}, batch {batch + 1}; lower lr, or look for extreme "
+            "values in the data"
+        )
 
 
 class Batches(BatchPlan):
