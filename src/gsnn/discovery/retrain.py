@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.errors import RunError
+from gsnn.base.workers import workers_for
 from gsnn.discovery.methods import METHODS, Method, method_names
 from gsnn.edges import EdgeInferer
 from gsnn.nn.losses import masked_mse
@@ -28,7 +29,7 @@ Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["BATCH", "Scorer", "Trained", "resolve_scorers", "train_on"]
+__all__ = ["BATCH", "Scorer", "Trained", "refit_workers", "resolve_scorers", "train_on"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,16 @@ def train_on(
         validation_loss=_mean_square(error[split.validation]),
         test_loss=_mean_square(error[split.test]),
     )
+
+
+def refit_workers(data: PerturbationData, graph: Graph, config: TrainConfig) -> int:
+    """How many trainings of a graph to do at a time, each scored by a few methods; see :func:`workers_for`."""
+    from gsnn.training.prepare import new_model
+
+    model = new_model(graph, config)
+    # A matrix over all pairs for each pair of blocks and some more, twice; and every channel of every block.
+    values = 2 * (config.layers + 10) * graph.N**2 + 3 * config.layers * config.channels * graph.N * len(data)
+    return workers_for(model, config.batch_size, 8 * values)
 
 
 def _mean_square(error: FloatArray) -> float:

@@ -13,12 +13,12 @@ from gsnn.base.progress import stage
 from gsnn.nn.losses import masked_mse
 from gsnn.training.callbacks import seed_generators
 from gsnn.training.config import TrainConfig
-from gsnn.training.module import adamw, check_loss
-from gsnn.training.order import NOISE, BatchPlan, derived_seed
+from gsnn.training.module import Batches, adamw, check_loss
+from gsnn.training.order import NOISE, StreamedBatches, derived_seed
 
 
 def train_plainly(
-    model: nn.Module, batches: BatchPlan, config: TrainConfig, progress: bool | None = False
+    model: nn.Module, batches: Batches | StreamedBatches, config: TrainConfig, progress: bool | None = False
 ) -> list[dict[str, Any]]:
     """Train on a CPU, with no validation, no files and no callbacks; weights and history are Lightning's bit for bit.
 
