@@ -12,21 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.data.parts import Part
-from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams, seed_generators
-from gsnn.training.checkpoint import SafetensorsCheckpointIO
 from gsnn.training.config import TrainConfig
-from gsnn.training.module import Batches, GSNNModule, TrainingError
-from gsnn.training.order import INIT, StreamedBatches, derived_seed
-from gsnn.training.plain import train_plainly
+from gsnn.training.order import INIT, Batches, StreamedBatches, derived_seed
+from gsnn.training.plain import TrainingError, seed_generators, train_plainly
 
 if TYPE_CHECKING:
+    import lightning as L
     import pandas as pd
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -138,6 +135,12 @@ def train_model(
             done = pd.DataFrame(train_plainly(model, batches, config, progress))
         model.eval()
         return LoopResult(model, done, None, len(done), stopped_early=False)
+
+    import lightning as L
+
+    from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams
+    from gsnn.training.checkpoint import SafetensorsCheckpointIO
+    from gsnn.training.module import GSNNModule
 
     module = GSNNModule(model, lr=config.lr, weight_decay=config.weight_decay)
     history = History(keep_best=config.restore_best)

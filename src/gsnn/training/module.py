@@ -1,21 +1,15 @@
-"""The Lightning module around a model, and the batches it is fed."""
+"""The Lightning module around a model."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from gsnn.base.errors import GsnnError
 from gsnn.nn.losses import masked_mse
-from gsnn.training.order import BatchPlan
-
-
-class TrainingError(GsnnError, RuntimeError):
-    """Training cannot go on; the last good checkpoint is still there."""
+from gsnn.training.plain import TrainingError, adamw, check_loss
 
 
 class GSNNModule(L.LightningModule):
@@ -128,66 +122,6 @@ class GSNNModule(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """:func:`adamw` over all parameters."""
         return adamw(self.parameters(), self.lr, self.weight_decay)
-
-
-def adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW, on a CPU as one operation: the step of a small model would be a third of it."""
-    parameters = list(parameters)
-    fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
-
-
-def check_loss(loss: float, epoch: int, batch: int) -> None:
-    """Refuse to go on from a loss that is not finite; epoch and batch count from 0.
-
-    Raises:
-        TrainingError: If it is infinite or NaN.
-    """
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the training loss became {loss} in epoch {epoch + 1}, batch {batch + 1}; lower lr, or look for extreme "
-            "values in the data"
-        )
-
-
-class Batches(BatchPlan):
-    """Shuffled mini-batches whose order depends on the seed and the epoch only, not on what ran before.
-
-    Without ``drop_last`` the last batch holds the remainder; a remainder of one row joins the batch before it,
-    because a batch norm has no variance over one row. :meth:`share` deals every batch out to several processes.
-
-    Args:
-        x: (M, I).
-        y: (M, O).
-        batch_size: Rows B of a batch.
-        seed: Fixes the order; None keeps the rows as they are.
-        drop_last: Leave out a last batch that is not full.
-
-    Example:
-        >>> x = torch.arange(5.0)[:, None]
-        >>> [len(b) for b, _ in Batches(x, x, 2)]
-        [2, 3]
-        >>> batches = Batches(x, x, 3)
-        >>> batches.share(1, 2)
-        >>> [b.ravel().tolist() for b, _ in batches]
-        [[1.0], [4.0]]
-    """
-
-    def __init__(
-        self, x: Tensor, y: Tensor, batch_size: int, *, seed: int | None = None, drop_last: bool = False
-    ) -> None:
-        super().__init__(len(x), batch_size, seed=seed, drop_last=drop_last)
-        self.x, self.y = x, y
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # A generator: nothing is drawn before the first batch is asked for, when the epoch is known.
-        if self.seed is None:
-            order = torch.arange(len(self.x))
-        else:
-            order = torch.randperm(len(self.x), generator=self._generator())
-        for start, end in self.bounds:
-            rows = order[start:end][self.rank :: self.processes]
-            yield self.x[rows], self.y[rows]
 
 
 def _keeps_statistics(module: nn.Module) -> bool:
