@@ -52,10 +52,9 @@ from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
 from gsnn.training import TrainConfig
 from gsnn.training.baselines import RidgeBaseline, pooled_r2
-from gsnn.training.callbacks import seed_generators
 from gsnn.training.loop import build_model
-from gsnn.training.module import Batches
-from gsnn.training.order import NOISE, derived_seed
+from gsnn.training.order import NOISE, Batches, derived_seed
+from gsnn.training.plain import seed_generators
 
 RESULTS = Path(__file__).with_name("validation_tenth.csv")
 DATA = Path(os.environ.get("GSNN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

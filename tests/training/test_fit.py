@@ -274,14 +274,17 @@ def test_names_epoch_and_batch_of_a_bad_loss(data, new_config):
         trainer.fit(module, Batches(torch.tensor(data.x), y, 4))
 
 
-def test_ctrl_c_comes_out_as_itself(data, new_config, monkeypatch):
+@pytest.mark.parametrize("watched", [False, True])
+def test_ctrl_c_comes_out_as_itself(data, new_config, monkeypatch, watched):
+    """From Lightning's loop, which ends the program instead, and from the plain one."""
+
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(GSNNModule, "training_step", interrupted)
+    monkeypatch.setattr(GSNN, "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(data, new_config(), progress=False)
+        fit(data, new_config(patience=2 if watched else None), progress=False)
     assert signal.getsignal(signal.SIGINT) is handler
 
 

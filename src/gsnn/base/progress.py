@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -163,6 +164,16 @@ def _bars(console: Console) -> Progress:
 
 
 _display: _Display | None = None  # a terminal shows one display at a time, whoever begins it
+
+
+def _after_fork() -> None:
+    """A forked process has a copy of the display, but the terminal belongs to the process that it came from."""
+    global _display
+    _display = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

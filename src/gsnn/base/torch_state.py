@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from gsnn.base.errors import DataError, RunError
 
-__all__ = ["check_device", "in_turn", "one_thread", "own_random_state", "threads_for"]
+__all__ = ["check_device", "in_turn", "is_small", "one_thread", "own_random_state", "threads_for"]
 
 _TURN = threading.RLock()
 
@@ -60,6 +61,16 @@ _THREADS = threading.Lock()
 _inside: dict[int, int] = {}
 _usual = 0
 _limits: Any = None
+
+
+def _after_fork() -> None:
+    """A forked process has one thread: nobody else is inside, whoever was in the process that it came from."""
+    global _TURN, _THREADS
+    _TURN, _THREADS = threading.RLock(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager
@@ -110,10 +121,15 @@ def threads_for(model: torch.nn.Module, samples: int) -> AbstractContextManager[
             counts once.
         samples: Of a batch.
     """
+    return one_thread() if is_small(model, samples) else nullcontext()
+
+
+def is_small(model: torch.nn.Module, samples: int) -> bool:
+    """Whether a model's passes over so many samples are too small for several threads; see :func:`threads_for`."""
     products = getattr(model, "products", None)
     if not isinstance(products, int):
         products = sum(p.numel() for p in model.parameters())
-    return one_thread() if products * samples < WORTH_THREADS else nullcontext()
+    return products * samples < WORTH_THREADS
 
 
 def check_device(device: str) -> None:

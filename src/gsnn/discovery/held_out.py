@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from gsnn.base.errors import DataError
+from gsnn.base.workers import arrays_in_processes
 from gsnn.data.split import conditions
-from gsnn.discovery.retrain import BATCH, Trained, resolve_scorers
+from gsnn.discovery.retrain import BATCH, Trained, refit_workers, resolve_scorers
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
@@ -136,21 +139,27 @@ def losses(data: PerturbationData, graph: Graph, config: TrainConfig, folds: Fol
     from gsnn.training import predict, train_model
     from gsnn.training.prepare import new_model
 
-    squares, counts, fold = [], [], []
-    for number, part in enumerate(folds.parts):
+    def one(number: int, part: Split) -> dict[str, npt.NDArray[Any]]:
         own = replace(config, seed=config.seed + number)
         train, held = part.train, part.validation
         y = np.asarray(Standardiser.fit(data.y[train]).transform(data.y), dtype=np.float32)
         model = new_model(graph, own)
-        train_model(model, (data.x[train], y[train]), (data.x[held], y[held]), own, progress=None)
+        watched = (data.x[held], y[held]) if own.uses_validation else None
+        train_model(model, (data.x[train], y[train]), watched, own, progress=None)
         squared = np.square(y[held] - predict(model, data.x[held]))
         seen = np.isfinite(squared)
         unit = np.unique(folds.condition[held], return_inverse=True)[1].reshape(-1)
         count = np.bincount(unit, seen.sum(1))
-        squares.append(np.bincount(unit, np.where(seen, squared, 0.0).sum(1))[count > 0])
-        counts.append(count[count > 0])
-        fold.append(np.full(int((count > 0).sum()), number))
-    return Losses(np.concatenate(squares), np.concatenate(counts), np.concatenate(fold))
+        return {
+            "squares": np.bincount(unit, np.where(seen, squared, 0.0).sum(1))[count > 0],
+            "counts": count[count > 0],
+            "fold": np.full(int((count > 0).sum()), number),
+        }
+
+    jobs = [partial(one, number, part) for number, part in enumerate(folds.parts)]
+    with closing(arrays_in_processes(jobs, refit_workers(data, graph, config))) as done:
+        found = list(done)
+    return Losses(*(np.concatenate([each[name] for each in found]) for name in ("squares", "counts", "fold")))
 
 
 def degree_classes(graph: Graph, kind: str = FUNCTION_EDGES) -> npt.NDArray[np.int64]:

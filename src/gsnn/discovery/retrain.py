@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.torch_state import threads_for
+from gsnn.base.workers import workers_for
 from gsnn.discovery.methods import METHODS, Method, method_names, ways
 from gsnn.edges import EdgeInferer
 from gsnn.graph.kinds import FUNCTION_EDGES
@@ -30,7 +31,7 @@ Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["BATCH", "Scorer", "Trained", "resolve_scorers", "train_on"]
+__all__ = ["BATCH", "Scorer", "Trained", "refit_workers", "resolve_scorers", "train_on"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,9 @@ def train_on(
     data = replace(data, graph=graph)
     # Not `fit`: nobody reads its report here, whose baselines take longer than a short training.
     made = prepare(data, config, split)
-    train_model(made.model, made.train, made.validation, config, progress=None)  # epochs are shown where trainings are
+    # Losses are taken from the trained model: samples that decide nothing while it trains need not be watched.
+    watched = made.validation if config.uses_validation else None
+    train_model(made.model, made.train, watched, config, progress=None)  # epochs are shown where trainings are
     y = np.asarray(made.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(made.model, data.x)
     split = made.split
@@ -100,6 +103,16 @@ def train_on(
         validation_loss=_mean_square(error[split.validation]),
         test_loss=_mean_square(error[split.test]),
     )
+
+
+def refit_workers(data: PerturbationData, graph: Graph, config: TrainConfig) -> int:
+    """How many trainings of a graph to do at a time, each scored by a few methods; see :func:`workers_for`."""
+    from gsnn.training.prepare import new_model
+
+    model = new_model(graph, config)
+    # A matrix over all pairs for each pair of blocks and some more, twice; and every channel of every block.
+    values = 2 * (config.layers + 10) * graph.N**2 + 3 * config.layers * config.channels * graph.N * len(data)
+    return workers_for(model, config.batch_size, 8 * values)
 
 
 def _mean_square(error: FloatArray) -> float:

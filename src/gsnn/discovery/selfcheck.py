@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,6 +14,7 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import stage
+from gsnn.base.workers import json_in_processes
 from gsnn.data import PerturbationData
 from gsnn.data.digest import fingerprint
 from gsnn.discovery.baselines import prior_scores
@@ -19,7 +22,7 @@ from gsnn.discovery.check_result import SelfCheck, variant_of
 from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edges
 from gsnn.discovery.intervals import Placements, beaten_share, degree_weights, place, weighted_average_precision
 from gsnn.discovery.masking import permute_samples, rewire
-from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
+from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, OUTPUT_EDGES, drawn_treatments
@@ -139,9 +142,23 @@ def self_check(
         check.write(folder)  # repeats may have been raised
     todo = range(len(done), repeats)
     each = 1 + len(settings["controls"])
-    with stage("self-check: trainings", repeats * each, done=len(done) * each, show=progress) as shown:
+    names = ["real", *settings["controls"]]
+    jobs = [
+        partial(_condition, name, data, config, scorers, settings, repeat, roles) for repeat in todo for name in names
+    ]
+    # A function of the user's may count on being called in this process.
+    named = not isinstance(inferers, Mapping)
+    workers = refit_workers(data, data.graph, config) if named and todo else 0
+    with (
+        stage("self-check: trainings", repeats * each, done=len(done) * each, show=progress) as shown,
+        closing(json_in_processes(jobs, workers)) as records,
+    ):
         for repeat in todo:
-            record = _repeat(data, config, scorers, settings, repeat, roles, shown.advance)
+            conditions = {}
+            for name in names:
+                conditions[name] = next(records)
+                shown.advance()
+            record = {"repeat": repeat, "seeds": _seeds(settings, repeat), "conditions": conditions}
             check = SelfCheck(settings, [*check.repeats, record])
             if folder is not None:
                 check.write(folder)
@@ -154,40 +171,38 @@ def _digest(roles: Mapping[Edge, str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _repeat(
+def _seeds(settings: Mapping[str, Any], repeat: int) -> list[int]:
+    # A stream of its own for each purpose, so that leaving out a control changes nothing else.
+    return [int(s) for s in np.random.SeedSequence((settings["seed"], repeat)).generate_state(6)]
+
+
+def _condition(
+    name: str,
     data: PerturbationData,
     config: TrainConfig,
     scorers: Mapping[str, Scorer],
     settings: Mapping[str, Any],
     repeat: int,
     roles: Mapping[Edge, str] | None,
-    trained_one: Callable[[], None],
 ) -> dict[str, Any]:
-    """One repeat: the record of each condition."""
-    # A stream of its own for each purpose, so that leaving out a control changes nothing else.
-    seeds = [int(s) for s in np.random.SeedSequence((settings["seed"], repeat)).generate_state(6)]
-    mask_seed, model_seed, rewire_seed, permute_seed, random_seed, rewired_mask_seed = seeds
+    """The record of one condition of a repeat: ``real`` or a control."""
+    mask_seed, model_seed, rewire_seed, permute_seed, random_seed, rewired_mask_seed = _seeds(settings, repeat)
     fraction, stratify = settings["fraction"], settings["stratify"]
     kind = settings["kind"]
-    masking = mask_edges(data.graph, fraction, mask_seed, stratify, roles, kind=kind)
 
-    def condition(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
+    def measured(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
         trained = train_on(used, masked.graph, config, seed=model_seed)
-        record = _measure(trained, masked, scorers, random_seed, also_true)
-        trained_one()
-        return record
+        return _measure(trained, masked, scorers, random_seed, also_true)
 
-    conditions = {"real": condition(data, masking)}
-    if "rewired" in settings["controls"]:
+    if name == "rewired":
         null = rewire(data.graph, rewire_seed, kind=kind)
         labels: Stratify = "none" if stratify == "role" else stratify  # roles belong to the true edges
         masked = mask_edges(null, fraction, rewired_mask_seed, labels, kind=kind)
         known = set(PriorEdges(data.graph, kind).edges)
-        conditions["rewired"] = condition(data, _without(masked, known), sorted(known))
-        conditions["rewired"]["n_unchanged"] = len(known & set(PriorEdges(null, kind).edges))
-    if "permuted" in settings["controls"]:
-        conditions["permuted"] = condition(permute_samples(data, permute_seed), masking)
-    return {"repeat": repeat, "seeds": seeds, "conditions": conditions}
+        record = measured(data, _without(masked, known), sorted(known))
+        return record | {"n_unchanged": len(known & set(PriorEdges(null, kind).edges))}
+    masking = mask_edges(data.graph, fraction, mask_seed, stratify, roles, kind=kind)
+    return measured(permute_samples(data, permute_seed) if name == "permuted" else data, masking)
 
 
 def _without(masking: Masking, true: set[Edge]) -> Masking:

@@ -48,7 +48,7 @@ _NO_STEP, _WHOLE_STEP = 1.5, 4.0
 _ENDLESS = 10**12
 
 _LOWEST = 1e30
-_CHUNK_BYTES = 4 * 2**20
+_CHUNK_BYTES = 2**20
 # Of a pair when ranked: score, z and marks in single precision, and what choosing the best takes.
 _PAIR_BYTES = 12
 
@@ -316,16 +316,22 @@ class MagnitudeEdgeInferer(StreamingInferer):
         chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * n_targets))
         for start in track(range(0, self.N, chunk), "blocks of sources", show=None):
             rows = slice(start, min(start + chunk, self.N))
-            r = pairs.block(rows)
-            result[rows] = values = aggregate(r, layer_agg)
-            mean = aggregate(r, "mean") if layer_agg == "mean0" and not single else values
+            if single:
+                r = pairs.block(rows)
+                result[rows] = mean = aggregate(r, layer_agg)
+            else:
+                total, defined = pairs.total(rows)
+                with np.errstate(invalid="ignore"):
+                    mean = np.clip(total / defined, -1.0, 1.0)
+                result[rows] = total / self.n_pairs if layer_agg == "mean0" else mean
             # A correlation of -1 has a p-value; -inf says that there is none.
             found = np.maximum(fisher_z(mean, df), -_LOWEST)
             if null is not None and single:
                 found = _supported(found, *null.largest(rows, r), moments.n)
             elif null is not None:
                 variance, skewness, step = null.mean(rows)
-                found = _supported(found / np.sqrt(variance), skewness, step, moments.n)
+                found /= np.sqrt(variance)
+                found = _supported(found, skewness, step, moments.n)
             z[rows] = found
         candidates = self.prior.candidates(self.targets)
 
@@ -353,12 +359,18 @@ def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) ->
     the margin. Half a step counts in full from ``_WHOLE_STEP`` on: there a step too few makes a p-value too small by a
     factor. Near .05 half of the steps are one too few and half one too many, so that the rate holds without it.
     """
-    with np.errstate(invalid="ignore"):
-        # No step is larger than the stretch over which it comes in, so that scores increase with z.
-        step = np.minimum(step, _WHOLE_STEP - _NO_STEP) * np.clip((z - _NO_STEP) / (_WHOLE_STEP - _NO_STEP), 0.0, 1.0)
-    score = skewed_score(z - step, np.where(skewness > 0, SKEWNESS_MARGIN * skewness, skewness), _ENDLESS)
+    # No step is larger than the stretch over which it comes in, so that scores increase with z.
+    reached = z - _NO_STEP
+    reached *= 1 / (_WHOLE_STEP - _NO_STEP)
+    np.clip(reached, 0.0, 1.0, out=reached)
+    reached *= np.minimum(step, _WHOLE_STEP - _NO_STEP)
+    np.subtract(z, reached, out=reached)
+    score = skewed_score(reached, np.maximum(SKEWNESS_MARGIN * skewness, skewness), _ENDLESS)
     high = score > -scipy.special.ndtri(1.0 / n)
     if high.any():
         with np.errstate(divide="ignore"):
             score[high] = np.minimum(score[high], -scipy.special.ndtri(least_p_value(skewness[high], n)))
-    return np.where((skewness > MOST_SKEWED) & ~np.isnan(z), -np.inf, score)
+    beyond = skewness > MOST_SKEWED
+    if beyond.any():
+        score[beyond & ~np.isnan(z)] = -np.inf
+    return score

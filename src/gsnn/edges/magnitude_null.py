@@ -22,13 +22,14 @@ import numpy.typing as npt
 
 from gsnn.base.progress import track
 from gsnn.edges.pair_correlations import PairCorrelations
-from gsnn.edges.stats import PairMoments, at_largest, mean_variance, residual_directions, sum_skewness
+from gsnn.edges.stats import PairMoments, at_largest, residual_directions, skewness_of_sum, variance_of_mean
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 _CHUNK_BYTES = 4 * 2**20
+_CACHE_BYTES = 2**18
 
 
 class PlainNull:
@@ -48,21 +49,33 @@ class PlainNull:
         self._cubes_x, self._cubes_y = (t[:, places, np.arange(n_pairs)] for t in (pairs.third_x, pairs.third_y))
         own = slice(moments.targets.start, moments.targets.stop)
         x, y = moments.sketch.samples.cpu()
-        self.values_x = _two_valued(_unit(x.numpy()), pairs.defined_x).T
-        self.values_y = _two_valued(_unit(y[:, own].numpy()), pairs.defined_y).T
+        self.values_x = _two_valued_samples(x.numpy(), pairs.defined_x).T
+        self.values_y = _two_valued_samples(y[:, own].numpy(), pairs.defined_y).T
+        # Each product of two or three blocks once, counted as often as it stands in the sums over all of them.
+        twice = np.where(first == second, 1.0, 2.0)
+        self._squares = pairs.rho_x[:, first, second] * twice, pairs.rho_y[:, first, second].T.copy()
+        at, last, times = _triples(n_pairs)
+        self._thirds = pairs.third_x[:, at, last] * times, pairs.third_y[:, at, last].T.copy()
+        wx, wy, scale = self.values_x, self.values_y, _scale(self._n)
+        self._steps = (
+            np.hstack([wx * self._cubes_x * (scale / 2), wx * (2 / np.sqrt(self._n))]),
+            np.hstack([wy * self._cubes_y, wy]).T.copy(),
+        )
 
     def mean(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Of the mean of some sources variance, in units of that of one correlation, skewness, half a step: (R, T)."""
-        p = self._pairs
-        variance = mean_variance(p.rho_x[rows], p.rho_y)
-        skewness = sum_skewness(p.third_x[rows], p.third_y, p.rho_x[rows], p.rho_y, self._n)
-        defined = p.defined_x[:, rows].T.astype(np.float64) @ p.defined_y.astype(np.float64)
-        count, scale = np.maximum(defined, 1.0), _scale(self._n)
-        each = self._cubes_x[rows] @ self._cubes_y.T / count * scale
-        wx, wy = self.values_x[rows], self.values_y
-        step = (wx * self._cubes_x[rows]) @ (wy * self._cubes_y).T * (scale / 2) + wx @ wy.T * (2 / np.sqrt(self._n))
-        step *= np.square(np.minimum(variance, 1.0)) / count
-        return variance, np.maximum(skewness, each), np.maximum(step, 0.0)
+        squares, cubes, step = (x[rows] @ y for x, y in (self._squares, self._thirds, self._steps))
+        defined = self._pairs.count(rows)
+        variance, skewness = variance_of_mean(squares, defined), skewness_of_sum(cubes, squares, self._n)
+        count = np.maximum(defined, 1.0)
+        each = self._cubes_x[rows] @ self._cubes_y.T
+        each *= _scale(self._n) / count
+        np.maximum(skewness, each, out=skewness)
+        bounded = np.minimum(variance, 1.0)
+        step *= bounded
+        step *= bounded
+        step /= count
+        return variance, skewness, np.maximum(step, 0.0, out=step)
 
     def largest(self, rows: slice, r: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Skewness and half a step of the correlations of largest size, of r (P, R, T): (R, T) each."""
@@ -191,14 +204,36 @@ def _half_step(skewness: FloatArray, n: int) -> FloatArray:
 
 def _unit(samples: npt.NDArray[np.floating]) -> FloatArray:
     """Unit-norm deviations (P, N, m), 0 where constant."""
-    deviation = samples - samples.mean(-1, keepdims=True, dtype=np.float64)
+    deviation = samples.astype(np.float64)
+    deviation -= deviation.mean(-1, keepdims=True)
     norm = np.sqrt(np.einsum("pnb,pnb->pn", deviation, deviation))
-    deviation /= np.where(norm > 0, norm, 1.0)[:, :, None]
+    # Not a division for each sample, which takes several times as long.
+    deviation *= (1.0 / np.where(norm > 0, norm, 1.0))[:, :, None]
     return deviation
+
+
+def _triples(n_pairs: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Places (K,) in the third moments of p <= q <= s, and how often these three stand in the sum over all p, q, s."""
+    first, second = np.triu_indices(n_pairs)
+    at, last = np.nonzero(second[:, None] <= np.arange(n_pairs))
+    equal = (first[at] == second[at]).astype(np.int64) + (second[at] == last)
+    return at, last, np.array([6, 3, 1])[equal]
+
+
+def _two_valued_samples(samples: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:
+    """:func:`_two_valued` of the unit-norm deviations of samples (P, N, m), some at a time that stay in cache."""
+    out = np.empty(samples.shape[:2])
+    step = max(1, _CACHE_BYTES // (8 * max(samples.shape[2], 1)))
+    for p in range(len(samples)):
+        for start in range(0, samples.shape[1], step):
+            rows = slice(start, start + step)
+            out[p, rows] = _two_valued(_unit(samples[p : p + 1, rows]), defined[p : p + 1, rows])[0]
+    return out
 
 
 def _two_valued(u: FloatArray, defined: BoolArray) -> FloatArray:
     """(P, N) 1 / (kurtosis - squared skewness) of unit-norm deviations, 1 for two values; 0 where not defined."""
     square = np.square(u)
-    rest = u.shape[-1] * (np.square(square).sum(-1) - np.square((square * u).sum(-1)))
+    fourth, third = (np.einsum("pnb,pnb->pn", square, other) for other in (square, u))
+    rest = u.shape[-1] * (fourth - np.square(third))
     return np.where(defined, 1.0 / np.maximum(rest, 1.0), 0.0)

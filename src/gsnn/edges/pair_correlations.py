@@ -59,6 +59,9 @@ class PairCorrelations:
         self._inverse_x = inverse_norms(ss_x, constant_x)
         self._inverse_y = inverse_norms(ss_y, constant_y)
         self.defined_x, self.defined_y = ~constant_x, ~constant_y
+        self._all_defined = bool(self.defined_x.all() and self.defined_y.all())
+        self._known_x = np.where(constant_x, 0.0, self._inverse_x)
+        self._known_y = np.where(constant_y, 0.0, self._inverse_y)
         self.rho_x = layer_correlation(moments.layers_x.cpu().numpy(), constant_x)
         self.rho_y = layer_correlation(moments.layers_y[own].cpu().numpy(), constant_y)
         self.third_x = layer_thirds(moments.thirds_x.cpu().numpy(), ss_x, constant_x)
@@ -101,6 +104,24 @@ class PairCorrelations:
         if self._held is not None:
             return self._held[:, rows].astype(np.float64, copy=False)
         return correlation(self._cross_rows(rows), self._inverse_x[:, rows], self._inverse_y)
+
+    def total(self, rows: slice) -> tuple[FloatArray, FloatArray]:
+        """Sum of the defined correlations of some sources, (R, T), and how many these are, (R, T) or one for all."""
+        if self._held is not None:
+            r = self.block(rows)
+            known = ~np.isnan(r)
+            return np.where(known, r, 0.0).sum(0), known.sum(0, dtype=np.float64)
+        # A source at a time, so that what a target's norm leaves stays in cache; rounding takes no mean beyond 1.
+        weighted = self._cross_rows(rows) * self._known_y[:, None]
+        total = (self._known_x[:, rows].T[:, None] @ weighted.transpose(1, 0, 2))[:, 0]
+        return total, self.count(rows)
+
+    def count(self, rows: slice) -> FloatArray:
+        """Number of defined plain correlations of some sources, (R, T), or (1, 1) where all are defined."""
+        if self._all_defined:
+            return np.full((1, 1), float(len(self.defined_x)))
+        number: FloatArray = self.defined_x[:, rows].T.astype(np.float64) @ self.defined_y.astype(np.float64)
+        return number
 
     def _cross_rows(self, rows: slice) -> FloatArray:
         """(P, R, T) sums of products of some sources, out of a larger block of them."""

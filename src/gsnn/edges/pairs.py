@@ -236,7 +236,8 @@ class ScoredPairs:
         """The k best pairs, ascending, from blocks of sources."""
         n, n_targets = self.score.shape
         found, values = np.zeros(0, np.int64), np.zeros(0, self.score.dtype)
-        step = max(1, _CHUNK // max(n_targets, 1))
+        # Small blocks where few are wanted: what is chosen from the first leaves little to look at in the others.
+        step = max(1, min(_CHUNK, max(_CHUNK >> 5, 16 * k)) // max(n_targets, 1))
         for start in range(0, n, step):
             block = slice(start, min(start + step, n))
             score = self._masked(block, slice(0, n_targets), exclude_known, sources, targets).ravel()

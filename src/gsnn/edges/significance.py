@@ -19,8 +19,10 @@ IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 17
 _BINS = 1 << 16
-# Scores looked through at a time.
-_BLOCK = 1 << 22
+# Scores looked through at a time: they stay in cache.
+_BLOCK = 1 << 16
+# Share of the candidates up to which their p-values are sorted, not counted in bins.
+_SORTED = 0.02
 
 
 class Significance:
@@ -80,7 +82,7 @@ class Significance:
         cut = float(p.max())
         # Without the shortcut below, trying again is still far cheaper than sorting the p-values of all pairs.
         for _ in range(2 if self.monotone else 8):
-            if cut > 0.4:
+            if cut > (_SORTED if self.monotone else 0.4):
                 break
             smallest = self._up_to(cut)
             q = adjusted(smallest, p, self._size)
@@ -109,12 +111,13 @@ class Significance:
         bound = _bound(cut)
         width = (bound + 9.0) / _BINS
         counts = np.zeros(_BINS + 1, np.int64)
-        near_parts = []
+        near_parts = [np.zeros(0)]
         for z in self._blocks():
-            beyond = z >= bound
-            near_parts.append(upper_tail(z[beyond]))
-            counts += np.bincount(_bins(z[~beyond], bound, width), minlength=_BINS + 1)
+            counts += np.bincount(_bins(z, bound, width), minlength=_BINS + 1)
+            near_parts.append(z[z >= bound])
         near = np.concatenate(near_parts)
+        counts -= np.bincount(_bins(near, bound, width), minlength=_BINS + 1)
+        near = upper_tail(near)
         near = np.sort(near[near > cut])
         near_least = float(np.min(near * (self._size / np.arange(rank + 1, rank + len(near) + 1)), initial=1.0))
         rank += len(near)
@@ -133,9 +136,13 @@ class Significance:
         chosen = least_low <= least
         if not chosen.any():
             return near_least
+        # Looked for between the outermost of these bins; a bin more on either side, and all beyond the last one.
+        outermost = np.flatnonzero(chosen)[[0, -1]]
+        highest = min(bound - width * (outermost[0] - 1), bound)
+        lowest = bound - width * (outermost[1] + 2) if outermost[1] < _BINS else -np.inf
         inside = []
         for z in self._blocks():
-            z = z[~(z >= bound)]
+            z = z[(z < highest) & (z >= lowest)] if lowest > -np.inf else z[~(z >= highest)]
             inside.append(z[chosen[_bins(z, bound, width)]])
         z = np.concatenate(inside)
         bins = _bins(z, bound, width)
@@ -148,7 +155,7 @@ class Significance:
 
     def _blocks(self) -> Iterator[FloatArray]:
         """Scores of the candidates, in float64, some sources at a time."""
-        step = max(1, _BLOCK // len(self.z))
+        step = max(1, _BLOCK // self.z.shape[1])
         for start in range(0, len(self.z), step):
             rows = slice(start, start + step)
             yield self.z[rows][self.candidates[rows]].astype(np.float64, copy=False)
@@ -171,10 +178,14 @@ class Significance:
         return false_discovery(self._all_p, self.candidates.ravel())
 
 
-def _bins(z: FloatArray, bound: float, width: float) -> npt.NDArray[np.int32]:
-    """Narrow bins of scores below a bound, the last for all that are farther and for NaN."""
-    scaled = (bound - z) / width
-    return np.where(scaled < _BINS, scaled, _BINS).astype(np.int32)
+def _bins(z: FloatArray, bound: float, width: float) -> IntArray:
+    """Narrow bins of scores below a bound, the first for those above it, the last for all that are farther and NaN."""
+    scaled = bound - z
+    scaled /= width
+    # fmin takes the number where the other is NaN.
+    np.fmin(scaled, _BINS, out=scaled)
+    np.maximum(scaled, 0.0, out=scaled)
+    return scaled.astype(np.int64)
 
 
 def _bound(cut: float) -> float:

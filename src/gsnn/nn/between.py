@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,7 @@ class Between:
         norm_first: Whether the norm comes before the ELU.
         drop: Share of values that the dropout drops in this pass.
         key: From which its mask follows.
+        read: What the forward pass has read of the parameters, by block, for the backward pass.
     """
 
     norm: nn.Module | None = None
@@ -46,13 +49,14 @@ class Between:
     norm_first: bool = True
     drop: float = 0.0
     key: int = 0
+    read: dict[int, Any] = field(default_factory=dict, repr=False)
 
     @property
     def per_function(self) -> bool:
         """Whether statistics, scale and shift belong to functions, not to channels."""
         return type(self.norm) is not RowBatchNorm
 
-    @property
+    @functools.cached_property
     def affine(self) -> tuple[Tensor | None, Tensor | None]:
         """Scale and shift of the norm."""
         if isinstance(self.norm, RowBatchNorm):
@@ -74,7 +78,7 @@ class Between:
         """What the norm adds to a variance."""
         return float(getattr(self.norm, "eps", 0.0))
 
-    @property
+    @functools.cached_property
     def n_statistics(self) -> int:
         """How many means the norm has: one a function or a channel, or none."""
         return self._running[0].numel() if self.kind in (GROUP, ROW, FIXED) else 0
@@ -84,7 +88,7 @@ class Between:
         mean, var = self._running
         return mean.numpy(), var.numpy()
 
-    @property
+    @functools.cached_property
     def _running(self) -> tuple[Tensor, Tensor]:
         assert isinstance(self.norm, GroupBatchNorm | RowBatchNorm)
         mean, var = self.norm.running_mean, self.norm.running_var

@@ -302,15 +302,12 @@ class _CompiledStack(torch.autograd.Function):
                 return step_by_step(stack, x, *parameters, blocks=blocks, affine=affine, probes=probes)
 
             return *others, *_differentiable(grad, (x, *given), needed, run)
-        parameters, affine, probes = _parts(given, len(blocks))
-        taps = bool(probes)
+        taps = bool(_parts(given, len(blocks))[2])
         own, seen = ctx.saved_tensors[len(needed) :]
         kept = own.numpy(), seen.numpy()
         wanted = _parts(needed[1:], len(blocks))
         both = [(*of_maps, *of_norm) for of_maps, of_norm in zip(_by_block(wanted[0]), _pairs(wanted[1]), strict=True)]
-        by_x, by_maps, by_affine, by_channels = ctx.plan.backward(
-            grad, x, blocks, _by_block(parameters), _pairs(affine), kept, needed[0], both, taps=taps
-        )
+        by_x, by_maps, by_affine, by_channels = ctx.plan.backward(grad, x, blocks, kept, needed[0], both, taps=taps)
         return *others, by_x, *by_maps, *by_affine, *by_channels
 
 

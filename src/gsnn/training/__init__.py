@@ -1,8 +1,8 @@
 """Training through Lightning: repeatable, resumable, without pickle.
 
 :func:`fit` trains on perturbation data (:func:`gsnn.runs.train_run` does so into a run folder), and
-:class:`GSNNModule` goes into a Lightning ``Trainer`` of your own. Lightning is imported at first use of anything
-but :class:`TrainConfig`, so that a command line can show the settings without waiting for it.
+:class:`GSNNModule` goes into a Lightning ``Trainer`` of your own. Torch is imported at first use of anything but
+:class:`TrainConfig`, Lightning where a training is watched, writes files or takes callbacks.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from gsnn.training.config import TrainConfig
 if TYPE_CHECKING:
     from gsnn.training.fit_data import TrainResult, fit
     from gsnn.training.loop import predict, train_model
-    from gsnn.training.module import Batches, GSNNModule, TrainingError
+    from gsnn.training.module import GSNNModule
+    from gsnn.training.order import Batches
+    from gsnn.training.plain import TrainingError
 
 _LAZY = {
-    "Batches": "module",
+    "Batches": "order",
     "GSNNModule": "module",
     "TrainResult": "fit_data",
-    "TrainingError": "module",
+    "TrainingError": "plain",
     "fit": "fit_data",
     "predict": "loop",
     "train_model": "loop",

@@ -18,8 +18,9 @@ from torch import Tensor
 from gsnn.base.errors import RunError
 from gsnn.base.files import write_text
 from gsnn.base.progress import Stage, stage
-from gsnn.training.module import GSNNModule, TrainingError
+from gsnn.training.module import GSNNModule
 from gsnn.training.order import NOISE, BatchPlan, derived_seed
+from gsnn.training.plain import TrainingError, seed_generators
 
 COLUMNS = ("epoch", "train_loss", "val_loss", "val_r2", "lr", "seconds")
 
@@ -39,13 +40,6 @@ class Streams(Callback):
         self.batches.epoch = trainer.current_epoch
         noise = derived_seed(self.seed, NOISE + trainer.global_rank, trainer.current_epoch)
         seed_generators(noise, pl_module.device)
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the CPU generator and the one of ``device``; to be used inside ``torch.random.fork_rng`` only."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":  # pragma: no cover - needs a GPU
-        torch.cuda.manual_seed_all(seed)
 
 
 class History(Callback):

@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.data.parts import Part
-from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams, seed_generators
-from gsnn.training.checkpoint import SafetensorsCheckpointIO
 from gsnn.training.config import TrainConfig
-from gsnn.training.module import Batches, GSNNModule, TrainingError
-from gsnn.training.order import INIT, StreamedBatches, derived_seed
+from gsnn.training.order import INIT, Batches, StreamedBatches, derived_seed
+from gsnn.training.plain import TrainingError, seed_generators, train_plainly
 
 if TYPE_CHECKING:
+    import lightning as L
     import pandas as pd
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -130,6 +128,20 @@ def train_model(
     if watch is None and config.uses_validation:
         raise ValueError("patience and restore_best need validation samples with observed responses; there are none")
 
+    place = torch.device(device)
+    one = devices == 1 and num_nodes == 1
+    if watch is None and checkpoint is None and not callbacks and one and place.type == "cpu":
+        with own_random_state(), threads_for(model, config.batch_size):
+            done = pd.DataFrame(train_plainly(model, batches, config, progress))
+        model.eval()
+        return LoopResult(model, done, None, len(done), stopped_early=False)
+
+    import lightning as L
+
+    from gsnn.training.callbacks import History, ProgressLines, RunFiles, Stopping, Streams
+    from gsnn.training.checkpoint import SafetensorsCheckpointIO
+    from gsnn.training.module import GSNNModule
+
     module = GSNNModule(model, lr=config.lr, weight_decay=config.weight_decay)
     history = History(keep_best=config.restore_best)
     called: list[L.Callback] = [Streams(batches, config.seed), history, *callbacks]
@@ -144,8 +156,6 @@ def train_model(
         called.append(files)
     resume_from = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
 
-    place = torch.device(device)
-    one = devices == 1 and num_nodes == 1
     forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
     with own_random_state(forked), _quiet(), _interruptible(), threads_for(model, config.batch_size):
         trainer = L.Trainer(

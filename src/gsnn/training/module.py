@@ -1,20 +1,15 @@
-"""The Lightning module around a model, and the batches it is fed."""
+"""The Lightning module around a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from gsnn.base.errors import GsnnError
 from gsnn.nn.losses import masked_mse
-from gsnn.training.order import BatchPlan
-
-
-class TrainingError(GsnnError, RuntimeError):
-    """Training cannot go on; the last good checkpoint is still there."""
+from gsnn.training.plain import TrainingError, adamw, check_loss
 
 
 class GSNNModule(L.LightningModule):
@@ -86,11 +81,7 @@ class GSNNModule(L.LightningModule):
             # The engine averages gradients over processes, whatever their numbers of samples.
             loss = loss * (n * world / total[1]).to(loss.dtype)
             seen, n = (total[0] / total[1]).to(loss.dtype), int(total[1])
-        if not torch.isfinite(seen):
-            raise TrainingError(
-                f"the training loss became {float(seen)} in epoch {self.current_epoch + 1}, "
-                f"batch {batch_idx + 1}; lower lr, or look for extreme values in the data"
-            )
+        check_loss(float(seen), self.current_epoch, batch_idx)
         self.log("train_loss", seen, on_step=False, on_epoch=True, batch_size=n, sync_dist=world > 1)
         return loss
 
@@ -129,50 +120,8 @@ class GSNNModule(L.LightningModule):
         return total.cpu()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over all parameters, on a CPU as one operation: the step of a small model would be a third of it."""
-        parameters = list(self.parameters())
-        fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None
-        return torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay, fused=fused)
-
-
-class Batches(BatchPlan):
-    """Shuffled mini-batches whose order depends on the seed and the epoch only, not on what ran before.
-
-    Without ``drop_last`` the last batch holds the remainder; a remainder of one row joins the batch before it,
-    because a batch norm has no variance over one row. :meth:`share` deals every batch out to several processes.
-
-    Args:
-        x: (M, I).
-        y: (M, O).
-        batch_size: Rows B of a batch.
-        seed: Fixes the order; None keeps the rows as they are.
-        drop_last: Leave out a last batch that is not full.
-
-    Example:
-        >>> x = torch.arange(5.0)[:, None]
-        >>> [len(b) for b, _ in Batches(x, x, 2)]
-        [2, 3]
-        >>> batches = Batches(x, x, 3)
-        >>> batches.share(1, 2)
-        >>> [b.ravel().tolist() for b, _ in batches]
-        [[1.0], [4.0]]
-    """
-
-    def __init__(
-        self, x: Tensor, y: Tensor, batch_size: int, *, seed: int | None = None, drop_last: bool = False
-    ) -> None:
-        super().__init__(len(x), batch_size, seed=seed, drop_last=drop_last)
-        self.x, self.y = x, y
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        # A generator: nothing is drawn before the first batch is asked for, when the epoch is known.
-        if self.seed is None:
-            order = torch.arange(len(self.x))
-        else:
-            order = torch.randperm(len(self.x), generator=self._generator())
-        for start, end in self.bounds:
-            rows = order[start:end][self.rank :: self.processes]
-            yield self.x[rows], self.y[rows]
+        """:func:`adamw` over all parameters."""
+        return adamw(self.parameters(), self.lr, self.weight_decay)
 
 
 def _keeps_statistics(module: nn.Module) -> bool:

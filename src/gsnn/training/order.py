@@ -76,6 +76,46 @@ class BatchPlan:
         return torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.epoch))
 
 
+class Batches(BatchPlan):
+    """Shuffled mini-batches whose order depends on the seed and the epoch only, not on what ran before.
+
+    Without ``drop_last`` the last batch holds the remainder; a remainder of one row joins the batch before it,
+    because a batch norm has no variance over one row. :meth:`share` deals every batch out to several processes.
+
+    Args:
+        x: (M, I).
+        y: (M, O).
+        batch_size: Rows B of a batch.
+        seed: Fixes the order; None keeps the rows as they are.
+        drop_last: Leave out a last batch that is not full.
+
+    Example:
+        >>> x = torch.arange(5.0)[:, None]
+        >>> [len(b) for b, _ in Batches(x, x, 2)]
+        [2, 3]
+        >>> batches = Batches(x, x, 3)
+        >>> batches.share(1, 2)
+        >>> [b.ravel().tolist() for b, _ in batches]
+        [[1.0], [4.0]]
+    """
+
+    def __init__(
+        self, x: Tensor, y: Tensor, batch_size: int, *, seed: int | None = None, drop_last: bool = False
+    ) -> None:
+        super().__init__(len(x), batch_size, seed=seed, drop_last=drop_last)
+        self.x, self.y = x, y
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # A generator: nothing is drawn before the first batch is asked for, when the epoch is known.
+        if self.seed is None:
+            order = torch.arange(len(self.x))
+        else:
+            order = torch.randperm(len(self.x), generator=self._generator())
+        for start, end in self.bounds:
+            rows = order[start:end][self.rank :: self.processes]
+            yield self.x[rows], self.y[rows]
+
+
 class StreamedBatches(BatchPlan):
     """Shuffled mini-batches of samples that are read as they are needed; what ``Batches`` is for arrays.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import own_random_state
+from gsnn.base.workers import arrays_in_processes, workers_for
 from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
 from gsnn.discovery.stacked.caps import capped
 from gsnn.discovery.stacked.features import (
@@ -280,13 +283,17 @@ class StackedEdgeInferer(_Hiding):
         train = self._trainer(x, y)
         rows = _some_rows(len(x), self.max_samples, self.seed)
         mine, extra = features(self._model, self._graph)
-        structures, stacked, graphs, masked = [], [], [], []
-        for graph, hidden, seed in track(self._hidden(), "refits", total=self.repeats, show=verbose):
-            structures.append(structural_features(graph))
-            stacked.append({**structures[-1], **features(train(graph, seed), graph)[0]})
-            graphs.append(graph)
-            masked.append(hidden)
         structure = structural_features(self._graph)
+
+        def refitted(graph: Graph, seed: int) -> Features:
+            return {**structural_features(graph), **features(train(graph, seed), graph)[0]}
+
+        repeats = list(self._hidden())
+        graphs, masked = [graph for graph, _, _ in repeats], [hidden for _, hidden, _ in repeats]
+        jobs = [partial(refitted, graph, seed) for graph, _, seed in repeats]
+        with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
+            stacked = list(track(done, "refits", total=self.repeats, show=verbose))
+        structures = [{name: each[name] for name in structure} for each in stacked]
         self._found = {
             "learnt": self._judge(stacked, graphs, masked, {**structure, **mine}),
             "structure": self._judge(structures, graphs, masked, structure),
@@ -326,6 +333,16 @@ class StackedEdgeInferer(_Hiding):
             return self.train
         config = default_config(len(x)) if self.train is None else self.train
         return lambda graph, seed: refit(self._model, graph, seed, x, y, config)
+
+    def _workers(self, n: int, device: torch.device | str) -> int:
+        """How many refits to do at a time; a function of the user's may count on being called in this process."""
+        if callable(self.train) or torch.device(device).type != "cpu":
+            return 0
+        config = default_config(n) if self.train is None else self.train
+        gsnn = tapped(self._model)
+        # A matrix over all pairs for each pair of blocks and for each feature, twice; every channel of every block.
+        values = 2 * (gsnn.L + 40) * self.N**2 + 3 * gsnn.L * len(gsnn.channel_node) * min(n, self.max_samples)
+        return workers_for(self._model, config.batch_size, 8 * values)
 
 
 class StructureEdgeInferer(_Hiding):

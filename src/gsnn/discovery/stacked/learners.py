@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from gsnn.base.errors import require
 from gsnn.base.torch_state import in_turn
@@ -44,7 +45,11 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
     pipeline = require("sklearn.pipeline", extra="sklearn")
     models: list[Any] = [
         ensemble.ExtraTreesClassifier(
-            n_estimators=n_trees, min_samples_leaf=3, max_features=0.3, n_jobs=1, random_state=seed
+            n_estimators=n_trees,
+            min_samples_leaf=3,
+            max_features=0.3,
+            n_jobs=torch.get_num_threads(),
+            random_state=seed,
         ),
         ensemble.HistGradientBoostingClassifier(
             max_iter=120,
@@ -62,6 +67,8 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
     with in_turn():  # scikit-learn changes the warning filters of the process, for a while
         for model in models:
             model.fit(x, label)
+    # Every tree has a seed of its own, whoever grows it; what they say is added up in the order in which it comes.
+    models[0].set_params(n_jobs=1)
 
     def opinion(pairs: npt.NDArray[np.float32]) -> FloatArray:
         total = np.zeros(len(pairs))

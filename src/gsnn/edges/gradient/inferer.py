@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -29,6 +29,9 @@ from gsnn.edges.stats import false_discovery
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+# Signs found at a time.
+_SIGNS = 1 << 12
 
 SCORES = ("regressed", "normalised", "explained")
 LAYER_AGGREGATIONS = ("mean0", "rss")
@@ -355,19 +358,14 @@ class GradientEdgeInferer(StreamingInferer):
     def _score(
         self, layer_agg: str, score: str, ridge: float, rank_tolerance: float, null_correction: bool
     ) -> ScoredPairs:
-        x, y = (self._store.read(len(self._store.sizes) - 2 + k) for k in range(2))
-        reference = references(self._orienting, x, y)
         regressors = Regressors.of(self.prior.pairs, self.N).within(self.targets)
-        effect = np.zeros((self.N, len(self.targets)), np.float32 if reference.dtype == torch.float32 else np.float64)
         pairs = []
         of_sources, of_targets = _Scales.of(self.n_pairs, self.N), _Scales.of(self.n_pairs, len(self.targets))
         for p in track(range(self.n_pairs), "pairs of blocks", show=None):
-            target, signal = self._target(p, reference, rank_tolerance)
-            values = self._activations(p)
-            direction = orientation(values, reference, self._channel_node)
-            source = self._components(self._post_activations(p) if score == "explained" else values, rank_tolerance)
-            effect -= (along(values, direction, self._channel_node, source.scale) @ signal.T).numpy()
-            del values, signal
+            target = self._target_components(p, rank_tolerance)
+            values = self._post_activations(p) if score == "explained" else self._activations(p)
+            source = self._components(values, rank_tolerance)
+            del values
             if score == "explained":
                 source = leading(source, N_EXPLAINING, EXPLAINING_FLOOR)
             found, of_targets.freedom[p] = self._pair(score, source, target, regressors, ridge)
@@ -378,12 +376,11 @@ class GradientEdgeInferer(StreamingInferer):
             total = excess(pairs, layer_agg, self._chance(score, of_sources, of_targets, third=False))
         else:
             total = combined(pairs, layer_agg)
-        sign = np.sign(effect).astype(np.int8)
 
         def entries(matrix: npt.NDArray[Any]) -> Column:
             return lambda rows: matrix.ravel()[rows]
 
-        columns: dict[str, Column] = {"sign": entries(sign)}
+        columns: dict[str, Column] = {"sign": self._signs(of_sources, of_targets)}
         for p, found in enumerate(pairs):
             columns[f"score_a{p}_g{p + 1}"] = entries(found)
         if score == "normalised":
@@ -441,14 +438,59 @@ class GradientEdgeInferer(StreamingInferer):
             return {"p_value": lambda rows: few().p_value(rows), "q_value": lambda rows: few().q_value(rows)}
         return {"p_value": lambda rows: both()[0][rows], "q_value": lambda rows: both()[1][rows]}
 
-    def _target(self, p: int, reference: Tensor, rank_tolerance: float) -> tuple[Components, Tensor]:
-        """Components of the gradients of a pair, and (T, M) the gradient along the orientation of each target."""
-        gradients, own = self._gradients(p), self._channels_of(self.targets)
-        node = self._channel_node[own] - self.targets.start
-        target = principal_components(gradients.to(self._device), node, len(self.targets), rank_tolerance)
-        known = reference[self.targets.start : self.targets.stop]
-        direction = orientation(self._store.read(p + 1, own), known, node)
-        return target, along(gradients, direction, node, target.scale)
+    def _signs(self, of_sources: _Scales, of_targets: _Scales) -> Column:
+        """The column of signs: of few pairs from their nodes alone, else of all pairs, once."""
+        store, n, n_targets = self._store, self.n, len(self.targets)
+
+        def signals(sources: IntArray, targets: IntArray) -> Iterator[tuple[Tensor, Tensor]]:
+            """For each pair of blocks activations and gradients along the orientations of some nodes."""
+            if store.n != n:
+                raise RuntimeError("samples were added since; evaluate again")
+            x, y = (store.read(len(store.sizes) - 2 + k) for k in range(2))
+            reference = references(self._orienting, x, y)
+            own = self._channels_of(self.targets)
+            at, node = _channels(self._channel_node, sources)
+            at_target, node_target = _channels(self._channel_node[own] - self.targets.start, targets)
+            up, up_target = reference[sources], reference[targets + self.targets.start]
+            for p in range(self.n_pairs):
+                values, after = store.read(p)[at], store.read(p + 1, own)[at_target]
+                scale, scale_target = (torch.from_numpy(s) for s in (of_sources.scale[p, sources],
+                                                                     of_targets.scale[p, targets]))  # fmt: skip
+                yield (
+                    along(values, orientation(values, up, node), node, scale),
+                    along(
+                        store.read(self.L + p)[at_target],
+                        orientation(after, up_target, node_target),
+                        node_target,
+                        scale_target,
+                    ),
+                )
+
+        @cache
+        def whole() -> npt.NDArray[np.int8]:
+            parts = (moved @ felt.T for moved, felt in signals(np.arange(self.N), np.arange(n_targets)))
+            effect = next(parts)
+            for part in parts:
+                effect += part
+            return np.sign(-effect.numpy()).astype(np.int8).ravel()
+
+        def sign(rows: IntArray) -> npt.NDArray[np.int8]:
+            if len(rows) > self.N * n_targets // 8:
+                taken: npt.NDArray[np.int8] = whole()[rows]
+                return taken
+            (sources, i), (targets, j) = (np.unique(side, return_inverse=True) for side in np.divmod(rows, n_targets))
+            effect = np.zeros(len(rows))
+            for moved, felt in signals(sources, targets):
+                for start in range(0, len(rows), _SIGNS):
+                    some = slice(start, start + _SIGNS)
+                    effect[some] -= torch.linalg.vecdot(moved[i[some]], felt[j[some]]).numpy()
+            return np.sign(effect).astype(np.int8)
+
+        return sign
+
+    def _target_components(self, p: int, rank_tolerance: float) -> Components:
+        node = self._channel_node[self._channels_of(self.targets)] - self.targets.start
+        return principal_components(self._gradients(p).to(self._device), node, len(self.targets), rank_tolerance)
 
     def _components(self, values: Tensor, rank_tolerance: float) -> Components:
         return principal_components(values.to(self._device), self._channel_node, self.N, rank_tolerance)
@@ -468,6 +510,15 @@ class GradientEdgeInferer(StreamingInferer):
         found[torch.from_numpy(source.rank == 0)] = torch.nan
         found[:, torch.from_numpy(target.rank == 0)] = torch.nan
         return found.cpu().numpy(), freedom
+
+
+def _channels(channel_node: Tensor, nodes: IntArray) -> tuple[Tensor, Tensor]:
+    """The channels of some nodes, ascending, and for each its place among the nodes."""
+    place = torch.full((int(channel_node.max()) + 1,), -1)
+    place[torch.from_numpy(nodes)] = torch.arange(len(nodes))
+    found = place[channel_node]
+    at = (found >= 0).nonzero()[:, 0]
+    return at, found[at]
 
 
 @dataclass(frozen=True)

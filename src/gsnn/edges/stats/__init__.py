@@ -25,8 +25,10 @@ from gsnn.edges.stats.pvalues import (
     max_upper_tail,
     mean_variance,
     skewed_score,
+    skewness_of_sum,
     sum_skewness,
     upper_tail,
+    variance_of_mean,
 )
 from gsnn.edges.stats.sample_sketch import SampleSketch
 
@@ -58,6 +60,8 @@ __all__ = [
     "pool_sketches",
     "residual_directions",
     "skewed_score",
+    "skewness_of_sum",
     "sum_skewness",
     "upper_tail",
+    "variance_of_mean",
 ]

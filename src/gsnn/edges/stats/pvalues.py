@@ -71,11 +71,15 @@ def mean_variance(rho_x: FloatArray, rho_y: FloatArray) -> FloatArray:
     """
     total = rho_x.reshape(len(rho_x), -1) @ rho_y.reshape(len(rho_y), -1).T
     defined = np.einsum("npp->np", rho_x) @ np.einsum("npp->np", rho_y).T
-    np.square(defined, out=defined)
+    return variance_of_mean(total, defined)
+
+
+def variance_of_mean(squares: FloatArray, defined: FloatArray) -> FloatArray:
+    """:func:`mean_variance` from 1'K1 (...) and the number of defined pairs (...)."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        total /= defined
+        variance = squares / np.square(defined)
     # 1'K1 is a quadratic form of a positive matrix; only rounding can take it to 0 or below.
-    return np.maximum(total, 1e-12, out=total)
+    return np.maximum(variance, 1e-12, out=variance)
 
 
 def sum_skewness(third_x: FloatArray, third_y: FloatArray, rho_x: FloatArray, rho_y: FloatArray, n: int) -> FloatArray:
@@ -110,12 +114,18 @@ def sum_skewness(third_x: FloatArray, third_y: FloatArray, rho_x: FloatArray, rh
     times = np.where(first == second, 1.0, 2.0)[:, None]
     cubes = (third_x * times).reshape(len(third_x), -1) @ third_y.reshape(len(third_y), -1).T
     squares = rho_x.reshape(len(rho_x), -1) @ rho_y.reshape(len(rho_y), -1).T
-    # As in mean_variance, only rounding can take these to 0.
-    defined = squares > 1e-12
-    scale = np.where(defined, squares, 1.0)
-    cubes *= n * np.sqrt(n - 1) / (n - 2)
-    cubes /= scale * np.sqrt(scale)
-    return np.where(defined, cubes, 0.0)
+    return skewness_of_sum(cubes, squares, n)
+
+
+def skewness_of_sum(cubes: FloatArray, squares: FloatArray, n: int) -> FloatArray:
+    """:func:`sum_skewness` from the triple sum (...) and 1'K1 (...)."""
+    # As in variance_of_mean, only rounding can take these to 0: what has no third moment there has none at all.
+    scale = np.sqrt(np.maximum(squares, 1e-12))
+    scale *= np.square(scale)
+    skewness = cubes * (n * np.sqrt(n - 1) / (n - 2))
+    skewness /= scale
+    skewness[squares <= 1e-12] = 0.0
+    return skewness
 
 
 def skewed_score(z: FloatArray, skewness: FloatArray, n: int) -> FloatArray:
@@ -140,18 +150,28 @@ def skewed_score(z: FloatArray, skewness: FloatArray, n: int) -> FloatArray:
         array([0.  , 3.  , 2.35, 4.86])
     """
     flat = np.abs(skewness) < 1e-6
-    g = np.where(flat, 1.0, skewness)
-    bend = np.where(g < 0, -1.0 / np.where(g < 0, g, -1.0), np.inf)
-    inside = np.minimum(z, bend)
-    score = np.cbrt(1.0 + g * inside / 2.0)
-    score += np.square(g) / 36.0 - 1.0
-    score *= 6.0 / g
-    with np.errstate(invalid="ignore"):
-        score += np.where(z > bend, z - bend, 0.0)
-    score = np.where(flat, z, score)
+    g = np.where(flat, 1.0, skewness) if flat.any() else np.asarray(skewness)
+    score = _wilson_hilferty(z, g)
+    below = g < 0
+    if below.any():
+        bend = -1.0 / g[below]
+        score[below] = _wilson_hilferty(np.minimum(z[below], bend), g[below]) + np.maximum(z[below] - bend, 0.0)
+    score[flat] = z[flat]
     high = score > -scipy.special.ndtri(1.0 / n)
     if high.any():
         score[high] = np.minimum(score[high], -scipy.special.ndtri_exp(_least_log_p(skewness[high], n)))
+    return score
+
+
+def _wilson_hilferty(z: FloatArray, g: FloatArray) -> FloatArray:
+    score = g * z
+    score *= 0.5
+    score += 1.0
+    np.cbrt(score, out=score)
+    score -= 1.0
+    score *= 6.0
+    score /= g
+    score += g * (1.0 / 6.0)
     return score
 
 

@@ -220,7 +220,9 @@ class Plan:
         own, seen = self.states.array(passing.sizes[0]), self.channels.array(passing.sizes[1])
         state = _flat(start)
         for block, between in enumerate(blocks):
-            weights, of_norm, residual = self._arrays(parameters[block], affine[block])
+            weights, of_norm, residual = arrays = self._arrays(parameters[block], affine[block])
+            if keep:
+                between.read[block] = arrays
             pre, hidden, mean, var = passing.of_block(block, own, seen)
             if between.kind == FIXED:
                 mean[:], var[:] = between.given()
@@ -243,8 +245,6 @@ class Plan:
         grad: Tensor,
         x: Tensor,
         blocks: Sequence[Between],
-        parameters: Sequence[Sequence[Tensor | None]],
-        affine: Sequence[Sequence[Tensor | None]],
         kept: tuple[Floats, Floats],
         need_x: bool,
         needed: Sequence[Sequence[bool]],
@@ -256,9 +256,7 @@ class Plan:
         Args:
             grad: By the state of the edges into outputs, (edges, B).
             x: As in :meth:`forward`.
-            blocks: Likewise.
-            parameters: Likewise.
-            affine: Likewise.
+            blocks: Those that the forward pass was given: they hold the parameters that it has read.
             kept: What :meth:`forward` returned.
             need_x: Whether the gradient by x is asked for.
             needed: For each block whether a gradient is, for each parameter, scale and shift.
@@ -279,7 +277,7 @@ class Plan:
         found: list[list[Tensor | None]] = []
         for block in reversed(range(count)):
             between = blocks[block]
-            weights, of_norm, residual = self._arrays(parameters[block], affine[block])
+            weights, of_norm, residual = between.read[block]
             state = passing.state(block, kept[0]) if block else _flat(start)
             go_on = need_x or any(map(any, needed[:block])) or (taps and block > 0)
             below = np.asarray(spare[block % 2])[: state.size] if go_on else state
@@ -346,7 +344,7 @@ class Plan:
             )
         )
         affine = Affine(*(_NOTHING if value is None else _flat(value) for value in of_norm))
-        return weights, affine, np.float32(0.0 if residual is None else max(float(residual.detach()), 0.0))
+        return weights, affine, np.float32(0.0 if residual is None else max(residual.item(), 0.0))
 
     def _sizes(
         self,
