@@ -3,6 +3,7 @@
     python benchmarks/kinds.py                   # all cells: an hour of one core
     python benchmarks/kinds.py --quick           # one topology, few samples: a minute
     python benchmarks/kinds.py --table
+    python benchmarks/kinds.py --null            # p-values under both nulls, on the two real data sets: ten minutes
 
 A cell is a kind, a topology, noise, a number of samples and a seed. A teacher of ``teachers.py`` runs on a published
 network. For edges input -> function every tenth part of its inputs' edges is planted anew between random inputs and
@@ -208,6 +209,67 @@ def cell(kind: str, name: str, noise: float, n_train: int, seed: int) -> list[di
     return [row | {"cpu_s": seconds, "date": date.today().isoformat()} for row in rows]
 
 
+def null(n_models: int = 10, n_orders: int = 20) -> str:
+    """How often p-values are small where there is nothing to find, as markdown.
+
+    ``credit permuted``: a trained model, the samples of what is wanted at the targets permuted. ``retrained``: the
+    responses permuted before training, which the model then fits as far as it can; what it learns by heart is not
+    covered by a test that takes the activations as given.
+    """
+    from gsnn.data import PerturbationData
+    from gsnn.datasets import load_dataset
+    from gsnn.discovery.masking import permute_samples
+    from gsnn.discovery.retrain import train_on
+    from gsnn.edges.capture import Capture, captures
+    from gsnn.training import TrainConfig
+
+    lines = [
+        "| data | null | score | P(p < .05) | P(p < 1e-3) over 1e-3 | any q <= .05 | p-values |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rng = np.random.default_rng(0)
+    for name in ("extliver", "liverdream"):
+        data: PerturbationData = load_dataset(name)
+        config = TrainConfig()
+        found: dict[tuple[str, str], list[np.ndarray]] = {}
+        hits: dict[tuple[str, str], list[bool]] = {}
+
+        def note(null: str, inferer: InputEdgeInferer | OutputEdgeInferer, score: str) -> None:
+            table = inferer.evaluate(score=score)
+            label = (null, f"{inferer.kind} {score}")
+            p = table.loc[~table["has_edge"], "p_value"].to_numpy(float)
+            found.setdefault(label, []).append(p[np.isfinite(p)])  # noqa: B023
+            hits.setdefault(label, []).append(bool((table["q_value"] <= 0.05).any()))  # noqa: B023
+
+        ways = ((InputEdgeInferer, "explained"), (OutputEdgeInferer, "explained"), (OutputEdgeInferer, "residual"))
+        for k in range(n_models):
+            for null in ("credit permuted", "retrained"):
+                used = data if null == "credit permuted" else permute_samples(data, k)
+                trained = train_on(used, data.graph, config, seed=k)
+                x, y = (torch.cat([batch[side] for batch in trained.batches]) for side in range(2))
+                pre, post = captures(trained.model, x, y)
+                for _ in range(n_orders if null == "credit permuted" else 1):
+                    order = torch.from_numpy(rng.permutation(len(x)))
+                    if null == "retrained":
+                        order = torch.arange(len(x))
+                    assert pre.credit is not None
+                    gradients = [g[:, order] for g in pre.gradients]
+                    shuffled = Capture(
+                        pre.activations, gradients, pre.channel_node, pre.n_nodes, 0.0, pre.credit[:, order]
+                    )
+                    for kind, score in ways:
+                        inferer = kind(trained.model, data.graph)
+                        inferer.add(shuffled, post, x, y[order])
+                        note(null, inferer, score)
+        for (null, score), parts in found.items():
+            p = np.concatenate(parts)
+            lines.append(
+                f"| {name} | {null} | {score} | {(p < 0.05).mean():.3f} | {(p < 1e-3).mean() / 1e-3:.1f} | "
+                f"{np.mean(hits[null, score]):.0%} of {len(hits[null, score])} | {len(p)} |"
+            )
+    return "\n".join(lines)
+
+
 def cells(*, quick: bool) -> list[tuple[str, str, float, int, int]]:
     """The base point on every topology, then one factor at a time on the first two."""
     if quick:
@@ -244,11 +306,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--quick", action="store_true", help="two small cells; give --results another file")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--null", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     import warnings
 
     warnings.simplefilter("ignore", ConvergenceWarning)
+    if arguments.null:
+        print(null())
+        return
     if not arguments.table:
         for key in cells(quick=arguments.quick):
             done = pd.read_csv(arguments.results) if arguments.results.is_file() else pd.DataFrame(columns=KEY)

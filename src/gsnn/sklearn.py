@@ -89,6 +89,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
 
     Attributes:
         model_: The trained :class:`gsnn.GSNN`, on the CPU and in eval mode; predicts standardised responses.
+        early_model_: The model when most was learnt, from which edges are inferred.
         graph_: The graph it was built from.
         standardiser_: Means and scales of the responses, (O,) each, in the order of ``graph_.outputs``.
         history_: A row per epoch: epoch (from 1), train_loss, val_loss, val_r2, lr, seconds.
@@ -171,6 +172,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         from gsnn.data import Standardiser
         from gsnn.nn import GSNN
         from gsnn.training import train_model
+        from gsnn.training.early import with_weights
         from gsnn.training.loop import build_model
 
         names = _strings(getattr(y, "columns", None))
@@ -208,6 +210,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             device=self.device,
         )
         self.model_, self.graph_, self.standardiser_ = model, graph, standardiser
+        self.early_model_ = model if trained.early is None else with_weights(model, trained.early[1])
         self.history_, self.seed_ = trained.history, seed
         self.output_names_ = np.asarray(names if names is not None else graph.outputs, dtype=object)
         self._input_columns, self._output_columns, self._flat = inputs, outputs, flat
@@ -285,7 +288,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         x = torch.as_tensor(self._inputs(X))
         targets = self.standardiser_.transform(self._responses(y, len(x))[:, self._output_columns])
         t = torch.as_tensor(targets, dtype=torch.float32)
-        inferer = METHODS[method].make(self.model_, self.graph_, **options)
+        inferer = METHODS[method].make(self.early_model_, self.graph_, **options)
         batches = list(zip(x.split(_BATCH), t.split(_BATCH), strict=True))
         inferer.fit(batches, crit=masked_mse, verbose=bool(self.verbose))
         return inferer

@@ -23,7 +23,9 @@ from .conftest import EDGES, HOSTILE, SMALL, gsnn, gsnn_process, interrupted, on
 
 @pytest.mark.slow
 def test_help_is_quick_and_shows_an_example_that_parses():
-    from gsnn.cli import app
+    from gsnn.graph.kinds import drawn_treatments
+from gsnn.runs import Run
+from gsnn.cli import app
 
     names = [command.callback.__name__ for command in app.registered_commands]
     assert {"train", "infer", "report", "demo"} <= set(names)
@@ -85,7 +87,7 @@ def test_infer_writes_every_candidate(trained):
     run, (_, infer, _) = trained
     assert infer.returncode == 0, infer.stderr
     edges = pd.read_csv(run / "edges.csv", keep_default_na=False, na_values={"score": [""], "p": [""], "q": [""]})
-    columns = ["source", "target", "score", "rank", "p", "q", "known", "sign", "alias_group", "alias_size"]
+    columns = ["source", "target", "kind", "score", "rank", "p", "q", "known", "sign", "alias_group", "alias_size"]
     assert list(edges.columns) == columns
     described = json.loads((run / "edges.csv-metadata.json").read_text(encoding="utf-8"))
     assert described["url"] == "edges.csv"
@@ -96,7 +98,9 @@ def test_infer_writes_every_candidate(trained):
     sizes = edges.groupby("alias_group").size()
     assert (edges["alias_size"] == edges["alias_group"].map(sizes)).all()
     known = {(HOSTILE[a], HOSTILE[b]) for a, b, _ in EDGES}
-    wanted = {(a, b) for a in HOSTILE.values() for b in HOSTILE.values() if a != b} - known
+    drawn = set(drawn_treatments(Run.open(run).data().graph))
+    wanted = {(a, b) for a in HOSTILE.values() for b in HOSTILE.values() if a != b and b not in drawn} - known
+    assert drawn
     assert set(zip(edges["source"], edges["target"], strict=True)) == wanted
     assert list(edges["rank"]) == list(range(1, len(wanted) + 1))
     assert edges["score"].is_monotonic_decreasing or edges["score"].isna().any()
@@ -127,7 +131,7 @@ def test_aliases_can_be_switched(trained, tmp_path):
     result = gsnn("infer", run, "--aliases", "none", "--method", "gradient", "--top", "3")
     assert result.returncode == 0, result.stderr
     assert "aliases:" not in result.stdout
-    assert "the best 3 of 24" in result.stdout
+    assert "the best 3 of 14" in result.stdout
     edges = pd.read_csv(run / "edges.csv", keep_default_na=False)
     assert list(edges.columns) == ["source", "target", "score", "rank", "p", "q", "known", "sign"]
     assert edges["rank"].tolist() == [1, 2, 3]

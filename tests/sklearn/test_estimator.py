@@ -270,7 +270,7 @@ class TestEdges:
         model = small().fit(*turned)
         x = torch.tensor(X.to_numpy(np.float32))
         t = torch.tensor(model.standardiser_.transform(y.to_numpy())).float()
-        inferer = METHODS[method].make(model.model_, GRAPH)
+        inferer = METHODS[method].make(model.early_model_, GRAPH)
         inferer.fit([(x, t)], crit=masked_mse, verbose=False)
         expected = inferer.evaluate(**METHODS[method].options)
         expected = expected[~expected["has_edge"]]

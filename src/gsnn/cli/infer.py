@@ -88,6 +88,10 @@ def infer(
         typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
                      ".h5ad; may be repeated."),
     ] = None,
+    weights: Annotated[
+        str,
+        typer.Option(help="Weights to read: early, when the training had learnt most (they tell more), or last."),
+    ] = "early",
     shard: Annotated[
         str,
         typer.Option(help="What processes share, under torchrun or srun: samples (statistics are added up) or targets "
@@ -156,7 +160,7 @@ def infer(
                 aliases=aliases,
                 out=out or (),
                 progress=not quiet,
-                job=Job(joined, shard, double, save_every, fresh, memory_budget, device),
+                job=Job(joined, shard, double, save_every, fresh, memory_budget, device, weights),
             )
         if not joined.first:
             return

@@ -235,7 +235,7 @@ def _explained(data: PerturbationData, model: Trained, folds: Folds, kind: str) 
     y = Standardiser.fit(data.y[folds.whole.train]).transform(data.y[rows])
     x, target = (torch.as_tensor(np.asarray(part), dtype=torch.float32) for part in (data.x[rows], y))
     scorer = resolve_scorers("gradient-explained", kind=kind)["gradient-explained"]
-    return np.asarray(scorer(model.model, model.graph, list(zip(x.split(BATCH), target.split(BATCH), strict=True))))
+    return np.asarray(scorer(model.read, model.graph, list(zip(x.split(BATCH), target.split(BATCH), strict=True))))
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def stacked_once(config: TrainConfig, prior: Graph, first: Callable[[], Trained]
 
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
         if not learnt:
-            teacher = model if graph.function_edges == prior.function_edges else first().model
+            teacher = model if graph.function_edges == prior.function_edges else first().read
             inferer = StackedEdgeInferer(teacher, prior, config)
             inferer.fit(batches, masked_mse, verbose=False)
             learnt.append(inferer.score_matrix(score="learnt"))

@@ -266,7 +266,7 @@ def _propose(
     for kind, some in scorers.items():
         prior = PriorEdges(model.graph, kind)
         for method, scorer in some.items():
-            scores = np.array(scorer(model.model, model.graph, model.batches), dtype=np.float64)
+            scores = np.array(scorer(model.read, model.graph, model.batches), dtype=np.float64)
             scores[~free[kind] | ~np.isfinite(scores)] = np.nan
             if any(limits.values()):
                 scores[~chosen_pairs(scores, **limits)] = np.nan

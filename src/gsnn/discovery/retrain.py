@@ -46,6 +46,7 @@ class Trained:
         residual: (M, O) standardised responses minus predictions of the training samples.
         validation_loss: Masked mean squared error on the validation samples, standardised; NaN without any.
         test_loss: The same on the test samples.
+        early: The model when most was learnt (:mod:`gsnn.training.early`).
     """
 
     model: nn.Module
@@ -55,6 +56,12 @@ class Trained:
     residual: FloatArray
     validation_loss: float
     test_loss: float
+    early: nn.Module | None = None
+
+    @property
+    def read(self) -> nn.Module:
+        """The model whose activations and gradients are read."""
+        return self.model if self.early is None else self.early
 
 
 def train_on(
@@ -78,6 +85,7 @@ def train_on(
     import torch
 
     from gsnn.training import predict, train_model
+    from gsnn.training.early import with_weights
     from gsnn.training.prepare import prepare
 
     if seed is not None:
@@ -88,7 +96,7 @@ def train_on(
     made = prepare(data, config, split)
     # Losses are taken from the trained model: samples that decide nothing while it trains need not be watched.
     watched = made.validation if config.uses_validation else None
-    train_model(made.model, made.train, watched, config, progress=None)  # epochs are shown where trainings are
+    done = train_model(made.model, made.train, watched, config, progress=None)  # epochs are shown where trainings are
     y = np.asarray(made.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(made.model, data.x)
     split = made.split
@@ -102,6 +110,7 @@ def train_on(
         residual=error[split.train],
         validation_loss=_mean_square(error[split.validation]),
         test_loss=_mean_square(error[split.test]),
+        early=None if done.early is None else with_weights(made.model, done.early[1]),
     )
 
 

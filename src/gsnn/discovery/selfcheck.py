@@ -124,6 +124,7 @@ def self_check(
         "repeats": repeats,
         "seed": seed,
         "stratify": stratify,
+        "weights": "early",  # nor that
         "masking": "without holes",  # an earlier file does not say so, and hid edges of another kind
         "roles": None if roles is None else _digest(roles),
         "methods": list(scorers),
@@ -269,7 +270,7 @@ def _measure(
         )
     if not positives.size:
         return record
-    scored = {name: ("inferer", score(trained.model, graph, trained.batches)) for name, score in scorers.items()}
+    scored = {name: ("inferer", score(trained.read, graph, trained.batches)) for name, score in scorers.items()}
     y = None
     if kind != FUNCTION_EDGES:
         y = np.concatenate([np.asarray(batch[1], dtype=np.float64) for batch in trained.batches])

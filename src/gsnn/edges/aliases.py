@@ -9,7 +9,7 @@ The group of a pair factorises into a class of its source and a class of its tar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -58,6 +58,16 @@ class AliasGroups:
     def n_candidates(self) -> int:
         """Number of candidate pairs."""
         return len(self.source_class) * len(self.target_class) - self.excluded.shape[1]
+
+    def without(self, rows: IntArray) -> AliasGroups:
+        """The same groups where some more pairs are no candidates.
+
+        Args:
+            rows: (K,) pairs i * T + j.
+        """
+        n_targets = len(self.target_class)
+        keys = np.union1d(self.excluded[0] * n_targets + self.excluded[1], rows)
+        return replace(self, excluded=np.stack(np.divmod(keys, n_targets)))
 
     @cached_property
     def n_source_classes(self) -> int:

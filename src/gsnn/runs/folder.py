@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "Sources", "fingerprint"]
 
-MODEL, METRICS, EDGES, REPORT, CHECKPOINT, REGRESSOR = (
+MODEL, EARLY, METRICS, EDGES, REPORT, CHECKPOINT, REGRESSOR = (
     "model.safetensors",
+    "model-early.safetensors",
     "metrics.csv",
     "edges.csv",
     "report.html",
@@ -190,6 +191,11 @@ class Run:
         return self.path / MODEL
 
     @property
+    def early_path(self) -> Path:
+        """The model when most was learnt, from which edges are inferred."""
+        return self.path / EARLY
+
+    @property
     def metrics_path(self) -> Path:
         """A row per epoch."""
         return self.path / METRICS
@@ -318,6 +324,26 @@ class Run:
         if not self.model_path.is_file():
             raise RunError(f"{self.model_path} is gone; restore it with gsnn train --resume -o {self.path}")
         return load_model(self.model_path).eval()
+
+    def reading_model(self, weights: str = "early") -> GSNN:
+        """The model whose activations and gradients tell of missing edges, on the CPU, in eval mode.
+
+        Args:
+            weights: ``early``, when most was learnt (:mod:`gsnn.training.early`), or ``last``. A run whose loss never
+                fell, or of an older version, has the last ones alone.
+
+        Raises:
+            RunError: If training is not complete, or the file of another training stands there.
+        """
+        from gsnn.nn import load_model
+        from gsnn.nn.files import read_metadata
+
+        model = self.model()
+        if weights == "last" or not self.early_path.is_file():
+            return model
+        if read_metadata(self.early_path).get("run") != str(self.info["id"]):
+            raise RunError(f"{self.early_path} is of another training; train again, or infer with --weights last")
+        return load_model(self.early_path).eval()
 
     def split(self) -> Split:
         """Which samples were for training, validation and test."""
@@ -508,7 +534,14 @@ class Run:
         write_json(self.path / RUN, self.info)
 
     def _remove_results(self) -> None:
-        paths = [self.model_path, self.regressor_path, self.edges_path, self.path / EDGES_METADATA, self.report_path]
+        paths = [
+            self.model_path,
+            self.early_path,
+            self.regressor_path,
+            self.edges_path,
+            self.path / EDGES_METADATA,
+            self.report_path,
+        ]
         if not self.checkpoint_path.is_file():
             paths.append(self.metrics_path)
         for path in paths:

@@ -323,6 +323,7 @@ def _infer_kind(
     if aliases != "none":
         by: Any = aliases  # one of the two, checked before
         groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None, kind=ends.kind)
+        groups = groups.without(forbidden)
         table = groups.attach(table)
         notes += groups.warnings
     edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank, kind=ends.kind)
@@ -333,6 +334,8 @@ def _infer_kind(
         rows = table["src_idx"].to_numpy("int64") * len(ends.targets) + table["dst_idx"].to_numpy("int64")
         edges["required"] = [row in set(required.tolist()) - known_rows for row in rows.tolist()]
     options = dict(ways[first].options)
+    if job.weights != "early":
+        options["weights"] = job.weights
     if learnt_in_training(run, ways[first].inferer, job.fresh):
         options = options | FROM_TRAINING
     edges, uncalibrated = calibrate_edges(run, edges, first, kind=ends.kind, options=options)

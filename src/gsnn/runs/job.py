@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from gsnn.edges.capture import Criterion
     from gsnn.runs.folder import Run
 
+WEIGHTS = ("early", "last")
+
 
 @dataclass
 class Job:
@@ -33,6 +35,7 @@ class Job:
         fresh: Do not go on with statistics that were kept, nor take the regressor that has learnt while training.
         memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
         device: Where the model runs.
+        weights: ``early`` or ``last``: which weights of the training are read.
         passes: What was done.
 
     Raises:
@@ -47,11 +50,14 @@ class Job:
     fresh: bool = False
     memory_budget: str | int | None = None
     device: str = "cpu"
+    weights: str = "early"
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.shard not in SHARDS:
             raise DataError(str(unknown_option("shard", self.shard, SHARDS)))
+        if self.weights not in WEIGHTS:
+            raise DataError(str(unknown_option("weights", self.weights, WEIGHTS)))
         if not self.every >= 0:
             raise DataError(f"save-every must be at least 0 seconds, got {self.every:g}")
         try:
@@ -99,7 +105,10 @@ class Job:
         label = type(inferer).__name__.removesuffix("EdgeInferer").lower()
         data = run.info["data"]["fingerprint"]
         checkpoint = Checkpoint(
-            Path(run.path) / f"statistics-{label}", f"{run.info['id']} {data} {samples}", self.every, self.fresh
+            Path(run.path) / f"statistics-{label}",
+            f"{run.info['id']} {data} {samples} {self.weights}",
+            self.every,
+            self.fresh,
         )
         done = fit(
             inferer,
@@ -123,7 +132,13 @@ class Job:
         """How it was done, for ``run.json``; nothing for a pass of one process in one go."""
         resumed = [done.resumed_after for done in self.passes if done.resumed_after]
         shared = {"processes": self.joined.size, "shard": self.shard} if self.joined.size > 1 else {}
-        return shared | ({"double": True} if self.double else {}) | ({"resumed_after": resumed[0]} if resumed else {})
+        last = {"weights": "last"} if self.weights == "last" else {}
+        return (
+            shared
+            | last
+            | ({"double": True} if self.double else {})
+            | ({"resumed_after": resumed[0]} if resumed else {})
+        )
 
     def notes(self) -> list[str]:
         """What a reader of the results should know."""

@@ -73,7 +73,8 @@ def score_pairs(
     from gsnn.edges.parallel import ProcessError
     from gsnn.nn.losses import masked_mse
 
-    model = run.model().double() if job.double else run.model()
+    model = run.reading_model(job.weights)
+    model = model.double() if job.double else model
     batches = _batches(run, data, samples, methods)
     fitted: dict[Any, tuple[EdgeInferer, int]] = {}
     found = {}

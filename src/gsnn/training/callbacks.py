@@ -18,6 +18,7 @@ from torch import Tensor
 from gsnn.base.errors import RunError
 from gsnn.base.files import write_text
 from gsnn.base.progress import Stage, stage
+from gsnn.training.early import Early
 from gsnn.training.module import GSNNModule
 from gsnn.training.order import NOISE, BatchPlan, derived_seed
 from gsnn.training.plain import TrainingError, seed_generators
@@ -55,11 +56,25 @@ class History(Callback):
         self.best_epoch: int | None = None
         self.best_loss = math.inf
         self.best_weights: dict[str, Tensor] | None = None
+        self.early = Early()
+        self._first = math.nan
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401 - Lightning's signature
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Note the loss of the first batch."""
+        if math.isnan(self._first):
+            self._first = float(outputs["loss"])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the row of the epoch."""
@@ -69,6 +84,7 @@ class History(Callback):
             raise TrainingError(f"the validation loss became {logged['val_loss']} in epoch {epoch}; lower lr")
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": epoch, **logged, "lr": lr, "seconds": time.perf_counter() - self._start})
+        self.early.see(epoch, logged["train_loss"], _model(pl_module), self._first)
         if logged["val_loss"] < self.best_loss:
             self.best_epoch, self.best_loss = epoch, logged["val_loss"]
             if self.keep_best:
@@ -82,6 +98,7 @@ class History(Callback):
             "best_epoch": self.best_epoch,
             "best_loss": self.best_loss,
             "best_weights": self.best_weights,
+            "early": self.early.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -90,6 +107,8 @@ class History(Callback):
         self.best_epoch = state_dict["best_epoch"]
         self.best_loss = state_dict["best_loss"]
         self.best_weights = state_dict["best_weights"]
+        if "early" in state_dict:
+            self.early.load_state_dict(state_dict["early"])
 
     def to_csv(self) -> str:
         """The rows as CSV text; every number reads back to the same bits, an undefined one is empty."""

@@ -18,6 +18,7 @@ from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
 from gsnn.nn import GSNN, save_model
 from gsnn.training.baselines import FitReport
 from gsnn.training.config import TrainConfig
+from gsnn.training.early import with_weights
 from gsnn.training.folder import Folder
 from gsnn.training.loop import train_model
 from gsnn.training.prepare import Prepared, measure, prepare
@@ -41,6 +42,8 @@ class TrainResult:
         stopped_early: Whether the patience ran out.
         seconds: Duration of this call.
         warnings: All that is to be told about the data.
+        early: The model when most was learnt (:mod:`gsnn.training.early`), whose activations and gradients tell most of
+            missing edges.
     """
 
     model: GSNN
@@ -53,6 +56,7 @@ class TrainResult:
     stopped_early: bool
     seconds: float
     warnings: list[str] = field(default_factory=list)
+    early: GSNN | None = None
 
 
 def fit(
@@ -147,12 +151,16 @@ def fit_prepared(
         now("measuring the fit")
         report = measure(prepared)
         seconds = time.perf_counter() - start
+        early = None if trained.early is None else with_weights(prepared.model, trained.early[1])
         if writes is not None and not nothing_to_do:
             save_model(prepared.model, writes.model_path, extra={"run": str(writes.info["id"])})
+            if isinstance(early, GSNN):
+                save_model(early, writes.early_path, extra={"run": str(writes.info["id"])})
             facts = {
                 "epochs": len(trained.history),
                 "best_epoch": trained.best_epoch,
                 "kept_epoch": trained.kept_epoch,
+                "early_epoch": None if trained.early is None else trained.early[0],
                 "stopped_early": trained.stopped_early,
                 "seconds": float(trained.history["seconds"].sum()),
                 "parameters": sum(p.numel() for p in prepared.model.parameters()),
@@ -172,4 +180,5 @@ def fit_prepared(
         stopped_early=trained.stopped_early,
         seconds=seconds,
         warnings=prepared.warnings,
+        early=early if isinstance(early, GSNN) else None,
     )

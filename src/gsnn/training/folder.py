@@ -45,6 +45,11 @@ class Folder(Protocol):
         """The trained model."""
         ...
 
+    @property
+    def early_path(self) -> Path:
+        """The model when most was learnt."""
+        ...
+
     def split(self) -> Split:
         """The parts it was begun with."""
         ...

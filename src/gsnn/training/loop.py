@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.data.parts import Part
 from gsnn.training.config import TrainConfig
+from gsnn.training.early import Early
 from gsnn.training.order import INIT, Batches, StreamedBatches, derived_seed
 from gsnn.training.plain import TrainingError, seed_generators, train_plainly
 
@@ -43,6 +44,8 @@ class LoopResult:
         best_epoch: Epoch of the lowest validation loss; None without validation.
         kept_epoch: The epoch whose weights the model has.
         stopped_early: Whether the patience ran out.
+        early: Epoch and weights of the model when most was learnt (:mod:`gsnn.training.early`), for reading edges; None
+            if the loss never fell.
     """
 
     model: nn.Module
@@ -50,6 +53,7 @@ class LoopResult:
     best_epoch: int | None
     kept_epoch: int
     stopped_early: bool
+    early: tuple[int, dict[str, Tensor]] | None = None
 
 
 def build_model(make: Callable[[], Model], seed: int) -> Model:
@@ -132,9 +136,11 @@ def train_model(
     one = devices == 1 and num_nodes == 1
     if watch is None and checkpoint is None and not callbacks and one and place.type == "cpu":
         with own_random_state(), threads_for(model, config.batch_size):
-            done = pd.DataFrame(train_plainly(model, batches, config, progress))
+            early = Early()
+            done = pd.DataFrame(train_plainly(model, batches, config, progress, early))
         model.eval()
-        return LoopResult(model, done, None, len(done), stopped_early=False)
+        last = float(done["train_loss"].iloc[-1]) if len(done) else float("nan")
+        return LoopResult(model, done, None, len(done), stopped_early=False, early=early.choose(last))
 
     import lightning as L
 
@@ -185,13 +191,15 @@ def train_model(
         model.load_state_dict(history.best_weights)
     model.cpu().eval()
     rows = pd.DataFrame(history.rows)
-    kept = history.best_epoch if history.best_weights is not None else None
+    kept = int((history.best_epoch if history.best_weights is not None else None) or len(rows))
+    loss = float(rows["train_loss"].iloc[kept - 1]) if len(rows) else float("nan")
     return LoopResult(
         model=model,
         history=rows,
         best_epoch=history.best_epoch,
-        kept_epoch=int(kept or len(rows)),
+        kept_epoch=kept,
         stopped_early=stopping is not None and stopping.wait_count >= stopping.patience,
+        early=history.early.choose(loss),
     )
 
 

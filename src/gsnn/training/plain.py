@@ -17,6 +17,7 @@ from gsnn.base.errors import GsnnError
 from gsnn.base.progress import stage
 from gsnn.nn.losses import masked_mse
 from gsnn.training.config import TrainConfig
+from gsnn.training.early import Early
 from gsnn.training.order import NOISE, Batches, StreamedBatches, derived_seed
 
 
@@ -25,7 +26,11 @@ class TrainingError(GsnnError, RuntimeError):
 
 
 def train_plainly(
-    model: nn.Module, batches: Batches | StreamedBatches, config: TrainConfig, progress: bool | None = False
+    model: nn.Module,
+    batches: Batches | StreamedBatches,
+    config: TrainConfig,
+    progress: bool | None = False,
+    early: Early | None = None,
 ) -> list[dict[str, Any]]:
     """Train on a CPU, with no validation, no files and no callbacks; weights and history are Lightning's bit for bit.
 
@@ -34,6 +39,7 @@ def train_plainly(
         batches: The samples, in an order that the epoch fixes.
         config: Epochs, optimiser and seed.
         progress: As for :func:`gsnn.base.progress.stage`.
+        early: Keeps early weights.
 
     Returns:
         The rows of the history.
@@ -43,6 +49,7 @@ def train_plainly(
     """
     optimizer = adamw(model.parameters(), config.lr, config.weight_decay)
     rows: list[dict[str, Any]] = []
+    first = math.nan
     with torch.enable_grad(), stage("epoch", config.epochs, show=progress) as shown:
         for epoch in range(config.epochs):
             start = time.perf_counter()
@@ -53,12 +60,15 @@ def train_plainly(
                 loss = masked_mse(model(x), y)
                 seen = loss.detach()
                 check_loss(float(seen), epoch, number)
+                first = float(seen) if math.isnan(first) else first
                 total += seen * len(x)
                 samples += len(x)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
             mean = float(total / samples)
+            if early is not None:
+                early.see(epoch + 1, mean, model, first)
             nothing = {"val_loss": math.nan, "val_r2": math.nan}
             seconds = time.perf_counter() - start
             rows.append({"epoch": epoch + 1, "train_loss": mean, **nothing, "lr": config.lr, "seconds": seconds})

@@ -44,13 +44,14 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
         config: Optimiser, epochs and batch size. Its stopping rule is not used: there are no validation samples.
 
     Returns:
-        The trained model.
+        The trained model when most was learnt (:mod:`gsnn.training.early`).
 
     Raises:
         TypeError: If ``model`` is no GSNN.
     """
     from gsnn.nn import GSNN
     from gsnn.training import train_model
+    from gsnn.training.early import with_weights
     from gsnn.training.loop import build_model
 
     if not isinstance(model, GSNN):
@@ -61,5 +62,5 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
     options = {name: value for name, value in model.options.items() if name != "layers"}
     config = replace(config, seed=seed, patience=None, restore_best=False)
     fresh = build_model(lambda: GSNN.from_graph(graph, model.channels, model.L, **options), seed)
-    train_model(fresh, (x.float().numpy(), y.float().numpy()), None, config)
-    return fresh
+    done = train_model(fresh, (x.float().numpy(), y.float().numpy()), None, config)
+    return fresh if done.early is None else with_weights(fresh, done.early[1])
