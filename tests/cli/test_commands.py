@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 
 import gsnn as package
+from gsnn.graph.kinds import drawn_treatments
+from gsnn.runs import Run
 
 from .. import warm
 from .conftest import EDGES, HOSTILE, SMALL, gsnn, gsnn_process, interrupted, one_line, write_csv, write_problem
@@ -23,9 +25,7 @@ from .conftest import EDGES, HOSTILE, SMALL, gsnn, gsnn_process, interrupted, on
 
 @pytest.mark.slow
 def test_help_is_quick_and_shows_an_example_that_parses():
-    from gsnn.graph.kinds import drawn_treatments
-from gsnn.runs import Run
-from gsnn.cli import app
+    from gsnn.cli import app
 
     names = [command.callback.__name__ for command in app.registered_commands]
     assert {"train", "infer", "report", "demo"} <= set(names)
@@ -133,7 +133,7 @@ def test_aliases_can_be_switched(trained, tmp_path):
     assert "aliases:" not in result.stdout
     assert "the best 3 of 14" in result.stdout
     edges = pd.read_csv(run / "edges.csv", keep_default_na=False)
-    assert list(edges.columns) == ["source", "target", "score", "rank", "p", "q", "known", "sign"]
+    assert list(edges.columns) == ["source", "target", "kind", "score", "rank", "p", "q", "known", "sign"]
     assert edges["rank"].tolist() == [1, 2, 3]
     assert set(edges["sign"]) <= {-1, 0, 1}
     assert gsnn("infer", run, "--aliases", "hops", "-q").returncode == 0
