@@ -11,6 +11,8 @@ functions, takes part in the simulation, and is hidden from the model: second ta
 function -> output each of 150 outputs is a weighted sum of 2 to 6 transcription factors, as genes are, and 15 % of the
 edges are hidden, none that is the last of an output. Finished cells stand in ``kinds.csv`` and are not done again.
 
+Models are read when most was learnt, as the package does (``gsnn.training.early``), and once more at the end.
+
 Beside the scores of the package stand what needs no model of it: correlation (``response correlation``: the root mean
 square correlation of the inputs that reach the source with the outputs that the target reaches), the same with the
 model's residuals, and ``lasso``: an ordinary sparse regression of every output on all inputs (scikit-learn's LassoCV),
@@ -43,7 +45,8 @@ from gsnn.edges import InputEdgeInferer, OutputEdgeInferer
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
-from recovery_methods import batches, error, settings_of, test_loss, train
+from gsnn.training.early import SHARE
+from recovery_methods import batches, error, settings_of, test_loss, train_watched
 from teachers import ACTIVE, Problem, Teacher, draw_inputs, topology
 
 RESULTS = Path(__file__).with_name("kinds.csv")
@@ -192,10 +195,12 @@ def cell(kind: str, name: str, noise: float, n_train: int, seed: int) -> list[di
     settings = settings_of(given)
     # As many steps as 20 passes over 4,000 samples, but no more than 60 passes.
     settings = replace(settings, epochs=min(60, max(20, 80_000 // n_train)))
-    model = train(given, given.graph, seed, settings)
-    inferer = (InputEdgeInferer if kind == INPUT_EDGES else OutputEdgeInferer)(model, given.graph)
-    inferer.fit(batches(given), verbose=False)
-    scores = {score: inferer.score_matrix(score=score) for score in inferer.scores}
+    (early, model), _ = train_watched(given, given.graph, seed, settings, (SHARE, 1.0))
+    scores = {}
+    for label, read in (("", early), (", last weights", model)):
+        inferer = (InputEdgeInferer if kind == INPUT_EDGES else OutputEdgeInferer)(read, given.graph)
+        inferer.fit(batches(given), verbose=False)
+        scores |= {f"{score}{label}": inferer.score_matrix(score=score) for score in inferer.scores}
     x, y = given.x_train, given.y_train
     base = prior_scores(given.graph, seed=seed, x=x, residual=error(model, x, y), y=y, kind=kind)
     scores |= {"readers" if k == "degree product" else k: v for k, v in base.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,6 +74,47 @@ def train(
                 if watch is not None:
                     watch(step, model)
     return model.eval()
+
+
+def train_watched(
+    problem: Problem, graph: Graph, seed: int, settings: Settings, shares: Sequence[float]
+) -> tuple[list[GSNN], list[float]]:
+    """Models of one training when the training loss had fallen by each of some shares of its whole fall.
+
+    Looked at four times in the first pass over the samples, then 60 times in all. 0 is the untrained model, 1 the last.
+
+    Returns:
+        A model for each share, and its training loss.
+    """
+    x, y = torch.from_numpy(problem.x_train[:2000]), torch.from_numpy(problem.y_train[:2000])
+    a_pass = max(1, len(problem.x_train) // settings.batch_size)
+    every = max(1, a_pass * settings.epochs // 60)
+    seen: list[tuple[float, dict[str, torch.Tensor]]] = []
+
+    def look(model: GSNN) -> None:
+        was = model.training
+        model.eval()
+        with torch.no_grad():
+            loss = float(((model(x) - y) ** 2).mean())
+        model.train(was)
+        seen.append((loss, {name: value.clone() for name, value in model.state_dict().items()}))
+
+    def watch(step: int, model: GSNN) -> None:
+        if step % every == 0 or (step <= a_pass and step % max(1, a_pass // 4) == 0):
+            look(model)
+
+    last = train(problem, graph, seed, settings, watch)
+    look(last)
+    first, least = seen[0][0], min(loss for loss, _ in seen)
+    models, losses = [], []
+    for share in shares:
+        enough = first - share * (first - least)
+        loss, state = seen[-1] if share == 1 else next(each for each in seen if each[0] <= enough + 1e-12)
+        model = copy.deepcopy(last)
+        model.load_state_dict(state)
+        models.append(model.eval())
+        losses.append(loss)
+    return models, losses
 
 
 def batches(problem: Problem, size: int = 256) -> Batches:

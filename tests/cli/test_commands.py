@@ -138,7 +138,7 @@ def test_aliases_can_be_switched(trained, tmp_path):
     assert set(edges["sign"]) <= {-1, 0, 1}
     assert gsnn("infer", run, "--aliases", "hops", "-q").returncode == 0
     inference = json.loads((run / "run.json").read_text(encoding="utf-8"))["inference"]
-    assert (inference["aliases"]["by"], inference["aliases"]["max_hops"], inference["candidates"]) == ("hops", 3, 24)
+    assert (inference["aliases"]["by"], inference["aliases"]["max_hops"], inference["candidates"]) == ("hops", 3, 14)
     one_line(gsnn("infer", run, "--aliases", "hop"), "did you mean 'hops'")
 
 

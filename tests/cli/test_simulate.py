@@ -143,6 +143,6 @@ def test_every_kind_goes_through_the_commands(tmp_path):
         result = evaluate_table(edges, true, graph=data.graph, kind=kind)
         assert result.counts["n_positives"] == counts[kind]
         assert set(result.metrics["kind"]) == {kind}
-        assert {"table", "random", "degree product", "response correlation"} <= set(result.wide().index)
+        assert {"table", "random", "degree product"} <= set(result.wide().index)
         assert 0 <= result.wide().loc["table", "roc_auc"] <= 1
         assert result.counts["n_unscored"] == 0
