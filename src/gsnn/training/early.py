@@ -51,7 +51,7 @@ class Early:
         if math.isnan(self.first):
             self.first = first
         fall = self.first - loss
-        if fall <= 0 or (self.kept and self.kept[-1][1] - loss < _STEP * fall):
+        if not fall > 0 or (self.kept and self.kept[-1][1] - loss < _STEP * fall):
             return
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         # What has not fallen enough for the loss of now will not have for a lower one.
