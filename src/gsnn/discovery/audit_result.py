@@ -98,8 +98,8 @@ class Audit(StoredResult):
         r2 = self.facts.get("r2")
         if self.edges and r2 is not None and r2 < 0.1:
             found.append(
-                f"the restricted network explains {r2:.0%} of the variance of held-out samples, so its verdicts rest on "
-                "little: more samples, or a network that fits better, would say more"
+                f"the restricted networks explain {r2:.0%} of the variance of held-out samples, so what they say of "
+                "edges rests on little"
             )
         return found
 
@@ -153,8 +153,8 @@ def _removal(record: Mapping[str, Any]) -> str:
     change = record["gain"]
     words = "lower" if change > 0 else "higher"
     return (
-        f"Without the {record['removed']} edges that are not needed, the loss of {record['conditions']} test conditions, "
-        f"which judged nothing, is {abs(change):.1%} {words} ({record['loss_before']:.4f} to "
+        f"Without the {record['removed']} edges that are not needed, the loss of {record['conditions']} test "
+        f"conditions, which judged nothing, is {abs(change):.1%} {words} ({record['loss_before']:.4f} to "
         f"{record['loss_after']:.4f}; 95 % interval of the change {-record['gain_high']:+.1%} to "
         f"{-record['gain_low']:+.1%})."
     )

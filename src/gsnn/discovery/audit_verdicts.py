@@ -20,14 +20,14 @@ BoolArray = npt.NDArray[np.bool_]
 
 ALIKE = 0.99  # correlation of two signals from which on neither edge can be judged by what it alone brings
 _ORDINARY = 0.25  # quantile of the gains of supported edges: what is smaller is not needed
-_SMALL_GAIN = 0.01  # taken where no edge is supported
+_LARGEST_SMALL = 0.05  # but never more than this share of the loss
 _POWER = 0.5  # below which an edge of an ordinary gain would rather be missed
 
-__all__ = ["ALIKE", "Tests", "judge", "reasons_not_to_judge", "tests"]
+__all__ = ["ALIKE", "PairedTests", "judge", "only_edges", "paired_tests", "pooled", "reasons_not_to_judge"]
 
 
 @dataclass(frozen=True, eq=False)
-class Tests:
+class PairedTests:
     """Whether closing an edge raises the loss of held-out samples, for each of E edges.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tests:
     n: int
 
 
-def tests(rise: FloatArray, square: FloatArray, conditions: IntArray, loss: FloatArray) -> Tests:
+def paired_tests(rise: FloatArray, square: FloatArray, conditions: IntArray, loss: FloatArray) -> PairedTests:
     """Paired tests from the sums of each fold.
 
     Args:
@@ -72,7 +72,7 @@ def tests(rise: FloatArray, square: FloatArray, conditions: IntArray, loss: Floa
         t = np.where(error > 0, mean / error, np.where(mean > 0, np.inf, 0.0))
     critical = stats.t.isf(ALPHA, n - 1) if n > 1 else np.inf
     half = stats.t.isf(0.025, n - 1) * error if n > 1 else np.full_like(mean, np.inf)
-    return Tests(
+    return PairedTests(
         gain=_share(mean),
         low=_share(mean - half),
         high=_share(mean + half),
@@ -89,7 +89,9 @@ def _share(rise: FloatArray) -> FloatArray:
     return np.where(rise > 0, rise / (1 + np.maximum(rise, 0)), rise)
 
 
-def reasons_not_to_judge(graph: Graph, x: FloatArray, y: FloatArray, steps: int) -> list[str]:
+def reasons_not_to_judge(
+    graph: Graph, x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.floating[Any]], steps: int
+) -> list[str]:
     """Why an edge cannot show in the data, whatever it does; empty where it could.
 
     Args:
@@ -128,29 +130,43 @@ def reasons_not_to_judge(graph: Graph, x: FloatArray, y: FloatArray, steps: int)
 
 
 def _depth(edges: IntArray, starts: IntArray, n_nodes: int) -> FloatArray:
-    """How many functions the shortest path from a start to each function passes, both ends counted; infinite without."""
+    """How many functions the shortest path from a start to each function passes, with both ends; infinite without."""
     rows = np.concatenate([edges[0], np.full(len(starts), n_nodes)])
     columns = np.concatenate([edges[1], starts])
     adjacency = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_nodes + 1, n_nodes + 1))
-    found: FloatArray = csgraph.dijkstra(adjacency, indices=n_nodes, unweighted=True)[:n_nodes]
+    found: FloatArray = csgraph.dijkstra(adjacency, indices=np.array([n_nodes]), unweighted=True)[0, :n_nodes]
+    return found
+
+
+def only_edges(graph: Graph) -> list[str]:
+    """For each edge its input or output if that has no other edge, else an empty text, in the order of `EDGE_TYPES`."""
+    found = []
+    for kind in EDGE_TYPES:
+        side = 0 if kind[0] == "input" else 1
+        ends = graph.edge_index_dict[kind][side].numpy()
+        single = np.bincount(ends, minlength=1)[ends] == 1 if kind[0] != kind[2] else np.zeros(len(ends), dtype=bool)
+        names = graph.node_names_dict[kind[2 * side]]
+        found += [names[end] if alone else "" for end, alone in zip(ends.tolist(), single.tolist(), strict=True)]
     return found
 
 
 def judge(
-    found: Tests,
+    found: PairedTests,
     weights: FloatArray,
     sign: IntArray,
     hidden: Sequence[str],
     alike: FloatArray,
     others: Sequence[str],
+    only: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """A verdict for each edge.
 
-    An edge is supported if closing it raises the held-out loss: in the test over the conditions, and in every fold. Then, if the network gives it a sign and
-    its weight has the other one in every fold, it contradicts the sign. An edge that is not supported is not needed if
-    the interval of its gain excludes what an ordinary supported edge brings: the lower quartile of their gains.
-    It cannot be judged where it could not show (``hidden``), another known source sends the same signal, or the
-    interval is too wide.
+    An edge is supported if closing it raises the held-out loss in the test over the conditions, and in every fold.
+    Then, if the network gives it a sign and its weight has the other one in every fold, it contradicts the sign. An
+    edge that is not supported is not needed if the interval of its gain excludes what an ordinary supported edge
+    brings: the lower quartile of their gains, and 5 % where that is more. It cannot be judged where it could not show
+    (``hidden``), another known source sends the same signal, the interval is too wide, or an input would do nothing or
+    an output be nothing without it.
 
     Args:
         found: The tests.
@@ -159,12 +175,13 @@ def judge(
         hidden: Reasons why an edge cannot show.
         alike: (E,) largest correlation with the signal of another known source of the target.
         others: Names of these sources.
+        only: Name of the input or output that has no other edge, empty where it has; without it all have others.
 
     Returns:
         For each edge verdict, why, and sign_model.
     """
     supported = found.gain[found.passes & np.array([not reason for reason in hidden])]
-    ordinary = float(np.quantile(supported, _ORDINARY)) if len(supported) else _SMALL_GAIN
+    ordinary = min([_LARGEST_SMALL, *(np.quantile(supported, _ORDINARY) for _ in supported[:1])])
     folds = len(weights)
     votes = np.sign(weights)
     agreed = np.where((votes == votes[0]).all(0), votes[0], 0).astype(np.int64)
@@ -184,7 +201,9 @@ def judge(
         elif alike[e] >= ALIKE:
             verdict = "cannot be judged"
             why = f"its source moves as {others[e]} does, another known source (r = {alike[e]:.3f})"
-        elif high < ordinary:
+        elif only and only[e]:
+            verdict, why = "cannot be judged", f"no gain is seen, but {only[e]} has no other edge"
+        elif high < ordinary and found.t[e] <= 1:
             verdict = "not needed"
             why = f"the held-out loss is {gain:.2%} lower with it; {max(high, 0.0):.2%} or more is excluded"
         else:
@@ -211,7 +230,7 @@ def _power(gain: float, spread: float, n: int) -> float:
     return float(stats.nct.sf(stats.t.isf(ALPHA, n - 1), n - 1, rise / spread * np.sqrt(n)))
 
 
-def pooled(folds: Sequence[Mapping[str, Any]], what: str, edges: IntArray | None = None) -> Tests:
+def pooled(folds: Sequence[Mapping[str, Any]], what: str, edges: IntArray | None = None) -> PairedTests:
     """The tests of all folds, of the estimates or of the refits.
 
     Args:
@@ -223,4 +242,4 @@ def pooled(folds: Sequence[Mapping[str, Any]], what: str, edges: IntArray | None
     if edges is not None:
         rise, square = rise[:, edges], square[:, edges]
     conditions = np.array([fold["conditions"] for fold in folds], dtype=np.int64)
-    return tests(rise, square, conditions, np.array([fold["loss"] for fold in folds], dtype=float))
+    return paired_tests(rise, square, conditions, np.array([fold["loss"] for fold in folds], dtype=float))

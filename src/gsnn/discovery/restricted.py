@@ -6,7 +6,7 @@ edge is one number: its size tells what the edge carries, its sign how the sourc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -22,9 +22,10 @@ FloatArray = npt.NDArray[np.float64]
 
 STEPS = 12  # iterations of the recurrence; longer paths carry nothing
 _SLOPE = 0.5  # of the nonlinearity below 0 at the start, beside 1 above
+_LEAST_SLOPE = 0.05
 _SIZE, _SPREAD = 0.5, 0.3  # of the first weights
 
-__all__ = ["STEPS", "Restricted", "Recipe", "fit_restricted"]
+__all__ = ["STEPS", "Recipe", "Restricted", "fit_restricted", "train_restricted"]
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,7 @@ class _Bags:
         if not len(self.source):
             return state.new_zeros(len(self.offsets), state.shape[1])
         # An order of magnitude faster than a sparse product, whose derivative is dense.
-        return F.embedding_bag(
-            self.source, state, self.offsets, mode="sum", per_sample_weights=weight[self.order]
-        )
+        return F.embedding_bag(self.source, state, self.offsets, mode="sum", per_sample_weights=weight[self.order])
 
 
 class Restricted(nn.Module):
@@ -85,15 +84,15 @@ class Restricted(nn.Module):
         self.sizes = [ends.shape[1] for ends in self.ends]
         n_targets = (graph.N, graph.N, graph.O)
         self.bags = [_Bags(ends[0], ends[1], n) for ends, n in zip(self.ends, n_targets, strict=True)]
-        sign = torch.cat([torch.ones(n) if signs is None else signs[k] for k, n in zip(EDGE_TYPES, self.sizes, strict=True)])
-        shares = [
-            1.0 / torch.bincount(ends[1], minlength=n).clamp(min=1)[ends[1]] if kind != EDGE_TYPES[1] else torch.ones(size)
-            for kind, ends, n, size in zip(EDGE_TYPES, self.ends, n_targets, self.sizes, strict=True)
-        ]
+        known = [torch.zeros(n) if signs is None else signs[k] for k, n in zip(EDGE_TYPES, self.sizes, strict=True)]
+        sign = torch.cat(known).float()
+        # The sources of a target share its input; an input drives at full strength.
+        share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
+        share[1] = torch.ones_like(share[1])
         # Of each edge the row of its target among biases, then offsets.
         self.target_row = torch.cat([self.ends[0][1], self.ends[1][1], graph.N + self.ends[2][1]])
         drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(sum(self.sizes))).float()
-        first = torch.where(sign == 0, 1.0, sign.float()) * torch.cat(shares) * _SIZE * (1 + _SPREAD * drawn)
+        first = torch.where(sign == 0, 1.0, sign) / torch.cat(share) * _SIZE * (1 + _SPREAD * drawn)
         self.weight = nn.Parameter(first)
         self.bias = nn.Parameter(torch.zeros(graph.N, 1))
         self.offset = nn.Parameter(torch.zeros(graph.O, 1))
@@ -163,7 +162,7 @@ class Restricted(nn.Module):
 
 
 def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, seed: int) -> Restricted:
-    """Train a restricted network.
+    """Train a restricted network from scratch.
 
     Args:
         graph: The graph.
@@ -175,15 +174,36 @@ def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, s
     Returns:
         The network.
     """
-    net = Restricted(graph, seed)
+    return train_restricted(Restricted(graph, seed), x, y, recipe, seed)
+
+
+def train_restricted(
+    net: Restricted, x: FloatArray, y: FloatArray, recipe: Recipe, seed: int, closed: Sequence[int] = ()
+) -> Restricted:
+    """Train a restricted network in place.
+
+    Args:
+        net: The network.
+        x: (M, I) inputs.
+        y: (M, O) standardised responses, NaN where missing.
+        recipe: How.
+        seed: Fixes the order of the samples.
+        closed: Edges whose weight stays 0.
+
+    Returns:
+        The network.
+    """
     inputs, targets = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in (x, y))
     seen = torch.isfinite(targets)
     targets = torch.nan_to_num(targets)
+    shut = torch.as_tensor(list(closed), dtype=torch.int64)
     rng = np.random.default_rng((seed, 1))
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps)
     batch = min(recipe.batch, len(inputs))
     order: list[int] = []
+    with torch.no_grad():
+        net.weight[shut] = 0.0
     for _ in range(recipe.steps):
         if len(order) < batch:
             order = rng.permutation(len(inputs)).tolist()
@@ -193,9 +213,10 @@ def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, s
         (error.square().sum() / seen[rows].sum().clamp(min=1)).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
         with torch.no_grad():
             # A proximal step: an edge that brings nothing ends at 0.
-            shrink = recipe.sparsity * optimiser.param_groups[0]["lr"]
-            net.weight.copy_(F.softshrink(net.weight, shrink))
+            net.weight.copy_(F.softshrink(net.weight, recipe.sparsity * optimiser.param_groups[0]["lr"]))
+            net.weight[shut] = 0.0
+            net.slope.clamp_(min=_LEAST_SLOPE)  # f must rise, or a weight would have no sign
+        schedule.step()
     return net.eval()

@@ -17,7 +17,7 @@ from gsnn.data import PerturbationData, Split
 from gsnn.data.digest import fingerprint
 from gsnn.data.split import conditions
 from gsnn.discovery.audit_result import Audit
-from gsnn.discovery.audit_verdicts import Tests, judge, pooled, reasons_not_to_judge
+from gsnn.discovery.audit_verdicts import PairedTests, judge, only_edges, pooled, reasons_not_to_judge
 from gsnn.graph import EDGE_TYPES, Graph
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
+# Shares of the edges that are not needed, of which the largest that can go together goes.
+TOGETHER = (1.0, 0.75, 0.5, 0.25, 0.125)
+_TOLERATED = 0.01  # rise of the held-out loss without edges that go together
+_AGAIN = 10  # a network goes on for a tenth of its steps without them
 FOLDS = 4  # of the conditions, each with a seed of its own
 REFIT_ALL = 500  # up to so many edges each is refitted
 DOUBTFUL, RANDOM = 300, 50  # otherwise those whose estimated verdict is most in doubt, and some others
@@ -69,7 +73,12 @@ def audit(
     from the signs of the network, in which the weights start.
 
     *Not judged* is an edge that lies on no path from an input that varies to a measured output, whose source moves as
-    another known source of its target does, or whose gain the conditions are too few to tell.
+    another known source of its target does, whose gain the conditions are too few to tell, or that is the only edge of
+    an input or output.
+
+    *Together.* Of two edges that can stand in for one another neither is needed, but one of them is. The edges that are
+    not needed are therefore closed together, from the one that carries least, and the networks trained on: all of them,
+    or 3/4, 1/2, 1/4, 1/8, the first share that leaves the held-out loss within 1 %. The others cannot be judged.
 
     At last a GSNN of the settings is trained without all edges that are not needed and compared on the test part, which
     judged nothing, with one of the whole graph.
@@ -120,9 +129,9 @@ def audit(
 
     work = _Work(data, parts, recipe, seed)
     chosen = np.flatnonzero(np.isin(_kind_of(data.graph), [list(KINDS).index(name) for name in wanted]))
-    total = 2 * len(parts.folds) + (1 if removal else 0)
+    total = 2 * len(parts.folds) + 1 + (1 if removal else 0)
     refitted = sum("refit" in fold for fold in found.folds)
-    with stage("audit: steps", total, done=len(found.folds) + refitted, show=progress) as shown:
+    with stage("audit: steps", total, done=len(found.folds) + refitted + bool(found.edges), show=progress) as shown:
         for number in range(len(found.folds), len(parts.folds)):
             keep(folds=[*found.folds, work.trained(number)])
             shown.advance(note=f"network {number + 1} of {len(parts.folds)}")
@@ -133,7 +142,9 @@ def audit(
             shown.advance(note=f"edges closed in network {number + 1}")
         if not found.edges:
             edges, agreement = _judged(work, found.folds, chosen, picked)
+            _go_together(work, found.folds, chosen, edges)
             keep(edges=edges, agreement=agreement, facts=_facts(found.folds))
+            shown.advance(note="edges closed together")
         if removal and not found.removal:
             now("training without the edges that are not needed")
             keep(removal=_removal(data, config, parts.split, found, model))
@@ -270,6 +281,19 @@ class _Work:
         rise = refitted_errors(net, edges.tolist(), train, held, self.seed) - squared_errors(net, *held)
         return {"edges": edges.tolist(), **self._sums(number, rise)}
 
+    def rise_without(self, number: int, record: dict[str, Any], edges: Sequence[int]) -> tuple[float, float]:
+        """Held-out loss of a fold after some more training, with all edges and without some."""
+        from gsnn.discovery.closing import squared_errors
+        from gsnn.discovery.restricted import train_restricted
+
+        train, held = self.samples(number)
+        recipe = replace(self.recipe, steps=max(1, self.recipe.steps // _AGAIN), rate=self.recipe.rate / 4)
+        found = []
+        for closed in ((), edges):
+            net = train_restricted(self.network(record), *train, recipe, self.seed + number, closed)
+            found.append(float(squared_errors(net, *held).sum()))
+        return found[0], found[1]
+
     def _sums(self, number: int, rise: FloatArray) -> dict[str, Any]:
         """Sums over the conditions of a fold, and of their squares."""
         unit = np.unique(self.parts.condition[self.parts.folds[number]], return_inverse=True)[1].reshape(-1)
@@ -335,10 +359,10 @@ def _judged(
     best = estimated
     if len(picked.edges):
         best = _merged(estimated, pooled(folds, "refit"), picked.edges)
-    hidden = work.hidden()
+    hidden, only = work.hidden(), only_edges(work.data.graph)
 
-    def verdicts(found: Tests) -> list[dict[str, Any]]:
-        return judge(found, weights, sign, hidden, alike, others)
+    def verdicts(found: PairedTests) -> list[dict[str, Any]]:
+        return judge(found, weights, sign, hidden, alike, others, only)
 
     judged = verdicts(best)
     measured = set(picked.edges.tolist())
@@ -370,7 +394,23 @@ def _judged(
     return records, agreement
 
 
-def _merged(estimated: Tests, refitted: Tests, edges: IntArray) -> Tests:
+def _go_together(work: _Work, folds: Sequence[dict[str, Any]], chosen: IntArray, records: list[dict[str, Any]]) -> None:
+    """Change the verdict of edges that are not needed alone but cannot go together with the others."""
+    idle = [place for place, record in enumerate(records) if record["verdict"] == "not needed"]
+    idle.sort(key=lambda place: records[place]["carried"])
+    kept = 0
+    for share in TOGETHER:
+        some = idle[: int(np.ceil(share * len(idle)))]
+        losses = [work.rise_without(k, fold, chosen[some].tolist()) for k, fold in enumerate(folds)] if some else []
+        if sum(after for _, after in losses) <= (1 + _TOLERATED) * sum(before for before, _ in losses):
+            kept = len(some)
+            break
+    for place in idle[kept:]:
+        records[place]["verdict"] = "cannot be judged"
+        records[place]["why"] = "alone it is not needed, but it is where others that are not needed are gone, too"
+
+
+def _merged(estimated: PairedTests, refitted: PairedTests, edges: IntArray) -> PairedTests:
     """The refits where there are some, else the estimates."""
 
     def put(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -380,7 +420,7 @@ def _merged(estimated: Tests, refitted: Tests, edges: IntArray) -> Tests:
 
     names = ("gain", "low", "high", "p", "passes", "t", "spread")
     values = {name: put(getattr(estimated, name), getattr(refitted, name)) for name in names}
-    return Tests(**values, n=estimated.n)
+    return PairedTests(**values, n=estimated.n)
 
 
 def _facts(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
