@@ -47,7 +47,4 @@ def audit_run(
     whole = run.model() if run.complete and config == run.config else None
     given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "model": whole, **options}
     with as_data_error(), locked(run):
-        found = audit(data, config, **given)
-        if not resume:
-            run.note_command("audit")
-    return found
+        return audit(data, config, **given)
