@@ -50,7 +50,7 @@ class Recipe:
 
 
 class _Bags:
-    """The sum over the in-edges of each target: weights (E,), states (S, B) -> (T, B)."""
+    """The sum over the in-edges of each target: ``weight[order]`` (E,), states (S, B) -> (T, B)."""
 
     def __init__(self, source: Tensor, target: Tensor, n_targets: int) -> None:
         self.order = torch.argsort(target, stable=True)
@@ -61,7 +61,7 @@ class _Bags:
         if not len(self.source):
             return state.new_zeros(len(self.offsets), state.shape[1])
         # An order of magnitude faster than a sparse product, whose derivative is dense.
-        return F.embedding_bag(self.source, state, self.offsets, mode="sum", per_sample_weights=weight[self.order])
+        return F.embedding_bag(self.source, state, self.offsets, mode="sum", per_sample_weights=weight)
 
 
 class Restricted(nn.Module):
@@ -117,7 +117,8 @@ class Restricted(nn.Module):
 
     def states(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Predictions (B, O); the state before each step and the last one; what each step summed: (N, B) each."""
-        inner, fed, read = self.weight.split(self.sizes)
+        parts = self.weight.split(self.sizes)
+        inner, fed, read = (part[bag.order] for part, bag in zip(parts, self.bags, strict=True))
         drive = self.bags[1](fed, x.t().contiguous()) + self.bias
         state, before, sums = torch.zeros_like(drive), [], []
         for _ in range(STEPS):
@@ -151,7 +152,10 @@ class Restricted(nn.Module):
         fed = x.t()[f0]
         found = []
         for cotangent in cotangents:
-            credits = torch.autograd.grad((predicted * cotangent).sum(), sums, retain_graph=True)
+            # Without edges between functions only the last step is used.
+            credits = torch.autograd.grad(
+                (predicted * cotangent).sum(), sums, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
             total = torch.stack(credits).sum(0)
             inner = x.new_zeros(len(i0), len(x))
             for credit, state in zip(credits, source, strict=False):
