@@ -19,7 +19,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 ALIKE = 0.99  # correlation of two signals from which on neither edge can be judged by what it alone brings
-_ORDINARY = 0.25  # quantile of the gains of supported edges: what is smaller is not needed
+_ORDINARY = 0.5  # quantile of the gains of supported edges: what is smaller is not needed
 _LARGEST_SMALL = 0.05  # but never more than this share of the loss
 _POWER = 0.5  # below which an edge of an ordinary gain would rather be missed
 
@@ -164,7 +164,7 @@ def judge(
     An edge is supported if closing it raises the held-out loss in the test over the conditions, and in every fold.
     Then, if the network gives it a sign and its weight has the other one in every fold, it contradicts the sign. An
     edge that is not supported is not needed if the interval of its gain excludes what an ordinary supported edge
-    brings: the lower quartile of their gains, and 5 % where that is more. It cannot be judged where it could not show
+    brings: the median of their gains, or 5 % where that is more. It cannot be judged where it could not show
     (``hidden``), another known source sends the same signal, the interval is too wide, or an input would do nothing or
     an output be nothing without it.
 

@@ -281,18 +281,15 @@ class _Work:
         rise = refitted_errors(net, edges.tolist(), train, held, self.seed) - squared_errors(net, *held)
         return {"edges": edges.tolist(), **self._sums(number, rise)}
 
-    def rise_without(self, number: int, record: dict[str, Any], edges: Sequence[int]) -> tuple[float, float]:
-        """Held-out loss of a fold after some more training, with all edges and without some."""
+    def loss_without(self, number: int, record: dict[str, Any], edges: Sequence[int]) -> float:
+        """Held-out loss of a fold after some more training without some edges."""
         from gsnn.discovery.closing import squared_errors
         from gsnn.discovery.restricted import train_restricted
 
         train, held = self.samples(number)
         recipe = replace(self.recipe, steps=max(1, self.recipe.steps // _AGAIN), rate=self.recipe.rate / 4)
-        found = []
-        for closed in ((), edges):
-            net = train_restricted(self.network(record), *train, recipe, self.seed + number, closed)
-            found.append(float(squared_errors(net, *held).sum()))
-        return found[0], found[1]
+        net = train_restricted(self.network(record), *train, recipe, self.seed + number, edges)
+        return float(squared_errors(net, *held).sum())
 
     def _sums(self, number: int, rise: FloatArray) -> dict[str, Any]:
         """Sums over the conditions of a fold, and of their squares."""
@@ -399,12 +396,16 @@ def _go_together(work: _Work, folds: Sequence[dict[str, Any]], chosen: IntArray,
     idle = [place for place, record in enumerate(records) if record["verdict"] == "not needed"]
     idle.sort(key=lambda place: records[place]["carried"])
     kept = 0
-    for share in TOGETHER:
-        some = idle[: int(np.ceil(share * len(idle)))]
-        losses = [work.rise_without(k, fold, chosen[some].tolist()) for k, fold in enumerate(folds)] if some else []
-        if sum(after for _, after in losses) <= (1 + _TOLERATED) * sum(before for before, _ in losses):
-            kept = len(some)
-            break
+    if len(idle) > 1:
+        whole = sum(work.loss_without(k, fold, ()) for k, fold in enumerate(folds))
+        for share in TOGETHER:
+            some = chosen[idle[: int(np.ceil(share * len(idle)))]].tolist()
+            # Trained on likewise, on the same batches, so the two losses are paired.
+            if sum(work.loss_without(k, fold, some) for k, fold in enumerate(folds)) <= (1 + _TOLERATED) * whole:
+                kept = len(some)
+                break
+    elif idle:
+        kept = 1
     for place in idle[kept:]:
         records[place]["verdict"] = "cannot be judged"
         records[place]["why"] = "alone it is not needed, but it is where others that are not needed are gone, too"
