@@ -7,6 +7,7 @@ responses. Structure alone and chance stand beside them.
 
     python benchmarks/audit.py            # all problems into audit.csv; what stands there is not done again
     python benchmarks/audit.py --table             # the table of README.md from audit.csv
+    python benchmarks/audit.py --l1000 FOLDER      # how long the whole l1000 network takes; nothing is planted
     python benchmarks/audit.py --ablation          # closing edges of the GSNN, too (slow)
 """
 
@@ -313,15 +314,35 @@ def measure(name: str, seed: int, samples: int, noise: float, ablation: bool) ->
         yield {**common, "evidence": f"verdicts of {label}", "seconds": round(seconds), **shares}
 
 
+def whole_network(folder: Path) -> None:
+    """Time an audit of the l1000 network with simulated responses; what was done before stays done."""
+    found = topology("l1000")
+    rng = np.random.default_rng(1)
+    made = Teacher(found, rng)
+    x = draw_inputs(1000, len(found.inputs), rng)
+    y = 1.2 * made.settle(x, 100)[made.read].T
+    y += 0.3 * y.std(0) * rng.standard_normal(y.shape)
+    graph = build_graph(found.inputs, found.functions, found.graph.edges, found.readouts)
+    data = PerturbationData(graph, pd.DataFrame(x, columns=graph.inputs), pd.DataFrame(y, columns=graph.outputs))
+    wall, processor = time.perf_counter(), time.process_time()
+    outcome = audit(data, TrainConfig(epochs=15, batch_size=32), folder=folder, resume=True, progress=True)
+    print(graph, f"{time.perf_counter() - wall:.0f} s, of one core {time.process_time() - processor:.0f} s")
+    print(outcome.summary().to_string(), *outcome.notes, sep="\n")
+
+
 def main() -> None:
     """Measure what is not in the file yet, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--only", nargs="+", help="Names of problems.")
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--l1000", type=Path, metavar="FOLDER")
     parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.l1000:
+        whole_network(given.l1000)
+        return
     done = pd.read_csv(given.out) if given.out.is_file() else pd.DataFrame()
     if given.table:
         show(done)

@@ -205,7 +205,7 @@ def judge(
             verdict, why = "cannot be judged", f"no gain is seen, but {only[e]} has no other edge"
         elif high < ordinary and found.t[e] <= 1:
             verdict = "not needed"
-            why = f"the held-out loss is {gain:.2%} lower with it; {max(high, 0.0):.2%} or more is excluded"
+            why = f"the held-out loss is {_difference(gain)} with it; a gain above {max(high, 0.0):.2%} is excluded"
         else:
             verdict = "cannot be judged"
             left = _power(ordinary, found.spread[e], found.n)
@@ -218,6 +218,18 @@ def judge(
                 why = f"its gain of {gain:.1%} may be luck, but up to {high:.1%} is not excluded"
         records.append({"verdict": verdict, "why": why, "sign_model": int(agreed[e])})
     return records
+
+
+def _difference(gain: float) -> str:
+    """A gain in words.
+
+    Example:
+        >>> _difference(0.021), _difference(-0.003), _difference(1e-6)
+        ('2.10% lower', '0.30% higher', 'the same')
+    """
+    if abs(gain) < 5e-5:
+        return "the same"
+    return f"{abs(gain):.2%} {'lower' if gain > 0 else 'higher'}"
 
 
 def _power(gain: float, spread: float, n: int) -> float:
