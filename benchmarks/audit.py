@@ -361,17 +361,37 @@ def main() -> None:
         print(rows.round(3).to_string(), flush=True)
 
 
+_ROWS = ("audit: carried", "audit: gain as in the table", "GSNN: carried, first order", "degree product")
+_ROWS += ("common neighbours", "random")
+
+
 def show(done: pd.DataFrame) -> None:
-    """Means over the problems of a family."""
-    family = done["problem"].where(done["problem"].isin(["A", "B"]), "teacher") + " " + done["noise"].astype(str)
-    columns = [
-        name
-        for name in done.columns
-        if name.startswith("auc") or name in ("right", "contradicted", "falsely", "agreement")
-    ]
-    columns += [n for n in ("supported", "not needed", "contradicts the sign", "cannot be judged") if n in done]
-    table = done.groupby([family.rename("family"), "evidence"], sort=False)[columns].mean().dropna(axis=1, how="all")
-    print(table.round(2).to_string())
+    """Two tables in Markdown: how edges are ranked, and what is said of signs and edges; a row for each problem."""
+    keys = ["problem", "seed", "samples", "noise"]
+    print(
+        "| problem | evidence | all | function | input | output | effect > 1e-3 | > 1e-4 |\n|---|---|---|---|---|---|---|---|"
+    )
+    names = ("auc", "auc_function", "auc_input", "auc_output", "auc_matters", "auc_matters_little")
+    for key, part in done.groupby(keys, sort=False):
+        for evidence in _ROWS:
+            row = part[part["evidence"] == evidence].iloc[0]
+            title = "{} #{}, {}, noise {}".format(*key) if evidence == _ROWS[0] else ""
+            print(f"| {title} | {evidence} | " + " | ".join(_figure(row[name]) for name in names) + " |")
+    head = ("problem", "sign: AUC", "right", "contradicted: turned", "true", "true: s / n / c / j", "planted", "r2")
+    print("\n| " + " | ".join(head) + " |")
+    print("|---|---|---|---|---|---|---|---|")
+    shares = ("supported", "not needed", "contradicts the sign", "cannot be judged")
+    for key, part in done.groupby(keys, sort=False):
+        by = part.set_index("evidence")
+        cells = [_figure(by.loc["sign", name]) for name in ("auc_matters", "right", "contradicted", "falsely")]
+        for label in ("true", "planted"):
+            found = by.loc[f"verdicts of {label}"]
+            cells.append(" / ".join(_figure(found.get(name, 0.0)) for name in shares))
+        print("| {} #{}, {}, noise {} | ".format(*key) + " | ".join([*cells, _figure(by.loc["sign", "r2"])]) + " |")
+
+
+def _figure(value: float) -> str:
+    return "0" if value != value else f"{value:.2f}".removeprefix("0")
 
 
 if __name__ == "__main__":
