@@ -368,9 +368,8 @@ _ROWS += ("common neighbours", "random")
 def show(done: pd.DataFrame) -> None:
     """Two tables in Markdown: how edges are ranked, and what is said of signs and edges; a row for each problem."""
     keys = ["problem", "seed", "samples", "noise"]
-    print(
-        "| problem | evidence | all | function | input | output | effect > 1e-3 | > 1e-4 |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| problem | evidence | all | function | input | output | effect > 1e-3 | > 1e-4 |")
+    print("|---|---|---|---|---|---|---|---|")
     names = ("auc", "auc_function", "auc_input", "auc_output", "auc_matters", "auc_matters_little")
     for key, part in done.groupby(keys, sort=False):
         for evidence in _ROWS:
