@@ -69,8 +69,8 @@ def audit(
     refit; the 300 edges whose estimated verdict is most in doubt are refitted, and 50 random others, whose agreement
     is told.
 
-    *Sign.* The sign of the weight, if all folds agree on it. Which way round the activity of a function counts follows
-    from the signs of the network, in which the weights start.
+    *Sign.* The sign of the weight, if all folds agree on it. All weights start positive, whatever the network says, so
+    a function counts as active where most of its sources and targets are.
 
     *Not judged* is an edge that lies on no path from an input that varies to a measured output, whose source moves as
     another known source of its target does, whose gain the conditions are too few to tell, or that is the only edge of

@@ -70,7 +70,7 @@ class Restricted(nn.Module):
     f is tanh above 0 and a learned share of it, one for each function, below.
 
     Args:
-        graph: The graph. Weights start with the signs of its edges, unknown ones positive.
+        graph: The graph. Its signs are not used: a weight that starts with a wrong one often keeps it.
         seed: Fixes the sizes of the first weights.
 
     Attributes:
@@ -79,20 +79,18 @@ class Restricted(nn.Module):
 
     def __init__(self, graph: Graph, seed: int = 0) -> None:
         super().__init__()
-        index, signs = graph.edge_index_dict, graph.edge_sign_dict
+        index = graph.edge_index_dict
         self.ends = [index[kind] for kind in EDGE_TYPES]
         self.sizes = [ends.shape[1] for ends in self.ends]
         n_targets = (graph.N, graph.N, graph.O)
         self.bags = [_Bags(ends[0], ends[1], n) for ends, n in zip(self.ends, n_targets, strict=True)]
-        known = [torch.zeros(n) if signs is None else signs[k] for k, n in zip(EDGE_TYPES, self.sizes, strict=True)]
-        sign = torch.cat(known).float()
         # The sources of a target share its input; an input drives at full strength.
         share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
         share[1] = torch.ones_like(share[1])
         # Of each edge the row of its target among biases, then offsets.
         self.target_row = torch.cat([self.ends[0][1], self.ends[1][1], graph.N + self.ends[2][1]])
         drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(sum(self.sizes))).float()
-        first = torch.where(sign == 0, 1.0, sign) / torch.cat(share) * _SIZE * (1 + _SPREAD * drawn)
+        first = _SIZE * (1 + _SPREAD * drawn) / torch.cat(share)
         self.weight = nn.Parameter(first)
         self.bias = nn.Parameter(torch.zeros(graph.N, 1))
         self.offset = nn.Parameter(torch.zeros(graph.O, 1))
