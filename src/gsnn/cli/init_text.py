@@ -83,6 +83,9 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
         "# rounds = 3",
         "# per-round = 6",
         "# min-drop = 0.01  # share by which the held-out loss must fall; without this line what the test needs",
+        "",
+        "[audit]",
+        '# kinds = "function,output"  # which known edges; without this line all',
     ]
     return "\n".join(lines) + "\n"
 

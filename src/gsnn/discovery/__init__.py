@@ -2,11 +2,14 @@
 
 :func:`evaluate_table` measures a table of edges against a truth, beside baselines that know the prior graph alone.
 :func:`self_check` hides known edges and tells what a method finds on these data, with negative controls and the
-precision to expect. :func:`refine` adds the best candidates round by round and keeps what helps samples held out.
+precision to expect. :func:`audit` judges the edges that are known. :func:`refine` adds the best candidates round by
+round and keeps what helps samples held out.
 """
 
 from __future__ import annotations
 
+from gsnn.discovery.audit_result import Audit
+from gsnn.discovery.auditing import audit
 from gsnn.discovery.baselines import PRIOR_BASELINES, prior_scores
 from gsnn.discovery.check_result import SelfCheck
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
@@ -22,6 +25,7 @@ __all__ = [
     "DEFAULT_METHOD",
     "METHODS",
     "PRIOR_BASELINES",
+    "Audit",
     "Evaluation",
     "Masking",
     "Method",
@@ -29,6 +33,7 @@ __all__ = [
     "SelfCheck",
     "StackedEdgeInferer",
     "StructureEdgeInferer",
+    "audit",
     "evaluate_table",
     "mask_edges",
     "prior_scores",

@@ -91,6 +91,9 @@ class ReportData:
             ``shared`` of the ``top`` best of each, ``n``.
         folder: The run folder as one types it, for the commands the page suggests.
         fit_notes: Further figures of the fit, a sentence each.
+        audit: What an audit says of the known edges, with the columns of :meth:`gsnn.discovery.Audit.table`.
+        audit_summary: How many edges of each kind got which verdict.
+        audit_notes: What else the audit found, a sentence each.
 
     Raises:
         DataError: If a table lacks a column.
@@ -124,6 +127,9 @@ class ReportData:
     agreement: pd.DataFrame = field(default_factory=lambda: _empty("agreement"))
     folder: str = "RUN"
     fit_notes: Sequence[str] = ()
+    audit: pd.DataFrame = field(default_factory=pd.DataFrame)
+    audit_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
+    audit_notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

@@ -72,7 +72,8 @@ def collect(run: Run) -> ReportData:
         edges = edges.assign(kind=edges["kind"].map(short))
     method = str(inference["method"]) if inference else ""
     check, agrees, remarks = _self_check(run, inference)
-    notes = [*([_method_note(inference)] if inference else []), *remarks]
+    known_edges, audit_remarks = _audit(run)
+    notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks]
     candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(
         title=f"Edges proposed for {name}",
@@ -115,6 +116,7 @@ def collect(run: Run) -> ReportData:
         agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
         folder=shlex.quote(str(run.path)),
         fit_notes=_correlations(fit),
+        **known_edges,
     )
 
 
@@ -172,6 +174,17 @@ def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
             f"from {n} hidden edges; guessing gives 0.5."
         )
     return remarks
+
+
+def _audit(run: Run) -> tuple[dict[str, Any], list[str]]:
+    """The audit in the folder of a run as arguments of `ReportData`, and remarks."""
+    from gsnn.runs.results import read_audit
+
+    found, note = read_audit(run)
+    if found is None:
+        return {}, [_sentence(note)] if note else []
+    notes = [*(_sentence(warning) for warning in found.warnings), *found.notes]
+    return {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}, []
 
 
 def _correlations(fit: FitReport) -> list[str]:

@@ -22,8 +22,11 @@ from gsnn.report.summary import answers
 from gsnn.report.text import number, percent, probability
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from gsnn.runs import Run
 
+AUDIT_ROWS = 500  # known edges that are listed with what an audit says of them
 FIRST_ROWS = 25  # rows of the table that are there without scripts
 SCRIPTS = ("base.js", "charts.js", "table.js", "around.js", "network.js", "start.js")
 
@@ -73,6 +76,7 @@ def render(data: ReportData) -> str:
     template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = page_data(data)
     columns = edge_columns(data.candidates)
+    doubted = _doubted(data.audit)
     scripts = "\n".join(assets.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{scripts}}})();'
     library = plotly.get_plotlyjs().replace("\r\n", "\n")  # as a browser reads it, or its hash would not fit
@@ -91,6 +95,9 @@ def render(data: ReportData) -> str:
         check_rows=[] if data.check is None else _check_rows(data.check),
         group_rows=[] if data.check is None else _group_rows(data.check),
         agreement_rows=data.agreement.to_dict("records"),
+        audit_counts=data.audit_summary.to_dict("records"),
+        audit_rows=doubted[:AUDIT_ROWS],
+        audit_more=max(0, len(doubted) - AUDIT_ROWS),
         shown=len(page["edges"]["source"]),
         css=assets.joinpath("report.css").read_text(encoding="utf-8"),
         script=script,
@@ -118,6 +125,15 @@ def _group_rows(check: Check) -> list[dict[Any, Any]]:
     """The two groups of hidden edges, of the inferers; empty where no hole was left."""
     table = check.groups
     return table[(table["condition"] == "real") & (table["by"] == "inferer")].to_dict("records")
+
+
+def _doubted(audit: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Known edges that are not supported: those of the wrong sign first, then those not needed."""
+    if audit.empty:
+        return []
+    order = ("contradicts the sign", "not needed", "cannot be judged")
+    parts = [audit[audit["verdict"] == verdict].sort_values("carried", kind="stable") for verdict in order]
+    return [row for part in parts for row in part.to_dict("records")]
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from gsnn.runs.folder import Run
 from gsnn.runs.sources import Sources
 
 if TYPE_CHECKING:
+    from gsnn.runs.audit import audit_run
     from gsnn.runs.check import Checkup, check_up
     from gsnn.runs.evaluate import evaluate_files
     from gsnn.runs.infer import infer_run
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Checkup": "check",
     "Job": "job",
+    "audit_run": "audit",
     "check_up": "check",
     "evaluate_files": "evaluate",
     "infer_run": "infer",
@@ -39,6 +41,7 @@ __all__ = [
     "Job",
     "Run",
     "Sources",
+    "audit_run",
     "check_up",
     "evaluate_files",
     "infer_run",

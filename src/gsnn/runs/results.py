@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError
+from gsnn.discovery.audit_result import Audit
 from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
 from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.result_file import differing_settings
@@ -48,6 +49,28 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
     return check, ""
 
 
+def read_audit(run: Run) -> tuple[Audit | None, str]:
+    """The audit in the folder of a run, if it is of its data.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The audit, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
+
+    Raises:
+        RunError: If its file cannot be read.
+    """
+    if not Audit.json_path(run.path).is_file():
+        return None, ""
+    found = Audit.read(run.path)
+    if not found.edges:
+        return None, "the audit in the folder is not finished; go on with gsnn audit --resume"
+    if found.settings.get("fingerprint") != run.info["data"]["fingerprint"]:
+        return None, "the audit in the folder is of other data and not used; repeat it with gsnn audit --overwrite"
+    return found, ""
+
+
 def stale_results(run: Run) -> list[str]:
     """What in the folder of a run is from other data or settings than the run's, in words.
 
@@ -55,11 +78,12 @@ def stale_results(run: Run) -> list[str]:
         run: The run.
 
     Returns:
-        A sentence for a self-check and for a refinement that the run does not go with.
+        A sentence for a self-check, an audit and a refinement that the run does not go with.
     """
     found: list[str] = []
     try:
         found += dict.fromkeys(read_check(run, kind)[1] for kind in KINDS)
+        found.append(read_audit(run)[1])
         if Refinement.json_path(run.path).is_file():
             before = Refinement.read(run.path).settings
             wrong = differing_settings(

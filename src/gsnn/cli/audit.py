@@ -1,0 +1,110 @@
+"""``gsnn audit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import figure, interruptible, print_json, show_table, show_warnings
+
+if TYPE_CHECKING:
+    from gsnn.discovery import Audit
+
+_SIGNS = {1: "+", -1: "-", 0: "?"}
+_LISTED = 10  # edges of a verdict that are printed; audit.csv has them all
+
+
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    kinds: Annotated[
+        str, typer.Option(help="Which known edges: input, function, output (with commas), or all.")
+    ] = "all",
+    removal: Annotated[
+        bool,
+        typer.Option("--removal/--no-removal", help="Also train without the edges that are not needed."),
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Fixes the folds and the networks.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the samples of that training.", show_default="the run's")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the folds that are done.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an audit in the folder.")] = False,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge every known edge: supported by the data, not needed, of the wrong sign, or not to be judged.
+
+    Writes audit.json and audit.csv into the run folder; the run itself stays as it is.
+
+    Example: gsnn audit runs/first --kinds function,output
+    """
+    hint = "the folds that are done are kept; run the same command with --resume to go on"
+    with interruptible(hint), stage("reading the run", show=not quiet):
+        from gsnn.runs import Run
+        from gsnn.runs.audit import audit_run
+
+        found = audit_run(
+            Run.open(run),
+            settings={"epochs": epochs},
+            overwrite=overwrite,
+            resume=resume,
+            kinds=kinds,
+            removal=removal,
+            seed=seed,
+            progress=not quiet,
+        )
+    if as_json:
+        tables = {"summary": found.summary(), "edges": found.table()}
+        told = {name: table.to_dict("records") for name, table in tables.items()}
+        more = {"agreement": found.agreement, "removal": found.removal, "facts": found.facts}
+        files = [run / "audit.json", run / "audit.csv"]
+        print_json({"run": run, "files": files, "warnings": found.warnings, **told, **more})
+    elif not quiet:
+        show_warnings(found.warnings)
+        _show(found)
+        typer.echo(f"Audit: {run / 'audit.csv'}")
+
+
+def _show(found: Audit) -> None:
+    summary = found.summary()
+    rows = [[str(value) for value in row.values()] for row in summary.to_dict("records")]
+    show_table("Audit: known edges by verdict", list(summary.columns), rows)
+    table = found.table()
+    for verdict, title in (
+        ("contradicts the sign", "Edges whose sign the data contradict"),
+        ("not needed", "Edges that are not needed, the least first"),
+    ):
+        part = table[table["verdict"] == verdict].sort_values("carried", kind="stable")
+        if verdict != "not needed":
+            part = part[::-1]
+        if not len(part):
+            continue
+        typer.echo("")
+        cells = [
+            [
+                *(str(row[name]) for name in ("kind", "source", "target")),
+                _SIGNS[int(row["sign_network"])],
+                _SIGNS[int(row["sign_model"])],
+                *(figure(row[name]) for name in ("carried", "gain", "gain_low", "gain_high")),
+                "estimated" if row["estimated"] else "",
+            ]
+            for row in part.head(_LISTED).to_dict("records")
+        ]
+        header = ["kind", "source", "target", "sign", "model", "carried", "gain", "from", "to", ""]
+        shown = f" ({_LISTED} of {len(part)})" if len(part) > _LISTED else ""
+        show_table(title + shown, header, cells, left=5)
+    typer.echo("")
+    for note in found.notes:
+        typer.echo(note)
+    typer.echo(
+        "carried: what passes along the edge, in standard deviations of a response; gain: share by which the edge"
+    )
+    typer.echo(
+        "lowers the loss of held-out samples once its neighbours have taken over what they can, with its interval."
+    )

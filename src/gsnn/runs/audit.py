@@ -1,0 +1,50 @@
+"""Audit the known edges of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import as_data_error
+from gsnn.discovery.audit_result import Audit
+from gsnn.runs.settings import changed_config, locked, refuse_both
+
+if TYPE_CHECKING:
+    from gsnn.runs.folder import Run
+
+
+def audit_run(
+    run: Run,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    **options: Any,  # noqa: ANN401 - of audit
+) -> Audit:
+    """Audit the known edges of a run, written into its folder; the run itself stays as it is.
+
+    If its training is complete and its settings are not replaced, its model stands for the whole graph where edges are
+    removed.
+
+    Args:
+        run: The run; its training need not be complete.
+        settings: Fields of `TrainConfig` to replace; None values are left out.
+        overwrite: Replace an audit in the folder.
+        resume: Continue one; without one, begin.
+        **options: Further options of :func:`gsnn.discovery.audit`.
+
+    Returns:
+        The outcome.
+
+    Raises:
+        DataError: If an option is wrong.
+        RunError: If the folder or the run in it does not allow this.
+    """
+    from gsnn.discovery.auditing import audit
+
+    refuse_both(overwrite, resume)
+    data, config = run.data(), changed_config(run.config, settings)
+    whole = run.model() if run.complete and config == run.config else None
+    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "model": whole, **options}
+    with as_data_error(), locked(run):
+        return audit(data, config, **given)
