@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError
 from gsnn.base.progress import now, stage
 from gsnn.data import PerturbationData, Split
 from gsnn.data.digest import fingerprint
 from gsnn.data.split import conditions
 from gsnn.discovery.audit_result import Audit
 from gsnn.discovery.audit_verdicts import PairedTests, judge, only_edges, pooled, reasons_not_to_judge
-from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph import EDGE_TYPES, Graph, resolve_kinds
+from gsnn.graph.kinds import edge_type
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,9 +37,7 @@ _AGAIN = 10  # a network goes on for a tenth of its steps without them
 FOLDS = 4  # of the conditions, each with a seed of its own
 REFIT_ALL = 500  # up to so many edges each is refitted
 DOUBTFUL, RANDOM = 300, 50  # otherwise those whose estimated verdict is most in doubt, and some others
-KINDS = {kind[0] if kind[2] != "output" else "output": kind for kind in EDGE_TYPES}
-
-__all__ = ["KINDS", "audit"]
+__all__ = ["audit"]
 
 
 def audit(
@@ -128,7 +127,7 @@ def audit(
             found.write(folder)
 
     work = _Work(data, parts, recipe, seed)
-    chosen = np.flatnonzero(np.isin(_kind_of(data.graph), [list(KINDS).index(name) for name in wanted]))
+    chosen = np.flatnonzero(np.isin(_kind_of(data.graph), [EDGE_TYPES.index(edge_type(kind)) for kind in wanted]))
     total = 2 * len(parts.folds) + 1 + (1 if removal else 0)
     refitted = sum("refit" in fold for fold in found.folds)
     with stage("audit: steps", total, done=len(found.folds) + refitted + bool(found.edges), show=progress) as shown:
@@ -154,19 +153,10 @@ def audit(
     return found
 
 
-def _kinds(kinds: str | Sequence[str], graph: Graph) -> list[str]:
-    """Names of kinds, checked, in one order."""
-    names = [name.strip() for name in kinds.split(",")] if isinstance(kinds, str) else [str(name) for name in kinds]
-    if names == ["all"]:
-        return list(KINDS)
-    for name in names:
-        if name not in KINDS:
-            raise DataError(str(unknown_option("kind", name, (*KINDS, "all"))))
-    if not names:
-        raise DataError("no kind of edges is named; take input, function, output or all")
-    index = graph.edge_index_dict
-    found = [name for name in KINDS if name in names]
-    if not any(index[KINDS[name]].shape[1] for name in found):
+def _kinds(kinds: str | Sequence[str], graph: Graph) -> tuple[str, ...]:
+    """Kinds of which the network has an edge."""
+    found = resolve_kinds(kinds)
+    if not any(graph.edge_index_dict[edge_type(kind)].shape[1] for kind in found):
         raise DataError(f"the network has no edge of the kind {' or '.join(found)}; name another kind")
     return found
 
