@@ -108,7 +108,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         >>> model.predict(X).shape, model.score(X, y) > 0.3
         ((60, 4), True)
         >>> list(model.infer_edges(X, y, top=5).columns[:4])
-        ['source', 'target', 'score', 'rank']
+        ['source', 'target', 'kind', 'score']
     """
 
     def __init__(

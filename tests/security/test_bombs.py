@@ -288,7 +288,7 @@ def test_responses_of_many_readouts_with_a_time_each(tmp_path, bounded):
 
 def test_names_of_a_hundred_thousand_characters_do_not_fill_the_screen(tmp_path):
     path = tmp_path / "n.csv"
-    path.write_text(f"source,target,kind\na,b,{'9' * 10**5}\n")
+    path.write_text(f"source,target,status\na,b,{'9' * 10**5}\n")
     with pytest.raises(DataError, match=r"9{99}\.\.\. \(10000\d characters\)") as caught:
         read_edges(path)
     assert len(str(caught.value)) < 1000

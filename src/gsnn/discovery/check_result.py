@@ -32,8 +32,8 @@ def variant_of(kind: str) -> str:
     """What the files of a self-check of a kind of edges are called after ``selfcheck``.
 
     Example:
-        >>> [variant_of(kind) for kind in KINDS]
-        ['-input', '', '-output']
+        >>> variant_of("input->function"), variant_of("function->function")
+        ('-input', '')
     """
     return {INPUT_EDGES: "-input", FUNCTION_EDGES: "", OUTPUT_EDGES: "-output"}[kind]
 

@@ -33,8 +33,8 @@ def kind_of(edge: EdgeType) -> str:
     """The kind of an edge type.
 
     Example:
-        >>> [kind_of(edge) for edge in EDGE_TYPES]
-        ['function->function', 'input->function', 'function->output']
+        >>> kind_of(("input", "to", "function"))
+        'input->function'
     """
     return f"{edge[0]}->{edge[2]}"
 
