@@ -148,7 +148,7 @@ def tensors(path: Path) -> Any:
 
 def comparable(path: Path) -> Any:
     """The content of a file without what two runs may differ in: times and the name of the run."""
-    if path.name == "model.safetensors":
+    if path.name in ("model.safetensors", "model-early.safetensors"):
         return tensors(path)
     if path.name == "checkpoint.safetensors":
         found = SafetensorsCheckpointIO().load_checkpoint(path)

@@ -95,7 +95,7 @@ def test_sigkill_at_any_moment(tmp_path):
     assert found.metrics()["epoch"].tolist() == list(range(1, len(found.metrics()) + 1))
     for name in ("fit", "split", "standardiser", "data"):
         assert expected.info[name] == found.info[name]
-    names = {"run.json", "model.safetensors", "metrics.csv", "checkpoint.safetensors"}
+    names = {"run.json", "model.safetensors", "model-early.safetensors", "metrics.csv", "checkpoint.safetensors"}
     assert {p.name for p in found.path.iterdir()} == names
 
 

@@ -89,6 +89,10 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
     """
     for kind, how in (inference.get("kinds") or {"": inference}).items():
         _show_kind(edges[edges["kind"] == kind] if kind else edges, how, kind, top)
+    if inference.get("no_targets"):
+        from gsnn.runs.edge_columns import no_targets_note
+
+        typer.echo(no_targets_note(inference["no_targets"]))
 
 
 def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:

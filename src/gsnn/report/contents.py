@@ -111,7 +111,7 @@ def collect(run: Run) -> ReportData:
         method=method,
         samples=int(inference["n"]) if inference else 0,
         n_candidates=int(inference.get("candidates", 0)) if inference else 0,
-        table_notes=[_sentence(note) for note in inference.get("notes", ())] if inference else [],
+        table_notes=_table_notes(inference),
         check=check,
         agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
         folder=shlex.quote(str(run.path)),
@@ -152,6 +152,18 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
             remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
             method = ""
     return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
+
+
+def _table_notes(inference: dict[str, Any] | None) -> list[str]:
+    """What a reader of the table should know."""
+    from gsnn.runs.edge_columns import no_targets_note
+
+    if inference is None:
+        return []
+    notes = list(inference.get("notes", ()))
+    if inference.get("no_targets"):
+        notes.append(no_targets_note(inference["no_targets"]))
+    return [_sentence(note) for note in notes]
 
 
 def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata"]
+__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "no_targets_note"]
 
 Q_MEANS = (
     "expected share of pairs without any association among the candidates with a q this small or smaller "
@@ -46,6 +46,19 @@ _TYPES = {
     ),
     **{name: {"base": "boolean", "format": "True|False"} for name in ("known", "required")},
 }
+
+
+def no_targets_note(names: Sequence[str]) -> str:
+    """What to tell of treatments that stand in the network as species, to which nothing is proposed.
+
+    Example:
+        >>> no_targets_note(["EGF"])
+        'no targets, since they are treatments that stand in the network as species: EGF (--targets asks for one)'
+    """
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (
+        f"no targets, since they are treatments that stand in the network as species: {shown} (--targets asks for one)"
+    )
 
 
 def csv_metadata(file: str, columns: Iterable[str]) -> dict[str, Any]:

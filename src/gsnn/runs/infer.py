@@ -202,7 +202,7 @@ def infer_run(
             clash = sorted(set(must.rows[each.kind].tolist()) & set(no.rows[each.kind].tolist()))
             if clash:
                 raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
-        notes = [*no.notes, *must.notes, *_drawn_note(data.graph, ends, selection)]
+        notes = [*no.notes, *must.notes]
         parts = []
         for each in ends:
             barred = _into(data.graph, each, drawn_treatments(data.graph), selection, must.rows[each.kind])
@@ -238,6 +238,7 @@ def infer_run(
             "per_target": per_target,
             "sources": list(sources),
             "targets": list(targets),
+            "no_targets": _drawn(data.graph, ends, selection),
             "forbidden": [_text(item) for item in banned],
             "required": [_text(item) for item in asked],
         }
@@ -356,17 +357,11 @@ def _into(graph: Graph, ends: Ends, drawn: Sequence[str], selection: Selection, 
     return np.setdiff1d(np.flatnonzero(pairs), required)
 
 
-def _drawn_note(graph: Graph, ends: Sequence[Ends], selection: Selection) -> list[str]:
-    drawn = [name for name in drawn_treatments(graph) if name not in selection.targets]
-    if not drawn or all(each.kind == OUTPUT_EDGES for each in ends):
+def _drawn(graph: Graph, ends: Sequence[Ends], selection: Selection) -> list[str]:
+    """Treatments that stand in the network and were left out as targets."""
+    if all(each.kind == OUTPUT_EDGES for each in ends):
         return []
-    names = ", ".join(drawn[:5]) + (", ..." if len(drawn) > 5 else "")
-    one = len(drawn) == 1
-    return [
-        f"{len(drawn)} {'treatment that stands' if one else 'treatments that stand'} in the network as "
-        f"{'a species' if one else 'species'} ({names}) {'is' if one else 'are'} not taken for "
-        f"{'a target' if one else 'targets'}; name {'it' if one else 'one'} under targets to have it ranked"
-    ]
+    return [name for name in drawn_treatments(graph) if name not in selection.targets]
 
 
 def _text(item: Given) -> str:

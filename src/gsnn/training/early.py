@@ -7,6 +7,7 @@ the target of the missing edge.
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -80,8 +81,6 @@ def with_weights(model: nn.Module, state: dict[str, Tensor] | None) -> nn.Module
     """A copy of a model with other weights, in eval mode; the model itself if there are none."""
     if state is None:
         return model
-    import copy
-
     with torch.no_grad():
         other = copy.deepcopy(model)
         other.load_state_dict(state)
