@@ -56,6 +56,15 @@ def test_a_loss_that_never_falls_keeps_nothing():
     assert with_weights(model, None) is model
 
 
+def test_few_copies_of_a_large_model():
+    early = Early()
+    for epoch in range(1, 61):
+        early.see(epoch, 0.95**epoch, nn.Linear(1500, 1500), 1.0)
+        assert len(early.kept) <= 3
+    epoch, _ = early.choose(0.95**60)
+    assert 1 - SHARE - 0.1 <= 0.95**epoch <= 1 - SHARE * (1 - 0.95**60)
+
+
 def test_weights_that_were_put_back_have_their_own_choice():
     """With restore_best the loss of the kept epoch counts."""
     assert chosen([0.8, 0.6, 0.4, 0.2, 0.0], last=0.2)[0] in (4, 5)
