@@ -17,8 +17,8 @@ from torch import Tensor, nn
 SHARE = 0.85
 """Of the fall of the training loss, from the first batch to the epoch that is kept."""
 
-# Of the fall so far: weights are copied no more often. Of a large model two copies must do, since every checkpoint holds
-# them.
+# Of the fall so far: weights are copied no more often. Of a large model (bytes) two copies must do, since every
+# checkpoint holds them.
 _STEP, _LARGE_STEP, _LARGE = 0.02, 0.075, 2**23
 
 __all__ = ["SHARE", "Early"]
