@@ -14,7 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from gsnn.base.errors import DataError, RunError
 
-__all__ = ["check_device", "in_turn", "is_small", "one_thread", "own_random_state", "threads_for"]
+__all__ = ["check_device", "in_turn", "is_small", "one_thread", "own_random_state", "threads_for", "usual_threads"]
 
 _TURN = threading.RLock()
 
@@ -105,6 +105,19 @@ def one_thread() -> Iterator[None]:
             if not _inside and _limits is not None:
                 _limits.restore_original_limits()
                 _limits = None
+
+
+def usual_threads() -> int:
+    """How many threads torch is set to, also inside :func:`one_thread`.
+
+    Example:
+        >>> before = usual_threads()
+        >>> with one_thread():
+        ...     usual_threads() == before
+        True
+    """
+    with _THREADS:
+        return _usual if _inside else torch.get_num_threads()
 
 
 WORTH_THREADS = 8_000_000

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from gsnn.base.memory import available_memory, c_library
-from gsnn.base.torch_state import is_small, one_thread
+from gsnn.base.torch_state import is_small, one_thread, usual_threads
 
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
@@ -50,7 +50,7 @@ def workers_for(model: torch.nn.Module, samples: int, bytes_each: int) -> int:
     """
     if not is_small(model, samples):
         return 0
-    return max(1, min(torch.get_num_threads(), available_memory() // 2 // max(bytes_each, 1)))
+    return max(1, min(usual_threads(), available_memory() // 2 // max(bytes_each, 1)))
 
 
 def json_in_processes(jobs: Sequence[Callable[[], T]], workers: int) -> Generator[T, None, None]:

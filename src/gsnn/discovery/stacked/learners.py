@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from gsnn.base.errors import require
-from gsnn.base.torch_state import in_turn
+from gsnn.base.torch_state import in_turn, usual_threads
 
 FloatArray = npt.NDArray[np.float64]
 Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
@@ -48,7 +47,7 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
             n_estimators=n_trees,
             min_samples_leaf=3,
             max_features=0.3,
-            n_jobs=torch.get_num_threads(),
+            n_jobs=usual_threads(),
             random_state=seed,
         ),
         ensemble.HistGradientBoostingClassifier(
