@@ -172,7 +172,6 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         from gsnn.data import Standardiser
         from gsnn.nn import GSNN
         from gsnn.training import train_model
-        from gsnn.training.early import with_weights
         from gsnn.training.loop import build_model
 
         names = _strings(getattr(y, "columns", None))
@@ -210,7 +209,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             device=self.device,
         )
         self.model_, self.graph_, self.standardiser_ = model, graph, standardiser
-        self.early_model_ = model if trained.early is None else with_weights(model, trained.early[1])
+        self.early_model_ = trained.reading_model
         self.history_, self.seed_ = trained.history, seed
         self.output_names_ = np.asarray(names if names is not None else graph.outputs, dtype=object)
         self._input_columns, self._output_columns, self._flat = inputs, outputs, flat

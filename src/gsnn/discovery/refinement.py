@@ -24,7 +24,7 @@ from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges, descending
 from gsnn.graph import Graph, resolve_kinds
 from gsnn.graph.checks import Edge
-from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, OUTPUT_EDGES, drawn_treatments
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, OUTPUT_EDGES, drawn_targets
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
@@ -243,14 +243,9 @@ def _name(inferer: Any) -> str:  # noqa: ANN401
 
 def _free(graph: Graph, kind: str, tried: Iterable[Edge]) -> npt.NDArray[np.bool_]:
     """(S, T) True for pairs that may be proposed; none into a treatment that stands in the network."""
-    prior = PriorEdges(graph, kind)
-    candidates = prior.candidates()
-    source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
-    for tail, head in tried:
-        if tail in source and head in target:
-            candidates[source[tail], target[head]] = False
-    if kind != OUTPUT_EDGES:
-        candidates[:, [target[name] for name in drawn_treatments(graph)]] = False
+    ends, candidates = Ends.of(graph, kind), PriorEdges(graph, kind).candidates()
+    candidates.ravel()[[row for edge in tried if (row := ends.row(*edge)) is not None]] = False
+    candidates[:, drawn_targets(graph, kind)] = False
     return candidates
 
 

@@ -85,7 +85,6 @@ def train_on(
     import torch
 
     from gsnn.training import predict, train_model
-    from gsnn.training.early import with_weights
     from gsnn.training.prepare import prepare
 
     if seed is not None:
@@ -110,7 +109,7 @@ def train_on(
         residual=error[split.train],
         validation_loss=_mean_square(error[split.validation]),
         test_loss=_mean_square(error[split.test]),
-        early=None if done.early is None else with_weights(made.model, done.early[1]),
+        early=done.reading_model,
     )
 
 

@@ -25,7 +25,7 @@ from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.checks import Edge
-from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, OUTPUT_EDGES, drawn_treatments
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, drawn_targets
 from gsnn.metrics import EdgeMetrics, evaluate_edges
 from gsnn.metrics.edges import never_joined, squared
 from gsnn.metrics.scores import as_scores
@@ -246,8 +246,7 @@ def _measure(
     hole = childless[:, None] | orphaned[None, :]
     if not masking.holes:
         negatives &= ~hole
-    if kind != OUTPUT_EDGES:
-        negatives[:, [target[name] for name in drawn_treatments(graph)]] = False
+    negatives[:, drawn_targets(graph, kind)] = False
     weights, matched = degree_weights(known, positives, negatives)
     record: dict[str, Any] = {
         "testable": [list(edge) for edge in masking.testable],

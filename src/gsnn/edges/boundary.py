@@ -287,6 +287,21 @@ class BoundaryEdgeInferer(StreamingInferer):
         own = _units(sources[:, target.rows])
         return own, _unit_sums(own, third=third)
 
+    def _centred(self, key: int) -> Iterator[tuple[int, int, list[tuple[Tensor, Tensor]]]]:
+        """Some functions at a time, from one to another: in each block their channels less the means, and the means.
+
+        The L matrices of the blocks begin at ``key`` in the store.
+        """
+        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
+        first = np.concatenate([[0], np.cumsum(channels)])
+        for start, end in node_chunks(channels, self.L * self.n):
+            rows = slice(int(first[start]), int(first[end]))
+            yield (
+                start,
+                end,
+                [centred_channels(self._store.read(key + n, rows), channels[start:end]) for n in range(self.L)],
+            )
+
     @abstractmethod
     def _sizes(self) -> list[int]:
         """Rows of every matrix in the store; the first two are inputs and responses."""
@@ -369,12 +384,8 @@ class InputEdgeInferer(BoundaryEdgeInferer):
         return _units(self._store.read(0).double().numpy())
 
     def _targets(self, score: str) -> Iterator[Target]:
-        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
-        first = np.concatenate([[0], np.cumsum(channels)])
-        for start, end in node_chunks(channels, self.L * self.n):
-            rows = slice(int(first[start]), int(first[end]))
-            parts = [centred_channels(self._store.read(2 + n, rows), channels[start:end])[0] for n in range(self.L)]
-            for j, values in enumerate(torch.stack(parts, 1).numpy()):
+        for start, _, parts in self._centred(2):
+            for j, values in enumerate(torch.stack([centred for centred, _ in parts], 1).numpy()):
                 yield Target(start + j, values)
 
     def _up(self, sources: FloatArray) -> FloatArray:
@@ -453,12 +464,8 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
         return [pre.credit, *post.activations, *(pre.node_norms(v, "l1") for v in pre.activations)]
 
     def _sources(self) -> FloatArray:
-        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
-        first = np.concatenate([[0], np.cumsum(channels)])
         out = np.zeros((self.N, self.n))
-        for start, end in node_chunks(channels, self.L * self.n):
-            rows = slice(int(first[start]), int(first[end]))
-            parts = [centred_channels(self._store.read(3 + n, rows), channels[start:end]) for n in range(self.L)]
+        for start, end, parts in self._centred(3):
             values = torch.cat([centred for centred, _ in parts], 1)
             level = torch.cat([mean for _, mean in parts], 1).square().sum(1) * self.n
             if values.shape[1] > values.shape[2]:

@@ -30,6 +30,7 @@ __all__ = [
     "Selection",
     "candidate_rows",
     "check_patterns",
+    "earlier_equals",
     "keep_rows",
     "matching",
     "named_edges",
@@ -259,7 +260,7 @@ def keep_rows(scored: ScoredPairs, order: IntArray, selection: Selection, requir
     if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(scored.score.ravel()[order])
     if selection.per_target is not None:
-        keep[keep] = _place(scored.places(order[keep])[1]) < selection.per_target
+        keep[keep] = earlier_equals(scored.places(order[keep])[1]) < selection.per_target
     if selection.top is not None:
         keep &= np.cumsum(keep) <= selection.top
     return order[keep | np.isin(order, required)]
@@ -309,7 +310,7 @@ def _selected(names: Sequence[str], patterns: Sequence[str]) -> npt.NDArray[np.b
     )
 
 
-def _place(labels: IntArray) -> IntArray:
+def earlier_equals(labels: IntArray) -> IntArray:
     """How many equal labels stand before each."""
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)

@@ -85,3 +85,11 @@ def drawn_treatments(graph: Any) -> list[str]:  # noqa: ANN401 - a Graph or anyt
     raised = fed[1] if sign is None else fed[1][sign.numpy() >= 0]
     found = np.setdiff1d(np.intersect1d(raised, inner[0]), inner[1])
     return [graph.node_names_dict["function"][i] for i in found.tolist()]
+
+
+def drawn_targets(graph: Any, kind: str) -> list[int]:  # noqa: ANN401
+    """Numbers of the targets of a kind of edges that are :func:`drawn_treatments`; an output is none."""
+    if kind == OUTPUT_EDGES:
+        return []
+    place = {name: i for i, name in enumerate(graph.node_names_dict["function"])}
+    return [place[name] for name in drawn_treatments(graph)]

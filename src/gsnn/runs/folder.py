@@ -318,12 +318,7 @@ class Run:
         Raises:
             RunError: If training is not complete.
         """
-        from gsnn.nn import load_model
-
-        self._need_complete()
-        if not self.model_path.is_file():
-            raise RunError(f"{self.model_path} is gone; restore it with gsnn train --resume -o {self.path}")
-        return load_model(self.model_path).eval()
+        return self.reading_model("last")
 
     def reading_model(self, weights: str = "early") -> GSNN:
         """The model whose activations and gradients tell of missing edges, on the CPU, in eval mode.
@@ -338,9 +333,11 @@ class Run:
         from gsnn.nn import load_model
         from gsnn.nn.files import read_metadata
 
-        model = self.model()
+        self._need_complete()
+        if not self.model_path.is_file():
+            raise RunError(f"{self.model_path} is gone; restore it with gsnn train --resume -o {self.path}")
         if weights == "last" or not self.early_path.is_file():
-            return model
+            return load_model(self.model_path).eval()
         if read_metadata(self.early_path).get("run") != str(self.info["id"]):
             raise RunError(f"{self.early_path} is of another training; train again, or infer with --weights last")
         return load_model(self.early_path).eval()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gsnn.discovery import Method
     from gsnn.edges.candidates import Ends, Given, IntArray, Selection
     from gsnn.graph import Graph
+    from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
     from gsnn.runs.job import Job
 
@@ -203,12 +204,16 @@ def infer_run(
             if clash:
                 raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
         notes = [*no.notes, *must.notes]
+        model = run.reading_model(job.weights)
+        model = model.double() if job.double else model
+        drawn = [name for name in drawn_treatments(data.graph) if name not in selection.targets]
         parts = []
         for each in ends:
-            barred = _into(data.graph, each, drawn_treatments(data.graph), selection, must.rows[each.kind])
-            with threads_for(run.model(), len(data)):
+            barred = _into(each, drawn, must.rows[each.kind])
+            with threads_for(model, len(data)):
                 part = _infer_kind(
                     run,
+                    model,
                     data,
                     each,
                     by_kind[each.kind],
@@ -238,7 +243,7 @@ def infer_run(
             "per_target": per_target,
             "sources": list(sources),
             "targets": list(targets),
-            "no_targets": _drawn(data.graph, ends, selection),
+            "no_targets": [] if wanted == (OUTPUT_EDGES,) else drawn,
             "forbidden": [_text(item) for item in banned],
             "required": [_text(item) for item in asked],
         }
@@ -279,6 +284,7 @@ class _Part:
 
 def _infer_kind(
     run: Run,
+    model: GSNN,
     data: PerturbationData | StreamedData,
     ends: Ends,
     ways: Mapping[str, Method],
@@ -301,7 +307,7 @@ def _infer_kind(
 
     now("scoring edges")
     ranking = rank_together(
-        score_pairs(run, data, ways, samples, progress and job.joined.first, job),
+        score_pairs(run, model, data, ways, samples, progress and job.joined.first, job),
         selection,
         job.joined,
         forbidden=forbidden,
@@ -347,21 +353,14 @@ def _infer_kind(
     )
 
 
-def _into(graph: Graph, ends: Ends, drawn: Sequence[str], selection: Selection, required: IntArray) -> IntArray:
-    """Pairs into treatments that stand in the network, but for those that were asked for by name."""
-    targets = [ends.place[1][name] for name in drawn if name in ends.place[1] and name not in selection.targets]
+def _into(ends: Ends, drawn: Sequence[str], required: IntArray) -> IntArray:
+    """Pairs into some treatments that stand in the network, but for those that are required."""
+    targets = [ends.place[1][name] for name in drawn if name in ends.place[1]]
     pairs = np.zeros((len(ends.sources), len(ends.targets)), dtype=bool)
     pairs[:, targets] = True
     if ends.kind == FUNCTION_EDGES:
         np.fill_diagonal(pairs, False)
     return np.setdiff1d(np.flatnonzero(pairs), required)
-
-
-def _drawn(graph: Graph, ends: Sequence[Ends], selection: Selection) -> list[str]:
-    """Treatments that stand in the network and were left out as targets."""
-    if all(each.kind == OUTPUT_EDGES for each in ends):
-        return []
-    return [name for name in drawn_treatments(graph) if name not in selection.targets]
 
 
 def _text(item: Given) -> str:

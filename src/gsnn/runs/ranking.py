@@ -46,6 +46,7 @@ class Ranking:
 
 def score_pairs(
     run: Run,
+    model: GSNN,
     data: PerturbationData | StreamedData,
     methods: Mapping[str, Method],
     samples: str,
@@ -58,6 +59,7 @@ def score_pairs(
 
     Args:
         run: A trained run.
+        model: Its model, in single or double precision.
         data: Its data.
         methods: Name -> way to rank edges, all of one kind.
         samples: ``train`` or ``all``.
@@ -73,8 +75,6 @@ def score_pairs(
     from gsnn.edges.parallel import ProcessError
     from gsnn.nn.losses import masked_mse
 
-    model = run.reading_model(job.weights)
-    model = model.double() if job.double else model
     batches = _batches(run, data, samples, methods)
     fitted: dict[Any, tuple[EdgeInferer, int]] = {}
     found = {}

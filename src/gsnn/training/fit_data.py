@@ -18,7 +18,6 @@ from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
 from gsnn.nn import GSNN, save_model
 from gsnn.training.baselines import FitReport
 from gsnn.training.config import TrainConfig
-from gsnn.training.early import with_weights
 from gsnn.training.folder import Folder
 from gsnn.training.loop import train_model
 from gsnn.training.prepare import Prepared, measure, prepare
@@ -151,7 +150,7 @@ def fit_prepared(
         now("measuring the fit")
         report = measure(prepared)
         seconds = time.perf_counter() - start
-        early = None if trained.early is None else with_weights(prepared.model, trained.early[1])
+        early = None if trained.early is None else trained.reading_model
         if writes is not None and not nothing_to_do:
             save_model(prepared.model, writes.model_path, extra={"run": str(writes.info["id"])})
             if isinstance(early, GSNN):

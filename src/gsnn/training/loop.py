@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.data.parts import Part
 from gsnn.training.config import TrainConfig
-from gsnn.training.early import Early
+from gsnn.training.early import Early, with_weights
 from gsnn.training.order import INIT, Batches, StreamedBatches, derived_seed
 from gsnn.training.plain import TrainingError, seed_generators, train_plainly
 
@@ -54,6 +54,11 @@ class LoopResult:
     kept_epoch: int
     stopped_early: bool
     early: tuple[int, dict[str, Tensor]] | None = None
+
+    @property
+    def reading_model(self) -> nn.Module:
+        """The model with its early weights, a copy at each call; the model itself if there are none."""
+        return with_weights(self.model, None if self.early is None else self.early[1])
 
 
 def build_model(make: Callable[[], Model], seed: int) -> Model:

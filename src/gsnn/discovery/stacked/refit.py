@@ -51,7 +51,6 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
     """
     from gsnn.nn import GSNN
     from gsnn.training import train_model
-    from gsnn.training.early import with_weights
     from gsnn.training.loop import build_model
 
     if not isinstance(model, GSNN):
@@ -62,5 +61,4 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
     options = {name: value for name, value in model.options.items() if name != "layers"}
     config = replace(config, seed=seed, patience=None, restore_best=False)
     fresh = build_model(lambda: GSNN.from_graph(graph, model.channels, model.L, **options), seed)
-    done = train_model(fresh, (x.float().numpy(), y.float().numpy()), None, config)
-    return fresh if done.early is None else with_weights(fresh, done.early[1])
+    return train_model(fresh, (x.float().numpy(), y.float().numpy()), None, config).reading_model

@@ -13,7 +13,7 @@ import torch
 
 from gsnn.base.processes import Processes
 from gsnn.edges import EdgeInferer, ScoredPairs
-from gsnn.edges.candidates import Selection, select
+from gsnn.edges.candidates import Selection, earlier_equals, select
 from gsnn.edges.significance import adjusted
 from gsnn.edges.stats import descending_key
 
@@ -194,20 +194,11 @@ def _kept(block: _Block, selection: Selection, required: IntArray) -> tuple[IntA
     if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(block.score)
     if selection.per_target is not None:
-        keep[keep] = _place(target[keep]) < selection.per_target
+        keep[keep] = earlier_equals(target[keep]) < selection.per_target
     if selection.top is not None:
         keep &= np.cumsum(keep) <= selection.top
     asked = keep | np.isin(block.key, required)
     return block.order[asked], keep[asked]
-
-
-def _place(labels: IntArray) -> IntArray:
-    """How many equal labels stand before each."""
-    order = np.argsort(labels, kind="stable")
-    counts = np.bincount(labels)
-    place = np.empty(len(labels), dtype=np.int64)
-    place[order] = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
-    return place
 
 
 def _known_rows(block: _Block, selection: Selection) -> IntArray:
