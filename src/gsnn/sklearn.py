@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
-from gsnn.base.errors import closest, require, unknown_option
+from gsnn.base.errors import closest, unknown_option
 from gsnn.graph import Graph
 from gsnn.training.config import TrainConfig
-
-require("sklearn", extra="sklearn")
-from sklearn.base import BaseEstimator, RegressorMixin  # noqa: E402 - a missing extra is named above
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data  # noqa: E402
 
 if TYPE_CHECKING:
     import pandas as pd

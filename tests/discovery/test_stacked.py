@@ -294,12 +294,12 @@ def test_whether_a_function_is_bare_does_not_tell_hidden_pairs():
     n = graph.N
     seen = []
     inferer = StructureEdgeInferer(None, graph, repeats=12, n_trees=5, fraction=0.4)
-    for masked, hidden, _ in inferer._hidden():
-        childless, orphaned = holes(masked.edge_index_dict["function", "to", "function"].numpy(), n)
+    for repeat in inferer._repeats():
+        childless, orphaned = holes(repeat.graph.edge_index_dict["function", "to", "function"].numpy(), n)
         kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
-        true = np.array([inferer.prior.index[s] * n + inferer.prior.index[t] for s, t in hidden])
-        free = np.flatnonzero(~(inferer.prior.matrix() | np.eye(n, dtype=bool)).ravel())
-        kept, others = sample_alike(true, free, kind, 4000, np.random.default_rng(0))
+        kept, others = repeat.rows[repeat.label], repeat.rows[~repeat.label]
+        names = np.array(inferer.function_nodes)
+        assert set(zip(*(names[k] for k in np.divmod(kept, n)), strict=True)) <= set(repeat.hidden)
         shares = [np.bincount(kind[rows], minlength=4) / len(rows) for rows in (kept, others)]
         np.testing.assert_allclose(*shares, atol=4 / len(others))
         seen += kind[kept].tolist()
@@ -323,7 +323,7 @@ def test_hidden_edges_that_carry_no_signal_are_not_learnt_from():
     # Without a -> b and its twin by way of e, no input reaches b, and b -> c is an edge like none.
     inferer = StructureEdgeInferer(None, small_graph(), fraction=0.6, repeats=20)
     lost = 0
-    for masked, hidden, _ in inferer._hidden():
+    for masked, hidden in ((repeat.graph, repeat.hidden) for repeat in inferer._repeats()):
         down, up = live_nodes(masked)
         index = inferer.prior.index
         gone = set(small_graph().function_edges) - set(masked.function_edges)
@@ -460,19 +460,6 @@ def test_repeats_follow_the_number_of_edges():
     many = few.with_edges([(a, b) for a in names for b in names if a != b and (a, b) not in set(few.function_edges)])
     assert StructureEdgeInferer(None, few).repeats == 8
     assert StructureEdgeInferer(None, many).repeats == 3
-
-
-def test_without_scikit_learn(monkeypatch):
-    import importlib
-
-    from gsnn.base.errors import MissingExtraError
-
-    def refuse(name):
-        raise ModuleNotFoundError(f"no {name}", name=name)
-
-    monkeypatch.setattr(importlib, "import_module", refuse)
-    with pytest.raises(MissingExtraError, match=r"gsnn\[sklearn\]"):
-        learn_pairs(np.zeros((2, 1), np.float32), np.array([True, False]), 0)
 
 
 def test_graph_like_data():

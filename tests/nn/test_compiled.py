@@ -21,7 +21,7 @@ from gsnn.nn.fast import compiled as compiled_module
 from gsnn.nn.fused import elu_stack, step_by_step
 from gsnn.nn.norms import NORMS
 
-pytestmark = pytest.mark.skipif(not compiled_module.available(), reason="needs numba: pip install 'gsnn[fast]'")
+pytestmark = pytest.mark.skipif(not compiled_module.available(), reason="needs numba")
 
 
 def as_double(parameters):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +47,29 @@ COLUMNS = ("learnt", "structure", "explained", "sign")
 # Repeats: more where a repeat brings few examples.
 _REPEATS, _MORE_REPEATS, _FEW = 3, 8, 50
 _BATCH = 256
+# Pairs judged at a time.
+_PAIRS = 1 << 18
 
 __all__ = ["SCORES", "StackedEdgeInferer", "StructureEdgeInferer", "log_score"]
+
+
+@dataclass(frozen=True)
+class _Repeat:
+    """Known edges hidden for the classifiers to learn from.
+
+    Attributes:
+        graph: The graph without them.
+        hidden: Those that still carry a signal.
+        seed: Of a training on the graph.
+        rows: (K,) pairs to learn from, i * N + j.
+        label: (K,) True for the hidden ones.
+    """
+
+    graph: Graph
+    hidden: list[Edge]
+    seed: int
+    rows: npt.NDArray[np.int64]
+    label: npt.NDArray[np.bool_]
 
 
 class _Hiding(EdgeInferer):
@@ -85,40 +107,44 @@ class _Hiding(EdgeInferer):
         """Number of samples of the last fit."""
         return self._n
 
-    def _hidden(self) -> Iterator[tuple[Graph, list[Edge], int]]:
-        """The masked graph, the hidden edges that still carry a signal, and a seed of each repeat."""
+    def _repeats(self) -> list[_Repeat]:
+        """What each repeat hides, and the pairs it teaches."""
+        n, index = self.N, self.prior.index
+        free = self._free()
+        chosen = np.random.default_rng((self.seed, 1))
+        found = []
         for stream in np.random.SeedSequence(self.seed).spawn(self.repeats):
             rng = np.random.default_rng(stream)
             masking = mask_edges(self._graph, self.fraction, rng)
-            yield masking.graph, masking.testable, int(rng.integers(2**31))
+            true = np.sort(np.array([index[s] * n + index[t] for s, t in masking.testable], dtype=np.int64))
+            # Where hiding left a hole all the same, it must not tell hidden pairs from others.
+            childless, orphaned = holes(masking.graph.edge_index_dict[EDGE_TYPES[0]].numpy(), n)
+            kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
+            true, others = sample_alike(true, free, kind, self.n_others, chosen)
+            rows, label = np.concatenate([true, others]), np.arange(len(true) + len(others)) < len(true)
+            found.append(_Repeat(masking.graph, masking.testable, int(rng.integers(2**31)), rows, label))
+        return found
+
+    def _free(self) -> npt.NDArray[np.int64]:
+        """The pairs that are no known edges, by number."""
+        return np.flatnonzero(~(self.prior.matrix() | np.eye(self.N, dtype=bool)).ravel())
 
     def _judge(
-        self, examples: list[Features], graphs: list[Graph], hidden: list[list[Edge]], mine: Features
+        self, repeats: Sequence[_Repeat], examples: Sequence[npt.NDArray[np.float32]], mine: Features
     ) -> FloatArray:
-        """(N, N) mean log-probability that a pair is a missing edge; NaN for known edges and the diagonal."""
-        n, index = self.N, self.prior.index
-        known = self.prior.matrix() | np.eye(n, dtype=bool)
-        free = np.flatnonzero(~known.ravel())
-        rng = np.random.default_rng((self.seed, 1))
-        rows, label = [], []
-        for features, graph, edges in zip(examples, graphs, hidden, strict=True):
-            true = np.sort(np.array([index[s] * n + index[t] for s, t in edges], dtype=np.int64))
-            # Where hiding left a hole all the same, it must not tell hidden pairs from others.
-            childless, orphaned = holes(graph.edge_index_dict[EDGE_TYPES[0]].numpy(), n)
-            kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
-            true, others = sample_alike(true, free, kind, self.n_others, rng)
-            rows += [stack(features, true, n), stack(features, others, n)]
-            label += [np.ones(len(true), dtype=bool), np.zeros(len(others), dtype=bool)]
-        found = np.full(n * n, np.nan)
+        """Learn from the features of the rows of each repeat, and judge all pairs by theirs; NaN for known edges."""
+        free, found = self._free(), np.full(self.N * self.N, np.nan)
+        x, label = np.concatenate(examples), np.concatenate([each.label for each in repeats])
         if len(free):
-            if not any(each.any() for each in label):
+            if not label.any():
                 raise ValueError(
                     "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
                     "hide others by another seed, or fewer by a smaller fraction"
                 )
-            opinion = learn_pairs(np.concatenate(rows), np.concatenate(label), self.seed, self.n_trees)
-            found[free] = opinion(stack(mine, free, n))
-        return found.reshape(n, n)
+            opinion = learn_pairs(x, label, self.seed, self.n_trees)
+            for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
+                found[some] = opinion(stack(mine, some, self.N))
+        return found.reshape(self.N, self.N)
 
     def _columns(self, names: Sequence[str]) -> dict[str, Column]:
         """Columns of the table from what was found."""
@@ -250,7 +276,6 @@ class StackedEdgeInferer(_Hiding):
 
         Raises:
             ValueError: If the loader is empty or a batch has the wrong width (the error names the batch).
-            MissingExtraError: If scikit-learn is not installed.
         """
         self._found, self.masked, self._n = None, [], 0
         x, y = all_samples(self._model, dataloader)
@@ -285,21 +310,25 @@ class StackedEdgeInferer(_Hiding):
         mine, extra = features(self._model, self._graph)
         structure = structural_features(self._graph)
 
-        def refitted(graph: Graph, seed: int) -> Features:
-            return {**structural_features(graph), **features(train(graph, seed), graph)[0]}
+        def refitted(repeat: _Repeat) -> dict[str, npt.NDArray[np.float32]]:
+            graph = repeat.graph
+            topology, scores = structural_features(graph), features(train(graph, repeat.seed), graph)[0]
+            return {
+                name: stack(some, repeat.rows, self.N) for name, some in (("topology", topology), ("scores", scores))
+            }
 
-        repeats = list(self._hidden())
-        graphs, masked = [graph for graph, _, _ in repeats], [hidden for _, hidden, _ in repeats]
-        jobs = [partial(refitted, graph, seed) for graph, _, seed in repeats]
+        repeats = self._repeats()
+        jobs = [partial(refitted, repeat) for repeat in repeats]
         with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
-            stacked = list(track(done, "refits", total=self.repeats, show=verbose))
-        structures = [{name: each[name] for name in structure} for each in stacked]
+            seen = list(track(done, "refits", total=self.repeats, show=verbose))
+        topologies = [each["topology"] for each in seen]
+        both = [np.concatenate([each["topology"], each["scores"]], axis=1) for each in seen]
         self._found = {
-            "learnt": self._judge(stacked, graphs, masked, {**structure, **mine}),
-            "structure": self._judge(structures, graphs, masked, structure),
+            "learnt": self._judge(repeats, both, {**structure, **mine}),
+            "structure": self._judge(repeats, topologies, structure),
             **extra,
         }
-        self.masked = masked
+        self.masked = [repeat.hidden for repeat in repeats]
 
     def scored(
         self, *, score: str = "stacked", per_target: int | None = None, per_source: int | None = None
@@ -416,17 +445,14 @@ class StructureEdgeInferer(_Hiding):
 
         Raises:
             ValueError: If the loader is empty.
-            MissingExtraError: If scikit-learn is not installed.
         """
         self._found, self.masked, self._n = None, [], 0
         with own_random_state():
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))
-        hidden = list(self._hidden())
-        masked = [edges for _, edges, _ in hidden]
-        graphs = [graph for graph, _, _ in hidden]
-        examples = [structural_features(graph) for graph in graphs]
-        self._found = {"structure": self._judge(examples, graphs, masked, structural_features(self._graph))}
-        self.masked, self._n = masked, n
+        repeats = self._repeats()
+        examples = [stack(structural_features(repeat.graph), repeat.rows, self.N) for repeat in repeats]
+        self._found = {"structure": self._judge(repeats, examples, structural_features(self._graph))}
+        self.masked, self._n = [repeat.hidden for repeat in repeats], n
         return n
 
     def scored(self, *, per_target: int | None = None, per_source: int | None = None) -> ScoredPairs:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.base.errors import require
 from gsnn.base.torch_state import in_turn, usual_threads
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,23 +33,24 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
 
     Raises:
         ValueError: If all labels are the same.
-        MissingExtraError: If scikit-learn is not installed.
     """
     if label.all() or not label.any():
         raise ValueError(f"label must hold both masked and other pairs, got {int(label.sum())} of {len(label)} masked")
-    ensemble = require("sklearn.ensemble", extra="sklearn")
-    linear = require("sklearn.linear_model", extra="sklearn")
-    preprocessing = require("sklearn.preprocessing", extra="sklearn")
-    pipeline = require("sklearn.pipeline", extra="sklearn")
+    # Deferred: importing scikit-learn takes a second.
+    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     models: list[Any] = [
-        ensemble.ExtraTreesClassifier(
+        ExtraTreesClassifier(
             n_estimators=n_trees,
             min_samples_leaf=3,
             max_features=0.3,
             n_jobs=usual_threads(),
             random_state=seed,
         ),
-        ensemble.HistGradientBoostingClassifier(
+        HistGradientBoostingClassifier(
             max_iter=120,
             learning_rate=0.05,
             max_leaf_nodes=15,
@@ -59,9 +59,7 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
             early_stopping=False,
             random_state=seed,
         ),
-        pipeline.make_pipeline(
-            preprocessing.StandardScaler(), linear.LogisticRegression(C=0.02, max_iter=500, tol=1e-4)
-        ),
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=500, tol=1e-4)),
     ]
     with in_turn():  # scikit-learn changes the warning filters of the process, for a while
         for model in models:
