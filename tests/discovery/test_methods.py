@@ -50,6 +50,7 @@ def own_registry(monkeypatch):
 
 def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default():
     assert list(METHODS) == [
+        "combined",
         "gradient",
         "gradient-explained",
         "magnitude",
@@ -61,9 +62,9 @@ def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default(
         "stacked",
         "structure",
     ]
-    assert [name for name, method in METHODS.items() if method.by_default] == list(METHODS)[:4]
+    assert [name for name, method in METHODS.items() if method.by_default] == [*list(METHODS)[:5], "structure"]
     assert DEFAULT_METHOD in METHODS
-    assert len(METHODS) == 10
+    assert len(METHODS) == 11
     assert all(method.summary for method in METHODS.values())
 
 

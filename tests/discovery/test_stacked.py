@@ -293,7 +293,7 @@ def test_whether_a_function_is_bare_does_not_tell_hidden_pairs():
     graph = small_graph()
     n = graph.N
     seen = []
-    inferer = StructureEdgeInferer(None, graph, repeats=12, n_trees=5, fraction=0.4)
+    inferer = StructureEdgeInferer(None, graph, repeats=12, fraction=0.4)
     for repeat in inferer._repeats():
         childless, orphaned = holes(repeat.graph.edge_index_dict["function", "to", "function"].numpy(), n)
         kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
@@ -411,7 +411,7 @@ def test_limits_of_a_list():
 
 def test_structure_alone_agrees_and_needs_no_model():
     x, y = samples(60)
-    alone = StructureEdgeInferer(None, small_graph(), repeats=2, n_trees=30)
+    alone = StructureEdgeInferer(None, small_graph(), repeats=2)
     assert alone.fit([(x, y)], verbose=False) == 60
     np.testing.assert_array_equal(alone.score_matrix(), fitted().score_matrix(score="structure"))
     assert alone.masked == fitted().masked
@@ -458,8 +458,8 @@ def test_repeats_follow_the_number_of_edges():
         input_nodes=["x"], function_nodes=names, output_nodes=["y"],
     )  # fmt: skip
     many = few.with_edges([(a, b) for a in names for b in names if a != b and (a, b) not in set(few.function_edges)])
-    assert StructureEdgeInferer(None, few).repeats == 8
-    assert StructureEdgeInferer(None, many).repeats == 3
+    assert StackedEdgeInferer(gsnn(few), few).repeats == 8
+    assert StackedEdgeInferer(gsnn(many), many).repeats == 3
 
 
 def test_graph_like_data():

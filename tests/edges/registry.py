@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gsnn.discovery import StackedEdgeInferer, StructureEdgeInferer
+from gsnn.discovery import CombinedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges import (
     EdgeInferer,
     EmbeddingEdgeInferer,
@@ -150,8 +150,16 @@ ENTRIES += [
         finds=0.8,
     ),
     Entry(
+        "combined",
+        CombinedEdgeInferer,
+        lambda inferer: inferer.score_matrix(),
+        omits={name: reason for name, reason in _HIDES.items() if name != "merge"},
+        tolerance=(1e-6, 1e-3),
+        finds=0.8,
+    ),
+    Entry(
         "structure",
-        lambda model, data: StructureEdgeInferer(model, data, fraction=0.2, n_trees=30),
+        lambda model, data: StructureEdgeInferer(model, data, fraction=0.2),
         lambda inferer: inferer.score_matrix(),
         omits=_HIDES
         | {

@@ -18,7 +18,7 @@ from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, register
 from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.refinement import refine
 from gsnn.discovery.selfcheck import self_check
-from gsnn.discovery.stacked import StackedEdgeInferer, StructureEdgeInferer
+from gsnn.discovery.stacked import CombinedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
 from gsnn.io.truth import read_roles, read_truth
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "METHODS",
     "PRIOR_BASELINES",
     "Audit",
+    "CombinedEdgeInferer",
     "Evaluation",
     "Masking",
     "Method",

@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from gsnn.base.errors import DataError, unknown_option
+from gsnn.discovery.stacked.combined import CombinedEdgeInferer
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
 from gsnn.edges.embedding.inferer import EmbeddingEdgeInferer
@@ -133,8 +134,20 @@ class _Methods(Mapping[str, Method]):
                 warnings.warn(f"the method {point.name!r} ({point.value}) was left out: {error}", stacklevel=4)
 
 
+_EXPLAINED_ELSEWHERE = (
+    Method(InputEdgeInferer, {"score": "explained"}),
+    Method(OutputEdgeInferer, {"score": "explained"}),
+)
+
 METHODS = _Methods(
     {
+        "combined": Method(
+            CombinedEdgeInferer,
+            {"score": "combined"},
+            "gradient-explained, and what a missing edge looks like among known ones; trains nothing again",
+            by_default=True,
+            other_kinds=_EXPLAINED_ELSEWHERE,
+        ),
         "gradient": Method(
             GradientEdgeInferer,
             {"score": "regressed", "layer_agg": "mean0"},
@@ -146,10 +159,7 @@ METHODS = _Methods(
             {"score": "explained", "layer_agg": "rss"},
             "share of the target's gradient that the source's activation explains",
             by_default=True,
-            other_kinds=(
-                Method(InputEdgeInferer, {"score": "explained"}),
-                Method(OutputEdgeInferer, {"score": "explained"}),
-            ),
+            other_kinds=_EXPLAINED_ELSEWHERE,
         ),
         "magnitude": Method(
             MagnitudeEdgeInferer,
@@ -188,14 +198,16 @@ METHODS = _Methods(
         "structure": Method(
             StructureEdgeInferer,
             {},
-            "the same classifiers on the graph alone, without the data: the control of 'stacked'",
+            summary="what a missing edge looks like in the graph alone, without the data: the control of the others",
+            by_default=True,
         ),
     }
 )
 
 
-# What ranks edges if nothing else is said: the best of one training over the families of benchmarks/recovery.py.
-DEFAULT_METHOD = "gradient-explained"
+# What ranks edges if nothing else is said: the best of one training over the families of benchmarks/combined.py; and
+# its part that reads the trained model alone, where the features of all pairs do not fit into memory.
+DEFAULT_METHOD, SIMPLER_METHOD = "combined", "gradient-explained"
 
 
 def register(name: str, method: Method | type[EdgeInferer]) -> None:

@@ -73,6 +73,10 @@ class EdgeScores(ABC):
             RuntimeError: If it was not fitted, or on too few samples.
         """
 
+    def beside(self) -> Mapping[str, ScoredPairs]:
+        """Rankings by name to show beside this one, such as what it knew without the data; most have none."""
+        return {}
+
     def evaluate(self, *args: Any, **options: Any) -> pd.DataFrame:  # noqa: ANN401
         """One row per ordered pair, best score first, undefined last; equal scores in the order of the nodes.
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
     from gsnn.runs.job import Job
+    from gsnn.runs.ranking import Ranking
 
 
 SCORES = ("corr", "partial")
@@ -38,6 +39,9 @@ SAMPLES = ("train", "all")
 
 
 ALIASES = ("reach", "hops", "none")
+
+# Of the ranking, where it is told how much the data have to say.
+_HEAD = 50
 
 
 def check_inference(
@@ -167,14 +171,15 @@ def infer_run(
     import pandas as pd
 
     from gsnn.base.torch_state import threads_for
-    from gsnn.discovery.methods import DEFAULT_METHOD, method_names, ways
+    from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, ways
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
     from gsnn.runs.job import Job
 
     wanted = resolve_kinds(kinds)
+    by_default = method is None and score is None and agg is None
     if method is None:
-        method = DEFAULT_METHOD if score is None and agg is None else "magnitude"
+        method = DEFAULT_METHOD if by_default else "magnitude"
     names = method_names(method)
     if len(names) > 1 and (score is not None or agg is not None):
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
@@ -204,6 +209,9 @@ def infer_run(
             if clash:
                 raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
         notes = [*no.notes, *must.notes]
+        if by_default and FUNCTION_EDGES in wanted and (more := _too_large(data.graph, job)):
+            notes.append(f"ranked by '{SIMPLER_METHOD}': {more}")
+            by_kind[FUNCTION_EDGES] = ways([SIMPLER_METHOD], FUNCTION_EDGES)
         model = run.reading_model(job.weights)
         model = model.double() if job.double else model
         drawn = [name for name in drawn_treatments(data.graph) if name not in selection.targets]
@@ -334,12 +342,13 @@ def _infer_kind(
         table = groups.attach(table)
         notes += groups.warnings
     edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank, kind=ends.kind)
-    first, *others = ways
-    further = [f"{what}_{name}" for name in others for what in ("rank", "score")]
+    first = next(iter(ways))
+    further = [f"{what}_{name}" for name in ranking.others for what in ("rank", "score")]
     edges = edges.assign(**{name: table[name].array for name in further})
     if len(required):
         rows = table["src_idx"].to_numpy("int64") * len(ends.targets) + table["dst_idx"].to_numpy("int64")
         edges["required"] = [row in set(required.tolist()) - known_rows for row in rows.tolist()]
+    notes += _shared_with_structure(ranking, n_candidates)
     options = dict(ways[first].options)
     if job.weights != "early":
         options["weights"] = job.weights
@@ -351,6 +360,34 @@ def _infer_kind(
     return _Part(
         ends, edges, first, options, ranking.n, n_candidates, None if groups is None else groups.summary(), notes
     )
+
+
+def _too_large(graph: Graph, job: Job) -> str:
+    """Why the features of all pairs of a graph do not fit into memory; nothing if they do."""
+    from gsnn.base.memory import in_words, memory_bytes
+    from gsnn.discovery.methods import DEFAULT_METHOD
+    from gsnn.discovery.stacked.combined import combined_memory
+
+    needed, budget = combined_memory(graph.N), memory_bytes(job.memory_budget)
+    if needed <= budget:
+        return ""
+    return (
+        f"'{DEFAULT_METHOD}' takes {in_words(needed)} for {graph.N} functions, and {in_words(budget)} may be taken "
+        "(--memory-budget)"
+    )
+
+
+def _shared_with_structure(ranking: Ranking, n_candidates: int) -> list[str]:
+    """How much of the head of a ranking the network alone would have put there."""
+    k = min(_HEAD, n_candidates // 10)
+    head = ranking.table[(ranking.rank > 0) & (ranking.rank <= k)]
+    if "structure" not in ranking.others or not len(head):
+        return []
+    same = int((head["rank_structure"] <= k).sum())
+    return [
+        f"{same} of the best {len(head)} candidates are among the best {k} by the structure of the network alone "
+        "(rank_structure); the others are there for what the data say"
+    ]
 
 
 def _into(ends: Ends, drawn: Sequence[str], required: IntArray) -> IntArray:

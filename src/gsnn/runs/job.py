@@ -78,7 +78,7 @@ class Job:
         """
         if self.joined.size == 1:
             return {}
-        if kind not in (MagnitudeEdgeInferer, GradientEdgeInferer):
+        if not issubclass(kind, MagnitudeEdgeInferer | GradientEdgeInferer):
             raise DataError(f"the method '{name}' works in one process only; start it without torchrun or srun")
         return {"targets": self.joined.share(n_nodes)} if self.shard == "targets" else {}
 

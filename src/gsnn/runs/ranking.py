@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,14 @@ class Ranking:
         rank: The place of each among all candidates, 0 for a known edge.
         score_name: The column of the score.
         n: Samples.
+        others: Further rankings, whose columns are ``rank_<name>`` and ``score_<name>``.
     """
 
     table: pd.DataFrame
     rank: IntArray
     score_name: str
     n: int
+    others: Sequence[str] = ()
 
 
 def score_pairs(
@@ -67,7 +69,7 @@ def score_pairs(
         job: By which processes, and what they share.
 
     Returns:
-        By name; of several processes each has the pairs into its own targets.
+        By name, after them what they show beside them; of several processes each has the pairs into its own targets.
 
     Raises:
         RunError: If the run does not allow inference.
@@ -77,7 +79,8 @@ def score_pairs(
 
     batches = _batches(run, data, samples, methods)
     fitted: dict[Any, tuple[EdgeInferer, int]] = {}
-    found = {}
+    found: dict[str, tuple[ScoredPairs, int]] = {}
+    further: dict[str, tuple[ScoredPairs, int]] = {}
     for name, method in methods.items():
         key = method.inferer, tuple(sorted(method.settings.items()))
         try:
@@ -88,12 +91,13 @@ def score_pairs(
                 fitted[key] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
             inferer, n = fitted[key]
             found[name] = inferer.scored(**method.options), n
+            further |= {other: (scored, n) for other, scored in inferer.beside().items()}
         except ProcessError:
             raise
         except RuntimeError as error:
             # Too few layers or samples: the run does not allow inference, nothing is broken.
             raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
-    return found
+    return found | {name: scored for name, scored in further.items() if name not in found}
 
 
 def _batches(
@@ -141,7 +145,7 @@ def rank_together(
         merged.table[f"rank_{name}"] = _whole(place)
         merged.table[f"score_{name}"] = merged.scores[name]
     first, n = next(iter(scores.values()))
-    return Ranking(merged.table, merged.rank, first.score_name, n)
+    return Ranking(merged.table, merged.rank, first.score_name, n, list(merged.places))
 
 
 def rank_candidates(
@@ -190,7 +194,7 @@ def rank_candidates(
         score = scored.score.ravel()[rows]
         table[f"rank_{name}"] = _whole(np.where(np.isnan(score), 0, place))
         table[f"score_{name}"] = score
-    return Ranking(table, rank, first.score_name, n)
+    return Ranking(table, rank, first.score_name, n, [name for name, _ in further])
 
 
 def _made(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gsnn.discovery.stacked.combined import CombinedEdgeInferer
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 
-__all__ = ["StackedEdgeInferer", "StructureEdgeInferer"]
+__all__ = ["CombinedEdgeInferer", "StackedEdgeInferer", "StructureEdgeInferer"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,25 +16,23 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import own_random_state
 from gsnn.base.workers import arrays_in_processes, workers_for
-from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
+from gsnn.discovery.hiding import hideable_edges
 from gsnn.discovery.stacked.caps import capped
 from gsnn.discovery.stacked.features import (
     FLOOR,
     Features,
     response_scores,
-    score_features,
     stack,
     structural_features,
 )
-from gsnn.discovery.stacked.learners import learn_pairs, sample_alike
+from gsnn.discovery.stacked.learners import learn_linear, learn_pairs
+from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, free_pairs, lessons, model_features
 from gsnn.discovery.stacked.refit import Train, default_config, refit
 from gsnn.edges.capture import Criterion, all_samples, isolated, iterate_batches, tapped, unwrap
-from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer, check_model
-from gsnn.edges.magnitude import MagnitudeEdgeInferer
-from gsnn.edges.pairs import Column, PriorEdges, ScoredPairs
+from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.graph import Graph
-from gsnn.graph.checks import EDGE_TYPES, Edge
+from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
@@ -44,32 +41,13 @@ FloatArray = npt.NDArray[np.float64]
 
 SCORES = ("stacked", "learnt", "structure")
 COLUMNS = ("learnt", "structure", "explained", "sign")
-# Repeats: more where a repeat brings few examples.
-_REPEATS, _MORE_REPEATS, _FEW = 3, 8, 50
+# A refit takes long: fewer repeats where one brings this many examples.
+_FEWER_REPEATS, _MANY = 3, 50
 _BATCH = 256
 # Pairs judged at a time.
 _PAIRS = 1 << 18
 
 __all__ = ["SCORES", "StackedEdgeInferer", "StructureEdgeInferer", "log_score"]
-
-
-@dataclass(frozen=True)
-class _Repeat:
-    """Known edges hidden for the classifiers to learn from.
-
-    Attributes:
-        graph: The graph without them.
-        hidden: Those that still carry a signal.
-        seed: Of a training on the graph.
-        rows: (K,) pairs to learn from, i * N + j.
-        label: (K,) True for the hidden ones.
-    """
-
-    graph: Graph
-    hidden: list[Edge]
-    seed: int
-    rows: npt.NDArray[np.int64]
-    label: npt.NDArray[np.bool_]
 
 
 class _Hiding(EdgeInferer):
@@ -83,21 +61,20 @@ class _Hiding(EdgeInferer):
         repeats: int | None,
         seed: int,
         n_others: int,
-        n_trees: int,
     ) -> None:
         super().__init__(model, data)
         self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
-        _check_integers(repeats=(repeats, 1), n_others=(n_others, 1), n_trees=(n_trees, 1), seed=(seed, 0))
+        _check_integers(repeats=(repeats, 1), n_others=(n_others, 1), seed=(seed, 0))
         n_edges = sum(s != t for s, t in self.edges)
         if n_edges < 2:
             raise ValueError(f"data must have at least 2 function -> function edges to learn from, got {n_edges}")
         n_drawn = round(fraction * len(hideable_edges(self._graph).rows))
         if repeats is None:
-            repeats = _REPEATS if n_drawn >= _FEW else _MORE_REPEATS
+            repeats = _FEWER_REPEATS if n_drawn >= _MANY else REPEATS
         self.fraction, self.repeats, self.seed = fraction, repeats, seed
-        self.n_others, self.n_trees = n_others, n_trees
+        self.n_others = n_others
         self.masked: list[list[Edge]] = []
         self._n = 0
         self._found: dict[str, npt.NDArray[Any]] | None = None
@@ -107,44 +84,29 @@ class _Hiding(EdgeInferer):
         """Number of samples of the last fit."""
         return self._n
 
-    def _repeats(self) -> list[_Repeat]:
+    def _repeats(self) -> list[Lesson]:
         """What each repeat hides, and the pairs it teaches."""
-        n, index = self.N, self.prior.index
-        free = self._free()
-        chosen = np.random.default_rng((self.seed, 1))
-        found = []
-        for stream in np.random.SeedSequence(self.seed).spawn(self.repeats):
-            rng = np.random.default_rng(stream)
-            masking = mask_edges(self._graph, self.fraction, rng)
-            true = np.sort(np.array([index[s] * n + index[t] for s, t in masking.testable], dtype=np.int64))
-            # Where hiding left a hole all the same, it must not tell hidden pairs from others.
-            childless, orphaned = holes(masking.graph.edge_index_dict[EDGE_TYPES[0]].numpy(), n)
-            kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
-            true, others = sample_alike(true, free, kind, self.n_others, chosen)
-            rows, label = np.concatenate([true, others]), np.arange(len(true) + len(others)) < len(true)
-            found.append(_Repeat(masking.graph, masking.testable, int(rng.integers(2**31)), rows, label))
-        return found
+        return lessons(self._graph, self.prior, self.fraction, self.repeats, self.seed, self.n_others)
 
-    def _free(self) -> npt.NDArray[np.int64]:
-        """The pairs that are no known edges, by number."""
-        return np.flatnonzero(~(self.prior.matrix() | np.eye(self.N, dtype=bool)).ravel())
+    def _taught(self, repeats: Sequence[Lesson]) -> npt.NDArray[np.bool_]:
+        """Which of the rows of all repeats were hidden."""
+        label = np.concatenate([each.label for each in repeats])
+        if len(free_pairs(self.prior)) and not label.any():
+            raise ValueError(
+                "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
+                "hide others by another seed, or fewer by a smaller fraction"
+            )
+        return label
 
-    def _judge(
-        self, repeats: Sequence[_Repeat], examples: Sequence[npt.NDArray[np.float32]], mine: Features
+    def _structure(
+        self, repeats: Sequence[Lesson], examples: Sequence[npt.NDArray[np.float32]], mine: Features
     ) -> FloatArray:
-        """Learn from the features of the rows of each repeat, and judge all pairs by theirs; NaN for known edges."""
-        free, found = self._free(), np.full(self.N * self.N, np.nan)
-        x, label = np.concatenate(examples), np.concatenate([each.label for each in repeats])
-        if len(free):
-            if not label.any():
-                raise ValueError(
-                    "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
-                    "hide others by another seed, or fewer by a smaller fraction"
-                )
-            opinion = learn_pairs(x, label, self.seed, self.n_trees)
-            for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
-                found[some] = opinion(stack(mine, some, self.N))
-        return found.reshape(self.N, self.N)
+        """What a linear classifier says of all pairs by the graph alone; NaN for known edges."""
+        label, found = self._taught(repeats), np.full((self.N, self.N), np.nan)
+        free = ~(self.prior.matrix() | np.eye(self.N, dtype=bool))
+        if free.any():
+            found[free] = learn_linear(np.concatenate(examples), label)(mine)[free]
+        return found
 
     def _columns(self, names: Sequence[str]) -> dict[str, Column]:
         """Columns of the table from what was found."""
@@ -177,8 +139,8 @@ class StackedEdgeInferer(_Hiding):
 
     - ``'stacked'``: the mean log-probability plus the logarithm of the score ``'explained'``;
     - ``'learnt'``: the mean log-probability alone;
-    - ``'structure'``: the mean log-probability of classifiers that saw features of the graph only. They know nothing
-      of the data. On networks from the literature most of what a stack ranks well is due to topology, so look at this
+    - ``'structure'``: the log-probability of a logistic model that saw features of the graph only. It knows nothing of
+      the data. On networks from the literature most of what a stack ranks well is due to topology, so look at this
       beside it: an edge that only ``'structure'`` ranks high is a guess that the network goes on as it is.
 
     The scores of known edges are undefined (NaN): the classifiers learnt from them.
@@ -235,15 +197,16 @@ class StackedEdgeInferer(_Hiding):
         data: Any,  # noqa: ANN401 - anything HeteroData-like
         train: TrainConfig | Train | None = None,
         *,
-        fraction: float = 0.1,
+        fraction: float = FRACTION,
         repeats: int | None = None,
         seed: int = 0,
         max_samples: int = 2048,
         n_others: int = 4000,
         n_trees: int = 300,
     ) -> None:
-        super().__init__(model, data, fraction, repeats, seed, n_others, n_trees)
-        _check_integers(max_samples=(max_samples, 3))
+        super().__init__(model, data, fraction, repeats, seed, n_others)
+        _check_integers(max_samples=(max_samples, 3), n_trees=(n_trees, 1))
+        self.n_trees = n_trees
         if train is not None and not callable(train) and not hasattr(train, "model_options"):
             raise TypeError(
                 f"train must be a TrainConfig, a function (graph, seed) -> model or None, got {type(train).__name__}"
@@ -303,14 +266,14 @@ class StackedEdgeInferer(_Hiding):
             responses = {"response": y.double().numpy(), "unexplained": (y.double() - torch.cat(parts)).numpy()}
             direct = response_scores(graph, x.double().numpy(), responses)
             batches = list(zip(x[rows].split(_BATCH), y[rows].split(_BATCH), strict=True))
-            return _score(model, graph, batches, direct, crit, device, loss_reduction)
+            return model_features(model, graph, batches, direct, crit, device, loss_reduction)
 
         train = self._trainer(x, y)
         rows = _some_rows(len(x), self.max_samples, self.seed)
         mine, extra = features(self._model, self._graph)
         structure = structural_features(self._graph)
 
-        def refitted(repeat: _Repeat) -> dict[str, npt.NDArray[np.float32]]:
+        def refitted(repeat: Lesson) -> dict[str, npt.NDArray[np.float32]]:
             graph = repeat.graph
             topology, scores = structural_features(graph), features(train(graph, repeat.seed), graph)[0]
             return {
@@ -321,11 +284,16 @@ class StackedEdgeInferer(_Hiding):
         jobs = [partial(refitted, repeat) for repeat in repeats]
         with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
             seen = list(track(done, "refits", total=self.repeats, show=verbose))
-        topologies = [each["topology"] for each in seen]
-        both = [np.concatenate([each["topology"], each["scores"]], axis=1) for each in seen]
+        both = np.concatenate([np.concatenate([each["topology"], each["scores"]], axis=1) for each in seen])
+        free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
+        label = self._taught(repeats)
+        if len(free):
+            opinion = learn_pairs(both, label, self.seed, self.n_trees)
+            for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
+                learnt[some] = opinion(stack({**structure, **mine}, some, self.N))
         self._found = {
-            "learnt": self._judge(repeats, both, {**structure, **mine}),
-            "structure": self._judge(repeats, topologies, structure),
+            "learnt": learnt.reshape(self.N, self.N),
+            "structure": self._structure(repeats, [each["topology"] for each in seen], structure),
             **extra,
         }
         self.masked = [repeat.hidden for repeat in repeats]
@@ -375,7 +343,7 @@ class StackedEdgeInferer(_Hiding):
 
 
 class StructureEdgeInferer(_Hiding):
-    """What the stack would say without the data: the same classifiers on features of the graph alone.
+    """What the stack would say without the data: a logistic model of features of the graph alone.
 
     The control of :class:`StackedEdgeInferer`, whose column ``structure`` it is, and a baseline for any method. No
     model is trained or read, so it takes seconds. Whatever it ranks high is a guess that the network goes on as it is.
@@ -384,10 +352,9 @@ class StructureEdgeInferer(_Hiding):
         model: Not used; any inferer takes one.
         data: The prior graph, with its inputs and outputs; at least 2 of its function edges are known.
         fraction: As for :class:`StackedEdgeInferer`.
-        repeats: As there.
-        seed: As there.
+        repeats: How often edges are hidden.
+        seed: Fixes the hidden edges and the other pairs.
         n_others: As there.
-        n_trees: As there.
 
     Attributes:
         function_nodes: The N names.
@@ -414,13 +381,12 @@ class StructureEdgeInferer(_Hiding):
         model: object,
         data: Any,  # noqa: ANN401 - anything HeteroData-like
         *,
-        fraction: float = 0.1,
-        repeats: int | None = None,
+        fraction: float = FRACTION,
+        repeats: int = REPEATS,
         seed: int = 0,
-        n_others: int = 4000,
-        n_trees: int = 300,
+        n_others: int = OTHERS,
     ) -> None:
-        super().__init__(model, data, fraction, repeats, seed, n_others, n_trees)
+        super().__init__(model, data, fraction, repeats, seed, n_others)
 
     def fit(
         self,
@@ -451,7 +417,7 @@ class StructureEdgeInferer(_Hiding):
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))
         repeats = self._repeats()
         examples = [stack(structural_features(repeat.graph), repeat.rows, self.N) for repeat in repeats]
-        self._found = {"structure": self._judge(repeats, examples, structural_features(self._graph))}
+        self._found = {"structure": self._structure(repeats, examples, structural_features(self._graph))}
         self.masked, self._n = [repeat.hidden for repeat in repeats], n
         return n
 
@@ -459,31 +425,6 @@ class StructureEdgeInferer(_Hiding):
         """Scores of all pairs, without further columns; see :meth:`StackedEdgeInferer.scored`."""
         score = capped(self._fitted()["structure"], per_target, per_source)
         return ScoredPairs(self.prior, score)
-
-
-def _score(
-    model: nn.Module,
-    graph: Graph,
-    batches: list[tuple[Tensor, Tensor]],
-    direct: dict[str, FloatArray],
-    crit: Criterion | None,
-    device: torch.device | str,
-    loss_reduction: str | None,
-) -> tuple[Features, dict[str, npt.NDArray[Any]]]:
-    """Features of the scores of a model, and what the table shows of them."""
-    gradient = GradientEdgeInferer(model, graph)
-    gradient.fit(batches, crit, device, verbose=False, loss_reduction=loss_reduction)
-    magnitude = MagnitudeEdgeInferer(model, graph)
-    magnitude.fit(batches, crit, device, verbose=False, loss_reduction=loss_reduction)
-    scores = dict(direct)
-    # 'explained' last: its table is kept for the signs.
-    for name in ("regressed", "normalised", "explained"):
-        scores[name] = gradient.score_matrix(score=name, null_correction=False)
-    scores["magnitude"] = magnitude.score_matrix(layer_agg="mean0")
-    known = PriorEdges(graph).matrix()
-    explained = gradient.scored(score="explained", null_correction=False)
-    sign = explained.columns["sign"](np.arange(known.size)).reshape(known.shape)
-    return score_features(scores, known), {"explained": explained.score, "sign": sign}
 
 
 def _some_rows(n: int, most: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The three classifiers of the stacked inferer, and how their opinions make one score."""
+"""The three classifiers of the stacked inferer and how their opinions make one score; and a linear one alone."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.torch_state import in_turn, usual_threads
+from gsnn.discovery.stacked.features import Features
 
 FloatArray = npt.NDArray[np.float64]
 Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 
 # A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
 _LEAST = 1e-4
+# Inverse of the penalty of the logistic model that stands alone.
+_LINEAR_C = 0.003
 
-__all__ = ["learn_pairs", "sample_alike"]
+__all__ = ["learn_linear", "learn_pairs", "sample_alike"]
 
 
 def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: int, n_trees: int = 300) -> Learnt:
@@ -34,8 +37,7 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
     Raises:
         ValueError: If all labels are the same.
     """
-    if label.all() or not label.any():
-        raise ValueError(f"label must hold both masked and other pairs, got {int(label.sum())} of {len(label)} masked")
+    _check_both(label)
     # Deferred: importing scikit-learn takes a second.
     from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
@@ -75,6 +77,44 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
         return total / len(models)
 
     return opinion
+
+
+def learn_linear(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_]) -> Callable[[Features], FloatArray]:
+    """Fit a logistic model with a strong penalty to tell masked pairs from others.
+
+    With few masked edges the penalty keeps it near a constant, so that it then says little.
+
+    Args:
+        x: (K, F) features of pairs.
+        label: (K,) True for a masked edge.
+
+    Returns:
+        A function of the F features of all pairs that gives (N, N) the logarithm of the probability.
+
+    Raises:
+        ValueError: If all labels are the same.
+    """
+    _check_both(label)
+    from sklearn.linear_model import LogisticRegression
+
+    mean, spread = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # constant: no weight
+    with in_turn():
+        model = LogisticRegression(C=_LINEAR_C, solver="newton-cholesky").fit((x - mean) / spread, label)
+    weights, first = model.coef_[0] / spread, float(model.intercept_[0])
+
+    def opinion(features: Features) -> FloatArray:
+        odds = np.asarray(first - weights @ mean)
+        for weight, values in zip(weights, features.values(), strict=True):
+            odds = odds + weight * values
+        return -np.logaddexp(0.0, -odds)
+
+    return opinion
+
+
+def _check_both(label: npt.NDArray[np.bool_]) -> None:
+    if label.all() or not label.any():
+        raise ValueError(f"label must hold both masked and other pairs, got {int(label.sum())} of {len(label)} masked")
 
 
 def sample_alike(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gsnn.graph import Graph
 
 if TYPE_CHECKING:
+    from gsnn.nn import GSNN
     from gsnn.training import TrainConfig
 
 # Trains a model of a graph from scratch, from a seed.
@@ -20,7 +21,7 @@ Train = Callable[[Graph, int], nn.Module]
 # Without settings of the user's: about so many steps, of batches between these sizes.
 _STEPS, _SMALLEST, _LARGEST = 1200, 16, 128
 
-__all__ = ["Train", "default_config", "refit"]
+__all__ = ["Train", "default_config", "refit", "untrained"]
 
 
 def default_config(n_samples: int) -> TrainConfig:
@@ -30,6 +31,24 @@ def default_config(n_samples: int) -> TrainConfig:
     batch = int(np.clip(n_samples // 32, _SMALLEST, _LARGEST))
     epochs = int(np.clip(round(_STEPS * batch / max(n_samples, 1)), 5, 150))
     return TrainConfig(epochs=epochs, batch_size=batch)
+
+
+def untrained(model: Any, graph: Graph, seed: int) -> GSNN:  # noqa: ANN401
+    """A model of the same architecture as another, on another graph, with fresh weights.
+
+    Raises:
+        TypeError: If ``model`` is no GSNN.
+    """
+    from gsnn.nn import GSNN
+    from gsnn.training.loop import build_model
+
+    if not isinstance(model, GSNN):
+        raise TypeError(
+            f"model must be a gsnn.nn.GSNN to be trained again, got {type(model).__name__}; pass train=, a function "
+            "(graph, seed) -> trained model"
+        )
+    options = {name: value for name, value in model.options.items() if name != "layers"}
+    return build_model(lambda: GSNN.from_graph(graph, model.channels, model.L, **options), seed)
 
 
 def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: TrainConfig) -> nn.Module:  # noqa: ANN401
@@ -49,16 +68,8 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
     Raises:
         TypeError: If ``model`` is no GSNN.
     """
-    from gsnn.nn import GSNN
     from gsnn.training import train_model
-    from gsnn.training.loop import build_model
 
-    if not isinstance(model, GSNN):
-        raise TypeError(
-            f"model must be a gsnn.nn.GSNN to be trained again, got {type(model).__name__}; pass train=, a function "
-            "(graph, seed) -> trained model"
-        )
-    options = {name: value for name, value in model.options.items() if name != "layers"}
     config = replace(config, seed=seed, patience=None, restore_best=False)
-    fresh = build_model(lambda: GSNN.from_graph(graph, model.channels, model.L, **options), seed)
-    return train_model(fresh, (x.float().numpy(), y.float().numpy()), None, config).reading_model
+    samples = x.float().numpy(), y.float().numpy()
+    return train_model(untrained(model, graph, seed), samples, None, config).reading_model

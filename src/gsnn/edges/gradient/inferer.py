@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -122,6 +122,8 @@ class GradientEdgeInferer(StreamingInferer):
         >>> list(inferer.evaluate().columns)[4:7]
         ['score', 'has_edge', 'sign']
     """
+
+    default_score: ClassVar[str] = "regressed"
 
     def __init__(
         self,
@@ -270,7 +272,7 @@ class GradientEdgeInferer(StreamingInferer):
         self,
         layer_agg: str | None = None,
         exclude_self: bool = True,
-        score: str = "regressed",
+        score: str | None = None,
         ridge: float = 1e-6,
         *,
         rank_tolerance: float = 0.0,
@@ -282,7 +284,7 @@ class GradientEdgeInferer(StreamingInferer):
             layer_agg: How the P scores make one: ``'mean0'``, their mean, or ``'rss'``, the root of the sum of their
                 squares; an undefined one counts as 0. None: ``'rss'`` for ``'explained'``, else ``'mean0'``.
             exclude_self: Leave out the pairs (i, i).
-            score: ``'regressed'``, ``'normalised'`` or ``'explained'``.
+            score: ``'regressed'`` (what None means), ``'normalised'`` or ``'explained'``.
             ridge: Of the regression, in units of a node's variance.
             rank_tolerance: Principal components of a node below this share of its largest standard deviation are left
                 out, which is faster and changes the score of a pair by about twice this at most (``'normalised'``).
@@ -300,7 +302,7 @@ class GradientEdgeInferer(StreamingInferer):
         """
         scored = self.scored(
             layer_agg=layer_agg,
-            score=score,
+            score=score or self.default_score,
             ridge=ridge,
             rank_tolerance=rank_tolerance,
             null_correction=null_correction,

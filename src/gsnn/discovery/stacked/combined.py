@@ -1,0 +1,220 @@
+"""What known edges look like and what the data say, of one training: nothing is trained again."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from gsnn.base.memory import check_fits
+from gsnn.base.progress import track
+from gsnn.base.workers import arrays_in_processes, workers_for
+from gsnn.discovery.hiding import hideable_edges
+from gsnn.discovery.stacked.features import Features, stack, structural_features
+from gsnn.discovery.stacked.learners import learn_linear
+from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, lessons, model_features
+from gsnn.discovery.stacked.refit import untrained
+from gsnn.edges.gradient.inferer import GradientEdgeInferer
+from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.graph import Graph
+from gsnn.nn import GSNN
+from gsnn.nn.losses import masked_mse
+
+FloatArray = npt.NDArray[np.float64]
+
+# Samples that an untrained network is looked at on.
+SAMPLES = 256
+# 'explained' below this is all the same: chance.
+FLOOR = 1e-3
+# Matrices of all pairs that are held at a time, in single precision.
+_MATRICES = 90
+
+__all__ = ["CombinedEdgeInferer", "combined_memory"]
+
+
+def combined_memory(n: int) -> int:
+    """Bytes that :class:`CombinedEdgeInferer` takes for N functions, beside the samples."""
+    return 4 * _MATRICES * n * n
+
+
+class CombinedEdgeInferer(GradientEdgeInferer):
+    r"""What a missing edge looks like among known ones, and what the trained model makes of it; nothing is refitted.
+
+    The score is a sum of two logarithms:
+
+    - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.001);
+    - of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden, eight times,
+      and a logistic model learns to tell them from other pairs that the masked graph lacks. It sees features of the
+      masked graph and the scores of an *untrained* network of the same architecture on it, which cost a pass over 256
+      samples: before any training, activations are mixtures of the inputs upstream and gradients mixtures of the
+      responses downstream, so that they tell where responses go with inputs along paths that are not there.
+
+    Where the network is regular the first part decides much, where it is not (or where few edges are known) the penalty
+    of the logistic model keeps it near a constant and ``explained`` decides alone. It does if there is nothing to learn
+    from: if fewer than two function edges are known, or none that is hidden carries a signal; ``learnt_from`` is 0
+    then. The scores of known edges are undefined (NaN), and there is no p-value.
+
+    Args:
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, trained on ``data``.
+        data: The prior graph, with its inputs and outputs.
+        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. All features of all pairs are held in memory,
+            360 N^2 bytes, and must fit too.
+        targets: As there.
+        seed: Fixes the hidden edges, the samples and the weights of the untrained networks.
+
+    Attributes:
+        learnt_from: Hidden edges that the last scores learnt from.
+
+    Raises:
+        RuntimeError: As there.
+        TypeError: If the model is no GSNN.
+        ValueError: As there.
+
+    Example:
+        >>> from gsnn.graph import Graph
+        >>> edges = [("x", "a"), ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("d", "y"), ("b", "z")]
+        >>> graph = Graph.from_edges(
+        ...     edges, input_nodes=["x"], function_nodes=["a", "b", "c", "d"], output_nodes=["y", "z"]
+        ... )
+        >>> x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0))
+        >>> inferer = CombinedEdgeInferer(GSNN.from_graph(graph, channels=2, layers=4), graph)
+        >>> inferer.fit([(x, torch.cat([x, -x], 1))], verbose=False)
+        60
+        >>> list(inferer.evaluate().columns)[4:]
+        ['score', 'has_edge', 'likely', 'explained', 'sign']
+    """
+
+    default_score = "combined"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,  # noqa: ANN401 - anything HeteroData-like
+        *,
+        memory_budget: int | float | str | None = None,
+        targets: range | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(model, data, memory_budget=memory_budget, targets=targets)
+        if not isinstance(self._model, GSNN):
+            raise TypeError(f"model must be a gsnn.nn.GSNN, got {type(self._model).__name__}; use GradientEdgeInferer")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+        check_fits(
+            combined_memory(self.N),
+            self.memory_budget,
+            f"features of all pairs of {self.N} nodes",
+            "use GradientEdgeInferer, score 'explained'",
+        )
+        self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
+        self.seed, self.learnt_from = seed, 0
+        self._learnt: tuple[ScoredPairs, tuple[FloatArray, FloatArray]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found again."""
+        return super().__getstate__() | {"_learnt": None}
+
+    def scored(
+        self,
+        *,
+        layer_agg: str | None = None,
+        score: str = "combined",
+        ridge: float = 1e-6,
+        rank_tolerance: float = 0.0,
+        null_correction: bool = True,
+    ) -> ScoredPairs:
+        """Scores and columns of all pairs.
+
+        Args:
+            layer_agg: Of 'explained'; as for :class:`gsnn.edges.GradientEdgeInferer`, like the others.
+            score: ``'combined'``, or a score of that class, which is then its own.
+            ridge: As there.
+            rank_tolerance: As there.
+            null_correction: As there.
+
+        Returns:
+            The scores; of ``'combined'`` with the columns likely, explained and sign.
+
+        Raises:
+            RuntimeError: If fewer than 3 samples were seen.
+            ValueError: If an option is unknown.
+        """
+        options: dict[str, Any] = {
+            "layer_agg": layer_agg,
+            "ridge": ridge,
+            "rank_tolerance": rank_tolerance,
+            "null_correction": null_correction,
+        }
+        if score != "combined":
+            return super().scored(score=score, **options)
+        explained = super().scored(score="explained", **options)
+        own = slice(self.targets.start, self.targets.stop)
+        likely = self._opinions(explained)[0][:, own]
+        total = likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
+        total[self.prior.matrix()[:, own]] = np.nan
+
+        def entries(matrix: npt.NDArray[Any]) -> Column:
+            return lambda rows: matrix.ravel()[rows]
+
+        columns = {
+            "likely": entries(np.exp(likely)),
+            "explained": entries(explained.score),
+            "sign": explained.columns["sign"],
+        }
+        return ScoredPairs(self.prior, total, self.score_name, columns, self.targets.start)
+
+    def beside(self) -> dict[str, ScoredPairs]:
+        """The ranking by structure alone; nothing where there is nothing to learn from."""
+        _, structure = self._opinions(super().scored(score="explained"))
+        if not self.learnt_from:
+            return {}
+        score = structure[:, self.targets.start : self.targets.stop]
+        return {"structure": ScoredPairs(self.prior, score, first=self.targets.start)}
+
+    def _opinions(self, explained: ScoredPairs) -> tuple[FloatArray, FloatArray]:
+        """What :meth:`_learn` gives for the samples of a score, found once."""
+        if self._learnt is None or self._learnt[0] is not explained:
+            self._learnt = explained, self._learn()
+        return self._learnt[1]
+
+    def _learn(self) -> tuple[FloatArray, FloatArray]:
+        """(N, N) logarithms of the probability that a pair is a missing edge, with and without an untrained network.
+
+        Both are 0 where there is nothing to learn from; the second is NaN for known edges.
+        """
+        self.learnt_from = 0
+        nothing = np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
+        if len(hideable_edges(self._graph).rows) < 2:
+            return nothing
+        taught = lessons(self._graph, self.prior, FRACTION, REPEATS, self.seed, OTHERS)
+        self.learnt_from = sum(int(lesson.label.sum()) for lesson in taught)
+        if not self.learnt_from:
+            return nothing
+        x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
+
+        def features(graph: Graph, seed: int) -> tuple[Features, Features]:
+            rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:SAMPLES])
+            with torch.inference_mode(False), torch.enable_grad():
+                model = untrained(self._model, graph, seed).eval()
+                seen = model_features(model, graph, [(x[rows], y[rows])], {}, masked_mse, "cpu", None)
+            return structural_features(graph), seen[0]
+
+        def example(lesson: Lesson) -> dict[str, npt.NDArray[np.float32]]:
+            topology, scores = features(lesson.graph, lesson.seed)
+            return {"topology": stack(topology, lesson.rows, self.N), "scores": stack(scores, lesson.rows, self.N)}
+
+        workers = workers_for(self._model, SAMPLES, combined_memory(self.N))
+        with closing(arrays_in_processes([partial(example, lesson) for lesson in taught], workers)) as done:
+            seen = list(track(done, "hidden edges", total=REPEATS, show=None))
+        label = np.concatenate([lesson.label for lesson in taught])
+        shown = np.concatenate([each["topology"] for each in seen])
+        topology, scores = features(self._graph, self.seed)
+        structure = learn_linear(shown, label)(topology)
+        structure[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
+        both = np.concatenate([shown, np.concatenate([each["scores"] for each in seen])], axis=1)
+        return learn_linear(both, label)(topology | scores), structure
