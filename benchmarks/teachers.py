@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import networkx as nx
@@ -203,12 +203,13 @@ class Teacher:
         self.source, self.target = source, target
         self.read = np.array([place[name] for name in topology.readouts])
 
-    def settle(self, x: np.ndarray, steps: int = STEPS) -> np.ndarray:
-        """State (N, M) of all functions for inputs (M, I)."""
+    def settle(self, x: np.ndarray, steps: int = STEPS, dead: np.ndarray | None = None) -> np.ndarray:
+        """State (N, M) of all functions for inputs (M, I); those that are dead, (M, N), stay at 0."""
         drive = self.bias[:, None] + 3 * (self.V @ x.T)
+        alive = 1.0 if dead is None else ~dead.T
         state = np.zeros_like(drive)
         for _ in range(steps):
-            state = saturating(self.W @ state + drive)
+            state = saturating(self.W @ state + drive) * alive
         return state
 
     def effects(self, x: np.ndarray, steps: int = 30) -> np.ndarray:
@@ -293,17 +294,39 @@ def realistic(
     fraction: float = 0.1,
     noise: float = 0.0,
     positive: float = POSITIVE,
+    read: float | None = None,
+    knocked: float = 0.0,
 ) -> Problem:
-    """A teacher on a published topology with a share of its edges hidden; hard with ``positive=HARD_POSITIVE``."""
+    """A teacher on a published topology with a share of its edges hidden; hard with ``positive=HARD_POSITIVE``.
+
+    With ``read`` that share of all functions is read in place of the transcription factors. In a share ``knocked`` of
+    the samples two functions are held at 0; the model gets an input to every function, 1 where it is held.
+    """
     found = topology(name)
     rng = np.random.default_rng(seed)
     teacher = Teacher(found, rng, positive)
     x = draw_inputs(n_train + n_test, len(found.inputs), rng, min(ACTIVE, len(found.inputs)))
-    y = 1.2 * teacher.settle(x)[teacher.read].T
+    if read is not None:
+        names = found.functions
+        chosen = np.random.default_rng((seed, 1)).permutation(len(names))[: round(read * len(names))]
+        found = replace(found, readouts=[names[k] for k in np.sort(chosen)])
+        teacher.read = np.sort(chosen)
+    dead = None
+    if knocked:
+        others = np.random.default_rng((seed, 2))
+        dead = np.zeros((len(x), len(found.functions)), dtype=bool)
+        for row in np.flatnonzero(others.random(len(x)) < knocked):
+            dead[row, others.choice(len(found.functions), 2, replace=False)] = True
+    y = 1.2 * teacher.settle(x, dead=dead)[teacher.read].T
     y += noise * y.std(0) * rng.standard_normal(y.shape)
     effect = teacher.effects(x[: min(100, n_train)])
     eligible = [edge for edge, value in zip(teacher.edges, effect, strict=True) if value > MATTERS]
-    full = build_graph(found.inputs, found.functions, found.graph.edges, found.readouts)
+    inputs, edges = list(found.inputs), list(found.graph.edges)
+    if dead is not None:
+        inputs += [f"ko.{name}" for name in found.functions]
+        edges += [(f"ko.{name}", name) for name in found.functions]
+        x = np.concatenate([x, dead], axis=1)
+    full = build_graph(inputs, found.functions, edges, found.readouts)
     return finish(
         f"{name} #{seed}" if positive == POSITIVE else f"hard {name} #{seed}",
         full,

@@ -88,6 +88,7 @@ def test_infer_writes_every_candidate(trained):
     assert infer.returncode == 0, infer.stderr
     edges = pd.read_csv(run / "edges.csv", keep_default_na=False, na_values={"score": [""], "p": [""], "q": [""]})
     columns = ["source", "target", "kind", "score", "rank", "p", "q", "known", "sign", "alias_group", "alias_size"]
+    columns += ["rank_structure", "score_structure"]
     assert list(edges.columns) == columns
     described = json.loads((run / "edges.csv-metadata.json").read_text(encoding="utf-8"))
     assert described["url"] == "edges.csv"

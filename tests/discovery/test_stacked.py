@@ -443,7 +443,7 @@ def test_wrong_arguments():
         StackedEdgeInferer(model, graph, "fast")
     bare = graph.without_edges(graph.function_edges[1:])
     with pytest.raises(ValueError, match="at least 2 function -> function edges"):
-        StructureEdgeInferer(None, bare)
+        StackedEdgeInferer(model, bare)
     inferer = StackedEdgeInferer(model, graph, untrained)
     with pytest.raises(RuntimeError, match="call fit first"):
         inferer.evaluate()
@@ -458,8 +458,8 @@ def test_repeats_follow_the_number_of_edges():
         input_nodes=["x"], function_nodes=names, output_nodes=["y"],
     )  # fmt: skip
     many = few.with_edges([(a, b) for a in names for b in names if a != b and (a, b) not in set(few.function_edges)])
-    assert StackedEdgeInferer(gsnn(few), few).repeats == 8
-    assert StackedEdgeInferer(gsnn(many), many).repeats == 3
+    for graph, repeats in ((few, 8), (many, 3)):
+        assert StackedEdgeInferer(GSNN.from_graph(graph, channels=2, layers=2), graph).repeats == repeats
 
 
 def test_graph_like_data():

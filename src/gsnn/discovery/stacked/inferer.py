@@ -67,9 +67,6 @@ class _Hiding(EdgeInferer):
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
         _check_integers(repeats=(repeats, 1), n_others=(n_others, 1), seed=(seed, 0))
-        n_edges = sum(s != t for s, t in self.edges)
-        if n_edges < 2:
-            raise ValueError(f"data must have at least 2 function -> function edges to learn from, got {n_edges}")
         n_drawn = round(fraction * len(hideable_edges(self._graph).rows))
         if repeats is None:
             repeats = _FEWER_REPEATS if n_drawn >= _MANY else REPEATS
@@ -88,24 +85,15 @@ class _Hiding(EdgeInferer):
         """What each repeat hides, and the pairs it teaches."""
         return lessons(self._graph, self.prior, self.fraction, self.repeats, self.seed, self.n_others)
 
-    def _taught(self, repeats: Sequence[Lesson]) -> npt.NDArray[np.bool_]:
-        """Which of the rows of all repeats were hidden."""
-        label = np.concatenate([each.label for each in repeats])
-        if len(free_pairs(self.prior)) and not label.any():
-            raise ValueError(
-                "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
-                "hide others by another seed, or fewer by a smaller fraction"
-            )
-        return label
-
     def _structure(
         self, repeats: Sequence[Lesson], examples: Sequence[npt.NDArray[np.float32]], mine: Features
     ) -> FloatArray:
-        """What a linear classifier says of all pairs by the graph alone; NaN for known edges."""
-        label, found = self._taught(repeats), np.full((self.N, self.N), np.nan)
-        free = ~(self.prior.matrix() | np.eye(self.N, dtype=bool))
-        if free.any():
-            found[free] = learn_linear(np.concatenate(examples), label)(mine)[free]
+        """What a linear classifier says of all pairs by the graph alone; NaN for known edges, 0 without a lesson."""
+        found = np.zeros((self.N, self.N))
+        if repeats:
+            label = np.concatenate([each.label for each in repeats])
+            found = learn_linear(np.concatenate(examples), label)(mine)
+        found[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
         return found
 
     def _columns(self, names: Sequence[str]) -> dict[str, Column]:
@@ -206,6 +194,9 @@ class StackedEdgeInferer(_Hiding):
     ) -> None:
         super().__init__(model, data, fraction, repeats, seed, n_others)
         _check_integers(max_samples=(max_samples, 3), n_trees=(n_trees, 1))
+        n_edges = sum(s != t for s, t in self.edges)
+        if n_edges < 2:
+            raise ValueError(f"data must have at least 2 function -> function edges to learn from, got {n_edges}")
         self.n_trees = n_trees
         if train is not None and not callable(train) and not hasattr(train, "model_options"):
             raise TypeError(
@@ -281,16 +272,20 @@ class StackedEdgeInferer(_Hiding):
             }
 
         repeats = self._repeats()
+        if not repeats:
+            raise ValueError(
+                "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
+                "hide others by another seed, or fewer by a smaller fraction"
+            )
         jobs = [partial(refitted, repeat) for repeat in repeats]
         with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
             seen = list(track(done, "refits", total=self.repeats, show=verbose))
         both = np.concatenate([np.concatenate([each["topology"], each["scores"]], axis=1) for each in seen])
         free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
-        label = self._taught(repeats)
-        if len(free):
-            opinion = learn_pairs(both, label, self.seed, self.n_trees)
-            for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
-                learnt[some] = opinion(stack({**structure, **mine}, some, self.N))
+        label = np.concatenate([repeat.label for repeat in repeats])
+        opinion = learn_pairs(both, label, self.seed, self.n_trees)
+        for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
+            learnt[some] = opinion(stack({**structure, **mine}, some, self.N))
         self._found = {
             "learnt": learnt.reshape(self.N, self.N),
             "structure": self._structure(repeats, [each["topology"] for each in seen], structure),
@@ -350,7 +345,8 @@ class StructureEdgeInferer(_Hiding):
 
     Args:
         model: Not used; any inferer takes one.
-        data: The prior graph, with its inputs and outputs; at least 2 of its function edges are known.
+        data: The prior graph, with its inputs and outputs. Where fewer than 2 of its function edges can be hidden there
+            is nothing to learn, and all scores are 0.
         fraction: As for :class:`StackedEdgeInferer`.
         repeats: How often edges are hidden.
         seed: Fixes the hidden edges and the other pairs.

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gsnn.discovery.hiding import holes, mask_edges
+from gsnn.base.errors import DataError
+from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
 from gsnn.discovery.stacked.features import Features, score_features
 from gsnn.discovery.stacked.learners import sample_alike
 from gsnn.edges.capture import Criterion
@@ -62,14 +63,19 @@ def lessons(graph: Graph, prior: PriorEdges, fraction: float, repeats: int, seed
         n_others: Other pairs beside the hidden ones, at most.
 
     Returns:
-        A lesson for each time.
+        A lesson for each time; none if fewer than two edges can be hidden, or none that is carries a signal.
     """
+    if len(hideable_edges(graph).rows) < 2:
+        return []
     n, free = prior.N, free_pairs(prior)
     chosen = np.random.default_rng((seed, 1))
     found = []
     for stream in np.random.SeedSequence(seed).spawn(repeats):
         rng = np.random.default_rng(stream)
-        masking = mask_edges(graph, fraction, rng)
+        try:
+            masking = mask_edges(graph, fraction, rng)
+        except DataError:  # without any one of the edges an output is out of reach of every input
+            return []
         pairs = [prior.index[s] * n + prior.index[t] for s, t in masking.testable]
         # Where hiding left a hole all the same, it must not tell hidden pairs from others.
         childless, orphaned = holes(masking.graph.edge_index_dict[EDGE_TYPES[0]].numpy(), n)
@@ -77,7 +83,7 @@ def lessons(graph: Graph, prior: PriorEdges, fraction: float, repeats: int, seed
         true, others = sample_alike(np.sort(np.array(pairs, dtype=np.int64)), free, kind, n_others, chosen)
         rows, label = np.concatenate([true, others]), np.arange(len(true) + len(others)) < len(true)
         found.append(Lesson(masking.graph, masking.testable, int(rng.integers(2**31)), rows, label))
-    return found
+    return found if any(lesson.label.any() for lesson in found) else []
 
 
 def model_features(
