@@ -239,3 +239,38 @@ def measure(problem: Problem, scores: np.ndarray) -> dict[str, float]:
         "hits_at_100": found.precision_at[100] * min(100, found.n_candidates),
         "n_hidden": float(k),
     }
+
+
+def matched_auc(problem: Problem, scores: np.ndarray, by: np.ndarray, each: int = 5) -> float:
+    """Chance that a hidden edge scores above negatives that another score rates nearly as it does.
+
+    Each hidden edge is compared with the ``each`` negatives next below it and the ``each`` next above it by the other
+    score, equals in random order; by that score itself the chance is one half.
+    """
+    graph, rng = problem.graph, np.random.default_rng(0)
+    hidden, lost = located(graph, problem.hidden), located(graph, problem.lost)
+    closed = np.eye(graph.N, dtype=bool)
+    for pairs in (hidden, lost, located(graph, graph.function_edges)):
+        closed[pairs[0], pairs[1]] = True
+    value = np.nan_to_num(scores, nan=-np.inf)
+    others = rng.permutation(np.flatnonzero(~closed.ravel()))
+    others = others[np.argsort(by.ravel()[others], kind="stable")]
+    rank = by.ravel()[others]
+    wins = []
+    for source, target in hidden.T:
+        low, high = (np.searchsorted(rank, by[source, target], side) for side in ("left", "right"))
+        place = int(rng.integers(low, high + 1))
+        k = min(each, place, len(others) - place)  # as many on both sides
+        beside = value.ravel()[others[place - k : place + k]]
+        if k:
+            wins.append(float(((value[source, target] > beside) + 0.5 * (value[source, target] == beside)).mean()))
+    return float(np.mean(wins)) if wins else float("nan")
+
+
+def degrees_and_distance(graph: Graph) -> np.ndarray:
+    """(N, N): a number for each class of pairs: degrees of both ends in powers of 2, and the distance."""
+    from gsnn.discovery.stacked.features import structural_features
+
+    features = structural_features(graph)
+    parts = [np.round(features[side] / np.log(2)) for side in ("source_out_degree", "target_in_degree")]
+    return parts[0] * 1000 + parts[1] * 100 + np.minimum(features["distance"], 13)

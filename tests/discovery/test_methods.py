@@ -55,6 +55,7 @@ def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default(
         "gradient-explained",
         "magnitude",
         "magnitude-partial",
+        "measured",
         "rank",
         "regressor",
         "embedding",
@@ -64,7 +65,7 @@ def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default(
     ]
     assert [name for name, method in METHODS.items() if method.by_default] == [*list(METHODS)[:5], "structure"]
     assert DEFAULT_METHOD in METHODS
-    assert len(METHODS) == 11
+    assert len(METHODS) == 12
     assert all(method.summary for method in METHODS.values())
 
 

@@ -17,6 +17,7 @@ from gsnn.edges import (
     InputEdgeInferer,
     MagnitudeEdgeInferer,
     MagnitudeEdgeRegressor,
+    MeasuredEdgeInferer,
     OutputEdgeInferer,
     RankEdgeInferer,
 )
@@ -97,6 +98,23 @@ ENTRIES += [
     )
     for method in ("spearman", "pearson")
     for pool in (True, False)
+]
+
+ENTRIES += [
+    Entry(
+        "measured",
+        MeasuredEdgeInferer,
+        lambda inferer: inferer.score_matrix(),
+        omits={
+            "batch_split": "only one function of that graph is measured, see test_measured.py",
+            "isolation": "reads the model where a parent is not measured, see test_measured.py",
+            "loss_scale": "takes no loss",
+            "merge": "regressions on all samples at once",
+            "null": "has no p-value",
+            "planted": "its planted edges are between functions that are measured, see test_measured.py",
+        },
+        tolerance=(1e-9, 1e-4),
+    )
 ]
 
 _LEARNT = {

@@ -22,6 +22,7 @@ from gsnn.edges.embedding.inferer import EmbeddingEdgeInferer
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
+from gsnn.edges.measured import MeasuredEdgeInferer
 from gsnn.edges.rank import RankEdgeInferer
 from gsnn.edges.regressor import MagnitudeEdgeRegressor
 from gsnn.graph.kinds import KINDS
@@ -176,6 +177,9 @@ METHODS = _Methods(
             {"layer_agg": "mean0", "score": "partial"},
             "the same, given the known parents of the target",
             by_default=True,
+        ),
+        "measured": Method(
+            MeasuredEdgeInferer, {}, "partial correlation of readouts, for functions that are measured themselves"
         ),
         "rank": Method(RankEdgeInferer, {}, "rank correlation of the same; keeps all samples"),
         "regressor": Method(

@@ -11,6 +11,7 @@ from gsnn.edges.embedding.inferer import DirectedMagnitudeEdgeKGE, EmbeddingEdge
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer, EdgeScores, StreamingInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
+from gsnn.edges.measured import MeasuredEdgeInferer
 from gsnn.edges.pairs import ScoredPairs
 from gsnn.edges.rank import FunctionEdgeInferer, RankEdgeInferer
 from gsnn.edges.regressor import MagnitudeEdgeRegressor
@@ -32,6 +33,7 @@ __all__ = [
     "MagnitudeEdgeInferer",
     "MagnitudeEdgeKGE",
     "MagnitudeEdgeRegressor",
+    "MeasuredEdgeInferer",
     "OutputEdgeInferer",
     "RankEdgeInferer",
     "ScoredPairs",

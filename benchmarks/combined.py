@@ -1,0 +1,176 @@
+"""What does the data add to topology, and topology to the data? ``combined`` beside its parts, on families of problems.
+
+    python benchmarks/combined.py              # all cells, about a minute each on one core
+    python benchmarks/combined.py --quick --results FILE
+    python benchmarks/combined.py --table
+
+A cell is a problem with edges between functions hidden, trained once; its model is read when most was learnt. Beside
+``combined`` stand ``explained`` (the trained model alone), ``likely`` (what is learnt from hidden known edges, with an
+untrained network), ``structure`` (the same without any network) and ``structure + explained``. The difference to the
+best of ``structure`` and the user's own topology (degree product, common neighbours) is what the data add. AUC is also
+against negatives that are like each hidden edge in degrees and distance, or in the score ``structure``. ``permuted`` is
+a teacher whose responses were permuted against its inputs: there nothing may be added. Finished cells stand in
+``combined.csv`` and are not done again.
+
+Everything was chosen on lembas:InnateDB #11 and #13, l1000:SPIKE #12, and seeds 0 and 10 of the random graphs, B and
+DREAM4; the problems here are others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from early import STEPS, permuted
+from gsnn.base.files import atomic_path
+from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, prior_scores
+from gsnn.edges.pairs import PriorEdges
+from gsnn.training.early import SHARE
+from recovery_families import LOGICAL, dream4, logical, random_graph, setting
+from recovery_methods import batches, degrees_and_distance, matched_auc, measure, settings_of, train_watched
+from teachers import REPORT, Problem, realistic
+
+RESULTS = Path(__file__).with_name("combined.csv")
+KEY = ["family", "problem"]
+# Added to REPORT before anything was run: the four topologies again.
+REPORT_MORE: tuple[tuple[str, int], ...] = (
+    ("l1000:BioGRID", 106),
+    ("lembas:PhosphoPoint", 107),
+    ("l1000:SignaLink3", 108),
+    ("lembas:KEGG", 109),
+    ("l1000:SignaLink3", 110),
+)
+NOISY = "teacher, noise .3, 500"
+
+
+def cells(*, quick: bool) -> Iterator[tuple[str, str, int, Callable[[], Problem]]]:
+    """Family, name, seed and maker of each problem."""
+
+    def noisy(name: str, seed: int) -> Problem:
+        return realistic(name, seed, n_train=500, noise=0.3, n_test=100)
+
+    for name, seed in REPORT[:1] if quick else [*REPORT, *REPORT_MORE]:
+        yield NOISY, f"{name} #{seed}", seed, lambda n=name, s=seed: noisy(n, s)
+    if quick:
+        return
+    for seed in (1, 2, 3, 4, 5):
+        for kind in ("layered", "dag", "scale-free", "cyclic", "nonlinear"):
+            yield kind, f"#{seed}", seed, lambda kind=kind, seed=seed: random_graph(kind, seed)
+        yield "DREAM4", f"#{seed}", seed, lambda seed=seed: dream4(seed)
+        yield "B", f"#{seed}", seed, lambda seed=seed: setting("B", seed)
+        name = LOGICAL[seed % len(LOGICAL)]
+        yield "logical", name, seed, lambda name=name, seed=seed: logical(name, 100 + seed)
+    for name, seed in REPORT:
+        yield "teacher, permuted", f"{name} #{seed}", seed, lambda n=name, s=seed: permuted(noisy(n, s))
+    for name, seed in REPORT:
+        yield "teacher", f"{name} #{seed}", seed, lambda name=name, seed=seed: realistic(name, seed)
+    for seed in (1, 2, 3):
+        yield "A", f"#{seed}", seed, lambda seed=seed: setting("A", seed)
+
+
+def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list[dict[str, object]]:
+    """One training, and every score."""
+    start = time.process_time()
+    given = make()
+    settings = settings_of(given)
+    if family.startswith("teacher"):
+        settings = replace(settings, epochs=min(60, max(20, STEPS // len(given.x_train))))
+    (model,), _ = train_watched(given, given.graph, seed, settings, (SHARE,))
+    trained = time.process_time()
+    combined, structure = CombinedEdgeInferer(model, given.graph), StructureEdgeInferer(model, given.graph)
+    combined.fit(batches(given), verbose=False)
+    scored = combined.scored()
+    spent = time.process_time() - trained
+    structure.fit(batches(given), verbose=False)
+    pairs = np.arange(scored.score.size)
+    likely, explained = (scored.columns[each](pairs).reshape(scored.score.shape) for each in ("likely", "explained"))
+    alone = structure.score_matrix()
+    user = prior_scores(given.graph)
+    log = np.log(np.maximum(np.nan_to_num(explained), 1e-3))
+    scores = {
+        "combined": scored.score,
+        "explained": explained,
+        "likely": np.where(PriorEdges(given.graph).matrix(), np.nan, likely),
+        "structure": alone,
+        "structure + explained": alone + log,
+        **{each: user[each] for each in ("random", "degree product", "common neighbours")},
+    }
+    alike = {"degrees": degrees_and_distance(given.graph), "structure": alone}
+    rows: list[dict[str, object]] = []
+    for method, matrix in scores.items():
+        found = measure(given, matrix)
+        row: dict[str, object] = {"family": family, "problem": name, "method": method}
+        row |= {metric: round(found[metric], 5) for metric in ("auc", "mrr", "precision_at_k", "aupr")}
+        row |= {f"auc_{name}": round(matched_auc(given, matrix, by), 5) for name, by in alike.items()}
+        rows.append(row)
+    facts = {"functions": given.graph.N, "score_s": round(spent, 1), "cpu_s": round(time.process_time() - start)}
+    return [row | facts | {"date": date.today().isoformat()} for row in rows]
+
+
+def table(path: Path) -> str:
+    """Means over the problems of a family, and paired differences with a 95 % interval, as markdown."""
+    done = pd.read_csv(path)
+    shown = ("combined", "explained", "likely", "structure", "structure + explained", "degree product")
+    figures = {
+        "AUC / MRR / P@K": ("auc", "mrr", "precision_at_k"),
+        "AUC against negatives alike in degrees and distance / in structure": ("auc_degrees", "auc_structure"),
+    }
+    lines: list[str] = []
+    for title, metrics in figures.items():
+        lines += ["", title, "", f"| family | n | {' | '.join(shown)} |", "|---|---|" + "---|" * len(shown)]
+        for family, rows in done.groupby("family", sort=False):
+            mean = rows.groupby("method").mean(numeric_only=True)
+            texts = [" / ".join(f"{mean.loc[method, metric]:.2f}" for metric in metrics) for method in shown]
+            lines.append(f"| {family} | {rows['problem'].nunique()} | {' | '.join(texts)} |")
+    lines += ["", "| family | n | combined less structure: MRR, P@K | combined less explained: MRR, P@K |"]
+    lines.append("|---|---|---|---|")
+    for family, rows in done.groupby("family", sort=False):
+        parts = []
+        for other in ("structure", "explained"):
+            texts = []
+            for metric in ("mrr", "precision_at_k"):
+                wide = rows.pivot_table(index="problem", columns="method", values=metric)
+                best = wide[["structure", "degree product", "common neighbours"]].max(axis=1)
+                gain = (wide["combined"] - (best if other == "structure" else wide[other])).to_numpy()
+                half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
+                texts.append(f"{gain.mean():+.3f} ± {half:.3f}")
+            parts.append(", ".join(texts))
+        lines.append(f"| {family} | {rows['problem'].nunique()} | " + " | ".join(parts) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Do the cells that are not in the file, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="one teacher")
+    parser.add_argument("--table", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if not arguments.table:
+        for family, name, seed, make in cells(quick=arguments.quick):
+            done = pd.read_csv(arguments.results) if arguments.results.is_file() else pd.DataFrame(columns=KEY)
+            if (done[KEY] == [family, name]).all(axis=1).any():
+                continue
+            try:
+                fresh = pd.DataFrame(cell(family, name, seed, make))
+            except FileNotFoundError as error:
+                print(f"left out: {family} {name}: {error}", file=sys.stderr)
+                continue
+            print(fresh.to_string(), file=sys.stderr, flush=True)
+            with atomic_path(arguments.results) as new:
+                pd.concat([done, fresh] if len(done) else [fresh], ignore_index=True).to_csv(new, index=False)
+    print(table(arguments.results))
+
+
+if __name__ == "__main__":
+    main()
