@@ -37,6 +37,7 @@ MODEL, EARLY, METRICS, EDGES, REPORT, CHECKPOINT, REGRESSOR = (
     "checkpoint.safetensors",
     "regressor.safetensors",
 )
+MEMBERS = "members"
 EDGES_METADATA = f"{EDGES}-metadata.json"  # the name that readers of CSV on the Web look for
 # What resuming may change: training for longer continues the same run.
 _CHANGEABLE = frozenset({"epochs"})
@@ -49,7 +50,7 @@ class Run:
     results), ``checkpoint.safetensors`` (the state after the last whole epoch), ``metrics.csv`` (a row per epoch),
     ``model.safetensors`` once training is complete, with ``regressor.safetensors`` if a regressor learnt beside it, and
     ``edges.csv`` (with ``edges.csv-metadata.json``, which says what its columns mean) and ``report.html`` once they are
-    asked for.
+    asked for; and ``members/1``, ``members/2``, ... if it was trained with members.
     Every file is replaced in one step, so a killed program leaves no half of one.
 
     Attributes:
@@ -74,6 +75,7 @@ class Run:
         sources: Sources | None = None,
         overwrite: bool = False,
         regressor: bool = False,
+        members: int = 0,
     ) -> Run:
         """Make a new run folder with status ``training``; its parents are made too.
 
@@ -86,6 +88,7 @@ class Run:
             sources: Where ``data`` came from, so that the run can read it again; None for data made in memory.
             overwrite: Replace a run that stands there. Other files are never deleted.
             regressor: Whether a regressor learns while the run is trained.
+            members: How many members are trained beside the model.
 
         Returns:
             The run.
@@ -115,6 +118,7 @@ class Run:
             "warnings": list(data.warnings),
             "commands": {"train": command_line()},
             **({"regressor": True} if regressor else {}),
+            **({"members": members} if members else {}),
         }
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -220,7 +224,49 @@ class Run:
         """What the regressor has learnt while the run was trained."""
         return self.path / REGRESSOR
 
+    @property
+    def members_path(self) -> Path:
+        """A folder for each member, called by its number."""
+        return self.path / MEMBERS
+
+    def member_path(self, number: int) -> Path:
+        """The folder of a member, from 1 on."""
+        return self.members_path / str(number)
+
     # ------------------------------------------------------------------ what is in it
+
+    @property
+    def n_members(self) -> int:
+        """How many members were asked for; 0 for a run without any."""
+        with reading(self.path / RUN, "members"):
+            return int(self.info.get("members", 0))
+
+    def has_member(self, number: int) -> bool:
+        """Whether a member is finished."""
+        from gsnn.training.members import Member
+
+        return Member.finished(self.member_path(number), str(self.info["id"]))
+
+    def members(self) -> list[Member]:
+        """The members: models of the same settings, each with a seed and a bootstrap of the conditions of its own.
+
+        Returns:
+            All of them, on the CPU, in eval mode; none for a run without members.
+
+        Raises:
+            RunError: If training is not complete, or a member is missing or damaged.
+        """
+        from gsnn.training.members import Member
+
+        self._need_complete()
+        numbers = range(1, self.n_members + 1)
+        missing = [number for number in numbers if not self.has_member(number)]
+        if missing:
+            raise RunError(
+                f"{len(missing)} of the {self.n_members} members of {self.path} are not trained; finish them with gsnn "
+                f"train --resume -o {self.path}"
+            )
+        return [Member.read(self.member_path(number)) for number in numbers]
 
     @property
     def learns_regressor(self) -> bool:
@@ -485,6 +531,12 @@ class Run:
         self.info.update(status="complete", finished=now(), fit=fit.to_dict(), training=dict(training))
         self._write()
 
+    def record_members(self, count: int) -> None:
+        """Record in ``run.json`` how many members the run has."""
+        if count != self.n_members:
+            self.info["members"] = count
+            self._write()
+
     @contextmanager
     def lock(self, *, optional: bool = False) -> Iterator[bool]:
         """Keep other programs from writing in the same folder; a killed program leaves no lock behind.
@@ -543,6 +595,8 @@ class Run:
             paths.append(self.metrics_path)
         for path in paths:
             path.unlink(missing_ok=True)
+        if self.members_path.is_dir():
+            shutil.rmtree(self.members_path)
 
     def _epochs_done(self) -> int:
         return len(self.metrics()) if self.metrics_path.is_file() else 0
