@@ -57,8 +57,8 @@ def train(
     members: Annotated[
         int | None,
         typer.Option(
-            help="Also train so many models, each on conditions drawn with replacement: gsnn predict then has intervals, "
-            "and gsnn infer averages their ranks. With --resume they are added to a run.",
+            help="Also train so many models, each on conditions drawn with replacement: gsnn predict then has "
+            "intervals, and gsnn infer averages their ranks. With --resume they are added to a run.",
             show_default="none",
             rich_help_panel=_MODEL,
         ),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
     from gsnn.nn import GSNN
     from gsnn.training.baselines import FitReport
+    from gsnn.training.members import Member
 
 __all__ = ["Run", "Sources", "fingerprint"]
 

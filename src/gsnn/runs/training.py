@@ -48,7 +48,8 @@ def train_run(
         regressor: Let a :class:`gsnn.edges.MagnitudeEdgeRegressor` learn beside the model, for the method ``regressor``
             of an inference. A run that is continued does as it was begun.
         members: How many further models to train, each on a bootstrap of the conditions of the training part and from a
-            seed of its own (:mod:`gsnn.training.members`). A run that is continued has those it was begun with, or more.
+            seed of its own (:mod:`gsnn.training.members`). A run that is continued has those it was begun
+            with, or more.
 
     Returns:
         The run and the result of the training.

@@ -29,6 +29,10 @@ IntArray = npt.NDArray[np.int64]
 LEAST_CONDITIONS = 5
 """Of the training part, for members to be drawn from them."""
 
+_STREAMED = (
+    "members are drawn from samples in memory, and these are streamed from their files; leave members out, or read a "
+    "part of the samples into memory"
+)
 _MODEL, _EARLY, _INFO = "model.safetensors", "model-early.safetensors", "member.json"
 
 __all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "train_member"]
@@ -125,10 +129,7 @@ def check_members(prepared: Prepared, count: int) -> None:
     if count < 2:
         raise DataError(f"members must be at least 2, got {count}; 5 are usual")
     if not isinstance(prepared.data, PerturbationData):
-        raise RunError(
-            "members are drawn from samples in memory, and these are streamed from their files; leave members out, or "
-            "read a part of the samples into memory"
-        )
+        raise RunError(_STREAMED)
     n = len(np.unique(conditions(prepared.data.x[prepared.split.train])))
     if n < LEAST_CONDITIONS:
         raise DataError(
@@ -151,8 +152,10 @@ def train_member(prepared: Prepared, config: TrainConfig, number: int, device: s
     """
     seed = derived_seed(config.seed, MEMBER, number)
     config = replace(config, seed=seed)
-    x, y = prepared.train  # type: ignore[misc]  # arrays of data in memory
-    times = draw_conditions(conditions(x), seed)
+    if not isinstance(prepared.data, PerturbationData) or not isinstance(prepared.train, tuple):
+        raise RunError(_STREAMED)
+    x, y = prepared.train
+    times = draw_conditions(conditions(prepared.data.x[prepared.split.train]), seed)
     rows = np.repeat(np.arange(len(x)), times)
     model = new_model(prepared.data.graph, config)
     watched = prepared.validation if config.uses_validation else None
