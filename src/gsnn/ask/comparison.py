@@ -101,10 +101,8 @@ def compare(
     if together.empty:
         raise DataError(f"{listed(ranks)} have no candidate edge that is in all; compare runs on the same network")
     places = together.groupby(level="kind").rank(method="first").astype(int)
-    edges = places.assign(worst=places.max(axis=1), _sum=places.sum(axis=1)).sort_values(
-        ["worst", "_sum"], kind="stable"
-    )
-    edges = edges.drop(columns="_sum").reset_index()[[*_KEY, "worst", *ranks]]
+    places = places.assign(worst=places.max(axis=1), total=places.sum(axis=1))
+    edges = places.sort_values(["worst", "total"], kind="stable").reset_index()[[*_KEY, "worst", *ranks]]
     table = [{"run": name, **values} for name, values in (fits or {}).items()]
     return Comparison(list(tables), pd.DataFrame(rows), edges, pd.DataFrame(table))
 

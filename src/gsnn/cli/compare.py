@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, each after gsnn infer.", metavar="RUN RUN...")],
     top: Annotated[int, typer.Option(help="Candidates to print of those that are high in all.")] = 10,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="CSV file for all candidates that are in all.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV file for the candidates of all runs.")] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -53,16 +51,12 @@ def compare(
 
 def _show(found: Comparison, top: int) -> None:
     rows = []
-    counts = [int(name.removeprefix("overlap_")) for name in found.pairs if str(name).startswith("overlap_")]
+    counts = [int(name.removeprefix("overlap_")) for name in map(str, found.pairs) if name.startswith("overlap_")]
     for row in found.pairs.to_dict("records"):
-        same = [
-            f"{row[f'overlap_{k}']:.0f} ({row[f'chance_{k}']:.1f})"
-            if row[f"overlap_{k}"] == row[f"overlap_{k}"]
-            else "-"
-            for k in counts
-        ]
-        rows.append([str(row[name]) for name in ("kind", "first", "second")])
-        rows[-1] += [str(row["candidates"]), figure(row["spearman"]), *same]
+        same = [(row[f"overlap_{k}"], row[f"chance_{k}"]) for k in counts]
+        shown = [f"{n:.0f} ({chance:.1f})" if n == n else "-" for n, chance in same]
+        names = [str(row[name]) for name in ("kind", "first", "second", "candidates")]
+        rows.append([*names, figure(row["spearman"]), *shown])
     header = ["kind", "run", "and run", "candidates", "Spearman", *(f"same of top {k}" for k in counts)]
     show_table("Rankings of the candidates that both have (in brackets: same by chance)", header, rows, left=3)
     fits = [[str(row["run"]), *(figure(row.get(name)) for name in ("model", "ridge", "mean"))] for row in

@@ -93,7 +93,8 @@ def _show(found: Predictions) -> None:
         rows.append([str(name), done, *cells, found.outside[i].split(":")[0]])
     title = f"Predicted responses of {len(found)} conditions"
     title += f", {found.level:.0%} intervals" if found.sd is not None else ""
-    if len(found.readouts) > len(chosen) or len(found) > len(rows):
-        title += f": the first {len(rows)}, and the {len(chosen)} of {len(found.readouts)} readouts that differ most"
+    title += f"; the first {len(rows)}" if len(found) > len(rows) else ""
+    if len(found.readouts) > len(chosen):
+        title += f"; the {len(chosen)} of {len(found.readouts)} readouts that differ most"
     header = ["condition", "treatments", *(found.readouts[j] for j in chosen), "outside"]
     show_table(title, header, rows, left=2)

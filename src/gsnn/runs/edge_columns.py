@@ -25,7 +25,7 @@ COLUMN_NOTES = {
     "q": Q_MEANS,
     "known": "whether the prior network has the edge",
     "sign": "1 activating, -1 inhibiting, 0 undecided, as the model would use the edge",
-    "worst_rank": "last place that a member of the run gives the edge; where it is far below the rank, members disagree",
+    "worst_rank": "last place that a member of the run gives the edge; far below the rank, the members disagree",
     "alias_group": "candidates of one number predict the same thing as far as the data can tell; how they were grouped "
     "is in run.json",
     "alias_size": "number of candidates in the alias group, this one included",

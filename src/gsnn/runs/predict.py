@@ -65,5 +65,7 @@ def predict_run(
     )
     found = predict(Ensemble.of(run), responses, interval=interval, ignore_case=bool(build.get("ignore_case", False)))
     with atomic_path(path) as temporary:
-        (found.to_frame() if long else found.to_table()).to_csv(temporary, index=False, lineterminator="\n")
+        (found.to_frame() if long else found.to_table()).to_csv(
+            temporary, index=False, lineterminator="\n", float_format="%.6g"
+        )
     return found, path
