@@ -30,19 +30,20 @@ def ensemble():
     x = rng.integers(0, 2, size=(24, 2)).astype(np.float32)
     y = (100 + 30 * x @ rng.normal(size=(2, 2)) + 3 * rng.normal(size=(24, 2))).astype(np.float32)
     torch.manual_seed(0)
-    models = [nn.Linear(2, 2).eval() for _ in range(4)]
-    return Ensemble(GRAPH, models, Standardiser.fit(y), x, y, rng.poisson(1, size=(4, 24)))
+    model, *members = [nn.Linear(2, 2).eval() for _ in range(5)]
+    return Ensemble(GRAPH, model, members, Standardiser.fit(y), x, y, rng.poisson(1, size=(4, 24)))
 
 
 def test_mean_and_interval_are_in_the_units_of_the_data(ensemble):
     new = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], np.float32)
     found = predict(ensemble, new, interval=0.8)
     with torch.no_grad():
-        told = np.stack([model(torch.tensor(new)).numpy() for model in ensemble.models]).astype(float)
-        seen = np.stack([model(torch.tensor(ensemble.x)).numpy() for model in ensemble.models]).astype(float)
+        alone = ensemble.model(torch.tensor(new)).numpy().astype(float)
+        told = np.stack([model(torch.tensor(new)).numpy() for model in ensemble.members]).astype(float)
+        seen = np.stack([model(torch.tensor(ensemble.x)).numpy() for model in ensemble.members]).astype(float)
     mean, scale = ensemble.y.mean(0).astype(float), ensemble.y.astype(float).std(0, ddof=1)
     known = calibrate(seen, ensemble.times, (ensemble.y - mean) / scale)
-    np.testing.assert_allclose(found.mean, told.mean(0) * scale + mean, rtol=1e-5)
+    np.testing.assert_allclose(found.mean, (alone + told.mean(0)) / 2 * scale + mean, rtol=1e-5)
     raw = scale * np.sqrt(known.noise + told.var(0, ddof=1) / 4)
     np.testing.assert_allclose(found.sd, raw * np.sqrt(np.mean(known.ratios**2)), rtol=1e-4)
     half = raw * np.quantile(known.ratios, 0.8)
@@ -64,7 +65,8 @@ def test_tables_of_both_shapes(ensemble):
 
 
 def test_a_single_model_has_no_interval(ensemble):
-    single = Ensemble(GRAPH, ensemble.models[:1], ensemble.standardiser, ensemble.x, ensemble.y)
+    none = np.zeros((0, 24), int)
+    single = Ensemble(GRAPH, ensemble.model, [], ensemble.standardiser, ensemble.x, ensemble.y, none)
     found = predict(single, ensemble.x)
     assert found.sd is found.low is found.high is None
     assert "gsnn train --members 5 gives intervals" in found.notes[0]

@@ -171,7 +171,7 @@ def test_members_predict_together(run, tmp_path):
     found, path = predict_run(run, new)
     assert path == run.path / "predictions.csv"
     ensemble = Ensemble.of(run)
-    assert len(ensemble.models) == 3
+    assert len(ensemble.members) == 3
     again = predict(run, np.array([[0.5, 0], [0.25, 0.75]]))
     np.testing.assert_array_equal(again.mean, found.mean)
     written = pd.read_csv(path)

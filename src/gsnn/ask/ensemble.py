@@ -131,56 +131,69 @@ def calibrate(predictions: FloatArray, times: IntArray, y: FloatArray) -> Calibr
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Models that predict together.
+    """A model and its members, which predict together.
 
     Attributes:
         graph: Their graph.
-        models: K of them; with members their mean predicts, a single model is a run without members.
+        model: Trained on all conditions of the training part.
+        members: K models, each trained on a bootstrap of them; none for a run without members.
         standardiser: Of the responses.
         x: (M, I) the training inputs.
         y: (M, O) the training responses in the data's units, NaN where nothing was measured.
-        times: (K, M) how often each member was trained on each of them; None for a single model.
+        times: (K, M) how often each member was trained on each of them.
     """
 
     graph: Graph
-    models: Sequence[nn.Module]
+    model: nn.Module
+    members: Sequence[nn.Module]
     standardiser: Standardiser
     x: npt.NDArray[np.float32]
     y: npt.NDArray[np.float32]
-    times: IntArray | None = None
+    times: IntArray
 
     @classmethod
     def of(cls, run: TrainedRun) -> Ensemble:
-        """The members of a run, or its model if it has none.
+        """The model of a run and its members, with their last weights, which predict better than early ones.
 
         Raises:
             RunError: If training is not complete, or the data cannot be read again.
         """
-        data, members = run.data(), run.members()
-        train = run.split().train
+        data, members, train = run.data(), run.members(), run.split().train
         return cls(
             data.graph,
-            [member.model for member in members] or [run.model()],
+            run.model(),
+            [member.model for member in members],
             run.standardiser(),
             data.x[train],
             data.y[train],
-            np.stack([member.times for member in members]) if members else None,
+            np.array([member.times for member in members], np.int64).reshape(len(members), len(train)),
         )
 
     def __post_init__(self) -> None:
-        if not self.models:
-            raise DataError("an ensemble needs at least one model")
-        if self.times is not None and self.times.shape != (len(self.models), len(self.x)):
-            raise DataError(f"times must have shape {(len(self.models), len(self.x))}, got {self.times.shape}")
+        if len(self.members) == 1:
+            raise DataError("an ensemble needs at least two members, or none")
+        if self.times.shape != (len(self.members), len(self.x)):
+            raise DataError(f"times must have shape {(len(self.members), len(self.x))}, got {self.times.shape}")
 
-    def predict(self, x: npt.NDArray[np.float32]) -> FloatArray:
-        """Standardised predictions (K, B, O) of each model for inputs (B, I)."""
-        return np.stack([predict_standardised(model, x) for model in self.models])
+    def predict(self, x: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray | None]:
+        """Standardised predictions for inputs (B, I), and their uncalibrated standard deviations.
+
+        The prediction is the mean of that of the model and of the mean of the members; it errs less than either
+        (``benchmarks/members.py``).
+
+        Returns:
+            (B, O) each; None instead of the latter without members.
+        """
+        alone = predict_standardised(self.model, x)
+        if self.calibration is None:
+            return alone, None
+        told = np.stack([predict_standardised(member, x) for member in self.members])
+        return (alone + told.mean(axis=0)) / 2, self.calibration.raw(told.var(axis=0, ddof=1), len(told))
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """From the conditions that were out of the bag; None for a single model."""
-        if self.times is None:
+        """From the conditions that were out of the bags; None without members."""
+        if not self.members:
             return None
         y = np.asarray(self.standardiser.transform(self.y), dtype=np.float64)
-        return calibrate(self.predict(self.x), self.times, y)
+        return calibrate(np.stack([predict_standardised(member, self.x) for member in self.members]), self.times, y)

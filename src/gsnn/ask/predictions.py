@@ -125,8 +125,8 @@ def predict(
 ) -> Predictions:
     """Predict the responses to conditions, which need not have been measured.
 
-    With members (``gsnn train --members 5``) it is the mean of their predictions, with the interval of
-    :class:`gsnn.ask.ensemble.Calibration`; without, the prediction of the model alone.
+    With members (``gsnn train --members 5``) model and members predict together, with the intervals of
+    :class:`gsnn.ask.ensemble.Calibration`; without, the model alone.
 
     Args:
         run: A run, or models with what they were trained on.
@@ -145,17 +145,16 @@ def predict(
         RunError: If the run is not complete or its data cannot be read.
     """
     ensemble = run if isinstance(run, Ensemble) else Ensemble.of(run)
-    check_interval(interval, members=ensemble.times is not None)
+    check_interval(interval, members=len(ensemble.members) > 0)
     treatments, notes = treatment_inputs(ensemble.graph, data, ignore_case)
     x = treatments.to_numpy(dtype=np.float32)
-    told = ensemble.predict(x)
-    back, level = ensemble.standardiser.inverse_transform, LEVEL if interval is None else interval
-    mean = np.asarray(back(told.mean(axis=0)), dtype=np.float64)
+    told, raw = ensemble.predict(x)
+    level = LEVEL if interval is None else interval
+    mean = np.asarray(ensemble.standardiser.inverse_transform(told), dtype=np.float64)
     sd = low = high = None
     calibration = ensemble.calibration
-    if calibration is not None:
-        scale = np.asarray(ensemble.standardiser.scale, dtype=np.float64)
-        raw = calibration.raw(told.var(axis=0, ddof=1), len(told)) * scale
+    if calibration is not None and raw is not None:
+        raw = raw * np.asarray(ensemble.standardiser.scale, dtype=np.float64)
         sd, half = calibration.scale * raw, calibration.quantile(level) * raw
         low, high = mean - half, mean + half
     else:
