@@ -7,8 +7,11 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 
-from .conftest import SMALL, gsnn, one_line, write_csv, write_problem
+from gsnn.runs import Run
+
+from .conftest import SMALL, gsnn, interrupted, one_line, write_csv, write_problem
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,32 @@ def test_compare(folder, tmp_path):
     assert found["fits"][0]["run"] == str(folder / "members")
     one_line(gsnn("compare", folder / "members"), "at least two runs")
     one_line(gsnn("compare", folder / "members", folder / "plain", "--top", "0"), "top must be at least 1")
+
+
+@pytest.mark.slow  # two trainings as processes
+def test_an_interrupted_training_of_members_goes_on(folder, tmp_path):
+    words = [
+        "train",
+        "--graph",
+        folder / "network.csv",
+        "--data",
+        folder / "data.csv",
+        "--epochs",
+        "40",
+        "--members",
+        "4",
+    ]
+    run = tmp_path / "run"
+    lines = interrupted(*words, "-o", run, "--quiet", once=run / "members" / "1" / "member.json")
+    assert "--resume" in lines[-1]
+    before = (run / "members" / "1" / "model.safetensors").stat().st_mtime_ns
+    assert gsnn(*words, "-o", run, "--resume", "--quiet").returncode == 0
+    assert (run / "members" / "1" / "model.safetensors").stat().st_mtime_ns == before
+    assert gsnn(*words, "-o", tmp_path / "whole", "--quiet").returncode == 0
+    for one, other in zip(Run.open(run).members(), Run.open(tmp_path / "whole").members(), strict=True):
+        assert one.times.tolist() == other.times.tolist()
+        for a, b in zip(one.model.parameters(), other.model.parameters(), strict=True):
+            assert torch.equal(a, b)
 
 
 def test_train_refuses_too_few_members(folder, tmp_path):

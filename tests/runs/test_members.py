@@ -62,7 +62,7 @@ def test_a_run_with_members_has_the_same_model_as_one_without(trained, sources, 
 def test_what_was_out_of_the_bag_stands_in_the_folder(trained):
     run = Run.open(trained)
     for number, member in enumerate(run.members(), start=1):
-        info = json.loads((run.member_path(number) / "member.json").read_text())
+        info = json.loads(((run.members_path / str(number)) / "member.json").read_text())
         assert info["times"] == member.times.tolist()
         assert member.times.shape == run.split().train.shape
         assert 0 in info["times"]
@@ -82,16 +82,19 @@ def test_one_process_or_several_give_the_same_bits(trained, sources, tmp_path):
 
 def test_resuming_trains_what_is_missing_and_nothing_else(run, sources):
     before = weights(run)
-    (run.member_path(2) / "member.json").unlink()  # killed while it was written
-    shutil.rmtree(run.member_path(3))
+    (run.members_path / "2" / "member.json").unlink()  # killed while it was written
+    shutil.rmtree(run.members_path / "3")
     with pytest.raises(
         RunError, match=r"2 of the 3 members of .* are not trained; finish them with gsnn train --resume"
     ):
         run.members()
-    times = [(run.member_path(1) / "model.safetensors").stat().st_mtime_ns, run.model_path.stat().st_mtime_ns]
+    times = [(run.members_path / "1" / "model.safetensors").stat().st_mtime_ns, run.model_path.stat().st_mtime_ns]
     train_run(run.path, sources, resume=True, progress=False)
     assert same(weights(run), before)
-    assert times == [(run.member_path(1) / "model.safetensors").stat().st_mtime_ns, run.model_path.stat().st_mtime_ns]
+    assert times == [
+        (run.members_path / "1" / "model.safetensors").stat().st_mtime_ns,
+        run.model_path.stat().st_mtime_ns,
+    ]
 
 
 def test_members_are_added_to_a_run(trained, sources, tmp_path):

@@ -230,10 +230,6 @@ class Run:
         """A folder for each member, called by its number."""
         return self.path / MEMBERS
 
-    def member_path(self, number: int) -> Path:
-        """The folder of a member, from 1 on."""
-        return self.members_path / str(number)
-
     # ------------------------------------------------------------------ what is in it
 
     @property
@@ -242,32 +238,16 @@ class Run:
         with reading(self.path / RUN, "members"):
             return int(self.info.get("members", 0))
 
-    def has_member(self, number: int) -> bool:
-        """Whether a member is finished."""
-        from gsnn.training.members import Member
-
-        return Member.finished(self.member_path(number), str(self.info["id"]))
-
     def members(self) -> list[Member]:
-        """The members: models of the same settings, each with a seed and a bootstrap of the conditions of its own.
-
-        Returns:
-            All of them, on the CPU, in eval mode; none for a run without members.
+        """The members (:mod:`gsnn.training.members`), on the CPU, in eval mode; none for a run without members.
 
         Raises:
             RunError: If training is not complete, or a member is missing or damaged.
         """
-        from gsnn.training.members import Member
+        from gsnn.training.members import read_members
 
         self._need_complete()
-        numbers = range(1, self.n_members + 1)
-        missing = [number for number in numbers if not self.has_member(number)]
-        if missing:
-            raise RunError(
-                f"{len(missing)} of the {self.n_members} members of {self.path} are not trained; finish them with gsnn "
-                f"train --resume -o {self.path}"
-            )
-        return [Member.read(self.member_path(number)) for number in numbers]
+        return read_members(self.members_path, self.n_members, str(self.info["id"]))
 
     @property
     def learns_regressor(self) -> bool:

@@ -68,11 +68,12 @@ def train_members(
     """
     with run.lock():
         run.record_members(count)
-        missing = [number for number in range(1, count + 1) if not run.has_member(number)]
+        key = str(run.info["id"])
+        missing = [number for number in range(1, count + 1) if not Member.finished(run.members_path / str(number), key)]
         if not missing:
             return
         run.members_path.mkdir(exist_ok=True)
-        jobs = [partial(_job, prepared, config, n, device, run.member_path(n), str(run.info["id"])) for n in missing]
+        jobs = [partial(_job, prepared, config, n, device, run.members_path / str(n), key) for n in missing]
         own = sum(4 * p.numel() for p in prepared.model.parameters())
         states = 3 * config.layers * config.channels * prepared.data.graph.N * config.batch_size
         workers = workers_for(prepared.model, config.batch_size, 10 * own + 4 * states) if device == "cpu" else 0

@@ -35,7 +35,7 @@ _STREAMED = (
 )
 _MODEL, _EARLY, _INFO = "model.safetensors", "model-early.safetensors", "member.json"
 
-__all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "train_member"]
+__all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "read_members", "train_member"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,3 +162,27 @@ def train_member(prepared: Prepared, config: TrainConfig, number: int, device: s
     done = train_model(model, (x[rows], y[rows]), watched, config, progress=None, device=device)
     early: torch.nn.Module | None = None if done.early is None else done.reading_model
     return Member(model, early if isinstance(early, GSNN) else None, times, seed)
+
+
+def read_members(folder: Path, count: int, run: str) -> list[Member]:
+    """The members of a run.
+
+    Args:
+        folder: That of the members, in the folder of the run.
+        count: How many there are.
+        run: The training that they belong to.
+
+    Returns:
+        All of them, in order.
+
+    Raises:
+        RunError: If one is missing or damaged.
+    """
+    folders = [folder / str(number) for number in range(1, count + 1)]
+    missing = sum(not Member.finished(each, run) for each in folders)
+    if missing:
+        raise RunError(
+            f"{missing} of the {count} members of {folder.parent} are not trained; finish them with gsnn train "
+            f"--resume -o {folder.parent}"
+        )
+    return [Member.read(each) for each in folders]
