@@ -178,8 +178,8 @@ class Ensemble:
     def predict(self, x: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray | None]:
         """Standardised predictions for inputs (B, I), and their uncalibrated standard deviations.
 
-        The prediction is the mean of that of the model and of the mean of the members, which errs least on most problems
-        of ``benchmarks/members.py``.
+        The prediction is the mean of that of the model and of the mean of the members, which errs least on most
+        problems of ``benchmarks/members.py``.
 
         Returns:
             (B, O) each; None instead of the latter without members.
