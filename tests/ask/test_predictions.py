@@ -122,14 +122,24 @@ def test_refuses_what_cannot_be_predicted(table, message):
 
 
 def test_outside_by_kind():
-    seen = np.array([[1, 0, 0, 0], [0, 2, 0, 0], [1, 2, 0, 0], [-1, 0, 0, 1]], np.float32)
-    new = [[1, 0, 0, 0], [1, 1.5, 0, 0], [0, 0, 1, 0], [2, 0, 0, 0], [-2, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]]
+    seen = np.array([[1, 0, 0, 0], [0, 2, 0, 1], [1, 2, 0, 0], [-1, 0, 0, 1]], np.float32)
+    new = [
+        [1, 0, 0, 0],
+        [1, 1.5, 0, 0],
+        [0, 0, 1, 0],
+        [2, 0, 0, 0],
+        [-2, 0, 0, 0],
+        [0, 1, 0, 0],
+        [1, 0, 0, 1],
+        [0, 0, 0, 0],
+    ]
     assert outside(np.array(new, np.float32), seen, list("abcd")) == [
         "",
         "",  # doses between those that were seen
         "treatment never seen: c",
         "dose beyond the range: a=2 (-1 to 1)",
         "dose beyond the range: a=-2 (-1 to 1)",
-        "combination never seen: b + d",
+        "combination never seen: b alone",
+        "",
         "combination never seen: nothing",
     ]

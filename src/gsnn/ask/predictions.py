@@ -291,7 +291,8 @@ def outside(x: npt.NDArray[np.float32], seen: npt.NDArray[np.float32], names: Se
             found.append(f"dose beyond the range: {', '.join(beyond)}")
         elif tuple((row != 0).tolist()) not in together:
             applied = [name for name, value in zip(names, row, strict=True) if value]
-            found.append(f"combination never seen: {' + '.join(applied) or 'nothing'}")
+            alone = " alone" if len(applied) == 1 else ""
+            found.append(f"combination never seen: {' + '.join(applied) or 'nothing'}{alone}")
         else:
             found.append("")
     return found

@@ -64,7 +64,8 @@ def predict(
             long=long,
             out=out,
         )
-    far = [f"condition {name}: {why}" for name, why in zip(found.treatments.index, found.outside, strict=True) if why]
+    what = found.treatments.index.name or "condition"
+    far = [f"{what} {name}: {why}" for name, why in zip(found.treatments.index, found.outside, strict=True) if why]
     show_warnings([*found.notes, *far], quiet=quiet)
     if as_json:
         rows = found.to_frame().to_dict("records")

@@ -110,7 +110,7 @@ def draw_conditions(condition: IntArray, seed: int) -> IntArray:
 
     Example:
         >>> draw_conditions(np.array([0, 0, 1, 2, 3, 4]), seed=1).tolist()
-        [0, 0, 1, 1, 2, 1]
+        [1, 1, 0, 2, 1, 1]
     """
     n, rng = int(condition.max()) + 1, np.random.default_rng(seed)
     times = np.ones(n, np.int64)
