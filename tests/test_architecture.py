@@ -24,6 +24,7 @@ ROOMS = (
     "training",
     "edges",
     "discovery",
+    "ask",
     "runs",
     "plot",
     "report",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from importlib.util import find_spec
 
 import pytest
@@ -16,7 +17,10 @@ from .conftest import gsnn, interrupted
 # Training is made small, or each example would take minutes; flags at the end win.
 SMALL = ["--epochs", "2", "--channels", "2", "--layers", "3"]
 MORE = {"train": SMALL}
-ORDER = ["simulate", "init", "check", "train", "infer", "evaluate", "selfcheck", "refine", "audit", "report"]
+ORDER = [
+    *("simulate", "init", "check", "train", "infer", "predict", "compare"),
+    *("evaluate", "selfcheck", "refine", "audit", "report"),
+]
 
 
 def example(name):
@@ -43,6 +47,9 @@ def test_the_examples_run(tmp_path):
             # The other examples name files of one's own; here they are the simulated ones.
             for file in ("network.sif", "responses.csv", "truth.csv"):
                 (tmp_path / "simulated" / file).rename(tmp_path / file)
+            shutil.copy(tmp_path / "responses.csv", tmp_path / "new.csv")
+        if name == "infer":
+            shutil.copytree(tmp_path / "runs" / "first", tmp_path / "runs" / "second")
     for file in ("gsnn.toml", "edges.graphml", "runs/first/edges.csv", "runs/first/selfcheck.json",
                  "runs/first/refine.json", "runs/first/audit.csv", "runs/first/report.html"):  # fmt: skip
         assert (tmp_path / file).is_file(), file

@@ -92,6 +92,11 @@ def infer(
         str,
         typer.Option(help="Weights to read: early, when the training had learnt most (they tell more), or last."),
     ] = "early",
+    members: Annotated[
+        bool | None,
+        typer.Option("--members/--no-members", help="Average the ranks of the members of gsnn train --members, or read "
+                     "the model of the run alone.", show_default="members, if the run has them"),
+    ] = None,
     shard: Annotated[
         str,
         typer.Option(help="What processes share, under torchrun or srun: samples (statistics are added up) or targets "
@@ -161,6 +166,7 @@ def infer(
                 out=out or (),
                 progress=not quiet,
                 job=Job(joined, shard, double, save_every, fresh, memory_budget, device, weights),
+                members=members,
             )
         if not joined.first:
             return

@@ -63,7 +63,8 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     lines += ["", "[train]", "# The values are the defaults; take the # away to change one."]
     for name, text in _TRAIN:
         lines.append(f"# {_line(name, getattr(config, name))}  # {text}")
-    lines += ["# patience = 20  # hold conditions out and stop after so many epochs without a better loss on them", ""]
+    lines += ["# patience = 20  # hold conditions out and stop after so many epochs without a better loss on them"]
+    lines += ["# members = 5  # train more models beside it, for predictions with intervals and steadier ranks", ""]
     lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
     lines += [f"#   {name}: {method.summary}" for name, method in METHODS.items()]
     lines += [

@@ -118,6 +118,8 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
     columns["score"] = lambda row: figure(row["score"])
     if tested:
         columns |= {"p": lambda row: _probability(row["p"]), "q": lambda row: _probability(row["q"])}
+    if "worst_rank" in best[0]:
+        columns["worst rank"] = lambda row: f"{row['worst_rank']:g}"
     if "alias_size" in best[0]:
         columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
     if "expected_precision" in best[0]:
@@ -133,6 +135,10 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         from gsnn.runs.edge_columns import Q_MEANS
 
         typer.echo(f"q: {Q_MEANS}")
+    if inference.get("members"):
+        from gsnn.runs.edge_columns import members_note
+
+        typer.echo(members_note(inference["members"]) + "; worst rank: the last place that a member gives")
     aliases = inference["aliases"]
     if aliases is not None and aliases["share_aliased"] is not None:
         typer.echo(

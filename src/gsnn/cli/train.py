@@ -54,6 +54,15 @@ def train(
             rich_help_panel=_MODEL,
         ),
     ] = False,
+    members: Annotated[
+        int | None,
+        typer.Option(
+            help="Also train so many models, each on conditions drawn with replacement: gsnn predict then has "
+            "intervals, and gsnn infer averages their ranks. With --resume they are added to a run.",
+            show_default="none",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in the folder.", rich_help_panel=_RUN)
     ] = False,
@@ -127,12 +136,13 @@ def train(
             num_nodes=num_nodes,
             device=device,
             regressor=regressor,
+            members=members,
         )
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
     if as_json:
         found = {name: run.info[name] for name in ("status", "config", "data", "fit", "training", "warnings")}
-        print_json({"run": run.path, **found, "best_epoch": result.best_epoch})
+        print_json({"run": run.path, **found, "best_epoch": result.best_epoch, "members": run.n_members})
     elif not quiet:
         show_fit(result.report)
-        typer.echo(f"Run folder: {run.path}")
+        typer.echo(f"Run folder: {run.path}" + (f" with {run.n_members} members" if run.n_members else ""))
         typer.echo(f"Next: gsnn infer {shlex.quote(str(run.path))}")

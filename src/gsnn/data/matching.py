@@ -181,6 +181,33 @@ def find_target(name: str, kind: str | None, species: _Species) -> tuple[str, in
     return None
 
 
+def find_input(name: str, kind: str | None, graph: Graph, ignore_case: bool = False) -> str | None:
+    """The input of a graph that a treatment is, by the rules of :func:`gsnn.data.build_data` or by its own name.
+
+    Args:
+        name: The treatment, as :func:`gsnn.io.read_treatments` calls it.
+        kind: What its file says of it, as in :class:`gsnn.io.Responses`.
+        graph: The graph.
+        ignore_case: Whether upper and lower case are one where a name is no species as it stands.
+
+    Returns:
+        The name of the input; None if there is none.
+
+    Example:
+        >>> graph = Graph.from_edges(
+        ...     [("TR:mek", "mek"), ("TR:meki", "mek"), ("mek", "DV:mek")],
+        ...     input_nodes=["TR:mek", "TR:meki"], function_nodes=["mek"], output_nodes=["DV:mek"]
+        ... )
+        >>> find_input("meki", None, graph), find_input("mek", "inhibitor", graph), find_input("raf", None, graph)
+        ('TR:meki', 'TR:meki', None)
+    """
+    found = find_target(name, kind, _Species({each: i for i, each in enumerate(graph.functions)}, ignore_case))
+    options = [name, f"TR:{name}"] if kind is None else []
+    if found is not None:
+        options.append("TR:" + (found[0] + "i" if found[1] < 0 else found[0]))
+    return next((option for option in options if option in graph.inputs), None)
+
+
 def count_dropped(n: int, dropped: Sequence[str]) -> str:
     """What to tell of samples that leave with their treatments."""
     dropped = list(dict.fromkeys(dropped))

@@ -1,17 +1,17 @@
 """Readers of prior networks and of perturbation responses, and the writer of proposed edges.
 
 Two doors in: :func:`read_network` for who acts on whom, :func:`read_responses` for what was done and what was
-measured (:func:`stream_responses` where that is larger than memory). Both return plain frozen dataclasses around
-pandas tables, keep every identifier as the text that stands in the file (``NA``, ``007`` and ``1e5`` are names like
-any other), and raise :class:`gsnn.base.errors.DataError` with the file, the line and the remedy. One door out:
-:func:`write_edges`, which :func:`read_edges` reverses.
+measured (:func:`stream_responses` where that is larger than memory, :func:`read_treatments` where nothing has been
+measured). Both return plain frozen dataclasses around pandas tables, keep every identifier as the text that stands in
+the file (``NA``, ``007`` and ``1e5`` are names like any other), and raise :class:`gsnn.base.errors.DataError` with the
+file, the line and the remedy. One door out: :func:`write_edges`, which :func:`read_edges` reverses.
 """
 
 from __future__ import annotations
 
 from gsnn.io.anndata import AnnDataResponses
 from gsnn.io.network import Network, read_network
-from gsnn.io.read import read_responses
+from gsnn.io.read import read_responses, read_treatments
 from gsnn.io.responses import Responses
 from gsnn.io.stream import StreamedResponses
 from gsnn.io.stream_arrays import ArrayResponses
@@ -30,6 +30,7 @@ __all__ = [
     "read_edges",
     "read_network",
     "read_responses",
+    "read_treatments",
     "stream_responses",
     "write_edges",
 ]

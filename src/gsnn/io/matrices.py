@@ -64,6 +64,15 @@ def read_matrices(
     return treatments, readouts, notes
 
 
+def read_treatment_matrix(table: Table) -> pd.DataFrame:
+    """A matrix of treatments alone: a column per treatment, its rows by their identifiers or lines.
+
+    Raises:
+        DataError: If it has no columns of numbers, or a cell is missing or not a number.
+    """
+    return _frame(table, "TR:", "treatment", shared=False, missing=False)
+
+
 def _frame(table: Table, prefix: str, kind: str, shared: bool, *, missing: bool) -> pd.DataFrame:
     columns, names, has_ids = matrix_columns(table, prefix, kind, shared)
     values = table.numbers(columns, missing=missing)

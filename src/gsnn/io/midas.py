@@ -71,11 +71,12 @@ class Rows:
     warnings: list[str]
 
 
-def find_columns(table: Table) -> Columns:
+def find_columns(table: Table, *, measured: bool = True) -> Columns:
     """Sort the columns of a table by their prefixes.
 
     Args:
         table: The table.
+        measured: Whether there must be readouts.
 
     Returns:
         The columns.
@@ -108,7 +109,7 @@ def find_columns(table: Table) -> Columns:
             columns.ids = j if columns.ids is None else columns.ids
         else:
             ignored.append(header)
-    _check(table, columns, time_names)
+    _check(table, columns, time_names, measured)
     if ignored:
         columns.warnings.append(f"columns without TR:, DA: or DV: ignored: {listed(ignored)}")
     return columns
@@ -148,7 +149,7 @@ def read_midas(
     rows = rows[_cell_line_rows(table, columns, cell_line, rows, warnings)]
     n_baseline = n_other_times = 0
     times: list[float] = []
-    if columns.times:
+    if columns.times and columns.readouts:
         when = _times(table, columns, readouts)[rows]
         baseline = np.all((when == 0) | np.isnan(when), axis=1)
         n_baseline = int(baseline.sum())
@@ -180,9 +181,9 @@ def _treatment(columns: Columns, name: str, j: int) -> None:
     columns.treatment_names.append(bare)
 
 
-def _check(table: Table, columns: Columns, time_names: Sequence[str]) -> None:
+def _check(table: Table, columns: Columns, time_names: Sequence[str], measured: bool) -> None:
     path, header = table.path, listed([h for h in table.header if h], 12)
-    if not columns.treatments or not columns.readouts:
+    if not columns.treatments or (measured and not columns.readouts):
         lacking = "treatment (TR:)" if columns.readouts else "readout (DV:)"
         if not columns.treatments and not columns.readouts:
             lacking = "treatment (TR:) and readout (DV:)"

@@ -15,7 +15,7 @@ import pandas as pd
 from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked
 from gsnn.io.choose import conditions
-from gsnn.io.matrices import read_matrices
+from gsnn.io.matrices import read_matrices, read_treatment_matrix
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
 from gsnn.io.responses import FORMATS, Responses, check_one_or_two
@@ -178,6 +178,87 @@ def read_responses(
         times=found.times,
         n_baseline=found.n_baseline,
         n_other_times=found.n_other_times,
+    )
+
+
+def read_treatments(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    inputs: str | os.PathLike[str] | None = None,
+    format: str | None = None,
+    decimal: str = ".",
+    anndata: Mapping[str, Any] | None = None,
+) -> Responses:
+    r"""Read what is to be done to samples, of which nothing need have been measured.
+
+    Args:
+        path: A table with columns ``TR:<species>``, a MIDAS file, or AnnData; a table without any such prefix is read
+            as a matrix of treatments. Readouts and their times are left aside, and rows at time 0 are rows.
+        inputs: Instead a matrix of treatments, as for :func:`read_responses`.
+        format: As for :func:`read_responses`.
+        decimal: Likewise.
+        anndata: Likewise, for AnnData.
+
+    Returns:
+        The treatments, each distinct row of a file with readouts once, and a table of readouts without columns.
+
+    Raises:
+        DataError: If the file cannot be read as treatments.
+        MissingExtraError: If Parquet or AnnData needs a package that is not installed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder, "new.csv")
+        ...     _ = file.write_text("condition,egf,meki\nA,1,0\nB,1,0.5\n")
+        ...     read_treatments(file).treatments
+                   egf  meki
+        condition
+        A          1.0   0.0
+        B          1.0   0.5
+    """
+    if format is not None and format not in FORMATS:
+        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
+    if (path is None) == (inputs is None):
+        raise DataError(
+            f"give the new treatments with {asked('path or inputs=', '--data or --inputs')}, one of the two"
+        )
+    if decimal not in (".", ","):
+        raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
+    kinds: dict[str, str] = {}
+    warnings: list[str] = []
+    if path is not None and (format == "h5ad" or _is_anndata(path)):
+        with open_anndata(path, anndata or {}) as opened:
+            found = opened.read()
+        treatments, kinds, warnings, sha = found.treatments, found.kinds, found.warnings, found.sha256["data"]
+        measured = True
+    else:
+        file = path if path is not None else inputs
+        assert file is not None  # checked above
+        raw = read_raw(file, "treatments")
+        table, _ = _table(raw, "treatments", decimal)
+        sha = raw.sha256
+        measured = False
+        if path is None or not any(name[:3].upper() in ("TR:", "DV:", "DA:") for name in table.header):
+            treatments = read_treatment_matrix(table)
+        else:
+            columns = find_columns(table, measured=False)
+            measured = bool(columns.readouts)
+            columns.readouts.clear()
+            rows = read_midas(table, columns, None, None)
+            kinds, warnings = columns.kinds, rows.warnings
+            treatments = pd.DataFrame(rows.treatments, rows.index, pd.Index(rows.treatment_names, dtype=object))
+    if measured:
+        treatments = treatments[~treatments.duplicated().to_numpy()]
+    role = "data" if path is not None else "inputs"
+    return Responses(
+        treatments,
+        pd.DataFrame(index=treatments.index),
+        kinds=kinds,
+        warnings=warnings,
+        paths={role: as_path(path if path is not None else inputs or "", "treatments")},
+        sha256={role: sha},
     )
 
 

@@ -11,9 +11,11 @@ from gsnn.runs.sources import Sources
 if TYPE_CHECKING:
     from gsnn.runs.audit import audit_run
     from gsnn.runs.check import Checkup, check_up
+    from gsnn.runs.compare import compare_runs
     from gsnn.runs.evaluate import evaluate_files
     from gsnn.runs.infer import infer_run
     from gsnn.runs.job import Job
+    from gsnn.runs.predict import predict_run
     from gsnn.runs.refine import refine_run
     from gsnn.runs.selfcheck import self_check_files, self_check_run
     from gsnn.runs.simulate import simulate_files
@@ -25,8 +27,10 @@ _LAZY = {
     "Job": "job",
     "audit_run": "audit",
     "check_up": "check",
+    "compare_runs": "compare",
     "evaluate_files": "evaluate",
     "infer_run": "infer",
+    "predict_run": "predict",
     "refine_run": "refine",
     "self_check_files": "selfcheck",
     "self_check_run": "selfcheck",
@@ -43,8 +47,10 @@ __all__ = [
     "Sources",
     "audit_run",
     "check_up",
+    "compare_runs",
     "evaluate_files",
     "infer_run",
+    "predict_run",
     "refine_run",
     "self_check_files",
     "self_check_run",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "no_targets_note"]
+__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "members_note", "no_targets_note"]
 
 Q_MEANS = (
     "expected share of pairs without any association among the candidates with a q this small or smaller "
@@ -25,6 +25,7 @@ COLUMN_NOTES = {
     "q": Q_MEANS,
     "known": "whether the prior network has the edge",
     "sign": "1 activating, -1 inhibiting, 0 undecided, as the model would use the edge",
+    "worst_rank": "last place that a member of the run gives the edge; far below the rank, the members disagree",
     "alias_group": "candidates of one number predict the same thing as far as the data can tell; how they were grouped "
     "is in run.json",
     "alias_size": "number of candidates in the alias group, this one included",
@@ -42,7 +43,8 @@ _FURTHER = {
 _TYPES = {
     **dict.fromkeys(("rank", "sign", "alias_group", "alias_size"), "integer"),
     **dict.fromkeys(
-        ("score", "p", "q", "expected_precision", "precision_low", "precision_high", "precision_chance"), "number"
+        ("score", "p", "q", "worst_rank", "expected_precision", "precision_low", "precision_high", "precision_chance"),
+        "number",
     ),
     **{name: {"base": "boolean", "format": "True|False"} for name in ("known", "required")},
 }
@@ -58,6 +60,24 @@ def no_targets_note(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
         f"no targets, since they are treatments that stand in the network as species: {shown} (--targets asks for one)"
+    )
+
+
+def members_note(agreement: Mapping[str, int], kind: str = "") -> str:
+    """What to tell of how far members agree.
+
+    Args:
+        agreement: From :func:`gsnn.ask.agreement.agreement`.
+        kind: The kind of the edges, where it must be told.
+
+    Example:
+        >>> members_note({"members": 5, "top": 10, "in_all": 7})
+        'ranks are averaged over 5 members: 7 of the best 10 candidates are among the best 20 of every member'
+    """
+    what = f"{kind} candidates" if kind else "candidates"
+    return (
+        f"ranks are averaged over {agreement['members']} members: {agreement['in_all']} of the best {agreement['top']} "
+        f"{what} are among the best {2 * agreement['top']} of every member"
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
     from gsnn.nn import GSNN
     from gsnn.training.baselines import FitReport
+    from gsnn.training.members import Member
 
 __all__ = ["Run", "Sources", "fingerprint"]
 
@@ -37,6 +38,7 @@ MODEL, EARLY, METRICS, EDGES, REPORT, CHECKPOINT, REGRESSOR = (
     "checkpoint.safetensors",
     "regressor.safetensors",
 )
+MEMBERS = "members"
 EDGES_METADATA = f"{EDGES}-metadata.json"  # the name that readers of CSV on the Web look for
 # What resuming may change: training for longer continues the same run.
 _CHANGEABLE = frozenset({"epochs"})
@@ -49,7 +51,7 @@ class Run:
     results), ``checkpoint.safetensors`` (the state after the last whole epoch), ``metrics.csv`` (a row per epoch),
     ``model.safetensors`` once training is complete, with ``regressor.safetensors`` if a regressor learnt beside it, and
     ``edges.csv`` (with ``edges.csv-metadata.json``, which says what its columns mean) and ``report.html`` once they are
-    asked for.
+    asked for; and ``members/1``, ``members/2``, ... if it was trained with members.
     Every file is replaced in one step, so a killed program leaves no half of one.
 
     Attributes:
@@ -74,6 +76,7 @@ class Run:
         sources: Sources | None = None,
         overwrite: bool = False,
         regressor: bool = False,
+        members: int = 0,
     ) -> Run:
         """Make a new run folder with status ``training``; its parents are made too.
 
@@ -86,6 +89,7 @@ class Run:
             sources: Where ``data`` came from, so that the run can read it again; None for data made in memory.
             overwrite: Replace a run that stands there. Other files are never deleted.
             regressor: Whether a regressor learns while the run is trained.
+            members: How many members are trained beside the model.
 
         Returns:
             The run.
@@ -115,6 +119,7 @@ class Run:
             "warnings": list(data.warnings),
             "commands": {"train": command_line()},
             **({"regressor": True} if regressor else {}),
+            **({"members": members} if members else {}),
         }
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -220,7 +225,29 @@ class Run:
         """What the regressor has learnt while the run was trained."""
         return self.path / REGRESSOR
 
+    @property
+    def members_path(self) -> Path:
+        """A folder for each member, called by its number."""
+        return self.path / MEMBERS
+
     # ------------------------------------------------------------------ what is in it
+
+    @property
+    def n_members(self) -> int:
+        """How many members were asked for; 0 for a run without any."""
+        with reading(self.path / RUN, "members"):
+            return int(self.info.get("members", 0))
+
+    def members(self) -> list[Member]:
+        """The members (:mod:`gsnn.training.members`), on the CPU, in eval mode; none for a run without members.
+
+        Raises:
+            RunError: If training is not complete, or a member is missing or damaged.
+        """
+        from gsnn.training.members import read_members
+
+        self._need_complete()
+        return read_members(self.members_path, self.n_members, str(self.info["id"]))
 
     @property
     def learns_regressor(self) -> bool:
@@ -485,6 +512,12 @@ class Run:
         self.info.update(status="complete", finished=now(), fit=fit.to_dict(), training=dict(training))
         self._write()
 
+    def record_members(self, count: int) -> None:
+        """Record in ``run.json`` how many members the run has."""
+        if count != self.n_members:
+            self.info["members"] = count
+            self._write()
+
     @contextmanager
     def lock(self, *, optional: bool = False) -> Iterator[bool]:
         """Keep other programs from writing in the same folder; a killed program leaves no lock behind.
@@ -543,6 +576,8 @@ class Run:
             paths.append(self.metrics_path)
         for path in paths:
             path.unlink(missing_ok=True)
+        if self.members_path.is_dir():
+            shutil.rmtree(self.members_path)
 
     def _epochs_done(self) -> int:
         return len(self.metrics()) if self.metrics_path.is_file() else 0

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, RunError, unknown_option
 from gsnn.base.progress import now
+from gsnn.base.wording import asked
 from gsnn.graph.kinds import FUNCTION_EDGES, OUTPUT_EDGES, drawn_treatments
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.discovery import Method
+    from gsnn.edges import ScoredPairs
     from gsnn.edges.candidates import Ends, Given, IntArray, Selection
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
@@ -121,6 +123,7 @@ def infer_run(
     out: Sequence[str | Path] = (),
     progress: bool = False,
     job: Job | None = None,
+    members: bool | None = None,
 ) -> pd.DataFrame:
     """Rank the candidate edges of a trained run and write them to its ``edges.csv``.
 
@@ -155,12 +158,15 @@ def infer_run(
         progress: Show progress on stderr.
         job: By which processes, what they share, and how statistics are kept while samples are read; None for this one
             alone. An interrupted inference of the same run, samples and options is continued.
+        members: Read each member of the run and average their ranks (:func:`gsnn.ask.agreement.average_ranks`), instead
+            of reading the model of the run; None: if it has members.
 
     Returns:
         The table written (an empty one in all but the first of several processes): source, target, kind, score, rank
         (1 is best, among all candidates of the kind that are not forbidden, also if only some are kept), p, q (over
         all candidates of the kind), known; the sign, of a method that has one; alias_group and alias_size; the columns
-        of further methods; and the precision to expect, if the run holds a self-check of this method.
+        of further methods; the last place that a member gives it, of members; and the precision to expect, if the run
+        holds a self-check of this method.
         ``edges.csv-metadata.json`` says what each of them means.
 
     Raises:
@@ -212,16 +218,15 @@ def infer_run(
         if by_default and FUNCTION_EDGES in wanted and (more := _too_large(data.graph, job)):
             notes.append(f"ranked by '{SIMPLER_METHOD}': {more}")
             by_kind[FUNCTION_EDGES] = ways([SIMPLER_METHOD], FUNCTION_EDGES)
-        model = run.reading_model(job.weights)
-        model = model.double() if job.double else model
+        models = _models(run, job, members)
         drawn = [name for name in drawn_treatments(data.graph) if name not in selection.targets]
         parts = []
         for each in ends:
             barred = _into(each, drawn, must.rows[each.kind])
-            with threads_for(model, len(data)):
+            with threads_for(models[0], len(data)):
                 part = _infer_kind(
                     run,
-                    model,
+                    models,
                     data,
                     each,
                     by_kind[each.kind],
@@ -257,6 +262,8 @@ def infer_run(
         }
         inference |= {name: value for name, value in chosen.items() if value} | job.facts()
         inference |= {"candidates": sum(part.n_candidates for part in parts), "aliases": first.aliases}
+        if first.agreement:
+            inference["members"] = first.agreement
         if wanted != (FUNCTION_EDGES,):
             inference["kinds"] = {
                 part.ends.kind: {
@@ -264,6 +271,7 @@ def infer_run(
                     "options": part.options,
                     "candidates": part.n_candidates,
                     "aliases": part.aliases,
+                    **({"members": part.agreement} if part.agreement else {}),
                 }
                 for part in parts
             }
@@ -288,11 +296,49 @@ class _Part:
     n_candidates: int
     aliases: dict[str, Any] | None
     notes: list[str]
+    agreement: dict[str, int]
+
+
+def _models(run: Run, job: Job, members: bool | None) -> list[GSNN]:
+    """Those that are read: the members, or the model of the run."""
+    if members and not run.n_members:
+        raise RunError(f"{run.path} has no members; add them with gsnn train --resume --members 5 -o {run.path}")
+    if run.n_members and members is not False:
+        if job.joined.size > 1:
+            raise DataError("members are read in one process; start without torchrun, or read the model of the run "
+                            f"alone with {asked('members=False', '--no-members')}")  # fmt: skip
+        found = [member.model if job.weights == "last" else member.early or member.model for member in run.members()]
+    else:
+        found = [run.reading_model(job.weights)]
+    return [model.double() for model in found] if job.double else found
+
+
+def _score(
+    run: Run,
+    models: Sequence[GSNN],
+    data: PerturbationData | StreamedData,
+    ways: Mapping[str, Method],
+    samples: str,
+    progress: bool,
+    job: Job,
+) -> dict[str, tuple[ScoredPairs, int]]:
+    """As :func:`gsnn.runs.ranking.score_pairs`; of several models by the average of their ranks."""
+    from gsnn.ask.agreement import average_ranks
+    from gsnn.runs.ranking import score_pairs
+
+    if len(models) == 1:
+        return score_pairs(run, models[0], data, ways, samples, progress, job)
+    parts = [
+        score_pairs(run, model, data, ways, samples, progress, replace(job, member=number))
+        for number, model in enumerate(models, start=1)
+    ]
+    averaged = {name: (average_ranks([part[name][0] for part in parts]), parts[0][name][1]) for name in ways}
+    return parts[0] | averaged  # what stands beside a ranking knows no model
 
 
 def _infer_kind(
     run: Run,
-    model: GSNN,
+    models: Sequence[GSNN],
     data: PerturbationData | StreamedData,
     ends: Ends,
     ways: Mapping[str, Method],
@@ -307,15 +353,16 @@ def _infer_kind(
     job: Job,
 ) -> _Part | None:
     """Rank the edges of one kind; None in all but the first of several processes."""
+    from gsnn.ask.agreement import agreement
     from gsnn.edges import alias_groups
     from gsnn.edges.pairs import PriorEdges
-    from gsnn.runs.ranking import rank_together, score_pairs
+    from gsnn.runs.ranking import rank_together
     from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
     from gsnn.runs.results import calibrate_edges
 
     now("scoring edges")
     ranking = rank_together(
-        score_pairs(run, model, data, ways, samples, progress and job.joined.first, job),
+        _score(run, models, data, ways, samples, progress and job.joined.first, job),
         selection,
         job.joined,
         forbidden=forbidden,
@@ -352,14 +399,16 @@ def _infer_kind(
     options = dict(ways[first].options)
     if job.weights != "early":
         options["weights"] = job.weights
-    if learnt_in_training(run, ways[first].inferer, job.fresh):
+    if len(models) > 1:
+        options["members"] = len(models)
+    elif learnt_in_training(run, ways[first].inferer, job.fresh):
         options = options | FROM_TRAINING
     edges, uncalibrated = calibrate_edges(run, edges, first, kind=ends.kind, options=options)
     if uncalibrated:
         notes.append(uncalibrated)
-    return _Part(
-        ends, edges, first, options, ranking.n, n_candidates, None if groups is None else groups.summary(), notes
-    )
+    summary = None if groups is None else groups.summary()
+    agreed = agreement(edges, len(models)) if len(models) > 1 else {}
+    return _Part(ends, edges, first, options, ranking.n, n_candidates, summary, notes, agreed)
 
 
 def _too_large(graph: Graph, job: Job) -> str:
@@ -449,7 +498,8 @@ def edge_table(
         kind: The kind of all of its edges.
 
     Returns:
-        source, target, kind, score, rank, p, q, known; and sign, alias_group and alias_size where the table has them.
+        source, target, kind, score, rank, p, q, known; and sign, worst_rank, alias_group and alias_size where the table
+        has them.
 
     Example:
         >>> import pandas as pd
@@ -479,6 +529,6 @@ def edge_table(
             "p": chosen.get("p_value", undefined),
             "q": chosen.get("q_value", undefined),
             "known": chosen["has_edge"].astype(bool),
-            **{name: chosen[name] for name in ("sign", "alias_group", "alias_size") if name in chosen},
+            **{name: chosen[name] for name in ("sign", "worst_rank", "alias_group", "alias_size") if name in chosen},
         }
     )

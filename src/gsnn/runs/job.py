@@ -36,6 +36,7 @@ class Job:
         memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
         device: Where the model runs.
         weights: ``early`` or ``last``: which weights of the training are read.
+        member: The number of the member whose model is read; 0 for the model of the run.
         passes: What was done.
 
     Raises:
@@ -51,6 +52,7 @@ class Job:
     memory_budget: str | int | None = None
     device: str = "cpu"
     weights: str = "early"
+    member: int = 0
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -98,15 +100,17 @@ class Job:
         Returns:
             Number of samples, of all processes.
         """
-        if isinstance(inferer, MagnitudeEdgeRegressor) and learnt_in_training(run, inferer, self.fresh):
+        fresh = self.fresh or self.member > 0  # it learnt beside the model of the run
+        if isinstance(inferer, MagnitudeEdgeRegressor) and learnt_in_training(run, inferer, fresh):
             return load_regressor(run, inferer, samples)
         if not isinstance(inferer, MagnitudeEdgeInferer | GradientEdgeInferer):
             return inferer.fit(batches, crit=crit, device=self.device, verbose=progress)
         label = type(inferer).__name__.removesuffix("EdgeInferer").lower()
         data = run.info["data"]["fingerprint"]
+        of_member = f"-{self.member}" if self.member else ""
         checkpoint = Checkpoint(
-            Path(run.path) / f"statistics-{label}",
-            f"{run.info['id']} {data} {samples} {self.weights}",
+            Path(run.path) / f"statistics-{label}{of_member}",
+            f"{run.info['id']} {data} {samples} {self.weights}{of_member}",
             self.every,
             self.fresh,
         )

@@ -39,6 +39,7 @@ def train_files(
     num_nodes: int | None = None,
     device: str = "cpu",
     regressor: bool = False,
+    members: int | None = None,
 ) -> tuple[Run, TrainResult]:
     """Train on a network file and a response file, or two matrices, into a run folder.
 
@@ -61,6 +62,7 @@ def train_files(
         num_nodes: Machines likewise.
         device: Where to train: ``cpu`` or ``cuda``.
         regressor: As for :func:`gsnn.runs.train_run`.
+        members: Likewise.
 
     Returns:
         The run and the result of its training.
@@ -107,6 +109,7 @@ def train_files(
         device=device,
         place=place,
         regressor=regressor,
+        members=members,
     )
     if notify is not None and place.first:
         if isinstance(read, PerturbationData):

@@ -8,6 +8,7 @@ from gsnn.base.launch import Place
 from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, StreamedData
 from gsnn.runs.folder import Run
+from gsnn.runs.members import members_wanted, train_members
 from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback
 from gsnn.runs.sources import Sources
 from gsnn.training import TrainConfig
@@ -27,6 +28,7 @@ def train_run(
     device: str = "cpu",
     place: Place = Place(),  # noqa: B008 - frozen
     regressor: bool = False,
+    members: int | None = None,
 ) -> tuple[Run, TrainResult]:
     """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
 
@@ -45,6 +47,9 @@ def train_run(
             that the others get is its path and nothing more.
         regressor: Let a :class:`gsnn.edges.MagnitudeEdgeRegressor` learn beside the model, for the method ``regressor``
             of an inference. A run that is continued does as it was begun.
+        members: How many further models to train, each on a bootstrap of the conditions of the training part and from a
+            seed of its own (:mod:`gsnn.training.members`). A run that is continued has those it was begun
+            with, or more.
 
     Returns:
         The run and the result of the training.
@@ -69,12 +74,22 @@ def train_run(
     if old is not None:
         old.check_data(data)
     prepared = prepare(data, config, recorded_split(old))
+    members = members_wanted(members, old, prepared, place.size)
     learner = new_regressor(prepared.model, data.graph) if regressor else None
     if not place.first:
         run = Run(Path(path), {})
     else:
         run = old or Run.create(
-            path, config=config, data=data, sources=sources, overwrite=overwrite, regressor=regressor
+            path,
+            config=config,
+            data=data,
+            sources=sources,
+            overwrite=overwrite,
+            regressor=regressor,
+            members=members,
         )
     callbacks = [] if learner is None else [regressor_callback(run, learner)]
-    return run, fit_prepared(prepared, config, run, resume, progress, device, place, callbacks)
+    result = fit_prepared(prepared, config, run, resume, progress, device, place, callbacks)
+    if members:
+        train_members(run, prepared, config, members, progress, device)
+    return run, result

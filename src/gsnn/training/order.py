@@ -11,7 +11,7 @@ from torch import Tensor
 from gsnn.data.parts import Pair, Part, joined_pairs
 
 # Independent random streams of one seed.
-INIT, ORDER, NOISE = 0, 1, 2
+INIT, ORDER, NOISE, MEMBER = 0, 1, 2, 3
 
 
 def derived_seed(seed: int, stream: int, epoch: int = 0) -> int:

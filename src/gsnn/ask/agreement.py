@@ -1,0 +1,78 @@
+"""Edges as several models see them: one ranking of all, and how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gsnn.edges.pairs import Column, ScoredPairs
+
+FloatArray = npt.NDArray[np.float64]
+
+TOP = 10
+"""Candidates of which it is told how many all models have near the top."""
+
+__all__ = ["TOP", "agreement", "average_ranks", "pair_ranks"]
+
+
+def pair_ranks(scored: ScoredPairs) -> FloatArray:
+    """(S, T) place of each pair among the candidates, 1 is best; NaN where the score is.
+
+    Equals share the mean of their places. A known edge, which is no candidate, has the place between the candidates
+    that its score has.
+    """
+    score = scored.score.astype(np.float64)
+    candidates = np.sort(score[scored.prior.candidates()])
+    n = np.count_nonzero(~np.isnan(candidates))  # NaN is sorted last
+    above, at_least = (n - np.searchsorted(candidates[:n], score, side) for side in ("right", "left"))
+    return np.where(np.isnan(score), np.nan, (above + at_least + 1) / 2)
+
+
+def average_ranks(members: Sequence[ScoredPairs]) -> ScoredPairs:
+    """One ranking of pairs that several models have scored, all pairs by each.
+
+    The score is one over the geometric mean of the ranks, so that a place near the top counts and one far below hardly
+    does. Of the further columns it has the sign that most models give, and ``worst_rank``, the last place that a
+    model gives; p-values are of single models.
+
+    Args:
+        members: By the same method on the same graph.
+
+    Returns:
+        The pairs.
+    """
+    first = members[0]
+    ranks = np.stack([pair_ranks(scored) for scored in members])
+    logs = np.log(ranks)
+    score = np.exp(-logs.mean(axis=0))
+    worst = ranks.max(axis=0).ravel()
+    columns: dict[str, Column] = {}
+    if all("sign" in scored.columns for scored in members):
+        columns["sign"] = lambda rows: np.sign(
+            np.sum([np.asarray(scored.columns["sign"](rows), np.int64) for scored in members], axis=0)
+        ).astype(np.int8)
+    columns["worst_rank"] = lambda rows: worst[rows]
+    return ScoredPairs(first.prior, score, first.score_name, columns)
+
+
+def agreement(edges: pd.DataFrame, members: int, top: int = TOP) -> dict[str, int]:
+    """How many of the best candidates every model has among its best twice as many.
+
+    Args:
+        edges: A table with the columns ``rank`` and ``worst_rank``.
+        members: How many models there are.
+        top: How many of the best.
+
+    Returns:
+        ``members``, ``top`` (fewer if there are fewer candidates), and how many of them are ``in_all``.
+
+    Example:
+        >>> agreement(pd.DataFrame({"rank": [1, 2, 3], "worst_rank": [2, 9, 5]}), members=5, top=2)
+        {'members': 5, 'top': 2, 'in_all': 1}
+    """
+    best = edges[(edges["rank"] <= top).fillna(False).to_numpy(bool)]
+    top = min(top, len(best))
+    return {"members": members, "top": top, "in_all": int((best["worst_rank"] <= 2 * top).sum())}

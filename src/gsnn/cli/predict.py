@@ -1,0 +1,101 @@
+"""``gsnn predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gsnn.base.progress import stage
+from gsnn.cli.config import Config
+from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.output import figure, interruptible, print_json, show_table, show_warnings
+
+if TYPE_CHECKING:
+    from gsnn.ask import Predictions
+
+_CONDITIONS, _READOUTS = 10, 5  # of each that are printed; predictions.csv has them all
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="New conditions: a table with TR: columns, MIDAS or AnnData; readouts are not needed."),
+    ] = None,
+    inputs: Annotated[Path | None, typer.Option(help="Instead of --data: matrix of treatments.")] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of responses that the intervals hold; needs gsnn train --members.", show_default="0.9"
+        ),
+    ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="A row for each condition and readout, with its standard deviation.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="File to write.", show_default="RUN/predictions.csv")
+    ] = None,
+    data_format: Annotated[str | None, typer.Option(help="midas, matrix or h5ad.", show_default="recognised")] = None,
+    decimal: Annotated[str | None, typer.Option(help="What separates decimals: . or ,", show_default=".")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict the responses to new conditions, in the units of the data; writes predictions.csv.
+
+    A row for each condition, with a column for each readout and, of a run with members, the ends of its interval. The
+    last column says in which way a condition lies outside what the run was trained on.
+
+    Example: gsnn predict runs/first --data new.csv
+    """
+    with interruptible("no predictions were written"), stage("reading the run", show=not quiet):
+        from gsnn.runs import Run
+        from gsnn.runs.predict import predict_run
+
+        found, path = predict_run(
+            Run.open(run),
+            data,
+            inputs=inputs,
+            format=data_format,
+            decimal=decimal,
+            interval=interval,
+            long=long,
+            out=out,
+        )
+    what = found.treatments.index.name or "condition"
+    far = [f"{what} {name}: {why}" for name, why in zip(found.treatments.index, found.outside, strict=True) if why]
+    show_warnings([*found.notes, *far], quiet=quiet)
+    if as_json:
+        rows = found.to_frame().to_dict("records")
+        level = found.level if found.sd is not None else None
+        print_json({"run": run, "file": path, "interval": level, "notes": found.notes, "predictions": rows})
+    elif not quiet:
+        _show(found)
+        typer.echo(f"Predictions: {path}")
+
+
+def _show(found: Predictions) -> None:
+    """The first conditions, and the readouts that differ most between conditions."""
+    spread = found.mean.std(axis=0) if len(found) > 1 else abs(found.mean[0])
+    order = sorted(range(len(found.readouts)), key=lambda j: -spread[j] if spread[j] == spread[j] else 1.0)
+    chosen = sorted(order[:_READOUTS])
+    rows = []
+    for i, (name, done) in enumerate(zip(found.treatments.index, found.conditions, strict=True)):
+        if i == _CONDITIONS:
+            break
+        cells = []
+        for j in chosen:
+            cell = figure(found.mean[i, j])
+            if found.low is not None and found.high is not None:
+                cell += f" ({figure(found.low[i, j])} to {figure(found.high[i, j])})"
+            cells.append(cell)
+        rows.append([str(name), done, *cells, found.outside[i].split(":")[0]])
+    title = f"Predicted responses of {len(found)} conditions"
+    title += f", {found.level:.0%} intervals" if found.sd is not None else ""
+    title += f"; the first {len(rows)}" if len(found) > len(rows) else ""
+    if len(found.readouts) > len(chosen):
+        title += f"; the {len(chosen)} of {len(found.readouts)} readouts that differ most"
+    header = ["condition", "treatments", *(found.readouts[j] for j in chosen), "outside"]
+    show_table(title, header, rows, left=2)

@@ -1,0 +1,38 @@
+"""Compare runs by what they inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gsnn.base.errors import RunError
+
+if TYPE_CHECKING:
+    from gsnn.ask.comparison import Comparison
+    from gsnn.runs.folder import Run
+
+__all__ = ["compare_runs"]
+
+
+def compare_runs(runs: Sequence[Run]) -> Comparison:
+    """What runs agree on: their inferred tables pair by pair, the candidates high in all, and the fit of each.
+
+    Args:
+        runs: At least two, each after ``gsnn infer``.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        DataError: If there are fewer than two, or they have no candidate in common.
+        RunError: If one of them has no table of edges, stands there twice, or is not complete.
+    """
+    from gsnn.ask.comparison import compare
+
+    names = [str(run.path) for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RunError(f"{twice[0]} was given twice; give each run once")
+    tables = {name: run.edges() for name, run in zip(names, runs, strict=True)}
+    fits = {name: dict(run.fit_report().correlation) for name, run in zip(names, runs, strict=True)}
+    return compare(tables, fits)

@@ -1,0 +1,92 @@
+"""Train the members of a run into its folder, a few at a time."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gsnn.base.errors import DataError, RunError
+from gsnn.base.progress import stage
+from gsnn.base.workers import json_in_processes, workers_for
+from gsnn.runs.folder import Run
+from gsnn.training.members import Member, check_members, train_member
+
+if TYPE_CHECKING:
+    from gsnn.training.config import TrainConfig
+    from gsnn.training.prepare import Prepared
+
+__all__ = ["members_wanted", "train_members"]
+
+
+def members_wanted(asked: int | None, old: Run | None, prepared: Prepared, processes: int) -> int:
+    """How many members a training has, refused before anything is written.
+
+    Args:
+        asked: The number that was asked for; None: as many as the run has that is continued.
+        old: The run that is continued, to which members may be added.
+        prepared: What is trained on.
+        processes: How many train together.
+
+    Returns:
+        The number, 0 without members.
+
+    Raises:
+        DataError: If the number, the data or the processes do not allow members.
+        RunError: If the run has more already.
+    """
+    before = 0 if old is None else old.n_members
+    wanted = before if asked is None else asked
+    if wanted < before:
+        raise RunError(f"{old.path if old else ''} has {before} members; ask for as many or more, or train another run")
+    if not wanted:
+        return 0
+    if processes > 1:
+        raise DataError(f"members are trained in one process, and there are {processes}; leave members out")
+    check_members(prepared, wanted)
+    return wanted
+
+
+def train_members(
+    run: Run, prepared: Prepared, config: TrainConfig, count: int, progress: bool | None = True, device: str = "cpu"
+) -> None:
+    """Train the members that the folder of a run lacks; each is kept as soon as it is done.
+
+    Small models train in as many processes as there are threads, with the same weights bit for bit as one by one.
+
+    Args:
+        run: The run; its training is complete.
+        prepared: What it was trained on.
+        config: Its settings.
+        count: How many members it shall have.
+        progress: Show progress on stderr.
+        device: Where to train.
+
+    Raises:
+        RunError: If another program is working in the folder.
+    """
+    with run.lock():
+        run.record_members(count)
+        key = str(run.info["id"])
+        missing = [number for number in range(1, count + 1) if not Member.finished(run.members_path / str(number), key)]
+        if not missing:
+            return
+        run.members_path.mkdir(exist_ok=True)
+        jobs = [partial(_job, prepared, config, n, device, run.members_path / str(n), key) for n in missing]
+        own = sum(4 * p.numel() for p in prepared.model.parameters())
+        states = 3 * config.layers * config.channels * prepared.data.graph.N * config.batch_size
+        workers = workers_for(prepared.model, config.batch_size, 10 * own + 4 * states) if device == "cpu" else 0
+        done = count - len(missing)
+        with (
+            stage("training members", count, done=done, show=progress) as shown,
+            closing(json_in_processes(jobs, workers)) as trained,
+        ):
+            for _ in trained:
+                shown.advance()
+
+
+def _job(prepared: Prepared, config: TrainConfig, number: int, device: str, folder: Path, run: str) -> int:
+    member: Member = train_member(prepared, config, number, device)
+    member.write(folder, run)
+    return number

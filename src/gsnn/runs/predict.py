@@ -1,0 +1,71 @@
+"""Predict conditions by a run, and write the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.base.errors import DataError
+from gsnn.base.files import atomic_path
+
+if TYPE_CHECKING:
+    from gsnn.ask.predictions import Predictions
+    from gsnn.runs.folder import Run
+
+PREDICTIONS = "predictions.csv"
+
+__all__ = ["PREDICTIONS", "predict_run"]
+
+
+def predict_run(
+    run: Run,
+    data: str | Path | None = None,
+    *,
+    inputs: str | Path | None = None,
+    format: str | None = None,
+    decimal: str | None = None,
+    interval: float | None = None,
+    long: bool = False,
+    out: str | Path | None = None,
+) -> tuple[Predictions, Path]:
+    """Predict the responses to new conditions, and write ``predictions.csv``.
+
+    AnnData, and names in another case, are read as the run read its own.
+
+    Args:
+        run: A run; its training is complete.
+        data: The new conditions, as :func:`gsnn.io.read_treatments` reads them.
+        inputs: Instead a matrix of treatments.
+        format: As for :func:`gsnn.io.read_treatments`.
+        decimal: Likewise.
+        interval: Share of responses that intervals hold; None: 0.9 for a run with members, else no intervals.
+        long: Write a row for each condition and readout, instead of one for each condition.
+        out: Where to write; by default into the folder of the run.
+
+    Returns:
+        The predictions, and the file.
+
+    Raises:
+        DataError: If the file cannot be read, a treatment is none of the run, or an interval is asked of a run without
+            members.
+        RunError: If the run is not complete or its data cannot be read.
+    """
+    from gsnn.ask.ensemble import Ensemble
+    from gsnn.ask.predictions import check_interval, predict
+    from gsnn.io import read_treatments
+
+    path = run.path / PREDICTIONS if out is None else Path(out)
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: there is no folder {path.parent}; make it first")
+    check_interval(interval, members=run.n_members > 0)
+    options: dict[str, Any] = dict(run.sources.options.get("responses", {}))
+    build = run.sources.options.get("build", {})
+    responses = read_treatments(
+        data, inputs=inputs, format=format, decimal=decimal or ".", anndata=options.get("anndata")
+    )
+    found = predict(Ensemble.of(run), responses, interval=interval, ignore_case=bool(build.get("ignore_case", False)))
+    with atomic_path(path) as temporary:
+        (found.to_frame() if long else found.to_table()).to_csv(
+            temporary, index=False, lineterminator="\n", float_format="%.6g"
+        )
+    return found, path

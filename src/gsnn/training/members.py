@@ -1,0 +1,188 @@
+"""Members: models of one training set, each with a seed of its own and conditions drawn with replacement."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.base.errors import DataError, RunError
+from gsnn.base.files import write_json
+from gsnn.data import PerturbationData
+from gsnn.data.split import conditions
+from gsnn.nn import GSNN, load_model, save_model
+from gsnn.training.config import TrainConfig
+from gsnn.training.loop import train_model
+from gsnn.training.order import MEMBER, derived_seed
+from gsnn.training.prepare import Prepared, new_model
+
+if TYPE_CHECKING:
+    import torch
+
+IntArray = npt.NDArray[np.int64]
+
+LEAST_CONDITIONS = 5
+"""Of the training part, for members to be drawn from them."""
+
+_STREAMED = (
+    "members are drawn from samples in memory, and these are streamed from their files; leave members out, or read a "
+    "part of the samples into memory"
+)
+_MODEL, _EARLY, _INFO = "model.safetensors", "model-early.safetensors", "member.json"
+
+__all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "read_members", "train_member"]
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A model of some of the conditions.
+
+    Attributes:
+        model: With its last weights, on the CPU, in eval mode; predicts standardised responses.
+        early: With the weights of when most was learnt (:mod:`gsnn.training.early`); None if the loss never fell.
+        times: (M,) how often each training sample was drawn; 0 is out of the bag.
+        seed: Fixed its weights, the order of its samples and its dropout.
+    """
+
+    model: GSNN
+    early: GSNN | None
+    times: IntArray
+    seed: int
+
+    def write(self, folder: Path, run: str) -> None:
+        """Write it into a folder of its own; what stood there is replaced.
+
+        Args:
+            folder: The folder; the one above it must exist.
+            run: The training that it belongs to.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        save_model(self.model, folder / _MODEL, extra={"run": run})
+        if self.early is not None:
+            save_model(self.early, folder / _EARLY, extra={"run": run})
+        info = {"run": run, "seed": self.seed, "early": self.early is not None, "times": self.times.tolist()}
+        write_json(folder / _INFO, info)  # the last: without it the member is not finished
+
+    @staticmethod
+    def finished(folder: Path, run: str) -> bool:
+        """Whether a whole member of this training stands in the folder."""
+        try:
+            info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+            return bool(info["run"] == run) and (folder / _MODEL).is_file()
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
+    @classmethod
+    def read(cls, folder: Path) -> Member:
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            RunError: If it is damaged.
+        """
+        try:
+            info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
+            times, seed, has_early = np.array(info["times"], np.int64), int(info["seed"]), bool(info["early"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise RunError(f"{folder / _INFO} is damaged ({error}); delete {folder} and train with --resume") from error
+        early = load_model(folder / _EARLY).eval() if has_early else None
+        return cls(load_model(folder / _MODEL).eval(), early, times, seed)
+
+
+def draw_conditions(condition: IntArray, seed: int) -> IntArray:
+    """How often each sample stands in a bootstrap of the conditions.
+
+    As many conditions are drawn as there are, with replacement; a sample stands there as often as its condition. So
+    about 37 % of the conditions are out of the bag, with all of their replicates. A draw that leaves none out is
+    drawn again.
+
+    Args:
+        condition: (M,) number of the condition of each sample, from 0 on.
+        seed: Fixes the draw.
+
+    Returns:
+        (M,) counts.
+
+    Example:
+        >>> draw_conditions(np.array([0, 0, 1, 2, 3, 4]), seed=1).tolist()
+        [1, 1, 0, 2, 1, 1]
+    """
+    n, rng = int(condition.max()) + 1, np.random.default_rng(seed)
+    times = np.ones(n, np.int64)
+    while times.all():
+        times = np.bincount(rng.integers(n, size=n), minlength=n)
+    return times[condition]
+
+
+def check_members(prepared: Prepared, count: int) -> None:
+    """Refuse a number of members, or data, of which none can be drawn.
+
+    Raises:
+        DataError: If there are fewer than 2 members or than :data:`LEAST_CONDITIONS` conditions.
+        RunError: If the samples are streamed.
+    """
+    if count < 2:
+        raise DataError(f"members must be at least 2, got {count}; 5 are usual")
+    if not isinstance(prepared.data, PerturbationData):
+        raise RunError(_STREAMED)
+    n = len(np.unique(conditions(prepared.data.x[prepared.split.train])))
+    if n < LEAST_CONDITIONS:
+        raise DataError(
+            f"the training part has {n} distinct treatments, and members are drawn from at least {LEAST_CONDITIONS}; "
+            "give more conditions, or leave members out"
+        )
+
+
+def train_member(prepared: Prepared, config: TrainConfig, number: int, device: str = "cpu") -> Member:
+    """Train one member; what it becomes does not depend on the others.
+
+    Args:
+        prepared: What the run is trained on, in memory.
+        config: The settings; the seed of the member follows from theirs and its number.
+        number: From 1 on.
+        device: Where to train.
+
+    Returns:
+        The member.
+    """
+    seed = derived_seed(config.seed, MEMBER, number)
+    config = replace(config, seed=seed)
+    if not isinstance(prepared.data, PerturbationData) or not isinstance(prepared.train, tuple):
+        raise RunError(_STREAMED)
+    x, y = prepared.train
+    times = draw_conditions(conditions(prepared.data.x[prepared.split.train]), seed)
+    rows = np.repeat(np.arange(len(x)), times)
+    model = new_model(prepared.data.graph, config)
+    watched = prepared.validation if config.uses_validation else None
+    done = train_model(model, (x[rows], y[rows]), watched, config, progress=None, device=device)
+    early: torch.nn.Module | None = None if done.early is None else done.reading_model
+    return Member(model, early if isinstance(early, GSNN) else None, times, seed)
+
+
+def read_members(folder: Path, count: int, run: str) -> list[Member]:
+    """The members of a run.
+
+    Args:
+        folder: That of the members, in the folder of the run.
+        count: How many there are.
+        run: The training that they belong to.
+
+    Returns:
+        All of them, in order.
+
+    Raises:
+        RunError: If one is missing or damaged.
+    """
+    folders = [folder / str(number) for number in range(1, count + 1)]
+    missing = sum(not Member.finished(each, run) for each in folders)
+    if missing:
+        raise RunError(
+            f"{missing} of the {count} members of {folder.parent} are not trained; finish them with gsnn train "
+            f"--resume -o {folder.parent}"
+        )
+    return [Member.read(each) for each in folders]
