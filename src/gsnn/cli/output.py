@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gsnn.base.verdict import Verdict
     from gsnn.training.baselines import FitReport
 
 PREDICTORS = ("model", "ridge", "mean")
@@ -67,8 +68,10 @@ def show_fit(fit: FitReport) -> None:
         rows.append([label, str(int(fit.readouts["n"].sum())), *values])
     show_table(f"Fit: R2 on {fit.samples} held-out samples", ["readout", "values", *PREDICTORS], rows)
     if fit.correlation:
+        from gsnn.training.verdict import r_meaning
+
         r = ", ".join(f"{name} {_r2(value)}" for name, value in fit.correlation.items())
-        typer.echo(f"r over all held-out values: {r}")
+        typer.echo(f"r over all held-out values, each in its own units: {r} ({r_meaning(fit.correlation)})")
     if fit.left_out:
         typer.echo(left_out_line(fit.left_out))
 
@@ -77,6 +80,17 @@ def left_out_line(left_out: Mapping[str, float]) -> str:
     """What the baselines reach on conditions they were not fitted on, over all the data."""
     r = ", ".join(f"{name} {_r2(value)}" for name, value in left_out.items() if name not in ("folds", "mean"))
     return f"r to beat, every condition left out once ({left_out['folds']:.0f} folds): {r}"
+
+
+def show_verdict(verdict: Verdict, about: str = "") -> None:
+    """Print what a result means, in words; on a terminal in red where it is not to be built upon.
+
+    Args:
+        verdict: The verdict.
+        about: Whose it is, where there are several.
+    """
+    colours = {"good": typer.colors.GREEN, "unsure": typer.colors.YELLOW, "bad": typer.colors.RED}
+    typer.echo(typer.style(f"Verdict{about and f' on {about}'}: {verdict}", fg=colours[verdict.tone], bold=True))
 
 
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:

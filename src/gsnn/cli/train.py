@@ -12,7 +12,7 @@ from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.files import Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_fit, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_fit, show_verdict, show_warnings
 from gsnn.training.config import NORMS, TrainConfig
 
 _MODEL, _RUN, _PROCESSES = "Model and training", "Run", "Several processes"
@@ -131,8 +131,9 @@ def train(
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
     if as_json:
         found = {name: run.info[name] for name in ("status", "config", "data", "fit", "training", "warnings")}
-        print_json({"run": run.path, **found, "best_epoch": result.best_epoch})
+        print_json({"run": run.path, **found, "best_epoch": result.best_epoch, "verdict": result.verdict.to_dict()})
     elif not quiet:
         show_fit(result.report)
+        show_verdict(result.verdict)
         typer.echo(f"Run folder: {run.path}")
         typer.echo(f"Next: gsnn infer {shlex.quote(str(run.path))}")

@@ -191,14 +191,17 @@ def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
 
 def _masked(data: PerturbationData) -> dict[str, Any]:
     from gsnn.discovery.hiding import hideable_edges
+    from gsnn.graph.bypass import bypass_count
 
     can = hideable_edges(data.graph)
+    bypassed, of = bypass_count(data.graph)
     missing = data.outputs.isna()
     return {
         "values missing, left out of the loss": int(missing.to_numpy().sum()),
         "values": int(missing.size),
         "readouts with missing values": [n for n, m in missing.any().items() if m],
         "known edges a self-check can hide": len(can.rows),
+        "known edges with a bypass (their source reaches their target without them)": f"{bypassed} of {of}",
         "known edges on no path from input to output": can.n_pathless,
         "known edges that are the last of a function's children or parents": can.n_last,
     }
