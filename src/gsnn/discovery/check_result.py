@@ -280,7 +280,7 @@ class SelfCheck(StoredResult):
         records = self._records("real")
         controls = self.control_table(level)
         failed = controls[(controls["negatives"] == "degree-matched") & (controls["verdict"] == "failed")]
-        alone = ("structure",)
+        alone: tuple[str, ...] = ("structure",)
         if not any("structure" in record["methods"] for record in records):
             alone = tuple(PRIOR_BASELINES) if self.kind == FUNCTION_EDGES else ("degree product",)
         aucs = {name: self._row(records, "real", name, "degree-matched", level)["roc_auc"] for name in alone}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats
 
 from gsnn.base.verdict import Verdict
@@ -155,7 +156,7 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         return Verdict("better than random edges", f"{said}; no test decided, so that this may be chance.", "unsure")
     if inferred.kept * random.proposed <= random.kept * inferred.proposed:
         return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad")
-    table = [[side.kept, side.proposed - side.kept] for side in (inferred, random)]
+    table = np.array([[side.kept, side.proposed - side.kept] for side in (inferred, random)])
     p = float(stats.fisher_exact(table, alternative="greater").pvalue)
     if p > _LEVEL:
         return Verdict(

@@ -86,7 +86,7 @@ def _steps(graph: Graph) -> sparse.csr_array:
     return steps
 
 
-def _reached(steps: sparse.csr_array, start: int) -> npt.NDArray[np.int64]:
+def _reached(steps: sparse.csr_array, start: int) -> npt.NDArray[np.int32]:
     """Functions that a function leads to, itself left out."""
-    found: npt.NDArray[np.int64] = csgraph.breadth_first_order(steps, start, return_predecessors=False)[1:]
+    found: npt.NDArray[np.int32] = csgraph.breadth_first_order(steps, start, return_predecessors=False)[1:]
     return found
