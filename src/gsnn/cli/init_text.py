@@ -14,7 +14,7 @@ from gsnn.cli.files import Files
 if TYPE_CHECKING:
     from gsnn.runs.check import Checkup
 
-_PATHS = ("graph", "data", "inputs", "outputs")
+_PATHS = ("graph", "data", "inputs", "outputs", "map")
 _TRAIN = (
     ("epochs", "passes over the training samples, at most"),
     ("channels", "channels of every function node"),
