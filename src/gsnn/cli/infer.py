@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
 from gsnn.cli.output import interruptible, print_json, show_edges, show_warnings
 from gsnn.cli.processes import AGAIN, together
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
 _ROWS = 1000  # of edges in the JSON object; edges.csv has them all
@@ -81,8 +84,10 @@ def infer(
         bool, typer.Option("--known", help="Write the known edges too, after the candidates.", rich_help_panel=_CHOICE)
     ] = False,
     aliases: Annotated[
-        str, typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none.")
-    ] = "reach",
+        str,
+        typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none; auto takes hops "
+                     "where reach puts more than a quarter of the candidates into one group."),
+    ] = "auto",
     out: Annotated[
         list[Path] | None,
         typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
@@ -169,8 +174,20 @@ def infer(
     written = [opened.edges_path, *(out or ())]
     if as_json:
         rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
-        print_json({"run": run, "files": written, "inference": inference, "written": len(edges), "edges": rows})
+        told = {"run": run, "files": written, "inference": inference, "written": len(edges)}
+        print_json({**told, **_hypotheses(edges), "edges": rows})
     elif not quiet:
         show_edges(edges, inference)
         typer.echo("Edges: " + ", ".join(map(str, written)))
         typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")
+
+
+def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
+    """The hypotheses of each kind, and what fills the top, as the screen shows them."""
+    from gsnn.runs.hypotheses import hypotheses
+
+    found = [hypotheses(part) for _, part in edges.groupby("kind", sort=False)]
+    return {
+        "hypotheses": [row for each in found for row in each.to_list()],
+        "concentration": [n for f in found for n in f.notes],
+    }

@@ -110,7 +110,10 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
 
 
 def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:
-    best = edges[~edges["known"]].head(top).to_dict("records")
+    from gsnn.runs.hypotheses import MEMBERS, hypotheses
+
+    found = hypotheses(edges, top)
+    best = found.rows
     if not best:
         between = (
             f": the network has every {kind} edge"
@@ -132,14 +135,17 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
     columns["score"] = lambda row: figure(row["score"])
     if tested:
         columns |= {"p": lambda row: _probability(row["p"]), "q": lambda row: _probability(row["q"])}
-    if "alias_size" in best[0]:
-        columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
     if "expected_precision" in best[0]:
         columns["expected precision"] = lambda row: (
             f"{precision_text(row['expected_precision'], row['precision_low'])} "
             f"({figure(row['precision_low'])}-{figure(row['precision_high'])})"
         )
+    folded = "alias_size" in best[0]
+    if folded:
+        columns["look-alikes"] = lambda row: _members(row, MEMBERS)
     title = f"Candidate {kind}{' ' * bool(kind)}edges: the best {len(best)} of {inference['candidates']}"
+    if folded:
+        title += ", look-alikes in one row"
     if tested:
         title += " (p and q test association, not an edge)"
     show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)
@@ -147,11 +153,14 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         from gsnn.runs.edge_columns import Q_MEANS
 
         typer.echo(f"q: {Q_MEANS}")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
     aliases = inference["aliases"]
     if aliases is not None and aliases["share_aliased"] is not None:
         typer.echo(
-            f"aliases: other candidates that the data cannot tell from this one (by {aliases['by']}); "
-            f"{percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
+            f"look-alikes: other candidates that the data cannot tell from this one (by {aliases['by']}), so that a "
+            f"row is one hypothesis; {percent(aliases['share_aliased'])} of all candidates have some, in "
+            f"{aliases['groups']} groups"
         )
     if "expected_precision" in best[0]:
         text = "expected precision: share of edges to expect from the first rank to this one, and its 95 % interval"
@@ -160,6 +169,17 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         if any(math.isnan(row["expected_precision"]) and not math.isnan(row["precision_low"]) for row in best):
             text += "; not estimable where the interval is wider than 0.5: too few edges could be hidden"
         typer.echo(text)
+
+
+def _members(row: Mapping[str, Any], most: int) -> str:
+    """The look-alikes of a candidate, the first by name."""
+    pairs = [f"{source}:{target}" for source, target in row["look_alikes"]]
+    # A table that was cut does not hold them all.
+    n = max(len(pairs), int(row["alias_size"]) - 1)
+    shown = ", ".join(pairs[:most])
+    if n > len(pairs[:most]):
+        shown += f" and {n - len(pairs[:most])} more" if shown else f"{n}"
+    return shown or "none"
 
 
 def precision_text(expected: float, low: float) -> str:
