@@ -78,8 +78,11 @@ def show_fit(fit: FitReport) -> None:
 
 def left_out_line(left_out: Mapping[str, float]) -> str:
     """What the baselines reach on conditions they were not fitted on, over all the data."""
-    r = ", ".join(f"{name} {_r2(value)}" for name, value in left_out.items() if name not in ("folds", "mean"))
-    return f"r to beat, every condition left out once ({left_out['folds']:.0f} folds): {r}"
+    r = ", ".join(f"{name} {_r2(left_out[name])}" for name in ("ridge", "group mean") if name in left_out)
+    some = f" of {left_out['of']:.0f} conditions" if "of" in left_out else " folds"
+    if "readouts" in left_out:
+        some += f", {left_out['readouts']:.0f} of the readouts"
+    return f"r to beat, every condition left out once ({left_out['folds']:.0f}{some}): {r}"
 
 
 def show_verdict(verdict: Verdict, about: str = "") -> None:

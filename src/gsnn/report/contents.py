@@ -214,9 +214,10 @@ def _refinement(run: Run) -> dict[str, Any]:
 
 def _correlations(fit: FitReport) -> list[str]:
     """Pooled r of the model and what it must beat, which alone says whether an r is good."""
+    figures = ("folds", "of", "readouts")
 
     def listed(r: dict[str, float]) -> str:
-        return ", ".join(f"{name} {number(value)}" for name, value in r.items() if name != "folds")
+        return ", ".join(f"{name} {number(value)}" for name, value in r.items() if name not in figures)
 
     notes = []
     if fit.correlation:

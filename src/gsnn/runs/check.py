@@ -230,6 +230,6 @@ def _aliases(data: PerturbationData) -> dict[str, Any]:
 
 
 def _to_beat(data: PerturbationData) -> dict[str, Any]:
-    from gsnn.training.baselines import left_out_correlations
+    from gsnn.training.left_out import left_out_correlations
 
     return left_out_correlations(data.x, data.y)
