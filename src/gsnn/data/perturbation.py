@@ -87,6 +87,9 @@ class PerturbationData:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
     def __str__(self) -> str:
         """The counts on one line."""
         missing = int(self.outputs.isna().to_numpy().sum())

@@ -190,6 +190,9 @@ class StreamedData:
             described["dropped"] = self.responses.dropped
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
     def __str__(self) -> str:
         """The counts on one line."""
         return (

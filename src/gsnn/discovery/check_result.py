@@ -49,7 +49,7 @@ def variant_of(kind: str) -> str:
     return {INPUT_EDGES: "-input", FUNCTION_EDGES: "", OUTPUT_EDGES: "-output"}[kind]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SelfCheck(StoredResult):
     """The outcome of :func:`gsnn.discovery.self_check`, kept in ``selfcheck.json`` and ``selfcheck.csv``.
 

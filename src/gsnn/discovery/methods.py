@@ -85,11 +85,9 @@ class Method:
         Returns:
             The inferer.
         """
-        kind: Any = self.inferer
-        taken = inspect.signature(kind).parameters
+        taken = inspect.signature(self.inferer).parameters
         some = {name: value for name, value in (offered or {}).items() if name in taken}
-        inferer: EdgeInferer = kind(model, data, **{**some, **self.settings, **arguments})
-        return inferer
+        return self.inferer.from_graph(model, data, **{**some, **self.settings, **arguments})
 
 
 class _Methods(Mapping[str, Method]):

@@ -25,7 +25,7 @@ _LOSSES = ("loss_before", "loss_after")
 _COLUMNS = ["arm", "round", "source", "target", "kind", "score", "method", *_TESTED, "kept", "true", *_LOSSES]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Refinement(StoredResult):
     """The outcome of :func:`gsnn.discovery.refine`, kept in ``refine.json`` and ``refine.csv``.
 

@@ -442,6 +442,9 @@ class FitReport:
     correlation: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"FitReport({self.samples} samples, R2: {self.summary['pooled_r2'].round(3).to_dict()})"
+
     @property
     def predictors(self) -> list[str]:
         """Names of what was compared, the model first."""

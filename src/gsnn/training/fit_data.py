@@ -59,6 +59,10 @@ class TrainResult:
     warnings: list[str] = field(default_factory=list)
     early: GSNN | None = None
 
+    def __repr__(self) -> str:
+        r2 = self.report.summary["pooled_r2"].round(3).to_dict()
+        return f"TrainResult({self.model}, epochs={len(self.history)}, R2 on held-out samples: {r2})"
+
     @property
     def verdict(self) -> Verdict:
         """What the fit means, in words."""
