@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gsnn.base.errors import DataError
 from gsnn.discovery import DEFAULT_METHOD, METHODS, Method, refine, register, self_check
 from gsnn.discovery import methods as methods_module
-from gsnn.discovery.methods import method_names
+from gsnn.discovery.methods import method_names, of_function
 from gsnn.discovery.retrain import resolve_scorers
 from gsnn.edges import EdgeInferer, MagnitudeEdgeInferer, ScoredPairs
 from gsnn.edges.capture import iterate_batches
@@ -151,3 +152,21 @@ def test_a_broken_package_is_left_out_and_told_of(tmp_path, monkeypatch):
     text = " ".join(str(warning.message) for warning in told)
     assert sorted(re.findall(r"method '(\w+)' \(", text)) == ["bad", "gone", "magnitude"]
     sys.modules.pop("broken_edges")
+
+
+def test_a_function_is_a_method():
+    graph = simulated(5).graph
+
+    def reach(model, data, batches):
+        """Further from the first function is better."""
+        return np.add.outer(np.arange(data.N), np.zeros(data.N)) + sum(len(x) for x, _ in batches)
+
+    register("reach", reach)
+    method = METHODS["reach"]
+    assert method.summary == "Further from the first function is better."
+    inferer = method.make(None, graph)
+    assert inferer.fit([(torch.zeros(4, graph.I), torch.zeros(4, graph.O))], verbose=False) == 4
+    assert inferer.score_matrix()[3, 0] == 7
+    wrong = of_function(lambda model, data, batches: np.zeros(3)).make(None, graph)
+    with pytest.raises(ValueError, match="the function must give an array"):
+        wrong.fit([(torch.zeros(4, graph.I), torch.zeros(4, graph.O))])

@@ -51,7 +51,8 @@ def load_model(path: str | Path, *, nonlin: Callable[[], nn.Module] | None = Non
     Raises:
         DataError: If the file is missing, damaged, or not such a file.
     """
-    return read(GSNN, path, nonlin)
+    model: GSNN = read(GSNN, path, nonlin)
+    return model
 
 
 def unwrap(model: nn.Module) -> GSNN:

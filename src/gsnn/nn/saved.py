@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,8 +16,6 @@ from gsnn.base.files import read_tensors, write_tensors
 from gsnn.base.torch_state import own_random_state
 from gsnn.nn.config import Described, _key, _typed_weights, config_of, sparse_layers
 from gsnn.nn.layout import EDGE_TYPES, EdgeType
-
-M = TypeVar("M", bound=Described)
 
 _HEADER = "gsnn"
 # What a file may ask for without weights of its own: blocks that share theirs, and channels without edges.
@@ -47,7 +45,8 @@ class Saved(Described):
         Raises:
             DataError: If the file is missing, damaged, or not such a file.
         """
-        return read(cls, path, nonlin)
+        model: Self = read(cls, path, nonlin)
+        return model
 
 
 def write(gsnn: Described, path: str | Path, extra: Mapping[str, str] | None = None) -> None:
@@ -69,7 +68,7 @@ def write(gsnn: Described, path: str | Path, extra: Mapping[str, str] | None = N
     write_tensors(path, ready, metadata)
 
 
-def read(model_class: type[M], path: str | Path, nonlin: Callable[[], nn.Module] | None = None) -> M:
+def read(model_class: Any, path: str | Path, nonlin: Callable[[], nn.Module] | None = None) -> Any:  # noqa: ANN401
     """:func:`gsnn.nn.load_model` of a class of models."""
     tensors, metadata = _read(Path(path))
     try:
@@ -80,7 +79,7 @@ def read(model_class: type[M], path: str | Path, nonlin: Callable[[], nn.Module]
         _check_size(header["config"], edges, state)
         # The weights drawn here are replaced at once: the caller's random numbers are none of our business.
         with own_random_state():
-            model: Any = model_class.from_config(header["config"], edges, weights or None, nonlin=nonlin)
+            model = model_class.from_config(header["config"], edges, weights or None, nonlin=nonlin)
         with torch.inference_mode(False):
             model.to(state["blocks.0.lin_in.weight"].dtype)
             model.load_state_dict(_full_state(model, state))
@@ -88,8 +87,7 @@ def read(model_class: type[M], path: str | Path, nonlin: Callable[[], nn.Module]
                 if f"kept.{name}" in tensors:
                     for layer in dict.fromkeys(sparse_layers(model, name)):
                         layer.prune(tensors[f"kept.{name}"])
-        found: M = model.train(bool(header["training"]))
-        return found
+        return model.train(bool(header["training"]))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -70,14 +70,15 @@ def hypotheses(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Hypo
     chosen: list[dict[str, Any]] = []
     left: list[dict[str, Any]] = []
     used: dict[tuple[str, str], int] = {}
-    for row in first.to_dict("records"):
+    for found in first.to_dict("records"):
+        row = {str(name): value for name, value in found.items()}
         ends = [("source", str(row["source"])), ("target", str(row["target"]))]
         if all(used.get(end, 0) < per_end for end in ends):
-            chosen.append({str(name): value for name, value in row.items()})
+            chosen.append(row)
             for end in ends:
                 used[end] = used.get(end, 0) + 1
         else:
-            left.append({str(name): value for name, value in row.items()})
+            left.append(row)
         if len(chosen) == n:
             break
     chosen = sorted(chosen + left[: n - len(chosen)], key=lambda row: (row["rank"], row["source"], row["target"]))

@@ -53,7 +53,7 @@ def left_out_correlations(x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float
     if not np.isfinite(inputs).all():
         raise ValueError("x must be finite; perturbation inputs cannot be missing")
     now("comparing with ridge")
-    fold = conditions(inputs).astype(np.int64)
+    fold = conditions(inputs.astype(np.float32)).astype(np.int64)
     n = int(fold.max()) + 1
     found: dict[str, float] = {}
     if n > MOST_CONDITIONS:
@@ -124,7 +124,7 @@ def _complete(
     shrink = 1 / (square[:, None] + grid)  # (K, A)
     lever = 1 / m + scores**2 @ shrink  # (G, A)
     member = sparse.csr_array((np.ones(m), (own, np.arange(m))), shape=(n, m))
-    count = np.asarray(member.sum(axis=1)).ravel()
+    count: FloatArray = np.asarray(member.sum(axis=1)).ravel()
     rest = np.maximum(1 - count[:, None] * lever, 1e-12)
     total, squares = member @ target, member @ target**2  # (G, O)
     cross = turn.T @ (centred.T @ target)  # (K, O)
