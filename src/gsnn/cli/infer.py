@@ -11,11 +11,14 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_verdict, show_warnings
 from gsnn.cli.processes import AGAIN, together
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from gsnn.base.verdict import Verdict
+    from gsnn.runs import Run
 
 _CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
 _ROWS = 1000  # of edges in the JSON object; edges.csv has them all
@@ -178,8 +181,19 @@ def infer(
         print_json({**told, **_hypotheses(edges), "edges": rows})
     elif not quiet:
         show_edges(edges, inference)
+        verdict = _checked(opened, inference["method"])
+        if verdict is not None:
+            show_verdict(verdict, f"this ranking, from the self-check ({inference['method']})")
         typer.echo("Edges: " + ", ".join(map(str, written)))
         typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")
+
+
+def _checked(run: Run, method: str) -> Verdict | None:
+    """What a self-check in the folder says of the method that ranked edges between functions; None without one."""
+    from gsnn.runs.results import read_check
+
+    check, _ = read_check(run)
+    return None if check is None else check.verdicts().get(method)
 
 
 def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
