@@ -90,7 +90,7 @@ def test_what_cannot_be_registered():
     for name in ("", "a,b", "a b", "-x", None):
         with pytest.raises(ValueError, match="name must be letters"):
             register(name, Alphabet)
-    for method in (lambda model, graph, batches: None, Alphabet(None, simulated(4).graph), dict):
+    for method in ("alphabet", Alphabet(None, simulated(4).graph), dict):
         with pytest.raises(TypeError, match="subclass of"):
             register("other", method)
     with pytest.raises(DataError, match="did you mean 'rank'"):

@@ -172,7 +172,7 @@ def test_places_of_edges_that_no_method_could_score_are_not_drawn(report_data):
 )
 def test_the_fit_is_told_as_on_the_screen(model, ridge, mean, tone, words):
     pooled = {"model": model, "ridge": ridge, "mean": mean}
-    curve = pd.DataFrame({"epoch": range(1, 9), "train_loss": 0.7})
+    curve = pd.DataFrame({"epoch": range(1, 51), "train_loss": 0.7})
     verdict = fit_verdict(FitReport(pd.DataFrame(), pd.DataFrame({"pooled_r2": pooled}), 9), curve)
     data = ReportData(title="t", pooled=pooled, fit_verdict=verdict)
     first = answers(data)[0]

@@ -51,6 +51,11 @@ def test_the_cause_is_the_one_that_the_curves_show():
     assert "risen since epoch 20" in risen or "risen since epoch 21" in risen
     assert "--patience" in risen
     assert "train longer" not in risen
+    short = fit_verdict(
+        FitReport(pd.DataFrame(), pd.DataFrame({"pooled_r2": {"model": 0.1, "ridge": 0.6, "mean": 0.0}}), 9),
+        pd.DataFrame({"epoch": range(1, 9), "train_loss": 0.95}),
+    )
+    assert "trained for 8 epochs" in short.text
     by_heart = verdict(0.3, train=FALLING - 0.6).text
     assert "by heart" in by_heart
     assert "train longer" not in by_heart

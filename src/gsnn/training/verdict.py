@@ -21,6 +21,8 @@ _MEMORISED = (
     0.3  # R2 on the training samples above that on unseen ones, from which on a model knows its samples by heart
 )
 
+_SHORT = 20  # epochs of which the curves say nothing
+
 __all__ = ["CLOSE", "fit_verdict", "r_meaning"]
 
 
@@ -107,7 +109,9 @@ def _cause(history: pd.DataFrame, r2: float) -> str:
             f"It explains {_percent(1 - float(curve[-1]))} of the samples it was trained on, so that it knows them by "
             "heart: hold conditions out and stop in time, with --patience 20."
         )
-    if len(curve) >= 2 * fifth and curve[-2 * fifth : -fifth].mean() - curve[-fifth:].mean() > _MOVES * curve.max():
+    if len(curve) < _SHORT:
+        return f"It was trained for {len(curve)} epochs, too few to tell what is in the way: train longer (--epochs)."
+    if curve[-2 * fifth : -fifth].mean() - curve[-fifth:].mean() > _MOVES * curve.max():
         return f"The {'validation' if held_out else 'training'} loss is falling still: train longer (--epochs)."
     return "The losses lie flat: edges are missing; gsnn infer --kinds all says which may be."
 
