@@ -8,6 +8,7 @@ import pytest
 
 from gsnn.graph import Graph
 from gsnn.graph.bypass import bypass_count, routed
+from gsnn.io import read_network
 
 
 def graph_of(made):
@@ -42,3 +43,16 @@ def test_of_many_a_sample():
 def test_of_no_edge():
     assert bypass_count(graph_of(nx.empty_graph(3, create_using=nx.DiGraph))) == (0, 0)
     assert np.all(np.equal(routed(graph_of(nx.empty_graph(2)), []), []))
+
+
+def test_two_thirds_of_the_melanoma_network_have_one(gsnn_data):
+    folder = gsnn_data / "melanoma_cellbox"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    edges = read_network(folder / "network.csv").edges
+    pairs = list(zip(edges["source"], edges["target"], strict=True))
+    names = sorted({name for pair in pairs for name in pair})
+    graph = Graph.from_edges(
+        [("in", names[0]), (names[0], "out"), *pairs], input_nodes=["in"], function_nodes=names, output_nodes=["out"]
+    )
+    assert bypass_count(graph) == (79, 120)
