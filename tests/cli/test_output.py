@@ -86,16 +86,16 @@ def test_edges_of_a_method_without_a_test_show_what_they_have(terminal, capsys):
     inference = {"candidates": 9, "aliases": {"by": "reach", "share_aliased": 0.9999, "groups": 3}}
     show_edges(edges, inference)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Candidate edges: the best 1 of 9"
-    assert lines[1].split() == ["rank", "source", "target", "sign", "score", "aliases", "expected", "precision"]
-    assert lines[2].split() == ["1", "a", "b", "-", "0.500", "3", "0.250", "(0.125-0.500)"]
+    assert lines[0] == "Candidate edges: the best 1 of 9, look-alikes in one row"
+    assert lines[1].split() == ["rank", "source", "target", "sign", "score", "expected", "precision", "look-alikes"]
+    assert lines[2].split() == ["1", "a", "b", "-", "0.500", "0.250", "(0.125-0.500)", "3"]
     assert "guessing gives 0.010" in lines[-1]
     assert "not estimable" not in lines[-1]
     show_edges(edges.assign(expected_precision=np.nan, precision_low=0.0, precision_high=1.0), inference)
     told = capsys.readouterr().out
     assert "not estimable (0.000-1.000)" in told
     assert "not estimable where the interval is wider than 0.5" in " ".join(told.split())
-    assert "more than 99% of all candidates have some; they form 3 groups" in " ".join(" ".join(lines).split())
+    assert "more than 99% of all candidates have some, in 3 groups" in " ".join(" ".join(lines).split())
 
 
 def test_a_control_that_fails_is_a_warning(capsys):

@@ -199,7 +199,8 @@ def test_hostile_names(make_h5ad, X):
         ({"perturbation": "drug", "readouts": ["zz"]}, "none of the 1 name in readouts ('zz') is a variable"),
         ({"perturbation": "drug", "readouts": "P1"}, "readouts must be a list of names, got the string 'P1'"),
         ({"perturbation": "drug", "control": "contrl"}, "has no control 'contrl' (did you mean 'control'?)"),
-        ({"perturbation": "drug", "dose": "text"}, "dose column 'text' of 'obs' holds text; a dose is a number"),
+        ({"perturbation": "drug", "dose": "text"},
+         "dose column 'text' of 'obs' holds text; a dose is a number, or with separator= several"),
         ({"perturbation": "drug", "dose": "dose", "control": ["DMSO"]},
          "dose column 'dose' of 'obs' has no number in the treated row 2 (from 1)"),
         ({"perturbation": "il1", "dose": "dose"}, "dose='dose' multiplies a column of categories, and none was given"),
@@ -363,3 +364,40 @@ def test_files_of_the_real_package(tmp_path, obs, var, X):
         found = read_responses(tmp_path / f"{i}.h5ad", anndata={"obsm": "pert", "var_names": "symbol"})
         assert found.treatments["v"].tolist() == list(range(6))
         assert list(found.readouts.columns) == ["ERK", "JUN", "AKT"]
+
+
+def test_each_component_of_a_combination_has_its_own_dose(make_h5ad, var, X):
+    """Against a loop over the labels: the drugs of a combination in their order, a control without a dose."""
+    labels = ["MEK", "MEK+BRAF", "BRAF + MEK", "DMSO", "BRAF+DMSO", "BRAF"]
+    doses = ["1.5", "1.5+60", "120+ 3", "0", "60", "120"]
+    obs = pd.DataFrame({"drug": labels, "uM": doses}, index=NAMES)
+    found = read_responses(
+        make_h5ad(obs, var, X), anndata={"perturbation": "drug", "separator": "+", "dose": "uM"}
+    ).treatments
+    for row, (label, text) in enumerate(zip(labels, doses, strict=True)):
+        want = {}
+        parts = [part.strip() for part in label.split("+") if part.strip() != "DMSO"]
+        for part, dose in zip(parts, text.split("+"), strict=False):
+            want[part] = float(dose)
+        assert found.iloc[row].to_dict() == {name: want.get(name, 0.0) for name in found.columns}
+
+
+@pytest.mark.parametrize(
+    ("doses", "words"),
+    [
+        ([*"123456"], r"need 2 doses, joined by '\+', got '2'"),
+        (["1", "1+x", *"3456"], "the dose of 'B' must be a number, got 'x'"),
+    ],
+)
+def test_doses_of_components_that_are_none(make_h5ad, var, X, doses, words):
+    obs = pd.DataFrame({"drug": ["A", "A+B", "B", "A", "B", "A"], "uM": pd.Categorical(doses)}, index=NAMES)
+    with pytest.raises(DataError, match=words):
+        read_responses(make_h5ad(obs, var, X), anndata={"perturbation": "drug", "separator": "+", "dose": "uM"})
+
+
+def test_one_dose_for_a_whole_combination_is_told(make_h5ad, var, X):
+    obs = pd.DataFrame({"drug": ["A", "A+B", "B", "A", "B", "A"], "uM": [1.0, 60, 3, 4, 5, 6]}, index=NAMES)
+    path = make_h5ad(obs, var, X)
+    found = read_responses(path, anndata={"perturbation": "drug", "separator": "+", "dose": "uM"})
+    assert found.treatments.iloc[1].tolist() == [60.0, 60.0]
+    assert any("every component gets the one dose of 'uM'" in warning for warning in found.warnings)

@@ -10,11 +10,15 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import precision_recall_curve
 
+from gsnn.discovery import Refinement
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks, precision_at_recall
 from gsnn.plot.data import ReportData
 from gsnn.report.columns import edge_columns
+from gsnn.report.html import render
 from gsnn.report.page import page_data
 from gsnn.report.summary import answers
+from gsnn.training.baselines import FitReport
+from gsnn.training.verdict import fit_verdict
 
 from .conftest import make_check
 
@@ -62,7 +66,7 @@ def test_a_self_check_that_found_nothing_to_hide_has_no_curves():
         record["testable"], record["methods"] = [], {}
     data = ReportData(title="t", check=check_tables(check, "first"))
     assert page_data(data)["check"] is None
-    assert "not checked" in [a.short for a in answers(data)]
+    assert "cannot be judged" in [a.short for a in answers(data)]
 
 
 def test_agreement_is_spearman_and_the_overlap():
@@ -160,16 +164,41 @@ def test_places_of_edges_that_no_method_could_score_are_not_drawn(report_data):
 @pytest.mark.parametrize(
     ("model", "ridge", "mean", "tone", "words"),
     [
-        (0.8, 0.5, 0.0, "good", "Better than both"),
-        (0.51, 0.5, 0.0, "unsure", "No better than ridge"),
-        (0.2, 0.5, 0.0, "bad", "Worse than ridge"),
-        (-0.1, 0.5, 0.0, "bad", "No better than a constant"),
+        (0.8, 0.5, 0.0, "good", "explains 80 %"),
+        (0.51, 0.5, 0.0, "unsure", "adds nothing"),
+        (0.2, 0.5, 0.0, "bad", "keeps the model from fitting"),
+        (-0.1, 0.5, 0.0, "bad", "means little"),
     ],
 )
-def test_the_fit_is_judged_by_its_baselines(model, ridge, mean, tone, words):
-    first = answers(ReportData(title="t", pooled={"model": model, "ridge": ridge, "mean": mean}))[0]
-    assert first.tone == tone
+def test_the_fit_is_told_as_on_the_screen(model, ridge, mean, tone, words):
+    pooled = {"model": model, "ridge": ridge, "mean": mean}
+    curve = pd.DataFrame({"epoch": range(1, 51), "train_loss": 0.7})
+    verdict = fit_verdict(FitReport(pd.DataFrame(), pd.DataFrame({"pooled_r2": pooled}), 9), curve)
+    data = ReportData(title="t", pooled=pooled, fit_verdict=verdict)
+    first = answers(data)[0]
+    assert (first.tone, first.short) == (tone, verdict.short)
     assert words in first.text
+    assert verdict.text in render(data)
+
+
+def test_a_refinement_is_told_with_its_rounds(report_data):
+    assert 'id="refine"' not in render(report_data)
+    edges = [{"source": "a", "target": "b<", "score": 1.0, "kept": True, "true": None, "gain": 0.1, "p": 0.01}]
+    figures = {"loss_before": 1.0, "loss_after": 0.9, "test_before": 1.0, "test_after": 0.95, "trainings": 3}
+    arm = [{"round": 1, "edges": edges, **figures}]
+    found = Refinement({"rounds": 1, "decision": "single"}, {"inferred": arm, "random": arm})
+    table = found.table()
+    data = replace(
+        report_data,
+        refinement=found.summary(),
+        refined=table[table["arm"] == "inferred"],
+        refine_verdict=found.verdict(),
+    )
+    page = render(data)
+    assert "Random edges did as well:" in page
+    assert "b&lt;" in page
+    (told,) = (answer for answer in answers(data) if answer.link == "refine")
+    assert (told.short, told.tone) == ("random edges did as well", "bad")
 
 
 def test_the_self_check_is_told_with_its_control(report_data):
@@ -184,4 +213,4 @@ def test_the_self_check_is_told_with_its_control(report_data):
     for record in failing.repeats:  # a control that finds what is not there
         record["conditions"]["permuted"]["methods"] = record["conditions"]["real"]["methods"]
     told = answers(ReportData(title="t", check=check_tables(failing, "first")))
-    assert ("bad", True) in [(answer.tone, "control fails" in answer.text) for answer in told]
+    assert ("bad", True) in [(answer.tone, "the control 'permuted' fails" in answer.text) for answer in told]

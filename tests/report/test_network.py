@@ -56,7 +56,7 @@ def test_of_too_many_edges_those_of_the_first_nodes_stay():
 def test_large_networks_keep_the_ends_of_the_best_edges(limit):
     graph = nx.relabel_nodes(nx.gnp_random_graph(2000, 0.002, seed=0, directed=True), str)
     proposed = [(str(i), str(1999 - i)) for i in range(100)]
-    drawn = drawn_nodes(graph, proposed, limit=limit)
+    drawn = drawn_nodes(graph, proposed, limit=limit, around=limit)
     assert len(drawn) <= limit
     assert {"0", "1999"} <= set(drawn)
     assert drawn == [node for node in graph if node in set(drawn)]

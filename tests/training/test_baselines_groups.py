@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
 from gsnn.training.baselines import (
     Figures,
     FitReport,
     GroupMeanBaseline,
     MeanBaseline,
-    RidgeBaseline,
     fit_report,
-    left_out_correlations,
     pooled_correlation,
 )
+from gsnn.training.left_out import left_out_correlations, left_out_ridge
 
 
 def table(m=30, seed=0):
@@ -58,7 +58,7 @@ def test_conditions_are_left_out_one_by_one():
     found = left_out_correlations(x, y)
     conditions = np.unique(x, axis=0)
     assert found["folds"] == len(conditions)
-    for name, kind in (("ridge", RidgeBaseline), ("group mean", GroupMeanBaseline), ("mean", MeanBaseline)):
+    for name, kind in (("group mean", GroupMeanBaseline), ("mean", MeanBaseline)):
         predicted = np.empty_like(y)
         for condition in conditions:
             out = (x == condition).all(axis=1)
@@ -66,12 +66,52 @@ def test_conditions_are_left_out_one_by_one():
         assert found[name] == pytest.approx(pooled_correlation(y, predicted)), name
 
 
-def test_many_conditions_are_left_out_in_groups():
+@pytest.mark.parametrize("wide", [False, True])
+def test_ridge_without_each_condition_is_that_of_a_loop(wide):
+    """Every alpha refitted without every condition; the one of the other conditions' errors predicts."""
+    x, y = table()
+    if wide:  # more inputs than samples
+        x = np.concatenate([x, x @ np.random.default_rng(1).normal(size=(4, 40))], axis=1)
+    y[:, 1] = np.nan
+    y[x[:, 1] > 0, 1] = 3.0
+    conditions, fold = np.unique(x, axis=0, return_inverse=True)
+    fold, alphas = fold.reshape(-1), np.array([0.01, 1.0, 100.0])
+    want = np.full((len(conditions), 3), np.nan)
+    for o in range(3):
+        seen = ~np.isnan(y[:, o])
+        predicted, errors = np.full((2, len(alphas), len(conditions)), np.nan)
+        for a, alpha in enumerate(alphas):
+            for g, condition in enumerate(conditions):
+                rest, own = seen & (fold != g), seen & (fold == g)
+                if not rest.any():
+                    continue
+                if rest.sum() > 1:
+                    predicted[a, g] = Ridge(alpha=alpha).fit(x[rest], y[rest, o]).predict(condition[None])[0]
+                else:
+                    predicted[a, g] = y[rest, o][0]
+                errors[a, g] = ((y[own, o] - predicted[a, g]) ** 2).sum()
+        for g in range(len(conditions)):
+            others = np.delete(errors, g, axis=1).sum(1)[::-1]  # largest first
+            want[g, o] = predicted[len(alphas) - 1 - int(others.argmin()), g]
+    np.testing.assert_allclose(left_out_ridge(x, y, fold, alphas), want, rtol=1e-6, atol=1e-8)
+    found = left_out_correlations(x, y)
+    assert found["ridge"] == pytest.approx(pooled_correlation(y, left_out_ridge(x, y, fold)[fold]))
+
+
+def test_of_many_conditions_a_sample(monkeypatch):
+    monkeypatch.setattr("gsnn.training.left_out.MOST_CONDITIONS", 50)
     x = np.random.default_rng(0).normal(size=(300, 2))
     found = left_out_correlations(x, x @ np.array([[1.0], [2.0]]))
-    assert found["folds"] == 10
+    assert (found["folds"], found["of"]) == (50, 300)
     assert found["ridge"] > 0.99
     assert left_out_correlations(np.zeros((5, 1)), np.ones((5, 1)))["folds"] == 1
+
+
+def test_readouts_that_miss_different_samples_are_sampled_where_they_cost_too_much(monkeypatch):
+    x, y = table(60)
+    assert "readouts" not in left_out_correlations(x, y)
+    monkeypatch.setattr("gsnn.training.left_out._MOST_WORK", 60 * 4 * 4)
+    assert left_out_correlations(x, y)["readouts"] == 1
 
 
 def test_a_report_keeps_its_correlations():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from itertools import chain
 from pathlib import Path
 
@@ -96,3 +98,42 @@ def test_batches_too_small_to_share():
         Batches(x, x, 2).share(0, 3)
     with pytest.raises(ValueError, match="rank must be from 0 to 1"):
         Batches(x, x, 4).share(2, 2)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_other_with_one_line(tmp_path):
+    edges = "".join(f"f{i}\t1\tf{i + 1}\n" for i in range(6))
+    (tmp_path / "network.sif").write_text(edges)
+    x = np.random.default_rng(0).integers(0, 2, (40, 2))
+    rows = [f"{a},{b},{a - b},{a + b}" for a, b in x]
+    (tmp_path / "data.csv").write_text("\n".join(["TR:f0,TR:f2,DV:f4,DV:f6", *rows]) + "\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = ["train", "--graph", "network.sif", "--data", "data.csv", "-o", "run", "--norm", "layer"]
+    words += ["--epochs", "5000", "--channels", "2", "--layers", "3", "--quiet"]
+    shared = {"OMP_NUM_THREADS": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "gsnn", *words],
+            cwd=tmp_path,
+            env=os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "run" / "metrics.csv").is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        started[1].kill()
+        _, err = started[0].communicate(timeout=60)
+    finally:
+        for one in started:
+            one.kill()
+            one.communicate()
+    assert started[0].returncode == 2, err
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("error: another of the 2 processes that train is gone")
+    assert "--resume" in err

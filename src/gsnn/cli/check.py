@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,25 +23,38 @@ _NAMES = 8
 @reads_files
 def check(
     files: Files = Files(),  # noqa: B008 - frozen
+    write_map: Annotated[
+        Path | None,
+        typer.Option(help="Write here what labels probably stand for, a table for --map to correct by hand."),
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Read a network and its data as training would, and tell what fits, what does not, and what can be learnt.
 
-    Writes nothing. Exit code 0 if gsnn train would take the files, 2 if not.
+    Writes nothing, unless --write-map asks for it. Exit code 0 if gsnn train would take the files, 2 if not.
 
     Example: gsnn check --graph network.sif --data responses.csv
     """
     with interruptible("nothing was written"), stage("reading network and data", show=not quiet):
         from gsnn.base.errors import DataError
+        from gsnn.base.files import write_text
         from gsnn.runs.check import check_up
 
+        if write_map is not None and write_map.exists():
+            raise DataError(f"{write_map} exists; choose another name for the map, so that no correction is lost")
         found = check_up(**files.reading())
+        if write_map is not None:
+            write_text(write_map, found.proposal)
     if as_json:
-        print_json(found.to_dict())
+        print_json({**found.to_dict(), **({"map": write_map} if write_map else {})})
     elif not quiet:
         _show(found)
+        if write_map is not None:
+            typer.echo(
+                f"Map: {write_map}; correct it by hand, above all where its note says so, and give it with --map"
+            )
     show_warnings(found.warnings, quiet=quiet or as_json)
     if found.error:
         raise DataError(found.error)

@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_fit, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_fit, show_verdict, show_warnings
 
 
 def demo(
@@ -40,12 +40,21 @@ def demo(
         path = report_run(run)
         origin = DATASETS[run.sources.name]
     if as_json:
-        print_json({"run": run.path, "fit": run.info["fit"], "inference": run.info["inference"], "report": path})
+        print_json(
+            {
+                "run": run.path,
+                "fit": run.info["fit"],
+                "verdict": result.verdict.to_dict(),
+                "inference": run.info["inference"],
+                "report": path,
+            }
+        )
         return
     if quiet:
         return
     typer.echo(f"Data: {origin.description} ({origin.origin}).")
     show_fit(result.report)
+    show_verdict(result.verdict)
     typer.echo("")
     show_edges(edges, run.info["inference"])
     typer.echo("")

@@ -30,6 +30,10 @@ class Files:
     )
     inputs: Annotated[Path | None, _option("Instead of --data: matrix of treatments.")] = None
     outputs: Annotated[Path | None, _option("Instead of --data: matrix of readouts.")] = None
+    map: Annotated[
+        Path | None,
+        _option("Table that says which species labels stand for: label,species,effect[,site,scale].", "--map"),
+    ] = None
     graph_format: Annotated[str | None, _option("sif, csv, tsv, parquet or graphml.", show_default="recognised")] = None
     data_format: Annotated[str | None, _option("midas, matrix or h5ad.", show_default="recognised")] = None
     source_column: Annotated[
@@ -122,6 +126,7 @@ class Files:
             "data": self.data,
             "inputs": self.inputs,
             "outputs": self.outputs,
+            "names": self.map,
             "network_options": {
                 "format": self.graph_format,
                 "source": self.source_column,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_verdict, show_warnings
 from gsnn.cli.processes import AGAIN, together
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsnn.base.verdict import Verdict
+    from gsnn.runs import Run
 
 _CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
 _ROWS = 1000  # of edges in the JSON object; edges.csv has them all
@@ -81,8 +87,10 @@ def infer(
         bool, typer.Option("--known", help="Write the known edges too, after the candidates.", rich_help_panel=_CHOICE)
     ] = False,
     aliases: Annotated[
-        str, typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none.")
-    ] = "reach",
+        str,
+        typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none; auto takes hops "
+                     "where reach puts more than a quarter of the candidates into one group."),
+    ] = "auto",
     out: Annotated[
         list[Path] | None,
         typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
@@ -175,8 +183,31 @@ def infer(
     written = [opened.edges_path, *(out or ())]
     if as_json:
         rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
-        print_json({"run": run, "files": written, "inference": inference, "written": len(edges), "edges": rows})
+        told = {"run": run, "files": written, "inference": inference, "written": len(edges)}
+        print_json({**told, **_hypotheses(edges), "edges": rows})
     elif not quiet:
         show_edges(edges, inference)
+        verdict = _checked(opened, inference["method"])
+        if verdict is not None:
+            show_verdict(verdict, f"this ranking, from the self-check ({inference['method']})")
         typer.echo("Edges: " + ", ".join(map(str, written)))
         typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")
+
+
+def _checked(run: Run, method: str) -> Verdict | None:
+    """What a self-check in the folder says of the method that ranked edges between functions; None without one."""
+    from gsnn.runs.results import read_check
+
+    check, _ = read_check(run)
+    return None if check is None else check.verdicts().get(method)
+
+
+def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
+    """The hypotheses of each kind, and what fills the top, as the screen shows them."""
+    from gsnn.runs.hypotheses import hypotheses
+
+    found = [hypotheses(part) for _, part in edges.groupby("kind", sort=False)]
+    return {
+        "hypotheses": [row for each in found for row in each.to_list()],
+        "concentration": [n for f in found for n in f.notes],
+    }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from gsnn.cli.files import Files
 if TYPE_CHECKING:
     from gsnn.runs.check import Checkup
 
-_PATHS = ("graph", "data", "inputs", "outputs")
+_PATHS = ("graph", "data", "inputs", "outputs", "map")
 _TRAIN = (
     ("epochs", "passes over the training samples, at most"),
     ("channels", "channels of every function node"),
@@ -40,6 +42,9 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     Returns:
         TOML that every command accepts.
     """
+    from gsnn.cli.infer import infer
+    from gsnn.cli.refine import refine
+    from gsnn.cli.selfcheck import selfcheck
     from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
     from gsnn.training.config import TrainConfig
 
@@ -63,32 +68,43 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
     lines += ["", "[train]", "# The values are the defaults; take the # away to change one."]
     for name, text in _TRAIN:
         lines.append(f"# {_line(name, getattr(config, name))}  # {text}")
-    lines += ["# patience = 20  # hold conditions out and stop after so many epochs without a better loss on them"]
-    lines += ["# members = 5  # train more models beside it, for predictions with intervals and steadier ranks", ""]
+    lines += [
+        "# patience = 20  # hold conditions out and stop after so many epochs without a better loss; off by default",
+        "# members = 5  # train more models beside it, for predictions with intervals and steadier ranks",
+        "",
+    ]
     lines += ["[infer]", "# Methods; the first ranks, the others add their columns:"]
     lines += [f"#   {name}: {method.summary}" for name, method in METHODS.items()]
     lines += [
         _line("method", DEFAULT_METHOD),
         "# top = 1000  # write only so many candidates",
-        "# per-target = 20  # and only so many of each target",
+        "# per-target = 20  # and only so many of each target; without these lines every candidate",
+        _default(infer, "aliases", "how candidates that the data cannot tell apart are grouped"),
+        _default(infer, "samples", "samples to use"),
         '# sources = ["MAP*"]  # names or patterns; targets likewise',
         '# forbid = ["A:B", "impossible.csv"]  # edges that are no candidates; require keeps some in any case',
         "",
         "[selfcheck]",
         _line("method", DEFAULT_METHOD),
-        "# repeats = 3  # each is a training, and one more per control",
-        "# fraction = 0.15  # share of the known edges to hide",
-        "# controls = true  # also on a rewired network and on permuted samples",
+        _default(selfcheck, "repeats", "each is a training, and one more per control"),
+        _default(selfcheck, "fraction", "share of the known edges to hide"),
+        _default(selfcheck, "controls", "also on a rewired network and on permuted samples"),
         "",
         "[refine]",
-        "# rounds = 3",
-        "# per-round = 6",
+        _default(refine, "rounds", "each proposes, tries and trains again"),
+        _default(refine, "per_round", "edges that each method proposes a round"),
+        _default(refine, "decision", "what stays"),
         "# min-drop = 0.01  # share by which the held-out loss must fall; without this line what the test needs",
         "",
         "[audit]",
         '# kinds = "function,output"  # which known edges; without this line all',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _default(command: Callable[..., None], name: str, text: str) -> str:
+    """The default of an option of a command, switched off."""
+    return f"# {_line(name, inspect.signature(command).parameters[name].default)}  # {text}"
 
 
 def _given(files: Files, name: str) -> bool:

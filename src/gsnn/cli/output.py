@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gsnn.base.verdict import Verdict
     from gsnn.training.baselines import FitReport
 
 PREDICTORS = ("model", "ridge", "mean")
@@ -67,16 +68,32 @@ def show_fit(fit: FitReport) -> None:
         rows.append([label, str(int(fit.readouts["n"].sum())), *values])
     show_table(f"Fit: R2 on {fit.samples} held-out samples", ["readout", "values", *PREDICTORS], rows)
     if fit.correlation:
+        from gsnn.training.verdict import r_meaning
+
         r = ", ".join(f"{name} {_r2(value)}" for name, value in fit.correlation.items())
-        typer.echo(f"r over all held-out values: {r}")
+        typer.echo(f"r over all held-out values, each in its own units: {r} ({r_meaning(fit.correlation)})")
     if fit.left_out:
         typer.echo(left_out_line(fit.left_out))
 
 
 def left_out_line(left_out: Mapping[str, float]) -> str:
     """What the baselines reach on conditions they were not fitted on, over all the data."""
-    r = ", ".join(f"{name} {_r2(value)}" for name, value in left_out.items() if name not in ("folds", "mean"))
-    return f"r to beat, every condition left out once ({left_out['folds']:.0f} folds): {r}"
+    r = ", ".join(f"{name} {_r2(left_out[name])}" for name in ("ridge", "group mean") if name in left_out)
+    some = f" of {left_out['of']:.0f} conditions" if "of" in left_out else " folds"
+    if "readouts" in left_out:
+        some += f", {left_out['readouts']:.0f} of the readouts"
+    return f"r to beat, every condition left out once ({left_out['folds']:.0f}{some}): {r}"
+
+
+def show_verdict(verdict: Verdict, about: str = "") -> None:
+    """Print what a result means, in words; on a terminal in red where it is not to be built upon.
+
+    Args:
+        verdict: The verdict.
+        about: Whose it is, where there are several.
+    """
+    colours = {"good": typer.colors.GREEN, "unsure": typer.colors.YELLOW, "bad": typer.colors.RED}
+    typer.echo(typer.style(f"Verdict{about and f' on {about}'}: {verdict}", fg=colours[verdict.tone], bold=True))
 
 
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
@@ -96,7 +113,10 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
 
 
 def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:
-    best = edges[~edges["known"]].head(top).to_dict("records")
+    from gsnn.runs.hypotheses import MEMBERS, hypotheses
+
+    found = hypotheses(edges, top)
+    best = found.rows
     if not best:
         between = (
             f": the network has every {kind} edge"
@@ -120,14 +140,17 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         columns |= {"p": lambda row: _probability(row["p"]), "q": lambda row: _probability(row["q"])}
     if "worst_rank" in best[0]:
         columns["worst rank"] = lambda row: f"{row['worst_rank']:g}"
-    if "alias_size" in best[0]:
-        columns["aliases"] = lambda row: str(int(row["alias_size"]) - 1)
     if "expected_precision" in best[0]:
         columns["expected precision"] = lambda row: (
             f"{precision_text(row['expected_precision'], row['precision_low'])} "
             f"({figure(row['precision_low'])}-{figure(row['precision_high'])})"
         )
+    folded = "alias_size" in best[0]
+    if folded:
+        columns["look-alikes"] = lambda row: _members(row, MEMBERS)
     title = f"Candidate {kind}{' ' * bool(kind)}edges: the best {len(best)} of {inference['candidates']}"
+    if folded:
+        title += ", look-alikes in one row"
     if tested:
         title += " (p and q test association, not an edge)"
     show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)
@@ -139,11 +162,14 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         from gsnn.runs.edge_columns import members_note
 
         typer.echo(members_note(inference["members"]) + "; worst rank: the last place that a member gives")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
     aliases = inference["aliases"]
     if aliases is not None and aliases["share_aliased"] is not None:
         typer.echo(
-            f"aliases: other candidates that the data cannot tell from this one (by {aliases['by']}); "
-            f"{percent(aliases['share_aliased'])} of all candidates have some; they form {aliases['groups']} groups"
+            f"look-alikes: other candidates that the data cannot tell from this one (by {aliases['by']}), so that a "
+            f"row is one hypothesis; {percent(aliases['share_aliased'])} of all candidates have some, in "
+            f"{aliases['groups']} groups"
         )
     if "expected_precision" in best[0]:
         text = "expected precision: share of edges to expect from the first rank to this one, and its 95 % interval"
@@ -152,6 +178,17 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         if any(math.isnan(row["expected_precision"]) and not math.isnan(row["precision_low"]) for row in best):
             text += "; not estimable where the interval is wider than 0.5: too few edges could be hidden"
         typer.echo(text)
+
+
+def _members(row: Mapping[str, Any], most: int) -> str:
+    """The look-alikes of a candidate, the first by name."""
+    pairs = [f"{source}:{target}" for source, target in row["look_alikes"]]
+    # A table that was cut does not hold them all.
+    n = max(len(pairs), int(row["alias_size"]) - 1)
+    shown = ", ".join(pairs[:most])
+    if n > len(pairs[:most]):
+        shown += f" and {n - len(pairs[:most])} more" if shown else f"{n}"
+    return shown or "none"
 
 
 def precision_text(expected: float, low: float) -> str:

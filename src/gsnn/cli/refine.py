@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_table, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Refinement
@@ -93,11 +93,13 @@ def refine(
         )
     if as_json:
         tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
-        told = {name: table.to_dict("records") for name, table in tables.items()}
+        told: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
+        told["verdict"] = found.verdict().to_dict()
         print_json({"run": run, "files": [run / "refine.json"], "warnings": found.warnings, **told})
     elif not quiet:
         show_warnings(found.warnings)
         _show(found)
+        show_verdict(found.verdict())
         typer.echo(f"Refinement: {run / 'refine.json'}")
 
 

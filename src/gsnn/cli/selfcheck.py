@@ -14,7 +14,7 @@ from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.files import PANEL, Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, precision_text, print_json, show_table, show_warnings
+from gsnn.cli.output import interruptible, precision_text, print_json, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,28 @@ def selfcheck(
             _show(check, missing)
             typer.echo(f"Self-check: {check.json_path(folder, check.variant)}")
         if run is not None:
-            typer.echo(f"Next: gsnn refine {shlex.quote(str(run))}")
+            typer.echo(_next(checks, shlex.quote(str(run))))
+
+
+def _next(checks: list[SelfCheck], run: str) -> str:
+    """What to do with a ranking that finds; nothing is built on one that does not."""
+    from gsnn.discovery.methods import DEFAULT_METHOD
+    from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
+
+    for check in checks:
+        for method, verdict in check.verdicts().items():
+            if verdict.tone == "good":
+                kind = check.kind.replace("function->", "").replace("->function", "")
+                chosen = "" if method == DEFAULT_METHOD else f" --method {method}"
+                return f"Next: gsnn refine {run}{chosen}" + ("" if kind == "function" else f" --kinds {kind}")
+    tried = {check.kind for check in checks}
+    others = ",".join(name for name, kind in (("input", INPUT_EDGES), ("output", OUTPUT_EDGES)) if kind not in tried)
+    if others:
+        return (
+            f"No ranking found what was hidden: do not build on one. Next: gsnn selfcheck {run} --kinds {others}, for "
+            "edges of other kinds"
+        )
+    return "No ranking found what was hidden: do not build on one."
 
 
 def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str]) -> dict[str, Any]:
@@ -146,6 +167,7 @@ def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str
         "groups": check.groups().to_dict("records"),
         "precision": _stated(check, missing).to_dict("records"),
         "caveats": check.caveats(),
+        "verdicts": {name: verdict.to_dict() for name, verdict in check.verdicts().items()},
         "statement": check.statement(missing),
         "notes": notes,
     }
@@ -210,6 +232,9 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         show_table(f"Precision to expect, {name!s}", ["best k", "expected", "from", "to", "guessing"], rows)
     if len(stated):
         typer.echo(check.statement(missing))
+    typer.echo("")
+    for method, verdict in check.verdicts().items():
+        show_verdict(verdict, method)
 
 
 def _stated(check: SelfCheck, missing: float | None) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from gsnn.base.errors import DataError, closest, unknown_option
 from gsnn.base.wording import asked, shell
 from gsnn.data.hints import TRANSLATE, accession, advice, but_for_case, find_separator, kind_of
 from gsnn.graph import Graph
-from gsnn.io import Network, Responses
+from gsnn.io import NameMap, Network, Responses
+from gsnn.io.name_map import map_notes
 from gsnn.io.names import hidden_characters, written
 from gsnn.io.table import check_unique
 from gsnn.io.text import counted, listed
@@ -72,8 +73,8 @@ class Match:
     warnings: list[str]
     dropped: list[int]
     _network: Network
-    _targets: list[tuple[str, int]]
-    _read: list[str]
+    _targets: list[list[tuple[str, int]]]
+    _read: list[list[str]]
 
     def graph(self, warnings: list[str]) -> Graph:
         """The network with these inputs and outputs; adds to ``warnings`` what was done to it."""
@@ -89,6 +90,7 @@ def match(
     readouts: Sequence[str] | None = None,
     *,
     ignore_case: bool = False,
+    names: NameMap | None = None,
 ) -> Match:
     """Find the species of every treatment and readout; see :func:`gsnn.data.build_data`.
 
@@ -99,6 +101,7 @@ def match(
         treatments: Their names.
         readouts: Their names.
         ignore_case: Whether upper and lower case are one where a name is no species as it stands.
+        names: What labels stand for; one that it does not have is looked up as a species.
 
     Returns:
         Which columns to take.
@@ -118,35 +121,83 @@ def match(
     treatments, readouts = list(treatments or ()), list(readouts or ())
     index = {name: i for i, name in enumerate(network.species)}
     species_of = _Species(index, ignore_case)
-    resolved = {name: find_target(name, responses.kinds.get(name), species_of) for name in treatments}
-    lost_in = [name for name in treatments if resolved[name] is None]
-    lost_out = [name for name in readouts if name not in species_of]
-    warnings = [*network.warnings, *responses.warnings]
+    names = names or NameMap()
+    resolved = {name: _targets_of(name, responses.kinds.get(name), species_of, names) for name in treatments}
+    measured = {name: _measured_by(name, species_of, names) for name in readouts}
+    lost_in = [name for name in treatments if not resolved[name]]
+    lost_out = [name for name in readouts if not measured[name]]
+    warnings = [*network.warnings, *responses.warnings, *map_notes(names, treatments, readouts)]
+    absent = _absent_species(names, species_of, treatments, readouts)
     if lost_in or lost_out:
         shapes = len(treatments), len(readouts)
-        _unmatched(network, responses, shapes, lost_in, lost_out, on_unmatched == "drop", warnings)
-    places = [i for i, name in enumerate(treatments) if resolved[name] is not None]
-    found = [hit for name in treatments if (hit := resolved[name]) is not None]
-    kept = [i for i, name in enumerate(readouts) if name in species_of]
-    read = [species_of[readouts[i]] for i in kept]
+        _unmatched(network, responses, shapes, lost_in, lost_out, on_unmatched == "drop", warnings, absent)
+    elif absent:
+        warnings.append(absent)
+    places = [i for i, name in enumerate(treatments) if resolved[name]]
+    found = [resolved[treatments[i]] for i in places]
+    kept = [i for i, name in enumerate(readouts) if measured[name]]
+    read = [measured[readouts[i]] for i in kept]
     # Those that are dropped may stand as often as they like.
     check_unique([treatments[i] for i in places], responses.name, "treatment")
     check_unique([readouts[i] for i in kept], responses.name, "readout")
-    # The species, not the column, names an inhibitor's input: "mek12i:Inhibitors" is mek12's all the same.
-    inputs = ["TR:" + (target + "i" if sign < 0 else target) for target, sign in found]
-    outputs = ["DV:" + name for name in read]
+    # A label of the map names its node. Else the species, not the column, names an inhibitor's input:
+    # "mek12i:Inhibitors" is mek12's all the same.
+    inputs, outputs = [], []
+    for i, hits in zip(places, found, strict=True):
+        target, sign = hits[0]
+        label = treatments[i] if treatments[i] in names.treatments else target + "i" * (sign < 0)
+        inputs.append("TR:" + label)
+    for i, species in zip(kept, read, strict=True):
+        outputs.append("DV:" + (readouts[i] if readouts[i] in names.readouts else species[0]))
     _check_node_names(inputs, outputs, index, network)
-    dropped = [i for i, name in enumerate(treatments) if resolved[name] is None]
+    dropped = [i for i, name in enumerate(treatments) if not resolved[name]]
     return Match(places, kept, inputs, outputs, warnings, dropped, network, found, read)
 
 
-def unmatched(network: Network, responses: Responses, ignore_case: bool = False) -> tuple[list[str], list[str]]:
-    """Treatments and readouts that are no species."""
+def resolve(
+    network: Network, responses: Responses, names: NameMap | None = None, ignore_case: bool = False
+) -> tuple[dict[str, list[tuple[str, int]]], dict[str, list[str]]]:
+    """The species of every treatment, with -1 or 1, and of every readout; empty where there is none."""
     species = _Species({name: i for i, name in enumerate(network.species)}, ignore_case)
+    names = names or NameMap()
+    treatments, readouts = (list(map(str, table.columns)) for table in (responses.treatments, responses.readouts))
     return (
-        [n for n in responses.treatments.columns if find_target(n, responses.kinds.get(n), species) is None],
-        [n for n in responses.readouts.columns if n not in species],
+        {name: _targets_of(name, responses.kinds.get(name), species, names) for name in treatments},
+        {name: _measured_by(name, species, names) for name in readouts},
     )
+
+
+def unmatched(
+    network: Network, responses: Responses, ignore_case: bool = False, names: NameMap | None = None
+) -> tuple[list[str], list[str]]:
+    """Treatments and readouts that are no species, and that the map does not know."""
+    targets, read = resolve(network, responses, names, ignore_case)
+    return [name for name, hits in targets.items() if not hits], [name for name, hits in read.items() if not hits]
+
+
+def _targets_of(name: str, kind: str | None, species: _Species, names: NameMap) -> list[tuple[str, int]]:
+    """The species a treatment acts on, and how; by the map, or by its own name."""
+    if name in names.treatments:
+        return [(species[target], sign) for target, sign in names.treatments[name] if target in species]
+    hit = find_target(name, kind, species)
+    return [] if hit is None else [hit]
+
+
+def _measured_by(name: str, species: _Species, names: NameMap) -> list[str]:
+    """The species a readout measures; by the map, or by its own name."""
+    own = names.readouts[name] if name in names.readouts else [name]
+    return [species[each] for each in own if each in species]
+
+
+def _absent_species(names: NameMap, species: _Species, treatments: Sequence[str], readouts: Sequence[str]) -> str:
+    """What to say of species that the map names and the network does not have; empty if it has all."""
+    lost = [(label, target) for label in treatments for target, _ in names.treatments.get(label, ())]
+    lost += [(label, target) for label in readouts for target in names.readouts.get(label, ())]
+    shown = [f"{target!r} (of {label!r})" for label, target in lost if target not in species]
+    if not shown:
+        return ""
+    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
+    return f"the map names species that the network does not have: {', '.join(shown[:8])}{more}"
 
 
 class _Species:
@@ -219,9 +270,9 @@ def _graph(
     network: Network,
     index: dict[str, int],
     inputs: list[str],
-    targets: list[tuple[str, int]],
+    targets: list[list[tuple[str, int]]],
     outputs: list[str],
-    readouts: list[str],
+    readouts: list[list[str]],
     warnings: list[str],
 ) -> Graph:
     species = pd.Index(network.species, dtype=object)
@@ -234,17 +285,21 @@ def _graph(
         {
             ("function", "to", "function"): pairs[:, keep],
             ("input", "to", "function"): np.array(
-                [range(len(inputs)), [index[target] for target, _ in targets]], dtype=np.int64
-            ),
+                [[i, index[target]] for i, hits in enumerate(targets) for target, _ in hits], dtype=np.int64
+            )
+            .reshape(-1, 2)
+            .T,
             ("function", "to", "output"): np.array(
-                [[index[name] for name in readouts], range(len(outputs))], dtype=np.int64
-            ),
+                [[index[name], i] for i, names in enumerate(readouts) for name in names], dtype=np.int64
+            )
+            .reshape(-1, 2)
+            .T,
         },
         {"input": inputs, "function": network.species, "output": outputs},
         edge_sign_dict={
             ("function", "to", "function"): network.edges["sign"].to_numpy(dtype=np.int8)[keep],
-            ("input", "to", "function"): np.array([sign for _, sign in targets], dtype=np.int8),
-            ("function", "to", "output"): np.ones(len(outputs), dtype=np.int8),
+            ("input", "to", "function"): np.array([sign for hits in targets for _, sign in hits], dtype=np.int8),
+            ("function", "to", "output"): np.ones(sum(map(len, readouts)), dtype=np.int8),
         },
     )
 
@@ -257,6 +312,7 @@ def _unmatched(
     lost_out: list[str],
     drop: bool,
     warnings: list[str],
+    absent: str = "",
 ) -> None:
     """Refuse identifiers that are no species, or note that they are dropped."""
     all_in, all_out = columns
@@ -276,6 +332,8 @@ def _unmatched(
         if drop and "identifiers" in counters:  # with it all samples would leave
             raise DataError(f"{responses.name}: {counters}")
         found.insert(0, counters)
+    if absent:
+        found.insert(0, absent)
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
         found = [elsewhere, *(each for each in found if TRANSLATE not in each)]
@@ -308,7 +366,11 @@ def _unmatched(
     leave = f"pass {option} to leave them out" + (
         ", and with the treatments the samples they were applied to" if lost_in else ""
     )
-    way = f"correct the names, add the species to the network, or {leave}"
+    table = asked("names= (gsnn.data.naming.proposed_map writes", "--map (gsnn check --write-map FILE writes")
+    way = (
+        f"correct the names, or say what they stand for in a table for {table} one to correct), add the species to the "
+        f"network, or {leave}"
+    )
     ways = [*found, *parts, f"otherwise {way}"] if found else [*parts, way]
     raise DataError(f"{responses.name} names species that {where} does not have: {'; '.join(ways)}")
 

@@ -14,7 +14,8 @@ from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match, odd_columns
 from gsnn.data.split import Codes, FloatArray, Split, conditions, draw_split
 from gsnn.graph import Graph
-from gsnn.io import Network, Responses
+from gsnn.io import NameMap, Network, Responses
+from gsnn.io.name_map import Scale
 from gsnn.io.table import MISSING
 from gsnn.io.text import counted, listed
 
@@ -32,8 +33,10 @@ class PerturbationData:
         inputs: (M, I) numbers without gaps; the columns are ``graph.inputs``, in order.
         outputs: (M, O) numbers, NaN where nothing was measured; the columns are ``graph.outputs``, in order.
         warnings: What a user should know: about the files, the match, and the graph.
-        sources: What was read: by role (``graph``, ``data`` or ``inputs`` and ``outputs``) its ``path`` and
+        sources: What was read: by role (``graph``, ``data`` or ``inputs`` and ``outputs``, ``map``) its ``path`` and
             ``sha256``. JSON-able.
+        scales: Input -> the scale that its doses were brought to, as ``log:1.5`` (:class:`gsnn.io.name_map.Scale`);
+            those that are missing stand as they were given.
 
     Raises:
         DataError: If the tables do not fit the graph or each other, or an input is missing.
@@ -52,6 +55,7 @@ class PerturbationData:
     outputs: pd.DataFrame
     warnings: list[str] = field(default_factory=list)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
+    scales: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, table, nodes in (
@@ -82,6 +86,9 @@ class PerturbationData:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
 
     def __str__(self) -> str:
         """The counts on one line."""
@@ -136,7 +143,12 @@ class PerturbationData:
 
 
 def build_data(
-    network: Network, responses: Responses, *, on_unmatched: str = "error", ignore_case: bool = False
+    network: Network,
+    responses: Responses,
+    *,
+    on_unmatched: str = "error",
+    ignore_case: bool = False,
+    names: NameMap | None = None,
 ) -> PerturbationData:
     """Put responses on a prior network.
 
@@ -151,6 +163,9 @@ def build_data(
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
             with a warning. With a treatment go the samples to which it was applied.
         ignore_case: Whether upper and lower case are one where a name is no species as it stands.
+        names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
+            (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have
+            several species.
 
     Returns:
         The data.
@@ -168,7 +183,7 @@ def build_data(
         >>> data.graph.edge_sign_dict["input", "to", "function"].tolist()
         [1, -1]
     """
-    matched = match(network, responses, on_unmatched, ignore_case=ignore_case)
+    matched = match(network, responses, on_unmatched, ignore_case=ignore_case, names=names)
     x = responses.treatments.iloc[:, matched.treatments].set_axis(matched.inputs, axis="columns")
     y = responses.readouts.iloc[:, matched.readouts].set_axis(matched.outputs, axis="columns")
     x, y = _numeric(x, "treatment", responses.name), _numeric(y, "readout", responses.name)
@@ -200,13 +215,30 @@ def build_data(
             f"{responses.name} holds {counted(len(x), 'usable sample')}{before}; at least {_MIN_SAMPLES} are needed, "
             f"one each to train, validate and test{hint}"
         )
+    x, scales = _scaled(x, names)
     graph = matched.graph(warnings)
     warnings += _odd_columns(x, y)
     warnings += graph.summary().warnings
     sources = {} if network.path is None else {"graph": _source(str(network.path), network.sha256)}
     for role, path in responses.paths.items():
         sources[role] = _source(str(path), responses.sha256.get(role))
-    return PerturbationData(graph, x, y, warnings, sources)
+    if names is not None and names.path is not None:
+        sources["map"] = _source(str(names.path), names.sha256)
+    return PerturbationData(graph, x, y, warnings, sources, scales)
+
+
+def _scaled(x: pd.DataFrame, names: NameMap | None) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Doses on the scales of the map, and these scales with their units, by input."""
+    chosen = {f"TR:{label}": scale for label, scale in (names.scales if names else {}).items()}
+    found = {}
+    for name in x.columns:
+        if chosen.get(name, Scale()).kind == "none":
+            continue
+        doses = x[name].to_numpy(dtype=float)
+        scale = chosen[name].of(doses)
+        x = x.assign(**{name: scale.apply(doses)})
+        found[str(name)] = str(scale)
+    return x, found
 
 
 def _numeric(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:

@@ -32,7 +32,7 @@ def oddities(
 
     Args:
         data: Network and responses, put together.
-        left_out: What :func:`gsnn.training.baselines.left_out_correlations` says of them, if it was asked.
+        left_out: What :func:`gsnn.training.left_out.left_out_correlations` says of them, if it was asked.
         network: The network as it was read; by default the functions of the graph are looked at.
 
     Returns:

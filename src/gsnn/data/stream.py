@@ -15,14 +15,15 @@ import pandas as pd
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.base.splitmix import mixed
+from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match
 from gsnn.data.parts import Part, Rebatched
 from gsnn.data.split import PARTS, UNUSED, Codes, FloatArray, Split, conditions, draw_split
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
-from gsnn.io import Network
+from gsnn.io import NameMap, Network
 from gsnn.io.stream import StreamedResponses
-from gsnn.io.text import counted
+from gsnn.io.text import counted, listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -189,6 +190,9 @@ class StreamedData:
             described["dropped"] = self.responses.dropped
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self})"
+
     def __str__(self) -> str:
         """The counts on one line."""
         return (
@@ -203,6 +207,7 @@ def stream_data(
     *,
     on_unmatched: str = "error",
     ignore_case: bool = False,
+    names: NameMap | None = None,
     buffer_bytes: int = BUFFER_BYTES,
 ) -> StreamedData:
     """Put responses that stay in their file on a prior network, by the rules of :func:`gsnn.data.build_data`.
@@ -215,6 +220,7 @@ def stream_data(
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
             with a warning. With a treatment go the samples to which it was applied.
         ignore_case: As for :func:`gsnn.data.build_data`.
+        names: As there, but without scales: doses must stand in the files as they are to be taken.
         buffer_bytes: How much of the samples training may hold, and shuffle, at a time.
 
     Returns:
@@ -237,7 +243,17 @@ def stream_data(
             f"responses must come from gsnn.io.stream_responses, got {type(responses).__name__}; build_data takes "
             "tables in memory"
         )
-    matched = match(network, responses, on_unmatched, responses.treatments, responses.readouts, ignore_case=ignore_case)
+    scaled = [label for label, scale in (names.scales if names else {}).items() if scale.kind != "none"]
+    if scaled:
+        raise DataError(
+            f"the map has scales ({listed(scaled, 3)}), and samples that stay in their files are taken as they are; "
+            f"write the doses on that scale, or pass {asked('stream=False', '--no-stream')}"
+        )
+    matched = match(
+        *(network, responses, on_unmatched, responses.treatments, responses.readouts),
+        ignore_case=ignore_case,
+        names=names,
+    )
     if len(responses) < _MIN_SAMPLES:
         raise DataError(
             f"{responses.name} holds {counted(len(responses), 'sample')}; at least {_MIN_SAMPLES} are needed, one each "

@@ -14,7 +14,7 @@ from gsnn.discovery.baselines import PRIOR_BASELINES, prior_scores
 from gsnn.discovery.check_result import SelfCheck
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
-from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, register
+from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, of_function, register
 from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.refinement import refine
 from gsnn.discovery.selfcheck import self_check
@@ -37,6 +37,7 @@ __all__ = [
     "audit",
     "evaluate_table",
     "mask_edges",
+    "of_function",
     "prior_scores",
     "read_roles",
     "read_truth",

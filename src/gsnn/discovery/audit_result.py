@@ -31,7 +31,7 @@ COLUMNS = (
 __all__ = ["COLUMNS", "VERDICTS", "Audit"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Audit(StoredResult):
     """The outcome of :func:`gsnn.discovery.audit`, kept in ``audit.json`` and ``audit.csv``.
 

@@ -11,8 +11,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.discovery.intervals import WIDEST, auc_interval, estimable, found_share, least_visible, precision_interval
+from gsnn.base.verdict import Verdict
+from gsnn.discovery.baselines import PRIOR_BASELINES
+from gsnn.discovery.intervals import (
+    WIDEST,
+    auc_difference,
+    auc_interval,
+    estimable,
+    found_share,
+    least_visible,
+    precision_interval,
+)
 from gsnn.discovery.result_file import StoredResult
+from gsnn.discovery.verdicts import BEST, Found, check_verdict
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 from gsnn.io.text import counted
 
@@ -38,7 +49,7 @@ def variant_of(kind: str) -> str:
     return {INPUT_EDGES: "-input", FUNCTION_EDGES: "", OUTPUT_EDGES: "-output"}[kind]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SelfCheck(StoredResult):
     """The outcome of :func:`gsnn.discovery.self_check`, kept in ``selfcheck.json`` and ``selfcheck.csv``.
 
@@ -254,6 +265,73 @@ class SelfCheck(StoredResult):
             )
         return found
 
+    def verdicts(self, level: float = 0.95) -> dict[str, Verdict]:
+        """Whether each method found hidden edges, in words; :func:`gsnn.discovery.verdicts.check_verdict` has the rule.
+
+        What the graph alone says is ``structure``, where it was measured; else the best of the other scores that know
+        the graph alone, which makes the rule stricter.
+
+        Args:
+            level: Coverage of the intervals.
+
+        Returns:
+            By method, in the order of :attr:`methods`; empty before the first repeat.
+        """
+        records = self._records("real")
+        controls = self.control_table(level)
+        failed = controls[(controls["negatives"] == "degree-matched") & (controls["verdict"] == "failed")]
+        alone: tuple[str, ...] = ("structure",)
+        if not any("structure" in record["methods"] for record in records):
+            alone = tuple(PRIOR_BASELINES) if self.kind == FUNCTION_EDGES else ("degree product",)
+        aucs = {name: self._row(records, "real", name, "degree-matched", level)["roc_auc"] for name in alone}
+        topology = max((name for name in alone if np.isfinite(aucs[name])), key=lambda name: aucs[name], default="")
+        detours = [record["bypassed"] for record in records if "bypassed" in record]
+        found = {}
+        for method in self.methods if records else ():
+            row = self._row(records, "real", method, "degree-matched", level)
+            beside = "" if method == topology else topology
+            less, less_low, less_high = self._difference(records, method, beside, level) if beside else (np.nan,) * 3
+            edges, place = self._places(records, method, "all")
+            share = pd.Series(place >= 1 - BEST).groupby([f"{source}\t{target}" for source, target in edges]).mean()
+            found[method] = check_verdict(
+                Found(
+                    n=len(share),
+                    auc=float(row["roc_auc"]),
+                    low=float(row["auc_low"]),
+                    high=float(row["auc_high"]),
+                    best=float(share.sum()),
+                    topology=beside,
+                    difference=less,
+                    difference_low=less_low,
+                    difference_high=less_high,
+                    bypassed=len({tuple(edge) for edges in detours for edge in edges}) if detours else None,
+                    failed=tuple(str(name) for name in failed.loc[failed["method"] == method, "condition"]),
+                )
+            )
+        return found
+
+    def _places(
+        self, records: list[dict[str, Any]], method: str, negatives: str
+    ) -> tuple[list[tuple[str, str]], FloatArray]:
+        """Hidden edges, once for each repeat, and the share of the negatives that each beats."""
+        having = [record for record in records if method in record["methods"]]
+        edges = [(s, t) for record in having for s, t in record["testable"]]
+        shares = [value for record in having for value in record["methods"][method]["placement"][negatives]]
+        return edges, np.array(shares, dtype=np.float64)
+
+    def _difference(
+        self, records: list[dict[str, Any]], method: str, other: str, level: float
+    ) -> tuple[float, float, float]:
+        """AUC of a method less that of another score, against pairs of similar degree, with its interval."""
+        both = [record for record in records if {method, other} <= set(record["methods"])]
+        edges, own = self._places(both, method, "degree-matched")
+        _, others = self._places(both, other, "degree-matched")
+        spread = [
+            sum(_number(record["methods"][name]["negative_variance"]["degree-matched"]) for name in (method, other))
+            for record in both
+        ]
+        return auc_difference(edges, own, others, _mean(spread), level)
+
     # ------------------------------------------------------------------ calibration
 
     @property
@@ -398,6 +476,7 @@ class SelfCheck(StoredResult):
             result["counts"] = self.counts
             result["caveats"] = self.caveats()
             result["groups"] = self.groups().to_dict("records")
+            result["verdicts"] = {name: verdict.to_dict() for name, verdict in self.verdicts().items()}
             result["statement"] = self.statement()
         return result
 

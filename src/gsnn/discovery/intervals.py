@@ -29,6 +29,7 @@ __all__ = [
     "POWER",
     "WIDEST",
     "Placements",
+    "auc_difference",
     "auc_interval",
     "beaten_share",
     "degree_weights",
@@ -160,6 +161,39 @@ def auc_interval(
     auc, error, df = _auc_error(edges, share_below, negative_variance)
     half = float(stats.t.ppf((1 + level) / 2, df) * error) if df > 1 else float("nan")
     return (auc, max(0.0, auc - half), min(1.0, auc + half)) if np.isfinite(half) else (auc, half, half)
+
+
+def auc_difference(
+    edges: Sequence[tuple[str, str]],
+    share_below: FloatArray,
+    other_below: FloatArray,
+    negative_variance: float,
+    level: float = 0.95,
+) -> tuple[float, float, float]:
+    """An AUC less another one of the same hidden edges, with its interval.
+
+    Paired over the positives, as :func:`auc_interval` takes them. The negatives are the same too, but what they have in
+    common is not known here: their parts are added up, which makes the interval rather too wide.
+
+    Args:
+        edges: The positive of each placement.
+        share_below: (n,) placements by the one score.
+        other_below: (n,) placements by the other.
+        negative_variance: Parts of the negatives of both, added up.
+        level: Coverage of the interval.
+
+    Returns:
+        Difference, low, high; the bounds are NaN with fewer than 3 distinct positives.
+
+    Example:
+        >>> edges = [("a", "b"), ("c", "d"), ("e", "f")]
+        >>> auc_difference(edges, np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.5, 0.5]), 0.0)[0].__round__(9)
+        0.3
+    """
+    less = np.asarray(share_below, dtype=np.float64) - np.asarray(other_below, dtype=np.float64)
+    difference, error, df = _auc_error(edges, less, negative_variance)
+    half = float(stats.t.ppf((1 + level) / 2, df) * error) if df > 1 else float("nan")
+    return difference, difference - half, difference + half
 
 
 def least_visible(

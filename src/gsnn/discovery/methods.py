@@ -9,20 +9,27 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.discovery.stacked.combined import CombinedEdgeInferer
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
+from gsnn.edges.capture import Criterion, iterate_batches
 from gsnn.edges.embedding.inferer import EmbeddingEdgeInferer
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
 from gsnn.edges.measured import MeasuredEdgeInferer
+from gsnn.edges.pairs import ScoredPairs
 from gsnn.edges.rank import RankEdgeInferer
 from gsnn.edges.regressor import MagnitudeEdgeRegressor
 from gsnn.graph.kinds import KINDS
@@ -87,11 +94,49 @@ class Method:
         Returns:
             The inferer.
         """
-        kind: Any = self.inferer
-        taken = inspect.signature(kind).parameters
+        taken = inspect.signature(self.inferer).parameters
         some = {name: value for name, value in (offered or {}).items() if name in taken}
-        inferer: EdgeInferer = kind(model, data, **{**some, **self.settings, **arguments})
-        return inferer
+        return self.inferer.from_graph(model, data, **{**some, **self.settings, **arguments})
+
+
+Score = Callable[[Any, Any, Sequence[tuple[Tensor, Tensor]]], npt.ArrayLike]
+
+
+def of_function(score: Score) -> Method:
+    """A method from a function alone.
+
+    Args:
+        score: ``score(model, graph, batches)`` with the trained model, its graph and a list of (x, y); gives an (N, N)
+            array, [i, j] for the edge i -> j, larger where an edge is likelier.
+
+    Returns:
+        The method; its one line is that of the function's docstring.
+
+    Example:
+        >>> of_function(lambda model, graph, batches: np.zeros((graph.N, graph.N))).kinds
+        ('function->function',)
+    """
+
+    class FunctionScores(EdgeInferer):
+        def fit(
+            self,
+            dataloader: Iterable[Any],
+            crit: Criterion | None = None,
+            device: torch.device | str = "cpu",
+            verbose: bool = True,
+        ) -> int:
+            batches = [(batch.x, batch.y) for batch in iterate_batches(dataloader)]
+            found = np.asarray(score(self.model, self.data, batches), dtype=np.float64)
+            if found.shape != (self.N, self.N):
+                raise ValueError(f"the function must give an array {(self.N, self.N)}, got {found.shape}")
+            self._score = found
+            return sum(len(x) for x, _ in batches)
+
+        def scored(self) -> ScoredPairs:
+            return ScoredPairs(self.prior, self._score)
+
+    FunctionScores.__name__ = FunctionScores.__qualname__ = getattr(score, "__name__", "FunctionScores")
+    return Method(FunctionScores, summary=(score.__doc__ or "").strip().split("\n")[0])
 
 
 class _Methods(Mapping[str, Method]):
@@ -119,6 +164,8 @@ class _Methods(Mapping[str, Method]):
             raise ValueError(f"name must be letters, digits, '-', '_' and '.', got {name!r}")
         if name in self._own:
             raise ValueError(f"the method {name!r} is one of gsnn's own; choose another name")
+        if callable(method) and not isinstance(method, type | Method):
+            method = of_function(method)
         self._added[name] = method if isinstance(method, Method) else Method(method)
 
     def _search(self) -> None:
@@ -203,7 +250,6 @@ METHODS = _Methods(
             StructureEdgeInferer,
             {},
             summary="what a missing edge looks like in the graph alone, without the data: the control of the others",
-            by_default=True,
         ),
     }
 )
@@ -214,15 +260,16 @@ METHODS = _Methods(
 DEFAULT_METHOD, SIMPLER_METHOD = "combined", "gradient-explained"
 
 
-def register(name: str, method: Method | type[EdgeInferer]) -> None:
+def register(name: str, method: Method | type[EdgeInferer] | Score) -> None:
     """Add a method of one's own to :data:`METHODS`, for this program.
 
     A package adds one for every program, also for ``gsnn infer --method``, by an entry point of the group
-    ``gsnn.methods`` that leads to a :class:`Method` or to a subclass of :class:`gsnn.edges.EdgeInferer`.
+    ``gsnn.methods`` that leads to a :class:`Method`, to a subclass of :class:`gsnn.edges.EdgeInferer`, or to a function
+    (:func:`of_function`).
 
     Args:
         name: What to call it; a method of that name that was registered before is replaced.
-        method: The method, or its inferer if there is no more to say.
+        method: The method; its inferer, or a function that gives the scores, if there is no more to say.
 
     Raises:
         ValueError: If the name is one of gsnn's own, or cannot be one.

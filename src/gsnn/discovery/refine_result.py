@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from gsnn.base.verdict import Verdict
 from gsnn.discovery.held_out import power
 from gsnn.discovery.result_file import StoredResult
+from gsnn.discovery.verdicts import Arm, refine_verdict
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES
 
@@ -23,7 +25,7 @@ _LOSSES = ("loss_before", "loss_after")
 _COLUMNS = ["arm", "round", "source", "target", "kind", "score", "method", *_TESTED, "kept", "true", *_LOSSES]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Refinement(StoredResult):
     """The outcome of :func:`gsnn.discovery.refine`, kept in ``refine.json`` and ``refine.csv``.
 
@@ -143,9 +145,27 @@ class Refinement(StoredResult):
             rows.append((arm, len(edges), sum(edges), sum(edges) / len(edges) if edges else float("nan")))
         return pd.DataFrame(rows, columns=["arm", "proposed", "kept", "share"])
 
+    def verdict(self) -> Verdict:
+        """Whether the proposed edges helped more than random ones, in words.
+
+        :func:`gsnn.discovery.verdicts.refine_verdict` has the rule.
+        """
+        arms = {}
+        for row in self.accepted().to_dict("records"):
+            rounds = self.arms[row["arm"]]
+            before, after = (
+                _number(rounds[i][name]) if rounds else float("nan")
+                for i, name in ((0, "test_before"), (-1, "test_after"))
+            )
+            fall = 1 - after / before if before > 0 else float("nan")
+            arms[row["arm"]] = Arm(int(row["proposed"]), int(row["kept"]), fall)
+        return refine_verdict(
+            arms.get("inferred", Arm(0, 0)), arms.get("random"), tested=self.settings.get("decision") != "none"
+        )
+
     def content(self) -> dict[str, Any]:
-        """Settings and records."""
-        return {"settings": self.settings, "arms": self.arms}
+        """Settings and records, with what they mean."""
+        return {"settings": self.settings, "arms": self.arms, "verdict": self.verdict().to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Refinement:

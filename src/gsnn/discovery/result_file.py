@@ -38,6 +38,9 @@ class StoredResult(ABC):
     COUNT: ClassVar[str]
     settings: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.COUNT}={self.settings.get(self.COUNT)})"
+
     @property
     def variant(self) -> str:
         """What its files are called after the command."""

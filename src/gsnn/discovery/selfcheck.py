@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import stage
@@ -23,7 +24,11 @@ from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edg
 from gsnn.discovery.intervals import Placements, beaten_share, degree_weights, place, weighted_average_precision
 from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
+from gsnn.discovery.stacked.inferer import StructureEdgeInferer
+from gsnn.discovery.verdicts import FEWEST
 from gsnn.edges.pairs import PriorEdges
+from gsnn.graph import Graph
+from gsnn.graph.bypass import routed
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, drawn_targets
 from gsnn.metrics import EdgeMetrics, evaluate_edges
@@ -38,6 +43,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 CONTROLS = ("rewired", "permuted")
+_LEARNT_UP_TO = 2000  # functions up to which a classifier learns from the graph alone, in seconds
 
 __all__ = ["CONTROLS", "self_check"]
 
@@ -193,7 +199,8 @@ def _condition(
 
     def measured(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
         trained = train_on(used, masked.graph, config, seed=model_seed)
-        return _measure(trained, masked, scorers, random_seed, also_true)
+        learnt = name == "real" and len(masked.testable) * settings["repeats"] >= FEWEST
+        return _measure(trained, masked, scorers, random_seed, also_true, learnt)
 
     if name == "rewired":
         null = rewire(data.graph, rewire_seed, kind=kind)
@@ -223,9 +230,14 @@ def _without(masking: Masking, true: set[Edge]) -> Masking:
 
 
 def _measure(
-    trained: Trained, masking: Masking, scorers: Mapping[str, Scorer], seed: int, also_true: Sequence[Edge]
+    trained: Trained,
+    masking: Masking,
+    scorers: Mapping[str, Scorer],
+    seed: int,
+    also_true: Sequence[Edge],
+    learnt: bool,
 ) -> dict[str, Any]:
-    """The record of one condition."""
+    """The record of one condition; with what can be learnt of the graph alone, where the methods will be judged."""
     graph, kind = trained.graph, masking.kind
     prior = PriorEdges(graph, kind)
     source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
@@ -263,6 +275,9 @@ def _measure(
         "test_loss": trained.test_loss,
         "methods": {},
     }
+    if kind == FUNCTION_EDGES:
+        ways_round = routed(graph, masking.testable)
+        record["bypassed"] = [list(edge) for edge, way in zip(masking.testable, ways_round, strict=True) if way]
     if not negatives.any():
         raise DataError(
             "there is no candidate to compare hidden edges with: every pair of nodes that could matter is known"
@@ -274,6 +289,8 @@ def _measure(
     if kind != FUNCTION_EDGES:
         y = np.concatenate([np.asarray(batch[1], dtype=np.float64) for batch in trained.batches])
     baselines = prior_scores(graph, seed=seed, x=trained.x, residual=trained.residual, y=y, kind=kind)
+    if learnt and kind == FUNCTION_EDGES and "structure" not in scored:
+        baselines |= _structure(graph, seed)
     scored |= {name: ("baseline", scores) for name, scores in baselines.items() if name not in scored}
     for name, (by, scores) in scored.items():
         record["methods"][name] = {
@@ -283,6 +300,15 @@ def _measure(
         if masking.holes:
             record["methods"][name]["groups"] = _by_group(scores, positives, negatives, hole)
     return record
+
+
+def _structure(graph: Graph, seed: int) -> dict[str, FloatArray]:
+    """What the method ``structure`` says; nothing for large graphs, and where there is nothing to learn from."""
+    if graph.N > _LEARNT_UP_TO:
+        return {}
+    inferer = StructureEdgeInferer(None, graph, seed=seed)
+    inferer.fit([(torch.zeros(1, graph.I), torch.zeros(1, graph.O))], verbose=False)
+    return {"structure": inferer.score_matrix()} if inferer.masked else {}
 
 
 def _by_group(scores: FloatArray, positives: IntArray, negatives: BoolArray, hole: BoolArray) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,9 @@ class EdgeScores(ABC):
         self.function_nodes = self.prior.names
         self.N = self.prior.N
         self.edges = set(self.prior.edges)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.kind}, N={self.N}, known={len(self.edges)})"
 
     @abstractmethod
     def scored(self, *args: Any, **options: Any) -> ScoredPairs:  # noqa: ANN401 - each inferer has its own options
@@ -181,6 +184,17 @@ class EdgeInferer(EdgeScores):
     """
 
     needs_all: ClassVar[bool] = False
+
+    @classmethod
+    def from_graph(cls, model: Any, graph: Any, **options: Any) -> Self:  # noqa: ANN401 - of the class
+        """An inferer of a model and its graph, not fitted yet: how the registry makes one of any class.
+
+        Args:
+            model: The trained model; None for what reads none.
+            graph: The prior graph that the model was built from.
+            **options: Further arguments of the class.
+        """
+        return cls(model, graph, **options)
 
     @abstractmethod
     def fit(

@@ -86,6 +86,11 @@ class FunctionEdgeInferer(EdgeScores):
         (2, 2)
     """
 
+    @classmethod
+    def from_graph(cls, model: nn.Module, graph: Any, **options: Any) -> RankEdgeInferer:  # noqa: ANN401
+        """The same for a model, its graph and a loader; see :class:`RankEdgeInferer`, whose options these are."""
+        return RankEdgeInferer(model, graph, **options)
+
     def __init__(
         self,
         model: nn.Module,

@@ -10,6 +10,7 @@ file, the line and the remedy. One door out: :func:`write_edges`, which :func:`r
 from __future__ import annotations
 
 from gsnn.io.anndata import AnnDataResponses
+from gsnn.io.name_map import NameMap, read_name_map
 from gsnn.io.network import Network, read_network
 from gsnn.io.read import read_responses, read_treatments
 from gsnn.io.responses import Responses
@@ -23,11 +24,13 @@ __all__ = [
     "EDGE_FORMATS",
     "AnnDataResponses",
     "ArrayResponses",
+    "NameMap",
     "Network",
     "ParquetResponses",
     "Responses",
     "StreamedResponses",
     "read_edges",
+    "read_name_map",
     "read_network",
     "read_responses",
     "read_treatments",

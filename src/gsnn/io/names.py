@@ -192,7 +192,8 @@ def strange(species: Iterable[str], elsewhere: Iterable[str] = ()) -> list[str]:
             f"{counted(len(numbers), 'species', 'species')} of the network {are} that the data do not have: "
             f"{listed(numbers)}; was a column of numbers read as names?"
         )
-    words = [name for name in species if name not in there and is_file_word(name)]
+    # SRC is a gene; src is a word of files.
+    words = [name for name in species if name not in there and name != "SRC" and is_file_word(name)]
     if words:
         are = "is a word" if len(words) == 1 else "are words"
         notes.append(

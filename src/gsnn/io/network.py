@@ -158,6 +158,9 @@ class Network:
             return ""
         return f"the network file has {counted(hits[best], 'of them', 'of them')} in another place: read it with {best}"
 
+    def __repr__(self) -> str:
+        return f"Network({len(self.species)} species, {len(self.edges)} edges)"
+
     def __str__(self) -> str:
         """The counts on one line, then one line per warning."""
         sign = self.edges["sign"].to_numpy()

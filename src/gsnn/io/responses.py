@@ -102,6 +102,9 @@ class Responses:
         """How messages call the data: the paths of its files."""
         return " and ".join(str(p) for p in self.paths.values()) or "responses"
 
+    def __repr__(self) -> str:
+        return f"Responses({str(self).splitlines()[0]})"
+
     def __str__(self) -> str:
         """The counts on one line, then one line per warning."""
         n_missing = int(self.readouts.isna().to_numpy().sum())

@@ -91,7 +91,8 @@ def obs_treatments(
         file: The open file.
         path: Its path, for messages.
         perturbation: The columns.
-        dose: A numeric column by which the indicators are multiplied, or None.
+        dose: A numeric column by which the indicators are multiplied, or None. With a separator it may be text that
+            gives every component its own, in their order: ``1.5+60``.
         control: Categories that are no treatment; None for those that usually mean it (:data:`CONTROLS`).
         separator: What joins several treatments in one category, such as ``+``, or None.
         exclude: Labels of samples that are left out.
@@ -106,6 +107,7 @@ def obs_treatments(
     found = Treatments([])
     numbers: list[NDArray[np.float64]] = []
     numeric_names: list[str] = []
+    categorical: list[tuple[Column, list[str]]] = []
     for name in perturbation:
         column = read_column(file, "obs", name, path)
         if column.values is not None:
@@ -117,6 +119,7 @@ def obs_treatments(
             found.excluded = gone if found.excluded is None else found.excluded | gone
         names, member, left_out, unlike = _one_hot(column, name, path, control, separator)
         assert column.codes is not None  # a column holds numbers or codes
+        categorical.append((column, names))
         found._codes.append((column.codes, member))
         found.names += names
         if left_out:
@@ -130,7 +133,16 @@ def obs_treatments(
                 f"with {asked(f'exclude={unlike}', ' '.join(f'--exclude-label {shell(u)}' for u in unlike))}"
             )
     if dose is not None:
-        found._dose = _dose(file, path, dose, found)
+        doses = read_column(file, "obs", dose, path)
+        if doses.codes is not None and separator and len(categorical) == 1:
+            found._codes = [_component_doses(doses, dose, path, *categorical[0], separator, found.excluded)]
+        else:
+            found._dose = _dose(doses.values, path, dose, found)
+            if separator and any(np.diff(member.indptr).max(initial=0) > 1 for _, member in found._codes):
+                found.warnings.append(
+                    f"in combinations every component gets the one dose of '{dose}'; if each had its own, write them "
+                    f"in the order of the components, joined by {separator!r}: 1.5{separator}60"
+                )
     found.names += numeric_names
     if numbers:
         found._numbers = np.stack(numbers, axis=1).astype(np.float32)
@@ -287,10 +299,75 @@ def _without_labels(
     return Column(codes, column.categories), gone
 
 
-def _dose(file: Any, path: Path, name: str, found: Treatments) -> NDArray[np.float32]:  # noqa: ANN401
-    values = read_column(file, "obs", name, path).values
+def _component_doses(
+    doses: Column,
+    name: str,
+    path: Path,
+    column: Column,
+    treatments: Sequence[str],
+    separator: str,
+    excluded: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.int64], sp.csr_array]:
+    """A row of doses for each pair of a category and a text of doses, and which one each sample has.
+
+    Args:
+        doses: Column of texts such as ``1.5+60``.
+        name: Its name.
+        path: The file.
+        column: Column of treatments.
+        treatments: Their names; other parts of the column are controls.
+        separator: What joins components and doses.
+        excluded: Samples that are left out, whose doses may be anything.
+    """
+    import scipy.sparse as sp
+
+    assert doses.codes is not None  # the caller has looked
+    assert doses.categories is not None
+    assert column.codes is not None
+    assert column.categories is not None
+    place = {treatment: i for i, treatment in enumerate(treatments)}
+    pairs, which = np.unique(column.codes * (len(doses.categories) + 1) + doses.codes + 1, return_inverse=True)
+    first = np.unique(which, return_index=True)[1]
+    rows, columns, values = [], [], []
+    for row, pair in enumerate(pairs.tolist()):
+        code, text = divmod(pair, len(doses.categories) + 1)
+        if excluded is not None and excluded[which == row].all():
+            continue
+        parts = [part.strip() for part in column.categories[code].split(separator)]
+        given = [] if text == 0 else [part.strip() for part in doses.categories[text - 1].split(separator)]
+        treated = [part for part in parts if part in place]
+        if not treated:
+            continue
+        if len(given) == len(treated):  # a control needs no dose
+            parts = treated
+        where = f"{path}: dose column '{name}' of 'obs', row {first[row] + 1} (from 1)"
+        if len(given) != len(parts):
+            raise DataError(
+                f"{where}: {listed(parts)} need {counted(len(parts), 'dose')}, joined by {separator!r}, got "
+                f"{'nothing' if text == 0 else repr(doses.categories[text - 1])}"
+            )
+        for part, number in zip(parts, given, strict=True):
+            if part not in place:
+                continue
+            try:
+                value = float(number)
+            except ValueError:
+                value = np.nan
+            if not np.isfinite(value):
+                raise DataError(f"{where}: the dose of {part!r} must be a number, got {number!r}")
+            rows.append(row)
+            columns.append(place[part])
+            values.append(value)
+    shape = len(pairs), len(treatments)
+    return which.astype(np.int64), sp.csr_array((np.array(values, np.float32), (rows, columns)), shape=shape)
+
+
+def _dose(values: NDArray[np.float64] | None, path: Path, name: str, found: Treatments) -> NDArray[np.float32]:
     if values is None:
-        raise DataError(f"{path}: dose column '{name}' of 'obs' holds text; a dose is a number")
+        raise DataError(
+            f"{path}: dose column '{name}' of 'obs' holds text; a dose is a number, or with "
+            f"{asked('separator=', '--separator')} several, joined as the treatments are"
+        )
     if not found._codes:
         option = asked(f"dose='{name}'", f"--dose {shell(name)}")
         raise DataError(f"{path}: {option} multiplies a column of categories, and none was given; leave it out")

@@ -17,7 +17,7 @@ from gsnn.base.errors import unknown_option
 from gsnn.nn import checks
 from gsnn.nn.between import Between
 from gsnn.nn.block import Block, NodeAttention, NodeMLP, Recorder, SparseLinear, Tap
-from gsnn.nn.config import Described, arguments_of, sparse_layers
+from gsnn.nn.config import arguments_of, sparse_layers
 from gsnn.nn.draws import KeyedDraws
 from gsnn.nn.dropout import Key, new_key
 from gsnn.nn.fused import Stack, compilable, compiled_stack, elu_stack
@@ -25,6 +25,7 @@ from gsnn.nn.init import check_init, initial_scale, initial_weights
 from gsnn.nn.layout import build_layout, check_edge_weights
 from gsnn.nn.norms import NEED_TWO_SAMPLES, RUNNING, ChannelGroups, build_norms
 from gsnn.nn.research import load_research_state_dict
+from gsnn.nn.saved import Saved
 from gsnn.nn.sparse import EdgeChannelPattern
 
 # From the number of a block to its lin_in or lin_out.
@@ -39,7 +40,7 @@ _AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class GSNN(Described):
+class GSNN(Saved):
     """A neural network whose layers are the prior graph: one scalar per edge, one small function per function node.
 
     Letters: B samples, I inputs, O outputs, N functions, E edges of every type, C channels per function, L layers.

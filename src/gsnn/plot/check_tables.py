@@ -98,6 +98,7 @@ def check_tables(check: SelfCheck, method: str) -> Check:
         repeats=len(check.repeats),
         fraction=float(check.settings["fraction"]),
         hidden=int(check.counts["n_distinct"]),
+        verdict=check.verdicts().get(method),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gsnn.base.errors import DataError
+from gsnn.base.verdict import Verdict
 
 # The columns each table must have; more are allowed and ignored.
 COLUMNS = {
@@ -44,6 +45,7 @@ class Check:
         repeats: Number of repeats.
         fraction: Share of the known edges hidden in each.
         hidden: Number of different edges that were hidden and could have been found.
+        verdict: Whether ``method`` found them, in words; None if it was not checked.
     """
 
     method: str
@@ -58,6 +60,7 @@ class Check:
     repeats: int
     fraction: float
     hidden: int
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,10 @@ class ReportData:
         audit: What an audit says of the known edges, with the columns of :meth:`gsnn.discovery.Audit.table`.
         audit_summary: How many edges of each kind got which verdict.
         audit_notes: What else the audit found, a sentence each.
+        fit_verdict: What the fit means, in words.
+        refinement: A row per arm and round, with the columns of :meth:`gsnn.discovery.Refinement.summary`.
+        refined: Edges that a refinement kept: round, source, target, kind, gain, p.
+        refine_verdict: What the refinement means, in words.
 
     Raises:
         DataError: If a table lacks a column.
@@ -130,6 +137,10 @@ class ReportData:
     audit: pd.DataFrame = field(default_factory=pd.DataFrame)
     audit_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
     audit_notes: Sequence[str] = ()
+    fit_verdict: Verdict | None = None
+    refinement: pd.DataFrame = field(default_factory=pd.DataFrame)
+    refined: pd.DataFrame = field(default_factory=pd.DataFrame)
+    refine_verdict: Verdict | None = None
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

@@ -10,33 +10,37 @@ import numpy as np
 SWEEPS = 12  # up and down passes of the crossing reduction; it settles well before
 
 
-def drawn_nodes(graph: nx.DiGraph, proposed: Sequence[tuple[str, str]], *, limit: int = 300) -> list[str]:
+def drawn_nodes(
+    graph: nx.DiGraph, proposed: Sequence[tuple[str, str]], *, limit: int = 200, around: int = 120
+) -> list[str]:
     """Nodes to draw: all of a small network, else the neighbourhood of the proposed edges.
 
     Args:
         graph: Known edges; every function node is in it.
         proposed: Proposed edges, best first.
-        limit: Most nodes to draw.
+        limit: Most nodes of a network that is drawn whole.
+        around: Most nodes to draw of a larger one, of which more would be a hairball.
 
     Returns:
-        Names in the graph's own order, at most ``limit`` of them.
+        Names in the graph's own order.
 
     Example:
         >>> chain = nx.path_graph([f"n{i}" for i in range(9)], create_using=nx.DiGraph)
-        >>> drawn_nodes(chain, [("n1", "n4")], limit=5)
+        >>> drawn_nodes(chain, [("n1", "n4")], limit=8, around=5)
         ['n0', 'n1', 'n2', 'n3', 'n4']
     """
     if graph.number_of_nodes() <= limit:
         return list(graph)
+    around = min(around, limit)
     kept: dict[str, None] = {}
     for edge in proposed:
-        if len(kept.keys() | set(edge)) > limit:
+        if len(kept.keys() | set(edge)) > around:
             break
         kept.update(dict.fromkeys(edge))
     # The ends first, so that no proposed edge is dropped in favour of a hub's many neighbours.
     for node in list(kept):
         for other in (*graph.predecessors(node), *graph.successors(node)):
-            if len(kept) < limit:
+            if len(kept) < around:
                 kept.setdefault(other)
     return [node for node in graph if node in kept]
 

@@ -14,6 +14,7 @@ from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.text import number
+from gsnn.training.verdict import fit_verdict, r_meaning
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
@@ -116,7 +117,9 @@ def collect(run: Run) -> ReportData:
         agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
         folder=shlex.quote(str(run.path)),
         fit_notes=_correlations(fit),
+        fit_verdict=fit_verdict(fit, run.metrics()),
         **known_edges,
+        **_refinement(run),
     )
 
 
@@ -181,13 +184,7 @@ def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
         if check is None or how["method"] not in check.methods:
             remarks.append(_sentence(note or f"no self-check of {kind} edges by the method '{how['method']}'"))
             continue
-        rows = check.summary()
-        row = rows[(rows["condition"] == "real") & (rows["method"] == how["method"]) & (rows["negatives"] == "all")]
-        auc, low, high, n = (row.iloc[0][name] for name in ("roc_auc", "auc_low", "auc_high", "n_positives"))
-        remarks.append(
-            f"Self-check of {kind} edges by '{how['method']}': AUC {number(auc)} ({number(low)} to {number(high)}) "
-            f"from {n} hidden edges; guessing gives 0.5."
-        )
+        remarks.append(f"Self-check of {kind} edges by '{how['method']}': {check.verdicts()[how['method']]}")
     return remarks
 
 
@@ -202,15 +199,35 @@ def _audit(run: Run) -> tuple[dict[str, Any], list[str]]:
     return {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}, []
 
 
+def _refinement(run: Run) -> dict[str, Any]:
+    """The refinement in the folder of a run as arguments of `ReportData`; nothing if it is of other data."""
+    from gsnn.runs.results import read_refinement
+
+    found = read_refinement(run)
+    if found is None:
+        return {}
+    edges = found.table()
+    kept = edges[edges["kept"] & (edges["arm"] == "inferred")]
+    return {
+        "refinement": found.summary(),
+        "refined": kept[["round", "source", "target", "kind", "gain", "p"]],
+        "refine_verdict": found.verdict(),
+    }
+
+
 def _correlations(fit: FitReport) -> list[str]:
     """Pooled r of the model and what it must beat, which alone says whether an r is good."""
+    figures = ("folds", "of", "readouts")
 
     def listed(r: dict[str, float]) -> str:
-        return ", ".join(f"{name} {number(value)}" for name, value in r.items() if name != "folds")
+        return ", ".join(f"{name} {number(value)}" for name, value in r.items() if name not in figures)
 
     notes = []
     if fit.correlation:
-        notes.append(f"Pearson's r over all held-out values, in the units of the data: {listed(fit.correlation)}.")
+        notes.append(
+            f"Pearson's r over all held-out values, in the units of the data: {listed(fit.correlation)}; "
+            f"{r_meaning(fit.correlation)}."
+        )
     if fit.left_out:
         notes.append(
             f"What is to be beaten, from all samples with every condition left out once ({fit.left_out['folds']:.0f} "

@@ -95,6 +95,8 @@ def render(data: ReportData) -> str:
         check_rows=[] if data.check is None else _check_rows(data.check),
         group_rows=[] if data.check is None else _group_rows(data.check),
         agreement_rows=data.agreement.to_dict("records"),
+        refine_rows=data.refinement.to_dict("records"),
+        refined_rows=data.refined.to_dict("records"),
         audit_counts=data.audit_summary.to_dict("records"),
         audit_rows=doubted[:AUDIT_ROWS],
         audit_more=max(0, len(doubted) - AUDIT_ROWS),

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 
 from gsnn.plot.data import Check, ReportData
-from gsnn.report.text import number, percent
+from gsnn.report.text import number
 
 __all__ = ["Answer", "answers"]
 
 BEST = 50  # candidates a reader may want to test
-CLOSE = 0.02  # R2 within which two predictors count as equal
 
 
 @dataclass(frozen=True)
@@ -37,26 +36,19 @@ class Answer:
 
 def answers(data: ReportData) -> list[Answer]:
     """The answers that lead the page, those the run can give."""
-    found = [_fit(data), _found(data.check), _expected(data.candidates), _warnings(len(data.warnings))]
+    found = [
+        _fit(data), _found(data.check), _expected(data.candidates), _refined(data), _warnings(len(data.warnings))
+    ]  # fmt: skip
     return [answer for answer in found if answer is not None]
 
 
 def _fit(data: ReportData) -> Answer | None:
-    model, ridge, mean = (data.pooled.get(name, float("nan")) for name in ("model", "ridge", "mean"))
-    if not np.isfinite(model):
+    found = data.fit_verdict
+    if found is None:
         return None
-    figures = f"R² on conditions the model never saw; ridge regression on the treatments reaches {number(float(ridge))}"
-    figures += f", the training mean {number(float(mean))}."
-    best = float(np.nanmax([ridge, mean])) if np.isfinite([ridge, mean]).any() else float("nan")
-    if not model > mean or model <= 0:
-        tone, verdict = "bad", "No better than a constant: candidates from this model mean little."
-    elif model > best + CLOSE:
-        tone, verdict = "good", "Better than both. A good fit alone does not show that the network is right."
-    elif model >= best - CLOSE:
-        tone, verdict = "unsure", "No better than ridge, which knows no network, so the fit says little about it."
-    else:
-        tone, verdict = "bad", "Worse than ridge, which knows no network: train longer or change the settings."
-    return Answer("Does the model fit?", number(float(model)), f"{figures} {verdict}", tone, "fit")
+    model, mean = (data.pooled.get(name, float("nan")) for name in ("model", "mean"))
+    figures = f"R² {number(float(model))}, of the training mean {number(float(mean))}."
+    return Answer("Does the model fit?", found.short, f"{found.text} {figures}", found.tone, "fit")
 
 
 def _found(check: Check | None) -> Answer:
@@ -67,35 +59,31 @@ def _found(check: Check | None) -> Answer:
             "how many come back."
         )
         return Answer(question, "not checked", text, "unsure", "selfcheck")
-    summary = check.summary
-    row = summary[
-        (summary["condition"] == "real")
-        & (summary["negatives"] == "degree-matched")
-        & (summary["method"] == check.method)
-    ]
-    if row.empty or not np.isfinite(row["roc_auc"].iloc[0]):
+    found = check.verdict
+    if found is None:
         text = "The self-check does not cover the method that ranked these candidates."
         return Answer(question, "not checked", text, "unsure", "selfcheck")
-    auc, low, high = (float(row[name].iloc[0]) for name in ("roc_auc", "auc_low", "auc_high"))
-    text = (
-        f"AUC: a hidden known edge outranks a pair of similar degree in {percent(auc)} of comparisons "
-        f"({percent(low).removesuffix(' %')}–{percent(high)}); guessing gives 50 %."
-    )
+    text, tone = found.text, found.tone
     controls = check.controls
     controls = controls[(controls["method"] == check.method) & (controls["negatives"] == "degree-matched")]
-    failed = [str(name) for name in controls.loc[[p is False for p in controls["passed"]], "condition"]]
-    if failed:
-        return Answer(
-            question, number(auc, 2), f"{text} But the control fails ({', '.join(failed)}).", "bad", "selfcheck"
-        )
     blind = [str(name) for name in controls.loc[controls["verdict"] == "no power", "condition"]]
     if blind:
         n = int(controls["n_positives"].min())
         text += f" The controls ({', '.join(blind)}) have no power: {n} hidden edges are too few to show a false find."
-    else:
-        text += " The controls show nothing where nothing is to be found." if len(controls) else " No control was run."
-    tone = "good" if low > 0.5 and not blind else "unsure"
-    return Answer(question, number(auc, 2), text, tone, "selfcheck")
+        tone = "unsure" if tone == "good" else tone
+    elif not len(controls):
+        text += " No control was run."
+    elif tone == "good":
+        text += " The controls show nothing where nothing is to be found."
+    return Answer(question, found.short, text, tone, "selfcheck")
+
+
+def _refined(data: ReportData) -> Answer | None:
+    found = data.refine_verdict
+    if found is None:
+        return None
+    text = found.text[:1].upper() + found.text[1:]
+    return Answer("Did adding candidates help?", found.short, text, found.tone, "refine")
 
 
 def _expected(candidates: pd.DataFrame) -> Answer | None:

@@ -11,7 +11,7 @@ from gsnn.base.errors import DataError
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
-    from gsnn.io import Network, Responses
+    from gsnn.io import NameMap, Network, Responses
 
 __all__ = ["Checkup", "check_up"]
 
@@ -28,6 +28,7 @@ class Checkup:
         error: Why training would refuse these files; empty if it would not.
         odd: What looks as if something was read wrongly; also among the warnings.
         data: The data, without what did not match; None if there are none.
+        proposal: A map of the names, to correct by hand (:func:`gsnn.data.naming.proposed_map`).
     """
 
     sections: dict[str, dict[str, Any]]
@@ -35,6 +36,7 @@ class Checkup:
     error: str = ""
     data: PerturbationData | None = None
     odd: list[str] = field(default_factory=list)
+    proposal: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -53,6 +55,7 @@ def check_up(
     *,
     inputs: str | Path | None = None,
     outputs: str | Path | None = None,
+    names: str | Path | None = None,
     network_options: Mapping[str, Any] | None = None,
     responses_options: Mapping[str, Any] | None = None,
     build_options: Mapping[str, Any] | None = None,
@@ -64,6 +67,7 @@ def check_up(
         data: The responses, or None with ``inputs`` and ``outputs``.
         inputs: The matrix of treatments.
         outputs: The matrix of readouts.
+        names: A table of what labels stand for (:func:`gsnn.io.read_name_map`).
         network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
         responses_options: The same for :func:`gsnn.io.read_responses`.
         build_options: The same for :func:`gsnn.data.build_data`.
@@ -76,8 +80,9 @@ def check_up(
         DataError: If one of the files cannot be read at all.
     """
     from gsnn.data import build_data
+    from gsnn.data.naming import dose_notes, proposed_map
     from gsnn.data.sanity import oddities
-    from gsnn.io import read_network, read_responses
+    from gsnn.io import read_name_map, read_network, read_responses
 
     def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: value for name, value in (options or {}).items() if value is not None}
@@ -93,24 +98,29 @@ def check_up(
         raise DataError("the check reads all samples into memory, and .npy files are streamed; check a part of them as "
                         "a table")  # fmt: skip
     network = read_network(graph, **given(network_options))
+    mapped = None if names is None else read_name_map(names)
     responses = read_responses(data, inputs=inputs, outputs=outputs, species=network.species, **options)
     sections = {"network": _network(network), "responses": _responses(responses)}
+    building = {**given(build_options), "names": mapped}
+    ignore_case = bool(building.get("ignore_case"))
+    proposal = proposed_map(network, responses, mapped, ignore_case)
     error, built = "", None
     try:
-        built = build_data(network, responses, **given(build_options))
+        built = build_data(network, responses, **building)
     except DataError as refused:
         error = str(refused)
         try:
-            built = build_data(network, responses, **{**given(build_options), "on_unmatched": "drop"})
+            built = build_data(network, responses, **{**building, "on_unmatched": "drop"})
         except DataError:
-            return Checkup(sections, [*network.warnings, *responses.warnings], error)
-    sections["unmatched"] = _unmatched(network, responses, built, bool(given(build_options).get("ignore_case")))
+            return Checkup(sections, [*network.warnings, *responses.warnings], error, proposal=proposal)
+    sections["unmatched"] = _unmatched(network, responses, built, ignore_case, mapped)
     sections |= _graph(built)
     sections["masked"] = _masked(built)
     sections["aliases"] = _aliases(built)
     sections["to beat"] = _to_beat(built)
     odd = oddities(built, sections["to beat"], network)
-    return Checkup(sections, [*built.warnings, *odd], error, built, odd)
+    told = [*built.warnings, *dose_notes(built.graph.inputs, built.x), *odd]
+    return Checkup(sections, told, error, built, odd, proposal)
 
 
 def _network(network: Network) -> dict[str, Any]:
@@ -139,10 +149,12 @@ def _responses(responses: Responses) -> dict[str, Any]:
     return found
 
 
-def _unmatched(network: Network, responses: Responses, data: PerturbationData, ignore_case: bool) -> dict[str, Any]:
+def _unmatched(
+    network: Network, responses: Responses, data: PerturbationData, ignore_case: bool, names: NameMap | None
+) -> dict[str, Any]:
     from gsnn.data.matching import close_species, unmatched
 
-    lost_in, lost_out = unmatched(network, responses, ignore_case)
+    lost_in, lost_out = unmatched(network, responses, ignore_case, names)
 
     def hinted(names: list[str]) -> list[str]:
         # Closest names cost a comparison with every species each; a long list needs none.
@@ -191,14 +203,17 @@ def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
 
 def _masked(data: PerturbationData) -> dict[str, Any]:
     from gsnn.discovery.hiding import hideable_edges
+    from gsnn.graph.bypass import bypass_count
 
     can = hideable_edges(data.graph)
+    bypassed, of = bypass_count(data.graph)
     missing = data.outputs.isna()
     return {
         "values missing, left out of the loss": int(missing.to_numpy().sum()),
         "values": int(missing.size),
         "readouts with missing values": [n for n, m in missing.any().items() if m],
         "known edges a self-check can hide": len(can.rows),
+        "known edges with a bypass (their source reaches their target without them)": f"{bypassed} of {of}",
         "known edges on no path from input to output": can.n_pathless,
         "known edges that are the last of a function's children or parents": can.n_last,
     }
@@ -215,6 +230,6 @@ def _aliases(data: PerturbationData) -> dict[str, Any]:
 
 
 def _to_beat(data: PerturbationData) -> dict[str, Any]:
-    from gsnn.training.baselines import left_out_correlations
+    from gsnn.training.left_out import left_out_correlations
 
     return left_out_correlations(data.x, data.y)

@@ -99,6 +99,7 @@ class Run:
         """
         path = Path(path)
         cls.check_target(path, overwrite=overwrite)
+        scales = getattr(data, "scales", None)  # streamed data have none
         info = {
             "format": FORMAT,
             "id": uuid.uuid4().hex,
@@ -115,6 +116,7 @@ class Run:
                 "functions": data.graph.N,
                 "outputs": data.graph.O,
                 "edges": data.graph.E,
+                **({"scales": scales} if scales else {}),
             },
             "warnings": list(data.warnings),
             "commands": {"train": command_line()},

@@ -40,7 +40,8 @@ AGGREGATIONS = ("mean0", "mean", "max")
 SAMPLES = ("train", "all")
 
 
-ALIASES = ("reach", "hops", "none")
+ALIASES = ("auto", "reach", "hops", "none")
+_VACUOUS = 0.25  # share of the candidates in one group by reach, above which hops tell more
 
 # Of the ranking, where it is told how much the data have to say.
 _HEAD = 50
@@ -52,7 +53,7 @@ def check_inference(
     agg: str | None = None,
     samples: str = "train",
     top: int | None = None,
-    aliases: str = "reach",
+    aliases: str = "auto",
 ) -> dict[str, Any]:
     """Refuse options that no method has.
 
@@ -62,7 +63,7 @@ def check_inference(
         agg: ``mean0``, ``mean`` or ``max``; None for the method's own.
         samples: ``train`` or ``all``.
         top: A number of candidates, at least 1, or None.
-        aliases: ``reach``, ``hops`` or ``none``.
+        aliases: ``auto``, ``reach``, ``hops`` or ``none``.
 
     Returns:
         The options for the ``evaluate`` of the method's inferer.
@@ -119,7 +120,7 @@ def infer_run(
     forbidden: Iterable[Given] = (),
     required: Iterable[Given] = (),
     known: bool = False,
-    aliases: str = "reach",
+    aliases: str = "auto",
     out: Sequence[str | Path] = (),
     progress: bool = False,
     job: Job | None = None,
@@ -152,7 +153,8 @@ def infer_run(
         known: Add the known edges after the candidates, without rank.
         aliases: Group the candidates that the data cannot tell apart: by ``reach`` (the inputs that reach the source,
             the outputs reached from the target), by ``hops`` (their distances too, up to the layers of the model), or
-            ``none`` to leave out the two columns. Takes a fraction of a second with 10,000 functions.
+            ``none`` to leave out the two columns; ``auto`` takes hops where reach puts more than a quarter of
+            the candidates into one group. Takes a fraction of a second with 10,000 functions.
         out: Further files to write the table to, as :func:`gsnn.io.write_edges` does by their extension. SIF and
             GraphML get the known edges too. An ``.h5ad`` becomes a copy of the responses, if these are AnnData.
         progress: Show progress on stderr.
@@ -383,9 +385,11 @@ def _infer_kind(
     now("finding aliases")
     groups = None
     if aliases != "none":
-        by: Any = aliases  # one of the two, checked before
+        by: Any = "reach" if aliases == "auto" else aliases  # one of the two, checked before
         groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None, kind=ends.kind)
         groups = groups.without(forbidden)
+        if aliases == "auto" and (groups.summary()["largest_share"] or 0) > _VACUOUS:
+            groups = alias_groups(data.graph, "hops", run.config.layers, kind=ends.kind).without(forbidden)
         table = groups.attach(table)
         notes += groups.warnings
     edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank, kind=ends.kind)

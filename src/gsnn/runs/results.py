@@ -71,6 +71,20 @@ def read_audit(run: Run) -> tuple[Audit | None, str]:
     return found, ""
 
 
+def read_refinement(run: Run) -> Refinement | None:
+    """The refinement in the folder of a run; None if there is none, without a finished round, or of other data.
+
+    Raises:
+        RunError: If its file cannot be read.
+    """
+    if not Refinement.json_path(run.path).is_file():
+        return None
+    found = Refinement.read(run.path)
+    if found.settings.get("fingerprint") != run.info["data"]["fingerprint"] or not any(found.arms.values()):
+        return None
+    return found
+
+
 def stale_results(run: Run) -> list[str]:
     """What in the folder of a run is from other data or settings than the run's, in words.
 

@@ -14,10 +14,10 @@ from gsnn.base.wording import asked
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
-    from gsnn.io import Network
+    from gsnn.io import NameMap, Network
 
 STREAM_ABOVE = 2**30  # bytes of the files of responses
-_ROLES = ("graph", "data", "inputs", "outputs")
+_ROLES = ("graph", "data", "inputs", "outputs", "map")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Sources:
         *,
         inputs: str | Path | None = None,
         outputs: str | Path | None = None,
+        names: str | Path | None = None,
         network_options: Mapping[str, Any] | None = None,
         responses_options: Mapping[str, Any] | None = None,
         build_options: Mapping[str, Any] | None = None,
@@ -56,6 +57,7 @@ class Sources:
             data: The MIDAS file or prefixed table.
             inputs: The matrix of treatments.
             outputs: The matrix of readouts.
+            names: A table of what labels stand for (:func:`gsnn.io.read_name_map`).
             network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
             responses_options: Keyword arguments of :func:`gsnn.io.read_responses`; None values are left out. With
                 ``stream``: True leaves the samples in their files (:func:`gsnn.io.stream_responses`), False reads them
@@ -70,7 +72,7 @@ class Sources:
         """
         if (data is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
             raise DataError("give the responses as one file, or as both a matrix of inputs and one of outputs")
-        given = dict(zip(_ROLES, (graph, data, inputs, outputs), strict=True))
+        given = dict(zip(_ROLES, (graph, data, inputs, outputs, names), strict=True))
         files = {role: _describe(path, role) for role, path in given.items() if path is not None}
         responses = _present(responses_options)
         stream = responses.pop("stream", None)
@@ -139,7 +141,13 @@ class Sources:
             **options,
         )
         responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
-        return stream_data(network, responses, **self.options.get("build", {}))
+        return stream_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+
+    def _names(self, paths: Mapping[str, Path]) -> NameMap | None:
+        """What labels stand for, if there is a table of it."""
+        from gsnn.io import read_name_map
+
+        return read_name_map(paths["map"]) if "map" in paths else None
 
     def _network(self) -> tuple[Network, dict[str, Path]]:
         """The network, and where the files are now."""
@@ -183,7 +191,7 @@ class Sources:
             species=network.species,
             **self.options.get("responses", {}),
         )
-        return build_data(network, responses, **self.options.get("build", {}))
+        return build_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
 
     def check(self) -> None:
         """Compare the files with their fingerprints.
@@ -239,13 +247,13 @@ def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
     """What the files of responses are, of what can be streamed."""
     from gsnn.io.stream_open import stream_kind
 
-    return {stream_kind(entry["path"]) for role, entry in files.items() if role != "graph"}
+    return {stream_kind(entry["path"]) for role, entry in files.items() if role not in ("graph", "map")}
 
 
 def _large(files: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether responses stay in their files where the user did not say."""
     kinds = _kinds(files)
-    size = sum(entry["bytes"] for role, entry in files.items() if role != "graph")
+    size = sum(entry["bytes"] for role, entry in files.items() if role not in ("graph", "map"))
     return None not in kinds and ("npy" in kinds or size > STREAM_ABOVE)
 
 

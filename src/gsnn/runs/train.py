@@ -27,6 +27,7 @@ def train_files(
     data: str | Path | None = None,
     inputs: str | Path | None = None,
     outputs: str | Path | None = None,
+    names: str | Path | None = None,
     network_options: Mapping[str, Any] | None = None,
     responses_options: Mapping[str, Any] | None = None,
     build_options: Mapping[str, Any] | None = None,
@@ -49,6 +50,7 @@ def train_files(
         data: The responses, as MIDAS or one prefixed table.
         inputs: The matrix of treatments, with ``outputs`` instead of ``data``.
         outputs: The matrix of readouts.
+        names: A table of what labels stand for (`gsnn.io.read_name_map`).
         network_options: Keyword arguments of `gsnn.io.read_network`.
         responses_options: Keyword arguments of `gsnn.io.read_responses`.
         build_options: Keyword arguments of `gsnn.data.build_data`.
@@ -80,6 +82,7 @@ def train_files(
         data,
         inputs=inputs,
         outputs=outputs,
+        names=names,
         network_options=network_options,
         responses_options=responses_options,
         build_options=build_options,

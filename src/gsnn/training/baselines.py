@@ -22,14 +22,12 @@ __all__ = [
     "MeanBaseline",
     "RidgeBaseline",
     "fit_report",
-    "left_out_correlations",
     "pooled_correlation",
     "pooled_r2",
     "readout_metrics",
 ]
 
 ALPHAS = np.logspace(-3, 3, 25)
-_MAX_FOLDS, _FEW_FOLDS, _LARGE = 200, 10, 100_000
 _MAX_INPUTS = 4096  # beyond which ridge's (I, I) matrices are no small matter
 _BLOCK, _FEW_ROWS = 2**18, 1024  # residuals, and rows, that are held at a time
 
@@ -422,41 +420,6 @@ def pooled_correlation(y: np.ndarray, prediction: np.ndarray) -> float:
     return Figures.of(y, prediction).correlation()
 
 
-def left_out_correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """Pooled r of the baselines when each condition (distinct row of ``x``) is predicted from all others.
-
-    Above 200 conditions, or for large data, ten groups of conditions are left out instead, drawn with a fixed seed.
-
-    Args:
-        x: (M, I).
-        y: (M, O) in the units of the data; NaN is missing.
-
-    Returns:
-        r of ``ridge``, ``group mean`` and ``mean``, and the number of ``folds``. NaN below two conditions.
-
-    Example:
-        >>> x = np.array([[0.0], [1.0], [2.0], [3.0]])
-        >>> found = left_out_correlations(x, 2 * x + 1)
-        >>> round(found["ridge"], 3), found["folds"]
-        (1.0, 4.0)
-    """
-    _check(x, y)
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    _, fold = np.unique(x, axis=0, return_inverse=True)
-    fold = fold.reshape(-1)
-    n = int(fold.max()) + 1
-    if n > _MAX_FOLDS or x.size > _LARGE:
-        fold = (np.random.default_rng(0).permutation(n) % _FEW_FOLDS)[fold]
-        n = min(n, _FEW_FOLDS)
-    makers: dict[str, Any] = {"ridge": RidgeBaseline, "group mean": GroupMeanBaseline, "mean": MeanBaseline}
-    predicted = {name: np.full(y.shape, np.nan) for name in makers}
-    for k in range(n if n > 1 else 0):
-        out = fold == k
-        for name, maker in makers.items():
-            predicted[name][out] = maker.fit(x[~out], y[~out]).predict(x[out])
-    return {name: pooled_correlation(y, found) for name, found in predicted.items()} | {"folds": float(n)}
-
-
 @dataclass(frozen=True)
 class FitReport:
     """How well a model and the baselines fit held-out samples, in standardised units.
@@ -469,7 +432,8 @@ class FitReport:
         samples: Held-out samples.
         correlation: Pooled r (:func:`pooled_correlation`) on the held-out samples, in the units of the data, by
             predictor; ``group mean`` among them.
-        left_out: Pooled r of the baselines over all samples, see :func:`left_out_correlations`.
+        left_out: Pooled r of the baselines over all samples, see
+            :func:`gsnn.training.left_out.left_out_correlations`.
     """
 
     readouts: pd.DataFrame
@@ -477,6 +441,9 @@ class FitReport:
     samples: int
     correlation: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"FitReport({self.samples} samples, R2: {self.summary['pooled_r2'].round(3).to_dict()})"
 
     @property
     def predictors(self) -> list[str]:

@@ -14,6 +14,7 @@ from gsnn.base.errors import RunError
 from gsnn.base.launch import Place
 from gsnn.base.progress import now
 from gsnn.base.torch_state import check_device
+from gsnn.base.verdict import Verdict
 from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
 from gsnn.nn import GSNN, save_model
 from gsnn.training.baselines import FitReport
@@ -21,6 +22,7 @@ from gsnn.training.config import TrainConfig
 from gsnn.training.folder import Folder
 from gsnn.training.loop import train_model
 from gsnn.training.prepare import Prepared, measure, prepare
+from gsnn.training.verdict import fit_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +58,15 @@ class TrainResult:
     seconds: float
     warnings: list[str] = field(default_factory=list)
     early: GSNN | None = None
+
+    def __repr__(self) -> str:
+        r2 = self.report.summary["pooled_r2"].round(3).to_dict()
+        return f"TrainResult({self.model}, epochs={len(self.history)}, R2 on held-out samples: {r2})"
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the fit means, in words."""
+        return fit_verdict(self.report, self.history)
 
 
 def fit(

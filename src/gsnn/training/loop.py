@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import warnings
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.errors import GsnnError
+from gsnn.base.processes import ProcessError
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.data.parts import Part
 from gsnn.training.config import TrainConfig
@@ -32,6 +35,8 @@ Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | Part
 
 # Validation keeps no gradients, so its batches may be larger; the figures do not depend on this.
 _VALIDATION_BATCH = 512
+# What torch says where a connection to another process broke.
+_LOST = re.compile(r"gloo|NCCL|[Cc]onnection|peer|[Bb]roken pipe|[Ss]ocket|process group|timed? ?out")
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,8 @@ def train_model(
         # Validation samples too few to share are seen by every process: sums are multiples then, the figures the same.
         if watch is not None and watch.n >= trainer.world_size:
             watch.share(trainer.global_rank, trainer.world_size)
-        trainer.fit(module, batches, watch, ckpt_path=resume_from)
+        with _with_others(devices * num_nodes):
+            trainer.fit(module, batches, watch, ckpt_path=resume_from)
     if files is not None and trainer.is_global_zero:
         files.write_metrics()  # a run that was complete already never reaches a callback
     if history.best_weights is not None:
@@ -260,6 +266,20 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in levels:
                 logger.setLevel(level)
+
+
+@contextmanager
+def _with_others(n: int) -> Iterator[None]:
+    """One line in place of the many of torch and Lightning where another process of the training is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if n == 1 or isinstance(error, GsnnError) or not _LOST.search(str(error)):
+            raise
+        raise ProcessError(
+            f"another of the {n} processes that train is gone (killed, out of memory, or its machine lost); the epochs "
+            "that are done are kept, and the same command with --resume goes on"
+        ) from error
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from gsnn.training.baselines import (
     MeanBaseline,
     RidgeBaseline,
     fit_report,
-    left_out_correlations,
 )
 from gsnn.training.config import NEED_TWO_ROWS, TrainConfig
+from gsnn.training.left_out import left_out_correlations
 from gsnn.training.loop import Samples, build_model, predict
 
 

@@ -105,6 +105,11 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
     #: Whether the score can tell an edge from its reverse.
     directed: ClassVar[bool] = False
 
+    @classmethod
+    def from_graph(cls, model: nn.Module, graph: Any, **options: Any) -> EmbeddingEdgeInferer:  # noqa: ANN401
+        """The same for a model, its graph and a loader; see :class:`EmbeddingEdgeInferer`, whose options these are."""
+        return EmbeddingEdgeInferer(model, graph, directed=cls.directed, **options)
+
     def __init__(
         self,
         mei: Any,  # noqa: ANN401 - any fitted inferer
