@@ -11,7 +11,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_repairs, show_warnings
 from gsnn.cli.processes import AGAIN, together
 
 _CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
@@ -131,7 +131,8 @@ def infer(
 
     Several processes share the work: torchrun --nproc-per-node 2 -m gsnn infer runs/first
 
-    Each kind of edges has ranks of its own: scores of different kinds cannot be compared.
+    Each kind of edges has ranks of its own: scores of different kinds cannot be compared. With --kinds all, in a run
+    that gsnn audit has judged, repairs.csv says what each of the best would bring, beside edges to remove and to turn.
 
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
@@ -167,10 +168,14 @@ def infer(
     inference = opened.info["inference"]
     show_warnings(inference["notes"], quiet=quiet)
     written = [opened.edges_path, *(out or ())]
+    repairs = [opened.repairs_path] if opened.repairs_path.is_file() else []
     if as_json:
         rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
-        print_json({"run": run, "files": written, "inference": inference, "written": len(edges), "edges": rows})
+        print_json(
+            {"run": run, "files": [*written, *repairs], "inference": inference, "written": len(edges), "edges": rows}
+        )
     elif not quiet:
         show_edges(edges, inference)
         typer.echo("Edges: " + ", ".join(map(str, written)))
+        show_repairs(opened.repairs_path)
         typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from gsnn.training.baselines import FitReport
@@ -146,6 +149,33 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         if any(math.isnan(row["expected_precision"]) and not math.isnan(row["precision_low"]) for row in best):
             text += "; not estimable where the interval is wider than 0.5: too few edges could be hidden"
         typer.echo(text)
+
+
+def show_repairs(path: Path, top: int = 10) -> None:
+    """Print the best repairs of a run, if it has a table of them.
+
+    Args:
+        path: The table.
+        top: How many to print of each action.
+    """
+    if not path.is_file():
+        return
+    from gsnn.io.truth import read_table
+
+    table, signs = read_table(path), {1: "+", -1: "-"}
+    rows = [
+        [
+            *(str(row[name]) for name in ("action", "kind", "source", "target")),
+            signs.get(int(row["sign"]), "?"),
+            *(figure(row[name]) for name in ("gain", "gain_low", "gain_high")),
+        ]
+        for _, part in table.groupby("action", sort=False)
+        for row in part.head(top).to_dict("records")
+    ]
+    typer.echo("")
+    header = ["action", "kind", "source", "target", "sign", "gain", "from", "to"]
+    show_table(f"Repairs: the best of {len(table)}, gains as shares of the held-out loss", header, rows, left=5)
+    typer.echo(f"Repairs: {path}; to test them: gsnn refine {shlex.quote(str(path.parent))} --repairs")
 
 
 def precision_text(expected: float, low: float) -> str:

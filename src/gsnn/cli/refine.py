@@ -53,6 +53,15 @@ def refine(
         typer.Option(help="Share by which the held-out loss must fall.", show_default="what the test needs"),
     ] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Also with as many random edges.")] = True,
+    repairs: Annotated[
+        bool,
+        typer.Option(
+            "--repairs",
+            help="Try the run's repairs.csv (edges to add, to remove and to turn) in place of what a method proposes; "
+            "the test samples decide.",
+        ),
+    ] = False,
+    repairs_file: Annotated[Path | None, typer.Option(help="Another table of repairs, likewise.")] = None,
     truth: Annotated[Path | None, typer.Option(help="True edges, if they are known: SIF, or a table.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the random edges.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the samples.", show_default="the run's")] = None,
@@ -88,6 +97,7 @@ def refine(
             decision=decision,
             min_drop=min_drop,
             control=control,
+            repairs=repairs_file or repairs,
             seed=seed,
             progress=not quiet,
         )
@@ -126,13 +136,13 @@ def _show(found: Refinement) -> None:
     if not len(kept):
         typer.echo("No proposed edge brought more than random edges do: none was kept.")
         return
-    names, figures = ["round", "source", "target", "kind", "method"], ["score", "gain", "needed"]
+    names, figures = ["round", "action", "source", "target", "kind", "method"], ["score", "gain", "needed"]
     rows = [
         [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
         for r in kept.to_dict("records")
     ]
     typer.echo("")
-    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=5)
+    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=6)
 
 
 def _cell(value: float, shape: str = ".4f") -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.errors import as_data_error
 from gsnn.discovery.refine_result import Refinement
 from gsnn.io.truth import read_truth
+from gsnn.runs.repairs import read_run_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def refine_run(
     *,
     method: str | Sequence[str] | None = None,
     truth: str | Path | None = None,
+    repairs: bool | str | Path = False,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -31,6 +33,7 @@ def refine_run(
         run: The run; its training need not be complete.
         method: Name of a registered method, or several; None: what suits the decision.
         truth: True edges, if they are known: SIF or an edge table.
+        repairs: Try a table of repairs in place of a method's proposals: True for the run's own, or a file.
         settings: Fields of `TrainConfig` to replace; None values are left out.
         overwrite: Replace a refinement in the folder.
         resume: Continue one; without one, begin.
@@ -47,7 +50,8 @@ def refine_run(
 
     refuse_both(overwrite, resume)
     true = None if truth is None else read_truth(truth)
+    table = None if repairs is False else read_run_repairs(run, None if repairs is True else repairs)
     data, config = run.data(), changed_config(run.config, settings)
-    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, **options}
+    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, "repairs": table, **options}
     with as_data_error(), locked(run):
         return refine(data, config, method, **given)
