@@ -45,8 +45,8 @@ class Refinement(StoredResult):
     Attributes:
         settings: What was asked for, and the fingerprint of the data.
         arms: For ``inferred`` and, if there is a control, ``random``: a record for each finished round, JSON-able:
-            ``edges`` (source, target, kind, action, sign, score, method, p_random, gain, needed, p, kept, true), ``loss_before`` and
-            ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided, the ``level`` of a
+            ``edges`` (source, target, kind, action, sign, score, method, p_random, gain, needed, p, kept, true),
+            ``loss_before`` and ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided, the ``level`` of a
             test over them, and the number of ``trainings`` that the round used, also of its graph in an earlier round.
     """
 

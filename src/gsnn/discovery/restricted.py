@@ -93,7 +93,7 @@ class Restricted(nn.Module):
         self.slope = nn.Parameter(torch.full((graph.N, 1), _SLOPE))
 
     def first_weights(self) -> Tensor:
-        """(E,): about where training starts: the sources of a target share its input, an input drives at full strength."""
+        """(E,): where training starts, about: the sources of a target share its input, an input drives in full."""
         share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
         share[1] = torch.ones_like(share[1])
         return _SIZE / torch.cat(share)

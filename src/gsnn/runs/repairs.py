@@ -64,6 +64,7 @@ def read_run_repairs(run: Run, path: str | Path | None = None) -> pd.DataFrame:
     """
     if path is None and not run.repairs_path.is_file():
         raise DataError(
-            f"{run.path} has no {run.repairs_path.name}; run gsnn audit {run.path} and gsnn infer {run.path} --kinds all"
+            f"{run.path} has no {run.repairs_path.name}; run gsnn audit {run.path}, then gsnn infer {run.path} "
+            "--kinds all"
         )
     return read_table(path or run.repairs_path)
