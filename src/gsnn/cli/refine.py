@@ -73,7 +73,8 @@ def refine(
 ) -> None:
     """Propose the best candidates, keep what helps held-out samples more than random edges do, retrain; in rounds.
 
-    Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
+    Writes refine.json and refine.csv into the run folder after each round, and refined-network.csv, the network with what
+    was kept; the run itself stays as it is.
 
     Example: gsnn refine runs/first --rounds 2 --per-round 3 --decision joint
     """
@@ -104,11 +105,18 @@ def refine(
     if as_json:
         tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
         told = {name: table.to_dict("records") for name, table in tables.items()}
-        print_json({"run": run, "files": [run / "refine.json"], "warnings": found.warnings, **told})
+        print_json(
+            {
+                "run": run,
+                "files": [run / "refine.json", run / "refine.csv", run / "refined-network.csv"],
+                "warnings": found.warnings,
+                **told,
+            }
+        )
     elif not quiet:
         show_warnings(found.warnings)
         _show(found)
-        typer.echo(f"Refinement: {run / 'refine.json'}")
+        typer.echo(f"Refinement: {run / 'refine.json'}, {run / 'refined-network.csv'}")
 
 
 def _show(found: Refinement) -> None:
@@ -134,7 +142,7 @@ def _show(found: Refinement) -> None:
     kept = found.table()
     kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
     if not len(kept):
-        typer.echo("No proposed edge brought more than random edges do: none was kept.")
+        typer.echo("Nothing that was proposed passed: none was kept.")
         return
     names, figures = ["round", "action", "source", "target", "kind", "method"], ["score", "gain", "needed"]
     rows = [

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from gsnn.training import TrainConfig
 
-DECISIONS = ("single", "bisect", "joint", "none")
+DECISIONS = ("single", "bisect", "joint", "together", "none")
 # What proposes edges if nothing is said: a method by itself, or several whose proposals are weighed together.
 BY_DEFAULT = (DEFAULT_METHOD,)
 BY_DEFAULT_JOINT = ("stacked", "gradient-explained")
@@ -142,6 +142,11 @@ def refine(
     - ``'joint'``: one training with all that the methods propose, and of these the ``per_round`` edges whose signal
       that model misses most, together. What was not chosen may be proposed again, unless nothing stays. It needs no
       choice of one method;
+    - ``'together'``: all together and nothing else. The first gate is another one, which needs fewer deciding samples:
+      as many random edges of the same kinds, into other targets of the same degree classes, are trained in their place,
+      fold by fold, and the loss must be lower with the proposals in the same two tests. Of random edges 5 % pass, since
+      either of two random draws is as likely to be the better one. One proposal into each target unless ``per_target``
+      says otherwise. For a better fit with few edges; an idle edge stays in good company.
     - ``'none'``: nothing, all proposals stay.
 
     The method ``'stacked'`` learns once, from the prior graph.
@@ -169,7 +174,7 @@ def refine(
         per_source: The same for sources.
         kinds: Kinds of edges to propose, as :func:`gsnn.graph.resolve_kinds` reads them. They take turns, so that each
             proposes as many edges; each is compared with random edges of its own kind.
-        decision: ``'single'``, ``'bisect'``, ``'joint'`` (not for edges to outputs) or ``'none'``.
+        decision: ``'single'``, ``'bisect'``, ``'joint'`` (not for edges to outputs), ``'together'`` or ``'none'``.
         min_drop: Share of the held-out loss that an edge must bring at least, in [0, 1); None: no more than the test
             needs, which the outcome has as ``needed``.
         control: Whether to run the control.
@@ -209,6 +214,7 @@ def refine(
         if decision == "joint" or inferer is not None:
             raise ValueError("repairs stand in a table, so no method proposes them and none are chosen jointly")
         repaired(data.graph, planned)  # a repair that leaves no graph must not cost a training
+    if planned is not None or decision == "together":
         limits["per_target"] = per_target or 1
     if decision == "joint" and OUTPUT_EDGES in wanted:
         raise ValueError("decision 'joint' cannot tell what an edge to an output is worth; use 'single' or 'bisect'")
@@ -375,6 +381,29 @@ def _draw_like(
     return found
 
 
+def _like(
+    proposal: Proposal,
+    graph: Graph,
+    classes: npt.NDArray[np.int64],
+    taken: set[Edge],
+    rng: np.random.Generator,
+) -> dict[Edge, Proposal]:
+    """A random edge of the kind of a proposal, into a target of its degree class that has none of those taken."""
+    ends, kind = Ends.of(graph, proposal.kind), proposal.kind
+    free = _free(graph, kind, taken)
+    free[:, classes != classes[ends.place[1][proposal.edge[1]]]] = False
+    full = {target for _, target in taken}
+    others = free.copy()
+    others[:, [j for j, name in enumerate(ends.targets) if name in full]] = False
+    # Where the proposals are in every target of the class, one that has another.
+    pairs = np.argwhere(others if others.any() else free)
+    if not len(pairs):
+        return {}
+    i, j = rng.choice(pairs).tolist()
+    edge = (ends.sources[i], ends.targets[j])
+    return {edge: Proposal(edge, float("nan"), "random", kind)}
+
+
 @dataclass
 class _Bench:
     """Decides on the proposals of a round."""
@@ -412,7 +441,8 @@ class _Bench:
             kept = edges
         else:
             added = [proposal for proposal in proposals if proposal.action == "add"]
-            for kind in dict.fromkeys(proposal.kind for proposal in added):
+            alone = self.settings["decision"] != "together"
+            for kind in dict.fromkeys(proposal.kind for proposal in added if alone):
                 rank = ranks(self.data, before, self.folds, self.classes[kind], kind)
                 ends = Ends.of(before.graph, kind)
                 for edge in (proposal.edge for proposal in added if proposal.kind == kind):
@@ -470,7 +500,7 @@ class _Bench:
             pool = self.train(self.changed(before.graph, edges))
             edges = largest_ablation_cost(pool.model, pool.graph, edges, pool.batches, most)
         # What the round may spend does not depend on how many edges get this far, which these samples tell.
-        n_tests = {"single": len(edges), "bisect": 2 * len(edges) - 1, "joint": 1}[decision]
+        n_tests = {"single": len(edges), "bisect": 2 * len(edges) - 1}.get(decision, 1)
         level = ALPHA / (self.number * (self.number + 1) * max(1, n_tests))
         edges = [edge for edge in edges if random.get(edge, 0.0) <= ALPHA]
 
@@ -484,13 +514,33 @@ class _Bench:
 
         if decision == "bisect":
             return decide(edges, passes), level
-        if decision == "joint":
-            return (edges if edges and passes([], edges) else []), level
+        if decision in ("joint", "together"):
+            stay = bool(edges) and passes([], edges)
+            if stay and decision == "together":
+                stay = self.more_than_random(before.graph, edges, level, random)
+            return (edges if stay else []), level
         kept: list[Edge] = []
         for edge in edges:
             if passes(kept, [edge]):
                 kept.append(edge)
         return kept, level
+
+    def more_than_random(self, graph: Graph, edges: list[Edge], level: float, random: dict[Edge, float]) -> bool:
+        """Whether proposals help more than random edges in their place; fills ``random`` with the p of the test."""
+        rng = np.random.default_rng((int(self.settings["seed"]), self.number, 2))
+        drawn: dict[Edge, Proposal] = {}
+        for each in (self.changes[edge] for edge in edges if self.changes[edge].action == "add"):
+            drawn |= _like(each, graph, self.classes[each.kind], {*edges, *drawn}, rng)
+        if not drawn:
+            return True
+        others = [edge for edge in edges if self.changes[edge].action != "add"]
+        proposed = self.losses(graph, edges)
+        self.changes |= drawn
+        instead = self.losses(graph, [*others, *drawn])
+        self.changes = {edge: each for edge, each in self.changes.items() if edge not in drawn}
+        found = verdict(instead, proposed, level)
+        random.update(dict.fromkeys((e for e in edges if e not in others), found.p))
+        return found.passes
 
     def tolerated(self, edges: Sequence[Edge]) -> float:
         """By which share the loss may rise: only where all that is done is to remove edges."""

@@ -94,6 +94,7 @@ class ReportData:
         audit: What an audit says of the known edges, with the columns of :meth:`gsnn.discovery.Audit.table`.
         audit_summary: How many edges of each kind got which verdict.
         audit_notes: What else the audit found, a sentence each.
+        repairs: Edges to add, to remove and to turn, with the columns of :func:`gsnn.discovery.repairs_table`.
 
     Raises:
         DataError: If a table lacks a column.
@@ -130,6 +131,7 @@ class ReportData:
     audit: pd.DataFrame = field(default_factory=pd.DataFrame)
     audit_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
     audit_notes: Sequence[str] = ()
+    repairs: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

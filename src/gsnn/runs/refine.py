@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import as_data_error
+from gsnn.base.files import atomic_path
 from gsnn.discovery.refine_result import Refinement
 from gsnn.io.truth import read_truth
 from gsnn.runs.repairs import read_run_repairs
@@ -14,6 +16,8 @@ from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
     from gsnn.runs.folder import Run
+
+NETWORK = "refined-network.csv"
 
 
 def refine_run(
@@ -28,6 +32,8 @@ def refine_run(
     **options: Any,  # noqa: ANN401 - of refine
 ) -> Refinement:
     """Refine the graph of a run, written into its folder; the run itself stays as it is.
+
+    Beside the outcome stands the network with all that was kept, ``refined-network.csv``: its edges of all kinds.
 
     Args:
         run: The run; its training need not be complete.
@@ -47,6 +53,7 @@ def refine_run(
         RunError: If the folder or the run in it does not allow this.
     """
     from gsnn.discovery.refinement import refine
+    from gsnn.discovery.repairs import repaired
 
     refuse_both(overwrite, resume)
     true = None if truth is None else read_truth(truth)
@@ -54,4 +61,10 @@ def refine_run(
     data, config = run.data(), changed_config(run.config, settings)
     given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, "repairs": table, **options}
     with as_data_error(), locked(run):
-        return refine(data, config, method, **given)
+        found = refine(data, config, method, **given)
+        edges, nodes = repaired(data.graph, found.repairs()).to_pandas()
+        kind_of = nodes.set_index("name")["type"]
+        edges.insert(2, "kind", edges["source"].map(kind_of) + "->" + edges["target"].map(kind_of))
+        with atomic_path(run.path / NETWORK) as temporary, temporary.open("wb") as file:
+            write_csv(edges, file)
+    return found
