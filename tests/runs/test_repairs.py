@@ -56,7 +56,7 @@ def test_either_order_gives_the_table(run):
 def test_a_table_of_the_past_goes(run):
     infer_run(run, kinds="function")
     assert not run.repairs_path.is_file()
-    with pytest.raises(DataError, match="run gsnn audit .* then gsnn infer"):
+    with pytest.raises(DataError, match=r"run gsnn audit .* then gsnn infer"):
         read_run_repairs(run)
 
 

@@ -45,7 +45,8 @@ def refine(
         str,
         typer.Option(
             help="What stays: single (each edge is tried alone), bisect (batches are, for less time), joint (all that "
-            "is proposed is trained, and what the model misses most is tried), or none (no test: all stays)."
+            "is proposed is trained, and what the model misses most is tried), together (a round is one batch, beside "
+            "random edges in its place), or none (no test: all stays)."
         ),
     ] = "single",
     min_drop: Annotated[
@@ -73,8 +74,8 @@ def refine(
 ) -> None:
     """Propose the best candidates, keep what helps held-out samples more than random edges do, retrain; in rounds.
 
-    Writes refine.json and refine.csv into the run folder after each round, and refined-network.csv, the network with what
-    was kept; the run itself stays as it is.
+    Writes refine.json and refine.csv into the run folder after each round, and refined-network.csv, the network with
+    what was kept; the run itself stays as it is.
 
     Example: gsnn refine runs/first --rounds 2 --per-round 3 --decision joint
     """

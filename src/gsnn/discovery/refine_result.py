@@ -46,8 +46,9 @@ class Refinement(StoredResult):
         settings: What was asked for, and the fingerprint of the data.
         arms: For ``inferred`` and, if there is a control, ``random``: a record for each finished round, JSON-able:
             ``edges`` (source, target, kind, action, sign, score, method, p_random, gain, needed, p, kept, true),
-            ``loss_before`` and ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided, the ``level`` of a
-            test over them, and the number of ``trainings`` that the round used, also of its graph in an earlier round.
+            ``loss_before`` and ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided,
+            the ``level`` of a test over them, and the number of ``trainings`` that the round used, also of its graph in
+            an earlier round.
     """
 
     COMMAND: ClassVar[str] = "refine"
@@ -97,7 +98,8 @@ class Refinement(StoredResult):
             Columns arm, round, action (add, remove or flip), source, target, kind, sign (of the edge from then on, 0
             where it is unknown), score (of a repair its gain in the table; NaN in the control), method (whose score it
             is), p_random
-            (share of the non-edges of its degree class that promise as much on the deciding samples), gain (share of
+            (share of the non-edges of its degree class that promise as much on the deciding samples; of a round that is
+            decided together the p of the test against random edges), gain (share of
             the held-out loss that it, or the batch it was tested in, takes away), needed (the gain above which it
             stays), p (of the test over the conditions), NaN where it was not tested, kept, true (NA without a truth),
             and the losses before and after its round.

@@ -153,10 +153,10 @@ def refine(
 
     ``repairs`` are proposed in place of what a method finds, in the order of their table
     (:func:`gsnn.discovery.repairs_table`), one into each target a round unless ``per_target`` says otherwise; edges to
-    add with a gain of 0 or below are passed over. All samples but the test part of the settings made the table, so it is
-    the test part that decides, and nothing is left to measure the outcome. An edge to *add* goes through both gates. To
-    *remove* an edge the second gate asks for less: that the loss rises by less than 1 %. A *flip* changes nothing in a
-    model that knows no signs, so there is nothing to train; it stays if its interval in the table is above 0, and
+    add with a gain of 0 or below are passed over. All samples but the test part of the settings made the table, so it
+    is the test part that decides, and nothing is left to measure the outcome. An edge to *add* goes through both gates.
+    To *remove* an edge the second gate asks for less: that the loss rises by less than 1 %. A *flip* changes nothing in
+    a model that knows no signs, so there is nothing to train; it stays if its interval in the table is above 0, and
     turns the sign in the graph. The control draws as many edges to add and to remove, of the same kinds.
 
     Beside it runs the control: as many edges a round, drawn at random from the candidates, put through the same test.
