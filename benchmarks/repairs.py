@@ -26,9 +26,9 @@ import itertools
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,8 +52,8 @@ FOLDS, DEALT = 5, 1
 SEEDS = (0, 1, 2)
 PER_ROUND = 5
 STEPS = (0, 5, 10, 15, 20, 24)
-# Fewer passes than the default: trained on, models of 71 conditions learn their noise.
-EPOCHS = {"melanoma": 60}
+# Of melanoma fewer passes than the default: models of 71 conditions soon learn their noise.
+SETTINGS: dict[str, dict[str, Any]] = {"melanoma": {"epochs": 60}}
 
 Edge = tuple[str, str]
 
@@ -66,10 +66,10 @@ def folds(data: PerturbationData) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.flatnonzero(of != k), np.flatnonzero(of == k)) for k in range(FOLDS)]
 
 
-def trained(data: PerturbationData, graph: Graph, rows: np.ndarray, seed: int, epochs: int) -> Trained:
+def trained(data: PerturbationData, graph: Graph, rows: np.ndarray, seed: int, settings: dict[str, Any]) -> Trained:
     """A model of a graph."""
     none = rows[:0]
-    config = replace(TrainConfig(), epochs=epochs, seed=seed)
+    config = TrainConfig.from_dict({**settings, "seed": seed})
     return train_on(data, graph, config, split=Split(rows, none, none, "condition"))
 
 
@@ -119,7 +119,7 @@ def measured(data: PerturbationData, train: np.ndarray, held: np.ndarray, models
 def path_of(data: PerturbationData, name: str, arm: str, fold: int, steps: Sequence[int], path: Path) -> None:
     """All numbers of edges of an arm in a fold that are not done."""
     train, held = folds(data)[fold]
-    epochs = EPOCHS.get(name, TrainConfig.epochs)
+    settings = SETTINGS.get(name, {})
     done = read(path)
     mine = done[(done["data"] == name) & (done["arm"] == arm) & (done["fold"] == fold)]
     kinds = [] if arm in ("ridge", "inputs") else resolve_kinds(arm.removeprefix("random "))
@@ -149,13 +149,16 @@ def path_of(data: PerturbationData, name: str, arm: str, fold: int, steps: Seque
                 graphs = [data.graph.with_edges(drawn(data.graph, kinds, n, (s, fold))) for s in SEEDS]
             elif n:
                 graph = data.graph.with_edges(chosen)
-                models = models or [trained(data, graph, train, seed, epochs) for seed in SEEDS]
+                models = models or [trained(data, graph, train, seed, settings) for seed in SEEDS]
                 chosen = [*chosen, *proposed(models, kinds, n - len(chosen))]
                 graphs = [data.graph.with_edges(chosen)] * len(SEEDS)
-            models = [trained(data, g, train, seed, epochs) for g, seed in zip(graphs, SEEDS, strict=True)]
+            models = [trained(data, g, train, seed, settings) for g, seed in zip(graphs, SEEDS, strict=True)]
             rows = measured(data, train, held, models)
         key = dict(zip(KEY, (name, arm, fold, n), strict=True))
-        more = {"epochs": epochs, "chosen": "; ".join(" > ".join(edge) for edge in chosen)}
+        more = {
+            "settings": " ".join(f"{k}={v}" for k, v in settings.items()),
+            "chosen": "; ".join(" > ".join(edge) for edge in chosen),
+        }
         more |= {"cpu_s": round(time.process_time() - start), "date": date.today().isoformat()}
         fresh = pd.DataFrame([key | row | more for row in rows])
         print(fresh[[*KEY, "seed", "sse", "sst", "cpu_s"]].to_string(header=False), file=sys.stderr, flush=True)
