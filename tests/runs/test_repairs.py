@@ -32,10 +32,13 @@ def whole(tmp_path_factory):
     y = pd.DataFrame(rng.normal(size=(30, 2)), columns=["DV:f2", "DV:f3"])
     pd.concat([x, y], axis=1).to_csv(folder / "data.csv", index=False)
     run = train_files(folder / "run", graph=folder / "network.sif", data=folder / "data.csv", settings=SMALL)[0]
+    patched = pytest.MonkeyPatch()
+    patched.setattr("gsnn.discovery.repairs.STEPS", 2)
     audit_run(run, **AUDIT)
     assert not run.repairs_path.is_file()
     infer_run(run, kinds="all")
-    return run
+    yield run
+    patched.undo()
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ ACTIONS = ("add", "remove", "flip")
 COLUMNS = ("action", "kind", "source", "target", "sign", "gain", "gain_low", "gain_high")
 PER_KIND = 30  # candidates of each kind whose gain is measured, the best by rank
 _LARGE, _OF_LARGE = 2000, 10  # edges of a network of which fewer are
-_STEPS = 200  # of the short training, at least: a new weight must get somewhere
+STEPS = 200  # of the short training, at least: a new weight must get somewhere
 
 __all__ = ["ACTIONS", "COLUMNS", "PER_KIND", "Repair", "read_repairs", "repaired", "repairs_table"]
 
@@ -102,7 +102,7 @@ def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str
     if not wanted:
         return []
     work = Work.of_audit(data, audit)
-    recipe = replace(work.shorter(), steps=max(_STEPS, work.shorter().steps))
+    recipe = replace(work.shorter(), steps=max(STEPS, work.shorter().steps))
 
     def one(number: int) -> dict[str, npt.NDArray[Any]]:
         train, held = work.samples(number)
