@@ -50,7 +50,7 @@ Edge = tuple[str, str]
 RESULTS = Path(__file__).with_name("refine_null.csv")
 FIRST_GATE = Path(__file__).with_name("refine_first_gate.csv")
 PROBLEMS = ("A", "B", "extliver", "liverdream")
-DECISIONS = ("single", "bisect", "joint")
+DECISIONS = ("single", "bisect", "joint", "together")
 KEY = ["problem", "decision", "responses", "seed"]
 # Rounds and edges a round: those of recovery_refine.py, and the defaults.
 PLANS = {"A": (6, 6), "B": (3, 6), "extliver": (3, 6), "liverdream": (3, 6)}

@@ -18,7 +18,8 @@ QUICK = restricted.Recipe(steps=20, batch=16)
 @pytest.fixture
 def run(trained, tmp_path, monkeypatch):
     """A finished run of one's own, whose audit trains for a moment."""
-    monkeypatch.setattr(restricted, "Recipe", lambda: QUICK)
+    real = restricted.Recipe
+    monkeypatch.setattr(restricted, "Recipe", lambda **given: real(**given) if given else QUICK)
     return shutil.copytree(trained[0], tmp_path / "run")
 
 
@@ -41,6 +42,24 @@ def test_json_is_one_object(run):
     assert {row["kind"] for row in found["edges"]} == {"function->output"}
     assert found["files"][0] == str(run / "audit.json")
     assert {"removed"} <= set(found["removal"])
+
+
+def test_repairs_are_told_and_tried(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("gsnn.discovery.repairs.STEPS", 2)
+    assert gsnn("audit", run, "--no-removal", "--quiet").returncode == 0
+    one_line(gsnn("refine", run, "--repairs"), "has no repairs.csv", "--kinds all")
+    result = gsnn("infer", run, "--kinds", "all")
+    assert result.returncode == 0, result.stderr
+    assert "Repairs: the best of" in result.stdout
+    assert "refine" in result.stdout
+    assert (run / "repairs.csv").is_file()
+    bad = tmp_path / "bad.csv"
+    bad.write_text("action,source,target\nadd,nowhere,a\n")
+    one_line(gsnn("refine", run, "--repairs-file", bad), "row 1", "'nowhere' is no node of the network")
+    assert not (run / "refine.json").exists()
+    tried = gsnn("refine", run, "--repairs", "--rounds", "1", "--per-round", "2", "--no-control", "--decision", "none")
+    assert tried.returncode == 0, tried.stderr
+    assert "refined-network.csv" in tried.stdout
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
     whole = audit(data, SHORT, folder=tmp_path / "whole", **options)
     from gsnn.discovery import auditing
 
-    step, calls = auditing._Work.trained, []
+    step, calls = auditing.Work.trained, []
 
     def stops(self, number):
         calls.append(number)
@@ -275,7 +275,7 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
         return step(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(auditing._Work, "trained", stops)
+        patch.setattr(auditing.Work, "trained", stops)
         with pytest.raises(KeyboardInterrupt):
             audit(data, SHORT, folder=tmp_path / "cut", **options)
     assert len(Audit.read(tmp_path / "cut").folds) == 2

@@ -87,6 +87,34 @@ def test_bisect_tries_batches_and_none_lets_in_all(fake_training):
     assert worse.table()["true"].isna().all()
 
 
+def test_together_asks_that_random_edges_help_less(fake_training):
+    fake = fake_training(loss_of)
+    found = refine(data(), inferer=hints, rounds=2, per_round=3, decision="together", truth=TRUE)
+    first, second = found.summary().query("arm == 'inferred'").to_dict("records")
+    assert (first["proposed"], first["kept"], first["loss_after"]) == (3, 3, 4.0)
+    assert (second["kept"], second["loss_after"]) == (0, 4.0)
+    # Without, with, with random ones, each in four folds, and the model that goes on.
+    assert first["trainings"] == 13
+    prior = data().graph.function_edges
+    instead = [set(edges) - set(prior) for edges in fake.tests][2]
+    assert len(instead) == 3
+    assert not instead & TRUE
+    table = found.table()
+    assert (table.query("kept")["p_random"] < 0.025).all()
+    # Random edges stay in good company alone.
+    drawn = table.query("arm == 'random' and kept")
+    assert all(rows["true"].any() for _, rows in drawn.groupby("round"))
+    assert table.query("arm == 'inferred' and round == 1")["target"].is_unique
+
+
+def test_together_keeps_nothing_that_random_edges_do_as_well(fake_training):
+    """Any further edge helps."""
+    fake_training(lambda graph: 10 - 0.5 * len(graph.function_edges))
+    found = refine(data(), inferer=hints, rounds=1, per_round=3, decision="together", control=False)
+    assert found.table()["gain"].gt(found.table()["needed"]).all()
+    assert found.kept() == []
+
+
 def test_nothing_is_trained_twice_for_its_losses(fake_training):
     fake = fake_training(loss_of)
     found = refine(data(), inferer=hints, rounds=3, per_round=1)

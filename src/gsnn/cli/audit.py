@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table, show_warnings
+from gsnn.cli.output import figure, interruptible, print_json, show_repairs, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Audit
@@ -40,7 +40,8 @@ def audit(
 ) -> None:
     """Judge every known edge: supported by the data, not needed, of the wrong sign, or not to be judged.
 
-    Writes audit.json and audit.csv into the run folder; the run itself stays as it is.
+    Writes audit.json and audit.csv into the run folder, and repairs.csv if gsnn infer --kinds all was called; the run
+    itself stays as it is.
 
     Example: gsnn audit runs/first --kinds function,output
     """
@@ -69,6 +70,7 @@ def audit(
         show_warnings(found.warnings)
         _show(found)
         typer.echo(f"Audit: {run / 'audit.csv'}")
+        show_repairs(run / "repairs.csv")
 
 
 def _show(found: Audit) -> None:

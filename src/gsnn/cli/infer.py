@@ -11,7 +11,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_verdict, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_repairs, show_verdict, show_warnings
 from gsnn.cli.processes import AGAIN, together
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def infer(
 
     Several processes share the work: torchrun --nproc-per-node 2 -m gsnn infer runs/first
 
-    Each kind of edges has ranks of its own: scores of different kinds cannot be compared.
+    Each kind of edges has ranks of its own: scores of different kinds cannot be compared. With --kinds all, in a run
+    that gsnn audit has judged, repairs.csv says what each of the best would bring, beside edges to remove and to turn.
 
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
@@ -181,9 +182,10 @@ def infer(
     inference = opened.info["inference"]
     show_warnings(inference["notes"], quiet=quiet)
     written = [opened.edges_path, *(out or ())]
+    repairs = [opened.repairs_path] if opened.repairs_path.is_file() else []
     if as_json:
         rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
-        told = {"run": run, "files": written, "inference": inference, "written": len(edges)}
+        told = {"run": run, "files": [*written, *repairs], "inference": inference, "written": len(edges)}
         print_json({**told, **_hypotheses(edges), "edges": rows})
     elif not quiet:
         show_edges(edges, inference)
@@ -191,6 +193,7 @@ def infer(
         if verdict is not None:
             show_verdict(verdict, f"this ranking, from the self-check ({inference['method']})")
         typer.echo("Edges: " + ", ".join(map(str, written)))
+        show_repairs(opened.repairs_path)
         typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")
 
 

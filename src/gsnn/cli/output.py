@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from gsnn.base.verdict import Verdict
@@ -189,6 +192,33 @@ def _members(row: Mapping[str, Any], most: int) -> str:
     if n > len(pairs[:most]):
         shown += f" and {n - len(pairs[:most])} more" if shown else f"{n}"
     return shown or "none"
+
+
+def show_repairs(path: Path, top: int = 10) -> None:
+    """Print the best repairs of a run, if it has a table of them.
+
+    Args:
+        path: The table.
+        top: How many to print of each action.
+    """
+    if not path.is_file():
+        return
+    from gsnn.io.truth import read_table
+
+    table, signs = read_table(path), {1: "+", -1: "-"}
+    rows = [
+        [
+            *(str(row[name]) for name in ("action", "kind", "source", "target")),
+            signs.get(int(row["sign"]), "?"),
+            *(figure(row[name]) for name in ("gain", "gain_low", "gain_high")),
+        ]
+        for _, part in table.groupby("action", sort=False)
+        for row in part.head(top).to_dict("records")
+    ]
+    typer.echo("")
+    header = ["action", "kind", "source", "target", "sign", "gain", "from", "to"]
+    show_table(f"Repairs: the best of {len(table)}, gains as shares of the held-out loss", header, rows, left=5)
+    typer.echo(f"Repairs: {path}; to test them: gsnn refine {shlex.quote(str(path.parent))} --repairs")
 
 
 def precision_text(expected: float, low: float) -> str:

@@ -45,7 +45,8 @@ def refine(
         str,
         typer.Option(
             help="What stays: single (each edge is tried alone), bisect (batches are, for less time), joint (all that "
-            "is proposed is trained, and what the model misses most is tried), or none (no test: all stays)."
+            "is proposed is trained, and what the model misses most is tried), together (a round is one batch, beside "
+            "random edges in its place), or none (no test: all stays)."
         ),
     ] = "single",
     min_drop: Annotated[
@@ -53,6 +54,15 @@ def refine(
         typer.Option(help="Share by which the held-out loss must fall.", show_default="what the test needs"),
     ] = None,
     control: Annotated[bool, typer.Option("--control/--no-control", help="Also with as many random edges.")] = True,
+    repairs: Annotated[
+        bool,
+        typer.Option(
+            "--repairs",
+            help="Try the run's repairs.csv (edges to add, to remove and to turn) in place of what a method proposes; "
+            "the test samples decide.",
+        ),
+    ] = False,
+    repairs_file: Annotated[Path | None, typer.Option(help="Another table of repairs, likewise.")] = None,
     truth: Annotated[Path | None, typer.Option(help="True edges, if they are known: SIF, or a table.")] = None,
     seed: Annotated[int, typer.Option(help="Fixes the random edges.")] = 0,
     epochs: Annotated[int | None, typer.Option(help="Passes over the samples.", show_default="the run's")] = None,
@@ -64,7 +74,8 @@ def refine(
 ) -> None:
     """Propose the best candidates, keep what helps held-out samples more than random edges do, retrain; in rounds.
 
-    Writes refine.json and refine.csv into the run folder after each round; the run itself stays as it is.
+    Writes refine.json and refine.csv into the run folder after each round, and refined-network.csv, the network with
+    what was kept; the run itself stays as it is.
 
     Example: gsnn refine runs/first --rounds 2 --per-round 3 --decision joint
     """
@@ -88,6 +99,7 @@ def refine(
             decision=decision,
             min_drop=min_drop,
             control=control,
+            repairs=repairs_file or repairs,
             seed=seed,
             progress=not quiet,
         )
@@ -95,12 +107,13 @@ def refine(
         tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
         told: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
         told["verdict"] = found.verdict().to_dict()
-        print_json({"run": run, "files": [run / "refine.json"], "warnings": found.warnings, **told})
+        files = [run / name for name in ("refine.json", "refine.csv", "refined-network.csv")]
+        print_json({"run": run, "files": files, "warnings": found.warnings, **told})
     elif not quiet:
         show_warnings(found.warnings)
         _show(found)
         show_verdict(found.verdict())
-        typer.echo(f"Refinement: {run / 'refine.json'}")
+        typer.echo(f"Refinement: {run / 'refine.json'}, {run / 'refined-network.csv'}")
 
 
 def _show(found: Refinement) -> None:
@@ -126,15 +139,15 @@ def _show(found: Refinement) -> None:
     kept = found.table()
     kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
     if not len(kept):
-        typer.echo("No proposed edge brought more than random edges do: none was kept.")
+        typer.echo("Nothing that was proposed passed: none was kept.")
         return
-    names, figures = ["round", "source", "target", "kind", "method"], ["score", "gain", "needed"]
+    names, figures = ["round", "action", "source", "target", "kind", "method"], ["score", "gain", "needed"]
     rows = [
         [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
         for r in kept.to_dict("records")
     ]
     typer.echo("")
-    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=5)
+    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=6)
 
 
 def _cell(value: float, shape: str = ".4f") -> str:

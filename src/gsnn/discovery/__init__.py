@@ -17,6 +17,7 @@ from gsnn.discovery.hiding import Masking, mask_edges
 from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, of_function, register
 from gsnn.discovery.refine_result import Refinement
 from gsnn.discovery.refinement import refine
+from gsnn.discovery.repairs import repairs_table
 from gsnn.discovery.selfcheck import self_check
 from gsnn.discovery.stacked import CombinedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
 from gsnn.io.truth import read_roles, read_truth
@@ -43,5 +44,6 @@ __all__ = [
     "read_truth",
     "refine",
     "register",
+    "repairs_table",
     "self_check",
 ]

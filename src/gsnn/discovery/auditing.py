@@ -37,7 +37,7 @@ _AGAIN = 10  # a network goes on for a tenth of its steps without them
 FOLDS = 4  # of the conditions, each with a seed of its own
 REFIT_ALL = 500  # up to so many edges each is refitted
 DOUBTFUL, RANDOM = 300, 50  # otherwise those whose estimated verdict is most in doubt, and some others
-__all__ = ["audit"]
+__all__ = ["Work", "audit"]
 
 
 def audit(
@@ -108,7 +108,7 @@ def audit(
 
     config, recipe = config or TrainConfig(), recipe or Recipe()
     wanted = _kinds(kinds, data.graph)
-    parts = _Parts.of(data, config, seed)
+    parts = Parts.of(data, config, seed)
     settings: dict[str, Any] = {
         "kinds": list(wanted),
         "removal": removal,
@@ -126,7 +126,7 @@ def audit(
         if folder is not None:
             found.write(folder)
 
-    work = _Work(data, parts, recipe, seed)
+    work = Work(data, parts, recipe, seed)
     chosen = np.flatnonzero(np.isin(_kind_of(data.graph), [EDGE_TYPES.index(edge_type(kind)) for kind in wanted]))
     total = 2 * len(parts.folds) + 1 + (1 if removal else 0)
     refitted = sum("refit" in fold for fold in found.folds)
@@ -168,7 +168,7 @@ def _kind_of(graph: Graph) -> IntArray:
 
 
 @dataclass(frozen=True, eq=False)
-class _Parts:
+class Parts:
     """The samples of an audit.
 
     Attributes:
@@ -182,7 +182,7 @@ class _Parts:
     folds: list[IntArray]
 
     @classmethod
-    def of(cls, data: PerturbationData, config: TrainConfig, seed: int) -> _Parts:
+    def of(cls, data: PerturbationData, config: TrainConfig, seed: int) -> Parts:
         """Deal the conditions into folds."""
         try:
             split = data.split(**config.split_options())
@@ -216,13 +216,22 @@ class _Picked:
 
 
 @dataclass(eq=False)
-class _Work:
+class Work:
     """The steps of an audit. Each gives a record of rounded numbers, so that one that is read again is the same."""
 
     data: PerturbationData
-    parts: _Parts
+    parts: Parts
     recipe: Recipe
     seed: int
+
+    @classmethod
+    def of_audit(cls, data: PerturbationData, found: Audit) -> Work:
+        """The steps that an audit of these data took."""
+        from gsnn.discovery.restricted import Recipe
+        from gsnn.training import TrainConfig
+
+        seed, config = int(found.settings["seed"]), TrainConfig.from_dict(found.settings["config"])
+        return cls(data, Parts.of(data, config, seed), Recipe(**found.settings["recipe"]), seed)
 
     def samples(self, number: int) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
         """Training and held-out samples of a fold, standardised by the former."""
@@ -277,16 +286,24 @@ class _Work:
         from gsnn.discovery.restricted import train_restricted
 
         train, held = self.samples(number)
-        recipe = replace(self.recipe, steps=max(1, self.recipe.steps // _AGAIN), rate=self.recipe.rate / 4)
-        net = train_restricted(self.network(record), *train, recipe, self.seed + number, edges)
+        net = train_restricted(self.network(record), *train, self.shorter(), self.seed + number, edges)
         return float(squared_errors(net, *held).sum())
+
+    def shorter(self) -> Recipe:
+        """How a trained network is trained on."""
+        return replace(self.recipe, steps=max(1, self.recipe.steps // _AGAIN), rate=self.recipe.rate / 4)
 
     def _sums(self, number: int, rise: FloatArray) -> dict[str, Any]:
         """Sums over the conditions of a fold, and of their squares."""
-        unit = np.unique(self.parts.condition[self.parts.folds[number]], return_inverse=True)[1].reshape(-1)
-        each = np.zeros((len(rise), unit.max() + 1))
-        np.add.at(each.T, unit, rise.T)
+        each = self.by_condition(number, rise)
         return {"rise": _short(each.sum(1)), "square": _short(np.square(each).sum(1))}
+
+    def by_condition(self, number: int, values: FloatArray) -> FloatArray:
+        """(E, M) values of the samples of a fold, added up over those of each condition: (E, U)."""
+        unit = np.unique(self.parts.condition[self.parts.folds[number]], return_inverse=True)[1].reshape(-1)
+        each = np.zeros((len(values), unit.max() + 1))
+        np.add.at(each.T, unit, values.T)
+        return each
 
     def names(self) -> list[tuple[str, str, str]]:
         """Kind, source and target of each edge."""
@@ -318,7 +335,7 @@ def _short(values: FloatArray) -> list[float]:
     return [float(f"{value:.7g}") for value in np.asarray(values, dtype=float).tolist()]
 
 
-def _picked(work: _Work, folds: Sequence[dict[str, Any]], chosen: IntArray, seed: int) -> _Picked:
+def _picked(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, seed: int) -> _Picked:
     """Which edges to refit: all that can be judged, or the most doubtful of them and some at random."""
     can = np.array([not reason for reason in work.hidden()])
     open_to = chosen[can[chosen]]
@@ -334,7 +351,7 @@ def _picked(work: _Work, folds: Sequence[dict[str, Any]], chosen: IntArray, seed
 
 
 def _judged(
-    work: _Work, folds: Sequence[dict[str, Any]], chosen: IntArray, picked: _Picked
+    work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, picked: _Picked
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The record of each edge, and how estimates and refits agree."""
     names, sign = work.names(), work.signs()
@@ -381,7 +398,7 @@ def _judged(
     return records, agreement
 
 
-def _go_together(work: _Work, folds: Sequence[dict[str, Any]], chosen: IntArray, records: list[dict[str, Any]]) -> None:
+def _go_together(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, records: list[dict[str, Any]]) -> None:
     """Change the verdict of edges that are not needed alone but cannot go together with the others."""
     idle = [place for place, record in enumerate(records) if record["verdict"] == "not needed"]
     idle.sort(key=lambda place: records[place]["carried"])

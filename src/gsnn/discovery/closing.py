@@ -21,7 +21,7 @@ _BATCH = 512
 _CHOOSING = 512  # training samples that choose between the two ways to close an edge
 _DAMPING = 1e-2  # of the curvature; without it a refit of few samples follows their noise
 
-__all__ = ["FirstOrder", "closest_parents", "first_order", "refitted_errors", "squared_errors"]
+__all__ = ["FirstOrder", "batches", "closest_parents", "first_order", "refitted_errors", "squared_errors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class FirstOrder:
     carried: FloatArray
 
 
-def _batches(x: FloatArray, y: FloatArray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def batches(x: FloatArray, y: FloatArray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Inputs, responses with 0 where missing, and 1 where there is one."""
     for start in range(0, len(x), _BATCH):
         rows = slice(start, start + _BATCH)
@@ -72,7 +72,7 @@ def first_order(net: Restricted, x: FloatArray, y: FloatArray, seed: int = 0) ->
     bias = n_edges + net.target_row  # the row of the derivative by the bias of the edge's target
     mean = net.mean_signals(torch.as_tensor(np.asarray(x), dtype=torch.float32))[:, None]
     rises, squares, counted = [], torch.zeros(n_edges, dtype=torch.float64), 0.0
-    for inputs, responses, seen in _batches(x, y):
+    for inputs, responses, seen in batches(x, y):
         with torch.no_grad():
             error = (responses - net(inputs)) * seen
         linear, *projected = net.derivatives(inputs, [2 * error, *_probes(seen, rng)])
@@ -116,7 +116,7 @@ def refitted_errors(
     target = net.target_row.numpy()
     into = {t: np.append(np.flatnonzero(target == t), n_edges + t) for t in np.unique(target[list(edges)])}
     curvature = {t: torch.zeros(len(rows), len(rows), dtype=torch.float64) for t, rows in into.items()}
-    for inputs, _, seen in _batches(*train):
+    for inputs, _, seen in batches(*train):
         for each in net.derivatives(inputs, _probes(seen, rng)):
             for t, rows in into.items():
                 part = each[rows].double()
@@ -158,7 +158,7 @@ def squared_errors(
 ) -> FloatArray:
     """(M,) sums of squared errors over the measured responses, with some parameters changed."""
     found = []
-    for inputs, responses, seen in _batches(x, y):
+    for inputs, responses, seen in batches(x, y):
         predicted = functional_call(net, changed or {}, (inputs,))
         found.append(((responses - predicted) * seen).square().sum(1).numpy())
     return np.concatenate(found).astype(np.float64)

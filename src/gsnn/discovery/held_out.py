@@ -64,10 +64,15 @@ class Folds:
     n_conditions: int
 
     @classmethod
-    def of(cls, data: PerturbationData, config: TrainConfig) -> Folds:
+    def of(cls, data: PerturbationData, config: TrainConfig, *, on_test: bool = False) -> Folds:
         """Split the data: the test part of the settings, then `SHARE` of all conditions to decide, or `ENOUGH` of them.
 
         Where the validation part of the settings is larger, it decides.
+
+        Args:
+            data: The data.
+            config: Settings.
+            on_test: Let the test part decide, where what is to be decided on comes from all other samples.
 
         Raises:
             DataError: If too little is left.
@@ -76,8 +81,13 @@ class Folds:
         condition = conditions(data.x)
         wanted = min(SHARE, ENOUGH / max(1, len(np.unique(condition))))
         try:
-            share = min(max(config.validation, wanted), (1 - config.test) / 2)
-            whole = data.split(seed=seed, test=config.test, validation=share)
+            if on_test:
+                whole = data.split(**config.split_options())
+                rest = np.sort(np.concatenate([whole.train, whole.validation]))
+                whole = replace(whole, train=rest, validation=whole.test, test=whole.test[:0])
+            else:
+                share = min(max(config.validation, wanted), (1 - config.test) / 2)
+                whole = data.split(seed=seed, test=config.test, validation=share)
         except ValueError as error:
             raise DataError(str(error)) from error
         if whole.by == "sample":
@@ -258,7 +268,9 @@ class Verdict:
         return self.gain > self.needed
 
 
-def verdict(before: Losses, after: Losses, level: float, min_drop: float | None = None) -> Verdict:
+def verdict(
+    before: Losses, after: Losses, level: float, min_drop: float | None = None, tolerated: float = 0.0
+) -> Verdict:
     """Test whether the loss is lower with some edges.
 
     Two one-sided paired t tests must both reject that it is not: over the U conditions, at the level of the test, which
@@ -270,19 +282,21 @@ def verdict(before: Losses, after: Losses, level: float, min_drop: float | None 
         after: With them.
         level: Of the test over the conditions; the share of `ALPHA` that it may spend.
         min_drop: Ask at least for this gain; None for no more than the test needs.
+        tolerated: Share by which the loss may rise: what is tested is that it rises by less. The gain is told as it is,
+            and may be below 0.
 
     Returns:
         The verdict.
     """
     # Scaled so that the mean over conditions is the gain.
-    units = (before.squares - after.squares) * (len(before.squares) / before.squares.sum())
+    units = ((1 + tolerated) * before.squares - after.squares) * (len(before.squares) / before.squares.sum())
     numbers = np.unique(before.fold)
     folds = np.array([units[before.fold == k].mean() for k in numbers])
     gain = float(units.mean())
     critical = [_critical(units, level), _critical(folds, ALPHA), 0.0 if min_drop is None else min_drop]
     error = units.std(ddof=1) / np.sqrt(len(units))
     p = float(stats.t.sf(gain / error, len(units) - 1)) if error > 0 else float(gain <= 0)
-    return Verdict(gain, max(critical), p)
+    return Verdict(gain - tolerated, max(critical) - tolerated, p)
 
 
 def _critical(values: FloatArray, level: float) -> float:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gsnn.base.verdict import Verdict
 from gsnn.discovery.held_out import power
+from gsnn.discovery.repairs import Repair
 from gsnn.discovery.result_file import StoredResult
 from gsnn.discovery.verdicts import Arm, refine_verdict
 from gsnn.graph.checks import Edge
@@ -22,7 +23,21 @@ __all__ = ["ARMS", "Refinement"]
 
 _TESTED = ("p_random", "gain", "needed", "p")
 _LOSSES = ("loss_before", "loss_after")
-_COLUMNS = ["arm", "round", "source", "target", "kind", "score", "method", *_TESTED, "kept", "true", *_LOSSES]
+_COLUMNS = [
+    "arm",
+    "round",
+    "action",
+    "source",
+    "target",
+    "kind",
+    "sign",
+    "score",
+    "method",
+    *_TESTED,
+    "kept",
+    "true",
+    *_LOSSES,
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,9 +47,10 @@ class Refinement(StoredResult):
     Attributes:
         settings: What was asked for, and the fingerprint of the data.
         arms: For ``inferred`` and, if there is a control, ``random``: a record for each finished round, JSON-able:
-            ``edges`` (source, target, kind, score, method, p_random, gain, needed, p, kept, true), ``loss_before`` and
-            ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided, the ``level`` of a
-            test over them, and the number of ``trainings`` that the round used, also of its graph in an earlier round.
+            ``edges`` (source, target, kind, action, sign, score, method, p_random, gain, needed, p, kept, true),
+            ``loss_before`` and ``loss_after`` of the deciding samples, test losses, how many ``conditions`` decided,
+            the ``level`` of a test over them, and the number of ``trainings`` that the round used, also of its graph in
+            an earlier round.
     """
 
     COMMAND: ClassVar[str] = "refine"
@@ -54,6 +70,19 @@ class Refinement(StoredResult):
         rounds = self.arms.get(arm, [])
         return [(e["source"], e["target"]) for each in rounds for e in each["edges"] if e["kept"]]
 
+    def repairs(self, arm: str = "inferred") -> list[Repair]:
+        """What was kept, as repairs of the prior graph."""
+        kept = [e for each in self.arms.get(arm, []) for e in each["edges"] if e["kept"]]
+        return [
+            Repair(
+                e.get("action", "add"),
+                e.get("kind", FUNCTION_EDGES),
+                (e["source"], e["target"]),
+                e.get("sign", 0),
+            )
+            for e in kept
+        ]
+
     def tried(self, arm: str = "inferred") -> list[Edge]:
         """Edges that were proposed, kept or not."""
         return [(e["source"], e["target"]) for each in self.arms.get(arm, []) for e in each["edges"]]
@@ -68,8 +97,11 @@ class Refinement(StoredResult):
         """A row per proposed edge.
 
         Returns:
-            Columns arm, round, source, target, kind, score (NaN in the control), method (whose score it is), p_random
-            (share of the non-edges of its degree class that promise as much on the deciding samples), gain (share of
+            Columns arm, round, action (add, remove or flip), source, target, kind, sign (of the edge from then on, 0
+            where it is unknown), score (of a repair its gain in the table; NaN in the control), method (whose score it
+            is), p_random
+            (share of the non-edges of its degree class that promise as much on the deciding samples; of a round that is
+            decided together the p of the test against random edges), gain (share of
             the held-out loss that it, or the batch it was tested in, takes away), needed (the gain above which it
             stays), p (of the test over the conditions), NaN where it was not tested, kept, true (NA without a truth),
             and the losses before and after its round.
@@ -80,7 +112,8 @@ class Refinement(StoredResult):
                 losses = _number(each["loss_before"]), _number(each["loss_after"])
                 for e in each["edges"]:
                     kind = e.get("kind", FUNCTION_EDGES)
-                    start = (arm, each["round"], e["source"], e["target"], kind, _number(e["score"]))
+                    edge = (e.get("action", "add"), e["source"], e["target"], kind, e.get("sign", 0))
+                    start = (arm, each["round"], *edge, _number(e["score"]))
                     tested = (_number(e.get(name)) for name in _TESTED)
                     rows.append((*start, e.get("method", ""), *tested, e["kept"], e["true"], *losses))
         table = pd.DataFrame(rows, columns=_COLUMNS)

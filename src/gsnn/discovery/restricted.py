@@ -84,17 +84,19 @@ class Restricted(nn.Module):
         self.sizes = [ends.shape[1] for ends in self.ends]
         n_targets = (graph.N, graph.N, graph.O)
         self.bags = [_Bags(ends[0], ends[1], n) for ends, n in zip(self.ends, n_targets, strict=True)]
-        # The sources of a target share its input; an input drives at full strength.
-        share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
-        share[1] = torch.ones_like(share[1])
         # Of each edge the row of its target among biases, then offsets.
         self.target_row = torch.cat([self.ends[0][1], self.ends[1][1], graph.N + self.ends[2][1]])
         drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(sum(self.sizes))).float()
-        first = _SIZE * (1 + _SPREAD * drawn) / torch.cat(share)
-        self.weight = nn.Parameter(first)
+        self.weight = nn.Parameter(self.first_weights() * (1 + _SPREAD * drawn))
         self.bias = nn.Parameter(torch.zeros(graph.N, 1))
         self.offset = nn.Parameter(torch.zeros(graph.O, 1))
         self.slope = nn.Parameter(torch.full((graph.N, 1), _SLOPE))
+
+    def first_weights(self) -> Tensor:
+        """(E,): where training starts, about: the sources of a target share its input, an input drives in full."""
+        share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
+        share[1] = torch.ones_like(share[1])
+        return _SIZE / torch.cat(share)
 
     def to_lists(self) -> dict[str, list[float]]:
         """The parameters, JSON-able and exact."""

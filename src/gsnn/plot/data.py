@@ -101,6 +101,7 @@ class ReportData:
         refinement: A row per arm and round, with the columns of :meth:`gsnn.discovery.Refinement.summary`.
         refined: Edges that a refinement kept: round, source, target, kind, gain, p.
         refine_verdict: What the refinement means, in words.
+        repairs: Edges to add, to remove and to turn, with the columns of :func:`gsnn.discovery.repairs_table`.
 
     Raises:
         DataError: If a table lacks a column.
@@ -141,6 +142,7 @@ class ReportData:
     refinement: pd.DataFrame = field(default_factory=pd.DataFrame)
     refined: pd.DataFrame = field(default_factory=pd.DataFrame)
     refine_verdict: Verdict | None = None
+    repairs: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

@@ -190,13 +190,17 @@ def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
 
 def _audit(run: Run) -> tuple[dict[str, Any], list[str]]:
     """The audit in the folder of a run as arguments of `ReportData`, and remarks."""
+    from gsnn.runs.repairs import read_run_repairs
     from gsnn.runs.results import read_audit
 
     found, note = read_audit(run)
     if found is None:
         return {}, [_sentence(note)] if note else []
     notes = [*(_sentence(warning) for warning in found.warnings), *found.notes]
-    return {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}, []
+    shown = {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}
+    if run.repairs_path.is_file():
+        shown["repairs"] = read_run_repairs(run)
+    return shown, []
 
 
 def _refinement(run: Run) -> dict[str, Any]:

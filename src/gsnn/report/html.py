@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gsnn.runs import Run
 
+REPAIR_ROWS = 50  # repairs of an action that are listed
 AUDIT_ROWS = 500  # known edges that are listed with what an audit says of them
 FIRST_ROWS = 25  # rows of the table that are there without scripts
 SCRIPTS = ("base.js", "charts.js", "table.js", "around.js", "network.js", "start.js")
@@ -77,6 +78,8 @@ def render(data: ReportData) -> str:
     page = page_data(data)
     columns = edge_columns(data.candidates)
     doubted = _doubted(data.audit)
+    repairs = data.repairs
+    best = repairs if repairs.empty else repairs.groupby("action", sort=False).head(REPAIR_ROWS)
     scripts = "\n".join(assets.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS)
     script = f'(() => {{\n"use strict";\n{scripts}}})();'
     library = plotly.get_plotlyjs().replace("\r\n", "\n")  # as a browser reads it, or its hash would not fit
@@ -100,6 +103,8 @@ def render(data: ReportData) -> str:
         audit_counts=data.audit_summary.to_dict("records"),
         audit_rows=doubted[:AUDIT_ROWS],
         audit_more=max(0, len(doubted) - AUDIT_ROWS),
+        repair_rows=best.to_dict("records"),
+        repair_more=len(data.repairs) - len(best),
         shown=len(page["edges"]["source"]),
         css=assets.joinpath("report.css").read_text(encoding="utf-8"),
         script=script,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import as_data_error
 from gsnn.discovery.audit_result import Audit
+from gsnn.runs.repairs import update_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def audit_run(
     **options: Any,  # noqa: ANN401 - of audit
 ) -> Audit:
     """Audit the known edges of a run, written into its folder; the run itself stays as it is.
+
+    Where the run has candidates of all kinds, ``repairs.csv`` is written too.
 
     If its training is complete and its settings are not replaced, its model stands for the whole graph where edges are
     removed.
@@ -47,4 +50,7 @@ def audit_run(
     whole = run.model() if run.complete and config == run.config else None
     given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "model": whole, **options}
     with as_data_error(), locked(run):
-        return audit(data, config, **given)
+        found = audit(data, config, **given)
+        if run.complete:
+            update_repairs(run)
+    return found

@@ -29,11 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "Sources", "fingerprint"]
 
-MODEL, EARLY, METRICS, EDGES, REPORT, CHECKPOINT, REGRESSOR = (
+MODEL, EARLY, METRICS, EDGES, REPAIRS, REPORT, CHECKPOINT, REGRESSOR = (
     "model.safetensors",
     "model-early.safetensors",
     "metrics.csv",
     "edges.csv",
+    "repairs.csv",
     "report.html",
     "checkpoint.safetensors",
     "regressor.safetensors",
@@ -211,6 +212,11 @@ class Run:
     def edges_path(self) -> Path:
         """The candidate edges."""
         return self.path / EDGES
+
+    @property
+    def repairs_path(self) -> Path:
+        """The repairs that an inference and an audit propose."""
+        return self.path / REPAIRS
 
     @property
     def report_path(self) -> Path:
@@ -572,6 +578,7 @@ class Run:
             self.regressor_path,
             self.edges_path,
             self.path / EDGES_METADATA,
+            self.repairs_path,
             self.report_path,
         ]
         if not self.checkpoint_path.is_file():

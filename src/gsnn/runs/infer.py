@@ -133,6 +133,9 @@ def infer_run(
 
     A treatment that stands in the network as a species, with edges out of it and none into it, is no target.
 
+    Of all three kinds, in a run that has an audit, ``repairs.csv`` is written too
+    (:func:`gsnn.discovery.repairs_table`).
+
     Args:
         run: A run whose training is complete.
         method: A name of ``gsnn.discovery.METHODS``, or several (also with commas): the first ranks, each further
@@ -183,6 +186,7 @@ def infer_run(
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
     from gsnn.runs.job import Job
+    from gsnn.runs.repairs import update_repairs
 
     wanted = resolve_kinds(kinds)
     by_default = method is None and score is None and agg is None
@@ -283,6 +287,7 @@ def infer_run(
         run.write_edges(edges, inference)
         _write_outputs(run, edges, data.graph, files)
         job.forget()
+        update_repairs(run)
     return edges
 
 

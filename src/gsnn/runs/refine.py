@@ -6,13 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import as_data_error
+from gsnn.base.files import atomic_path
 from gsnn.discovery.refine_result import Refinement
 from gsnn.io.truth import read_truth
+from gsnn.runs.repairs import read_run_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
     from gsnn.runs.folder import Run
+
+NETWORK = "refined-network.csv"
 
 
 def refine_run(
@@ -20,6 +25,7 @@ def refine_run(
     *,
     method: str | Sequence[str] | None = None,
     truth: str | Path | None = None,
+    repairs: bool | str | Path = False,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -27,10 +33,13 @@ def refine_run(
 ) -> Refinement:
     """Refine the graph of a run, written into its folder; the run itself stays as it is.
 
+    Beside the outcome stands the network with all that was kept, ``refined-network.csv``: its edges of all kinds.
+
     Args:
         run: The run; its training need not be complete.
         method: Name of a registered method, or several; None: what suits the decision.
         truth: True edges, if they are known: SIF or an edge table.
+        repairs: Try a table of repairs in place of a method's proposals: True for the run's own, or a file.
         settings: Fields of `TrainConfig` to replace; None values are left out.
         overwrite: Replace a refinement in the folder.
         resume: Continue one; without one, begin.
@@ -44,10 +53,18 @@ def refine_run(
         RunError: If the folder or the run in it does not allow this.
     """
     from gsnn.discovery.refinement import refine
+    from gsnn.discovery.repairs import repaired
 
     refuse_both(overwrite, resume)
     true = None if truth is None else read_truth(truth)
+    table = None if repairs is False else read_run_repairs(run, None if repairs is True else repairs)
     data, config = run.data(), changed_config(run.config, settings)
-    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, **options}
+    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, "repairs": table, **options}
     with as_data_error(), locked(run):
-        return refine(data, config, method, **given)
+        found = refine(data, config, method, **given)
+        edges, nodes = repaired(data.graph, found.repairs()).to_pandas()
+        kind_of = nodes.set_index("name")["type"]
+        edges.insert(2, "kind", edges["source"].map(kind_of) + "->" + edges["target"].map(kind_of))
+        with atomic_path(run.path / NETWORK) as temporary, temporary.open("wb") as file:
+            write_csv(edges, file)
+    return found

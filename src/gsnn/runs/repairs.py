@@ -1,0 +1,70 @@
+"""The table of repairs of a run: from its candidate edges and its audit, whichever came last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gsnn.base.csv_file import write_csv
+from gsnn.base.errors import DataError
+from gsnn.base.files import atomic_path
+from gsnn.base.progress import now
+from gsnn.graph import KINDS
+from gsnn.io.truth import read_table
+from gsnn.runs.results import read_audit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gsnn.runs.folder import Run
+
+__all__ = ["read_run_repairs", "update_repairs"]
+
+
+def update_repairs(run: Run) -> pd.DataFrame | None:
+    """Write ``repairs.csv`` if the run has candidates of all three kinds and an audit; else remove it if it is there.
+
+    Args:
+        run: The run.
+
+    Returns:
+        The table, or None.
+
+    Raises:
+        RunError: If another program is working in the folder, or a file in it cannot be read.
+    """
+    from gsnn.discovery.repairs import repairs_table
+
+    with run.lock():
+        run.refresh()
+        audit = read_audit(run)[0]
+        kinds = (run.info.get("inference") or {}).get("kinds") or {}
+        if audit is None or set(kinds) != set(KINDS) or not run.edges_path.is_file():
+            run.repairs_path.unlink(missing_ok=True)
+            return None
+        now("measuring repairs")
+        table = repairs_table(run.data(), audit, run.edges())
+        with atomic_path(run.repairs_path) as temporary, temporary.open("wb") as file:
+            write_csv(table, file, text=f"rows of {run.repairs_path.name}")
+    return table
+
+
+def read_run_repairs(run: Run, path: str | Path | None = None) -> pd.DataFrame:
+    """A table of repairs.
+
+    Args:
+        run: The run.
+        path: A file; None: the run's own.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If there is none or it cannot be read.
+    """
+    if path is None and not run.repairs_path.is_file():
+        raise DataError(
+            f"{run.path} has no {run.repairs_path.name}; run gsnn audit {run.path}, then gsnn infer {run.path} "
+            "--kinds all"
+        )
+    return read_table(path or run.repairs_path)
