@@ -46,7 +46,11 @@ def options(
 
 
 # In the order of the help. Each is the function of that name in the file of that name beside this one.
-COMMANDS = ("init", "check", "train", "infer", "selfcheck", "report", "evaluate", "refine", "audit", "simulate", "demo")
+COMMANDS = (
+    *("init", "check", "train", "infer", "selfcheck", "report", "evaluate", "refine", "audit"),
+    *("knockout",),
+    *("simulate", "demo"),
+)
 for _name in COMMANDS:
     app.command()(getattr(import_module(f"gsnn.cli.{_name}"), _name))
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gsnn.runs.evaluate import evaluate_files
     from gsnn.runs.infer import infer_run
     from gsnn.runs.job import Job
+    from gsnn.runs.knockout import knockout_run
+    from gsnn.runs.members import models_of
     from gsnn.runs.refine import refine_run
     from gsnn.runs.selfcheck import self_check_files, self_check_run
     from gsnn.runs.simulate import simulate_files
@@ -27,6 +29,8 @@ _LAZY = {
     "check_up": "check",
     "evaluate_files": "evaluate",
     "infer_run": "infer",
+    "knockout_run": "knockout",
+    "models_of": "members",
     "refine_run": "refine",
     "self_check_files": "selfcheck",
     "self_check_run": "selfcheck",
@@ -45,6 +49,8 @@ __all__ = [
     "check_up",
     "evaluate_files",
     "infer_run",
+    "knockout_run",
+    "models_of",
     "refine_run",
     "self_check_files",
     "self_check_run",
