@@ -135,7 +135,7 @@ def predict_clamped(
     table = torch.tensor([[*one, *[-1] * (width - len(one))] for one in sets], dtype=torch.int64).view(-1, width)
     row = torch.arange(len(table) * len(x))
     with torch.no_grad(), threads_for(model, len(x)):
-        plain = model(torch.from_numpy(np.asarray(x, np.float32))).double().numpy()
+        plain = model(torch.tensor(x, dtype=torch.float32)).double().numpy()
     found = _clamped(model, x, row % len(x), table, clamps.states.unsqueeze(2), None, row // len(x))
     return plain, found.reshape(len(table), len(x), -1)
 
@@ -151,7 +151,7 @@ def _clamped(
 ) -> FloatArray:
     """Predictions (R, O) of rows that have a condition, a set of functions and a column of ``states`` (L, E, S)."""
     out, found = _OutEdges(model), np.empty((len(condition), model.O))
-    conditions = torch.from_numpy(np.asarray(x, np.float32))
+    conditions = torch.tensor(x, dtype=torch.float32)
     with torch.no_grad(), threads_for(model, _ROWS):
         for start in range(0, len(condition), _ROWS):
             rows = slice(start, start + _ROWS)
@@ -168,7 +168,7 @@ def _states(model: GSNN, x: npt.NDArray[np.float32]) -> Tensor:
     """(L, E, B) what functions send in these conditions."""
     taps = Recorder()
     with torch.no_grad(), threads_for(model, len(x)):
-        model.forward_with_taps(torch.from_numpy(np.asarray(x, np.float32)), post=taps)
+        model.forward_with_taps(torch.tensor(x, dtype=torch.float32), post=taps)
         return held_states(model, [value.detach() for value in taps.values])
 
 

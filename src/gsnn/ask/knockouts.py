@@ -275,7 +275,11 @@ def knockout(
 
 
 def _strength(effect: FloatArray, scale: FloatArray) -> FloatArray:
-    return np.asarray(np.sqrt(np.nanmean(np.square(effect / scale), axis=(1, 2))))
+    """Root mean square over what is defined, NaN where nothing is."""
+    squares = np.square(effect / scale)
+    seen = np.isfinite(squares)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.where(seen, squares, 0.0).sum((1, 2)) / seen.sum((1, 2))))
 
 
 def _notes(graph: Graph, numbers: Sequence[int], models: Sequence[GSNN]) -> list[str]:

@@ -43,22 +43,24 @@ class Held:
         state[row[kept], self.samples.numpy()[kept]] = self.values[block].numpy()[kept]
 
 
-def held_states(model: Any, channels: Sequence[Tensor]) -> Tensor:  # noqa: ANN401 - a GSNN
+def held_states(model: Any, channels: Sequence[Tensor], start: Tensor | None = None) -> Tensor:  # noqa: ANN401 - a GSNN
     """What edges out of functions hold after each block, if the functions have these channels at the post tap.
 
-    s_l = lin_out(h_l) + relu(residual weight) s_(l-1), from s_0 = 0, as in :class:`gsnn.nn.block.Block`.
+    s_l = lin_out(h_l) + relu(residual weight) s_(l-1), from s_0, as in :class:`gsnn.nn.block.Block`.
 
     Args:
         model: The GSNN.
         channels: L tensors (N*C, B).
+        start: (E, B) the state before the first block; None: 0, with which rows of edges out of inputs mean nothing.
 
     Returns:
-        (L, E, B); rows of edges out of inputs mean nothing.
+        (L, E, B).
     """
-    states: list[Tensor] = []
+    states, state = [], start
     for block, h in zip(model.blocks, channels, strict=True):
         out = block.lin_out(h)
-        if states and block.residual_weight is not None:
-            out = torch.addcmul(out, torch.relu(block.residual_weight), states[-1])
-        states.append(out)
+        if state is not None and block.residual_weight is not None:
+            out = torch.addcmul(out, torch.relu(block.residual_weight), state)
+        state = out
+        states.append(state)
     return torch.stack(states)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from gsnn.plot.fit import loss_curves, observed_predicted
 from gsnn.plot.heat import heatmap
-from gsnn.plot.networks import edge_neighbourhood, network
+from gsnn.plot.networks import edge_neighbourhood, network, subnetwork
 from gsnn.plot.recovery import expected_precision, self_check
 from gsnn.plot.tables import method_agreement, precision_recall, roc, score_distributions
 
@@ -25,4 +25,5 @@ __all__ = [
     "roc",
     "score_distributions",
     "self_check",
+    "subnetwork",
 ]

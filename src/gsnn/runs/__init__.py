@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gsnn.runs.audit import audit_run
     from gsnn.runs.check import Checkup, check_up
     from gsnn.runs.evaluate import evaluate_files
+    from gsnn.runs.explain import explain_run
     from gsnn.runs.infer import infer_run
     from gsnn.runs.job import Job
     from gsnn.runs.knockout import knockout_run
@@ -28,6 +29,7 @@ _LAZY = {
     "audit_run": "audit",
     "check_up": "check",
     "evaluate_files": "evaluate",
+    "explain_run": "explain",
     "infer_run": "infer",
     "knockout_run": "knockout",
     "models_of": "members",
@@ -48,6 +50,7 @@ __all__ = [
     "audit_run",
     "check_up",
     "evaluate_files",
+    "explain_run",
     "infer_run",
     "knockout_run",
     "models_of",
