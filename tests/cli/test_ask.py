@@ -87,3 +87,23 @@ def test_what_is_explained_if_nothing_is_said(run):
 def test_explain_refuses(run, more, words):
     one_line(gsnn("explain", run, *more, "--quiet"), *words)
     assert not list(run.glob("explain*"))
+
+
+def test_design_experiments(run, tmp_path):
+    result = gsnn("design", run, "-k", "2", "-n", "2", "--epochs", "1")
+    assert result.returncode == 0, result.stderr
+    assert "Experiments: the best 2 of" in result.stdout
+    assert "note: assumed: one of the hypotheses is true" in result.stdout
+    table = pd.read_csv(run / "design.csv", keep_default_na=False)
+    assert list(table["rank"]) == [1, 2]
+    assert {"separates", "readouts"} <= set(table.columns)
+    listed = tmp_path / "mine.csv"
+    pd.DataFrame({"experiment": ["1", "untreated"], "knockout": ["", "NA"], "cost": [1, 3]}).to_csv(listed, index=False)
+    result = gsnn("design", run, "-k", "2", "--epochs", "1", "--experiments", listed, "--json", "--picture", "")
+    found = json.loads(result.stdout)
+    assert found["weighed"] == 2
+    assert {row["cost"] for row in found["batch"]} == {1, 3}
+    one_line(gsnn("design", run, "--experiments", tmp_path / "none.csv", "-q"), "none.csv")
+    one_line(gsnn("design", run, "--batch", "0", "-q"), "batch must be at least 1")
+    (run / "edges.csv").unlink()
+    one_line(gsnn("design", run, "-q"), "gsnn infer")

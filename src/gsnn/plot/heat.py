@@ -12,7 +12,7 @@ from gsnn.plot.axes import axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW, _COLUMN = 0.22, 0.32  # inches of a figure that is made for it
+_ROW, _COLUMN, _LETTER = 0.22, 0.32, 0.075  # inches of a figure that is made for it
 
 
 def heatmap(table: pd.DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
@@ -37,7 +37,9 @@ def heatmap(table: pd.DataFrame, *, title: str = "", ax: Axes | None = None) -> 
     ax = axes(ax)
     values = table.to_numpy(dtype=float)
     if not given:
-        ax.figure.set_size_inches(2.5 + _COLUMN * values.shape[1], 1.8 + _ROW * values.shape[0])  # type: ignore[union-attr]
+        beside, below = (_LETTER * max((len(str(name)) for name in names), default=0) for names in (table.index, table))
+        size = 2.5 + beside + _COLUMN * values.shape[1], 1.2 + below + _ROW * values.shape[0]
+        ax.figure.set_size_inches(max(size[0], _LETTER * len(title)), size[1])  # type: ignore[union-attr]
     most = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
     ax.set_facecolor("#d0d3d7")
     image = ax.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto", interpolation="nearest")

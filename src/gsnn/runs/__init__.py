@@ -11,6 +11,7 @@ from gsnn.runs.sources import Sources
 if TYPE_CHECKING:
     from gsnn.runs.audit import audit_run
     from gsnn.runs.check import Checkup, check_up
+    from gsnn.runs.design import design_run
     from gsnn.runs.evaluate import evaluate_files
     from gsnn.runs.explain import explain_run
     from gsnn.runs.infer import infer_run
@@ -28,6 +29,7 @@ _LAZY = {
     "Job": "job",
     "audit_run": "audit",
     "check_up": "check",
+    "design_run": "design",
     "evaluate_files": "evaluate",
     "explain_run": "explain",
     "infer_run": "infer",
@@ -49,6 +51,7 @@ __all__ = [
     "Sources",
     "audit_run",
     "check_up",
+    "design_run",
     "evaluate_files",
     "explain_run",
     "infer_run",
