@@ -218,7 +218,8 @@ def possible_experiments(
 
     Args:
         data: The data.
-        treatments: Every treatment alone, at its most frequent dose, and every two together.
+        treatments: Every treatment alone, at its most frequent dose (the median if none is repeated), and every two
+            together.
         knockouts: Every function knocked out, in each of the 8 most frequent conditions.
 
     Returns:
@@ -229,7 +230,7 @@ def possible_experiments(
     for i in range(graph.I):
         values, count = np.unique(x[x[:, i] != 0, i], return_counts=True)
         if len(values):
-            doses[i] = float(values[count.argmax()])
+            doses[i] = float(values[count.argmax()] if count.max() > 1 else np.median(values))
     found: list[Experiment] = []
     if treatments:
         for some in [*((i,) for i in doses), *combinations(doses, 2)]:

@@ -61,6 +61,23 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A section of a report that is words and tables.
+
+    Args:
+        anchor: Name of the section in links, unique.
+        title: Its heading.
+        notes: Paragraphs.
+        tables: Captions and tables; columns of numbers are set to the right.
+    """
+
+    anchor: str
+    title: str
+    notes: Sequence[str] = ()
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report shows, independent of where it came from.
 
@@ -94,6 +111,7 @@ class ReportData:
         audit: What an audit says of the known edges, with the columns of :meth:`gsnn.discovery.Audit.table`.
         audit_summary: How many edges of each kind got which verdict.
         audit_notes: What else the audit found, a sentence each.
+        asked: What was asked of the model.
 
     Raises:
         DataError: If a table lacks a column.
@@ -130,6 +148,7 @@ class ReportData:
     audit: pd.DataFrame = field(default_factory=pd.DataFrame)
     audit_summary: pd.DataFrame = field(default_factory=pd.DataFrame)
     audit_notes: Sequence[str] = ()
+    asked: Sequence[Section] = ()
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():
