@@ -57,7 +57,8 @@ def _knockouts(told: Mapping[str, Any]) -> Section:
     strongest = summary.iloc[0]
     notes = [
         f"Each function is held in every block at its {told['to']} state, and the prediction compared with that "
-        f"without, in {told['conditions']} conditions. The strongest is {strongest['nodes']}: a root mean square effect of "
+        f"without, in {told['conditions']} conditions.",
+        f"The strongest is {strongest['nodes']}: a root mean square effect of "
         f"{number(float(strongest['strength']))} standard deviations of a readout.",
         "These are predictions of a model that was trained on treatments, not measurements.",
         *(f"Note: {note}." for note in told["notes"]),
