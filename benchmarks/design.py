@@ -35,12 +35,12 @@ from gsnn.edges import alias_groups
 from gsnn.training import TrainConfig
 from teachers import ACTIVE, MATTERS, Edge, Teacher, build_graph, draw_inputs, finish, topology
 
-TOPOLOGIES = ("l1000:SPIKE", "lembas:InnateDB")
-SEEDS = range(301, 311)
+TOPOLOGIES = ("lembas:PhosphoSite", "lembas:SPIKE", "lembas:SignaLink3", "l1000:SPIKE")
+SEEDS = range(301, 306)
 START, EXPERIMENTS, REPLICATES, NOISE, HIDDEN = 100, 8, 10, 0.3, 0.1
 ARMS = ("design", "random", "variance")
 METHOD = "gradient-explained"
-CONFIG = {"epochs": 60, "layers": 8}
+CONFIG = {"epochs": 40, "layers": 6, "channels": 6}
 
 
 class World:

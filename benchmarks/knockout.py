@@ -29,6 +29,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from gsnn.ask import knockout
 from gsnn.ask.conditions import Conditions, name_of
@@ -43,7 +44,7 @@ from teachers import ACTIVE, Teacher, draw_inputs, saturating, topology
 TEACHERS = (("l1000:SPIKE", 1), ("lembas:InnateDB", 2), ("l1000:SPIKE", 3))
 SAMPLES, INHIBITED, ASKED, CONDITIONS, NOISE = 400, 8, 40, 20, 0.3
 STATES = ("lowest", "zero", "highest")
-COLUMNS = ("problem", "answer", "r", "slope", "values", "knockouts", "seconds")
+COLUMNS = ("problem", "answer", "functions", "fit", "r", "rank_r", "slope", "values", "knockouts", "seconds")
 
 
 def trained(data: PerturbationData, config: TrainConfig) -> tuple[GSNN, Standardiser]:
@@ -63,14 +64,14 @@ def settled(teacher: Teacher, x: np.ndarray, off: np.ndarray) -> np.ndarray:
     return 1.2 * state[teacher.read].T
 
 
-def figures(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float, int]:
-    """r, slope and number of values."""
+def figures(predicted: np.ndarray, true: np.ndarray) -> tuple[float, float, float, int]:
+    """r, Spearman's r, slope and number of values."""
     p, t = predicted.ravel(), true.ravel()
     seen = np.isfinite(p) & np.isfinite(t)
     p, t = p[seen], t[seen]
     if not len(p) or p.std() == 0:
-        return float("nan"), float("nan"), len(p)
-    return float(np.corrcoef(p, t)[0, 1]), float((p @ t) / (p @ p)), len(p)
+        return float("nan"), float("nan"), float("nan"), len(p)
+    return float(np.corrcoef(p, t)[0, 1]), float(spearmanr(p, t)[0]), float((p @ t) / (p @ p)), len(p)
 
 
 def nearest(graph: nx.Graph, node: str, others: list[str]) -> str:
@@ -133,22 +134,28 @@ def of_teacher(name: str, seed: int) -> list[list[object]]:
     true = np.stack([effect[k] for k in asked]) / scale
     true = np.where(reaches[:, None], true, np.nan)
     conditions = np.c_[new, np.zeros((CONDITIONS, INHIBITED))].astype(np.float32)
-    rows: list[list[object]] = []
+    answers: dict[str, np.ndarray] = {}
     for to in STATES:
         predicted = knockout(
             [model], data, standardiser, [teacher.functions[k] for k in asked], to=to, conditions=conditions
         )
-        rows.append([to, *figures(predicted.effect / scale, true)])
+        answers[to] = predicted.effect / scale
+    fit = float(1 - np.square(predicted.plain - before).sum() / np.square(before - before.mean(0)).sum())
     # In the data: samples with an inhibitor minus those without.
     seen = {name: y[applied[:, k] > 0].mean(0) - y[applied.sum(1) == 0].mean(0) for k, name in enumerate(names)}
-    shape = (1, CONDITIONS, 1)
-    mean = np.tile((np.mean(list(seen.values()), axis=0) / scale)[None, None], (len(asked), CONDITIONS, 1))
+    mean = (np.mean(list(seen.values()), axis=0) / scale)[None, None]
     near = nx.Graph(found.graph)
     by_near = np.stack([seen[nearest(near, teacher.functions[k], names)] / scale for k in asked])[:, None]
-    rows.append(["mean inhibitor", *figures(mean, true)])
-    rows.append(["nearest inhibitor", *figures(np.tile(by_near, shape), true)])
-    rows.append(["ridge on inputs", *figures(np.zeros_like(true), true)])
-    return [[f"{name} #{seed}", *row, len(asked), round(time.perf_counter() - start)] for row in rows]
+    answers["mean inhibitor"] = np.broadcast_to(mean, true.shape)
+    answers["nearest inhibitor"] = np.broadcast_to(by_near, true.shape)
+    answers["ridge on inputs"] = np.zeros_like(true)
+    own = np.array([teacher.functions[k] in found.readouts for k in asked])
+    took = round(time.perf_counter() - start)
+    return [
+        [f"{name} #{seed}", answer, which, fit, *figures(values[of], true[of]), int(of.sum()), took]
+        for which, of in (("all", own | True), ("read", own), ("not read", ~own))
+        for answer, values in answers.items()
+    ]
 
 
 def of_extliver() -> list[list[object]]:
@@ -163,7 +170,9 @@ def of_extliver() -> list[list[object]]:
     predicted: dict[str, list[np.ndarray]] = {}
     true: list[np.ndarray] = []
     pairs = {drug: _pairs(x, drug) for drug in drugs}
+    pairs = {drug: some for drug, some in pairs.items() if some}
     seen = {drug: np.nanmean(y[[a for a, _ in some]] - y[[b for _, b in some]], axis=0) for drug, some in pairs.items()}
+    drugs = {drug: node for drug, node in drugs.items() if drug in pairs}
     for drug, node in drugs.items():
         out = x[:, drug] != 0
         kept = replace(data, inputs=data.inputs[~out], outputs=data.outputs[~out])
@@ -187,7 +196,15 @@ def of_extliver() -> list[list[object]]:
         print(f"  without {name_of(graph.inputs[drug])}: r {each}", flush=True)
     every = np.concatenate(true)
     return [
-        ["ExtLiver", answer, *figures(np.concatenate(some), every), len(drugs), round(time.perf_counter() - start)]
+        [
+            "ExtLiver",
+            answer,
+            "all",
+            float("nan"),
+            *figures(np.concatenate(some), every),
+            len(drugs),
+            round(time.perf_counter() - start),
+        ]
         for answer, some in predicted.items()
     ]
 
