@@ -20,7 +20,7 @@ from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.files import atomic_path, plain, write_json
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData, Standardiser
-from gsnn.graph import Graph
+from gsnn.graph import EDGE_TYPES, Graph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -270,7 +270,7 @@ def knockout(
             for i in numbers
         },
         members=len(models),
-        notes=_notes(graph, numbers, models),
+        notes=_notes(graph, numbers, models, to),
     )
 
 
@@ -282,13 +282,22 @@ def _strength(effect: FloatArray, scale: FloatArray) -> FloatArray:
         return np.asarray(np.sqrt(np.where(seen, squares, 0.0).sum((1, 2)) / seen.sum((1, 2))))
 
 
-def _notes(graph: Graph, numbers: Sequence[int], models: Sequence[GSNN]) -> list[str]:
+def _notes(graph: Graph, numbers: Sequence[int], models: Sequence[GSNN], to: str) -> list[str]:
     notes = []
-    dead = {name for name in graph.dead_end_functions}
+    dead, read = set(graph.dead_end_functions), set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
     lost = [graph.functions[i] for i in numbers if graph.functions[i] in dead]
     if lost:
-        shown = ", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else "")
-        notes.append(f"no readout can be reached from {shown}: knocking them out changes nothing")
+        notes.append(f"no readout can be reached from {_some(lost)}: knocking them out changes nothing")
+    hidden = [graph.functions[i] for i in numbers if i not in read and graph.functions[i] not in dead]
+    if hidden and to != "zero":
+        notes.append(
+            f"{_some(hidden)} have no readout of their own: which state is the {to} is a guess, and effects may have "
+            "the wrong sign"
+        )
     if len(models) == 1:
         notes.append("one model has no interval; train an ensemble for one (gsnn train --members 5)")
     return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
