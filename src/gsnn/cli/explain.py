@@ -41,7 +41,7 @@ def explain(
 
     Writes explain.csv, explain.json, explain.graphml (for Cytoscape) and a picture into the run folder.
 
-    Example: gsnn explain runs/first --condition TGFa+MEKi --readout ERK
+    Example: gsnn explain runs/first --condition 3
     """
     with interruptible("run the command again"), stage("reading the run", show=not quiet):
         from gsnn.runs import Run

@@ -47,7 +47,7 @@ def knockout(
 
     Writes knockout.csv, knockout.json and a heatmap into the run folder.
 
-    Example: gsnn knockout runs/first --nodes MEK,AKT --pairs
+    Example: gsnn knockout runs/first --all --pairs
     """
     if not (nodes or every or pairs):
         raise DataError("name the functions to knock out with --nodes A,B, or take all with --all")
