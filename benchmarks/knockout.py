@@ -181,7 +181,7 @@ def of_extliver() -> list[list[object]]:
         rows = [b for _, b in pairs[drug]]
         true.append((y[[a for a, _ in pairs[drug]]] - y[rows]) / scale)
         for to in STATES:
-            known = Conditions.of(x[rows], graph.inputs)
+            known = Conditions.of(x[rows], kept)
             found = knockout([model], kept, standardiser, [graph.functions[node]], to=to, conditions=x[rows])
             place = {tuple(row): i for i, row in enumerate(known.x.tolist())}
             order = [place[tuple(row)] for row in x[rows].tolist()]

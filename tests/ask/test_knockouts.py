@@ -50,7 +50,7 @@ def held_by_hand(model, data, x, to):
 def test_every_clamp_is_that_of_one_node_in_plain_torch(options, to):
     data, _ = world()
     model = model_of(data, **options)
-    x = Conditions.of(data.x, data.graph.inputs).x
+    x = Conditions.of(data.x, data).x
     clamps = clamps_of(model, x, to)
     plain, found = predict_clamped(model, x, [(n,) for n in range(data.graph.N)], clamps)
     np.testing.assert_allclose(plain, model(torch.from_numpy(x)).detach().numpy(), atol=1e-6)
@@ -71,7 +71,7 @@ def test_pairs_are_held_together_and_interact():
     model = model_of(data)
     found = knockout([model], data, standardiser, ["c", "d"], pairs=True)
     assert found.names == ["c", "d", "c+d"]
-    x = Conditions.of(data.x, data.graph.inputs).x
+    x = Conditions.of(data.x, data).x
     chosen = clamps_of(model, x, "lowest").condition
     values = [each[1][chosen[node]] for node, each in enumerate(held_by_hand(model, data, x, "lowest"))]
     c, d = (data.graph.functions.index(name) for name in "cd")

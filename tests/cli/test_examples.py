@@ -45,7 +45,8 @@ def test_the_examples_run(tmp_path):
             for file in ("network.sif", "responses.csv", "truth.csv"):
                 (tmp_path / "simulated" / file).rename(tmp_path / file)
     for file in ("gsnn.toml", "edges.graphml", "runs/first/edges.csv", "runs/first/selfcheck.json",
-                 "runs/first/refine.json", "runs/first/audit.csv", "runs/first/design.csv", "runs/first/report.html"):  # fmt: skip
+                 "runs/first/refine.json", "runs/first/audit.csv", "runs/first/design.csv",
+                 "runs/first/report.html"):  # fmt: skip
         assert (tmp_path / file).is_file(), file
     # What is written with --json is one object, whatever the command.
     for words in (["check", "--config", "gsnn.toml"], ["evaluate", "runs/first", "--truth", "truth.csv"]):

@@ -14,8 +14,9 @@ from gsnn.data import PerturbationData
 FloatArray = npt.NDArray[np.float64]
 UNTREATED = "untreated"
 _PREFIXES = ("TR:", "DV:")
+_LISTED, _SHOWN = 6, 3  # treatments of a condition that are all told, and how many of more
 
-__all__ = ["UNTREATED", "Conditions", "condition_name", "inputs_of", "name_of", "numbers_of"]
+__all__ = ["UNTREATED", "Conditions", "condition_name", "condition_names", "inputs_of", "name_of", "numbers_of"]
 
 
 def name_of(node: str) -> str:
@@ -29,7 +30,7 @@ def name_of(node: str) -> str:
 
 
 def condition_name(values: Iterable[float], inputs: Sequence[str]) -> str:
-    """The treatments of a condition, joined by plus signs; a dose that is not 1 is told.
+    """The treatments of a condition, joined by plus signs; a dose that is not 1 is told; of more than 6 the first 3.
 
     Example:
         >>> condition_name([1, 0, 0.5], ["TR:egf", "TR:tnf", "TR:meki"]), condition_name([0], ["TR:egf"])
@@ -40,7 +41,30 @@ def condition_name(values: Iterable[float], inputs: Sequence[str]) -> str:
         for value, name in zip(values, inputs, strict=True)
         if value
     ]
+    if len(on) > _LISTED:
+        return "+".join(on[:_SHOWN]) + f"+{len(on) - _SHOWN} more"
     return "+".join(on) or UNTREATED
+
+
+def condition_names(x: npt.NDArray[np.floating], data: PerturbationData) -> list[str]:
+    """Names of conditions (M, I) that :func:`inputs_of` reads: of many treatments the first row that has them.
+
+    Example:
+        >>> import pandas as pd
+        >>> from gsnn.data import build_data
+        >>> from gsnn.io import Network, Responses
+        >>> x = pd.DataFrame({name: [1.0, 2, 3] for name in "abcdefg"})
+        >>> network = Network.from_edges([(name, "y") for name in "abcdefg"])
+        >>> data = build_data(network, Responses(x, pd.DataFrame({"y": [1.0, 2, 3]})))
+        >>> condition_names(data.x[2:], data), inputs_of("row 2", data)[0].item()
+        (['row 2'], 3.0)
+    """
+    rows = {row.tobytes(): number for number, row in reversed([*enumerate(data.x + np.float32(0))])}
+    found = []
+    for values in np.asarray(x, np.float32) + np.float32(0):
+        number = rows.get(values.tobytes()) if np.count_nonzero(values) > _LISTED else None
+        found.append(condition_name(values, data.graph.inputs) if number is None else f"row {number}")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +80,11 @@ class Conditions:
     names: list[str]
 
     @classmethod
-    def of(cls, x: npt.NDArray[np.floating], inputs: Sequence[str]) -> Conditions:
-        """The distinct rows in the order in which they come first."""
+    def of(cls, x: npt.NDArray[np.floating], data: PerturbationData) -> Conditions:
+        """The distinct rows (M, I) in the order in which they come first."""
         x = np.asarray(x, np.float32) + np.float32(0)
         first = np.sort(np.unique(x, axis=0, return_index=True)[1])
-        return cls(x[first], [condition_name(row, inputs) for row in x[first]])
+        return cls(x[first], condition_names(x[first], data))
 
 
 def inputs_of(text: str, data: PerturbationData) -> npt.NDArray[np.float32]:
@@ -90,10 +114,11 @@ def inputs_of(text: str, data: PerturbationData) -> npt.NDArray[np.float32]:
     values = np.zeros(data.graph.I, np.float32)
     if text == UNTREATED:
         return values
-    if text.isdigit():
-        if int(text) < len(data):
-            return data.x[int(text)]
-        raise DataError(f"there is no row {text}: the data have rows 0 to {len(data) - 1}")
+    number = text.removeprefix("row ").strip()
+    if number.isdigit():
+        if int(number) < len(data):
+            return data.x[int(number)]
+        raise DataError(f"there is no row {number}: the data have rows 0 to {len(data) - 1}")
     place = {spelled: i for i, name in enumerate(data.graph.inputs) for spelled in (name, name_of(name))}
     for part in text.split("+"):
         name, _, dose = (piece.strip() for piece in part.partition("="))

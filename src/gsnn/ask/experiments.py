@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from gsnn.ask.clamps import clamps_of, predict_clamped
-from gsnn.ask.conditions import Conditions, condition_name, name_of, numbers_of
+from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
 from gsnn.base.csv_file import write_csv
@@ -239,8 +239,8 @@ def possible_experiments(
             found.append(Experiment(tuple(values.tolist()), name=condition_name(values, graph.inputs)))
     if knockouts:
         rows, count = np.unique(x, axis=0, return_counts=True)
-        for row in rows[np.argsort(-count, kind="stable")[:KNOCKED]]:
-            name = condition_name(row, graph.inputs)
+        rows = rows[np.argsort(-count, kind="stable")[:KNOCKED]]
+        for row, name in zip(rows, condition_names(rows, data), strict=True):
             found += [
                 Experiment(tuple(map(float, row)), node, f"{function} knocked out, {name}", "knock-out")
                 for node, function in enumerate(graph.functions)
@@ -438,9 +438,9 @@ def _refit(
     found = predict(model, treated)
     knocked = np.array([one.knocked for one in experiments])
     if (knocked >= 0).any():
-        clamps = clamps_of(model, Conditions.of(x, graph.inputs).x, DEFAULT_STATE)
+        clamps = clamps_of(model, Conditions.of(x, data).x, DEFAULT_STATE)
         sets = [*np.unique(knocked[knocked >= 0]).tolist()]
-        base = Conditions.of(treated[knocked >= 0], graph.inputs)
+        base = Conditions.of(treated[knocked >= 0], data)
         place = {tuple(row): i for i, row in enumerate(base.x.tolist())}
         _, after = predict_clamped(model, base.x, [(node,) for node in sets], clamps)
         which = np.searchsorted(sets, knocked)
@@ -484,7 +484,7 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
             raise DataError(f"row {number} of the list of experiments: cost must be a number, got {given!r}") from None
         if not 0 < cost < np.inf:
             raise DataError(f"row {number} of the list of experiments: cost must be above 0, got {cost:g}")
-        name = condition_name(values, data.graph.inputs)
+        name = condition_names(values[None], data)[0]
         name = f"{data.graph.functions[knocked]} knocked out, {name}" if knocked >= 0 else name
         found.append(Experiment(tuple(map(float, values)), knocked, name, "listed", cost))
     return found

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.ask.conditions import UNTREATED, condition_name, inputs_of, name_of, numbers_of
+from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
 from gsnn.ask.flows import edge_flows, edge_numbers, restored
 from gsnn.ask.knockouts import Spread
 from gsnn.base.csv_file import write_csv
@@ -168,7 +168,7 @@ def explain(
         raise DataError("explain needs at least one model")
     output = numbers_of([readout], graph.outputs, "readout")[0]
     start, end = inputs_of(against, data), inputs_of(condition, data)
-    names = [condition_name(values, graph.inputs) for values in (end, start)]
+    names = condition_names(np.stack([end, start]), data)
     if (start == end).all():
         raise DataError(f"the condition and the reference are both {names[0]}; name another one to compare with")
     edges = _edge_table(graph)

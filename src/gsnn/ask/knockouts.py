@@ -227,8 +227,8 @@ def knockout(
     numbers = [*range(graph.N)] if nodes is None else numbers_of(nodes, graph.functions, "function")
     if pairs and len(numbers) < 2:
         raise DataError("pairs need at least two nodes; name another one")
-    seen = Conditions.of(data.x if train is None else data.x[train], graph.inputs)
-    asked = Conditions.of(data.x if conditions is None else conditions, graph.inputs)
+    seen = Conditions.of(data.x if train is None else data.x[train], data)
+    asked = Conditions.of(data.x if conditions is None else conditions, data)
     scale = np.asarray(standardiser.scale, dtype=np.float64)
     singles: list[tuple[int, ...]] = [(number,) for number in numbers]
     single, both, plain_ = Spread(), Spread(), Spread()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gsnn.ask.conditions import UNTREATED, condition_name, name_of
+from gsnn.ask.conditions import UNTREATED, condition_names, name_of
 from gsnn.ask.explanation import PICTURE, Explanation, explain
 from gsnn.base.errors import DataError, as_data_error
 from gsnn.plot.files import write_picture
@@ -90,7 +90,7 @@ def worst_fitted(
     predicted = run.standardiser().inverse_transform(predict(run.model(), data.x[rows]))
     column = names.index(readout)
     missed = np.abs(data.y[rows, column] - predicted[:, column])
-    labels = [condition_name(row, data.graph.inputs) for row in data.x[rows]]
+    labels = condition_names(data.x[rows], data)
     missed[[label == against for label in labels]] = np.nan
     if not np.isfinite(missed).any():
         raise DataError("no held-out sample can be explained; name the condition (--condition)")
