@@ -17,10 +17,9 @@ from .conftest import gsnn, interrupted
 # Training is made small, or each example would take minutes; flags at the end win.
 SMALL = ["--epochs", "2", "--channels", "2", "--layers", "3"]
 MORE = {"train": SMALL}
-ORDER = [
-    *("simulate", "init", "check", "train", "infer", "predict", "compare"),
-    *("evaluate", "selfcheck", "refine", "audit", "report"),
-]
+ORDER = ["simulate", "init", "check", "train", "infer", "predict", "compare"]
+ORDER += ["evaluate", "selfcheck", "refine", "audit"]
+ORDER += ["knockout", "explain", "design", "report"]
 
 
 def example(name):
@@ -51,7 +50,8 @@ def test_the_examples_run(tmp_path):
         if name == "infer":
             shutil.copytree(tmp_path / "runs" / "first", tmp_path / "runs" / "second")
     for file in ("gsnn.toml", "edges.graphml", "runs/first/edges.csv", "runs/first/selfcheck.json",
-                 "runs/first/refine.json", "runs/first/audit.csv", "runs/first/report.html"):  # fmt: skip
+                 "runs/first/refine.json", "runs/first/audit.csv", "runs/first/design.csv",
+                 "runs/first/report.html"):  # fmt: skip
         assert (tmp_path / file).is_file(), file
     # What is written with --json is one object, whatever the command.
     for words in (["check", "--config", "gsnn.toml"], ["evaluate", "runs/first", "--truth", "truth.csv"]):

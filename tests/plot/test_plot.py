@@ -411,7 +411,10 @@ CALLS = {
     "method_agreement": lambda **k: plot.method_agreement({"a": edge_table(), "b": edge_table(1)}, **k),
     "network": lambda **k: plot.network(graph(), [("a", "d")], **k),
     "edge_neighbourhood": lambda **k: plot.edge_neighbourhood(graph(), ("a", "d"), **k),
+    "heatmap": lambda **k: plot.heatmap(pd.DataFrame({"jun": [1.0, np.nan]}, index=["mek", "a long name"]), **k),
+    "subnetwork": lambda **k: plot.subnetwork(CARRIED, {"x": "input", "a": "function", "y": "output"}, **k),
 }
+CARRIED = pd.DataFrame({"source": ["x", "a"], "target": ["a", "y"], "sign": [1, -1], "contribution": [0.5, -1.0]})
 
 
 @pytest.mark.parametrize("name", plot.__all__)
@@ -432,6 +435,23 @@ def test_pyplot_knows_of_a_figure_only_without_axes(name, check, monkeypatch):
     made = call()
     assert plt.get_fignums() == [made.figure.number]
     plt.close("all")
+
+
+def test_a_heatmap_is_its_table(ax):
+    table = pd.DataFrame({"jun": [-2.0, 0.5], "fos": [0.0, np.nan]}, index=["mek", "erk"])
+    image = plot.heatmap(table, ax=ax).images[0]
+    np.testing.assert_array_equal(image.get_array().filled(np.nan), table.to_numpy())
+    assert image.get_clim() == (-2.0, 2.0)
+
+
+def test_a_subnetwork_is_wide_where_much_is_carried(ax):
+    arrows = {
+        patch.get_gid(): patch
+        for patch in plot.subnetwork(CARRIED, {"x": "input", "a": "function", "y": "output"}, ax=ax).patches
+    }
+    assert set(arrows) == {"x->a", "a->y"}
+    assert arrows["a->y"].get_linewidth() > arrows["x->a"].get_linewidth()
+    assert arrows["a->y"].get_edgecolor() != arrows["x->a"].get_edgecolor()
 
 
 @pytest.mark.slow

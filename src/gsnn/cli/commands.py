@@ -48,6 +48,7 @@ def options(
 # In the order of the help. Each is the function of that name in the file of that name beside this one.
 COMMANDS = (
     *("init", "check", "train", "infer", "selfcheck", "report", "evaluate", "refine", "audit", "predict", "compare"),
+    *("knockout", "explain", "design"),
     *("simulate", "demo"),
 )
 for _name in COMMANDS:

@@ -98,6 +98,10 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
         "",
         "[audit]",
         '# kinds = "function,output"  # which known edges; without this line all',
+        "",
+        "[design]",
+        "# batch = 8  # experiments to choose",
+        "# replicates = 3  # measurements of each",
     ]
     return "\n".join(lines) + "\n"
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from gsnn.nn.between import Between
 from gsnn.nn.fast.compiled import Plan, available
+from gsnn.nn.held import Held
 from gsnn.nn.maps import remember_signature, to_channels, to_edges
 from gsnn.nn.sparse import EdgeChannelPattern
 
@@ -160,7 +161,13 @@ def compilable(x: Tensor) -> bool:
 
 
 def compiled_stack(
-    stack: Stack, x: Tensor, blocks: Sequence[Between], parameters: Sequence[Tensor | None], *, taps: bool = False
+    stack: Stack,
+    x: Tensor,
+    blocks: Sequence[Between],
+    parameters: Sequence[Tensor | None],
+    *,
+    taps: bool = False,
+    held: Held | None = None,
 ) -> tuple[Tensor, Seen]:
     """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable many times.
 
@@ -173,6 +180,7 @@ def compiled_stack(
         blocks: What stands between the maps of each block.
         parameters: As in :func:`elu_stack`.
         taps: Whether to show the channels, and let them be differentiated by.
+        held: Edge states to set after each block; only where no gradient is taken.
 
     Returns:
         State of the edges that end in outputs, (edges, B), and what was at the taps.
@@ -187,7 +195,7 @@ def compiled_stack(
     if keep:
         out, own, seen = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *affine, *probes)
     else:
-        out, *left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps)
+        out, *left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps, held=held)
         own, seen = map(torch.from_numpy, left)
     if any(between.of_batch for between in blocks):
         for between, moments in zip(blocks, plan.moments(own, blocks, samples, keep, taps), strict=True):

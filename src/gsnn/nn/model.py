@@ -21,6 +21,7 @@ from gsnn.nn.config import arguments_of, sparse_layers
 from gsnn.nn.draws import KeyedDraws
 from gsnn.nn.dropout import Key, new_key
 from gsnn.nn.fused import Stack, compilable, compiled_stack, elu_stack
+from gsnn.nn.held import Held
 from gsnn.nn.init import check_init, initial_scale, initial_weights
 from gsnn.nn.layout import build_layout, check_edge_weights
 from gsnn.nn.norms import NEED_TWO_SAMPLES, RUNNING, ChannelGroups, build_norms
@@ -323,7 +324,7 @@ class GSNN(Saved):
             pre: Called with (l, z) in block l, z (N*C, B) before the norm; a tensor it returns is used instead.
             post: Called with (l, h) in block l, h (N*C, B) after nonlinearity, MLP and attention; likewise.
             detach_parameters: Whether the weights of the sparse maps take no gradient in this pass.
-            **forward_kwargs: The other arguments of ``forward``.
+            **forward_kwargs: The other arguments of ``forward``, and ``held``: a :class:`gsnn.nn.held.Held`.
 
         Returns:
             What ``forward`` returns.
@@ -343,6 +344,7 @@ class GSNN(Saved):
         post: Tap | None = None,
         logits: Tap | None = None,
         detach: bool = False,
+        held: Held | None = None,
     ) -> Tensor:
         layout, dtype = self.layout, self.dtype
         x = checks.check_input(x, self.I, dtype)
@@ -368,19 +370,20 @@ class GSNN(Saved):
             node_errs = [checks.check_mask("node_errs[l]", err, [(batch, n_channels)]).to(dtype) for err in node_errs]
         sent = x.t().index_select(0, self.input_source)
         key = new_key() if any(getattr(block, "drops", 0) for block in self.blocks) else None
-        special = (node_mask, edge_mask, e0, node_errs, logits)
+        # The kernels set held states in place, which a backward pass would not know of.
+        special = (node_mask, edge_mask, e0, node_errs, logits, held if torch.is_grad_enabled() else None)
         watched = [tap for tap in (pre, post) if tap is not None]
         if not ret_edge_out and all(value is None for value in special) and _only_recorded(watched):
             blocks = self._between(sent, key)
             parameters = [v for block in self._chain() for v in block.parameters_in_order(detach)] if blocks else []
             if blocks and compilable(sent):
-                out, seen = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(watched))
+                out, seen = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(watched), held=held)
                 if isinstance(pre, Recorder):
                     pre.take(seen.pre, seen.probes[::2])
                 if isinstance(post, Recorder):
                     post.take(seen.post, seen.probes[1::2])
                 return self._read_out(out)
-            if blocks and not watched and all(between.is_elu for between in blocks):
+            if blocks and not watched and held is None and all(between.is_elu for between in blocks):
                 return self._read_out(elu_stack(self._stack, sent, parameters))
         state = F.pad(sent, self._padding)
         if e0 is not None:
@@ -402,6 +405,7 @@ class GSNN(Saved):
                 key=key,
             )
             state = recompute(step, state, use_reentrant=False) if recomputes else step(state)
+            state = state if held is None else held.put(number, state)
             if edge_mask is not None:
                 state = state * edge_mask
         if ret_edge_out:

@@ -8,13 +8,15 @@ Without, a new figure is made through pyplot. The numbers drawn come from functi
 from __future__ import annotations
 
 from gsnn.plot.fit import loss_curves, observed_predicted
-from gsnn.plot.networks import edge_neighbourhood, network
+from gsnn.plot.heat import heatmap
+from gsnn.plot.networks import edge_neighbourhood, network, subnetwork
 from gsnn.plot.recovery import expected_precision, self_check
 from gsnn.plot.tables import method_agreement, precision_recall, roc, score_distributions
 
 __all__ = [
     "edge_neighbourhood",
     "expected_precision",
+    "heatmap",
     "loss_curves",
     "method_agreement",
     "network",
@@ -23,4 +25,5 @@ __all__ = [
     "roc",
     "score_distributions",
     "self_check",
+    "subnetwork",
 ]

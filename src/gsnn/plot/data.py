@@ -64,6 +64,23 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A section of a report that is words and tables.
+
+    Args:
+        anchor: Name of the section in links, unique.
+        title: Its heading.
+        notes: Paragraphs.
+        tables: Captions and tables; columns of numbers are set to the right.
+    """
+
+    anchor: str
+    title: str
+    notes: Sequence[str] = ()
+    tables: Sequence[tuple[str, pd.DataFrame]] = ()
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything a report shows, independent of where it came from.
 
@@ -102,6 +119,7 @@ class ReportData:
         refined: Edges that a refinement kept: round, source, target, kind, gain, p.
         refine_verdict: What the refinement means, in words.
         repairs: Edges to add, to remove and to turn, with the columns of :func:`gsnn.discovery.repairs_table`.
+        asked: What was asked of the model.
 
     Raises:
         DataError: If a table lacks a column.
@@ -143,6 +161,7 @@ class ReportData:
     refined: pd.DataFrame = field(default_factory=pd.DataFrame)
     refine_verdict: Verdict | None = None
     repairs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    asked: Sequence[Section] = ()
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

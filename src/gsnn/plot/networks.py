@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -115,6 +115,48 @@ def network(
     return _draw(whole, nodes, more, axes(ax), labelled=labelled)
 
 
+def subnetwork(edges: pd.DataFrame, kinds: Mapping[str, str], *, title: str = "", ax: Axes | None = None) -> Axes:
+    """A few edges with what each contributes: the wider, the more; red raises, blue lowers.
+
+    Args:
+        edges: Columns source, target and contribution, and sign if the heads are to show it.
+        kinds: Node -> input, function or output.
+        title: Above the picture.
+        ax: Where to draw; None makes a figure.
+
+    Returns:
+        The axes. Each arrow is a patch whose ``get_gid()`` is ``"source->target"``.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> edges = pd.DataFrame({"source": ["x"], "target": ["a"], "contribution": [0.5]})
+        >>> subnetwork(edges, {"x": "input", "a": "function"}, ax=Figure().subplots()).patches[0].get_gid()
+        'x->a'
+    """
+    import networkx as nx
+
+    from gsnn.plot.layout import positions
+
+    graph = nx.DiGraph()
+    for row in edges.to_dict("records"):
+        graph.add_edge(str(row["source"]), str(row["target"]), sign=_sign(row.get("sign", 0)), by=row["contribution"])
+    for node in graph:
+        graph.nodes[node]["type"] = kinds[node]
+    roots = [node for node in graph if kinds[node] == "input"]
+    place = positions(graph, roots or list(graph)[:1]) if graph else {}
+    ax = axes(ax)
+    _nodes(ax, graph, place)
+    most = float(edges["contribution"].abs().max()) if len(edges) else 1.0
+    for source, target, data in graph.edges(data=True):
+        color = PROPOSED if data["by"] > 0 else CANDIDATE
+        _arrow(ax, place, source, target, data["sign"], color, 0.6 + 3.4 * abs(data["by"]) / (most or 1.0), len(graph))
+    _names(ax, graph, place)
+    ax.set_title(title, fontsize=9)
+    ax.set_axis_off()
+    ax.margins(0.12)
+    return ax
+
+
 def _read(graph: Any, proposed: Edges | pd.DataFrame) -> tuple[nx.DiGraph, list[tuple[str, str, int]]]:  # noqa: ANN401
     """The graph for networkx, and the proposed edges that it lacks, with their signs."""
     whole = Graph.coerce(graph).to_networkx()
@@ -158,7 +200,6 @@ def _draw(
 ) -> Axes:
     """Nodes, known edges, proposed edges, legend."""
     import networkx as nx
-    from matplotlib.patheffects import withStroke
 
     from gsnn.plot.layout import positions
 
@@ -168,20 +209,7 @@ def _draw(
     ordered.add_edges_from((s, t, d) for s, t, d in whole.edges(data=True) if s in ordered and t in ordered and s != t)
     roots = [node for node in nodes if whole.nodes[node]["type"] == "input"]
     place = positions(ordered, roots or nodes[:1]) if strong is None else _around(ordered, strong)
-    for kind in NODE_TYPES:
-        members = [node for node in nodes if whole.nodes[node]["type"] == kind]
-        if members:
-            ax.scatter(
-                [place[node][0] for node in members],
-                [place[node][1] for node in members],
-                s=90 if len(nodes) <= _MAX_LABELS else 18,
-                marker=_MARKERS[kind],
-                facecolor=_FILLS[kind],
-                edgecolor="#5f6368",
-                linewidth=0.9,
-                zorder=3,
-                label=f"{kind}s",
-            )
+    _nodes(ax, ordered, place)
     signs = set()
     for source, target, data in ordered.edges(data=True):
         sign = _sign(data.get("sign", 0))
@@ -194,16 +222,39 @@ def _draw(
             shown += 1
             width = 2.6 if (source, target) == strong else 1.6
             _arrow(ax, place, source, target, sign, PROPOSED, width, len(nodes))
-    for node in nodes:
-        if node in labelled:
-            x, y = place[node]
-            text = ax.annotate(node, (x, y), (0, 8), textcoords="offset points", ha="center", fontsize=8, zorder=4)
-            # Readable across an arrow.
-            text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    _names(ax, [node for node in nodes if node in labelled], place)
     ax.set_axis_off()
     ax.margins(0.12)
     _legend(ax, signs, known=ordered.number_of_edges() > 0, proposed=shown > 0)
     return ax
+
+
+def _nodes(ax: Axes, graph: nx.DiGraph, place: dict[str, tuple[float, float]]) -> None:
+    """The nodes by their types."""
+    for kind in NODE_TYPES:
+        members = [node for node in graph if graph.nodes[node]["type"] == kind]
+        if members:
+            ax.scatter(
+                [place[node][0] for node in members],
+                [place[node][1] for node in members],
+                s=90 if len(graph) <= _MAX_LABELS else 18,
+                marker=_MARKERS[kind],
+                facecolor=_FILLS[kind],
+                edgecolor="#5f6368",
+                linewidth=0.9,
+                zorder=3,
+                label=f"{kind}s",
+            )
+
+
+def _names(ax: Axes, nodes: Iterable[str], place: dict[str, tuple[float, float]]) -> None:
+    """Names above nodes."""
+    from matplotlib.patheffects import withStroke
+
+    for node in nodes:
+        text = ax.annotate(node, place[node], (0, 8), textcoords="offset points", ha="center", fontsize=8, zorder=4)
+        # Readable across an arrow.
+        text.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def _around(part: nx.DiGraph, edge: tuple[str, str]) -> dict[str, tuple[float, float]]:

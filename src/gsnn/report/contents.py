@@ -13,6 +13,7 @@ import pandas as pd
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
+from gsnn.report.asked import asked_sections
 from gsnn.report.text import number
 from gsnn.training.verdict import fit_verdict, r_meaning
 
@@ -74,7 +75,8 @@ def collect(run: Run) -> ReportData:
     method = str(inference["method"]) if inference else ""
     check, agrees, remarks = _self_check(run, inference)
     known_edges, audit_remarks = _audit(run)
-    notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks]
+    asked, asked_remarks = asked_sections(run)
+    notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks, *asked_remarks]
     candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(
         title=f"Edges proposed for {name}",
@@ -118,6 +120,7 @@ def collect(run: Run) -> ReportData:
         folder=shlex.quote(str(run.path)),
         fit_notes=_correlations(fit),
         fit_verdict=fit_verdict(fit, run.metrics()),
+        asked=asked,
         **known_edges,
         **_refinement(run),
     )

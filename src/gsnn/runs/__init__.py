@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from gsnn.runs.audit import audit_run
     from gsnn.runs.check import Checkup, check_up
     from gsnn.runs.compare import compare_runs
+    from gsnn.runs.design import design_run
     from gsnn.runs.evaluate import evaluate_files
+    from gsnn.runs.explain import explain_run
     from gsnn.runs.infer import infer_run
     from gsnn.runs.job import Job
+    from gsnn.runs.knockout import knockout_run
+    from gsnn.runs.members import models_of
     from gsnn.runs.predict import predict_run
     from gsnn.runs.refine import refine_run
     from gsnn.runs.selfcheck import self_check_files, self_check_run
@@ -28,9 +32,13 @@ _LAZY = {
     "audit_run": "audit",
     "check_up": "check",
     "compare_runs": "compare",
+    "design_run": "design",
     "evaluate_files": "evaluate",
+    "explain_run": "explain",
     "infer_run": "infer",
     "predict_run": "predict",
+    "knockout_run": "knockout",
+    "models_of": "members",
     "refine_run": "refine",
     "self_check_files": "selfcheck",
     "self_check_run": "selfcheck",
@@ -48,8 +56,12 @@ __all__ = [
     "audit_run",
     "check_up",
     "compare_runs",
+    "design_run",
     "evaluate_files",
+    "explain_run",
     "infer_run",
+    "knockout_run",
+    "models_of",
     "predict_run",
     "refine_run",
     "self_check_files",

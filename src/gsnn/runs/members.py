@@ -14,10 +14,20 @@ from gsnn.runs.folder import Run
 from gsnn.training.members import Member, check_members, train_member
 
 if TYPE_CHECKING:
+    from gsnn.nn import GSNN
     from gsnn.training.config import TrainConfig
     from gsnn.training.prepare import Prepared
 
-__all__ = ["members_wanted", "train_members"]
+__all__ = ["members_wanted", "models_of", "train_members"]
+
+
+def models_of(run: Run) -> list[GSNN]:
+    """The trained models of a run, on the CPU, in eval mode: its members, or the one that it has.
+
+    Raises:
+        RunError: If training is not complete.
+    """
+    return [member.model for member in run.members()] if run.n_members else [run.model()]
 
 
 def members_wanted(asked: int | None, old: Run | None, prepared: Prepared, processes: int) -> int:

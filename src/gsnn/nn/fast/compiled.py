@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from gsnn.nn.between import FIXED, Between
 from gsnn.nn.dropout import factor, threshold
+from gsnn.nn.held import Held
 
 Indices = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -197,6 +198,7 @@ class Plan:
         *,
         keep: bool,
         taps: bool,
+        held: Held | None = None,
     ) -> tuple[Tensor, Floats, Floats]:
         """Run the blocks.
 
@@ -207,6 +209,7 @@ class Plan:
             affine: For each block scale and shift of the norm.
             keep: Whether there will be a backward pass; if not, two states are held at a time.
             taps: Whether the channels of all blocks are asked for.
+            held: Edge states to set after each block.
 
         Returns:
             The state of the edges into outputs, (edges, B), and what :meth:`backward` needs in two pieces of memory, of
@@ -235,6 +238,8 @@ class Plan:
                     kernels.forward(0, self.work.size - 1, *given)
                 else:
                     kernels.forward_parts(cuts, *given)
+            if held is not None:
+                held.write(block, self.wiring[block][-1], written.reshape(-1, batch))
             state = written
         # A copy: the predictions must not hold the memory of all states.
         out = torch.from_numpy(state.reshape(-1, batch))[:, :samples].clone()

@@ -1,0 +1,490 @@
+"""Which experiments would tell the leading hypotheses of the network apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import ndtr
+
+from gsnn.ask.clamps import clamps_of, predict_clamped
+from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
+from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
+from gsnn.ask.knockouts import DEFAULT_STATE
+from gsnn.base.csv_file import write_csv
+from gsnn.base.errors import DataError
+from gsnn.base.files import atomic_path, plain, write_json
+from gsnn.base.progress import track
+from gsnn.base.workers import arrays_in_processes
+from gsnn.data import PerturbationData, Standardiser
+from gsnn.discovery.retrain import refit_workers
+from gsnn.graph.checks import Edge
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from gsnn.nn import GSNN
+    from gsnn.training import TrainConfig
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BATCH, REPLICATES, HYPOTHESES = 8, 3, 8
+EPOCHS = 0.2  # of those of the run, that each refit takes
+REFITS = 2  # of each hypothesis, if there is one model
+KNOCKED = 8  # conditions of the data, the most frequent, in which nodes are knocked out
+APART = 2.0  # units of noise by which two hypotheses count as separated
+_LEAST_NOISE = 0.05  # standard deviations of a readout
+JSON, CSV, PICTURE = "design.json", "design.csv", "design.png"
+ASSUMED = (
+    "one of the hypotheses is true, and each is as likely as any other before the experiments",
+    "a candidate edge stands for all of its alias group, whose members these data cannot tell apart",
+    "errors of the readouts are independent and normal, as large as the model's errors on held-out samples",
+    "a knock-out holds a function at the lowest state that it had in training (gsnn knockout)",
+)
+
+__all__ = ["Design", "Experiment", "design", "greedy", "possible_experiments", "separations"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Something that could be done and measured.
+
+    Attributes:
+        treatments: (I,) values of the inputs.
+        knocked: Function that is knocked out besides, by number; -1: none.
+        name: What it is called.
+        kind: treatment, knock-out or listed.
+        cost: In units of the user's.
+    """
+
+    treatments: tuple[float, ...]
+    knocked: int = -1
+    name: str = ""
+    kind: str = "treatment"
+    cost: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """The outcome of :func:`design`. Letters: H hypotheses, X experiments, O readouts.
+
+    Attributes:
+        hypotheses: The H hypotheses.
+        experiments: The X experiments that were weighed.
+        batch: Numbers of those to do, in the order of the greedy search.
+        gain: For each of the batch by how much it raises the share of pairs of hypotheses that will be told apart.
+        predicted: (H, X, O) in the units of the data, mean over the refits.
+        separation: (X, H (H - 1) / 2) of each pair of hypotheses, in units of the predictive noise.
+        noise: (O,) standard deviation of one measurement, in the units of the data.
+        spread: (H, X, O) standard deviation over the refits, pooled over the hypotheses, in the units of the data.
+        loss: (H,) mean squared standardised error of the refits on the samples they were trained on.
+        readouts: Names.
+        replicates: Measurements of each experiment.
+        notes: What is assumed, and what a reader should know.
+    """
+
+    hypotheses: list[Hypothesis]
+    experiments: list[Experiment]
+    batch: list[int]
+    gain: list[float]
+    predicted: FloatArray
+    separation: FloatArray
+    noise: FloatArray
+    spread: FloatArray
+    loss: FloatArray
+    readouts: list[str]
+    replicates: int
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """The pairs of hypotheses, in the order of ``separation``."""
+        return [*combinations(range(len(self.hypotheses)), 2)]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each experiment of the batch.
+
+        Returns:
+            Columns rank, experiment, kind, cost, gain, separation (root mean square over the pairs of hypotheses, in
+            units of the noise), pairs (how many pairs it separates by 2 units or more), separates (the hypotheses that
+            differ most from all others, with a sign), readouts (those that differ most, with the least and the largest
+            prediction).
+        """
+        rows = []
+        for rank, (number, gain) in enumerate(zip(self.batch, self.gain, strict=True), start=1):
+            one = self.experiments[number]
+            apart = self.separation[number]
+            rows.append(
+                {
+                    "rank": rank,
+                    "experiment": one.name,
+                    "kind": one.kind,
+                    "cost": one.cost,
+                    "gain": gain,
+                    "separation": float(np.sqrt(np.mean(apart**2))),
+                    "pairs": int((apart >= APART).sum()),
+                    "separates": "; ".join(self.separated(number)),
+                    "readouts": "; ".join(self._readouts(number)),
+                }
+            )
+        names = ("rank", "experiment", "kind", "cost", "gain", "separation", "pairs", "separates", "readouts")
+        return pd.DataFrame(rows, columns=list(names))
+
+    def separated(self, number: int) -> list[str]:
+        """Hypotheses that an experiment separates, each with how many others it is told from (2 units of noise)."""
+        count = np.zeros(len(self.hypotheses), int)
+        for (a, b), value in zip(self.pairs, self.separation[number], strict=True):
+            if value >= APART:
+                count[[a, b]] += 1
+        order = np.argsort(-count, kind="stable")
+        return [f"{self.hypotheses[i].name} from {count[i]}" for i in order if count[i]]
+
+    def table(self, number: int) -> pd.DataFrame:
+        """The predictions of an experiment: a row for each hypothesis, a column for each readout."""
+        table = pd.DataFrame(self.predicted[:, number], columns=self.readouts)
+        table.insert(0, "hypothesis", [one.name for one in self.hypotheses])
+        return table
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """For each experiment of the batch how far each hypothesis is from the mean of all, in units of the noise.
+
+        Of the readouts the one that is farthest counts.
+        """
+        from gsnn.plot import heatmap
+
+        chosen = self.predicted[:, self.batch]
+        away = (chosen - chosen.mean(0)) / (self.noise / np.sqrt(self.replicates))
+        far = np.take_along_axis(away, np.abs(away).argmax(2)[..., None], axis=2)[..., 0].T
+        table = pd.DataFrame(
+            far,
+            index=[self.experiments[i].name for i in self.batch],
+            columns=[one.name for one in self.hypotheses],
+        )
+        return heatmap(table, title="Predicted responses: distance from the mean of all hypotheses (noise)", ax=ax)
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able: the batch with all its predictions, and the hypotheses."""
+        return {
+            "replicates": self.replicates,
+            "weighed": len(self.experiments),
+            "notes": self.notes,
+            "readouts": self.readouts,
+            "noise": self.noise,
+            "hypotheses": [
+                {"name": one.name, "added": one.added, "removed": one.removed, "members": one.members, "loss": loss}
+                for one, loss in zip(self.hypotheses, self.loss.tolist(), strict=True)
+            ],
+            "batch": [
+                {**row, "predicted": self.predicted[:, number]}
+                for row, number in zip(self.to_frame().to_dict("records"), self.batch, strict=True)
+            ],
+        }
+
+    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
+        """Write ``design.csv`` (:meth:`to_frame`) and ``design.json`` (:meth:`content`), each in one step.
+
+        Args:
+            folder: Where.
+            **more: Further entries of the JSON file.
+
+        Returns:
+            The files.
+        """
+        table, told = Path(folder) / CSV, Path(folder) / JSON
+        with atomic_path(table) as temporary, temporary.open("wb") as file:
+            write_csv(self.to_frame(), file, text=f"rows of {CSV}")
+        write_json(told, plain({**self.content(), **more}))
+        return [table, told]
+
+    def _readouts(self, number: int) -> list[str]:
+        values = self.predicted[:, number]
+        wide = (values.max(0) - values.min(0)) / self.noise
+        order = [i for i in np.argsort(-wide, kind="stable")[:3] if wide[i] > 0]
+        return [f"{self.readouts[i]} {values[:, i].min():.3g} to {values[:, i].max():.3g}" for i in order]
+
+
+def possible_experiments(
+    data: PerturbationData, *, treatments: bool = True, knockouts: bool = True
+) -> list[Experiment]:
+    """What could be done with the parts that the data have.
+
+    Args:
+        data: The data.
+        treatments: Every treatment alone, at its most frequent dose (the median if none is repeated), and every two
+            together.
+        knockouts: Every function knocked out, in each of the 8 most frequent conditions.
+
+    Returns:
+        The experiments, each once.
+    """
+    x, graph = data.x, data.graph
+    doses = {}
+    for i in range(graph.I):
+        values, count = np.unique(x[x[:, i] != 0, i], return_counts=True)
+        if len(values):
+            doses[i] = float(values[count.argmax()] if count.max() > 1 else np.median(values))
+    found: list[Experiment] = []
+    if treatments:
+        for some in [*((i,) for i in doses), *combinations(doses, 2)]:
+            values = np.zeros(graph.I)
+            values[list(some)] = [doses[i] for i in some]
+            found.append(Experiment(tuple(values.tolist()), name=condition_name(values, graph.inputs)))
+    if knockouts:
+        rows, count = np.unique(x, axis=0, return_counts=True)
+        rows = rows[np.argsort(-count, kind="stable")[:KNOCKED]]
+        for row, name in zip(rows, condition_names(rows, data), strict=True):
+            found += [
+                Experiment(tuple(map(float, row)), node, f"{function} knocked out, {name}", "knock-out")
+                for node, function in enumerate(graph.functions)
+            ]
+    return found
+
+
+def separations(predicted: FloatArray, spread: FloatArray, noise: FloatArray, replicates: int) -> FloatArray:
+    r"""How far apart each pair of hypotheses is in each experiment, in units of the predictive noise.
+
+    .. math:: d_{hk}^2 = \sum_o \frac{(\mu_{ho} - \mu_{ko})^2}{\sigma_o^2 / r + (\tau_{ho}^2 + \tau_{ko}^2) / 2}
+
+    With r replicates of a measurement with noise sigma, and the spread tau of the refits.
+
+    Args:
+        predicted: (H, X, O) means mu.
+        spread: (H, X, O) tau.
+        noise: (O,) sigma; readouts where it is NaN are left out.
+        replicates: r.
+
+    Returns:
+        (X, H (H - 1) / 2).
+    """
+    seen = np.isfinite(noise)
+    mu, tau, sigma = predicted[..., seen], spread[..., seen], noise[seen]
+    pairs = [*combinations(range(len(mu)), 2)]
+    found = np.empty((mu.shape[1], len(pairs)))
+    for column, (h, k) in enumerate(pairs):
+        variance = sigma**2 / replicates + (tau[h] ** 2 + tau[k] ** 2) / 2
+        found[:, column] = np.sqrt(((mu[h] - mu[k]) ** 2 / variance).sum(1))
+    return found
+
+
+def greedy(separation: FloatArray, cost: FloatArray, n: int) -> tuple[list[int], list[float]]:
+    """The experiments that together tell most pairs apart, one after the other.
+
+    Of independent experiments the squared separations of a pair add up to D^2, and the better of the two hypotheses
+    is told with probability Phi(D / 2) (normal errors, equal priors). Each step takes the experiment that raises the
+    mean of 2 Phi(D / 2) - 1 over the pairs most, for its cost.
+
+    Args:
+        separation: (X, pairs).
+        cost: (X,) above 0.
+        n: How many to take, at most; none twice.
+
+    Returns:
+        Their numbers, and what each adds to the mean.
+
+    Example:
+        >>> greedy(np.array([[3.0, 0.0], [2.9, 0.0], [0.0, 1.0]]), np.ones(3), 2)[0]
+        [0, 2]
+    """
+    squared, total = separation**2, np.zeros(separation.shape[1])
+    chosen: list[int] = []
+    gains: list[float] = []
+
+    def told(squares: FloatArray) -> FloatArray:
+        return np.asarray((2 * ndtr(np.sqrt(squares) / 2) - 1).mean(-1))
+
+    for _ in range(min(n, len(separation))):
+        gain = told(total + squared) - told(total)
+        worth = gain / cost
+        worth[chosen] = -np.inf
+        best = int(worth.argmax())
+        chosen.append(best)
+        gains.append(float(gain[best]))
+        total = total + squared[best]
+    return chosen, gains
+
+
+def design(
+    models: Sequence[GSNN],
+    data: PerturbationData,
+    standardiser: Standardiser,
+    config: TrainConfig,
+    candidates: pd.DataFrame,
+    *,
+    doubts: Iterable[Edge] = (),
+    hypotheses: int = HYPOTHESES,
+    experiments: Sequence[Experiment] | None = None,
+    batch: int = BATCH,
+    replicates: int = REPLICATES,
+    train: IntArray | None = None,
+    held_out: IntArray | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Design:
+    """Rank experiments by how well they would tell the leading hypotheses apart.
+
+    The hypotheses are the network as it is, the best alias groups of candidate edges and known edges in doubt
+    (:func:`gsnn.ask.hypotheses.leading_hypotheses`). Each is opened in every model, whose weights the refit starts
+    from, and trained on for a fifth of its epochs. The refits predict every experiment; the criterion is
+    :func:`separations`, and :func:`greedy` makes the batch.
+
+    Assumed is what :data:`ASSUMED` says.
+
+    Args:
+        models: Trained on ``data``; each is refitted for each hypothesis. A single one is refitted twice, with other
+            orders of the samples and other dropout.
+        data: The data.
+        standardiser: Of the responses that the models were trained on.
+        config: Settings of that training.
+        candidates: Columns source and target, the best first, with ``alias_group`` if they are to be grouped.
+        doubts: Known edges that may not be there.
+        hypotheses: How many alias groups.
+        experiments: Those to weigh; None: :func:`possible_experiments`.
+        batch: How many to choose.
+        replicates: Measurements of each.
+        train: Samples to refit with; None: all.
+        held_out: Samples whose errors tell the noise; None or fewer than 5: those of the training.
+        epochs: Of a refit; None: a fifth of the run's.
+        seed: Fixes the refits.
+        progress: Show progress on stderr.
+
+    Returns:
+        The design.
+
+    Raises:
+        DataError: If there is no model, no candidate or no experiment, or a number is not positive.
+    """
+    from gsnn.training import predict
+
+    for name, value in {"hypotheses": hypotheses, "batch": batch, "replicates": replicates}.items():
+        if value < 1:
+            raise DataError(f"{name} must be at least 1, got {value}")
+    if not models:
+        raise DataError("design needs at least one model")
+    leading = leading_hypotheses(candidates, doubts, hypotheses)
+    asked = possible_experiments(data) if experiments is None else list(experiments)
+    if not asked:
+        raise DataError("there is no experiment to choose from")
+    rows = np.arange(len(data)) if train is None else train
+    y = np.asarray(standardiser.transform(data.y), dtype=np.float64)
+    judged = rows if held_out is None or len(held_out) < 5 else held_out
+    error = y[judged] - np.mean([predict(model, data.x[judged]) for model in models], axis=0)
+    seen = np.isfinite(error)
+    square = np.where(seen, error, 0.0) ** 2
+    with np.errstate(invalid="ignore"):
+        noise = np.maximum(np.sqrt(square.sum(0) / seen.sum(0)), _LEAST_NOISE)
+    starts = [*models] if len(models) > 1 else [models[0]] * REFITS
+    short = replace(config, epochs=epochs or max(1, round(EPOCHS * config.epochs)), patience=None, restore_best=False)
+    jobs = [
+        partial(_refit, start, one, data, rows, y, replace(short, seed=seed + number), asked)
+        for one in leading
+        for number, start in enumerate(starts)
+    ]
+    with closing(arrays_in_processes(jobs, refit_workers(data, data.graph, short))) as done:
+        refits = [*track(done, "design: refits", total=len(jobs), show=progress)]
+    shape = (len(leading), len(starts))
+    each = np.stack([one["predicted"] for one in refits]).astype(float).reshape(*shape, len(asked), -1)
+    # Pooled over the hypotheses: two refits alone say little of how much refits differ.
+    predicted, spread = each.mean(1), np.sqrt(each.var(1, ddof=1).mean(0, keepdims=True)).repeat(len(leading), 0)
+    separation = separations(predicted, spread, noise, replicates)
+    chosen, gains = greedy(separation, np.array([one.cost for one in asked]), batch)
+    scale, mean = (np.asarray(v, dtype=np.float64) for v in (standardiser.scale, standardiser.mean))
+    notes = [f"assumed: {text}" for text in ASSUMED]
+    if len(models) == 1:
+        notes.append(f"one model: the noise of a refit is that of {REFITS} refits (gsnn train --members 5 gives more)")
+    return Design(
+        hypotheses=leading,
+        experiments=asked,
+        batch=chosen,
+        gain=gains,
+        predicted=predicted * scale + mean,
+        separation=separation,
+        noise=noise * scale,
+        spread=spread * scale,
+        loss=np.array([float(one["loss"]) for one in refits]).reshape(shape).mean(1),
+        readouts=[name_of(name) for name in data.graph.outputs],
+        replicates=replicates,
+        notes=notes,
+    )
+
+
+def _refit(
+    start: GSNN,
+    hypothesis: Hypothesis,
+    data: PerturbationData,
+    rows: IntArray,
+    y: FloatArray,
+    config: TrainConfig,
+    experiments: Sequence[Experiment],
+) -> dict[str, npt.NDArray[Any]]:
+    """Predictions (X, O) of a hypothesis, standardised, and the loss of its refit."""
+    from gsnn.training import predict, train_model
+    from gsnn.training.prepare import new_model
+
+    graph = hypothesis.graph(data.graph)
+    model = with_weights_of(start, graph, new_model(graph, config)).train()
+    x, target = data.x[rows], np.asarray(y[rows], np.float32)
+    train_model(model, (x, target), None, config, progress=None)
+    model.eval()
+    treated = np.array([one.treatments for one in experiments], np.float32)
+    found = predict(model, treated)
+    knocked = np.array([one.knocked for one in experiments])
+    if (knocked >= 0).any():
+        clamps = clamps_of(model, Conditions.of(x, data).x, DEFAULT_STATE)
+        sets = [*np.unique(knocked[knocked >= 0]).tolist()]
+        base = Conditions.of(treated[knocked >= 0], data)
+        place = {tuple(row): i for i, row in enumerate(base.x.tolist())}
+        _, after = predict_clamped(model, base.x, [(node,) for node in sets], clamps)
+        which = np.searchsorted(sets, knocked)
+        for i in np.flatnonzero(knocked >= 0):
+            found[i] = after[which[i], place[tuple(treated[i].tolist())]]
+    error = y[rows] - predict(model, x)
+    seen = np.isfinite(error)
+    return {"predicted": found.astype(np.float32), "loss": np.array((error[seen] ** 2).mean())}
+
+
+def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Experiment]:
+    """Experiments that a user lists.
+
+    Args:
+        table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function)
+            and ``cost`` (a number above 0).
+        data: The data.
+
+    Returns:
+        The experiments.
+
+    Raises:
+        DataError: If a column is missing, or a name or a cost is wrong; the row is told.
+    """
+    from gsnn.ask.conditions import inputs_of
+
+    if "experiment" not in table:
+        raise DataError(f"the list of experiments needs a column 'experiment'; it has {list(table.columns)}")
+    found = []
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        try:
+            values = inputs_of(str(row["experiment"]), data)
+            out = row.get("knockout")
+            named = "" if out is None or pd.isna(out) else str(out).strip()
+            knocked = numbers_of([named], data.graph.functions, "function")[0] if named else -1
+            given = row.get("cost", 1.0)
+            cost = float(given)
+        except DataError as error:
+            raise DataError(f"row {number} of the list of experiments: {error}") from error
+        except (TypeError, ValueError):
+            raise DataError(f"row {number} of the list of experiments: cost must be a number, got {given!r}") from None
+        if not 0 < cost < np.inf:
+            raise DataError(f"row {number} of the list of experiments: cost must be above 0, got {cost:g}")
+        name = condition_names(values[None], data)[0]
+        name = f"{data.graph.functions[knocked]} knocked out, {name}" if knocked >= 0 else name
+        found.append(Experiment(tuple(map(float, values)), knocked, name, "listed", cost))
+    return found

@@ -1,0 +1,318 @@
+"""Why a model predicts a response: what every edge and input contributes to its difference from a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
+from gsnn.ask.flows import edge_flows, edge_numbers, restored
+from gsnn.ask.knockouts import Spread
+from gsnn.base.csv_file import write_csv
+from gsnn.base.errors import DataError
+from gsnn.base.files import atomic_path, plain, write_json
+from gsnn.data import PerturbationData, Standardiser
+from gsnn.graph import EDGE_TYPES, Graph
+from gsnn.graph.kinds import kind_of
+from gsnn.io.graphml_write import write_graphml
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from gsnn.nn import GSNN
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+SHARE = 0.9  # of the difference that the subnetwork carries
+PATHS, _TRIED_PATHS = 10, 300
+_NOTHING = 1e-6  # standard deviations, which is the rounding of single precision
+_PRUNED = 150  # edges of a subnetwork of which each is tried without
+JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
+
+__all__ = ["Explanation", "explain"]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """The outcome of :func:`explain`; numbers are in the units of the data.
+
+    Attributes:
+        condition: Name of the condition.
+        against: Name of the reference.
+        readout: Name of the readout.
+        predicted: Prediction in the condition, mean over the models.
+        reference: Prediction in the reference.
+        inputs: A row for each input that differs: input, contribution.
+        edges: A row for each edge of the graph, the strongest first: source, target, kind, sign, contribution, low and
+            high with several models, subnetwork (whether it belongs to the smallest one that was found).
+        carried: Share of the difference that the subnetwork alone carries.
+        paths: Paths of the subnetwork from an input to the readout, the strongest first: path, alone (the difference if
+            nothing but this path carries the change).
+        gap: Share of the difference by which the contributions of the inputs miss it.
+        members: How many models there were.
+        kinds: Node -> input, function or output, of all nodes.
+        notes: What a reader should know.
+    """
+
+    condition: str
+    against: str
+    readout: str
+    predicted: float
+    reference: float
+    inputs: pd.DataFrame
+    edges: pd.DataFrame
+    carried: float
+    paths: pd.DataFrame
+    gap: float
+    members: int
+    kinds: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def difference(self) -> float:
+        """What is explained: the prediction in the condition minus that in the reference."""
+        return self.predicted - self.reference
+
+    @property
+    def subnetwork(self) -> pd.DataFrame:
+        """The edges of the subnetwork."""
+        return self.edges[self.edges["subnetwork"]].reset_index(drop=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The contributions of the edges, a row for each edge of the graph."""
+        return self.edges
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """The subnetwork; the wider an edge, the more it contributes, red towards higher values, blue towards lower."""
+        from gsnn.plot import subnetwork
+
+        title = f"{self.readout}, {self.condition} against {self.against}: {self.difference:+.3g}"
+        return subnetwork(self.subnetwork, self.kinds, title=title, ax=ax)
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able: everything but the edges outside the subnetwork."""
+        names = ("condition", "against", "readout", "predicted", "reference", "difference", "gap", "carried", "members")
+        return {name: getattr(self, name) for name in names} | {
+            "notes": self.notes,
+            "inputs": self.inputs.to_dict("records"),
+            "paths": self.paths.to_dict("records"),
+            "subnetwork": self.subnetwork.to_dict("records"),
+        }
+
+    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
+        """Write ``explain.csv`` (all edges), ``explain.graphml`` (subnetwork) and ``explain.json``, each in one step.
+
+        Args:
+            folder: Where.
+            **more: Further entries of the JSON file.
+
+        Returns:
+            The files.
+        """
+        table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
+        with atomic_path(table) as temporary, temporary.open("wb") as file:
+            write_csv(self.edges, file, text=f"rows of {CSV}")
+        part = self.subnetwork.drop(columns="subnetwork")
+        nodes = {
+            name: {kind: self.kinds[name] == kind for kind in ("input", "output")}
+            for name in dict.fromkeys([*part["source"], *part["target"]])
+        }
+        with atomic_path(graph) as temporary, temporary.open("wb") as file:
+            write_graphml(nodes, part, file)
+        write_json(told, plain({**self.content(), **more}))
+        return [table, graph, told]
+
+
+def explain(
+    models: Sequence[GSNN],
+    data: PerturbationData,
+    standardiser: Standardiser,
+    condition: str,
+    readout: str,
+    *,
+    against: str = UNTREATED,
+) -> Explanation:
+    """What every edge and input contributes to a prediction, compared with that of a reference.
+
+    The contributions are a flow from the inputs to the readout (:func:`gsnn.ask.flows.edge_flows`): those of the inputs
+    add up to the difference, those of the edges into the readout too, and at every function as much goes out as comes
+    in. They say what the model does, not what the cell does.
+
+    The subnetwork is the smallest that was found whose edges alone carry 90 % to 110 % of the difference, all others
+    holding what they hold in the reference: edges are taken in the order of their contributions until this is so, then
+    each that is not needed goes again. The smallest of all may be smaller.
+
+    Args:
+        models: Trained on ``data``; contributions are means over them, with intervals.
+        data: The graph and the conditions.
+        standardiser: Of the responses that the models were trained on.
+        condition: As :func:`gsnn.ask.conditions.inputs_of` reads it.
+        readout: Name of the readout.
+        against: The reference, likewise.
+
+    Returns:
+        The explanation.
+
+    Raises:
+        DataError: If a name is unknown, the two conditions are one, or there is no model.
+    """
+    graph = data.graph
+    if not models:
+        raise DataError("explain needs at least one model")
+    output = numbers_of([readout], graph.outputs, "readout")[0]
+    start, end = inputs_of(against, data), inputs_of(condition, data)
+    names = condition_names(np.stack([end, start]), data)
+    if (start == end).all():
+        raise DataError(f"the condition and the reference are both {names[0]}; name another one to compare with")
+    edges = _edge_table(graph)
+    scale = float(standardiser.scale[output])
+    spread, gaps, ends = Spread(), [], []
+    for model in models:
+        flow = edge_flows(model, start, end, output)
+        number = edge_numbers(model)
+        change = float(flow[model.layout.output_edges].sum())
+        gaps.append(abs(float(flow[model.layout.input_edges].sum()) - change) / max(abs(change), 1e-12))
+        by_edge = np.bincount(number[number >= 0], flow[number >= 0], minlength=len(edges))
+        spread.add(np.asarray(scale * by_edge, dtype=np.float64))
+        ends.append(restored(model, start, end, np.array([[True], [False]]).repeat(len(edges), 1), output))
+    after, before = np.mean(ends, axis=0)
+    contribution = np.asarray(spread.mean)
+
+    def share(kept: BoolArray) -> FloatArray:
+        found = np.mean([restored(model, start, end, kept, output) for model in models], axis=0)
+        return np.asarray((found - before) / (after - before))
+
+    live = bool(abs(after - before) > _NOTHING)
+    chosen = _smallest(contribution, share) if live else np.zeros(len(edges), bool)
+    carried = float(share(chosen[None])[0]) if live else 0.0
+    paths = _paths(edges, chosen, graph, graph.outputs[output], share, scale * (after - before))
+    inputs = edges.assign(contribution=contribution)[edges["kind"] == kind_of(EDGE_TYPES[1])]
+    by_input = inputs.groupby("source", sort=False)["contribution"].sum()
+    moved = [i for i in range(graph.I) if start[i] != end[i]]
+    table = edges.assign(contribution=contribution)
+    if spread.half is not None:
+        table = table.assign(low=contribution - spread.half, high=contribution + spread.half)
+    table = table.assign(subnetwork=chosen)
+    order = np.argsort(-np.abs(contribution), kind="stable")
+    mean = float(standardiser.mean[output])
+    notes = [] if len(models) > 1 else ["one model has no interval; train an ensemble (gsnn train --members 5)"]
+    if not live:
+        notes.append("the prediction does not differ from that of the reference")
+    if live and max(gaps) > 0.01:
+        notes.append(f"the contributions of the inputs miss the difference by {max(gaps):.1%}")
+    return Explanation(
+        condition=names[0],
+        against=names[1],
+        readout=name_of(graph.outputs[output]),
+        predicted=mean + scale * float(after),
+        reference=mean + scale * float(before),
+        inputs=pd.DataFrame(
+            {
+                "input": [name_of(graph.inputs[i]) for i in moved],
+                "contribution": [float(by_input.get(graph.inputs[i], 0.0)) for i in moved],
+            }
+        ).sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True),
+        edges=table.iloc[order].reset_index(drop=True),
+        carried=carried,
+        paths=paths,
+        gap=max(gaps) if live else 0.0,
+        members=len(models),
+        kinds={name: kind for kind, some in graph.node_names_dict.items() for name in some},
+        notes=notes,
+    )
+
+
+def _edge_table(graph: Graph) -> pd.DataFrame:
+    """The edges of a graph in the order of a model."""
+    parts, signs = [], graph.edge_sign_dict
+    for kind in EDGE_TYPES:
+        source, target = graph.edge_index_dict[kind].tolist()
+        parts.append(
+            pd.DataFrame(
+                {
+                    "source": [graph.node_names_dict[kind[0]][i] for i in source],
+                    "target": [graph.node_names_dict[kind[2]][i] for i in target],
+                    "kind": kind_of(kind),
+                    "sign": np.zeros(len(source), int) if signs is None else signs[kind].numpy().astype(int),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def _carries(share: FloatArray) -> BoolArray:
+    return np.abs(share - 1) <= 1 - SHARE + 1e-6
+
+
+def _smallest(contribution: FloatArray, share: Callable[[BoolArray], FloatArray]) -> BoolArray:
+    """The edges of a subnetwork that carries enough, as few as a greedy search finds."""
+    order = np.argsort(-np.abs(contribution), kind="stable")
+    order = order[contribution[order] != 0]
+    chosen = np.zeros(len(contribution), bool)
+    # The sizes that are tried grow by a tenth where there are many edges.
+    sizes = np.unique(np.round(np.geomspace(1, len(order), 200)).astype(int)) if len(order) else np.array([], int)
+    kept = np.zeros((len(sizes), len(contribution)), bool)
+    for row, size in zip(kept, sizes, strict=True):
+        row[order[:size]] = True
+    enough = _carries(share(kept)) if len(sizes) else np.array([], bool)
+    chosen[order[: sizes[int(enough.argmax())] if enough.any() else len(order)]] = True
+    members = np.flatnonzero(chosen)
+    while 1 < len(members) <= _PRUNED:
+        without = np.repeat(chosen[None], len(members), axis=0)
+        without[np.arange(len(members)), members] = False
+        left = share(without)
+        good = _carries(left)
+        if not good.any():
+            break
+        # Edges that do nothing at all go together, else the one that is missed least.
+        now = share(chosen[None])[0]
+        idle = good & (np.abs(left - now) < 1e-6)
+        if idle.sum() > 1:
+            fewer = chosen.copy()
+            fewer[members[idle]] = False
+            if _carries(share(fewer[None]))[0]:
+                chosen, members = fewer, np.flatnonzero(fewer)
+                continue
+        missed = np.where(good, np.abs(left - 1), np.inf)
+        chosen[members[int(missed.argmin())]] = False
+        members = np.flatnonzero(chosen)
+    return chosen
+
+
+def _paths(
+    edges: pd.DataFrame,
+    chosen: BoolArray,
+    graph: Graph,
+    output: str,
+    share: Callable[[BoolArray], FloatArray],
+    difference: float,
+) -> pd.DataFrame:
+    """Paths of the subnetwork with what each carries alone."""
+    import networkx as nx
+
+    part = edges[chosen]
+    found = nx.DiGraph()
+    found.add_edges_from(
+        (s, t, {"row": row}) for row, s, t in zip(part.index, part["source"], part["target"], strict=True)
+    )
+    roots = [name for name in graph.inputs if name in found]
+    paths: list[list[str]] = []
+    if output in found:
+        every = (path for root in roots for path in nx.all_simple_paths(found, root, output))
+        paths = [*islice(every, _TRIED_PATHS)]
+    kept = np.zeros((len(paths), len(edges)), bool)
+    for row, path in zip(kept, paths, strict=True):
+        row[[found[s][t]["row"] for s, t in pairwise(path)]] = True
+    alone = difference * share(kept) if paths else np.zeros(0)
+    order = np.argsort(-np.abs(alone), kind="stable")[:PATHS]
+    return pd.DataFrame(
+        {"path": [" -> ".join(paths[i]) for i in order], "alone": [float(alone[i]) for i in order]},
+        columns=["path", "alone"],
+    )

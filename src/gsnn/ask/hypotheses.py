@@ -1,0 +1,133 @@
+"""Leading hypotheses of what is wrong with a network, and models in which each of them holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+
+from gsnn.ask.conditions import name_of
+from gsnn.base.errors import DataError
+from gsnn.graph import Graph
+from gsnn.graph.checks import Edge
+from gsnn.nn import GSNN
+
+AS_IS = "the network as it is"
+
+__all__ = ["AS_IS", "Hypothesis", "leading_hypotheses", "with_weights_of"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A network that may be the true one.
+
+    Attributes:
+        name: What it says.
+        added: The edge that it adds, which stands for all of its alias group; None for none.
+        removed: The known edge that it leaves out, or None.
+        members: All candidates of the alias group that were ranked, the added one first.
+    """
+
+    name: str
+    added: Edge | None = None
+    removed: Edge | None = None
+    members: tuple[Edge, ...] = ()
+
+    def graph(self, whole: Graph) -> Graph:
+        """The network, from the prior one."""
+        if self.added is not None:
+            return whole.with_edges([self.added])
+        return whole if self.removed is None else whole.without_edges([self.removed])
+
+
+def leading_hypotheses(candidates: pd.DataFrame, doubts: Iterable[Edge] = (), k: int = 8) -> list[Hypothesis]:
+    """The network as it is, the best alias groups of candidates, and known edges in doubt.
+
+    Args:
+        candidates: Columns source and target, the best first; with ``alias_group`` (and ``kind``) the candidates of a
+            group are one hypothesis, of which the best is opened.
+        doubts: Known edges that may not be there.
+        k: How many alias groups.
+
+    Returns:
+        The hypotheses.
+
+    Raises:
+        DataError: If there is no candidate.
+
+    Example:
+        >>> table = pd.DataFrame({"source": ["a", "a", "c"], "target": ["b", "d", "d"], "alias_group": [1, 1, 2]})
+        >>> [one.name for one in leading_hypotheses(table, [("e", "f")])]
+        ['the network as it is', 'a -> b (or 1 like it)', 'c -> d', 'no e -> f']
+    """
+    if not len(candidates):
+        raise DataError("there is no candidate edge to design experiments for; run gsnn infer first")
+    keys = [name for name in ("kind", "alias_group") if name in candidates.columns]
+    group: list[tuple[object, ...]] = (
+        [*candidates[keys].itertuples(index=False, name=None)]
+        if "alias_group" in keys
+        else [(i,) for i in range(len(candidates))]
+    )
+    members: dict[tuple[object, ...], list[Edge]] = {}
+    for key, source, target in zip(group, candidates["source"], candidates["target"], strict=True):
+        if key in members or len(members) < k:
+            members.setdefault(key, []).append((str(source), str(target)))
+    found = [Hypothesis(AS_IS)]
+    for some in members.values():
+        like = f" (or {len(some) - 1} like it)" if len(some) > 1 else ""
+        found.append(Hypothesis(f"{_arrow(some[0])}{like}", added=some[0], members=tuple(some)))
+    return [*found, *(Hypothesis(f"no {_arrow(edge)}", removed=edge) for edge in doubts)]
+
+
+def with_weights_of(model: GSNN, graph: Graph, fresh: GSNN) -> GSNN:
+    """Give a new model the weights of a trained one wherever both have the edge; what is new keeps its first weights.
+
+    Args:
+        model: The trained model, of a graph that differs by some edges.
+        graph: The graph of the new one.
+        fresh: The new model, changed in place.
+
+    Returns:
+        ``fresh``.
+    """
+    place = {edge: i for i, edge in enumerate(_edges(model))}
+    origin = torch.tensor([place.get(edge, -1) for edge in _edges(fresh)])
+    shared = origin >= 0
+    state, trained = fresh.state_dict(), model.state_dict()
+    for name, value in state.items():
+        given = trained[name]
+        part = next((part for part in ("lin_in", "lin_out") if name.endswith(f".{part}.weight")), None)
+        if part is not None:
+            (start, _), (begin, edge) = (_weights(one, part) for one in (model, fresh))
+            kept = shared[edge]
+            within = torch.arange(len(edge)) - begin[edge]
+            value[kept] = given[start[origin[edge[kept]]] + within[kept]]
+        elif name.endswith(".lin_out.bias") or (".edge_norm." in name and value.ndim):
+            value[shared] = given[origin[shared]]
+        else:
+            value.copy_(given)
+    fresh.load_state_dict(state)
+    return fresh
+
+
+def _edges(model: GSNN) -> list[tuple[int, int, int]]:
+    """Each edge by its homogeneous ends, and how many parallel ones stand before it."""
+    count: dict[tuple[int, int], int] = {}
+    found = []
+    for ends in map(tuple, model.layout.edge_index.t().tolist()):
+        count[ends] = count.get(ends, -1) + 1
+        found.append((*ends, count[ends]))
+    return found
+
+
+def _weights(model: GSNN, part: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the weights of each edge start in a map of the blocks, and the edge of each weight."""
+    edge, _ = getattr(model.blocks[0], part).pattern.positions()
+    width = torch.bincount(edge, minlength=model.E)
+    return torch.cumsum(width, 0) - width, edge
+
+
+def _arrow(edge: Sequence[str]) -> str:
+    return " -> ".join(name_of(end) for end in edge)

@@ -1,0 +1,303 @@
+"""What the model predicts if functions are knocked out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
+from gsnn.ask.conditions import Conditions, name_of, numbers_of
+from gsnn.base.csv_file import write_csv
+from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.files import atomic_path, plain, write_json
+from gsnn.base.progress import track
+from gsnn.data import PerturbationData, Standardiser
+from gsnn.graph import EDGE_TYPES, Graph
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from gsnn.nn import GSNN
+
+FloatArray = npt.NDArray[np.float64]
+DEFAULT_STATE = "lowest"
+PAIRED = 30  # strongest functions of which pairs are made
+LEVEL = 0.9  # of intervals
+JSON, CSV, PICTURE = "knockout.json", "knockout.csv", "knockout.png"
+
+__all__ = ["Knockouts", "Spread", "knockout"]
+
+
+@dataclass
+class Spread:
+    """Mean and standard deviation over members, one after the other (Welford 1962)."""
+
+    n: int = 0
+    mean: Any = 0.0
+    squares: Any = 0.0
+
+    def add(self, values: FloatArray) -> None:
+        """Take a member's values."""
+        self.n += 1
+        step = values - self.mean
+        self.mean = self.mean + step / self.n
+        self.squares = self.squares + step * (values - self.mean)
+
+    @property
+    def half(self) -> FloatArray | None:
+        """Half of the 90 % interval of a further member, t sd sqrt(1 + 1/n); None of a single one."""
+        if self.n < 2:
+            return None
+        wide = stats.t.ppf(0.5 + LEVEL / 2, self.n - 1) * np.sqrt((1 + 1 / self.n) / (self.n - 1))
+        return np.asarray(wide * np.sqrt(self.squares))
+
+
+@dataclass(frozen=True, eq=False)
+class Knockouts:
+    """The outcome of :func:`knockout`. Letters: K sets of functions, M conditions, O readouts.
+
+    Attributes:
+        sets: Names of the functions that are knocked out together, for each of the K sets.
+        conditions: Names of the M conditions.
+        readouts: Names of the O readouts.
+        effect: (K, M, O) prediction with the knock-out minus prediction without, in the units of the data.
+        half: (K, M, O) half of the 90 % interval over the members, or None for one model.
+        interaction: (K, M, O) effect of a pair minus the sum of its single effects, NaN for singles; None without
+            pairs.
+        plain: (M, O) predictions without a knock-out, in the units of the data.
+        scale: (O,) standard deviations of the readouts.
+        to: At which values functions were held.
+        held_at: For each function that is knocked out alone the training condition whose values it was held at, by the
+            first model; empty where they are 0.
+        members: How many models there were.
+        notes: What a reader should know.
+    """
+
+    sets: list[tuple[str, ...]]
+    conditions: list[str]
+    readouts: list[str]
+    effect: FloatArray
+    half: FloatArray | None
+    interaction: FloatArray | None
+    plain: FloatArray
+    scale: FloatArray
+    to: str
+    held_at: dict[str, str]
+    members: int = 1
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """The sets as text, joined by plus signs."""
+        return ["+".join(one) for one in self.sets]
+
+    @property
+    def strength(self) -> FloatArray:
+        """(K,) root mean square effect over conditions and readouts, in standard deviations of a readout."""
+        return _strength(self.effect, self.scale)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each set of functions, condition and readout.
+
+        Returns:
+            Columns nodes, condition, readout, effect; low and high with several models; interaction with pairs.
+        """
+        k, m, o = self.effect.shape
+        columns: dict[str, Any] = {
+            "nodes": np.repeat(np.array(self.names, dtype=object), m * o),
+            "condition": np.tile(np.repeat(np.array(self.conditions, dtype=object), o), k),
+            "readout": np.tile(np.array(self.readouts, dtype=object), k * m),
+            "effect": self.effect.ravel(),
+        }
+        if self.half is not None:
+            columns |= {"low": (self.effect - self.half).ravel(), "high": (self.effect + self.half).ravel()}
+        if self.interaction is not None:
+            columns["interaction"] = self.interaction.ravel()
+        return pd.DataFrame(columns)
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each set, the strongest first, with the mean effect over the conditions on every readout.
+
+        Returns:
+            Columns nodes, strength (see :attr:`strength`), interaction (its root mean square likewise, with pairs), and
+            one for each readout.
+        """
+        columns: dict[str, Any] = {"nodes": self.names, "strength": self.strength}
+        if self.interaction is not None:
+            columns["interaction"] = _strength(self.interaction, self.scale)
+        means = pd.DataFrame(self.effect.mean(1), columns=self.readouts)
+        table = pd.concat([pd.DataFrame(columns), means], axis=1)
+        return table.sort_values("strength", ascending=False, kind="stable", ignore_index=True)
+
+    def plot(self, ax: Axes | None = None, *, limit: int = 40) -> Axes:
+        """Mean effects over the conditions of the strongest sets on the readouts, in standard deviations.
+
+        Args:
+            ax: Where to draw; None makes a figure.
+            limit: Sets that are drawn.
+        """
+        from gsnn.plot import heatmap
+
+        strongest = self.summary().set_index("nodes")[self.readouts].head(limit)
+        table = strongest.div(self.scale, axis="columns")
+        title = "Knock-outs: mean effect over the conditions (standard deviations)"
+        return heatmap(table, title=title, ax=ax)
+
+    def content(self) -> dict[str, Any]:
+        """JSON-able: what was asked, and the summary."""
+        return {
+            "to": self.to,
+            "members": self.members,
+            "conditions": len(self.conditions),
+            "held_at": self.held_at,
+            "notes": self.notes,
+            "readouts": self.readouts,
+            "scale": self.scale,
+            "summary": self.summary().to_dict("records"),
+        }
+
+    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
+        """Write ``knockout.csv`` (:meth:`to_frame`) and ``knockout.json`` (:meth:`content`), each in one step.
+
+        Args:
+            folder: Where.
+            **more: Further entries of the JSON file.
+
+        Returns:
+            The files.
+        """
+        table, told = Path(folder) / CSV, Path(folder) / JSON
+        with atomic_path(table) as temporary, temporary.open("wb") as file:
+            write_csv(self.to_frame(), file, text=f"rows of {CSV}")
+        write_json(told, plain({**self.content(), **more}))
+        return [table, told]
+
+
+def knockout(
+    models: Sequence[GSNN],
+    data: PerturbationData,
+    standardiser: Standardiser,
+    nodes: Sequence[str] | None = None,
+    *,
+    pairs: bool = False,
+    to: str = DEFAULT_STATE,
+    train: npt.NDArray[np.int64] | None = None,
+    conditions: npt.NDArray[np.float32] | None = None,
+    progress: bool = False,
+) -> Knockouts:
+    """Predict what knocking out functions does to every readout in every condition.
+
+    A function is held in every block at the channel values that it has in one training condition (``lowest``: where its
+    effect on its own readouts is lowest; ``highest``; see :func:`gsnn.ask.clamps.clamps_of`), or its channels are 0
+    (``zero``). Nothing that comes in then reaches what follows it. The effect is the prediction with it, minus that
+    without. The model has learnt from treatments; that a knock-out is the lowest state that was seen is an assumption.
+
+    Args:
+        models: Trained on ``data``; with several, effects are means over them, with intervals.
+        data: The graph, and the conditions unless ``conditions`` are given.
+        standardiser: Of the responses that the models were trained on.
+        nodes: Names of functions, each knocked out alone; None: all.
+        pairs: Also all pairs, of ``nodes`` or of the 30 strongest singles.
+        to: ``lowest``, ``highest`` or ``zero``.
+        train: Samples whose conditions give the values to hold; None: all.
+        conditions: (M, I) treatments; None: the distinct ones of the data.
+        progress: Show progress on stderr.
+
+    Returns:
+        The effects.
+
+    Raises:
+        DataError: If a node or ``to`` is unknown, or there is no model.
+    """
+    if to not in STATES:
+        raise DataError(str(unknown_option("to", to, STATES)))
+    if not models:
+        raise DataError("knockout needs at least one model")
+    if nodes is not None and not len(nodes):
+        raise DataError("name at least one node to knock out")
+    graph = data.graph
+    numbers = [*range(graph.N)] if nodes is None else numbers_of(nodes, graph.functions, "function")
+    if pairs and len(numbers) < 2:
+        raise DataError("pairs need at least two nodes; name another one")
+    seen = Conditions.of(data.x if train is None else data.x[train], data)
+    asked = Conditions.of(data.x if conditions is None else conditions, data)
+    scale = np.asarray(standardiser.scale, dtype=np.float64)
+    singles: list[tuple[int, ...]] = [(number,) for number in numbers]
+    single, both, plain_ = Spread(), Spread(), Spread()
+    between = Spread()
+    clamps = [clamps_of(model, seen.x, to) for model in models]
+    for model, clamp in zip(track(models, "knock-outs: models", show=progress), clamps, strict=True):
+        before, after = predict_clamped(model, asked.x, singles, clamp)
+        single.add((after - before) * scale)
+        plain_.add(np.asarray(standardiser.inverse_transform(before), dtype=np.float64))
+    sets, effect, half, interaction = singles, single.mean, single.half, None
+    if pairs:
+        chosen = numbers
+        if nodes is None and len(numbers) > PAIRED:
+            strongest = np.argsort(-_strength(single.mean, scale), kind="stable")[:PAIRED]
+            chosen = [numbers[i] for i in sorted(strongest.tolist())]
+        two = [*combinations(chosen, 2)]
+        for model, clamp in zip(track(models, "pairs: models", show=progress), clamps, strict=True):
+            before, after = predict_clamped(model, asked.x, [*((number,) for number in chosen), *two], clamp)
+            alone, pair = np.split((after - before) * scale, [len(chosen)])
+            both.add(pair)
+            first, second = np.array([*combinations(range(len(chosen)), 2)]).T
+            between.add(pair - alone[first] - alone[second])
+        effect = np.concatenate([single.mean, both.mean])
+        half = None if half is None or both.half is None else np.concatenate([half, both.half])
+        interaction = np.concatenate([np.full_like(single.mean, np.nan), between.mean])
+        sets = [*singles, *two]
+    return Knockouts(
+        sets=[tuple(graph.functions[i] for i in one) for one in sets],
+        conditions=asked.names,
+        readouts=[name_of(name) for name in graph.outputs],
+        effect=effect,
+        half=half,
+        interaction=interaction,
+        plain=plain_.mean,
+        scale=scale,
+        to=to,
+        held_at={
+            graph.functions[i]: seen.names[clamps[0].condition[i]] if clamps[0].condition[i] >= 0 else ""
+            for i in numbers
+        },
+        members=len(models),
+        notes=_notes(graph, numbers, models, to),
+    )
+
+
+def _strength(effect: FloatArray, scale: FloatArray) -> FloatArray:
+    """Root mean square over what is defined, NaN where nothing is."""
+    squares = np.square(effect / scale)
+    seen = np.isfinite(squares)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.sqrt(np.where(seen, squares, 0.0).sum((1, 2)) / seen.sum((1, 2))))
+
+
+def _notes(graph: Graph, numbers: Sequence[int], models: Sequence[GSNN], to: str) -> list[str]:
+    notes = []
+    dead, read = set(graph.dead_end_functions), set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
+    lost = [graph.functions[i] for i in numbers if graph.functions[i] in dead]
+    if lost:
+        notes.append(f"no readout can be reached from {_some(lost)}: knocking them out changes nothing")
+    hidden = [graph.functions[i] for i in numbers if i not in read and graph.functions[i] not in dead]
+    if hidden and to != "zero":
+        notes.append(
+            f"{_some(hidden)} have no readout of their own: which state is the {to} is a guess, and effects may have "
+            "the wrong sign"
+        )
+    if len(models) == 1:
+        notes.append("one model has no interval; train an ensemble for one (gsnn train --members 5)")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

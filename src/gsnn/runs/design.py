@@ -1,0 +1,113 @@
+"""Which experiments to do next, for a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gsnn.ask.experiments import BATCH, HYPOTHESES, PICTURE, REPLICATES, Design, design, listed_experiments
+from gsnn.base.errors import DataError, as_data_error
+from gsnn.plot.files import write_picture
+from gsnn.runs.members import models_of
+from gsnn.runs.results import read_audit
+
+if TYPE_CHECKING:
+    from gsnn.ask.experiments import Experiment
+    from gsnn.data import PerturbationData
+    from gsnn.graph.checks import Edge
+    from gsnn.runs.folder import Run
+
+DOUBTS = 4  # known edges that an audit calls not needed, the least supported first
+
+__all__ = ["DOUBTS", "design_run"]
+
+
+def design_run(
+    run: Run,
+    *,
+    hypotheses: int = HYPOTHESES,
+    batch: int = BATCH,
+    replicates: int = REPLICATES,
+    experiments: str | Path | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    picture: str = PICTURE,
+    progress: bool = False,
+) -> Design:
+    """Rank experiments by how well they would tell the leading hypotheses apart, written into the folder of the run.
+
+    The candidates are those of ``edges.csv``; known edges that an audit in the folder calls not needed are in doubt.
+
+    Args:
+        run: A run whose edges have been inferred.
+        hypotheses: As of :func:`gsnn.ask.design`, and so are the others that are not described here.
+        batch: How many experiments.
+        replicates: Measurements of each.
+        experiments: A CSV file with the columns experiment, and, if need be, knockout and cost; None: all that the data
+            contain the parts of.
+        epochs: Of each refit.
+        seed: Fixes the refits.
+        picture: Name of the picture in the folder, which tells its format; empty: none.
+        progress: Show progress on stderr.
+
+    Returns:
+        The design, as ``design.csv`` and ``design.json`` have it.
+
+    Raises:
+        DataError: If a number or the list of experiments is wrong.
+        RunError: If training is not complete, edges have not been inferred, or the data are not those of the run.
+        MissingExtraError: If a picture is asked for and matplotlib is not installed.
+    """
+    edges = run.edges()
+    data = run.data()
+    candidates = edges[~edges["known"].astype(bool) & edges["rank"].notna()].sort_values("rank", kind="stable")
+    listed = None if experiments is None else _read(Path(experiments), data)
+    models, split = models_of(run), run.split()
+    if len(models) == 1:
+        models = [run.reading_model()]  # those weights from which edges are inferred
+    with run.lock():
+        with as_data_error():
+            found = design(
+                models,
+                data,
+                run.standardiser(),
+                run.config,
+                candidates,
+                doubts=_doubts(run),
+                hypotheses=hypotheses,
+                batch=batch,
+                replicates=replicates,
+                experiments=listed,
+                train=split.train,
+                held_out=split.test,
+                epochs=epochs,
+                seed=seed,
+                progress=progress,
+            )
+        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        if picture:
+            write_picture(found.plot, run.path / picture)
+    return found
+
+
+def _doubts(run: Run) -> list[Edge]:
+    found, _ = read_audit(run)
+    if found is None:
+        return []
+    table: Any = found.table()
+    doubted = table[table["verdict"] == "not needed"].sort_values("carried", kind="stable").head(DOUBTS)
+    return [*zip(doubted["source"], doubted["target"], strict=True)]
+
+
+def _read(path: Path, data: PerturbationData) -> list[Experiment]:
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(
+            path, dtype={"experiment": str, "knockout": str}, keep_default_na=False, na_values={"cost": [""]}
+        )
+    except FileNotFoundError:
+        raise DataError(f"there is no list of experiments {path}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"the list of experiments {path} cannot be read: {error}") from error
+    return listed_experiments(table, data)

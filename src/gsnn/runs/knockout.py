@@ -1,0 +1,69 @@
+"""Knock functions out in the models of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gsnn.ask.conditions import inputs_of
+from gsnn.ask.knockouts import DEFAULT_STATE, PICTURE, Knockouts, knockout
+from gsnn.base.errors import as_data_error
+from gsnn.plot.files import write_picture
+from gsnn.runs.members import models_of
+
+if TYPE_CHECKING:
+    from gsnn.runs.folder import Run
+
+__all__ = ["knockout_run"]
+
+
+def knockout_run(
+    run: Run,
+    nodes: Sequence[str] | None = None,
+    *,
+    pairs: bool = False,
+    to: str = DEFAULT_STATE,
+    conditions: Sequence[str] = (),
+    picture: str = PICTURE,
+    progress: bool = False,
+) -> Knockouts:
+    """Predict what knocking out functions does, written into the folder of the run.
+
+    Args:
+        run: A run whose training is complete.
+        nodes: As of :func:`gsnn.ask.knockout`, and so are ``pairs`` and ``to``.
+        pairs: Also all pairs.
+        to: At which values functions are held.
+        conditions: Names of conditions, as :func:`gsnn.ask.conditions.inputs_of` reads them; none: those of the data.
+        picture: Name of the heatmap in the folder, which tells its format (``.png``, ``.svg``, ``.pdf``); empty: none.
+        progress: Show progress on stderr.
+
+    Returns:
+        The outcome, as ``knockout.csv`` and ``knockout.json`` have it.
+
+    Raises:
+        DataError: If a node, a condition or an option is unknown.
+        RunError: If training is not complete, or the data are not those of the run any more.
+        MissingExtraError: If a picture is asked for and matplotlib is not installed.
+    """
+    data, models = run.data(), models_of(run)
+    with as_data_error():
+        asked = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
+        found = knockout(
+            models,
+            data,
+            run.standardiser(),
+            nodes,
+            pairs=pairs,
+            to=to,
+            train=run.split().train,
+            conditions=asked,
+            progress=progress,
+        )
+    with run.lock():
+        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        if picture:
+            write_picture(found.plot, run.path / picture)
+    return found
