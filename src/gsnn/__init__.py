@@ -7,6 +7,7 @@ from gsnn.base.lazy import lazy_names
 
 # Name -> module, imported at first use: `import gsnn` and `gsnn --help` must not wait for torch.
 _PUBLIC = {
+    "CombinedEdgeInferer": "discovery",
     "DataError": "base.errors",
     "DirectedMagnitudeEdgeKGE": "edges",
     "EmbeddingEdgeInferer": "edges",
@@ -20,6 +21,7 @@ _PUBLIC = {
     "MagnitudeEdgeInferer": "edges",
     "MagnitudeEdgeKGE": "edges",
     "MagnitudeEdgeRegressor": "edges",
+    "MeasuredEdgeInferer": "edges",
     "MissingExtraError": "base.errors",
     "OutputEdgeInferer": "edges",
     "RankEdgeInferer": "edges",
@@ -30,6 +32,7 @@ _PUBLIC = {
 
 __all__ = [
     "GSNN",
+    "CombinedEdgeInferer",
     "DataError",
     "DirectedMagnitudeEdgeKGE",
     "EmbeddingEdgeInferer",
@@ -42,6 +45,7 @@ __all__ = [
     "MagnitudeEdgeInferer",
     "MagnitudeEdgeKGE",
     "MagnitudeEdgeRegressor",
+    "MeasuredEdgeInferer",
     "MissingExtraError",
     "OutputEdgeInferer",
     "RankEdgeInferer",

@@ -70,7 +70,7 @@ def test_a_fit_near_0(ridge, said):
 
 @pytest.mark.parametrize("levels", [0.0, 3.0])
 def test_rows_in_another_order_are_noticed_whatever_the_levels_of_the_readouts(levels):
-    from gsnn.training.baselines import left_out_correlations
+    from gsnn.training.left_out import left_out_correlations
 
     rng = np.random.default_rng(0)
     x = np.array([[a, b, c, d] for a in (0, 1) for b in (0, 1) for c in (0, 1) for d in (0, 1)] * 2, float)

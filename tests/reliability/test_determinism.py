@@ -35,8 +35,10 @@ def test_two_processes_agree_bit_for_bit():
     assert not different
 
 
-# The stacked one trains models again, and a training follows the order of its samples.
-STREAMING = [entry for entry in ENTRIES if "batch_split" not in entry.omits and entry.name != "stacked"]
+# The stacked one trains models again, and a training follows the order of its samples; the combined one reads untrained
+# networks on samples that it draws by their places.
+PLACES = ("stacked", "combined")
+STREAMING = [entry for entry in ENTRIES if "batch_split" not in entry.omits and entry.name not in PLACES]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, pytest.param(torch.float32, marks=pytest.mark.slow)])

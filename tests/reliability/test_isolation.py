@@ -157,6 +157,8 @@ def test_model_and_process_are_untouched(entry):
 def test_model_and_process_are_untouched_by_a_failure(entry, failure):
     if entry.name == "structure":
         pytest.skip("reads neither the samples nor the model, so nothing of this reaches it")
+    if entry.name == "measured" and failure in (crit_raises_midway, interrupted_in_crit, not_finite):
+        pytest.skip("takes no loss")
     # The first batch takes four calls, three of them to find out how the loss scales; the dense ones have one batch.
     after = 2 if entry.name.startswith(("function", "rank")) else 5
     model, x, y = used_model()

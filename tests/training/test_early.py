@@ -124,7 +124,9 @@ def test_a_run_keeps_them_and_infers_from_them(tmp_path):
     stored = load_model(run.early_path)
     for name, value in result.early.state_dict().items():
         assert torch.equal(value, stored.state_dict()[name])
-    tables = {weights: infer_run(run, job=Job(weights=weights)) for weights in ("last", "early")}
+    tables = {
+        weights: infer_run(run, method="gradient-explained", job=Job(weights=weights)) for weights in ("last", "early")
+    }
     assert run.info["inference"].get("weights") is None
     data, rows = run.data(), run.split().train
     batch = tuple(
@@ -132,7 +134,7 @@ def test_a_run_keeps_them_and_infers_from_them(tmp_path):
         for part in (data.x[rows], run.standardiser().transform(data.y[rows]))
     )
     for weights, model in (("last", run.model()), ("early", stored)):
-        method = METHODS["gradient-explained"]
+        method = METHODS[explained]
         inferer = method.make(model, data.graph)
         inferer.fit([batch], masked_mse, verbose=False)
         expected = inferer.top_edges(5, **method.options)

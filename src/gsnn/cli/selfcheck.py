@@ -147,12 +147,10 @@ def _next(checks: list[SelfCheck], run: str) -> str:
                 return f"Next: gsnn refine {run}{chosen}" + ("" if kind == "function" else f" --kinds {kind}")
     tried = {check.kind for check in checks}
     others = ",".join(name for name, kind in (("input", INPUT_EDGES), ("output", OUTPUT_EDGES)) if kind not in tried)
+    failed = "No ranking did better than guessing and the topology alone: do not build on one."
     if others:
-        return (
-            f"No ranking found what was hidden: do not build on one. Next: gsnn selfcheck {run} --kinds {others}, for "
-            "edges of other kinds"
-        )
-    return "No ranking found what was hidden: do not build on one."
+        return f"{failed} Next: gsnn selfcheck {run} --kinds {others}, for edges of other kinds"
+    return failed
 
 
 def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str]) -> dict[str, Any]:

@@ -572,19 +572,11 @@ class Run:
         write_json(self.path / RUN, self.info)
 
     def _remove_results(self) -> None:
-        paths = [
-            self.model_path,
-            self.early_path,
-            self.regressor_path,
-            self.edges_path,
-            self.path / EDGES_METADATA,
-            self.repairs_path,
-            self.report_path,
-        ]
+        names = [MODEL, EARLY, REGRESSOR, EDGES, EDGES_METADATA, REPAIRS, REPORT]
         if not self.checkpoint_path.is_file():
-            paths.append(self.metrics_path)
-        for path in paths:
-            path.unlink(missing_ok=True)
+            names.append(METRICS)
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
         if self.members_path.is_dir():
             shutil.rmtree(self.members_path)
 

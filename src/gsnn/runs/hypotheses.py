@@ -56,11 +56,11 @@ def hypotheses(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Hypo
         >>> import pandas as pd
         >>> edges = pd.DataFrame({"source": list("abcd"), "target": list("zzzz"), "rank": [1, 2, 3, 4],
         ...                       "known": False, "alias_group": [0, 0, 1, 2]})
-        >>> found = hypotheses(edges, n=2, per_end=1)
+        >>> found = hypotheses(edges, n=3, per_end=3)
         >>> [(row["source"], row["look_alikes"]) for row in found.rows]
-        [('a', [('b', 'z')]), ('c', [])]
-        >>> found.notes
-        ['4 of the best 4 have the target z']
+        [('a', [('b', 'z')]), ('c', []), ('d', [])]
+        >>> found.notes[0]
+        '3 of the best 3 have the target z; shown are at most 3 of each source and target, where there are others'
     """
     candidates = edges[~edges["known"].astype(bool)]
     best = candidates.head(_LOOKED_AT)
