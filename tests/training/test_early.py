@@ -124,9 +124,8 @@ def test_a_run_keeps_them_and_infers_from_them(tmp_path):
     stored = load_model(run.early_path)
     for name, value in result.early.state_dict().items():
         assert torch.equal(value, stored.state_dict()[name])
-    tables = {
-        weights: infer_run(run, method="gradient-explained", job=Job(weights=weights)) for weights in ("last", "early")
-    }
+    explained = "gradient-explained"
+    tables = {weights: infer_run(run, method=explained, job=Job(weights=weights)) for weights in ("last", "early")}
     assert run.info["inference"].get("weights") is None
     data, rows = run.data(), run.split().train
     batch = tuple(
