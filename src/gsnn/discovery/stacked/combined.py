@@ -26,8 +26,8 @@ from gsnn.nn.losses import masked_mse
 
 FloatArray = npt.NDArray[np.float64]
 
-# Samples that an untrained network is looked at on.
-SAMPLES = 256
+# Samples that an untrained network is looked at on, and its channels: more of them find no more.
+SAMPLES, CHANNELS = 256, 3
 # 'explained' below this is all the same: chance.
 FLOOR = 1e-3
 # Matrices of all pairs that are held at a time, in single precision.
@@ -49,9 +49,10 @@ class CombinedEdgeInferer(GradientEdgeInferer):
     - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.001);
     - of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden, eight times,
       and a logistic model learns to tell them from other pairs that the masked graph lacks. It sees features of the
-      masked graph and the scores of an *untrained* network of the same architecture on it, which cost a pass over 256
-      samples: before any training, activations are mixtures of the inputs upstream and gradients mixtures of the
-      responses downstream, so that they tell where responses go with inputs along paths that are not there.
+      masked graph and the scores of an *untrained* network of the same architecture on it, with at most 3 channels,
+      which cost a pass over 256 samples: before any training, activations are mixtures of the inputs upstream and
+      gradients mixtures of the responses downstream, so that they tell where responses go with inputs along paths that
+      are not there.
 
     Where the network is regular the first part decides much, where it is not (or where few edges are known) the penalty
     of the logistic model keeps it near a constant and ``explained`` decides alone. It does if there is nothing to learn
@@ -195,7 +196,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         def features(graph: Graph, seed: int) -> tuple[Features, Features]:
             rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:SAMPLES])
             with torch.inference_mode(False), torch.enable_grad():
-                model = untrained(self._model, graph, seed).eval()
+                model = untrained(self._model, graph, seed, CHANNELS).eval()
                 seen = model_features(model, graph, [(x[rows], y[rows])], {}, masked_mse, "cpu", None)
             return structural_features(graph), seen[0]
 

@@ -33,8 +33,17 @@ def default_config(n_samples: int) -> TrainConfig:
     return TrainConfig(epochs=epochs, batch_size=batch)
 
 
-def untrained(model: Any, graph: Graph, seed: int) -> GSNN:  # noqa: ANN401
+def untrained(model: Any, graph: Graph, seed: int, most: int | None = None) -> GSNN:  # noqa: ANN401
     """A model of the same architecture as another, on another graph, with fresh weights.
+
+    Args:
+        model: The other.
+        graph: The graph.
+        seed: Fixes the weights.
+        most: Channels of a function, at most; None: as many as the other has.
+
+    Returns:
+        The model.
 
     Raises:
         TypeError: If ``model`` is no GSNN.
@@ -48,7 +57,8 @@ def untrained(model: Any, graph: Graph, seed: int) -> GSNN:  # noqa: ANN401
             "(graph, seed) -> trained model"
         )
     options = {name: value for name, value in model.options.items() if name != "layers"}
-    return build_model(lambda: GSNN.from_graph(graph, model.channels, model.L, **options), seed)
+    channels = model.channels if most is None else min(model.channels, most)
+    return build_model(lambda: GSNN.from_graph(graph, channels, model.L, **options), seed)
 
 
 def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: TrainConfig) -> nn.Module:  # noqa: ANN401
