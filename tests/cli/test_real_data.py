@@ -68,7 +68,7 @@ def test_extliver(tmp_path):
     assert "sign" in shown
     truth = tmp_path / "truth.sif"
     truth.write_text("il1r\t1\tHSP27\nIL6\t1\tSTAT3\n", encoding="utf-8")
-    assert protocols(run, truth, "gradient-explained")["n_positives"] == 2
+    assert protocols(run, truth, "combined")["n_positives"] == 2
     assert ran("report", run) == f"Report: {run / 'report.html'}\n"
     assert (run / "report.html").stat().st_size > 100_000
 

@@ -165,6 +165,10 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         from gsnn.runs.edge_columns import members_note
 
         typer.echo(members_note(inference["members"]) + "; worst rank: the last place that a member gives")
+    if inference.get("structure"):
+        from gsnn.runs.edge_columns import structure_note
+
+        typer.echo(f"note: {structure_note(inference['structure'])}")
     for note in found.notes:
         typer.echo(f"note: {note}")
     aliases = inference["aliases"]

@@ -25,7 +25,6 @@ from gsnn.discovery.intervals import Placements, beaten_share, degree_weights, p
 from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
 from gsnn.discovery.stacked.inferer import StructureEdgeInferer
-from gsnn.discovery.verdicts import FEWEST
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.bypass import routed
@@ -199,8 +198,7 @@ def _condition(
 
     def measured(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
         trained = train_on(used, masked.graph, config, seed=model_seed)
-        learnt = name == "real" and len(masked.testable) * settings["repeats"] >= FEWEST
-        return _measure(trained, masked, scorers, random_seed, also_true, learnt)
+        return _measure(trained, masked, scorers, random_seed, also_true, learnt=name == "real")
 
     if name == "rewired":
         null = rewire(data.graph, rewire_seed, kind=kind)
@@ -237,7 +235,7 @@ def _measure(
     also_true: Sequence[Edge],
     learnt: bool,
 ) -> dict[str, Any]:
-    """The record of one condition; with what can be learnt of the graph alone, where the methods will be judged."""
+    """The record of one condition; with what can be learnt of the graph alone, if the methods are judged by it."""
     graph, kind = trained.graph, masking.kind
     prior = PriorEdges(graph, kind)
     source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
@@ -303,12 +301,12 @@ def _measure(
 
 
 def _structure(graph: Graph, seed: int) -> dict[str, FloatArray]:
-    """What the method ``structure`` says; nothing for large graphs, and where there is nothing to learn from."""
+    """What the method ``structure`` says; nothing for large graphs."""
     if graph.N > _LEARNT_UP_TO:
         return {}
     inferer = StructureEdgeInferer(None, graph, seed=seed)
     inferer.fit([(torch.zeros(1, graph.I), torch.zeros(1, graph.O))], verbose=False)
-    return {"structure": inferer.score_matrix()} if inferer.masked else {}
+    return {"structure": inferer.score_matrix()}
 
 
 def _by_group(scores: FloatArray, positives: IntArray, negatives: BoolArray, hole: BoolArray) -> dict[str, Any]:

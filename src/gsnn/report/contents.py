@@ -162,7 +162,7 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
 
 def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     """What a reader of the table should know."""
-    from gsnn.runs.edge_columns import members_note, no_targets_note
+    from gsnn.runs.edge_columns import members_note, no_targets_note, structure_note
 
     if inference is None:
         return []
@@ -170,6 +170,8 @@ def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     for kind, how in (inference.get("kinds") or {"": inference}).items():
         if how.get("members"):
             notes.append(members_note(how["members"], kind))
+    if inference.get("structure"):
+        notes.append(structure_note(inference["structure"]))
     if inference.get("no_targets"):
         notes.append(no_targets_note(inference["no_targets"]))
     return [_sentence(note) for note in notes]

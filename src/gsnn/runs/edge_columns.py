@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "members_note", "no_targets_note"]
+__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "members_note", "no_targets_note", "structure_note"]
 
 Q_MEANS = (
     "expected share of pairs without any association among the candidates with a q this small or smaller "
@@ -60,6 +60,23 @@ def no_targets_note(names: Sequence[str]) -> str:
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return (
         f"no targets, since they are treatments that stand in the network as species: {shown} (--targets asks for one)"
+    )
+
+
+def structure_note(shared: Mapping[str, int]) -> str:
+    """How much of the head of a ranking the network alone would have put there, in words.
+
+    Args:
+        shared: ``top``, how many of the best candidates were looked at, and ``shared``.
+
+    Example:
+        >>> structure_note({"top": 50, "shared": 12})
+        '12 of the best 50 would be there by the structure of the network alone (rank_structure), 38 are by your data'
+    """
+    top, shared_ones = shared["top"], shared["shared"]
+    return (
+        f"{shared_ones} of the best {top} would be there by the structure of the network alone (rank_structure), "
+        f"{top - shared_ones} are by your data"
     )
 
 

@@ -270,6 +270,8 @@ def infer_run(
         inference |= {"candidates": sum(part.n_candidates for part in parts), "aliases": first.aliases}
         if first.agreement:
             inference["members"] = first.agreement
+        if first.shared:
+            inference["structure"] = first.shared
         if wanted != (FUNCTION_EDGES,):
             inference["kinds"] = {
                 part.ends.kind: {
@@ -304,6 +306,7 @@ class _Part:
     aliases: dict[str, Any] | None
     notes: list[str]
     agreement: dict[str, int]
+    shared: dict[str, int]
 
 
 def _models(run: Run, job: Job, members: bool | None) -> list[GSNN]:
@@ -404,7 +407,6 @@ def _infer_kind(
     if len(required):
         rows = table["src_idx"].to_numpy("int64") * len(ends.targets) + table["dst_idx"].to_numpy("int64")
         edges["required"] = [row in set(required.tolist()) - known_rows for row in rows.tolist()]
-    notes += _shared_with_structure(ranking, n_candidates)
     options = dict(ways[first].options)
     if job.weights != "early":
         options["weights"] = job.weights
@@ -417,7 +419,8 @@ def _infer_kind(
         notes.append(uncalibrated)
     summary = None if groups is None else groups.summary()
     agreed = agreement(edges, len(models)) if len(models) > 1 else {}
-    return _Part(ends, edges, first, options, ranking.n, n_candidates, summary, notes, agreed)
+    shared = _shared_with_structure(ranking, n_candidates)
+    return _Part(ends, edges, first, options, ranking.n, n_candidates, summary, notes, agreed, shared)
 
 
 def _too_large(graph: Graph, job: Job) -> str:
@@ -435,17 +438,13 @@ def _too_large(graph: Graph, job: Job) -> str:
     )
 
 
-def _shared_with_structure(ranking: Ranking, n_candidates: int) -> list[str]:
-    """How much of the head of a ranking the network alone would have put there."""
+def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int]:
+    """How much of the head of a ranking the network alone would have put there; nothing where that is not known."""
     k = min(_HEAD, n_candidates // 10)
     head = ranking.table[(ranking.rank > 0) & (ranking.rank <= k)]
     if "structure" not in ranking.others or not len(head):
-        return []
-    same = int((head["rank_structure"] <= k).sum())
-    return [
-        f"{same} of the best {len(head)} candidates are among the best {k} by the structure of the network alone "
-        "(rank_structure); the others are there for what the data say"
-    ]
+        return {}
+    return {"top": len(head), "shared": int((head["rank_structure"] <= k).sum())}
 
 
 def _into(ends: Ends, drawn: Sequence[str], required: IntArray) -> IntArray:
