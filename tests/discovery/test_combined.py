@@ -11,7 +11,7 @@ from scipy import optimize
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, mask_edges
 from gsnn.discovery.stacked.combined import FLOOR
 from gsnn.discovery.stacked.learners import _LINEAR_C, learn_linear
-from gsnn.edges import GradientEdgeInferer
+from gsnn.edges import GradientEdgeInferer, MeasuredEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 
@@ -127,6 +127,17 @@ def test_what_was_hidden_follows_from_the_seed_alone(problem, monkeypatch):
     np.testing.assert_array_equal(fitted(problem).score_matrix(), whole)
     assert torch.equal(torch.get_rng_state(), state)
     assert not np.allclose(fitted(problem, seed=1).score_matrix(), whole, equal_nan=True)
+
+
+def test_readouts_of_functions_are_looked_at_where_half_are_measured(problem, monkeypatch):
+    whole = fitted(problem).score_matrix()
+    monkeypatch.setattr("gsnn.discovery.stacked.combined.LEAST_MEASURED", 0.2)  # 6 of 24 functions are read
+    assert not np.allclose(fitted(problem).score_matrix(), whole, equal_nan=True)
+    seen = []
+    monkeypatch.setattr(MeasuredEdgeInferer, "fit", lambda self, *_, **__: seen.append(self) or 0)
+    monkeypatch.setattr("gsnn.discovery.stacked.combined.LEAST_MEASURED", 0.5)
+    fitted(problem).scored()
+    assert not seen
 
 
 def test_bad_arguments_are_named(problem):

@@ -19,6 +19,7 @@ from gsnn.discovery.stacked.learners import learn_linear
 from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, lessons, model_features
 from gsnn.discovery.stacked.refit import untrained
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
+from gsnn.edges.measured import MeasuredEdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
@@ -28,6 +29,8 @@ FloatArray = npt.NDArray[np.float64]
 
 # Samples that an untrained network is looked at on, and its channels: more of them find no more.
 SAMPLES, CHANNELS = 256, 3
+# Share of the functions from which on what readouts have in common is looked at, and on how many samples.
+LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
 # 'explained' below this is all the same: chance.
 FLOOR = 1e-3
 # Matrices of all pairs that are held at a time, in single precision.
@@ -52,7 +55,8 @@ class CombinedEdgeInferer(GradientEdgeInferer):
       masked graph and the scores of an *untrained* network of the same architecture on it, with at most 3 channels,
       which cost a pass over 256 samples: before any training, activations are mixtures of the inputs upstream and
       gradients mixtures of the responses downstream, so that they tell where responses go with inputs along paths that
-      are not there.
+      are not there. Where half of the functions have a readout of their own, the scores of
+      :class:`gsnn.edges.MeasuredEdgeInferer` on the masked graph are among the features, too.
 
     Where the network is regular the first part decides much, where it is not (or where few edges are known) the penalty
     of the logistic model keeps it near a constant and ``explained`` decides alone. It does if there is nothing to learn
@@ -193,11 +197,18 @@ class CombinedEdgeInferer(GradientEdgeInferer):
             return np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
         x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
 
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MEASURED_SAMPLES])
+
         def features(graph: Graph, seed: int) -> tuple[Features, Features]:
             rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:SAMPLES])
+            direct: dict[str, FloatArray] = {}
             with torch.inference_mode(False), torch.enable_grad():
                 model = untrained(self._model, graph, seed, CHANNELS).eval()
-                seen = model_features(model, graph, [(x[rows], y[rows])], {}, masked_mse, "cpu", None)
+                readouts = MeasuredEdgeInferer(model, graph)
+                if len(readouts.measured) >= LEAST_MEASURED * self.N:
+                    readouts.fit([(x[drawn], y[drawn])], verbose=False)
+                    direct["measured"] = readouts.score_matrix()
+                seen = model_features(model, graph, [(x[rows], y[rows])], direct, masked_mse, "cpu", None)
             return structural_features(graph), seen[0]
 
         def example(lesson: Lesson) -> dict[str, npt.NDArray[np.float32]]:
