@@ -273,11 +273,11 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         """
         import torch
 
-        from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
+        from gsnn.discovery.methods import METHODS, default_method
         from gsnn.nn.losses import masked_mse
 
         check_is_fitted(self)
-        method = DEFAULT_METHOD if method is None else method
+        method = default_method(0 if self.graph is None else self.graph.N) if method is None else method
         if method not in METHODS:
             raise unknown_option("method", method, METHODS)
         if self.graph is None:
@@ -317,10 +317,10 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         Raises:
             ValueError: As for :meth:`edge_inferer`, or if ``top`` is below 1.
         """
-        from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
+        from gsnn.discovery.methods import METHODS, default_method
         from gsnn.runs.infer import edge_table
 
-        method = DEFAULT_METHOD if method is None else method
+        method = default_method(0 if self.graph is None else self.graph.N) if method is None else method
         if top is not None and top < 1:
             raise ValueError(f"top must be at least 1, got {top}; leave it out for every candidate")
         inferer = self.edge_inferer(X, y, method)

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.discovery.stacked.combined import CombinedEdgeInferer
+from gsnn.base.memory import memory_bytes
+from gsnn.discovery.stacked.combined import CombinedEdgeInferer, combined_memory
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
 from gsnn.edges.capture import Criterion, iterate_batches
@@ -258,6 +259,11 @@ METHODS = _Methods(
 # What ranks edges if nothing else is said: the best of one training over the families of benchmarks/combined.py; and
 # its part that reads the trained model alone, where the features of all pairs do not fit into memory.
 DEFAULT_METHOD, SIMPLER_METHOD = "combined", "gradient-explained"
+
+
+def default_method(n: int) -> str:
+    """:data:`DEFAULT_METHOD` where it fits into the memory for N functions, else :data:`SIMPLER_METHOD`."""
+    return DEFAULT_METHOD if combined_memory(n) <= memory_bytes(None) else SIMPLER_METHOD
 
 
 def register(name: str, method: Method | type[EdgeInferer] | Score) -> None:

@@ -17,7 +17,7 @@ from gsnn.data import PerturbationData
 from gsnn.data.digest import fingerprint
 from gsnn.discovery.held_out import ALPHA, Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
 from gsnn.discovery.joint import largest_ablation_cost, stacked_once
-from gsnn.discovery.methods import DEFAULT_METHOD, method_names
+from gsnn.discovery.methods import default_method, method_names
 from gsnn.discovery.refine_result import ARMS, Refinement
 from gsnn.discovery.repairs import Repair, read_repairs, repaired, settings_of
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
 DECISIONS = ("single", "bisect", "joint", "together", "none")
-# What proposes edges if nothing is said: a method by itself, or several whose proposals are weighed together.
-BY_DEFAULT = (DEFAULT_METHOD,)
+# Whose proposals are weighed together if nothing is said.
 BY_DEFAULT_JOINT = ("stacked", "gradient-explained")
 TOLERATED = 0.01  # rise of the held-out loss without an edge that goes
 
@@ -220,7 +219,7 @@ def refine(
     if decision == "joint" and OUTPUT_EDGES in wanted:
         raise ValueError("decision 'joint' cannot tell what an edge to an output is worth; use 'single' or 'bisect'")
     if inferer is None:
-        inferer = BY_DEFAULT_JOINT if decision == "joint" else BY_DEFAULT
+        inferer = BY_DEFAULT_JOINT if decision == "joint" else default_method(data.graph.N)
     named = isinstance(inferer, str) or (isinstance(inferer, Sequence) and all(isinstance(x, str) for x in inferer))
     given = method_names(inferer) if named else {_name(inferer): inferer}
     scorers = {kind: resolve_scorers(given, config, kind) for kind in wanted if planned is None}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.torch_state import threads_for
 from gsnn.base.workers import workers_for
-from gsnn.discovery.methods import METHODS, Method, method_names, ways
+from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, default_method, method_names, ways
 from gsnn.edges import EdgeInferer
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.nn.losses import masked_mse
@@ -133,6 +133,7 @@ def resolve_scorers(
     inferers: Sequence[str] | Mapping[str, Any] | str | None,
     config: TrainConfig | None = None,
     kind: str = FUNCTION_EDGES,
+    n: int = 0,
 ) -> dict[str, Scorer]:
     """Ways to score all pairs, by name.
 
@@ -142,6 +143,8 @@ def resolve_scorers(
             registered method that is taken by default.
         config: Settings for the inferers that train models of their own; None: those inferers' defaults.
         kind: The kind of the edges. Of several registered methods those are left out that cannot rank it.
+        n: Functions of the graph: of the methods that are taken by default the one that needs most memory is left out
+            where it does not fit.
 
     Returns:
         A function for each name; scores are (S, T).
@@ -152,7 +155,8 @@ def resolve_scorers(
         TypeError: If a value is none of these.
     """
     if inferers is None:
-        inferers = [name for name, method in METHODS.items() if method.by_default]
+        fits = default_method(n) == DEFAULT_METHOD
+        inferers = [name for name, method in METHODS.items() if method.by_default and (fits or name != DEFAULT_METHOD)]
     if not inferers:
         raise ValueError("inferers is empty: name at least one method")
     if not isinstance(inferers, Mapping):

@@ -120,7 +120,7 @@ def self_check(
         raise unknown_option("stratify", stratify, get_args(Stratify))
     if kind not in KINDS:
         raise unknown_option("kind", kind, KINDS)
-    scorers = resolve_scorers(inferers, config, kind)
+    scorers = resolve_scorers(inferers, config, kind, data.graph.N)
     # Refuses what cannot work before anything is trained.
     mask_edges(data.graph, fraction, seed, stratify, roles, kind=kind)
     prior = PriorEdges(data.graph, kind)

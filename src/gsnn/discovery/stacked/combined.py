@@ -33,15 +33,15 @@ SAMPLES, CHANNELS = 256, 3
 LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
 # 'explained' below this is all the same: chance.
 FLOOR = 1e-3
-# Matrices of all pairs that are held at a time, in single precision.
-_MATRICES = 90
+# Bytes for each pair, at the peak: features of all pairs and what their scores are made from (measured at N = 1000).
+_BYTES = 2400
 
 __all__ = ["CombinedEdgeInferer", "combined_memory"]
 
 
 def combined_memory(n: int) -> int:
     """Bytes that :class:`CombinedEdgeInferer` takes for N functions, beside the samples."""
-    return 4 * _MATRICES * n * n
+    return _BYTES * n * n
 
 
 class CombinedEdgeInferer(GradientEdgeInferer):
@@ -67,7 +67,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, trained on ``data``.
         data: The prior graph, with its inputs and outputs.
         memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. All features of all pairs are held in memory,
-            360 N^2 bytes, and must fit too.
+            2,400 N^2 bytes, and must fit too.
         targets: As there.
         seed: Fixes the hidden edges, the samples and the weights of the untrained networks.
 
@@ -215,7 +215,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
             topology, scores = features(lesson.graph, lesson.seed)
             return {"topology": stack(topology, lesson.rows, self.N), "scores": stack(scores, lesson.rows, self.N)}
 
-        workers = workers_for(self._model, SAMPLES, combined_memory(self.N))
+        workers = workers_for(self._model, SAMPLES, combined_memory(self.N) // 2)
         with closing(arrays_in_processes([partial(example, lesson) for lesson in taught], workers)) as done:
             seen = list(track(done, "hidden edges", total=REPEATS, show=None))
         label = np.concatenate([lesson.label for lesson in taught])
