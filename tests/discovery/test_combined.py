@@ -9,8 +9,8 @@ import torch
 from scipy import optimize
 
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, mask_edges
-from gsnn.discovery.stacked.combined import FLOOR
-from gsnn.discovery.stacked.learners import _LINEAR_C, learn_linear
+from gsnn.discovery.stacked.combined import FLOOR, HALF
+from gsnn.discovery.stacked.learners import _LINEAR_C, _MANY, learn_linear
 from gsnn.edges import GradientEdgeInferer, MeasuredEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
@@ -51,7 +51,9 @@ def test_the_linear_learner_minimises_the_penalised_loss():
 
     def loss(w):
         odds = z @ w[1:] + w[0]
-        return _LINEAR_C * np.sum(np.logaddexp(0, odds) - label * odds) + 0.5 * w[1:] @ w[1:]
+        return (
+            _LINEAR_C * min(1, label.sum() / _MANY) * np.sum(np.logaddexp(0, odds) - label * odds) + 0.5 * w[1:] @ w[1:]
+        )
 
     best = optimize.minimize(loss, np.zeros(5), tol=1e-12).x
     grid = rng.normal(size=(4, 6, 6))
@@ -69,7 +71,8 @@ def test_the_score_is_the_sum_of_its_two_logarithms(problem):
     known = table["has_edge"].to_numpy()
     assert table.loc[known, "score"].isna().all()
     rest = table[~known]
-    expected = np.log(rest["likely"]) + np.log(np.maximum(rest["explained"], FLOOR))
+    weight = inferer.learnt_from / (inferer.learnt_from + HALF)
+    expected = weight * np.log(rest["likely"]) + np.log(np.maximum(rest["explained"], FLOOR))
     np.testing.assert_allclose(rest["score"], expected, rtol=1e-6)
     assert rest["likely"].between(0, 1).all()
     assert rest["likely"].nunique() > 50

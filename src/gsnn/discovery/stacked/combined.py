@@ -31,6 +31,8 @@ FloatArray = npt.NDArray[np.float64]
 SAMPLES, CHANNELS = 256, 3
 # Share of the functions from which on what readouts have in common is looked at, and on how many samples.
 LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
+# Hidden edges from which what they teach counts half.
+HALF = 32
 # 'explained' below this is all the same: chance.
 FLOOR = 1e-3
 # Bytes for each pair, at the peak: features of all pairs and what their scores are made from (measured at N = 1000).
@@ -47,7 +49,7 @@ def combined_memory(n: int) -> int:
 class CombinedEdgeInferer(GradientEdgeInferer):
     r"""What a missing edge looks like among known ones, and what the trained model makes of it; nothing is refitted.
 
-    The score is a sum of two logarithms:
+    The score is a sum of two logarithms, the second times n / (n + 32), where n edges were hidden to learn from:
 
     - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.001);
     - of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden, eight times,
@@ -159,7 +161,8 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         explained = super().scored(score="explained", **options)
         own = slice(self.targets.start, self.targets.stop)
         likely = self._opinions(explained)[0][:, own]
-        total = likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
+        weight = self.learnt_from / (self.learnt_from + HALF)
+        total = weight * likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
         total[self.prior.matrix()[:, own]] = np.nan
 
         def entries(matrix: npt.NDArray[Any]) -> Column:

@@ -16,8 +16,8 @@ Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 
 # A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
 _LEAST = 1e-4
-# Inverse of the penalty of the logistic model that stands alone.
-_LINEAR_C = 0.003
+# Inverse of the penalty of the logistic model that stands alone, and the masked edges from which on it is that.
+_LINEAR_C, _MANY = 0.003, 250
 
 __all__ = ["learn_linear", "learn_pairs", "sample_alike"]
 
@@ -82,7 +82,7 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
 def learn_linear(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_]) -> Callable[[Features], FloatArray]:
     """Fit a logistic model with a strong penalty to tell masked pairs from others.
 
-    With few masked edges the penalty keeps it near a constant, so that it then says little.
+    The fewer masked edges, the stronger the penalty: a few say little of what is missing, and look very much alike.
 
     Args:
         x: (K, F) features of pairs.
@@ -100,7 +100,8 @@ def learn_linear(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_]) -> Ca
     mean, spread = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     spread[spread <= 1e-6 * np.abs(mean)] = np.inf  # constant: no weight
     with in_turn():
-        model = LogisticRegression(C=_LINEAR_C, solver="newton-cholesky").fit((x - mean) / spread, label)
+        strength = _LINEAR_C * min(1.0, int(label.sum()) / _MANY)
+        model = LogisticRegression(C=strength, solver="newton-cholesky").fit((x - mean) / spread, label)
     weights, first = model.coef_[0] / spread, float(model.intercept_[0])
 
     def opinion(features: Features) -> FloatArray:
