@@ -21,6 +21,7 @@ from gsnn.discovery.stacked.refit import untrained
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.measured import MeasuredEdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.sample_store import SampleStore
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
@@ -82,7 +83,8 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         ValueError: As there.
 
     Example:
-        >>> from gsnn.graph import Graph
+        >>> from gsnn.edges.sample_store import SampleStore
+    from gsnn.graph import Graph
         >>> edges = [("x", "a"), ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("d", "y"), ("b", "z")]
         >>> graph = Graph.from_edges(
         ...     edges, input_nodes=["x"], function_nodes=["a", "b", "c", "d"], output_nodes=["y", "z"]
@@ -119,7 +121,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         )
         self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
         self.seed, self.learnt_from = seed, 0
-        self._learnt: tuple[ScoredPairs, tuple[FloatArray, FloatArray]] | None = None
+        self._learnt: tuple[SampleStore, int, tuple[FloatArray, FloatArray]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what is found again."""
@@ -160,7 +162,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
             return super().scored(score=score, **options)
         explained = super().scored(score="explained", **options)
         own = slice(self.targets.start, self.targets.stop)
-        likely = self._opinions(explained)[0][:, own]
+        likely = self._opinions()[0][:, own]
         weight = self.learnt_from / (self.learnt_from + HALF)
         total = weight * likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
         total[self.prior.matrix()[:, own]] = np.nan
@@ -177,17 +179,18 @@ class CombinedEdgeInferer(GradientEdgeInferer):
 
     def beside(self) -> dict[str, ScoredPairs]:
         """The ranking by structure alone; nothing where there is nothing to learn from."""
-        _, structure = self._opinions(super().scored(score="explained"))
+        _, structure = self._opinions()
         if not self.learnt_from:
             return {}
         score = structure[:, self.targets.start : self.targets.stop]
         return {"structure": ScoredPairs(self.prior, score, first=self.targets.start)}
 
-    def _opinions(self, explained: ScoredPairs) -> tuple[FloatArray, FloatArray]:
-        """What :meth:`_learn` gives for the samples of a score, found once."""
-        if self._learnt is None or self._learnt[0] is not explained:
-            self._learnt = explained, self._learn()
-        return self._learnt[1]
+    def _opinions(self) -> tuple[FloatArray, FloatArray]:
+        """What :meth:`_learn` gives for the samples that were seen, found once, whatever is asked in between."""
+        self._check_seen(3)
+        if self._learnt is None or self._learnt[0] is not self._store or self._learnt[1] != self.n:
+            self._learnt = self._store, self.n, self._learn()
+        return self._learnt[2]
 
     def _learn(self) -> tuple[FloatArray, FloatArray]:
         """(N, N) logarithms of the probability that a pair is a missing edge, with and without an untrained network.
