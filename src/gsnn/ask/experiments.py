@@ -19,9 +19,9 @@ from gsnn.ask.clamps import clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
-from gsnn.base.csv_file import write_csv
+from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
-from gsnn.base.files import atomic_path, plain, write_json
+from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes
 from gsnn.data import PerturbationData, Standardiser
@@ -199,8 +199,7 @@ class Design:
             The files.
         """
         table, told = Path(folder) / CSV, Path(folder) / JSON
-        with atomic_path(table) as temporary, temporary.open("wb") as file:
-            write_csv(self.to_frame(), file, text=f"rows of {CSV}")
+        write_csv_file(self.to_frame(), table)
         write_json(told, plain({**self.content(), **more}))
         return [table, told]
 

@@ -15,7 +15,7 @@ import pandas as pd
 from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
 from gsnn.ask.flows import edge_flows, edge_numbers, restored
 from gsnn.ask.knockouts import Spread
-from gsnn.base.csv_file import write_csv
+from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path, plain, write_json
 from gsnn.data import PerturbationData, Standardiser
@@ -117,8 +117,7 @@ class Explanation:
             The files.
         """
         table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
-        with atomic_path(table) as temporary, temporary.open("wb") as file:
-            write_csv(self.edges, file, text=f"rows of {CSV}")
+        write_csv_file(self.edges, table)
         part = self.subnetwork.drop(columns="subnetwork")
         nodes = {
             name: {kind: self.kinds[name] == kind for kind in ("input", "output")}

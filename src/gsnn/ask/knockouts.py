@@ -15,9 +15,9 @@ from scipy import stats
 
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
-from gsnn.base.csv_file import write_csv
+from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.base.files import atomic_path, plain, write_json
+from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.graph import EDGE_TYPES, Graph
@@ -175,8 +175,7 @@ class Knockouts:
             The files.
         """
         table, told = Path(folder) / CSV, Path(folder) / JSON
-        with atomic_path(table) as temporary, temporary.open("wb") as file:
-            write_csv(self.to_frame(), file, text=f"rows of {CSV}")
+        write_csv_file(self.to_frame(), table)
         write_json(told, plain({**self.content(), **more}))
         return [table, told]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from gsnn.base.files import atomic_path
 from gsnn.base.progress import stage
 
 if TYPE_CHECKING:
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 ROWS = 100_000
 """Rows of a block: some tens of MB of text."""
 
-__all__ = ["write_csv"]
+__all__ = ["write_csv", "write_csv_file"]
 
 
 def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: str = "rows") -> None:
@@ -39,3 +41,14 @@ def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: 
             content: str = part.to_csv(index=False, header=start == 0, sep=separator, lineterminator="\n")
             file.write(content.encode())
             shown.advance(len(part))
+
+
+def write_csv_file(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table to a file in one step, as :func:`write_csv` does; the progress says which.
+
+    Args:
+        frame: The table; its index is left out.
+        path: The file; what stood there is replaced.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        write_csv(frame, file, text=f"rows of {path.name}")

@@ -14,9 +14,9 @@ from gsnn.edges.capture import Criterion, all_samples, isolated, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.graph.checks import EDGE_TYPES
+from gsnn.graph.kinds import edge_pairs
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Of the variance of the regressors; and the least share of a variance that counts as something left.
 _RIDGE, _LEFT = 1e-6, 1e-6
@@ -70,12 +70,12 @@ class MeasuredEdgeInferer(EdgeInferer):
     def __init__(self, model: nn.Module, data: Any) -> None:  # noqa: ANN401 - anything HeteroData-like
         super().__init__(model, data)
         self._model = unwrap(model)
-        functions, outputs = _edges(data, EDGE_TYPES[2])
+        functions, outputs = edge_pairs(data, EDGE_TYPES[2])
         readers = np.bincount(outputs, minlength=int(outputs.max(initial=-1)) + 1)
         own = readers[outputs] == 1
         self._readouts = [outputs[own & (functions == j)] for j in range(self.N)]
         self.measured = [name for name, its in zip(self.function_nodes, self._readouts, strict=True) if len(its)]
-        inputs, fed = _edges(data, EDGE_TYPES[1])
+        inputs, fed = edge_pairs(data, EDGE_TYPES[1])
         feeds = np.bincount(inputs, minlength=int(inputs.max(initial=-1)) + 1)
         self._inputs = [inputs[fed == j] for j in range(self.N)]
         self._own_inputs = [its[feeds[its] == 1] for its in self._inputs]
@@ -192,11 +192,6 @@ class MeasuredEdgeInferer(EdgeInferer):
             values, counts = np.unique(x[:, own], return_counts=True)
             rows &= x[:, own] == values[counts.argmax()]
         return rows if rows.sum() >= max(10, 2 * n_regressors) else seen
-
-
-def _edges(data: Any, kind: tuple[str, str, str]) -> IntArray:  # noqa: ANN401 - anything HeteroData-like
-    index = data.edge_index_dict.get(kind)
-    return np.zeros((2, 0), np.int64) if index is None else np.asarray(index.cpu(), dtype=np.int64)
 
 
 def _moments(y: FloatArray) -> tuple[FloatArray, FloatArray]:

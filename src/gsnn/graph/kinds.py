@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.graph.checks import EdgeType
@@ -16,6 +17,12 @@ INPUT_EDGES, FUNCTION_EDGES, OUTPUT_EDGES = "input->function", "function->functi
 KINDS: tuple[str, ...] = (INPUT_EDGES, FUNCTION_EDGES, OUTPUT_EDGES)
 
 _SHORT = dict(zip(("input", "function", "output"), KINDS, strict=True))
+
+
+def edge_pairs(data: Any, kind: EdgeType) -> npt.NDArray[np.int64]:  # noqa: ANN401 - anything HeteroData-like
+    """(2, E) sources and targets of the edges of a type; none where the graph has no such type."""
+    index = data.edge_index_dict.get(kind)
+    return np.zeros((2, 0), np.int64) if index is None else np.asarray(index.cpu(), dtype=np.int64)
 
 
 def edge_type(kind: str) -> EdgeType:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.csv_file import write_csv
+from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import RunError
-from gsnn.base.files import atomic_path, folder_lock, plain, write_json
+from gsnn.base.files import folder_lock, plain, write_json
 from gsnn.base.wording import command_line
 from gsnn.data.digest import fingerprint
 from gsnn.runs.edge_columns import csv_metadata
@@ -461,8 +461,7 @@ class Run:
             # Wherever the program is killed, run.json never describes other edges than those in the folder.
             if self.info.pop("inference", None) is not None:
                 self._write()
-            with atomic_path(self.edges_path) as temporary, temporary.open("wb") as file:
-                write_csv(edges, file, text=f"rows of {EDGES}")
+            write_csv_file(edges, self.edges_path)
             write_json(self.path / EDGES_METADATA, csv_metadata(EDGES, edges.columns))
             if inference is not None:
                 self.info["inference"] = dict(inference)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gsnn.base.csv_file import write_csv
+from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
-from gsnn.base.files import atomic_path
 from gsnn.base.progress import now
 from gsnn.graph import KINDS
 from gsnn.io.truth import read_table
@@ -44,8 +43,7 @@ def update_repairs(run: Run) -> pd.DataFrame | None:
             return None
         now("measuring repairs")
         table = repairs_table(run.data(), audit, run.edges())
-        with atomic_path(run.repairs_path) as temporary, temporary.open("wb") as file:
-            write_csv(table, file, text=f"rows of {run.repairs_path.name}")
+        write_csv_file(table, run.repairs_path)
     return table
 
 

@@ -16,6 +16,7 @@ from scipy.sparse import csgraph
 from scipy.stats import rankdata
 
 from gsnn.graph.checks import EDGE_TYPES
+from gsnn.graph.kinds import edge_pairs
 
 FloatArray = npt.NDArray[np.float64]
 Features = dict[str, npt.NDArray[np.floating]]
@@ -52,11 +53,11 @@ def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything Heter
         [0.0, 1.0]
     """
     n = len(data.node_names_dict["function"])
-    edges = _edges(data, EDGE_TYPES[0])
+    edges = edge_pairs(data, EDGE_TYPES[0])
     edges = edges[:, edges[0] != edges[1]]
     A = np.zeros((n, n), dtype=np.float32)
     A[edges[0], edges[1]] = 1.0
-    fed, read = _edges(data, ("input", "to", "function")), _edges(data, ("function", "to", "output"))
+    fed, read = edge_pairs(data, ("input", "to", "function")), edge_pairs(data, ("function", "to", "output"))
     above, below = (
         _spread(sparse.csr_matrix(step), nodes, members)
         for step, nodes, members in ((A.T, fed[1], fed[0]), (A, read[0], read[1]))
@@ -176,7 +177,7 @@ def response_scores(data: Any, x: FloatArray, responses: Mapping[str, FloatArray
         [[0.0, 1.0], [0.0, 0.0]]
     """
     n = len(data.node_names_dict["function"])
-    fed, read = _edges(data, ("input", "to", "function")), _edges(data, ("function", "to", "output"))
+    fed, read = edge_pairs(data, ("input", "to", "function")), edge_pairs(data, ("function", "to", "output"))
     into = np.zeros((n, x.shape[1]))
     into[fed[1], fed[0]] = 1.0
     found = {}
@@ -218,11 +219,6 @@ def stack(features: Features, rows: npt.NDArray[np.int64], n: int) -> npt.NDArra
         full = np.broadcast_to(values, (n, n))
         out[:, column] = full[source, target]
     return out
-
-
-def _edges(data: Any, kind: tuple[str, str, str]) -> npt.NDArray[np.int64]:  # noqa: ANN401
-    index = data.edge_index_dict.get(kind)
-    return np.zeros((2, 0), np.int64) if index is None else np.asarray(index.cpu(), dtype=np.int64)
 
 
 def _spread(

@@ -15,6 +15,8 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from gsnn.graph.kinds import edge_pairs
+
 FED, INNER, READ = ("input", "to", "function"), ("function", "to", "function"), ("function", "to", "output")
 
 
@@ -96,8 +98,7 @@ def along(values: Tensor, direction: Tensor, channel_node: Tensor, scale: Tensor
 
 def _edges(data: Any, kind: tuple[str, str, str]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:  # noqa: ANN401
     """Sources, targets and signs of one type; an unknown sign is +1."""
-    index = data.edge_index_dict.get(kind)
-    pairs = np.zeros((2, 0), dtype=np.int64) if index is None else np.asarray(index.cpu(), dtype=np.int64)
+    pairs = edge_pairs(data, kind)
     signs = (getattr(data, "edge_sign_dict", None) or {}).get(kind)
     sign = np.ones(pairs.shape[1]) if signs is None else np.asarray(signs.cpu(), dtype=np.float64)
     return pairs[0], pairs[1], np.where(sign == 0, 1.0, sign)
