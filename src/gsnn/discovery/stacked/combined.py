@@ -83,8 +83,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         ValueError: As there.
 
     Example:
-        >>> from gsnn.edges.sample_store import SampleStore
-    from gsnn.graph import Graph
+        >>> from gsnn.graph import Graph
         >>> edges = [("x", "a"), ("a", "b"), ("b", "c"), ("a", "c"), ("c", "d"), ("d", "y"), ("b", "z")]
         >>> graph = Graph.from_edges(
         ...     edges, input_nodes=["x"], function_nodes=["a", "b", "c", "d"], output_nodes=["y", "z"]
