@@ -21,7 +21,7 @@ _BATCH = 512
 _CHOOSING = 512  # training samples that choose between the two ways to close an edge
 _DAMPING = 1e-2  # of the curvature; without it a refit of few samples follows their noise
 
-__all__ = ["FirstOrder", "batches", "closest_parents", "first_order", "refitted_errors", "squared_errors"]
+__all__ = ["FirstOrder", "batches", "bytes_of", "closest_parents", "first_order", "refitted_errors", "squared_errors"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,11 @@ class FirstOrder:
 
     rise: FloatArray
     carried: FloatArray
+
+
+def bytes_of(net: Restricted) -> int:
+    """About what estimates and refits of a network take: derivatives for each probe, and as much again."""
+    return 4 * 2 * (PROBES + 2) * (len(net.weight) + len(net.bias) + len(net.offset)) * _BATCH
 
 
 def batches(x: FloatArray, y: FloatArray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
