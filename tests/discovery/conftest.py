@@ -9,7 +9,7 @@ import pytest
 
 from gsnn.data import PerturbationData
 from gsnn.discovery import retrain as retrain_module
-from gsnn.discovery.held_out import Losses
+from gsnn.discovery.refinement.held_out import Losses
 from gsnn.graph import Graph, nx2pyg
 from gsnn.simulation import convergence_graph, simulate
 from gsnn.training import TrainConfig
@@ -86,9 +86,9 @@ def fake_training(monkeypatch):
     def install(loss=lambda graph: 1.0, good=(("f1", "f8"), ("f2", "f10"), ("f9", "f15"))):
         fake = FakeTraining(loss, good)
         for module in ("refinement", "selfcheck"):
-            monkeypatch.setattr(f"gsnn.discovery.{module}.train_on", fake)
-        monkeypatch.setattr("gsnn.discovery.refinement.losses", fake.losses)
-        monkeypatch.setattr("gsnn.discovery.held_out._explained", fake.explained)
+            monkeypatch.setattr(f"gsnn.discovery.{module}.protocol.train_on", fake)
+        monkeypatch.setattr("gsnn.discovery.refinement.protocol.losses", fake.losses)
+        monkeypatch.setattr("gsnn.discovery.refinement.held_out._explained", fake.explained)
         return fake
 
     return install

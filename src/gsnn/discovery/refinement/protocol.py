@@ -15,13 +15,14 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData
 from gsnn.data.digest import fingerprint
-from gsnn.discovery.held_out import ALPHA, Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
-from gsnn.discovery.joint import largest_ablation_cost, stacked_once
 from gsnn.discovery.methods import default_method, method_names
-from gsnn.discovery.refine_result import ARMS, Refinement
+from gsnn.discovery.refinement.held_out import Folds, Losses, Verdict, degree_classes, losses, ranks, verdict
+from gsnn.discovery.refinement.joint import largest_ablation_cost, stacked_once
+from gsnn.discovery.refinement.result import ARMS, Refinement
 from gsnn.discovery.repairs import Repair, read_repairs, repaired, settings_of
 from gsnn.discovery.retrain import Scorer, Trained, resolve_scorers, train_on
 from gsnn.discovery.stacked.caps import chosen_pairs
+from gsnn.discovery.verdicts import ALPHA
 from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges, descending
 from gsnn.graph import Graph, resolve_kinds

@@ -16,15 +16,15 @@ from gsnn.base.progress import now, stage
 from gsnn.data import PerturbationData, Split
 from gsnn.data.digest import fingerprint
 from gsnn.data.split import conditions
-from gsnn.discovery.audit_result import Audit
-from gsnn.discovery.audit_verdicts import PairedTests, judge, only_edges, pooled, reasons_not_to_judge
+from gsnn.discovery.auditing.result import Audit
+from gsnn.discovery.auditing.verdicts import PairedTests, judge, only_edges, pooled, reasons_not_to_judge
 from gsnn.graph import EDGE_TYPES, Graph, resolve_kinds
 from gsnn.graph.kinds import edge_type
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from gsnn.discovery.restricted import Recipe, Restricted
+    from gsnn.discovery.auditing.restricted import Recipe, Restricted
     from gsnn.training import TrainConfig
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,8 +58,8 @@ def audit(
 
     A GSNN has so many weights for each edge that its known edges stand in for one another. The audit therefore trains
     *restricted* networks, with one number for each function and one weight for each edge
-    (:class:`~gsnn.discovery.restricted.Restricted`): one for each of 4 folds of the conditions, without the fold and
-    from a seed of its own. The test part of the settings is left out.
+    (:class:`~gsnn.discovery.auditing.restricted.Restricted`): one for each of 4 folds of the conditions, without the
+    fold and from a seed of its own. The test part of the settings is left out.
 
     *Gain.* The edge is closed, the other weights into its target and its bias are refitted by one Gauss-Newton step,
     and the held-out samples go through what is left. The share by which the loss is lower with the edge is its gain.
@@ -103,7 +103,7 @@ def audit(
         DataError: If a kind is unknown or has no edge, or fewer than 4 conditions are left to judge.
         RunError: If ``folder`` holds an audit and neither switch is set, or it was made with other settings.
     """
-    from gsnn.discovery.restricted import Recipe
+    from gsnn.discovery.auditing.restricted import Recipe
     from gsnn.training import TrainConfig
 
     config, recipe = config or TrainConfig(), recipe or Recipe()
@@ -227,7 +227,7 @@ class Work:
     @classmethod
     def of_audit(cls, data: PerturbationData, found: Audit) -> Work:
         """The steps that an audit of these data took."""
-        from gsnn.discovery.restricted import Recipe
+        from gsnn.discovery.auditing.restricted import Recipe
         from gsnn.training import TrainConfig
 
         seed, config = int(found.settings["seed"]), TrainConfig.from_dict(found.settings["config"])
@@ -244,8 +244,8 @@ class Work:
 
     def trained(self, number: int) -> dict[str, Any]:
         """Train the network of a fold and estimate what closing each edge does."""
-        from gsnn.discovery.closing import closest_parents, first_order, squared_errors
-        from gsnn.discovery.restricted import fit_restricted
+        from gsnn.discovery.auditing.closing import closest_parents, first_order, squared_errors
+        from gsnn.discovery.auditing.restricted import fit_restricted
 
         train, held = self.samples(number)
         net = fit_restricted(self.data.graph, *train, self.recipe, self.seed + number)
@@ -265,13 +265,13 @@ class Work:
 
     def network(self, record: dict[str, Any]) -> Restricted:
         """The network of a fold again."""
-        from gsnn.discovery.restricted import Restricted
+        from gsnn.discovery.auditing.restricted import Restricted
 
         return Restricted.from_lists(self.data.graph, record["network"])
 
     def refitted(self, number: int, record: dict[str, Any], edges: IntArray) -> dict[str, Any]:
         """Close edges one by one, each with a refit."""
-        from gsnn.discovery.closing import refitted_errors, squared_errors
+        from gsnn.discovery.auditing.closing import refitted_errors, squared_errors
 
         train, held = self.samples(number)
         net = self.network(record)
@@ -282,8 +282,8 @@ class Work:
 
     def loss_without(self, number: int, record: dict[str, Any], edges: Sequence[int]) -> float:
         """Held-out loss of a fold after some more training without some edges."""
-        from gsnn.discovery.closing import squared_errors
-        from gsnn.discovery.restricted import train_restricted
+        from gsnn.discovery.auditing.closing import squared_errors
+        from gsnn.discovery.auditing.restricted import train_restricted
 
         train, held = self.samples(number)
         net = train_restricted(self.network(record), *train, self.shorter(), self.seed + number, edges)
@@ -324,7 +324,7 @@ class Work:
 
     def hidden(self) -> list[str]:
         """Why edges cannot show, from all samples that judge."""
-        from gsnn.discovery.restricted import STEPS
+        from gsnn.discovery.auditing.restricted import STEPS
 
         rows = np.sort(np.concatenate(self.parts.folds))
         return reasons_not_to_judge(self.data.graph, self.data.x[rows], self.data.y[rows], STEPS)
