@@ -85,9 +85,9 @@ class FakeTraining:
 def fake_training(monkeypatch):
     def install(loss=lambda graph: 1.0, good=(("f1", "f8"), ("f2", "f10"), ("f9", "f15"))):
         fake = FakeTraining(loss, good)
-        for module in ("refinement", "selfcheck"):
-            monkeypatch.setattr(f"gsnn.discovery.{module}.protocol.train_on", fake)
-        monkeypatch.setattr("gsnn.discovery.refinement.protocol.losses", fake.losses)
+        for module in ("refinement.bench", "refinement.protocol", "selfcheck.protocol"):
+            monkeypatch.setattr(f"gsnn.discovery.{module}.train_on", fake)
+        monkeypatch.setattr("gsnn.discovery.refinement.bench.losses", fake.losses)
         monkeypatch.setattr("gsnn.discovery.refinement.held_out._explained", fake.explained)
         return fake
 

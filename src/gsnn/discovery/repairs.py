@@ -97,7 +97,7 @@ def repairs_table(
 def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
     """A row for each edge that may be added."""
     from gsnn.discovery.auditing.opening import opened_errors
-    from gsnn.discovery.auditing.protocol import Work
+    from gsnn.discovery.auditing.steps import Work
 
     if not wanted:
         return []

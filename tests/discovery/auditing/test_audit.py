@@ -264,9 +264,9 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
     data = planted(60)
     options = {"recipe": QUICK, "removal": True}
     whole = audit(data, SHORT, folder=tmp_path / "whole", **options)
-    from gsnn.discovery.auditing import protocol
+    from gsnn.discovery.auditing import steps
 
-    step, calls = protocol.Work.trained, []
+    step, calls = steps.Work.trained, []
 
     def stops(self, number):
         calls.append(number)
@@ -275,7 +275,7 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
         return step(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(protocol.Work, "trained", stops)
+        patch.setattr(steps.Work, "trained", stops)
         with pytest.raises(KeyboardInterrupt):
             audit(data, SHORT, folder=tmp_path / "cut", **options)
     assert len(Audit.read(tmp_path / "cut").folds) == 2
