@@ -8,10 +8,10 @@ sources that the target already has.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from gsnn.edges.capture import Capture, Criterion, captures, node_norms, tapped,
 from gsnn.edges.gradient.blocks import centred_channels, node_chunks
 from gsnn.edges.gradient.null import gamma_median
 from gsnn.edges.gradient.sign import orientation, reference_weights, references
-from gsnn.edges.inferer import StreamingInferer
+from gsnn.edges.inferer import StreamingInferer, check_nodes
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.stats import false_discovery
@@ -132,8 +132,7 @@ class BoundaryEdgeInferer(StreamingInferer):
         super().__init__(model, data)
         self._model = unwrap(model)
         gsnn = tapped(model)
-        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != list(self.function_nodes):
-            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+        check_nodes(gsnn, self.function_nodes)
         self.memory_budget = memory_bytes(memory_budget)
         self.L = gsnn.L
         self._channel_node = gsnn.channel_node.detach().cpu()
@@ -146,30 +145,11 @@ class BoundaryEdgeInferer(StreamingInferer):
         """Number of samples so far."""
         return self._store.n
 
-    def reset_stats(self) -> None:
-        """Forget every sample."""
+    def _forget(self) -> None:
         self._store = SampleStore(self._sizes(), self.memory_budget // 4)
-        self._scale = None
-        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
 
-    def update(
-        self,
-        x: Tensor,
-        y: Tensor,
-        crit: Criterion | None = None,
-        *,
-        model_kwargs: Mapping[str, Any] | None = None,
-        loss_reduction: str | None = None,
-    ) -> int:
-        """Add one batch, on the device the model is on; the arguments are those of :meth:`fit`.
-
-        Returns:
-            Number of samples so far.
-        """
-        scale = self._loss_scale(crit, loss_reduction)
-        pre, post = captures(self._model, x, y, crit, loss_reduction=scale, model_kwargs=model_kwargs)
-        self.add(pre, post, x, y)
-        return self.n
+    def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
+        self.add(*captures(self._model, x, y, crit, **options), x, y)
 
     def add(self, pre: Capture, post: Capture, x: Tensor, y: Tensor) -> None:
         """Add a batch that was captured elsewhere at both taps.
@@ -184,24 +164,8 @@ class BoundaryEdgeInferer(StreamingInferer):
         self._store.append([p.detach().cpu().to(dtype) for p in (x.T, y.T, *self._parts(pre, post))])
         self._last = None
 
-    def merge(self, other: BoundaryEdgeInferer) -> BoundaryEdgeInferer:
-        """Add the samples of another inferer of the same model, which is not changed.
-
-        Raises:
-            TypeError: If ``other`` is of another class.
-            ValueError: If the two are of different models.
-        """
-        if type(other) is not type(self):
-            raise TypeError(f"other must be {type(self).__name__}, got {type(other).__name__}")
-        if self.function_nodes != other.function_nodes or self._store.sizes != other._store.sizes:
-            raise ValueError("other is of another model: its samples cannot be added to these")
+    def _take(self, other: Self) -> None:
         self._store.extend(other._store)
-        self._last = None
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is found again: the table, and whether the criterion is a mean or a sum."""
-        return self.__dict__ | {"_last": None, "_scale": None}
 
     def scored(self, *, score: str = "explained", null_correction: bool = True) -> ScoredPairs:
         """Scores and columns of all pairs of a source and a target.
@@ -220,13 +184,7 @@ class BoundaryEdgeInferer(StreamingInferer):
         """
         if score not in self.scores:
             raise unknown_option("score", score, self.scores)
-        if self.n < 3:
-            raise RuntimeError(f"Need at least 3 samples, got {self.n}; call fit or update first")
-        key = (score, null_correction)
-        if self._last is None or self._last[0] != key:
-            self._last = None
-            self._last = (key, self._score(score, null_correction))
-        return self._last[1]
+        return self._scored_once((score, null_correction), lambda: self._score(score, null_correction))
 
     def _score(self, score: str, null_correction: bool) -> ScoredPairs:
         shape = (len(self.prior.sources), len(self.prior.targets))

@@ -182,7 +182,7 @@ def infer_run(
     import pandas as pd
 
     from gsnn.base.torch_state import threads_for
-    from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, ways
+    from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, too_large, ways
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
     from gsnn.runs.job import Job
@@ -221,7 +221,7 @@ def infer_run(
             if clash:
                 raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
         notes = [*no.notes, *must.notes]
-        if by_default and FUNCTION_EDGES in wanted and (more := _too_large(data.graph, job)):
+        if by_default and FUNCTION_EDGES in wanted and (more := too_large(data.graph.N, job.memory_budget)):
             notes.append(f"ranked by '{SIMPLER_METHOD}': {more}")
             by_kind[FUNCTION_EDGES] = ways([SIMPLER_METHOD], FUNCTION_EDGES)
         models = _models(run, job, members)
@@ -421,21 +421,6 @@ def _infer_kind(
     agreed = agreement(edges, len(models)) if len(models) > 1 else {}
     shared = _shared_with_structure(ranking, n_candidates)
     return _Part(ends, edges, first, options, ranking.n, n_candidates, summary, notes, agreed, shared)
-
-
-def _too_large(graph: Graph, job: Job) -> str:
-    """Why the features of all pairs of a graph do not fit into memory; nothing if they do."""
-    from gsnn.base.memory import in_words, memory_bytes
-    from gsnn.discovery.methods import DEFAULT_METHOD
-    from gsnn.discovery.stacked.combined import combined_memory
-
-    needed, budget = combined_memory(graph.N), memory_bytes(job.memory_budget)
-    if needed <= budget:
-        return ""
-    return (
-        f"'{DEFAULT_METHOD}' takes {in_words(needed)} for {graph.N} functions, and {in_words(budget)} may be taken "
-        "(--memory-budget)"
-    )
 
 
 def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int]:
