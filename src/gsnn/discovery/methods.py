@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.base.memory import memory_bytes
+from gsnn.base.memory import in_words, memory_bytes
 from gsnn.discovery.stacked.combined import CombinedEdgeInferer, combined_memory
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
@@ -261,9 +261,20 @@ METHODS = _Methods(
 DEFAULT_METHOD, SIMPLER_METHOD = "combined", "gradient-explained"
 
 
+def too_large(n: int, memory_budget: int | float | str | None = None) -> str:
+    """Why :data:`DEFAULT_METHOD` does not fit into the memory budget for N functions; empty if it does."""
+    needed, budget = combined_memory(n), memory_bytes(memory_budget)
+    if needed <= budget:
+        return ""
+    return (
+        f"'{DEFAULT_METHOD}' takes {in_words(needed)} for {n} functions, and {in_words(budget)} may be taken "
+        "(--memory-budget)"
+    )
+
+
 def default_method(n: int) -> str:
     """:data:`DEFAULT_METHOD` where it fits into the memory for N functions, else :data:`SIMPLER_METHOD`."""
-    return DEFAULT_METHOD if combined_memory(n) <= memory_bytes(None) else SIMPLER_METHOD
+    return SIMPLER_METHOD if too_large(n) else DEFAULT_METHOD
 
 
 def register(name: str, method: Method | type[EdgeInferer] | Score) -> None:

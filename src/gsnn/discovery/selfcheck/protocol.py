@@ -31,6 +31,7 @@ from gsnn.discovery.selfcheck.intervals import (
 )
 from gsnn.discovery.selfcheck.result import SelfCheck, variant_of
 from gsnn.discovery.stacked.inferer import StructureEdgeInferer
+from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.bypass import routed
@@ -244,10 +245,10 @@ def _measure(
     """The record of one condition; with what can be learnt of the graph alone, if the methods are judged by it."""
     graph, kind = trained.graph, masking.kind
     prior = PriorEdges(graph, kind)
-    source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
+    sources, targets = Ends.of(graph, kind).place
 
     def located(edges: Sequence[Edge]) -> IntArray:
-        return np.array([[source[s], target[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
+        return np.array([[sources[s], targets[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
 
     known = prior.pairs
     positives = located(masking.testable)
