@@ -149,7 +149,8 @@ class BoundaryEdgeInferer(StreamingInferer):
         self._store = SampleStore(self._sizes(), self.memory_budget // 4)
 
     def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
-        self.add(*captures(self._model, x, y, crit, **options), x, y)
+        pre, post = captures(self._model, x, y, crit, **options)
+        self.add(pre, post, x, y)
 
     def add(self, pre: Capture, post: Capture, x: Tensor, y: Tensor) -> None:
         """Add a batch that was captured elsewhere at both taps.
