@@ -30,8 +30,8 @@ from scipy.stats import rankdata
 import recovery_families
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.discovery import Audit, audit
-from gsnn.discovery.audit_verdicts import pooled, reasons_not_to_judge
-from gsnn.discovery.restricted import STEPS
+from gsnn.discovery.auditing.restricted import STEPS
+from gsnn.discovery.auditing.verdicts import pooled, reasons_not_to_judge
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig, train_model

@@ -223,8 +223,8 @@ def null(n_models: int = 10, n_orders: int = 20) -> str:
     """
     from gsnn.data import PerturbationData
     from gsnn.datasets import load_dataset
-    from gsnn.discovery.masking import permute_samples
     from gsnn.discovery.retrain import train_on
+    from gsnn.discovery.selfcheck.controls import permute_samples
     from gsnn.edges.capture import Capture, captures
     from gsnn.training import TrainConfig
 

@@ -33,8 +33,8 @@ from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData
 from gsnn.discovery import StackedEdgeInferer
 from gsnn.discovery import refine as refine_command
-from gsnn.discovery.joint import largest_ablation_cost
-from gsnn.discovery.refinement import DECISIONS
+from gsnn.discovery.refinement.joint import largest_ablation_cost
+from gsnn.discovery.refinement.protocol import DECISIONS
 from gsnn.discovery.retrain import train_on
 from gsnn.discovery.stacked.caps import chosen_pairs
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer

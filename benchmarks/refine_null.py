@@ -37,9 +37,10 @@ from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData
 from gsnn.datasets import load_dataset
 from gsnn.discovery import refine
-from gsnn.discovery.held_out import ALPHA, Folds, degree_classes, ranks
 from gsnn.discovery.methods import DEFAULT_METHOD
+from gsnn.discovery.refinement.held_out import Folds, degree_classes, ranks
 from gsnn.discovery.retrain import resolve_scorers, train_on
+from gsnn.discovery.verdicts import ALPHA
 from gsnn.edges import alias_groups
 from gsnn.edges.pairs import descending
 from gsnn.training import TrainConfig

@@ -21,7 +21,7 @@ from gsnn.graph.kinds import edge_type
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
-    from gsnn.discovery.audit_result import Audit
+    from gsnn.discovery.auditing import Audit
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -64,9 +64,9 @@ def repairs_table(
     that they can be compared across actions and kinds.
 
     *Add*: the best candidates of each kind. Each is opened in a copy of the network, which is trained on for a tenth of
-    its steps (200 at least) beside a copy without the edge (:func:`gsnn.discovery.opening.opened_errors`); the gain is
-    the share by which the held-out loss is lower with it. The candidates were ranked by a model that saw all folds, so
-    the best gains are somewhat too good; a refinement tests them on samples that nothing saw.
+    its steps (200 at least) beside a copy without the edge (:func:`~gsnn.discovery.auditing.opening.opened_errors`).
+    The gain is the share by which the held-out loss is lower with it. The candidates were ranked by a model that saw
+    all folds, so the best gains are somewhat too good; a refinement tests them on samples that nothing saw.
 
     *Remove*: edges called *not needed*; the gain is that of closing them, one at a time. It is about 0: such a repair
     makes the network smaller, not the fit better.
@@ -96,8 +96,8 @@ def repairs_table(
 
 def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
     """A row for each edge that may be added."""
-    from gsnn.discovery.auditing import Work
-    from gsnn.discovery.opening import opened_errors
+    from gsnn.discovery.auditing.opening import opened_errors
+    from gsnn.discovery.auditing.steps import Work
 
     if not wanted:
         return []

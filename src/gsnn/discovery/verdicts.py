@@ -13,9 +13,9 @@ from gsnn.io.text import counted
 
 FEWEST = 10  # hidden edges below which no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
-_LEVEL = 0.05  # of the test that random edges did as well
+ALPHA = 0.05  # level of the tests that decide on edges
 
-__all__ = ["BEST", "FEWEST", "Arm", "Found", "check_verdict", "refine_verdict"]
+__all__ = ["ALPHA", "BEST", "FEWEST", "Arm", "Found", "check_verdict", "refine_verdict"]
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad")
     table = np.array([[side.kept, side.proposed - side.kept] for side in (inferred, random)])
     p = float(stats.fisher_exact(table, alternative="greater").pvalue)
-    if p > _LEVEL:
+    if p > ALPHA:
         return Verdict(
             "not told from random edges", f"{said}: more, but as many more come by chance (p = {p:.2g}).", "unsure"
         )

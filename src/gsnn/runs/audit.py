@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import as_data_error
-from gsnn.discovery.audit_result import Audit
+from gsnn.discovery.auditing.result import Audit
 from gsnn.runs.repairs import update_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import as_data_error
 from gsnn.base.files import atomic_path
-from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.refinement.result import Refinement
 from gsnn.io.truth import read_truth
 from gsnn.runs.repairs import read_run_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both

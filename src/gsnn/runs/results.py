@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError
-from gsnn.discovery.audit_result import Audit
-from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
-from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.auditing.result import Audit
+from gsnn.discovery.refinement.result import Refinement
 from gsnn.discovery.result_file import differing_settings
+from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 
 if TYPE_CHECKING:

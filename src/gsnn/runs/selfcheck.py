@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError, as_data_error
-from gsnn.discovery.check_result import SelfCheck
+from gsnn.discovery.selfcheck.result import SelfCheck
 from gsnn.io.truth import read_roles
 from gsnn.runs.results import calibrate_run
 from gsnn.runs.settings import changed_config, locked, refuse_both

@@ -15,13 +15,13 @@ from gsnn.base.errors import DataError, RunError
 from gsnn.data import PerturbationData
 from gsnn.discovery import SelfCheck, mask_edges, self_check
 from gsnn.discovery.baselines import degree_product
-from gsnn.discovery.check_result import attach_precision
-from gsnn.discovery.intervals import estimable, found_share, precision_interval
+from gsnn.discovery.selfcheck.intervals import estimable, found_share, precision_interval
+from gsnn.discovery.selfcheck.result import attach_precision
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.graph import Graph
 from gsnn.graph.kinds import drawn_treatments
 
-from .conftest import simulated
+from ..conftest import simulated
 
 TRUE = set(simulated(8).graph.function_edges)
 

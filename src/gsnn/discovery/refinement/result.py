@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from gsnn.base.verdict import Verdict
-from gsnn.discovery.held_out import power
+from gsnn.discovery.refinement.held_out import power
 from gsnn.discovery.repairs import Repair
 from gsnn.discovery.result_file import StoredResult
 from gsnn.discovery.verdicts import Arm, refine_verdict

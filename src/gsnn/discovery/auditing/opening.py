@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gsnn.discovery.closing import batches
-from gsnn.discovery.restricted import Recipe, Restricted, train_restricted
+from gsnn.discovery.auditing.closing import batches
+from gsnn.discovery.auditing.restricted import Recipe, Restricted, train_restricted
 from gsnn.graph import EDGE_TYPES, NODE_TYPES, Graph
 from gsnn.graph.kinds import edge_type
 

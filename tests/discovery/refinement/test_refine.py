@@ -11,10 +11,10 @@ import pytest
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.discovery import Refinement, refine
-from gsnn.discovery.held_out import power
-from gsnn.discovery.refinement import decide
+from gsnn.discovery.refinement.bench import decide
+from gsnn.discovery.refinement.held_out import power
 
-from .conftest import simulated
+from ..conftest import simulated
 
 HIDDEN = [("f1", "f8"), ("f2", "f10"), ("f9", "f15")]
 TRUE = {*HIDDEN}
@@ -169,9 +169,9 @@ def flat(model, graph, batches):
 @pytest.fixture
 def two_methods(monkeypatch):
     """'hints' and 'flat', as if they were registered."""
-    monkeypatch.setattr("gsnn.discovery.refinement.method_names", lambda names: list(names))
+    monkeypatch.setattr("gsnn.discovery.refinement.protocol.method_names", lambda names: list(names))
     monkeypatch.setattr(
-        "gsnn.discovery.refinement.resolve_scorers",
+        "gsnn.discovery.refinement.protocol.resolve_scorers",
         lambda names, *_: {n: {"hints": hints, "flat": flat}[n] for n in names},
     )
     return ["flat", "hints"]
@@ -187,7 +187,7 @@ def best_of_the_pool(monkeypatch):
         pools.append(list(pool))
         return sorted(pool, key=lambda edge: edge not in TRUE)[:n]
 
-    monkeypatch.setattr("gsnn.discovery.refinement.largest_ablation_cost", chosen)
+    monkeypatch.setattr("gsnn.discovery.refinement.bench.largest_ablation_cost", chosen)
     return pools
 
 
@@ -292,7 +292,7 @@ def test_what_is_kept_must_help_together(fake_training, monkeypatch):
         found = alone(monkeypatch_data, graph, config, **options)
         return replace(found, validation_loss=99.0) if len(graph.function_edges) == whole else found
 
-    monkeypatch.setattr("gsnn.discovery.refinement.train_on", spoilt)
+    monkeypatch.setattr("gsnn.discovery.refinement.bench.train_on", spoilt)
     found = refine(data(), inferer=hints, rounds=1, per_round=3, control=False)
     assert (found.table()["gain"] > found.table()["needed"]).all()
     assert found.kept() == []

@@ -15,6 +15,7 @@ from gsnn.base.errors import DataError
 from gsnn.base.workers import arrays_in_processes
 from gsnn.data.split import conditions
 from gsnn.discovery.retrain import BATCH, Trained, refit_workers, resolve_scorers
+from gsnn.discovery.verdicts import ALPHA
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-ALPHA = 0.05  # of all paired tests of a refinement together; and of each edge against random edges, and over the seeds
 FOLDS = 4  # folds of the deciding conditions, each with a seed of its own
 SHARE = 0.3  # of the conditions decide: what proposes edges never sees them
 # More conditions than this need not decide, unless the settings say so: they tell a gain of a quarter of its standard
@@ -33,7 +33,6 @@ SHARE = 0.3  # of the conditions decide: what proposes edges never sees them
 ENOUGH = 200
 
 __all__ = [
-    "ALPHA",
     "ENOUGH",
     "FOLDS",
     "Folds",

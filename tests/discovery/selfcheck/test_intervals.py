@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gsnn.discovery.intervals import (
+from gsnn.discovery.selfcheck.intervals import (
     auc_interval,
     degree_weights,
     dyadic_variance,
@@ -26,7 +26,7 @@ from gsnn.discovery.intervals import (
 
 def benchmark():
     """The benchmark of the expected precision, which is no package."""
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "precision.py"
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "precision.py"
     spec = importlib.util.spec_from_file_location("benchmark_of_precision", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

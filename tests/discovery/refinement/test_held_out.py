@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gsnn.discovery import held_out as held_out_module
-from gsnn.discovery.held_out import ALPHA, ENOUGH, Folds, Losses, degree_classes, losses, power, ranks, verdict
+from gsnn.discovery.refinement import held_out as held_out_module
+from gsnn.discovery.refinement.held_out import ENOUGH, Folds, Losses, degree_classes, losses, power, ranks, verdict
 from gsnn.discovery.retrain import train_on
+from gsnn.discovery.verdicts import ALPHA
 
-from .conftest import random_graph, simulated
+from ..conftest import random_graph, simulated
 
 
 def pair(rng, n=40, shift=0.0, luck=0.0, folds=4):

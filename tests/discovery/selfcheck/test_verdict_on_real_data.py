@@ -12,7 +12,7 @@ from gsnn.discovery import self_check
 from gsnn.io import Network, Responses, read_name_map
 from gsnn.training import TrainConfig
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "melanoma.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "melanoma.py"
 
 
 @pytest.mark.slow

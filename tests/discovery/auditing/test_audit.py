@@ -11,13 +11,13 @@ from scipy import stats
 from gsnn.base.errors import DataError, RunError
 from gsnn.data import PerturbationData
 from gsnn.discovery import Audit, audit
-from gsnn.discovery.audit_verdicts import PairedTests, judge, only_edges, paired_tests, reasons_not_to_judge
-from gsnn.discovery.closing import closest_parents, first_order, refitted_errors, squared_errors
-from gsnn.discovery.restricted import STEPS, Recipe, Restricted, fit_restricted
+from gsnn.discovery.auditing.closing import closest_parents, first_order, refitted_errors, squared_errors
+from gsnn.discovery.auditing.restricted import STEPS, Recipe, Restricted, fit_restricted
+from gsnn.discovery.auditing.verdicts import PairedTests, judge, only_edges, paired_tests, reasons_not_to_judge
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.training import TrainConfig
 
-from .conftest import random_graph
+from ..conftest import random_graph
 
 QUICK = Recipe(steps=30, batch=16)
 SHORT = TrainConfig(epochs=1, channels=2, layers=3, batch_size=32)
@@ -146,7 +146,7 @@ def test_parameters_survive_json():
 
 
 def test_training_is_repeatable_and_closed_edges_stay_closed():
-    from gsnn.discovery.restricted import train_restricted
+    from gsnn.discovery.auditing.restricted import train_restricted
 
     graph = diamond()
     x, y = samples(graph, gaps=True)
@@ -264,9 +264,9 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
     data = planted(60)
     options = {"recipe": QUICK, "removal": True}
     whole = audit(data, SHORT, folder=tmp_path / "whole", **options)
-    from gsnn.discovery import auditing
+    from gsnn.discovery.auditing import steps
 
-    step, calls = auditing.Work.trained, []
+    step, calls = steps.Work.trained, []
 
     def stops(self, number):
         calls.append(number)
@@ -275,7 +275,7 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
         return step(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(auditing.Work, "trained", stops)
+        patch.setattr(steps.Work, "trained", stops)
         with pytest.raises(KeyboardInterrupt):
             audit(data, SHORT, folder=tmp_path / "cut", **options)
     assert len(Audit.read(tmp_path / "cut").folds) == 2
@@ -292,7 +292,7 @@ def test_an_audit_that_was_stopped_goes_on_to_the_same(tmp_path, monkeypatch):
 
 def test_above_a_size_the_rest_is_estimated(monkeypatch):
     for name, value in {"REFIT_ALL": 5, "DOUBTFUL": 3, "RANDOM": 2}.items():
-        monkeypatch.setattr(f"gsnn.discovery.auditing.{name}", value)
+        monkeypatch.setattr(f"gsnn.discovery.auditing.protocol.{name}", value)
     result = audit(planted(60), SHORT, removal=False, recipe=QUICK)
     assert (~result.table()["estimated"]).sum() == 5
     assert result.agreement["edges"] == 2

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from gsnn.discovery.restricted import Restricted
+from gsnn.discovery.auditing.restricted import Restricted
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

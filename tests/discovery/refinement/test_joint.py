@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.discovery.joint import DROPS, WATCHED, largest_ablation_cost
+from gsnn.discovery.refinement.joint import DROPS, WATCHED, largest_ablation_cost
 from gsnn.nn import GSNN
 
-from .conftest import random_graph
+from ..conftest import random_graph
 
 POOL = 6
 

@@ -19,11 +19,17 @@ from gsnn.base.workers import json_in_processes
 from gsnn.data import PerturbationData
 from gsnn.data.digest import fingerprint
 from gsnn.discovery.baselines import prior_scores
-from gsnn.discovery.check_result import SelfCheck, variant_of
 from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edges
-from gsnn.discovery.intervals import Placements, beaten_share, degree_weights, place, weighted_average_precision
-from gsnn.discovery.masking import permute_samples, rewire
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
+from gsnn.discovery.selfcheck.controls import permute_samples, rewire
+from gsnn.discovery.selfcheck.intervals import (
+    Placements,
+    beaten_share,
+    degree_weights,
+    place,
+    weighted_average_precision,
+)
+from gsnn.discovery.selfcheck.result import SelfCheck, variant_of
 from gsnn.discovery.stacked.inferer import StructureEdgeInferer
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph

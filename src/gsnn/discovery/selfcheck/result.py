@@ -13,7 +13,8 @@ import pandas as pd
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.verdict import Verdict
 from gsnn.discovery.baselines import PRIOR_BASELINES
-from gsnn.discovery.intervals import (
+from gsnn.discovery.result_file import StoredResult
+from gsnn.discovery.selfcheck.intervals import (
     WIDEST,
     auc_difference,
     auc_interval,
@@ -22,7 +23,6 @@ from gsnn.discovery.intervals import (
     least_visible,
     precision_interval,
 )
-from gsnn.discovery.result_file import StoredResult
 from gsnn.discovery.verdicts import BEST, Found, check_verdict
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 from gsnn.io.text import counted

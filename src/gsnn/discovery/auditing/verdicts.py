@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import sparse, stats
 from scipy.sparse import csgraph
 
-from gsnn.discovery.held_out import ALPHA
+from gsnn.discovery.verdicts import ALPHA
 from gsnn.graph import EDGE_TYPES, Graph
 
 FloatArray = npt.NDArray[np.float64]

@@ -1,0 +1,11 @@
+"""The self-check: known edges are hidden, and what a method finds of them is compared with chance.
+
+``controls`` has the two nulls, ``intervals`` the arithmetic, ``protocol`` the repeats, ``result`` what comes out.
+"""
+
+from __future__ import annotations
+
+from gsnn.discovery.selfcheck.protocol import self_check
+from gsnn.discovery.selfcheck.result import SelfCheck
+
+__all__ = ["SelfCheck", "self_check"]
