@@ -9,7 +9,7 @@ import torch
 from scipy import optimize
 
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, mask_edges
-from gsnn.discovery.stacked.combined import FLOOR, HALF
+from gsnn.discovery.stacked.combined import FLOOR, HALF, combined_memory
 from gsnn.discovery.stacked.learners import _LINEAR_C, _MANY, learn_linear, log_probabilities
 from gsnn.edges import GradientEdgeInferer, MeasuredEdgeInferer
 from gsnn.graph import Graph
@@ -151,4 +151,5 @@ def test_bad_arguments_are_named(problem):
     with pytest.raises(ValueError, match="unknown score 'magnitude'"):
         fitted(problem).scored(score="magnitude")
     with pytest.raises(ValueError, match="features of all pairs"):
-        CombinedEdgeInferer(model, graph, memory_budget="200 kB")
+        CombinedEdgeInferer(model, graph, memory_budget=combined_memory(graph.N, model.L - 1) - 1)
+    CombinedEdgeInferer(model, graph, memory_budget=combined_memory(graph.N, model.L - 1))
