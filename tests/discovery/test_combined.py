@@ -9,8 +9,8 @@ import torch
 from scipy import optimize
 
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, mask_edges
-from gsnn.discovery.stacked.combined import FLOOR, HALF
-from gsnn.discovery.stacked.learners import _LINEAR_C, _MANY, learn_linear
+from gsnn.discovery.stacked.combined import FLOOR, HALF, combined_memory
+from gsnn.discovery.stacked.learners import _LINEAR_C, _MANY, learn_linear, log_probabilities
 from gsnn.edges import GradientEdgeInferer, MeasuredEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
@@ -59,10 +59,11 @@ def test_the_linear_learner_minimises_the_penalised_loss():
     grid = rng.normal(size=(4, 6, 6))
     features = {str(k): grid[k] * x[:, k].std() + x[:, k].mean() for k in range(3)} | {"3": np.full((1, 6), 7.0)}
     odds = best[0] + sum(best[k + 1] * grid[k] for k in range(3))
-    found = learn_linear(x.astype(np.float32), label)(features)
+    model = learn_linear(x.astype(np.float32), ["0", "1", "2", "3"], label)
+    (found,) = log_probabilities([model], [*features.items(), ("unknown", np.ones((1, 6)))], 6)
     np.testing.assert_allclose(found, -np.logaddexp(0, -odds), atol=1e-5)
     with pytest.raises(ValueError, match="both masked and other"):
-        learn_linear(x, np.ones(300, dtype=bool))
+        learn_linear(x, ["0", "1", "2", "3"], np.ones(300, dtype=bool))
 
 
 def test_the_score_is_the_sum_of_its_two_logarithms(problem):
@@ -150,4 +151,5 @@ def test_bad_arguments_are_named(problem):
     with pytest.raises(ValueError, match="unknown score 'magnitude'"):
         fitted(problem).scored(score="magnitude")
     with pytest.raises(ValueError, match="features of all pairs"):
-        CombinedEdgeInferer(model, graph, memory_budget="200 kB")
+        CombinedEdgeInferer(model, graph, memory_budget=combined_memory(graph.N, model.L - 1) - 1)
+    CombinedEdgeInferer(model, graph, memory_budget=combined_memory(graph.N, model.L - 1))

@@ -120,7 +120,7 @@ def usual_threads() -> int:
         return _usual if _inside else torch.get_num_threads()
 
 
-WORTH_THREADS = 8_000_000
+WORTH_THREADS = 6_000_000
 """Products in a pass over a batch below which torch keeps to one thread; measured by ``benchmarks/threads.py``."""
 
 

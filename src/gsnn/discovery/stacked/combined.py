@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,9 @@ from torch import nn
 from gsnn.base.memory import check_fits
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes, workers_for
-from gsnn.discovery.stacked.features import Features, stack, structural_features
-from gsnn.discovery.stacked.learners import learn_linear
-from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, lessons, model_features
+from gsnn.discovery.stacked.features import Feature, stack, structural_features
+from gsnn.discovery.stacked.learners import learn_linear, log_probabilities
+from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, ModelScores, learn_structure, lessons
 from gsnn.discovery.stacked.refit import untrained
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.measured import MeasuredEdgeInferer
@@ -32,19 +34,19 @@ FloatArray = npt.NDArray[np.float64]
 SAMPLES, CHANNELS = 256, 3
 # Share of the functions from which on what readouts have in common is looked at, and on how many samples.
 LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
-# Hidden edges from which what they teach counts half.
-HALF = 32
+# Hidden edges from which what they teach counts half, and with which known edges need not be hidden again.
+HALF, ENOUGH = 32, 1000
 # 'explained' below this is all the same: chance.
 FLOOR = 1e-3
-# Bytes for each pair, at the peak: features of all pairs and what their scores are made from (measured at N = 1000).
-_BYTES = 2400
+# Bytes for each pair of functions, at the peak, once and for each pair of blocks (benchmarks/README.md).
+_BYTES = 50
 
 __all__ = ["CombinedEdgeInferer", "combined_memory"]
 
 
-def combined_memory(n: int) -> int:
-    """Bytes that :class:`CombinedEdgeInferer` takes for N functions, beside the samples."""
-    return _BYTES * n * n
+def combined_memory(n: int, n_pairs: int = 9) -> int:
+    """Bytes that :class:`CombinedEdgeInferer` takes for N functions and P pairs of blocks, beside the samples."""
+    return _BYTES * (1 + n_pairs) * n * n
 
 
 class CombinedEdgeInferer(GradientEdgeInferer):
@@ -53,12 +55,12 @@ class CombinedEdgeInferer(GradientEdgeInferer):
     The score is a sum of two logarithms, the second times n / (n + 32), where n edges were hidden to learn from:
 
     - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.001);
-    - of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden, eight times,
-      and a logistic model learns to tell them from other pairs that the masked graph lacks. It sees features of the
-      masked graph and the scores of an *untrained* network of the same architecture on it, with at most 3 channels,
-      which cost a pass over 256 samples: before any training, activations are mixtures of the inputs upstream and
-      gradients mixtures of the responses downstream, so that they tell where responses go with inputs along paths that
-      are not there. Where half of the functions have a readout of their own, the scores of
+    - of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden, eight times
+      or until 1,000 were, and a logistic model learns to tell them from other pairs that the masked graph lacks. It
+      sees features of the masked graph and the scores of an *untrained* network of the same architecture on it, with at
+      most 3 channels, which cost a pass over 256 samples: before any training, activations are mixtures of the inputs
+      upstream and gradients mixtures of the responses downstream, so that they tell where responses go with inputs
+      along paths that are not there. Where half of the functions have a readout of their own, the scores of
       :class:`gsnn.edges.MeasuredEdgeInferer` on the masked graph are among the features, too.
 
     Where the network is regular the first part decides much, where it is not (or where few edges are known) the penalty
@@ -69,8 +71,8 @@ class CombinedEdgeInferer(GradientEdgeInferer):
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, trained on ``data``.
         data: The prior graph, with its inputs and outputs.
-        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. All features of all pairs are held in memory,
-            2,400 N^2 bytes, and must fit too.
+        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. The scores of all pairs that features are made
+            of, about 50 (P + 1) N^2 bytes for P pairs of blocks, must fit too.
         targets: As there.
         seed: Fixes the hidden edges, the samples and the weights of the untrained networks.
 
@@ -113,7 +115,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
         check_fits(
-            combined_memory(self.N),
+            combined_memory(self.N, self.n_pairs),
             self.memory_budget,
             f"features of all pairs of {self.N} nodes",
             "use GradientEdgeInferer, score 'explained'",
@@ -196,15 +198,14 @@ class CombinedEdgeInferer(GradientEdgeInferer):
 
         Both are 0 where there is nothing to learn from; the second is NaN for known edges.
         """
-        taught = lessons(self._graph, self.prior, FRACTION, REPEATS, self.seed, OTHERS)
+        taught = lessons(self._graph, self.prior, FRACTION, REPEATS, self.seed, OTHERS, ENOUGH)
         self.learnt_from = sum(int(lesson.label.sum()) for lesson in taught)
         if not taught:
             return np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
         x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
-
         drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MEASURED_SAMPLES])
 
-        def features(graph: Graph, seed: int) -> tuple[Features, Features]:
+        def scores(graph: Graph, seed: int) -> Iterator[Feature]:
             rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:SAMPLES])
             direct: dict[str, FloatArray] = {}
             with torch.inference_mode(False), torch.enable_grad():
@@ -213,20 +214,24 @@ class CombinedEdgeInferer(GradientEdgeInferer):
                 if len(readouts.measured) >= LEAST_MEASURED * self.N:
                     readouts.fit([(x[drawn], y[drawn])], verbose=False)
                     direct["measured"] = readouts.score_matrix()
-                seen = model_features(model, graph, [(x[rows], y[rows])], direct, masked_mse, "cpu", None)
-            return structural_features(graph), seen[0]
+                seen = ModelScores(
+                    model, graph, [(x[rows], y[rows])], masked_mse, memory_budget=self.memory_budget // 2
+                )
+                return seen.features(direct)
 
-        def example(lesson: Lesson) -> dict[str, npt.NDArray[np.float32]]:
-            topology, scores = features(lesson.graph, lesson.seed)
-            return {"topology": stack(topology, lesson.rows, self.N), "scores": stack(scores, lesson.rows, self.N)}
+        def example(lesson: Lesson) -> dict[str, npt.NDArray[Any]]:
+            names, rows = stack(scores(lesson.graph, lesson.seed), lesson.rows, self.N)
+            return {"names": np.array(names), "rows": rows}
 
-        workers = workers_for(self._model, SAMPLES, combined_memory(self.N) // 2)
-        with closing(arrays_in_processes([partial(example, lesson) for lesson in taught], workers)) as done:
-            seen = list(track(done, "hidden edges", total=REPEATS, show=None))
+        workers = workers_for(self._model, SAMPLES, combined_memory(self.N, self.n_pairs))
+        jobs = [partial(example, lesson) for lesson in taught]
+        with closing(arrays_in_processes(jobs, workers)) as done:
+            seen = list(track(done, "hidden edges", total=len(jobs), show=None))
+        topology, names, alone = learn_structure(taught, self.N)
+        shown = np.concatenate([topology, np.concatenate([each["rows"] for each in seen])], axis=1)
         label = np.concatenate([lesson.label for lesson in taught])
-        shown = np.concatenate([each["topology"] for each in seen])
-        topology, scores = features(self._graph, self.seed)
-        structure = learn_linear(shown, label)(topology)
+        both = learn_linear(shown, [*names, *seen[0]["names"].tolist()], label)
+        features = chain(structural_features(self._graph), scores(self._graph, self.seed))
+        likely, structure = log_probabilities([both, alone], features, self.N)
         structure[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
-        both = np.concatenate([shown, np.concatenate([each["scores"] for each in seen])], axis=1)
-        return learn_linear(both, label)(topology | scores), structure
+        return likely, structure
