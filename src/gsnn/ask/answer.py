@@ -11,8 +11,6 @@ import pandas as pd
 from gsnn.base.csv_file import write_csv_file
 from gsnn.base.files import plain, write_json
 
-__all__ = ["Answer"]
-
 
 class Answer(ABC):
     """An answer that is kept in two files."""

@@ -48,8 +48,6 @@ ASSUMED = (
     "a knock-out holds a function at the lowest state that it had in training (gsnn knockout)",
 )
 
-__all__ = ["Design", "Experiment", "design", "greedy", "possible_experiments", "separations"]
-
 
 @dataclass(frozen=True)
 class Experiment:

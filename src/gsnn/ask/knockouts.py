@@ -31,8 +31,6 @@ PAIRED = 30  # strongest functions of which pairs are made
 LEVEL = 0.9  # of intervals
 JSON, CSV, PICTURE = "knockout.json", "knockout.csv", "knockout.png"
 
-__all__ = ["Knockouts", "Spread", "knockout"]
-
 
 @dataclass
 class Spread:

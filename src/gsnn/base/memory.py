@@ -14,19 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "SINGLE_ABOVE",
-    "available_memory",
-    "c_library",
-    "check_fits",
-    "free_on",
-    "in_words",
-    "keep_freed_memory",
-    "matrix_dtype",
-    "memory_bytes",
-    "trim_freed_memory",
-]
-
 # Matrices over all pairs of more nodes than this are kept in single precision. Fixed, and not by the budget: scores
 # must not depend on the machine.
 SINGLE_ABOVE = 4096

@@ -17,8 +17,6 @@ T = TypeVar("T")
 INTERVAL = 30.0
 """Seconds between two lines where stderr is no terminal."""
 
-__all__ = ["INTERVAL", "Stage", "now", "stage", "track"]
-
 
 class Stage:
     """Something that lasts, with its steps if they can be counted.

@@ -14,8 +14,6 @@ from threadpoolctl import ThreadpoolController
 
 from gsnn.base.errors import DataError, RunError
 
-__all__ = ["check_device", "in_turn", "is_small", "one_thread", "own_random_state", "threads_for", "usual_threads"]
-
 _TURN = threading.RLock()
 
 

@@ -26,8 +26,6 @@ from gsnn.base.torch_state import is_small, one_thread, usual_threads
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
-__all__ = ["arrays_in_processes", "in_processes", "json_in_processes", "workers_for"]
-
 _BLOCK = 1 << 16
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 # Of a job, or of bytes that follow; the size of nothing says that the job failed.

@@ -23,17 +23,6 @@ FloatArray = npt.NDArray[np.float64]
 _FF, _IF, _FO = EDGE_TYPES
 _DENSE = 500  # nodes up to which all singular values are computed
 
-__all__ = [
-    "PRIOR_BASELINES",
-    "common_neighbours",
-    "degree_product",
-    "jaccard",
-    "prior_scores",
-    "random_scores",
-    "residual_correlation",
-    "spectral_embedding",
-]
-
 
 def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anything like it, or a matrix
     """The function -> function edges as a sparse (N, N) matrix of 0 and 1, without self-edges.

@@ -29,13 +29,6 @@ ALL = "all"
 _ENDS = ("src_func", "dst_func")
 _SCORES = ("score", "corr")
 
-__all__ = [
-    "ALL",
-    "Evaluation",
-    "edge_columns",
-    "evaluate_table",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:

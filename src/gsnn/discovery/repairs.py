@@ -31,8 +31,6 @@ PER_KIND = 30  # candidates of each kind whose gain is measured, the best by ran
 _LARGE, _OF_LARGE = 2000, 10  # edges of a network of which fewer are
 STEPS = 200  # of the short training, at least: a new weight must get somewhere
 
-__all__ = ["ACTIONS", "COLUMNS", "PER_KIND", "Repair", "read_repairs", "repaired", "repairs_table"]
-
 
 @dataclass(frozen=True)
 class Repair:

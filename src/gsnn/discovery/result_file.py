@@ -15,8 +15,6 @@ from gsnn.base.files import atomic_path, plain, write_text
 
 FORMAT = 1
 
-__all__ = ["FORMAT", "StoredResult", "differing_settings"]
-
 # Which samples are drawn and which weights come first does not change what a method is worth on the data.
 _SEEDS = frozenset({"seed", "split_seed"})
 

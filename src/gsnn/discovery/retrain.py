@@ -31,8 +31,6 @@ Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["BATCH", "Scorer", "Trained", "refit_workers", "resolve_scorers", "train_on"]
-
 
 @dataclass(frozen=True, eq=False)
 class Trained:

@@ -15,8 +15,6 @@ FEWEST = 10  # hidden edges below which no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
 ALPHA = 0.05  # level of the tests that decide on edges
 
-__all__ = ["ALPHA", "BEST", "FEWEST", "Arm", "Found", "check_verdict", "refine_verdict"]
-
 
 @dataclass(frozen=True)
 class Found:

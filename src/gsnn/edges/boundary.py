@@ -40,8 +40,6 @@ _NOTHING = 1e-10
 # Directions of a target below this share of its variance change no moment that matters.
 _SMALL = 1e-6
 
-__all__ = ["InputEdgeInferer", "OutputEdgeInferer"]
-
 
 @dataclass(frozen=True, eq=False)
 class Target:

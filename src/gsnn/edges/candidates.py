@@ -23,21 +23,6 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 Given = str | Path | Edge
 
-__all__ = [
-    "Ends",
-    "Given",
-    "NamedEdges",
-    "Selection",
-    "candidate_rows",
-    "check_patterns",
-    "earlier_equals",
-    "keep_rows",
-    "matching",
-    "named_edges",
-    "rank_rows",
-    "select",
-]
-
 
 @dataclass(frozen=True)
 class Selection:

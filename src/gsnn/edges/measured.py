@@ -22,8 +22,6 @@ FloatArray = npt.NDArray[np.float64]
 _RIDGE, _LEFT = 1e-6, 1e-6
 _BATCH = 256
 
-__all__ = ["MeasuredEdgeInferer"]
-
 
 class MeasuredEdgeInferer(EdgeInferer):
     r"""Scores i -> j by what the readout of i explains of the readout of j beyond j's known parents and inputs.

@@ -11,8 +11,6 @@ from gsnn.base.files import atomic_path
 
 FORMATS = (".png", ".svg", ".pdf")
 
-__all__ = ["FORMATS", "write_picture"]
-
 
 def write_picture(draw: Callable[[], Any], path: str | Path) -> Path:
     """Draw into a new figure and write it.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.io import NameMap, Network, Responses
 
-__all__ = ["Checkup", "check_up"]
-
 _HUBS = 5  # functions with the most edges that are named
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 DOUBTS = 4  # known edges that an audit calls not needed, the least supported first
 
-__all__ = ["DOUBTS", "design_run"]
-
 
 def design_run(
     run: Run,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "members_note", "no_targets_note", "structure_note"]
-
 Q_MEANS = (
     "expected share of pairs without any association among the candidates with a q this small or smaller "
     "(Benjamini-Hochberg over all candidates); an association is not an edge: siblings, reverses and aliases of an "

@@ -16,8 +16,6 @@ from gsnn.runs.members import models_of
 if TYPE_CHECKING:
     from gsnn.runs.folder import Run
 
-__all__ = ["knockout_run"]
-
 
 def knockout_run(
     run: Run,

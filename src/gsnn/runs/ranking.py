@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["Ranking", "rank_candidates", "rank_together", "score_pairs"]
-
 
 @dataclass(frozen=True)
 class Ranking:

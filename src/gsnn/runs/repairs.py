@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from gsnn.runs.folder import Run
 
-__all__ = ["read_run_repairs", "update_repairs"]
-
 
 def update_repairs(run: Run) -> pd.DataFrame | None:
     """Write ``repairs.csv`` if the run has candidates of all three kinds and an audit; else remove it if it is there.

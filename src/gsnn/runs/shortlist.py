@@ -12,8 +12,6 @@ PER_END = 3  # rows with one source, or one target, that are shown
 MEMBERS = 3  # look-alikes that are named
 _LOOKED_AT = 2000  # best candidates from which the rows are taken
 
-__all__ = ["MEMBERS", "PER_END", "Shortlist", "shortlist"]
-
 
 @dataclass(frozen=True)
 class Shortlist:

@@ -35,8 +35,6 @@ _STREAMED = (
 )
 _MODEL, _EARLY, _INFO = "model.safetensors", "model-early.safetensors", "member.json"
 
-__all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "read_members", "train_member"]
-
 
 @dataclass(frozen=True, eq=False)
 class Member:

@@ -21,8 +21,6 @@ _BATCH = 512
 _CHOOSING = 512  # training samples that choose between the two ways to close an edge
 _DAMPING = 1e-2  # of the curvature; without it a refit of few samples follows their noise
 
-__all__ = ["FirstOrder", "batches", "closest_parents", "first_order", "refitted_errors", "squared_errors"]
-
 
 @dataclass(frozen=True, eq=False)
 class FirstOrder:

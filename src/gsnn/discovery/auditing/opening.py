@@ -21,8 +21,6 @@ _TOGETHER = 6000  # edges of the copies that train at once: few large copies, ma
 _FEWEST, _MOST = 4, 31  # copies
 _START = 0.1  # of the usual first weights: of an edge that is opened, and of those that had died
 
-__all__ = ["Opened", "copies_with", "opened_errors"]
-
 
 @dataclass(frozen=True, eq=False)
 class Opened:

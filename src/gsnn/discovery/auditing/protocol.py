@@ -37,8 +37,6 @@ _TOLERATED = 0.01  # rise of the held-out loss without edges that go together
 REFIT_ALL = 500  # up to so many edges each is refitted
 DOUBTFUL, RANDOM = 300, 50  # otherwise those whose estimated verdict is most in doubt, and some others
 
-__all__ = ["audit"]
-
 
 def audit(
     data: PerturbationData,

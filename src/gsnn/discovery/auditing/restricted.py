@@ -25,8 +25,6 @@ _SLOPE = 0.5  # of the nonlinearity below 0 at the start, beside 1 above
 _LEAST_SLOPE = 0.05
 _SIZE, _SPREAD = 0.5, 0.3  # of the first weights
 
-__all__ = ["STEPS", "Recipe", "Restricted", "fit_restricted", "train_restricted"]
-
 
 @dataclass(frozen=True)
 class Recipe:

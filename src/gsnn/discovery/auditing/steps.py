@@ -26,8 +26,6 @@ IntArray = npt.NDArray[np.int64]
 FOLDS = 4  # of the conditions, each with a seed of its own
 _AGAIN = 10  # a network goes on for a tenth of its steps without them
 
-__all__ = ["FOLDS", "Parts", "Work", "kind_numbers"]
-
 
 @dataclass(frozen=True, eq=False)
 class Parts:

@@ -23,8 +23,6 @@ _ORDINARY = 0.5  # quantile of the gains of supported edges: what is smaller is 
 _LARGEST_SMALL = 0.05  # but never more than this share of the loss
 _POWER = 0.5  # below which an edge of an ordinary gain would rather be missed
 
-__all__ = ["ALIKE", "PairedTests", "judge", "only_edges", "paired_tests", "pooled", "reasons_not_to_judge"]
-
 
 @dataclass(frozen=True, eq=False)
 class PairedTests:

@@ -29,8 +29,6 @@ TOLERATED = 0.01  # rise of the held-out loss without an edge that goes
 
 EdgesByKind = tuple[tuple[Edge, ...], ...]  # all edges of a graph, in order
 
-__all__ = ["Bench", "EdgesByKind", "decide"]
-
 
 def decide(edges: Sequence[Edge], passes: Callable[[list[Edge], list[Edge]], bool]) -> list[Edge]:
     """Which of some edges to keep, by halving.

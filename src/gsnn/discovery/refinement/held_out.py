@@ -32,19 +32,6 @@ SHARE = 0.3  # of the conditions decide: what proposes edges never sees them
 # deviation with a power of .8 (a test at .004), and what proposes edges learns from the others.
 ENOUGH = 200
 
-__all__ = [
-    "ENOUGH",
-    "FOLDS",
-    "Folds",
-    "Losses",
-    "Verdict",
-    "degree_classes",
-    "losses",
-    "power",
-    "ranks",
-    "verdict",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Folds:

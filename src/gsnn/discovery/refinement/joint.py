@@ -28,8 +28,6 @@ FloatArray = npt.NDArray[np.float64]
 WATCHED = 1024  # samples that tell what an edge is worth, at most
 DROPS = 3  # a pool is cut to its size in so many steps
 
-__all__ = ["largest_ablation_cost", "stacked_once"]
-
 
 def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], batches: Batches, n: int) -> list[Edge]:
     """The edges of a pool whose signal a model misses most.

@@ -21,8 +21,6 @@ from gsnn.graph.kinds import FUNCTION_EDGES, drawn_targets
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Proposal", "draw", "draw_like", "draw_one_like", "free_pairs", "next_repairs", "propose"]
-
 
 class Proposal(NamedTuple):
     """An edge that may enter, its score, and the method whose score that is; or another repair, and its gain."""

@@ -31,8 +31,6 @@ DECISIONS = ("single", "bisect", "joint", "together", "none")
 # Whose proposals are weighed together if nothing is said.
 BY_DEFAULT_JOINT = ("stacked", "gradient-explained")
 
-__all__ = ["DECISIONS", "refine"]
-
 
 def refine(
     data: PerturbationData,

@@ -19,8 +19,6 @@ from gsnn.graph.kinds import FUNCTION_EDGES
 _POWER = 0.5  # below which a user is told
 ARMS = ("inferred", "random")
 
-__all__ = ["ARMS", "Refinement"]
-
 _TESTED = ("p_random", "gain", "needed", "p")
 _LOSSES = ("loss_before", "loss_after")
 _COLUMNS = [

@@ -25,22 +25,6 @@ POWER = 0.8
 # Tables up to this long get exact quantiles.
 _EXACT = 512
 
-__all__ = [
-    "POWER",
-    "WIDEST",
-    "Placements",
-    "auc_difference",
-    "auc_interval",
-    "beaten_share",
-    "degree_weights",
-    "estimable",
-    "found_share",
-    "least_visible",
-    "place",
-    "precision_interval",
-    "weighted_average_precision",
-]
-
 
 @dataclass(frozen=True)
 class Placements:

@@ -51,8 +51,6 @@ BoolArray = npt.NDArray[np.bool_]
 CONTROLS = ("rewired", "permuted")
 _LEARNT_UP_TO = 2000  # functions up to which a classifier learns from the graph alone, in seconds
 
-__all__ = ["CONTROLS", "self_check"]
-
 
 def self_check(
     data: PerturbationData,

@@ -36,8 +36,6 @@ LARGEST_UNSEEN = 0.75
 _SUMMARY = ["kind", "condition", "method", "by", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
 _SUMMARY += ["average_precision", "chance", "precision", "mrr", "n_positives"]
 
-__all__ = ["NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision", "variant_of"]
-
 
 def variant_of(kind: str) -> str:
     """What the files of a self-check of a kind of edges are called after ``selfcheck``.
