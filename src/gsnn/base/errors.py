@@ -40,9 +40,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         module: Dotted name of the module to import.
         extra: Name of the extra of this package that installs it.
 
-    Returns:
-        The imported module.
-
     Raises:
         MissingExtraError: If the module is not installed.
 

@@ -110,9 +110,6 @@ class PerturbationData:
             test: Share for the test, in [0, 1); 0 leaves the part empty.
             validation: Share for the validation, likewise.
 
-        Returns:
-            The three parts.
-
         Raises:
             ValueError: If a share is out of range or nothing is left to train on.
 
@@ -166,9 +163,6 @@ def build_data(
         names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
             (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have
             several species.
-
-    Returns:
-        The data.
 
     Raises:
         DataError: If identifiers do not match (all are listed, with the closest names), none does, a species is named

@@ -116,9 +116,6 @@ def evaluate_table(
         y: (M, O) responses, for the other baseline of that sort.
         seed: Seed or generator of the random baseline.
 
-    Returns:
-        The metrics.
-
     Raises:
         DataError: If the table lacks a column, or nothing is left to find.
         ValueError: If an option is wrong.

@@ -130,13 +130,6 @@ def hideable_edges(graph: Graph, kind: str = FUNCTION_EDGES) -> Hideable:
     function as child, its target another function as parent; an input keeps another function, an output another
     source. Otherwise whoever looks for nodes without children or parents finds hidden edges, and learns nothing of
     missing ones. Where fewer than ``FEWEST`` edges are such, all those on a path can be drawn.
-
-    Args:
-        graph: The graph.
-        kind: The kind of the edges.
-
-    Returns:
-        The edges.
     """
     edges = graph.edge_index_dict[edge_type(kind)].numpy()
     above, below = ends_alive(graph, kind)

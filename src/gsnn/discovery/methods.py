@@ -91,9 +91,6 @@ class Method:
             offered: Arguments for the classes that have them: ``train``, the settings of a training for those that
                 train models of their own, or ``memory_budget``.
             **arguments: Arguments of the class, in place of ``settings``.
-
-        Returns:
-            The inferer.
         """
         taken = inspect.signature(self.inferer).parameters
         some = {name: value for name, value in (offered or {}).items() if name in taken}

@@ -154,9 +154,6 @@ def read_repairs(table: pd.DataFrame, graph: Graph, name: str = "the repairs") -
         graph: The graph.
         name: What to call the table in messages.
 
-    Returns:
-        The repairs.
-
     Raises:
         DataError: If a column is missing, an action or a node is unknown, an edge to add is in the graph already or one
             to remove or turn is not, an edge stands twice, or a sign is none.
@@ -228,13 +225,6 @@ def repaired(graph: Graph, repairs: Iterable[Repair]) -> Graph:
     """A copy of a graph with repairs: edges added, removed, and of another sign.
 
     A turned edge of a graph without signs stays as it is; an added one brings its sign only if the graph has signs.
-
-    Args:
-        graph: The graph.
-        repairs: The repairs.
-
-    Returns:
-        The graph.
 
     Raises:
         DataError: If an edge to add is there already, or another is not.

@@ -55,9 +55,6 @@ def check_verdict(found: Found) -> Verdict:
     lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless a control does
     so too.
 
-    Args:
-        found: The figures.
-
     Returns:
         The verdict, with n; ``good`` only where it finds.
 
@@ -126,9 +123,6 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         inferred: The proposed edges.
         random: The control; None if there was none.
         tested: Whether a test decided what stays.
-
-    Returns:
-        The verdict.
 
     Example:
         >>> refine_verdict(Arm(18, 2), Arm(18, 3)).short

@@ -119,9 +119,6 @@ def named_edges(given: Iterable[Given], ends: Sequence[Ends], what: str, *, patt
         what: ``forbidden`` or ``required``, for the messages.
         patterns: Whether glob patterns may stand for names, as in ``DRUG*:*``; an exact name wins.
 
-    Returns:
-        The edges.
-
     Raises:
         DataError: If a text is neither an edge nor a file, or is an edge in two ways.
 

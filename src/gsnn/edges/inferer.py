@@ -69,9 +69,6 @@ class EdgeScores(ABC):
             *args: Never used: options are given by name.
             **options: Each inferer names its own, and each has a default. They are those of ``evaluate``.
 
-        Returns:
-            The scores.
-
         Raises:
             RuntimeError: If it was not fitted, or on too few samples.
         """

@@ -428,9 +428,6 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
     def load(self, path: str | Path) -> dict[str, str]:
         """Take W from a file of :meth:`save`.
 
-        Args:
-            path: The file.
-
         Returns:
             What the file says beside it.
 

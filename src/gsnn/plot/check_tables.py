@@ -54,9 +54,6 @@ def check_tables(check: SelfCheck, method: str) -> Check:
     Args:
         check: The self-check, with at least one repeat.
         method: The method that ranked the candidates of the run, shown first; it need not be among those checked.
-
-    Returns:
-        The tables.
     """
     curves, places = [], []
     for condition in ("real", *check.settings["controls"]):

@@ -19,9 +19,6 @@ def write_picture(draw: Callable[[], Any], path: str | Path) -> Path:
         draw: Draws and returns the axes, as the functions of :mod:`gsnn.plot` do.
         path: The file; its extension tells the format.
 
-    Returns:
-        The path.
-
     Raises:
         DataError: If the format is none of ``FORMATS``.
         MissingExtraError: If matplotlib is not installed.

@@ -36,9 +36,6 @@ def audit_run(
         resume: Continue one; without one, begin.
         **options: Further options of :func:`gsnn.discovery.audit`.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If an option is wrong.
         RunError: If the folder or the run in it does not allow this.

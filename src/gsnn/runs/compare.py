@@ -18,9 +18,6 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     Args:
         runs: At least two, each after ``gsnn infer``.
 
-    Returns:
-        The comparison.
-
     Raises:
         DataError: If there are fewer than two, or they have no candidate in common.
         RunError: If one of them has no table of edges, stands there twice, or is not complete.

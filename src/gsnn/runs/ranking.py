@@ -162,9 +162,6 @@ def rank_candidates(
         forbidden: Pairs that are no candidates.
         required: Candidates to keep whatever ``selection`` says.
         known: Add the known edges that match the patterns.
-
-    Returns:
-        The ranking.
     """
     import numpy as np
 

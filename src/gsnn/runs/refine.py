@@ -45,9 +45,6 @@ def refine_run(
         resume: Continue one; without one, begin.
         **options: Further options of :func:`gsnn.discovery.refine`.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If an option is wrong.
         RunError: If the folder or the run in it does not allow this.

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 def update_repairs(run: Run) -> pd.DataFrame | None:
     """Write ``repairs.csv`` if the run has candidates of all three kinds and an audit; else remove it if it is there.
 
-    Args:
-        run: The run.
-
     Returns:
         The table, or None.
 
@@ -51,9 +48,6 @@ def read_run_repairs(run: Run, path: str | Path | None = None) -> pd.DataFrame:
     Args:
         run: The run.
         path: A file; None: the run's own.
-
-    Returns:
-        The table.
 
     Raises:
         DataError: If there is none or it cannot be read.

@@ -49,9 +49,6 @@ def self_check_run(
         notify: Called with the reason if the edges of the run got no precision.
         **options: Further options of :func:`gsnn.discovery.self_check`.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If an option is wrong.
         RunError: If the folder or the run in it does not allow this.
@@ -90,9 +87,6 @@ def self_check_files(
         resume: As for :func:`self_check_run`.
         roles: As for :func:`self_check_run`.
         **options: Further options of :func:`gsnn.discovery.self_check`.
-
-    Returns:
-        The outcome.
 
     Raises:
         DataError: If a file or an option is wrong.

@@ -47,9 +47,6 @@ def shortlist(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Short
         per_end: How many of them may have the same source, and how many the same target. Where this leaves fewer
             than ``n``, the best of the others fill up.
 
-    Returns:
-        The short list.
-
     Example:
         >>> import pandas as pd
         >>> edges = pd.DataFrame({"source": list("abcd"), "target": list("zzzz"), "rank": [1, 2, 3, 4],

@@ -122,9 +122,6 @@ class Sources:
     def stream(self) -> StreamedData:
         """Open and match the data, leaving the samples in their files.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: If a file does not hold what it must, or cannot be streamed.
         """
@@ -161,9 +158,6 @@ class Sources:
 
     def read(self) -> PerturbationData:
         """Read and assemble the data.
-
-        Returns:
-            The data.
 
         Raises:
             DataError: If a file does not hold what it must.

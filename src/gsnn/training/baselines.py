@@ -43,9 +43,6 @@ class Baseline(ABC):
             x: (M, I), finite.
             y: (M, O), NaN is missing.
 
-        Returns:
-            The baseline.
-
         Raises:
             ValueError: If the shapes do not fit, or x has missing values.
         """
@@ -182,9 +179,6 @@ class RidgeBaseline(Baseline):
             x: (M, I), finite.
             y: (M, O), NaN is missing.
             alphas: The penalties to choose from, all above 0.
-
-        Returns:
-            The baseline.
 
         Raises:
             ValueError: If the shapes differ, x has missing values, or an alpha is not above 0.
@@ -391,9 +385,6 @@ def pooled_r2(y: np.ndarray, prediction: np.ndarray) -> float:
         y: (M, O) in units that make readouts comparable; NaN is missing.
         prediction: (M, O).
 
-    Returns:
-        The pooled R2.
-
     Example:
         >>> pooled_r2(np.array([[0.0], [2.0]]), np.array([[0.0], [1.0]]))
         0.5
@@ -482,9 +473,6 @@ def fit_report(figures: Mapping[str, Figures], readouts: Sequence[str]) -> FitRe
     Args:
         figures: What each of them reaches, by name, the model first.
         readouts: Names of the O readouts.
-
-    Returns:
-        The report.
 
     Raises:
         ValueError: If there is no predictor or the names do not fit.

@@ -144,9 +144,6 @@ def train_member(prepared: Prepared, config: TrainConfig, number: int, device: s
         config: The settings; the seed of the member follows from theirs and its number.
         number: From 1 on.
         device: Where to train.
-
-    Returns:
-        The member.
     """
     seed = derived_seed(config.seed, MEMBER, number)
     config = replace(config, seed=seed)

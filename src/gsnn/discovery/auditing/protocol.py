@@ -94,9 +94,6 @@ def audit(
         overwrite: Replace what stands there, once the first fold is done.
         progress: Show progress on stderr.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If a kind is unknown or has no edge, or fewer than 4 conditions are left to judge.
         RunError: If ``folder`` holds an audit and neither switch is set, or it was made with other settings.

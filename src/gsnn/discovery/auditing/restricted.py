@@ -172,9 +172,6 @@ def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, s
         y: (M, O) standardised responses, NaN where missing.
         recipe: How.
         seed: Fixes the weights and the order of the samples.
-
-    Returns:
-        The network.
     """
     return train_restricted(Restricted(graph, seed), x, y, recipe, seed)
 
@@ -191,9 +188,6 @@ def train_restricted(
         recipe: How.
         seed: Fixes the order of the samples.
         closed: Edges whose weight stays 0.
-
-    Returns:
-        The network.
     """
     inputs, targets = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in (x, y))
     seen = torch.isfinite(targets)

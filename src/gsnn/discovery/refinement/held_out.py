@@ -127,9 +127,6 @@ def losses(data: PerturbationData, graph: Graph, config: TrainConfig, folds: Fol
         graph: The graph.
         config: Settings of the training.
         folds: The folds.
-
-    Returns:
-        The losses.
     """
     from gsnn.data import Standardiser
     from gsnn.training import predict, train_model
@@ -163,10 +160,6 @@ def degree_classes(graph: Graph, kind: str = FUNCTION_EDGES) -> npt.NDArray[np.i
 
     Degrees are taken together, from the largest down, until a class holds a quarter of the functions: the few targets
     of a rare degree would be compared with each other, and where one of them lacks an edge, several edges help.
-
-    Args:
-        graph: The graph.
-        kind: The kind of the edges.
 
     Returns:
         (T,) numbers of the classes, ascending with the degree.
@@ -270,9 +263,6 @@ def verdict(
         min_drop: Ask at least for this gain; None for no more than the test needs.
         tolerated: Share by which the loss may rise: what is tested is that it rises by less. The gain is told as it is,
             and may be below 0.
-
-    Returns:
-        The verdict.
     """
     # Scaled so that the mean over conditions is the gain.
     units = ((1 + tolerated) * before.squares - after.squares) * (len(before.squares) / before.squares.sum())

@@ -124,9 +124,6 @@ def refine(
         overwrite: Replace what stands there, once the first round is done.
         progress: Show progress on stderr.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If a method is unknown, fewer than 2 conditions are left to decide, or the repairs do not fit the
             graph.

@@ -56,9 +56,6 @@ def place(
         negatives: (N, N), True for the negatives.
         weights: (N, N) weights of the negatives, at least 0; None weighs all alike.
 
-    Returns:
-        The placements.
-
     Example:
         >>> scores = np.array([[0.0, 0.9, 0.1], [0.2, 0.0, 0.3], [0.8, 0.5, 0.0]])
         >>> negatives = ~np.eye(3, dtype=bool)
@@ -109,9 +106,6 @@ def dyadic_variance(pairs: IntArray, effects: FloatArray, n_nodes: int) -> float
         pairs: (2, n), each pair once.
         effects: (n,), centred.
         n_nodes: N.
-
-    Returns:
-        The variance.
     """
     by_node = np.bincount(pairs.ravel(), weights=np.tile(effects, 2), minlength=n_nodes)
     low, high = pairs.min(axis=0), pairs.max(axis=0)

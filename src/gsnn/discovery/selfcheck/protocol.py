@@ -105,9 +105,6 @@ def self_check(
         overwrite: Replace what stands there, once the first repeat is done.
         progress: Show progress on stderr.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If no edge can be hidden, or a method is unknown.
         RunError: If ``folder`` holds a self-check and neither switch is set, or it was made with other settings.

@@ -444,9 +444,6 @@ class SelfCheck(StoredResult):
         Args:
             missing: As for :meth:`precision`.
             level: As for :meth:`precision`.
-
-        Returns:
-            A few sentences.
         """
         share = float(self.settings["fraction"]) if missing is None else missing
         counts = self.counts
