@@ -308,10 +308,6 @@ class InputEdgeInferer(BoundaryEdgeInferer):
         memory_budget: Bytes, or a text such as ``'2GB'``; a quarter of it is for samples, of which each takes
             8 N C L bytes in single precision.
 
-    Raises:
-        ValueError: If data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
-
     Example:
         >>> from gsnn.graph import Graph
         >>> from gsnn.nn import GSNN
@@ -389,10 +385,6 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
         data: The prior graph it was built from; its function-output edges are the known ones.
         memory_budget: Bytes, or a text such as ``'2GB'``; a quarter of it is for samples, of which each takes
             4 N (C + 1) L bytes in single precision.
-
-    Raises:
-        ValueError: If data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
 
     Example:
         >>> from gsnn.graph import Graph

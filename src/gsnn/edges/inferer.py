@@ -177,6 +177,10 @@ class EdgeInferer(EdgeScores):
 
     An inferer for which one of them cannot hold says so.
 
+    Making one raises a TypeError if the model has no taps or ``data`` is no graph, a ValueError if the two disagree,
+    an option is wrong or the scores do not fit into the memory budget, and a RuntimeError if the model has fewer than 2
+    blocks where two are compared.
+
     Attributes:
         needs_all: Whether it needs all samples in memory at once, so that data that are streamed are refused.
     """

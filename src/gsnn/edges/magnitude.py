@@ -82,12 +82,6 @@ class MagnitudeEdgeInferer(StreamingInferer):
         parents_by_target: For each target index the int64 array of its known parents' indices; never itself.
         memory_budget: In bytes.
 
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If ``reduction`` is unknown, the post tap is asked of another norm, data and model disagree, or the
-            scores alone do not fit into ``memory_budget``.
-        TypeError: If the model has no taps or ``data`` is no graph.
-
     Example:
         >>> from gsnn.graph import Graph
         >>> from gsnn.nn import GSNN

@@ -64,11 +64,6 @@ class FunctionEdgeInferer(EdgeScores):
         n_pairs: P = L - 1.
         memory_budget: In bytes.
 
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If an option is unknown or ``edge_index`` does not fit the model.
-        TypeError: If the model has no taps.
-
     Example:
         >>> from gsnn.graph import Graph
         >>> from gsnn.nn import GSNN
@@ -348,11 +343,6 @@ class RankEdgeInferer(EdgeInferer):
 
     Attributes:
         dense: The :class:`FunctionEdgeInferer`.
-
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If an option is unknown, or data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
 
     Example:
         >>> from gsnn.graph import Graph

@@ -90,11 +90,6 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         n: Number of samples that W was learnt from.
         losses: Mean aux_loss of each epoch of the last :meth:`fit`.
 
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If an option is unknown or out of range, or data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
-
     Example:
         >>> from gsnn.graph import Graph
         >>> from gsnn.nn import GSNN
