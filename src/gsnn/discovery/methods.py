@@ -176,7 +176,7 @@ class _Methods(Mapping[str, Method]):
             try:
                 self.add(point.name, point.load())
             except Exception as error:
-                # Whatever is wrong with somebody else's package, the methods of this one must go on working.
+                # An error in another package must not keep the methods of this one from working.
                 warnings.warn(f"the method {point.name!r} ({point.value}) was left out: {error}", stacklevel=4)
 
 

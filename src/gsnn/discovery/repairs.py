@@ -28,8 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 ACTIONS = ("add", "remove", "flip")
 COLUMNS = ("action", "kind", "source", "target", "sign", "gain", "gain_low", "gain_high")
 PER_KIND = 30  # candidates of each kind whose gain is measured, the best by rank
-_LARGE, _OF_LARGE = 2000, 10  # edges of a network of which fewer are
-STEPS = 200  # of the short training, at least: a new weight must get somewhere
+_LARGE, _OF_LARGE = 2000, 10  # of networks with more edges, so many candidates of each kind
+STEPS = 200  # of the short training at least, so that a new weight can grow
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _known(audit: Audit) -> list[tuple[Any, ...]]:
 
 
 def _of_what_is_left(gain: float) -> float:
-    """A gain, as a share of the loss without the edge, as one of the loss with it; losses already are."""
+    """From a share of the loss without the edge to a share of the loss with it; a negative gain is one already."""
     return gain / (1 - gain) if 0 < gain < 1 else gain
 
 
@@ -238,5 +238,5 @@ def repaired(graph: Graph, repairs: Iterable[Repair]) -> Graph:
 
 
 def settings_of(repairs: Sequence[Repair]) -> list[Mapping[str, Any]]:
-    """What tells one list of repairs from another, JSON-able."""
+    """What distinguishes one list of repairs from another, JSON-able."""
     return [{"action": each.action, "edge": list(each.edge), "sign": each.sign} for each in repairs]

@@ -1,4 +1,4 @@
-"""What the outcome of a protocol shares with the others: a JSON file and a table in a folder."""
+"""What the outcomes of all protocols have in common: a JSON file and a table in a folder."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class StoredResult(ABC):
         overwrite: bool,
         variant: str = "",
     ) -> Self | None:
-        """What is there already and need not be done again, or None.
+        """The earlier outcome in a folder, if it is to be continued, else None.
 
         Raises:
             RunError: If there is something and neither switch is set, it was made with other settings or of other data,

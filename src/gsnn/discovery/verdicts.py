@@ -11,7 +11,7 @@ from scipy import stats
 from gsnn.base.verdict import Verdict
 from gsnn.io.text import counted
 
-FEWEST = 10  # hidden edges below which no ranking can be judged
+FEWEST = 10  # with fewer hidden edges no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
 ALPHA = 0.05  # level of the tests that decide on edges
 

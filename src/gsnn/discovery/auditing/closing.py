@@ -50,7 +50,7 @@ def _probes(seen: Tensor, rng: np.random.Generator) -> list[Tensor]:
 
 
 def first_order(net: Restricted, x: FloatArray, y: FloatArray, seed: int = 0) -> FirstOrder:
-    """What closing each edge does to first order: a few backward passes for all edges together.
+    """Estimate to first order what closing each edge does, with a few backward passes for all edges together.
 
     With c the change of the predictions when the signal of the edge stays at its mean, and r the errors, the squared
     errors rise by 2 r c + c^2. The sum of c^2 over the responses is that of `PROBES` random projections.

@@ -91,7 +91,7 @@ class Restricted(nn.Module):
         self.slope = nn.Parameter(torch.full((graph.N, 1), _SLOPE))
 
     def first_weights(self) -> Tensor:
-        """(E,): where training starts, about: the sources of a target share its input, an input drives in full."""
+        """(E,): the first weights, up to noise: the sources of a target share its input, an input counts in full."""
         share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
         share[1] = torch.ones_like(share[1])
         return _SIZE / torch.cat(share)

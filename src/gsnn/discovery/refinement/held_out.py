@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 FOLDS = 4  # folds of the deciding conditions, each with a seed of its own
-SHARE = 0.3  # of the conditions decide: what proposes edges never sees them
-# More conditions than this need not decide, unless the settings say so: they tell a gain of a quarter of its standard
-# deviation with a power of .8 (a test at .004), and what proposes edges learns from the others.
+SHARE = 0.3  # of the conditions decide; what proposes edges never sees them
+# No more conditions than this decide, unless the settings say so: they detect a gain of a quarter of its standard
+# deviation with a power of .8 (a test at .004). The others are better used by what proposes edges.
 ENOUGH = 200
 
 

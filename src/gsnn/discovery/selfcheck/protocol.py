@@ -123,7 +123,7 @@ def self_check(
     if kind not in KINDS:
         raise unknown_option("kind", kind, KINDS)
     scorers = resolve_scorers(inferers, config, kind, data.graph.N)
-    # Refuses what cannot work before anything is trained.
+    # Refuse what cannot work before anything is trained.
     mask_edges(data.graph, fraction, seed, stratify, roles, kind=kind)
     prior = PriorEdges(data.graph, kind)
     settings: dict[str, Any] = {
@@ -131,7 +131,7 @@ def self_check(
         "repeats": repeats,
         "seed": seed,
         "stratify": stratify,
-        "weights": "early",  # nor that
+        "weights": "early",  # nor this
         "masking": "without holes",  # an earlier file does not say so, and hid edges of another kind
         "roles": None if roles is None else _digest(roles),
         "methods": list(scorers),
@@ -154,7 +154,7 @@ def self_check(
     jobs = [
         partial(_condition, name, data, config, scorers, settings, repeat, roles) for repeat in todo for name in names
     ]
-    # A function of the user's may count on being called in this process.
+    # A function of the user may rely on being called in this process.
     named = not isinstance(inferers, Mapping)
     workers = refit_workers(data, data.graph, config) if named and todo else 0
     with (
@@ -174,7 +174,7 @@ def self_check(
 
 
 def _digest(roles: Mapping[Edge, str]) -> str:
-    """A short text that differs where the roles do."""
+    """A short text that is different for different roles."""
     lines = sorted("\t".join((*edge, role)) for edge, role in roles.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
