@@ -158,7 +158,7 @@ def build_data(
         network: The prior network.
         responses: Treatments and readouts.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: Whether upper and lower case are one where a name is no species as it stands.
         names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
             (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have

@@ -58,7 +58,7 @@ class AliasGroups:
         return len(self.source_class) * len(self.target_class) - self.excluded.shape[1]
 
     def without(self, rows: IntArray) -> AliasGroups:
-        """The same groups where some more pairs are no candidates.
+        """The same groups with fewer candidates.
 
         Args:
             rows: (K,) pairs i * T + j.

@@ -43,7 +43,7 @@ _SMALL = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What is wanted at one target.
+    """The signal wanted at one target.
 
     Attributes:
         number: Its number.
@@ -104,7 +104,7 @@ def explain(sources: FloatArray, known: IntArray, values: FloatArray) -> Explain
     left_of_target = np.square(left).sum((1, 2))
     alive = left_of_target > _NOTHING * total
     left = np.where(alive, 1 / np.sqrt(np.where(alive, left_of_target, 1.0)), 0.0)[:, None, None] * left
-    # What is left is at right angles to the basis, so the sources need no projection.
+    # The rest is orthogonal to the basis, so the sources need no projection.
     cross = (sources @ left.reshape(-1, n).T).reshape(len(sources), *left.shape[:2])
     defined = (left_of_source > 1e-6) & alive.any()
     shares = np.full(len(sources), np.nan)
@@ -371,7 +371,7 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
 
     Scores:
 
-    - ``'explained'``: this one. Of a known source one direction alone is taken out on purpose. The trained model uses
+    - ``'explained'``: this one. It takes out only one direction of a known source, on purpose. The trained model uses
       all of its channels and makes up for a missing source with them, so that its residual says far less (AUC .77
       against .98 on a teacher; benchmarks/kinds.py).
     - ``'residual'``: the same with the gradient of the loss by the prediction in place of the response.
@@ -479,7 +479,7 @@ def _moments(sums: FormSums, found: Explained, *, third: bool = True) -> tuple[F
 
 
 def _principal(values: FloatArray) -> FloatArray:
-    """The principal components of (R, M), but for those that hold next to nothing; at least one row."""
+    """The principal components of (R, M) without those of almost no variance; at least one row."""
     short = len(values) <= values.shape[1]
     sizes, vectors = np.linalg.eigh(values @ values.T if short else values.T @ values)
     kept = sizes > _SMALL * max(sizes.sum(), 0.0)

@@ -210,7 +210,7 @@ def candidate_rows(scored: ScoredPairs, forbidden: IntArray) -> IntArray:
 
 
 def rank_rows(order: IntArray, n_pairs: int) -> IntArray:
-    """Rank of every pair, 1 the best; 0 for what is no candidate.
+    """Rank of every pair, 1 the best; 0 for pairs that are no candidates.
 
     Args:
         order: The candidates, best first.

@@ -1,4 +1,4 @@
-"""What every edge inferer offers: scores to read, a model and samples to fit, and for some statistics that add up."""
+"""The contract of edge inferers: scores to read, a model and samples to fit, and statistics that add up."""
 
 from __future__ import annotations
 
@@ -227,8 +227,8 @@ class EdgeInferer(EdgeScores):
 class StreamingInferer(EdgeInferer):
     """An inferer whose statistics add up: ``fit`` forgets them and is a loop over ``update``.
 
-    What is kept of the samples is the subclass's: ``_forget`` begins with nothing, ``_read`` takes a batch, ``_take``
-    the samples of another inferer that agrees in the attributes ``_alike``.
+    A subclass keeps the statistics: ``_forget`` clears them, ``_read`` adds a batch, and ``_take`` adds those of
+    another inferer whose attributes ``_alike`` are equal.
     """
 
     _alike: ClassVar[tuple[str, ...]] = ("function_nodes",)

@@ -243,7 +243,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
     def update(
         self, x: Tensor, y: Tensor, crit: Criterion | None = None, *, loss_reduction: str | LossScale | None = None
     ) -> dict[str, float]:
-        """One step of W on a batch that nobody trains on; the GSNN is evaluated and left as it was.
+        """One step of W on a batch, without training the GSNN, which is left as it was.
 
         Args:
             x: (B, I) inputs.

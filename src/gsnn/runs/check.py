@@ -83,7 +83,7 @@ def check_up(
     if "names" in options:
         from gsnn.runs.sources import Sources
 
-        # Says what is wrong with them where training would.
+        # Raise the error that training would raise.
         Sources.from_files(graph, data, inputs=inputs, outputs=outputs, responses_options=responses_options)
         raise DataError("the check reads all samples into memory, and .npy files are streamed; check a part of them as "
                         "a table")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the columns of ``edges.csv`` mean, for whoever reads the file without this library."""
+"""What the columns of ``edges.csv`` mean, for readers of the file without this library."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ SAMPLES = ("train", "all")
 ALIASES = ("auto", "reach", "hops", "none")
 _VACUOUS = 0.25  # share of the candidates in one group by reach, above which hops tell more
 
-# Of the ranking, where it is told how much the data have to say.
+# Candidates at the head of a ranking that are compared with what the network alone would rank there.
 _HEAD = 50
 
 
@@ -295,7 +295,7 @@ def infer_run(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The edges of one kind, and what is to be said of them."""
+    """The edges of one kind, and notes on them."""
 
     ends: Ends
     edges: pd.DataFrame
@@ -343,7 +343,7 @@ def _score(
         for number, model in enumerate(models, start=1)
     ]
     averaged = {name: (average_ranks([part[name][0] for part in parts]), parts[0][name][1]) for name in ways}
-    return parts[0] | averaged  # what stands beside a ranking knows no model
+    return parts[0] | averaged  # rankings beside it do not depend on the model
 
 
 def _infer_kind(
@@ -383,7 +383,7 @@ def _infer_kind(
         return None
     table, notes = ranking.table, []
     prior = PriorEdges(data.graph, ends.kind)
-    # A function's edge to itself is no candidate, be it known or not.
+    # Self-edges are never candidates, known or not.
     known_rows = {ends.row(*edge) for edge in prior.edges if edge[0] != edge[1]}
     n_candidates = int(prior.candidates().sum()) - len(set(forbidden.tolist()) - known_rows)
     there = [row for row in required.tolist() if row in known_rows]
@@ -433,7 +433,7 @@ def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int
 
 
 def _into(ends: Ends, drawn: Sequence[str], required: IntArray) -> IntArray:
-    """Pairs into some treatments that stand in the network, but for those that are required."""
+    """Pairs into some treatments that are species of the network, without the required ones."""
     targets = [ends.place[1][name] for name in drawn if name in ends.place[1]]
     pairs = np.zeros((len(ends.sources), len(ends.targets)), dtype=bool)
     pairs[:, targets] = True

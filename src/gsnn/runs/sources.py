@@ -141,7 +141,7 @@ class Sources:
         return stream_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
 
     def _names(self, paths: Mapping[str, Path]) -> NameMap | None:
-        """What labels stand for, if there is a table of it."""
+        """The table of what labels stand for, if there is one."""
         from gsnn.io import read_name_map
 
         return read_name_map(paths["map"]) if "map" in paths else None
@@ -238,7 +238,7 @@ def _describe(path: str | Path, role: str) -> dict[str, Any]:
 
 
 def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
-    """What the files of responses are, of what can be streamed."""
+    """The kind of the response files, if they can be streamed."""
     from gsnn.io.stream_open import stream_kind
 
     return {stream_kind(entry["path"]) for role, entry in files.items() if role not in ("graph", "map")}

@@ -55,7 +55,7 @@ def train_files(
     Returns:
         The run and the result of its training.
     """
-    # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
+    # Cheap checks come before the import of torch, which takes longer than all of them.
     place = training_place(devices, num_nodes)
     if place.first:
         Run.check_target(path, overwrite=overwrite, resume=resume)

@@ -326,7 +326,7 @@ class Figures:
     def readouts(self) -> dict[str, np.ndarray]:
         """As :func:`readout_metrics`."""
         n, sse, sst = self._target.count, self._errors, self._target.squares
-        # What rounding leaves of a constant readout is not variance.
+        # The rounding errors of a constant readout are not variance.
         constant = sst <= 1e-20 * self._squares
         sst = np.where(constant, 0.0, sst)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -348,7 +348,7 @@ class Figures:
     def correlation(self) -> float:
         """As :func:`pooled_correlation`."""
         squares = np.diag(self._products)
-        # What rounding leaves of a constant is not variance.
+        # The rounding errors of a constant are not variance.
         if not (squares > 1e-20 * self._pairs * self._means**2).all():
             return float("nan")
         return float(self._products[0, 1] / np.sqrt(squares.prod()))

@@ -469,7 +469,7 @@ def _channels(channel_node: Tensor, nodes: IntArray) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Scales:
-    """Of the nodes of one side at every pair of blocks, (P, N) each: see :class:`Components`; degrees of freedom."""
+    """Scale, raw size, rank and degrees of freedom of the nodes of one side at every pair of blocks: (P, N) each."""
 
     scale: FloatArray
     raw: FloatArray
