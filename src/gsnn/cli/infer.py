@@ -152,7 +152,7 @@ def infer(
     with interruptible(f"no edges were written; {AGAIN}"), together(timeout) as joined:
         from gsnn.runs import Run
         from gsnn.runs.infer import infer_run
-        from gsnn.runs.job import Job
+        from gsnn.runs.inference.job import Job
 
         quiet = quiet or not joined.first
         with stage("reading the run", show=not quiet):
@@ -207,7 +207,7 @@ def _checked(run: Run, method: str) -> Verdict | None:
 
 def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
     """The hypotheses of each kind, and what fills the top, as the screen shows them."""
-    from gsnn.runs.shortlist import shortlist
+    from gsnn.runs.inference.shortlist import shortlist
 
     found = [shortlist(part) for _, part in edges.groupby("kind", sort=False)]
     return {

@@ -162,7 +162,7 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
 
 def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     """What a reader of the table should know."""
-    from gsnn.runs.edge_columns import members_note, no_targets_note, structure_note
+    from gsnn.runs.inference.columns import members_note, no_targets_note, structure_note
 
     if inference is None:
         return []

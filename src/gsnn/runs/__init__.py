@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gsnn.runs.evaluate import evaluate_files
     from gsnn.runs.explain import explain_run
     from gsnn.runs.infer import infer_run
-    from gsnn.runs.job import Job
+    from gsnn.runs.inference.job import Job
     from gsnn.runs.knockout import knockout_run
     from gsnn.runs.members import models_of
     from gsnn.runs.predict import predict_run
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Checkup": "check",
-    "Job": "job",
+    "Job": "inference.job",
     "audit_run": "audit",
     "check_up": "check",
     "compare_runs": "compare",

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
-    from gsnn.runs.job import Job
-    from gsnn.runs.ranking import Ranking
+    from gsnn.runs.inference.job import Job
+    from gsnn.runs.inference.ranking import Ranking
 
 
 SCORES = ("corr", "partial")
@@ -185,7 +185,7 @@ def infer_run(
     from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, too_large, ways
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
-    from gsnn.runs.job import Job
+    from gsnn.runs.inference.job import Job
     from gsnn.runs.repairs import update_repairs
 
     wanted = resolve_kinds(kinds)
@@ -332,9 +332,9 @@ def _score(
     progress: bool,
     job: Job,
 ) -> dict[str, tuple[ScoredPairs, int]]:
-    """As :func:`gsnn.runs.ranking.score_pairs`; of several models by the average of their ranks."""
+    """As :func:`gsnn.runs.inference.ranking.score_pairs`; of several models by the average of their ranks."""
     from gsnn.ask.agreement import average_ranks
-    from gsnn.runs.ranking import score_pairs
+    from gsnn.runs.inference.ranking import score_pairs
 
     if len(models) == 1:
         return score_pairs(run, models[0], data, ways, samples, progress, job)
@@ -366,7 +366,7 @@ def _infer_kind(
     from gsnn.ask.agreement import agreement
     from gsnn.edges import alias_groups
     from gsnn.edges.pairs import PriorEdges
-    from gsnn.runs.ranking import rank_together
+    from gsnn.runs.inference.ranking import rank_together
     from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
     from gsnn.runs.results import calibrate_edges
 

@@ -16,9 +16,17 @@ class Folder(Protocol):
 
     Attributes:
         info: What is written of the training.
+        checkpoint_path: The state after the last whole epoch.
+        metrics_path: A row per epoch.
+        model_path: The trained model.
+        early_path: The model when most was learnt.
     """
 
     info: dict[str, Any]
+    checkpoint_path: Path
+    metrics_path: Path
+    model_path: Path
+    early_path: Path
 
     @property
     def complete(self) -> bool:
@@ -28,26 +36,6 @@ class Folder(Protocol):
     @property
     def config(self) -> TrainConfig:
         """Its settings."""
-        ...
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """The state after the last whole epoch."""
-        ...
-
-    @property
-    def metrics_path(self) -> Path:
-        """A row per epoch."""
-        ...
-
-    @property
-    def model_path(self) -> Path:
-        """The trained model."""
-        ...
-
-    @property
-    def early_path(self) -> Path:
-        """The model when most was learnt."""
         ...
 
     def split(self) -> Split:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
-    from gsnn.runs.job import Job
+    from gsnn.runs.inference.job import Job
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 

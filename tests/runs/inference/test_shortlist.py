@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gsnn.runs.shortlist import shortlist
+from gsnn.runs.inference.shortlist import shortlist
 
 
 def listed(pairs, groups=None):
