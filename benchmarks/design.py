@@ -18,15 +18,15 @@ candidates into the same target the one that was best at the start. ``start`` is
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from cells import arguments, work
 from gsnn.ask import design
 from gsnn.ask.experiments import possible_experiments
 from gsnn.data import PerturbationData, Split, Standardiser
@@ -117,8 +117,15 @@ def figures(table: pd.DataFrame, hidden: list[Edge], rival: dict[Edge, Edge]) ->
     return mrr, float(np.mean([rank.get(edge, last) < rank[other] for edge, other in rival.items()]))
 
 
-def problem(name: str, seed: int, tell: Callable[[str, tuple[float, float], float], None]) -> None:
-    """All arms of a problem."""
+def problem(name: str, seed: int) -> list[dict[str, object]]:
+    """All arms of a problem, a row each."""
+    rows: list[dict[str, object]] = []
+
+    def tell(arm: str, got: tuple[float, float], seconds: float) -> None:
+        mrr, separated = (round(value, 5) for value in got)
+        row = {"arm": arm, "mrr": mrr, "separated": separated, "seconds": round(seconds)}
+        rows.append({"problem": name, "seed": seed, **row})
+
     world = World(name, seed)
     data = world.data()
     begun = time.perf_counter()
@@ -148,6 +155,7 @@ def problem(name: str, seed: int, tell: Callable[[str, tuple[float, float], floa
         more = np.array([asked[i].treatments for i in chosen[arm]])
         after = ranked(world.data(more, seed), seed)[2]
         tell(arm, figures(after, world.hidden, rival), time.perf_counter() - begun)
+    return rows
 
 
 def show(path: Path) -> None:
@@ -166,27 +174,12 @@ def show(path: Path) -> None:
 
 def main() -> None:
     """Do what is not in the table yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("design.csv"))
-    parser.add_argument("--table", action="store_true")
-    options = parser.parse_args()
-    if options.table:
-        show(options.out)
+    given = arguments(__doc__, Path(__file__).with_name("design.csv"), file="--out").parse_args()
+    if given.table:
+        show(given.out)
         return
-    for seed in SEEDS:
-        for name in TOPOLOGIES:
-            done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=["problem", "seed"])
-            if len(done[(done["problem"] == name) & (done["seed"] == seed)]):
-                continue
-            rows: list[list[object]] = []
-
-            def tell(arm: str, got: tuple[float, float], seconds: float, rows: list[list[object]] = rows) -> None:
-                rows.append([name, seed, arm, *(round(value, 5) for value in got), round(seconds)])  # noqa: B023
-                print(*rows[-1], flush=True)
-
-            problem(name, seed, tell)
-            new = pd.DataFrame(rows, columns=["problem", "seed", "arm", "mrr", "separated", "seconds"])
-            new.to_csv(options.out, mode="a", header=not options.out.exists(), index=False)
+    keys = ((name, seed) for seed in SEEDS for name in TOPOLOGIES)
+    work(given.out, ["problem", "seed"], ((key, partial(problem, *key)) for key in keys))
 
 
 if __name__ == "__main__":

@@ -159,9 +159,6 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             X: (M, I), an array or a DataFrame.
             y: (M,) or (M, O), likewise, NaN where nothing was measured.
 
-        Returns:
-            The estimator itself.
-
         Raises:
             ValueError: If names, shapes or values do not fit each other or the graph, or a parameter is out of range.
             TypeError: If a parameter has the wrong type.
@@ -263,9 +260,6 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             y: (M,) or (M, O).
             method: A name of ``gsnn.discovery.METHODS``; None: ``gsnn.discovery.DEFAULT_METHOD``.
             **options: Arguments of the inferer's constructor.
-
-        Returns:
-            The fitted inferer.
 
         Raises:
             ValueError: If the method is unknown, the data do not fit, or there is no prior graph.

@@ -15,8 +15,6 @@ FloatArray = npt.NDArray[np.float64]
 TOP = 10
 """Candidates of which it is told how many all models have near the top."""
 
-__all__ = ["TOP", "agreement", "average_ranks", "pair_ranks"]
-
 
 def pair_ranks(scored: ScoredPairs) -> FloatArray:
     """(S, T) place of each pair among the candidates, 1 is best; NaN where the score is.

@@ -27,8 +27,6 @@ _ROWS = 512  # of a batch
 _CONDITIONS = 128  # whose channels are held in memory at a time
 _TRIED, _RUNS = 32, 20_000  # conditions among which the state of a function without readouts is chosen, at least
 
-__all__ = ["STATES", "Clamps", "clamps_of", "predict_clamped"]
-
 
 @dataclass(frozen=True, eq=False)
 class Clamps:

@@ -18,8 +18,6 @@ from gsnn.io.text import listed
 _KEY = ["kind", "source", "target"]
 TOPS = (10, 50, 100)
 
-__all__ = ["TOPS", "Comparison", "compare"]
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:

@@ -26,8 +26,6 @@ IntArray = npt.NDArray[np.int64]
 LEAST_NOISE = 0.1
 """Of the mean squared error of a readout that is noise in any case, should the spread of members explain it all."""
 
-__all__ = ["Calibration", "Ensemble", "TrainedRun", "calibrate"]
-
 
 class TrainedRun(Protocol):
     """What is asked of a run; :class:`gsnn.runs.Run` is one."""

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
+from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
-from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
-from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes
 from gsnn.data import PerturbationData, Standardiser
@@ -50,8 +48,6 @@ ASSUMED = (
     "a knock-out holds a function at the lowest state that it had in training (gsnn knockout)",
 )
 
-__all__ = ["Design", "Experiment", "design", "greedy", "possible_experiments", "separations"]
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -73,7 +69,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Design(Answer):
     """The outcome of :func:`design`. Letters: H hypotheses, X experiments, O readouts.
 
     Attributes:
@@ -90,6 +86,8 @@ class Design:
         replicates: Measurements of each experiment.
         notes: What is assumed, and what a reader should know.
     """
+
+    _files = (CSV, JSON)
 
     hypotheses: list[Hypothesis]
     experiments: list[Experiment]
@@ -187,21 +185,6 @@ class Design:
                 for row, number in zip(self.to_frame().to_dict("records"), self.batch, strict=True)
             ],
         }
-
-    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``design.csv`` (:meth:`to_frame`) and ``design.json`` (:meth:`content`), each in one step.
-
-        Args:
-            folder: Where.
-            **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
-        """
-        table, told = Path(folder) / CSV, Path(folder) / JSON
-        write_csv_file(self.to_frame(), table)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, told]
 
     def _readouts(self, number: int) -> list[str]:
         values = self.predicted[:, number]

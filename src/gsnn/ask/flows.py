@@ -22,8 +22,6 @@ STEPS = (32, 64, 128, 256, 512, 1024)
 GAP = 0.002  # share of the difference by which the contributions of the inputs may miss it before steps are doubled
 _ROWS = 128
 
-__all__ = ["GAP", "edge_flows", "edge_numbers", "restored"]
-
 
 def edge_numbers(model: GSNN) -> IntArray:
     """(E,) the number of the graph's edge that each of the model's edges stands for, -1 for added self-edges.

@@ -16,8 +16,6 @@ from gsnn.nn import GSNN
 
 AS_IS = "the network as it is"
 
-__all__ = ["AS_IS", "Hypothesis", "leading_hypotheses", "with_weights_of"]
-
 
 @dataclass(frozen=True)
 class Hypothesis:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 LEVEL = 0.9
 MAKE_MEMBERS = "gsnn train --members 5 gives intervals (with --resume, it adds members to a run)"
 
-__all__ = ["LEVEL", "Predictions", "check_interval", "outside", "predict", "treatment_inputs"]
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:

@@ -207,9 +207,9 @@ def _checked(run: Run, method: str) -> Verdict | None:
 
 def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
     """The hypotheses of each kind, and what fills the top, as the screen shows them."""
-    from gsnn.runs.hypotheses import hypotheses
+    from gsnn.runs.shortlist import shortlist
 
-    found = [hypotheses(part) for _, part in edges.groupby("kind", sort=False)]
+    found = [shortlist(part) for _, part in edges.groupby("kind", sort=False)]
     return {
         "hypotheses": [row for each in found for row in each.to_list()],
         "concentration": [n for f in found for n in f.notes],

@@ -116,9 +116,9 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
 
 
 def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:
-    from gsnn.runs.hypotheses import MEMBERS, hypotheses
+    from gsnn.runs.shortlist import MEMBERS, shortlist
 
-    found = hypotheses(edges, top)
+    found = shortlist(edges, top)
     best = found.rows
     if not best:
         between = (

@@ -110,9 +110,6 @@ class PerturbationData:
             test: Share for the test, in [0, 1); 0 leaves the part empty.
             validation: Share for the validation, likewise.
 
-        Returns:
-            The three parts.
-
         Raises:
             ValueError: If a share is out of range or nothing is left to train on.
 
@@ -161,14 +158,11 @@ def build_data(
         network: The prior network.
         responses: Treatments and readouts.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: Whether upper and lower case are one where a name is no species as it stands.
         names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
             (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have
             several species.
-
-    Returns:
-        The data.
 
     Raises:
         DataError: If identifiers do not match (all are listed, with the closest names), none does, a species is named

@@ -218,7 +218,7 @@ def stream_data(
         network: The prior network.
         responses: Treatments and readouts; its columns are reduced to those that are kept.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: As for :func:`gsnn.data.build_data`.
         names: As there, but without scales: doses must stand in the files as they are to be taken.
         buffer_bytes: How much of the samples training may hold, and shuffle, at a time.

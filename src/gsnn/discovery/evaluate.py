@@ -29,13 +29,6 @@ ALL = "all"
 _ENDS = ("src_func", "dst_func")
 _SCORES = ("score", "corr")
 
-__all__ = [
-    "ALL",
-    "Evaluation",
-    "edge_columns",
-    "evaluate_table",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -122,9 +115,6 @@ def evaluate_table(
         residual: (M, O) residuals of a model.
         y: (M, O) responses, for the other baseline of that sort.
         seed: Seed or generator of the random baseline.
-
-    Returns:
-        The metrics.
 
     Raises:
         DataError: If the table lacks a column, or nothing is left to find.

@@ -11,11 +11,9 @@ from scipy import stats
 from gsnn.base.verdict import Verdict
 from gsnn.io.text import counted
 
-FEWEST = 10  # hidden edges below which no ranking can be judged
+FEWEST = 10  # with fewer hidden edges no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
 ALPHA = 0.05  # level of the tests that decide on edges
-
-__all__ = ["ALPHA", "BEST", "FEWEST", "Arm", "Found", "check_verdict", "refine_verdict"]
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,6 @@ def check_verdict(found: Found) -> Verdict:
     below 0.5; *no better than topology* if the interval of the difference to what the graph alone says holds 0, or
     lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless a control does
     so too.
-
-    Args:
-        found: The figures.
 
     Returns:
         The verdict, with n; ``good`` only where it finds.
@@ -128,9 +123,6 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         inferred: The proposed edges.
         random: The control; None if there was none.
         tested: Whether a test decided what stays.
-
-    Returns:
-        The verdict.
 
     Example:
         >>> refine_verdict(Arm(18, 2), Arm(18, 3)).short

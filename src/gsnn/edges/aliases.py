@@ -22,8 +22,6 @@ from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type
 from gsnn.graph.reach import hop_classes, member_bits, reach_classes
 
-__all__ = ["AliasBy", "AliasGroups", "alias_groups"]
-
 AliasBy = Literal["reach", "hops"]
 IntArray = npt.NDArray[np.int64]
 
@@ -60,7 +58,7 @@ class AliasGroups:
         return len(self.source_class) * len(self.target_class) - self.excluded.shape[1]
 
     def without(self, rows: IntArray) -> AliasGroups:
-        """The same groups where some more pairs are no candidates.
+        """The same groups with fewer candidates.
 
         Args:
             rows: (K,) pairs i * T + j.

@@ -129,9 +129,6 @@ def count_ranks(
         candidate: (N, N), the other candidates.
         within: Compare with the other sources of the target, or the other targets of the source.
         chunk_size: Queries at a time; the working memory is about 10 * chunk_size * N bytes.
-
-    Returns:
-        The ranks.
     """
     if within == "target":
         scores, candidate, queries = scores.T, candidate.T, queries[::-1]

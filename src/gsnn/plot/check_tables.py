@@ -18,8 +18,6 @@ FloatArray = npt.NDArray[np.float64]
 GRID = np.arange(1, 41) / 40  # recalls at which the curves of the repeats are averaged
 TOP = 100  # places of two rankings that are compared
 
-__all__ = ["agreement", "check_tables", "hidden_ranks", "method_ranks", "precision_at_recall"]
-
 
 def precision_at_recall(share_below: npt.ArrayLike, negatives: float, recall: npt.ArrayLike) -> FloatArray:
     """Precision of a ranking at given recalls, from where its positives stand among its negatives.
@@ -56,9 +54,6 @@ def check_tables(check: SelfCheck, method: str) -> Check:
     Args:
         check: The self-check, with at least one repeat.
         method: The method that ranked the candidates of the run, shown first; it need not be among those checked.
-
-    Returns:
-        The tables.
     """
     curves, places = [], []
     for condition in ("real", *check.settings["controls"]):

@@ -83,53 +83,6 @@ def candidate_labels(
     return as_scores(edges["score"].to_numpy())[kept], truth[kept]
 
 
-def _cumulative(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Positives and negatives at or above each distinct score, best first."""
-    order = np.argsort(-scores, kind="stable")
-    ranked, truth = scores[order], labels[order]
-    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    hits = np.cumsum(truth)[ends].astype(np.float64)
-    return hits, ends + 1 - hits
-
-
-def roc_points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """The ROC curve; tied scores are one step.
-
-    Args:
-        scores: (K,) without NaN.
-        labels: (K,).
-
-    Returns:
-        False and true positive rates from (0, 0) to (1, 1); NaN without negatives.
-
-    Example:
-        >>> roc_points(np.array([0.9, 0.5, 0.5]), np.array([True, False, True]))
-        (array([0., 0., 1.]), array([0. , 0.5, 1. ]))
-    """
-    hits, misses = _cumulative(scores, labels)
-    negatives = misses[-1] if misses[-1] else np.nan
-    return np.append(0.0, misses) / negatives, np.append(0.0, hits) / hits[-1]
-
-
-def precision_recall_points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """The precision-recall curve, to be drawn in steps whose area is the average precision.
-
-    Args:
-        scores: (K,) without NaN.
-        labels: (K,).
-
-    Returns:
-        Recall, from 0 upwards, and the precision of the step that ends there.
-
-    Example:
-        >>> precision_recall_points(np.array([0.9, 0.5, 0.5]), np.array([True, False, False]))[1].round(3)
-        array([1.   , 1.   , 0.333])
-    """
-    hits, misses = _cumulative(scores, labels)
-    precision = hits / (hits + misses)
-    return np.append(0.0, hits) / hits[-1], np.append(precision[0], precision)
-
-
 def shared_ranks(tables: dict[str, pd.DataFrame], score_col: str | None = None) -> pd.DataFrame:
     """Rank of each candidate in each table, 1 the best, ties averaged, NaN where it has no score.
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.io import NameMap, Network, Responses
 
-__all__ = ["Checkup", "check_up"]
-
 _HUBS = 5  # functions with the most edges that are named
 
 
@@ -62,15 +60,7 @@ def check_up(
 ) -> Checkup:
     """Read a network and responses as training would, and describe them.
 
-    Args:
-        graph: The prior network.
-        data: The responses, or None with ``inputs`` and ``outputs``.
-        inputs: The matrix of treatments.
-        outputs: The matrix of readouts.
-        names: A table of what labels stand for (:func:`gsnn.io.read_name_map`).
-        network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
-        responses_options: The same for :func:`gsnn.io.read_responses`.
-        build_options: The same for :func:`gsnn.data.build_data`.
+    The arguments are those of :meth:`gsnn.runs.Sources.from_files`.
 
     Returns:
         What was found. Identifiers that do not match, and everything else that keeps the two from being put together,
@@ -93,7 +83,7 @@ def check_up(
     if "names" in options:
         from gsnn.runs.sources import Sources
 
-        # Says what is wrong with them where training would.
+        # Raise the error that training would raise.
         Sources.from_files(graph, data, inputs=inputs, outputs=outputs, responses_options=responses_options)
         raise DataError("the check reads all samples into memory, and .npy files are streamed; check a part of them as "
                         "a table")  # fmt: skip

@@ -1,11 +1,9 @@
-"""What the columns of ``edges.csv`` mean, for whoever reads the file without this library."""
+"""What the columns of ``edges.csv`` mean, for readers of the file without this library."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-
-__all__ = ["COLUMN_NOTES", "Q_MEANS", "csv_metadata", "members_note", "no_targets_note", "structure_note"]
 
 Q_MEANS = (
     "expected share of pairs without any association among the candidates with a q this small or smaller "

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.runs.folder import Run
 
-__all__ = ["explain_run", "worst_fitted"]
-
 
 def explain_run(
     run: Run,

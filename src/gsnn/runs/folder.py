@@ -92,9 +92,6 @@ class Run:
             regressor: Whether a regressor learns while the run is trained.
             members: How many members are trained beside the model.
 
-        Returns:
-            The run.
-
         Raises:
             RunError: If the folder holds a run and ``overwrite`` is False, or holds something else, or cannot be made.
         """
@@ -171,12 +168,6 @@ class Run:
     @classmethod
     def open(cls, path: str | Path) -> Run:
         """Open a run folder.
-
-        Args:
-            path: The folder.
-
-        Returns:
-            The run.
 
         Raises:
             RunError: If there is no run there or its ``run.json`` cannot be read.

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
-__all__ = ["Ranking", "rank_candidates", "rank_together", "score_pairs"]
-
 
 @dataclass(frozen=True)
 class Ranking:
@@ -164,9 +162,6 @@ def rank_candidates(
         forbidden: Pairs that are no candidates.
         required: Candidates to keep whatever ``selection`` says.
         known: Add the known edges that match the patterns.
-
-    Returns:
-        The ranking.
     """
     import numpy as np
 

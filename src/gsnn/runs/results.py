@@ -52,9 +52,6 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
 def read_audit(run: Run) -> tuple[Audit | None, str]:
     """The audit in the folder of a run, if it is of its data.
 
-    Args:
-        run: The run.
-
     Returns:
         The audit, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
 
@@ -87,9 +84,6 @@ def read_refinement(run: Run) -> Refinement | None:
 
 def stale_results(run: Run) -> list[str]:
     """What in the folder of a run is from other data or settings than the run's, in words.
-
-    Args:
-        run: The run.
 
     Returns:
         A sentence for a self-check, an audit and a refinement that the run does not go with.

@@ -38,23 +38,9 @@ def self_check_run(
     The precision to expect is added to the ``edges.csv`` of the run if it was inferred by a checked method, and the
     check trained with the settings of the run: of models trained otherwise it says nothing about these edges.
 
-    Args:
-        run: The run; its training need not be complete.
-        methods: Names of registered methods; None: those that are taken by default.
-        settings: Fields of `TrainConfig` to replace; None values are left out.
-        overwrite: Replace a self-check in the folder.
-        resume: Continue one; without one, begin.
-        roles: A table of roles, for ``stratify='role'``.
-        missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
-        notify: Called with the reason if the edges of the run got no precision.
-        **options: Further options of :func:`gsnn.discovery.self_check`.
-
-    Returns:
-        The outcome.
-
-    Raises:
-        DataError: If an option is wrong.
-        RunError: If the folder or the run in it does not allow this.
+    ``roles`` is a table of roles, for ``stratify='role'``; ``missing`` the share of the complete network that is taken
+    to be missing (None: the share that was hidden); ``notify`` is called with the reason if the edges of the run got no
+    precision. For the other arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.self_check`.
     """
     config = changed_config(run.config, settings)
     with run.lock():
@@ -81,22 +67,8 @@ def self_check_files(
 ) -> SelfCheck:
     """Self-check of a network file and a response file, or two matrices, without a run.
 
-    Args:
-        path: Folder to write to; made if need be.
-        sources: The files.
-        methods: As for :func:`self_check_run`.
-        settings: Fields of `TrainConfig`.
-        overwrite: As for :func:`self_check_run`.
-        resume: As for :func:`self_check_run`.
-        roles: As for :func:`self_check_run`.
-        **options: Further options of :func:`gsnn.discovery.self_check`.
-
-    Returns:
-        The outcome.
-
-    Raises:
-        DataError: If a file or an option is wrong.
-        RunError: If the folder does not allow this.
+    What it finds is written to the folder ``path``, which is made if need be; ``sources`` are the files. The other
+    arguments are those of :func:`self_check_run`.
     """
     from gsnn.training import TrainConfig
 

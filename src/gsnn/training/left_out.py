@@ -19,8 +19,6 @@ MOST_CONDITIONS = 5000  # of more a sample is left out
 _MOST_WORK = 2e11  # multiplications of all decompositions; of readouts that would need more a sample is taken
 _BLOCK = 2**22  # errors that are held at a time
 
-__all__ = ["MOST_CONDITIONS", "left_out_correlations", "left_out_ridge"]
-
 
 def left_out_correlations(x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:
     """Pooled r of the baselines when each condition (distinct row of ``x``) is predicted from all others.

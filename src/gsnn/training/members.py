@@ -35,8 +35,6 @@ _STREAMED = (
 )
 _MODEL, _EARLY, _INFO = "model.safetensors", "model-early.safetensors", "member.json"
 
-__all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "read_members", "train_member"]
-
 
 @dataclass(frozen=True, eq=False)
 class Member:
@@ -146,9 +144,6 @@ def train_member(prepared: Prepared, config: TrainConfig, number: int, device: s
         config: The settings; the seed of the member follows from theirs and its number.
         number: From 1 on.
         device: Where to train.
-
-    Returns:
-        The member.
     """
     seed = derived_seed(config.seed, MEMBER, number)
     config = replace(config, seed=seed)

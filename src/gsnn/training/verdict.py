@@ -23,8 +23,6 @@ _MEMORISED = (
 
 _SHORT = 20  # epochs of which the curves say nothing
 
-__all__ = ["CLOSE", "fit_verdict", "r_meaning"]
-
 
 def fit_verdict(fit: FitReport, history: pd.DataFrame) -> Verdict:
     """The fit on unseen conditions in a sentence, and where ridge does better, the cause that the curves show.

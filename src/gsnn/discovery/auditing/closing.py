@@ -21,8 +21,6 @@ _BATCH = 512
 _CHOOSING = 512  # training samples that choose between the two ways to close an edge
 _DAMPING = 1e-2  # of the curvature; without it a refit of few samples follows their noise
 
-__all__ = ["FirstOrder", "batches", "closest_parents", "first_order", "refitted_errors", "squared_errors"]
-
 
 @dataclass(frozen=True, eq=False)
 class FirstOrder:
@@ -52,7 +50,7 @@ def _probes(seen: Tensor, rng: np.random.Generator) -> list[Tensor]:
 
 
 def first_order(net: Restricted, x: FloatArray, y: FloatArray, seed: int = 0) -> FirstOrder:
-    """What closing each edge does to first order: a few backward passes for all edges together.
+    """Estimate to first order what closing each edge does, with a few backward passes for all edges together.
 
     With c the change of the predictions when the signal of the edge stays at its mean, and r the errors, the squared
     errors rise by 2 r c + c^2. The sum of c^2 over the responses is that of `PROBES` random projections.

@@ -19,9 +19,7 @@ IntArray = npt.NDArray[np.int64]
 
 _TOGETHER = 6000  # edges of the copies that train at once: few large copies, many small ones
 _FEWEST, _MOST = 4, 31  # copies
-_START = 0.1  # of the usual first weights: of an edge that is opened, and of those that had died
-
-__all__ = ["Opened", "copies_with", "opened_errors"]
+_START = 0.1  # of the usual first weights, for the edge that is opened and for edges that stood at 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Which known edges the data support: each is closed in restricted networks, and what that costs held-out samples."""
+"""Which known edges the data support: close each in restricted networks, and measure what held-out samples lose."""
 
 from __future__ import annotations
 
@@ -31,13 +31,11 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Shares of the edges that are not needed, of which the largest that can go together goes.
+# Shares of the edges that are not needed, tried in this order until they can go together.
 TOGETHER = (1.0, 0.75, 0.5, 0.25, 0.125)
 _TOLERATED = 0.01  # rise of the held-out loss without edges that go together
-REFIT_ALL = 500  # up to so many edges each is refitted
-DOUBTFUL, RANDOM = 300, 50  # otherwise those whose estimated verdict is most in doubt, and some others
-
-__all__ = ["audit"]
+REFIT_ALL = 500  # with so many edges at most, each is refitted
+DOUBTFUL, RANDOM = 300, 50  # with more, refit those whose estimated verdict is most in doubt, and some random others
 
 
 def audit(
@@ -65,22 +63,22 @@ def audit(
     and the held-out samples go through what is left. The share by which the loss is lower with the edge is its gain.
     It must be above 0 in every fold, which luck does to one useless edge in 16, and in a one-sided paired t test over
     the conditions at 5 %. With more than 500 edges the gain of each is estimated to first order, without a
-    refit; the 300 edges whose estimated verdict is most in doubt are refitted, and 50 random others, whose agreement
-    is told.
+    refit. Then the 300 edges whose estimated verdict is most in doubt are refitted, and 50 random others, which show
+    how well estimates and refits agree.
 
     *Sign.* The sign of the weight, if all folds agree on it. All weights start positive, whatever the network says, so
     a function counts as active where most of its sources and targets are.
 
-    *Not judged* is an edge that lies on no path from an input that varies to a measured output, whose source moves as
-    another known source of its target does, whose gain the conditions are too few to tell, or that is the only edge of
-    an input or output.
+    *Cannot be judged.* The edge lies on no path from an input that varies to a measured output, its source moves like
+    another known source of its target, the conditions are too few to tell its gain, or it is the only edge of an input
+    or output.
 
     *Together.* Of two edges that can stand in for one another neither is needed, but one of them is. The edges that are
     not needed are therefore closed together, from the one that carries least, and the networks trained on: all of them,
     or 3/4, 1/2, 1/4, 1/8, the first share that leaves the held-out loss within 1 %. The others cannot be judged.
 
-    At last a GSNN of the settings is trained without all edges that are not needed and compared on the test part, which
-    judged nothing, with one of the whole graph.
+    Finally a GSNN of the settings is trained without all edges that are not needed. It is compared with one of the
+    whole graph on the test part, which judged nothing.
 
     Args:
         data: The data with the prior graph.
@@ -95,9 +93,6 @@ def audit(
         resume: Keep the folds that stand in ``folder`` already; if there are none, begin.
         overwrite: Replace what stands there, once the first fold is done.
         progress: Show progress on stderr.
-
-    Returns:
-        The outcome.
 
     Raises:
         DataError: If a kind is unknown or has no edge, or fewer than 4 conditions are left to judge.
@@ -154,7 +149,7 @@ def audit(
 
 
 def _kinds(kinds: str | Sequence[str], graph: Graph) -> tuple[str, ...]:
-    """Kinds of which the network has an edge."""
+    """The kinds asked for; refuse them if the network has no edge of any."""
     found = resolve_kinds(kinds)
     if not any(graph.edge_index_dict[edge_type(kind)].shape[1] for kind in found):
         raise DataError(f"the network has no edge of the kind {' or '.join(found)}; name another kind")

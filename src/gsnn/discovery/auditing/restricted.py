@@ -25,8 +25,6 @@ _SLOPE = 0.5  # of the nonlinearity below 0 at the start, beside 1 above
 _LEAST_SLOPE = 0.05
 _SIZE, _SPREAD = 0.5, 0.3  # of the first weights
 
-__all__ = ["STEPS", "Recipe", "Restricted", "fit_restricted", "train_restricted"]
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -93,7 +91,7 @@ class Restricted(nn.Module):
         self.slope = nn.Parameter(torch.full((graph.N, 1), _SLOPE))
 
     def first_weights(self) -> Tensor:
-        """(E,): where training starts, about: the sources of a target share its input, an input drives in full."""
+        """(E,): the first weights, up to noise: the sources of a target share its input, an input counts in full."""
         share = [torch.bincount(ends[1])[ends[1]] for ends in self.ends]
         share[1] = torch.ones_like(share[1])
         return _SIZE / torch.cat(share)
@@ -174,9 +172,6 @@ def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, s
         y: (M, O) standardised responses, NaN where missing.
         recipe: How.
         seed: Fixes the weights and the order of the samples.
-
-    Returns:
-        The network.
     """
     return train_restricted(Restricted(graph, seed), x, y, recipe, seed)
 
@@ -193,9 +188,6 @@ def train_restricted(
         recipe: How.
         seed: Fixes the order of the samples.
         closed: Edges whose weight stays 0.
-
-    Returns:
-        The network.
     """
     inputs, targets = (torch.as_tensor(np.asarray(values), dtype=torch.float32) for values in (x, y))
     seen = torch.isfinite(targets)

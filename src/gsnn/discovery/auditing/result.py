@@ -28,8 +28,6 @@ COLUMNS = (
     "estimated",
 )
 
-__all__ = ["COLUMNS", "VERDICTS", "Audit"]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Audit(StoredResult):

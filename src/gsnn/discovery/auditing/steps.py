@@ -24,9 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 FOLDS = 4  # of the conditions, each with a seed of its own
-_AGAIN = 10  # a network goes on for a tenth of its steps without them
-
-__all__ = ["FOLDS", "Parts", "Work", "kind_numbers"]
+_AGAIN = 10  # without some edges, a network is trained on for a tenth of its steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +69,7 @@ class Parts:
 
 @dataclass(eq=False)
 class Work:
-    """The steps of an audit. Each gives a record of rounded numbers, so that one that is read again is the same."""
+    """The steps of an audit. Each gives a record of rounded numbers, so that a record read from a file is the same."""
 
     data: PerturbationData
     parts: Parts
@@ -144,7 +142,7 @@ class Work:
         return float(squared_errors(net, *held).sum())
 
     def shorter(self) -> Recipe:
-        """How a trained network is trained on."""
+        """The recipe of a further, shorter training."""
         return replace(self.recipe, steps=max(1, self.recipe.steps // _AGAIN), rate=self.recipe.rate / 4)
 
     def _sums(self, number: int, rise: FloatArray) -> dict[str, Any]:
@@ -177,7 +175,7 @@ class Work:
         return np.concatenate([signs[kind].numpy() for kind in EDGE_TYPES]).astype(np.int64)
 
     def hidden(self) -> list[str]:
-        """Why edges cannot show, from all samples that judge."""
+        """For each edge why the judging samples cannot show it, empty where they can."""
         from gsnn.discovery.auditing.restricted import STEPS
 
         rows = np.sort(np.concatenate(self.parts.folds))
@@ -191,5 +189,5 @@ def kind_numbers(graph: Graph) -> IntArray:
 
 
 def _short(values: FloatArray) -> list[float]:
-    """Numbers of seven digits: an audit that was stopped reads what one that was not stopped has computed."""
+    """Round to seven digits, so that a resumed audit reads from its file just what a whole one has in memory."""
     return [float(f"{value:.7g}") for value in np.asarray(values, dtype=float).tolist()]

@@ -1,4 +1,4 @@
-"""From the figures of all folds to a verdict on each known edge, and why."""
+"""The verdict on each known edge and its reason, from the figures of all folds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-ALIKE = 0.99  # correlation of two signals from which on neither edge can be judged by what it alone brings
-_ORDINARY = 0.5  # quantile of the gains of supported edges: what is smaller is not needed
+ALIKE = 0.99  # of two signals with a higher correlation, neither edge can be judged by what it brings alone
+_ORDINARY = 0.5  # quantile of the gains of supported edges; edges that bring less are not needed
 _LARGEST_SMALL = 0.05  # but never more than this share of the loss
-_POWER = 0.5  # below which an edge of an ordinary gain would rather be missed
-
-__all__ = ["ALIKE", "PairedTests", "judge", "only_edges", "paired_tests", "pooled", "reasons_not_to_judge"]
+_POWER = 0.5  # with less power the test would rather miss an edge of an ordinary gain
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,11 +25,9 @@ from gsnn.graph.kinds import KINDS
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
-TOLERATED = 0.01  # rise of the held-out loss without an edge that goes
+TOLERATED = 0.01  # by which the held-out loss may rise when an edge is removed
 
 EdgesByKind = tuple[tuple[Edge, ...], ...]  # all edges of a graph, in order
-
-__all__ = ["Bench", "EdgesByKind", "decide"]
 
 
 def decide(edges: Sequence[Edge], passes: Callable[[list[Edge], list[Edge]], bool]) -> list[Edge]:
@@ -111,7 +109,7 @@ class Bench:
             trained = [proposal.edge for proposal in proposals if proposal.action != "flip"]
             kept, level = self._tested(before, trained, random, tests)
         model = self.train(self.changed(before.graph, kept)) if kept else before
-        # They were tested fold by fold; the model that goes on must be better, too.
+        # Edges were tested fold by fold; the model that goes on must be better, too.
         most = before.validation_loss * (1 + self.tolerated(kept))
         if kept and level and not model.validation_loss < most:
             kept, model = [], before
@@ -159,7 +157,7 @@ class Bench:
         if decision == "joint" and len(edges) > most:
             pool = self.train(self.changed(before.graph, edges))
             edges = largest_ablation_cost(pool.model, pool.graph, edges, pool.batches, most)
-        # What the round may spend does not depend on how many edges get this far, which these samples tell.
+        # The level must not depend on how many edges pass the first gate, since the same samples decide that.
         n_tests = {"single": len(edges), "bisect": 2 * len(edges) - 1}.get(decision, 1)
         level = ALPHA / (self.number * (self.number + 1) * max(1, n_tests))
         edges = [edge for edge in edges if random.get(edge, 0.0) <= ALPHA]
@@ -203,7 +201,7 @@ class Bench:
         return found.passes
 
     def tolerated(self, edges: Sequence[Edge]) -> float:
-        """By which share the loss may rise: only where all that is done is to remove edges."""
+        """By which share the loss may rise: above 0 only if all changes remove edges."""
         removed = bool(edges) and all(self.changes[edge].action == "remove" for edge in edges)
         return TOLERATED if removed else 0.0
 
@@ -211,7 +209,7 @@ class Bench:
         """Held-out losses with some of the proposals."""
         with_them = self.changed(graph, edges)
         key = tuple(tuple(PriorEdges(with_them, kind).edges) for kind in KINDS)
-        # Counted also where an earlier round did them: the record of a refinement that was stopped is the same.
+        # Count trainings of earlier rounds too, so that the record of a resumed refinement is the same.
         if key not in self.used:
             self.used.add(key)
             self.trainings += len(self.folds.parts)

@@ -27,23 +27,10 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 FOLDS = 4  # folds of the deciding conditions, each with a seed of its own
-SHARE = 0.3  # of the conditions decide: what proposes edges never sees them
-# More conditions than this need not decide, unless the settings say so: they tell a gain of a quarter of its standard
-# deviation with a power of .8 (a test at .004), and what proposes edges learns from the others.
+SHARE = 0.3  # of the conditions decide; what proposes edges never sees them
+# No more conditions than this decide, unless the settings say so: they detect a gain of a quarter of its standard
+# deviation with a power of .8 (a test at .004). The others are better used by what proposes edges.
 ENOUGH = 200
-
-__all__ = [
-    "ENOUGH",
-    "FOLDS",
-    "Folds",
-    "Losses",
-    "Verdict",
-    "degree_classes",
-    "losses",
-    "power",
-    "ranks",
-    "verdict",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +127,6 @@ def losses(data: PerturbationData, graph: Graph, config: TrainConfig, folds: Fol
         graph: The graph.
         config: Settings of the training.
         folds: The folds.
-
-    Returns:
-        The losses.
     """
     from gsnn.data import Standardiser
     from gsnn.training import predict, train_model
@@ -176,10 +160,6 @@ def degree_classes(graph: Graph, kind: str = FUNCTION_EDGES) -> npt.NDArray[np.i
 
     Degrees are taken together, from the largest down, until a class holds a quarter of the functions: the few targets
     of a rare degree would be compared with each other, and where one of them lacks an edge, several edges help.
-
-    Args:
-        graph: The graph.
-        kind: The kind of the edges.
 
     Returns:
         (T,) numbers of the classes, ascending with the degree.
@@ -283,9 +263,6 @@ def verdict(
         min_drop: Ask at least for this gain; None for no more than the test needs.
         tolerated: Share by which the loss may rise: what is tested is that it rises by less. The gain is told as it is,
             and may be below 0.
-
-    Returns:
-        The verdict.
     """
     # Scaled so that the mean over conditions is the gain.
     units = ((1 + tolerated) * before.squares - after.squares) * (len(before.squares) / before.squares.sum())

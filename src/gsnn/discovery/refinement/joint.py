@@ -1,4 +1,4 @@
-"""Deciding on edges together: what several methods propose is trained at once, and what the model misses most stays."""
+"""Decide on edges together: train all that several methods propose, and keep what the model misses most."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 
-WATCHED = 1024  # samples that tell what an edge is worth, at most
-DROPS = 3  # a pool is cut to its size in so many steps
-
-__all__ = ["largest_ablation_cost", "stacked_once"]
+WATCHED = 1024  # samples at most that measure what an edge is worth
+DROPS = 3  # steps in which a pool is cut to its final size
 
 
 def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], batches: Batches, n: int) -> list[Edge]:
@@ -85,7 +83,7 @@ def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], 
             n_out = (len(kept) - n) // (DROPS - step)
             if n_out:
                 cost = {edge: loss([*muted, edge]) for edge in kept}
-                # Of equal ones those go first that were ranked last.
+                # Of edges that cost the same, drop those that were ranked last.
                 out = set(sorted(reversed(kept), key=cost.__getitem__)[:n_out])
                 muted += [edge for edge in kept if edge in out]
                 kept = [edge for edge in kept if edge not in out]

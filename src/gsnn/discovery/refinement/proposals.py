@@ -21,11 +21,9 @@ from gsnn.graph.kinds import FUNCTION_EDGES, drawn_targets
 if TYPE_CHECKING:
     pass
 
-__all__ = ["Proposal", "draw", "draw_like", "draw_one_like", "free_pairs", "next_repairs", "propose"]
-
 
 class Proposal(NamedTuple):
-    """An edge that may enter, its score, and the method whose score that is; or another repair, and its gain."""
+    """An edge that may enter, its score and the method that gave it; or another repair and its gain."""
 
     edge: Edge
     score: float
@@ -42,7 +40,7 @@ class Proposal(NamedTuple):
 
 
 def free_pairs(graph: Graph, kind: str, tried: Iterable[Edge]) -> npt.NDArray[np.bool_]:
-    """(S, T) True for pairs that may be proposed; none into a treatment that stands in the network."""
+    """(S, T) True for pairs that may be proposed; none into a treatment that is a species of the network."""
     ends, candidates = Ends.of(graph, kind), PriorEdges(graph, kind).candidates()
     candidates.ravel()[[row for edge in tried if (row := ends.row(*edge)) is not None]] = False
     candidates[:, drawn_targets(graph, kind)] = False
@@ -123,7 +121,7 @@ def draw_like(
     tried: Iterable[Edge],
     seed: tuple[int, int],
 ) -> list[Proposal]:
-    """As many random repairs of each kind; edges are added and removed, none is turned."""
+    """As many random repairs of each kind; edges are added and removed, and no sign is flipped."""
     found: list[Proposal] = []
     rng, past = np.random.default_rng(seed), set(tried)
     wanted = Counter((str(e["kind"]), str(e["action"])) for e in records if e["action"] != "flip")
@@ -152,7 +150,7 @@ def draw_one_like(
     full = {target for _, target in taken}
     others = free.copy()
     others[:, [j for j, name in enumerate(ends.targets) if name in full]] = False
-    # Where the proposals are in every target of the class, one that has another.
+    # If the proposals take every target of the class, take one of these.
     pairs = np.argwhere(others if others.any() else free)
     if not len(pairs):
         return {}

@@ -1,4 +1,4 @@
-"""Rounds of inferring edges and keeping those that help samples that were held out more than random edges do."""
+"""Rounds of inferring edges and keeping those that help held-out samples more than random edges do."""
 
 from __future__ import annotations
 
@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
 DECISIONS = ("single", "bisect", "joint", "together", "none")
-# Whose proposals are weighed together if nothing is said.
+# The default methods of the decision 'joint'.
 BY_DEFAULT_JOINT = ("stacked", "gradient-explained")
-
-__all__ = ["DECISIONS", "refine"]
 
 
 def refine(
@@ -57,21 +55,21 @@ def refine(
 ) -> Refinement:
     """Propose the best candidates, keep those that bring more than random edges, retrain; and again (GSNN spec 3.2).
 
-    Of the conditions 30 % decide, or 200 where that is fewer, and are never seen by what proposes. Each round scores
-    the candidates with the model of the graph so far, and each method proposes the ``per_round`` best that were never
-    proposed before. Two gates follow.
+    30 % of the conditions decide, 200 at most; what proposes edges never sees them. Each round scores the candidates
+    with the model of the graph so far, and each method proposes the ``per_round`` best that were never proposed before.
+    Two gates follow.
 
     *More than a random edge.* By its first-order gain on the deciding samples a proposal must be among the first 5 % of
-    all non-edges whose targets are of the same degree class. Of random edges at most 5 % pass, whatever the data. Those
-    proposed resemble each other: with few conditions luck lets most of them pass or none, so this gate is not enough.
+    all non-edges whose targets are of the same degree class. At most 5 % of random edges pass, whatever the data. But
+    proposals resemble each other: with few conditions most of them pass by luck, or none, so this gate is not enough.
 
     *In model after model.* The graph is trained with and without it, for each of up to 4 folds of the deciding
     conditions, from a seed of its own, without the fold; both start from the same numbers. The loss of the held-out
     samples must be lower in two paired t tests: over the conditions, and over the folds with their seeds at 5 %. The
     tests over the conditions spend 5 % over all of a refinement, however many rounds it has: .05 / (r (r + 1)) in round
-    r, in equal parts (alpha spending). That budget is of the luck of the samples; the rank, and the test over the folds
-    for the luck of a training, hold 5 % for each edge and not for all of them together. At last the deciding loss of a
-    model with all that is kept must be lower, or nothing stays.
+    r, in equal parts (alpha spending). That budget covers the luck of the samples. The rank, and the test over the
+    folds (the luck of a training), hold 5 % for each edge and not for all of them together. Finally a model with all
+    that is kept must have a lower deciding loss, or nothing stays.
 
     ``decision`` says what is trained:
 
@@ -98,7 +96,7 @@ def refine(
     a model that knows no signs, so there is nothing to train; it stays if its interval in the table is above 0, and
     turns the sign in the graph. The control draws as many edges to add and to remove, of the same kinds.
 
-    Beside it runs the control: as many edges a round, drawn at random from the candidates, put through the same test.
+    The control runs beside it: as many edges a round, drawn at random from the candidates, go through the same test.
     The test samples are never used to decide; their loss is reported.
 
     Args:
@@ -126,9 +124,6 @@ def refine(
         overwrite: Replace what stands there, once the first round is done.
         progress: Show progress on stderr.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If a method is unknown, fewer than 2 conditions are left to decide, or the repairs do not fit the
             graph.
@@ -153,7 +148,7 @@ def refine(
     if planned is not None:
         if decision == "joint" or inferer is not None:
             raise ValueError("repairs stand in a table, so no method proposes them and none are chosen jointly")
-        repaired(data.graph, planned)  # a repair that leaves no graph must not cost a training
+        repaired(data.graph, planned)  # refuse a repair that leaves no graph before anything is trained
     if planned is not None or decision == "together":
         limits["per_target"] = per_target or 1
     if decision == "joint" and OUTPUT_EDGES in wanted:
@@ -188,7 +183,7 @@ def refine(
     earlier = Refinement.to_continue(folder, settings, resume=resume, overwrite=overwrite)
     state = Refinement(settings, earlier.arms if earlier else {})
     classes = {kind: degree_classes(data.graph, kind) for kind in wanted}
-    # What a round ends with is what the next one starts from, and both arms start from the prior graph.
+    # A round starts where the one before ended, and both arms start from the prior graph: do not train those again.
     seen: dict[EdgesByKind, Losses] = {}
     for arm in ARMS if control else ARMS[:1]:
         state.arms.setdefault(arm, [])

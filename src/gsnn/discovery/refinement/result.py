@@ -16,10 +16,8 @@ from gsnn.discovery.verdicts import Arm, refine_verdict
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES
 
-_POWER = 0.5  # below which a user is told
+_POWER = 0.5  # a lower power is a warning
 ARMS = ("inferred", "random")
-
-__all__ = ["ARMS", "Refinement"]
 
 _TESTED = ("p_random", "gain", "needed", "p")
 _LOSSES = ("loss_before", "loss_after")
@@ -153,7 +151,7 @@ class Refinement(StoredResult):
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know: too few conditions decide, and the power that is left."""
+        """A warning if too few conditions decide, with the power that is left."""
         found: dict[str, str] = {}
         for each in (each for rounds in self.arms.values() for each in rounds if each["level"]):
             n, level = int(each["conditions"]), float(each["level"])

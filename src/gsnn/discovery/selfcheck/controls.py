@@ -15,8 +15,6 @@ from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 IntArray = npt.NDArray[np.int64]
 
-__all__ = ["permute_samples", "rewire"]
-
 
 def rewire(
     graph: Graph,

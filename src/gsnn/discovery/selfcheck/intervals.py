@@ -16,30 +16,14 @@ IntArray = npt.NDArray[np.int64]
 
 # Degrees are compared exactly while they are small and in classes of about a third of their size after that.
 _DEGREE_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024])
-# Hidden edges found by which the density of the first ranks is told.
+# The density of the first ranks is measured up to this many hidden edges found.
 _HEAD = 5
-# An expected precision whose interval is wider is not told.
+# An expected precision with a wider interval is not given.
 WIDEST = 0.5
-# How sure a control is to show what it is said to be able to show.
+# Probability with which a control shows an effect of the size that is named.
 POWER = 0.8
 # Tables up to this long get exact quantiles.
 _EXACT = 512
-
-__all__ = [
-    "POWER",
-    "WIDEST",
-    "Placements",
-    "auc_difference",
-    "auc_interval",
-    "beaten_share",
-    "degree_weights",
-    "estimable",
-    "found_share",
-    "least_visible",
-    "place",
-    "precision_interval",
-    "weighted_average_precision",
-]
 
 
 @dataclass(frozen=True)
@@ -71,9 +55,6 @@ def place(
         positives: (2, P), from, to.
         negatives: (N, N), True for the negatives.
         weights: (N, N) weights of the negatives, at least 0; None weighs all alike.
-
-    Returns:
-        The placements.
 
     Example:
         >>> scores = np.array([[0.0, 0.9, 0.1], [0.2, 0.0, 0.3], [0.8, 0.5, 0.0]])
@@ -125,9 +106,6 @@ def dyadic_variance(pairs: IntArray, effects: FloatArray, n_nodes: int) -> float
         pairs: (2, n), each pair once.
         effects: (n,), centred.
         n_nodes: N.
-
-    Returns:
-        The variance.
     """
     by_node = np.bincount(pairs.ravel(), weights=np.tile(effects, 2), minlength=n_nodes)
     low, high = pairs.min(axis=0), pairs.max(axis=0)
@@ -342,7 +320,7 @@ def found_share(ranks: npt.ArrayLike, weights: npt.ArrayLike, at: npt.ArrayLike)
     # Sums of thirds may fall short of a whole number.
     head = rank[min(int(np.searchsorted(total, enough - 1e-9)), len(rank)) - 1]
     if enough > 1 and head > 1:
-        # All that was found by then, ties included.
+        # Everything found up to this rank, ties included.
         n = total[np.searchsorted(rank, head, side="right")]
         found = np.where(places < head, np.minimum(1.0, places * (n - 1) / (head - 1) / total[-1]), found)
     return found

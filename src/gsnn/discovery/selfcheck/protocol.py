@@ -31,6 +31,7 @@ from gsnn.discovery.selfcheck.intervals import (
 )
 from gsnn.discovery.selfcheck.result import SelfCheck, variant_of
 from gsnn.discovery.stacked.inferer import StructureEdgeInferer
+from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.bypass import routed
@@ -49,8 +50,6 @@ BoolArray = npt.NDArray[np.bool_]
 
 CONTROLS = ("rewired", "permuted")
 _LEARNT_UP_TO = 2000  # functions up to which a classifier learns from the graph alone, in seconds
-
-__all__ = ["CONTROLS", "self_check"]
 
 
 def self_check(
@@ -106,9 +105,6 @@ def self_check(
         overwrite: Replace what stands there, once the first repeat is done.
         progress: Show progress on stderr.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If no edge can be hidden, or a method is unknown.
         RunError: If ``folder`` holds a self-check and neither switch is set, or it was made with other settings.
@@ -127,7 +123,7 @@ def self_check(
     if kind not in KINDS:
         raise unknown_option("kind", kind, KINDS)
     scorers = resolve_scorers(inferers, config, kind, data.graph.N)
-    # Refuses what cannot work before anything is trained.
+    # Refuse what cannot work before anything is trained.
     mask_edges(data.graph, fraction, seed, stratify, roles, kind=kind)
     prior = PriorEdges(data.graph, kind)
     settings: dict[str, Any] = {
@@ -135,7 +131,7 @@ def self_check(
         "repeats": repeats,
         "seed": seed,
         "stratify": stratify,
-        "weights": "early",  # nor that
+        "weights": "early",  # nor this
         "masking": "without holes",  # an earlier file does not say so, and hid edges of another kind
         "roles": None if roles is None else _digest(roles),
         "methods": list(scorers),
@@ -158,7 +154,7 @@ def self_check(
     jobs = [
         partial(_condition, name, data, config, scorers, settings, repeat, roles) for repeat in todo for name in names
     ]
-    # A function of the user's may count on being called in this process.
+    # A function of the user may rely on being called in this process.
     named = not isinstance(inferers, Mapping)
     workers = refit_workers(data, data.graph, config) if named and todo else 0
     with (
@@ -178,7 +174,7 @@ def self_check(
 
 
 def _digest(roles: Mapping[Edge, str]) -> str:
-    """A short text that differs where the roles do."""
+    """A short text that is different for different roles."""
     lines = sorted("\t".join((*edge, role)) for edge, role in roles.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -244,10 +240,10 @@ def _measure(
     """The record of one condition; with what can be learnt of the graph alone, if the methods are judged by it."""
     graph, kind = trained.graph, masking.kind
     prior = PriorEdges(graph, kind)
-    source, target = ({name: i for i, name in enumerate(names)} for names in (prior.sources, prior.targets))
+    sources, targets = Ends.of(graph, kind).place
 
     def located(edges: Sequence[Edge]) -> IntArray:
-        return np.array([[source[s], target[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
+        return np.array([[sources[s], targets[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
 
     known = prior.pairs
     positives = located(masking.testable)

@@ -31,12 +31,10 @@ FloatArray = npt.NDArray[np.float64]
 
 NEGATIVES = ("all", "degree-matched")
 PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance")
-# A control that would not show an AUC this large says nothing by passing.
+# A control that could not show an AUC of this size proves nothing by passing.
 LARGEST_UNSEEN = 0.75
 _SUMMARY = ["kind", "condition", "method", "by", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
 _SUMMARY += ["average_precision", "chance", "precision", "mrr", "n_positives"]
-
-__all__ = ["NEGATIVES", "PRECISION_COLUMNS", "SelfCheck", "attach_precision", "variant_of"]
 
 
 def variant_of(kind: str) -> str:
@@ -446,9 +444,6 @@ class SelfCheck(StoredResult):
         Args:
             missing: As for :meth:`precision`.
             level: As for :meth:`precision`.
-
-        Returns:
-            A few sentences.
         """
         share = float(self.settings["fraction"]) if missing is None else missing
         counts = self.counts
@@ -554,7 +549,7 @@ def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | No
         )
     place: FloatArray = np.full(len(table), np.nan)
     defined = candidate & ~np.isnan(score)
-    # Tied candidates stand or fall together: each gets the last place of its tie.
+    # Tied candidates get the same place, the last of their tie.
     place[defined] = np.asarray(rankdata(-score[defined], method="max"), dtype=np.float64)
     return place
 

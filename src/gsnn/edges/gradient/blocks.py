@@ -147,9 +147,6 @@ def leading(components: Components, n_slots: int, floor: float) -> Components:
         components: All of them.
         n_slots: How many to keep at most.
         floor: Components with a standard deviation below this share of the largest of any node are dropped.
-
-    Returns:
-        The whitened components.
     """
     owner = np.concatenate([components.order[:c] for c in components.counts] or [np.zeros(0, np.int64)])
     absolute = components.sd.numpy() * components.scale.numpy()[owner]

@@ -51,7 +51,7 @@ class _Block:
         order = scored.all_rows()
         key = self.keys(order)
         known = scored.prior.pairs[0] * n + scored.prior.pairs[1]
-        # All pairs that are tested, whatever the user forbids.
+        # All pairs that are tested, forbidden ones included.
         self.tested = order[~np.isin(key, known)]
         keep = ~np.isin(key, np.concatenate([known, forbidden]))
         self.order, self.key = order[keep], key[keep]

@@ -89,9 +89,6 @@ def form_sums(units: Tensor, *, third: bool = True) -> FormSums:
         units: (N, P, C, n) float64, centred over samples; 0 where a node has fewer channels or nothing varies.
         third: Whether sums over three matrices are wanted, which take most of the time.
 
-    Returns:
-        The sums.
-
     Raises:
         ValueError: If the units have another shape.
     """

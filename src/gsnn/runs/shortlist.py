@@ -1,4 +1,4 @@
-"""The best candidates as hypotheses: look-alikes in one row, spread over their ends, and what fills the top."""
+"""A short list of the best candidates: look-alikes in one row, spread over their ends, and what fills the top."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-PER_END = 3  # hypotheses with one source, or one target, that are shown
+PER_END = 3  # rows with one source, or one target, that are shown
 MEMBERS = 3  # look-alikes that are named
-_LOOKED_AT = 2000  # best candidates among which hypotheses are looked for
-
-__all__ = ["MEMBERS", "PER_END", "Hypotheses", "hypotheses"]
+_LOOKED_AT = 2000  # best candidates from which the rows are taken
 
 
 @dataclass(frozen=True)
-class Hypotheses:
+class Shortlist:
     """What a list of candidates says, shown in a few rows.
 
     Attributes:
@@ -38,7 +36,7 @@ class Hypotheses:
         ]
 
 
-def hypotheses(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Hypotheses:
+def shortlist(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Shortlist:
     """Fold look-alikes into one row each, and spread the rows over sources and targets.
 
     The table itself stays as it is: every candidate keeps its rank.
@@ -49,14 +47,11 @@ def hypotheses(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Hypo
         per_end: How many of them may have the same source, and how many the same target. Where this leaves fewer
             than ``n``, the best of the others fill up.
 
-    Returns:
-        The hypotheses.
-
     Example:
         >>> import pandas as pd
         >>> edges = pd.DataFrame({"source": list("abcd"), "target": list("zzzz"), "rank": [1, 2, 3, 4],
         ...                       "known": False, "alias_group": [0, 0, 1, 2]})
-        >>> found = hypotheses(edges, n=3, per_end=3)
+        >>> found = shortlist(edges, n=3, per_end=3)
         >>> [(row["source"], row["look_alikes"]) for row in found.rows]
         [('a', [('b', 'z')]), ('c', []), ('d', [])]
         >>> found.notes[0]
@@ -92,7 +87,7 @@ def hypotheses(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Hypo
         row["look_alikes"] = [pair for pair in members.get(row.get("alias_group"), ()) if pair != own]
     if any(row["rank"] > n for row in chosen) and notes:
         notes[-1] += f"; shown are at most {per_end} of each source and target, where there are others"
-    return Hypotheses(chosen, notes)
+    return Shortlist(chosen, notes)
 
 
 def _fillers(top: pd.DataFrame) -> list[str]:
