@@ -14,6 +14,7 @@ from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.asked import asked_sections
+from gsnn.report.members import members_section
 from gsnn.report.text import number
 from gsnn.training.verdict import fit_verdict, r_meaning
 
@@ -76,6 +77,7 @@ def collect(run: Run) -> ReportData:
     check, agrees, remarks = _self_check(run, inference)
     known_edges, audit_remarks = _audit(run)
     asked, asked_remarks = asked_sections(run)
+    agreeing = members_section(run, inference, edges)
     notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks, *asked_remarks]
     candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(
@@ -120,7 +122,7 @@ def collect(run: Run) -> ReportData:
         folder=shlex.quote(str(run.path)),
         fit_notes=_correlations(fit),
         fit_verdict=fit_verdict(fit, run.metrics()),
-        asked=asked,
+        asked=[*([agreeing] if agreeing else []), *asked],
         **known_edges,
         **_refinement(run),
     )
