@@ -43,8 +43,8 @@ def design_run(
         hypotheses: As of :func:`gsnn.ask.design`, and so are the others that are not described here.
         batch: How many experiments.
         replicates: Measurements of each.
-        experiments: A CSV file with the columns experiment, and, if need be, knockout and cost; None: all that the data
-            contain the parts of.
+        experiments: A CSV file with the columns experiment, and, if need be, knockout, readout and cost; None: all
+            that the data contain the parts of.
         epochs: Of each refit.
         seed: Fixes the refits.
         picture: Name of the picture in the folder, which tells its format; empty: none.
@@ -103,9 +103,8 @@ def _read(path: Path, data: PerturbationData) -> list[Experiment]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(
-            path, dtype={"experiment": str, "knockout": str}, keep_default_na=False, na_values={"cost": [""]}
-        )
+        text = dict.fromkeys(("experiment", "knockout", "readout"), str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"cost": [""]})
     except FileNotFoundError:
         raise DataError(f"there is no list of experiments {path}") from None
     except (OSError, ValueError) as error:
