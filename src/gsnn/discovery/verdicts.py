@@ -15,19 +15,13 @@ from gsnn.io.text import counted
 
 FEWEST = 10  # with fewer hidden edges no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
-<<<<<<< HEAD
 ALPHA = 0.05  # level of the tests that decide on edges
-=======
-_LEVEL = 0.05  # of the test that random edges did as well
 
 _KEEP = "keep the network as it is"
 _MEASURE = "an experiment on what stayed (RUN/refine.csv): no fit proves an edge"
 _OTHERS = "gsnn selfcheck RUN --kinds input,output says whether edges of other kinds can be found"
 _UNJUDGED = "cannot be judged"
 _STOP = "do not build on this ranking"
-
-__all__ = ["BEST", "FEWEST", "Arm", "Found", "check_next", "check_verdict", "infer_next", "refine_verdict"]
->>>>>>> w21
 
 
 @dataclass(frozen=True)

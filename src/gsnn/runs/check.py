@@ -60,21 +60,8 @@ def check_up(
 ) -> Checkup:
     """Read a network and responses as training would, and describe them.
 
-<<<<<<< HEAD
-    The arguments are those of :meth:`gsnn.runs.Sources.from_files`.
-=======
-    Of samples that stay in their files 2,000 are looked at, drawn at random.
-
-    Args:
-        graph: The prior network.
-        data: The responses, or None with ``inputs`` and ``outputs``.
-        inputs: The matrix of treatments.
-        outputs: The matrix of readouts.
-        names: A table of what labels stand for (:func:`gsnn.io.read_name_map`).
-        network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
-        responses_options: The same for :func:`gsnn.io.read_responses`.
-        build_options: The same for :func:`gsnn.data.build_data`.
->>>>>>> w21
+    The arguments are those of :meth:`gsnn.runs.Sources.from_files`. Of samples that stay in their files 2,000 are drawn
+    and looked at.
 
     Returns:
         What was found. Identifiers that do not match, and everything else that keeps the two from being put together,
@@ -95,19 +82,6 @@ def check_up(
     def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: value for name, value in (options or {}).items() if value is not None}
 
-<<<<<<< HEAD
-    options = given(responses_options)
-    if options.pop("stream", False):
-        raise DataError("the check reads all samples into memory, and they are to be streamed; check a part of them")
-    if "names" in options:
-        from gsnn.runs.sources import Sources
-
-        # Raise the error that training would raise.
-        Sources.from_files(graph, data, inputs=inputs, outputs=outputs, responses_options=responses_options)
-        raise DataError("the check reads all samples into memory, and .npy files are streamed; check a part of them as "
-                        "a table")  # fmt: skip
-=======
->>>>>>> w21
     network = read_network(graph, **given(network_options))
     mapped = None if names is None else read_name_map(names)
     sources = Sources.from_files(

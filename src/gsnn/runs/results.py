@@ -9,11 +9,8 @@ from gsnn.base.errors import RunError
 from gsnn.discovery.auditing.result import Audit
 from gsnn.discovery.refinement.result import Refinement
 from gsnn.discovery.result_file import differing_settings
-<<<<<<< HEAD
 from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
-=======
 from gsnn.discovery.verdicts import check_next, infer_next
->>>>>>> w21
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 
 if TYPE_CHECKING:
