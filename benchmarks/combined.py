@@ -124,7 +124,8 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
         row |= {metric: round(found[metric], 5) for metric in ("auc", "mrr", "precision_at_k", "aupr")}
         row |= {f"auc_{name}": round(matched_auc(given, matrix, by), 5) for name, by in alike.items()}
         rows.append(row)
-    facts = {"functions": given.graph.N, "score_s": round(spent, 1), "cpu_s": round(time.process_time() - start)}
+    facts: dict[str, object] = {"functions": given.graph.N, "weight": round(combined.weight, 3)}
+    facts |= {"score_s": round(spent, 1), "cpu_s": round(time.process_time() - start)}
     return [row | facts | {"date": date.today().isoformat()} for row in rows]
 
 

@@ -73,14 +73,15 @@ class Calibration:
     noise: FloatArray
     ratios: FloatArray
 
-    def raw(self, spread: FloatArray, members: int) -> FloatArray:
+    def raw(self, spread: FloatArray, members: int, measured: int = 1) -> FloatArray:
         """Uncalibrated standard deviations.
 
         Args:
-            spread: (..., O) variances s² of the predictions of members.
+            spread: (..., O) variances s² of what members predict.
             members: How many there are.
+            measured: How many independent responses it is of: 1, or 2 for the difference of two.
         """
-        return np.sqrt(self.noise + spread / members)
+        return np.sqrt(measured * self.noise + spread / members)
 
     @property
     def scale(self) -> float:

@@ -36,7 +36,7 @@ _NOTHING = 1e-6  # standard deviations, which is the rounding of single precisio
 _PRUNED = 150  # edges of a subnetwork of which each is tried without
 JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
 
-__all__ = ["Explanation", "explain"]
+__all__ = ["Explanation", "explain", "write_explanations"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ class Explanation:
         }
 
     def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``explain.csv`` (all edges), ``explain.graphml`` (subnetwork) and ``explain.json``, each in one step.
+        """Write the files of :func:`write_explanations`.
 
         Args:
             folder: Where.
@@ -116,17 +116,41 @@ class Explanation:
         Returns:
             The files.
         """
-        table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
-        write_csv_file(self.edges, table)
-        part = self.subnetwork.drop(columns="subnetwork")
-        nodes = {
-            name: {kind: self.kinds[name] == kind for kind in ("input", "output")}
-            for name in dict.fromkeys([*part["source"], *part["target"]])
-        }
-        with atomic_path(graph) as temporary, temporary.open("wb") as file:
-            write_graphml(nodes, part, file)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, graph, told]
+        return write_explanations([self], folder, **more)
+
+
+def write_explanations(
+    found: Sequence[Explanation],
+    folder: str | Path,
+    **more: Any,  # noqa: ANN401 - JSON values
+) -> list[Path]:
+    """Write ``explain.csv``, ``explain.graphml`` and ``explain.json``, each in one step.
+
+    The CSV file has all edges of each explanation, the JSON file the first one and the ``others``, the GraphML file the
+    subnetwork of the first.
+
+    Args:
+        found: At least one.
+        folder: Where.
+        **more: Further entries of the JSON file.
+
+    Returns:
+        The files.
+    """
+    table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
+    named = [one.edges.assign(condition=one.condition, readout=one.readout) for one in found]
+    write_csv_file(pd.concat(named, ignore_index=True), table)
+    first = found[0]
+    part = first.subnetwork.drop(columns="subnetwork")
+    nodes = {
+        name: {kind: first.kinds[name] == kind for kind in ("input", "output")}
+        for name in dict.fromkeys([*part["source"], *part["target"]])
+    }
+    with atomic_path(graph) as temporary, temporary.open("wb") as file:
+        write_graphml(nodes, part, file)
+    others = [one.content() for one in found[1:]]
+    write_json(told, plain({**first.content(), **({"others": others} if others else {}), **more}))
+    return [table, graph, told]
 
 
 def explain(

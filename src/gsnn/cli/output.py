@@ -99,6 +99,19 @@ def show_verdict(verdict: Verdict, about: str = "") -> None:
     typer.echo(typer.style(f"Verdict{about and f' on {about}'}: {verdict}", fg=colours[verdict.tone], bold=True))
 
 
+def show_next(text: str, folder: Path) -> None:
+    """Print what to do next; nothing if there is nothing to say.
+
+    Args:
+        text: As :attr:`gsnn.base.verdict.Verdict.next` has it.
+        folder: The run folder that it is about.
+    """
+    from gsnn.base.verdict import at_run
+
+    if text:
+        typer.echo(f"Next: {at_run(text, folder)}")
+
+
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
     """Print the best candidates of each kind; say what q and the aliases are, and what they are not.
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.data.drawn import Drawn
 from gsnn.data.matching import count_dropped, match, odd_columns
 from gsnn.data.split import Codes, FloatArray, Split, conditions, draw_split
 from gsnn.graph import Graph
@@ -37,6 +38,7 @@ class PerturbationData:
             ``sha256``. JSON-able.
         scales: Input -> the scale that its doses were brought to, as ``log:1.5`` (:class:`gsnn.io.name_map.Scale`);
             those that are missing stand as they were given.
+        drawn: Where these are a part of the samples, how they were drawn.
 
     Raises:
         DataError: If the tables do not fit the graph or each other, or an input is missing.
@@ -56,6 +58,7 @@ class PerturbationData:
     warnings: list[str] = field(default_factory=list)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
     scales: dict[str, str] = field(default_factory=dict)
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         for name, table, nodes in (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gsnn.runs.compare import compare_runs
     from gsnn.runs.design import design_run
     from gsnn.runs.evaluate import evaluate_files
-    from gsnn.runs.explain import explain_run
+    from gsnn.runs.explain import explain_run, explain_worst
     from gsnn.runs.infer import infer_run
     from gsnn.runs.inference.job import Job
     from gsnn.runs.knockout import knockout_run
@@ -50,6 +50,7 @@ _LAZY = {
     "design_run": "design",
     "evaluate_files": "evaluate",
     "explain_run": "explain",
+    "explain_worst": "explain",
     "infer_run": "infer",
     "predict_run": "predict",
     "knockout_run": "knockout",
@@ -74,6 +75,7 @@ __all__ = [
     "design_run",
     "evaluate_files",
     "explain_run",
+    "explain_worst",
     "infer_run",
     "knockout_run",
     "models_of",

@@ -36,9 +36,9 @@ def design_run(
 
     The candidates are those of ``edges.csv``; known edges that an audit in the folder calls not needed are in doubt.
 
-    ``experiments`` is a CSV file with the columns experiment, and, if need be, knockout and cost (None: all that the
-    data contain the parts of). The other arguments are those of :func:`gsnn.ask.design`; for ``run`` and ``picture``
-    see :mod:`gsnn.runs`.
+    ``experiments`` is a CSV file with the columns experiment, and, if need be, knockout, readout and cost (None: all
+    that the data contain the parts of). The other arguments are those of :func:`gsnn.ask.design`; for ``run`` and
+    ``picture`` see :mod:`gsnn.runs`.
 
     Returns:
         The design, as ``design.csv`` and ``design.json`` have it.
@@ -88,9 +88,8 @@ def _read(path: Path, data: PerturbationData) -> list[Experiment]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(
-            path, dtype={"experiment": str, "knockout": str}, keep_default_na=False, na_values={"cost": [""]}
-        )
+        text = dict.fromkeys(("experiment", "knockout", "readout"), str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"cost": [""]})
     except FileNotFoundError:
         raise DataError(f"there is no list of experiments {path}") from None
     except (OSError, ValueError) as error:

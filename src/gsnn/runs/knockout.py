@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gsnn.ask.conditions import inputs_of
+from gsnn.ask.ensemble import Ensemble
 from gsnn.ask.knockouts import DEFAULT_STATE, PICTURE, Knockouts, knockout
 from gsnn.base.errors import as_data_error
 from gsnn.plot.files import write_picture
@@ -47,6 +48,7 @@ def knockout_run(
             to=to,
             train=run.split().train,
             conditions=asked,
+            calibration=Ensemble.of(run).calibration if run.n_members else None,
             progress=progress,
         )
     with run.lock():

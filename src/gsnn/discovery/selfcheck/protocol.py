@@ -87,7 +87,7 @@ def self_check(
     shuffled. Both must show an AUC of 0.5 within its interval.
 
     Args:
-        data: The data with the prior graph.
+        data: The data with the prior graph. That they are a sample is recorded (:attr:`SelfCheck.drawn`).
         config: Settings of the training; None takes the defaults.
         inferers: Names of registered methods, or a mapping from names to methods, inferer classes or functions
             (model, graph, batches) -> (N, N); None: every registered method that is taken by default.
@@ -137,7 +137,8 @@ def self_check(
         "methods": list(scorers),
         "controls": [control for control in CONTROLS if control in controls],
         "config": config.to_dict(),
-        "fingerprint": fingerprint(data),
+        "fingerprint": (data.drawn.fingerprint if data.drawn else "") or fingerprint(data),
+        "sample": data.drawn.to_dict() if data.drawn and data.drawn.partial else None,
         "n_functions": data.graph.N,
         "n_known": len({edge for edge in prior.edges if edge[0] != edge[1]}),
         "n_candidates": int(prior.candidates().sum()),

@@ -12,6 +12,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.verdict import Verdict
+from gsnn.data.drawn import Drawn
 from gsnn.discovery.baselines import PRIOR_BASELINES
 from gsnn.discovery.result_file import StoredResult
 from gsnn.discovery.selfcheck.intervals import (
@@ -54,7 +55,7 @@ class SelfCheck(StoredResult):
     Attributes:
         settings: What was asked for: ``fraction``, ``repeats``, ``seed``, ``stratify``, ``methods``, ``controls``,
             ``config``, the ``kind`` of the edges; and the data: ``fingerprint``, ``n_functions``, ``n_known``,
-            ``n_candidates``.
+            ``n_candidates``, and ``sample`` where they are a part of the samples.
         repeats: A record for each finished repeat, JSON-able: by condition (``real``, ``rewired``, ``permuted``) the
             hidden edges and, by method, their placements among the negatives.
     """
@@ -75,6 +76,12 @@ class SelfCheck(StoredResult):
     def variant(self) -> str:
         """Empty between functions, ``-input`` or ``-output``."""
         return variant_of(self.kind)
+
+    @property
+    def drawn(self) -> Drawn | None:
+        """How the samples were drawn; None where all were used."""
+        found = self.settings.get("sample")
+        return None if found is None else Drawn(**found)
 
     @property
     def complete(self) -> bool:
@@ -234,7 +241,7 @@ class SelfCheck(StoredResult):
         return pd.DataFrame(rows, columns=columns)
 
     def caveats(self, level: float = 0.95) -> list[str]:
-        """What this self-check cannot say, in sentences: controls without power, and holes that were left.
+        """What this self-check cannot say, in sentences: of samples left out, controls without power, holes.
 
         Args:
             level: Coverage of the intervals.
@@ -243,6 +250,11 @@ class SelfCheck(StoredResult):
             Sentences; empty if there is nothing to add.
         """
         found = []
+        if self.drawn is not None:
+            found.append(
+                f"made with {self.drawn}, and {self.settings['config']['epochs']} epochs: models of all samples may "
+                "find more, so that the precision to expect is of these models and not of the edges of the run"
+            )
         table = self.control_table(level)
         blind = table[(table["negatives"] == "degree-matched") & (table["verdict"] == "no power")]
         for row in blind.to_dict("records"):

@@ -25,7 +25,7 @@ from gsnn.discovery.stacked.features import (
     stack,
     structural_features,
 )
-from gsnn.discovery.stacked.learners import learn_pairs, log_probabilities
+from gsnn.discovery.stacked.learners import learn_pairs, log_odds, log_probability
 from gsnn.discovery.stacked.lessons import (
     FRACTION,
     OTHERS,
@@ -291,7 +291,7 @@ class StackedEdgeInferer(_Hiding):
         explained, sign = model.explained()
         self._found = {
             "learnt": learnt.reshape(self.N, self.N),
-            "structure": self._unknown(log_probabilities([alone], features.items(), self.N)[0]),
+            "structure": self._unknown(log_probability(log_odds([alone], features.items(), self.N)[0])),
             "explained": explained,
             "sign": sign,
         }
@@ -419,7 +419,7 @@ class StructureEdgeInferer(_Hiding):
         found = np.zeros((self.N, self.N))
         if repeats:
             _, _, alone = learn_structure(repeats, self.N)
-            (found,) = log_probabilities([alone], structural_features(self._graph), self.N)
+            found = log_probability(log_odds([alone], structural_features(self._graph), self.N)[0])
         self._found = {"structure": self._unknown(found)}
         self.masked, self._n = [repeat.hidden for repeat in repeats], n
         return n

@@ -18,9 +18,9 @@ Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 # A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
 _LEAST = 1e-4
 # Inverse of the penalty of the logistic model that stands alone, and the masked edges from which on it is that.
-_LINEAR_C, _MANY = 0.003, 250
+_LINEAR_C, _MANY = 0.05, 250
 
-__all__ = ["Linear", "learn_linear", "learn_pairs", "log_probabilities", "sample_alike"]
+__all__ = ["Linear", "learn_linear", "learn_pairs", "log_odds", "log_probability", "sample_alike"]
 
 
 def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: int, n_trees: int = 300) -> Learnt:
@@ -121,7 +121,7 @@ def learn_linear(x: FloatMatrix, names: Sequence[str], label: npt.NDArray[np.boo
     return Linear(dict(zip(names, weights.tolist(), strict=True)), float(model.intercept_[0] - weights @ mean))
 
 
-def log_probabilities(models: Sequence[Linear], features: Iterable[Feature], n: int) -> list[FloatArray]:
+def log_odds(models: Sequence[Linear], features: Iterable[Feature], n: int) -> list[FloatArray]:
     """What logistic models say of all pairs, from one look at each feature.
 
     Args:
@@ -130,17 +130,19 @@ def log_probabilities(models: Sequence[Linear], features: Iterable[Feature], n: 
         n: N.
 
     Returns:
-        For each model (N, N), the logarithm of the probability.
+        For each model (N, N), the logarithm of the odds.
     """
     odds = [np.full((n, n), model.constant) for model in models]
     for name, values in features:
         for model, total in zip(models, odds, strict=True):
             if name in model.weights:
                 total += np.float32(model.weights[name]) * values
-    for total in odds:
-        np.negative(total, out=total)
-        np.negative(np.logaddexp(0.0, total, out=total), out=total)
     return odds
+
+
+def log_probability(odds: FloatArray) -> FloatArray:
+    """The logarithm of the probability, of the logarithm of its odds."""
+    return -np.logaddexp(0.0, -odds)
 
 
 def _check_both(label: npt.NDArray[np.bool_]) -> None:
