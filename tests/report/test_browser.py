@@ -410,7 +410,7 @@ def test_every_column_of_every_table_can_be_reached(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("width", [390, 700, 1100, 1400])
+@pytest.mark.parametrize("width", [390, 700, 900, 1400])
 def test_the_cards_at_a_glance_fill_their_row(opened, width):
     page = opened(width)
     row, *cards = page.evaluate(

@@ -38,12 +38,12 @@ def test_beside_ridge(model, short, tone):
 
 
 def test_the_cause_is_the_one_that_the_curves_show():
-    flat = verdict(0.3).text
-    assert flat.startswith(
+    flat = verdict(0.3)
+    assert flat.text.startswith(
         "The model explains 30 % of the variance of unseen conditions; ridge regression without a network explains "
         "67 %: the network as it stands keeps the model from fitting. "
     )
-    assert "gsnn infer --kinds" in flat
+    assert "gsnn infer RUN --kinds all" in flat.next
     assert "train longer" in verdict(0.3, train=FALLING).text
     assert "train longer" in verdict(0.3, watched=FALLING).text
     # The training loss falls still, but what counts has risen: no advice to train longer.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +41,10 @@ def selfcheck(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Method to check; may be repeated.", show_default="gradient and magnitude"),
+        typer.Option(
+            help="Method to check; may be repeated.",
+            show_default="combined, gradient-explained, gradient, magnitude, magnitude-partial",
+        ),
     ] = None,
     kinds: Annotated[
         list[str] | None,
@@ -222,7 +227,10 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         )
     for sentence in check.caveats():
         typer.echo(f"note: {sentence}")
+    verdicts = check.verdicts()
+    finding = [name for name, verdict in verdicts.items() if verdict.tone == "good"]
     stated = _stated(check, missing)
+    stated = stated[stated["method"].isin(finding or check.methods[:1])]
     for name, part in stated.groupby("method", sort=False):
         rows = []
         for row in part.to_dict("records"):
@@ -233,8 +241,18 @@ def _show(check: SelfCheck, missing: float | None) -> None:
     if len(stated):
         typer.echo(check.statement(missing))
     typer.echo("")
-    for method, verdict in check.verdicts().items():
-        show_verdict(verdict, method)
+    shared = _shared_end([verdict.text for verdict in verdicts.values()])
+    for method, verdict in verdicts.items():
+        show_verdict(replace(verdict, text=verdict.text.removesuffix(shared).rstrip()), method)
+    if shared:
+        typer.echo(shared)
+
+
+def _shared_end(texts: Sequence[str]) -> str:
+    """The sentences that several texts end with, to be said once."""
+    backwards = [text.split(". ")[::-1] for text in texts] if len(texts) > 1 else []
+    same = takewhile(lambda sentences: len(set(sentences)) == 1, zip(*backwards, strict=False))
+    return ". ".join([sentences[0] for sentences in same][::-1])
 
 
 def _stated(check: SelfCheck, missing: float | None) -> pd.DataFrame:

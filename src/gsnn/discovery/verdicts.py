@@ -21,7 +21,6 @@ _KEEP = "keep the network as it is"
 _MEASURE = "an experiment on what stayed (RUN/refine.csv): no fit proves an edge"
 _OTHERS = "gsnn selfcheck RUN --kinds input,output says whether edges of other kinds can be found"
 _UNJUDGED = "cannot be judged"
-_STOP = "do not build on this ranking"
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def check_verdict(found: Found) -> Verdict:
     if found.topology and not found.difference_low > 0:
         beside = (
             f"its AUC less that of {found.topology}, which knows the graph alone and no data, is "
-            f"{found.difference:+.2f} ({found.difference_low:+.2f} to {found.difference_high:+.2f})"
+            f"{found.difference:+z.2f} ({found.difference_low:+z.2f} to {found.difference_high:+z.2f})"
         )
         return Verdict("no better than topology", f"{auc}; {beside}.{_bypasses(found)}", "bad")
     if not found.low > 0.5:
@@ -100,9 +99,10 @@ def _bypasses(found: Found) -> str:
     """Why hidden edges may rank low: others do their work."""
     if not found.bypassed:
         return ""
+    have = "has" if found.bypassed == 1 else "have"
     return (
-        f" {found.bypassed} of them have a bypass: their source reaches the target without them, so that a model that "
-        "lacks them loses little, and nothing in it asks for them back."
+        f" {found.bypassed} of them {have} a bypass: the source reaches the target without the edge, so that a model "
+        "that lacks it loses little, and nothing in it asks for it back."
     )
 
 
@@ -138,11 +138,11 @@ def check_next(
             "gsnn selfcheck RUN --repeats 10 --overwrite, which hides more edges; where there are too few, no ranking "
             "can be judged"
         )
-    failed = f"no ranking did better than guessing and the network alone: {_STOP.replace('this ranking', 'one')}"
+    failed = "no ranking did better than guessing and the network alone, so do not build on one"
     others = ",".join(short_kind(kind) for kind in KINDS if kind not in found)
     if others:
-        return f"gsnn selfcheck RUN --kinds {others}, for edges of other kinds; {failed}"
-    return f"{failed}; it takes other perturbations or another prior network"
+        return f"gsnn selfcheck RUN --kinds {others}, for edges of other kinds: of these {failed}"
+    return f"other perturbations or another prior network: {failed}"
 
 
 def infer_next(checked: Verdict | None, *, refinable: bool = True) -> str:
@@ -158,7 +158,7 @@ def infer_next(checked: Verdict | None, *, refinable: bool = True) -> str:
     if checked is None:
         return "gsnn selfcheck RUN, because nothing says yet whether this ranking is better than guessing"
     if checked.tone != "good":
-        return f"gsnn report RUN shows why; {_STOP}"
+        return "gsnn report RUN, to see why; do not build on this ranking"
     return "gsnn refine RUN, which tries the best" if refinable else "gsnn report RUN"
 
 

@@ -77,8 +77,8 @@ def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = 
         return Verdict("fits as ridge does", f"{said}: the network adds nothing to the prediction.", "unsure", _CHECK)
     if cause.startswith(_FLAT):
         said += ": the network as it stands keeps the model from fitting"
-        cause += " Edges are missing, perhaps of several kinds: gsnn infer --kinds all says which may be."
-    then = then or "gsnn selfcheck RUN --kinds all, which says of which kinds edges can be found in these data"
+        cause += " Edges are missing, perhaps of several kinds."
+    then = then or "gsnn selfcheck RUN --kinds all, then gsnn infer RUN --kinds all: edges of every kind may be missing"
     return Verdict("worse than ridge", f"{said}. {cause}", "bad", then)
 
 
