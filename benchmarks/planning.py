@@ -13,19 +13,18 @@ Nothing was chosen on these problems.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
+from cells import Rows, arguments, work
 from combined import REPORT_MORE, cell
 from gsnn.base.files import atomic_path
-from teachers import REPORT, realistic
+from teachers import REPORT, Problem, realistic
 
 RESULTS = Path(__file__).with_name("planning.csv")
 KEY = ["family", "problem"]
@@ -78,12 +77,31 @@ PANELS: dict[str, list[tuple[str, Design]]] = {
 }
 
 
-def cells() -> Iterator[tuple[Design, str, int]]:
-    """Designs and problems: all designs of one problem before the next."""
+def cells(n: int) -> Iterator[tuple[Design, str, int]]:
+    """Designs and the first n problems: all designs of one problem before the next."""
     designs = list(dict.fromkeys(design for panel in PANELS.values() for _, design in panel))
-    for name, seed in PROBLEMS:
+    for name, seed in PROBLEMS[:n]:
         for design in designs:
             yield design, name, seed
+
+
+def planned(design: Design, name: str, seed: int) -> tuple[tuple[str, str], Callable[[], Rows]]:
+    """Family and problem as they stand in the file, and what gives the rows."""
+
+    def make() -> Problem:
+        return realistic(
+            name,
+            seed,
+            n_train=design.samples,
+            noise=design.noise,
+            n_test=100,
+            read=design.read,
+            knocked=design.knocked,
+            by_evidence=design.by_evidence,
+        )
+
+    label, problem = f"teacher, {design.name}", f"{name} #{seed}"
+    return (label, problem), partial(cell, label, problem, seed, make)
 
 
 def gains(done: pd.DataFrame, design: Design, metric: str) -> np.ndarray:
@@ -153,34 +171,17 @@ def chart(path: Path, out: Path) -> None:
 
 def main() -> None:
     """Do the cells that are not in the file, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser = arguments(__doc__, RESULTS)
     parser.add_argument("--problems", type=int, default=len(PROBLEMS), help="the first so many")
-    parser.add_argument("--table", action="store_true")
     parser.add_argument("--chart", type=Path, help="draw what stands in the file")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    wanted = {f"{name} #{seed}" for name, seed in PROBLEMS[: arguments.problems]}
-    for design, name, seed in () if arguments.table or arguments.chart else cells():
-        label, problem = f"teacher, {design.name}", f"{name} #{seed}"
-        done = pd.read_csv(arguments.results) if arguments.results.is_file() else pd.DataFrame(columns=KEY)
-        if problem not in wanted or (done[KEY] == [label, problem]).all(axis=1).any():
-            continue
-
-        def make(design: Design = design, name: str = name, seed: int = seed):
-            return realistic(
-                name, seed, n_train=design.samples, noise=design.noise, n_test=100, read=design.read,
-                knocked=design.knocked, by_evidence=design.by_evidence,
-            )  # fmt: skip
-
-        fresh = pd.DataFrame(cell(label, problem, seed, make))
-        print(fresh[["method", "auc", "mrr", "precision_at_k", "cpu_s"]].to_string(), label, problem, file=sys.stderr)
-        with atomic_path(arguments.results) as new:
-            pd.concat([done, fresh] if len(done) else [fresh], ignore_index=True).to_csv(new, index=False)
-    if arguments.chart:
-        chart(arguments.results, arguments.chart)
-    else:
-        print(table(arguments.results))
+    given = parser.parse_args()
+    if given.chart:
+        chart(given.results, given.chart)
+        return
+    if not given.table:
+        shown = ["method", "auc", "mrr", "precision_at_k", "cpu_s"]
+        work(given.results, KEY, (planned(*each) for each in cells(given.problems)), shown)
+    print(table(given.results))
 
 
 if __name__ == "__main__":
