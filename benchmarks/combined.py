@@ -31,6 +31,7 @@ import pandas as pd
 from cells import arguments, work
 from early import STEPS, permuted
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, prior_scores
+from gsnn.discovery.stacked.combined import FLOOR
 from gsnn.edges import MeasuredEdgeInferer
 from gsnn.edges.pairs import PriorEdges
 from gsnn.training.early import SHARE
@@ -104,7 +105,7 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
     measured = MeasuredEdgeInferer(model, given.graph)
     measured.fit(batches(given), verbose=False)
     user = prior_scores(given.graph)
-    log = np.log(np.maximum(np.nan_to_num(explained), 1e-3))
+    log = np.log(np.maximum(np.nan_to_num(explained), FLOOR))
     scores = {
         "combined": scored.score,
         "explained": explained,

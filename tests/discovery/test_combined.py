@@ -73,7 +73,7 @@ def test_the_score_is_the_sum_of_its_two_logarithms(problem):
     known = table["has_edge"].to_numpy()
     assert table.loc[known, "score"].isna().all()
     rest = table[~known]
-    assert 0 <= inferer.weight <= 1
+    assert 0 <= inferer.weight <= 1.5
     odds = np.log(rest["likely"] / (1 - rest["likely"]))
     expected = inferer.weight * odds + np.log(np.maximum(rest["explained"], FLOOR))
     np.testing.assert_allclose(rest["score"], expected, rtol=1e-6)

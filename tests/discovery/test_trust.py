@@ -54,7 +54,7 @@ def test_an_edge_that_is_always_first_is_trusted_within_bounds():
 
 @pytest.mark.parametrize(
     ("of_odds", "of_topology", "low", "high"),
-    [(3.0, 3.0, 0.8, 1.0), (3.0, 0.0, 0.0, 0.02), (-2.0, 3.0, 0.0, 0.0), (0.0, 3.0, 0.0, 0.2), (2.0, 4.0, 0.8, 1.0)],
+    [(3.0, 3.0, 0.9, 1.5), (3.0, 0.0, 0.0, 0.02), (-2.0, 3.0, 0.0, 0.0), (0.0, 3.0, 0.0, 0.2), (2.0, 4.0, 0.9, 1.5)],
 )
 def test_the_weight_asks_for_both(of_odds, of_topology, low, high):
     rng = np.random.default_rng(3)

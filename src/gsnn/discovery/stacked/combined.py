@@ -38,8 +38,8 @@ SAMPLES, CHANNELS = 256, 3
 LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
 # So many hidden edges teach enough: known edges need not be hidden again.
 ENOUGH = 1000
-# 'explained' below this is all the same: chance.
-FLOOR = 1e-3
+# 'explained' below this, 1 % of the variance of a gradient, is all the same.
+FLOOR = 0.1
 # Bytes for each pair of functions, at the peak, once and for each pair of blocks (benchmarks/README.md).
 _BYTES = 50
 
@@ -54,9 +54,9 @@ def combined_memory(n: int, n_pairs: int = 9) -> int:
 class CombinedEdgeInferer(GradientEdgeInferer):
     r"""What a missing edge looks like among known ones, and what the trained model makes of it; nothing is refitted.
 
-    The score is a sum of two logarithms, the second times a weight from 0 to 1:
+    The score is a sum of two logarithms, the second times a weight from 0 to 1.5:
 
-    - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.001);
+    - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.1);
     - of the odds of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden,
       eight times or until 1,000 were, and a logistic model learns to tell them from other pairs that the masked graph
       lacks. It sees features of the masked graph and the scores of an *untrained* network of the same architecture on

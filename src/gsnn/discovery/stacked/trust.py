@@ -19,6 +19,8 @@ IntArray = npt.NDArray[np.int64]
 
 # Hidden edges of a lesson that are asked for, at most, and their rivals each.
 _EDGES, _RIVALS = 300, 64
+# Odds never count more than this.
+_MOST = 1.5
 # A slope beyond this is as good as any: the best is first wherever it can be.
 _STEEPEST = 1e4
 
@@ -129,7 +131,7 @@ def fitted_slope(odds: FloatArray, starts: IntArray) -> tuple[float, float]:
 def weight(odds: Sequence[FloatArray], topology: Sequence[FloatArray], exams: Sequence[Exam]) -> float:
     r"""How much odds count beside the score of a trained model.
 
-    .. math:: w = \min(b, 1) \min(1, g_t / g)^2
+    .. math:: w = \min(b, 1.5) \min(1, g_t / g)^2
 
     with b and g of :func:`fitted_slope` for the odds, g_t for those of topology alone. Odds that do not tell a left out
     edge from its rivals count nothing, and so does what only an untrained network tells: the trained one says it
@@ -141,10 +143,10 @@ def weight(odds: Sequence[FloatArray], topology: Sequence[FloatArray], exams: Se
         exams: The exams.
 
     Returns:
-        w, from 0 to 1.
+        w, from 0 to 1.5.
     """
     first = np.cumsum([0, *(len(each.rows) for each in exams)])[:-1]
     starts = np.concatenate([each.starts + k for each, k in zip(exams, first, strict=True)])
     b, gain = fitted_slope(np.concatenate(odds), starts)
     alone = fitted_slope(np.concatenate(topology), starts)[1]
-    return min(b, 1.0) * min(1.0, alone / gain) ** 2 if gain > 0 else 0.0
+    return min(b, _MOST) * min(1.0, alone / gain) ** 2 if gain > 0 else 0.0
