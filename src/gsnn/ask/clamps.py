@@ -14,13 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.torch_state import threads_for
 from gsnn.nn import GSNN
 from gsnn.nn.block import Recorder
 from gsnn.nn.held import Held, held_states
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 STATES = ("lowest", "highest", "zero")
 _ROWS = 512  # of a batch

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.data import PerturbationData, Split, Standardiser
 from gsnn.graph import Graph
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from gsnn.training.members import Member
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 LEAST_NOISE = 0.1
 """Of the mean squared error of a readout that is noise in any case, should the spread of members explain it all."""

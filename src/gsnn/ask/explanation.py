@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
 from gsnn.ask.flows import edge_flows, edge_numbers, restored
 from gsnn.ask.knockouts import Spread
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path, plain, write_json
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from gsnn.nn import GSNN
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 SHARE = 0.9  # of the difference that the subnetwork carries
 PATHS, _TRIED_PATHS = 10, 300
 _NOTHING = 1e-6  # standard deviations, which is the rounding of single precision

@@ -10,11 +10,10 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.torch_state import threads_for
 from gsnn.nn import GSNN
 from gsnn.nn.block import Recorder
-
-FloatArray = npt.NDArray[np.float64]
 
 __all__ = ["StateAxes"]
 

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.ask.ensemble import Ensemble, FloatArray, TrainedRun
+from gsnn.ask.ensemble import Ensemble, TrainedRun
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, closest, require
 from gsnn.data import PerturbationData
 from gsnn.data.matching import find_input
