@@ -36,9 +36,6 @@ def average_ranks(members: Sequence[ScoredPairs]) -> ScoredPairs:
 
     Args:
         members: By the same method on the same graph.
-
-    Returns:
-        The pairs.
     """
     first = members[0]
     ranks = np.stack([pair_ranks(scored) for scored in members])

@@ -72,9 +72,6 @@ def clamps_of(model: GSNN, x: npt.NDArray[np.float32], to: str) -> Clamps:
         model: The model.
         x: (M, I) distinct training conditions.
         to: One of ``STATES``.
-
-    Returns:
-        The clamps.
     """
     if to == "zero":
         nothing = [torch.zeros(model.groups.n_channels, 1)] * model.L

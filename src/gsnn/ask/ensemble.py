@@ -100,9 +100,6 @@ def calibrate(predictions: FloatArray, times: IntArray, y: FloatArray) -> Calibr
         times: (K, M) how often each member was trained on each.
         y: (M, O) standardised responses, NaN where nothing was measured.
 
-    Returns:
-        The calibration.
-
     Raises:
         DataError: If no response was measured that a member has not seen.
     """

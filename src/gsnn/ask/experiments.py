@@ -366,9 +366,6 @@ def design(
         seed: Fixes the refits.
         progress: Show progress on stderr.
 
-    Returns:
-        The design.
-
     Raises:
         DataError: If there is no model, no candidate or no experiment, or a number is not positive.
     """
@@ -489,9 +486,6 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
         table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function),
             ``readout`` (a function that has none yet, which alone is measured) and ``cost`` (a number above 0).
         data: The data.
-
-    Returns:
-        The experiments.
 
     Raises:
         DataError: If a column is missing, or a name or a cost is wrong; the row is told.

@@ -110,9 +110,6 @@ class Explanation:
         Args:
             folder: Where.
             **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
         """
         return write_explanations([self], folder, **more)
 
@@ -131,9 +128,6 @@ def write_explanations(
         found: At least one.
         folder: Where.
         **more: Further entries of the JSON file.
-
-    Returns:
-        The files.
     """
     table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
     named = [one.edges.assign(condition=one.condition, readout=one.readout) for one in found]
@@ -177,9 +171,6 @@ def explain(
         condition: As :func:`gsnn.ask.conditions.inputs_of` reads it.
         readout: Name of the readout.
         against: The reference, likewise.
-
-    Returns:
-        The explanation.
 
     Raises:
         DataError: If a name is unknown, the two conditions are one, or there is no model.

@@ -208,9 +208,6 @@ def knockout(
         calibration: Of the models, which gives intervals; None: no intervals.
         progress: Show progress on stderr.
 
-    Returns:
-        The effects.
-
     Raises:
         DataError: If a node or ``to`` is unknown, or there is no model.
     """

@@ -43,9 +43,6 @@ class StateAxes:
             x: (M, I) the conditions.
             functions: Numbers of the R functions.
             like: Axes of another model on the same conditions, whose signs are taken.
-
-        Returns:
-            The axes.
         """
         values = _channels(model, x)
         node = model.channel_node.numpy()

@@ -90,9 +90,6 @@ class Predictions:
             condition: Its row, from 0.
             ax: Where to draw; a new figure by default.
 
-        Returns:
-            The axes.
-
         Raises:
             MissingExtraError: If matplotlib is not installed.
         """
@@ -134,9 +131,6 @@ def predict(
         interval: Share of measured responses that the intervals are to hold, between 0 and 1; None: 0.9 with
             members, no intervals without.
         ignore_case: Whether upper and lower case are one where a treatment is no species as it stands.
-
-    Returns:
-        The predictions.
 
     Raises:
         DataError: If a treatment is none of the run (the closest are named), a value is missing, or an interval is

@@ -224,9 +224,6 @@ def stream_data(
         names: As there, but without scales: doses must stand in the files as they are to be taken.
         buffer_bytes: How much of the samples training may hold, and shuffle, at a time.
 
-    Returns:
-        The data.
-
     Raises:
         DataError: If identifiers do not match, or there are fewer than 3 samples.
 
