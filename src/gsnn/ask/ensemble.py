@@ -31,23 +31,18 @@ class TrainedRun(Protocol):
 
     def data(self) -> PerturbationData:
         """What it was trained on."""
-        ...
 
     def split(self) -> Split:
         """Its parts."""
-        ...
 
     def standardiser(self) -> Standardiser:
         """Of its responses."""
-        ...
 
     def model(self) -> nn.Module:
         """Its model."""
-        ...
 
     def members(self) -> list[Member]:
         """Its members."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
