@@ -34,8 +34,6 @@ _NOTHING = 1e-6  # standard deviations, which is the rounding of single precisio
 _PRUNED = 150  # edges of a subnetwork of which each is tried without
 JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
 
-__all__ = ["Explanation", "explain", "write_explanations"]
-
 
 @dataclass(frozen=True, eq=False)
 class Explanation:

@@ -15,8 +15,6 @@ from gsnn.base.torch_state import threads_for
 from gsnn.nn import GSNN
 from gsnn.nn.block import Recorder
 
-__all__ = ["StateAxes"]
-
 
 @dataclass(frozen=True, eq=False)
 class StateAxes:

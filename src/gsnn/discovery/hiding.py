@@ -22,20 +22,6 @@ _DEGREE_CLASSES = 3
 # If fewer edges can be hidden without leaving a hole, edges that leave one are hidden too.
 FEWEST = 10
 
-__all__ = [
-    "FEWEST",
-    "Edge",
-    "Hideable",
-    "Masking",
-    "Reach",
-    "Stratify",
-    "ends_alive",
-    "hideable_edges",
-    "holes",
-    "live_nodes",
-    "mask_edges",
-]
-
 
 @dataclass(frozen=True)
 class Masking:
