@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import closest, unknown_option
 from gsnn.graph import Graph
 from gsnn.training.config import TrainConfig
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from gsnn.edges import EdgeInferer
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Parameters that are settings of the training under the same name.
 _SETTINGS = (

@@ -31,9 +31,6 @@ class Answer(ABC):
         Args:
             folder: Where.
             **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
         """
         table, told = (Path(folder) / name for name in self._files)
         write_csv_file(self.to_frame(), table)

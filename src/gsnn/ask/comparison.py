@@ -62,9 +62,6 @@ def compare(
         fits: By name the correlation of ``model``, ``ridge`` and ``mean`` with held-out responses.
         tops: How many of the best to count.
 
-    Returns:
-        The comparison.
-
     Raises:
         DataError: If there are fewer than two tables, or two of them have no candidate in common.
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, closest
 from gsnn.data import PerturbationData
 
-FloatArray = npt.NDArray[np.float64]
 UNTREATED = "untreated"
 _PREFIXES = ("TR:", "DV:")
 _LISTED, _SHOWN = 6, 3  # treatments of a condition that are all told, and how many of more

@@ -20,6 +20,7 @@ from gsnn.ask.conditions import Conditions, condition_name, condition_names, nam
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
 from gsnn.ask.new_readouts import StateAxes
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 BATCH, REPLICATES, HYPOTHESES = 8, 3, 8
 EPOCHS = 0.2  # of those of the run, that each refit takes
 REFITS = 2  # of each hypothesis, if there is one model
@@ -367,9 +366,6 @@ def design(
         seed: Fixes the refits.
         progress: Show progress on stderr.
 
-    Returns:
-        The design.
-
     Raises:
         DataError: If there is no model, no candidate or no experiment, or a number is not positive.
     """
@@ -490,9 +486,6 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
         table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function),
             ``readout`` (a function that has none yet, which alone is measured) and ``cost`` (a number above 0).
         data: The data.
-
-    Returns:
-        The experiments.
 
     Raises:
         DataError: If a column is missing, or a name or a cost is wrong; the row is told.

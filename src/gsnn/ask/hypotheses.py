@@ -49,9 +49,6 @@ def leading_hypotheses(candidates: pd.DataFrame, doubts: Iterable[Edge] = (), k:
         doubts: Known edges that may not be there.
         k: How many alias groups.
 
-    Returns:
-        The hypotheses.
-
     Raises:
         DataError: If there is no candidate.
 

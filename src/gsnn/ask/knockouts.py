@@ -15,6 +15,7 @@ from scipy import stats
 from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData, Standardiser
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from gsnn.ask.ensemble import Calibration
     from gsnn.nn import GSNN
 
-FloatArray = npt.NDArray[np.float64]
 DEFAULT_STATE = "lowest"
 PAIRED = 30  # strongest functions of which pairs are made
 LEVEL = 0.9  # of intervals
@@ -207,9 +207,6 @@ def knockout(
         conditions: (M, I) treatments; None: the distinct ones of the data.
         calibration: Of the models, which gives intervals; None: no intervals.
         progress: Show progress on stderr.
-
-    Returns:
-        The effects.
 
     Raises:
         DataError: If a node or ``to`` is unknown, or there is no model.

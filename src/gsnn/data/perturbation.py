@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.data.drawn import Drawn
 from gsnn.data.matching import count_dropped, match, odd_columns
-from gsnn.data.split import Codes, FloatArray, Split, conditions, draw_split
+from gsnn.data.split import Codes, Split, conditions, draw_split
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import Scale

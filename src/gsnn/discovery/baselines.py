@@ -14,11 +14,10 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import linalg
 
+from gsnn.base.arrays import FloatArray
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
-
-FloatArray = npt.NDArray[np.float64]
 
 _FF, _IF, _FO = EDGE_TYPES
 _DENSE = 500  # nodes up to which all singular values are computed

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError, closest
 from gsnn.discovery.baselines import prior_scores, residual_correlation
 from gsnn.edges.aliases import AliasBy, alias_groups
@@ -21,9 +22,6 @@ from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.metrics import evaluate_edges
 from gsnn.metrics.edges import never_joined, squared, table_matrix, table_nodes
 from gsnn.metrics.groups import near_hits
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 ALL = "all"
 _ENDS = ("src_func", "dst_func")

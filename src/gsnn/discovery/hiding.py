@@ -7,36 +7,20 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type, kind_of
 from gsnn.graph.summary import reached
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 Stratify = Literal["none", "degree", "role"]
 
 _DEGREE_CLASSES = 3
 
 # If fewer edges can be hidden without leaving a hole, edges that leave one are hidden too.
 FEWEST = 10
-
-__all__ = [
-    "FEWEST",
-    "Edge",
-    "Hideable",
-    "Masking",
-    "Reach",
-    "Stratify",
-    "ends_alive",
-    "hideable_edges",
-    "holes",
-    "live_nodes",
-    "mask_edges",
-]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.discovery.auditing import Audit
 
-FloatArray = npt.NDArray[np.float64]
 
 ACTIONS = ("add", "remove", "flip")
 COLUMNS = ("action", "kind", "source", "target", "sign", "gain", "gain_low", "gain_high")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.torch_state import threads_for
 from gsnn.base.workers import workers_for
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
 Batches = list[tuple["Tensor", "Tensor"]]
 # What scores all pairs of a trained model: (model, graph, batches of standardised samples) -> (N, N).
 Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]

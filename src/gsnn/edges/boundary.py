@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.progress import track
@@ -31,9 +32,6 @@ from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.stats import false_discovery
 from gsnn.edges.stats.permutation_forms import FormSums, form_moments, form_sums, joined, pearson3_tail
 from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Variances below this share of what they are compared with are rounding.
 _NOTHING = 1e-10

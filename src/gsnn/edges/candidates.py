@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.errors import DataError, closest
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gsnn.edges import ScoredPairs
     from gsnn.graph import Graph
 
-IntArray = npt.NDArray[np.int64]
 Given = str | Path | Edge
 
 

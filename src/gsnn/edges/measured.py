@@ -10,13 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray
 from gsnn.edges.capture import Criterion, all_samples, isolated, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
-
-FloatArray = npt.NDArray[np.float64]
 
 # The ridge, as a share of the variance of the regressors; and the least share of a variance that is not rounding.
 _RIDGE, _LEFT = 1e-6, 1e-6

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.base.errors import closest
 from gsnn.base.progress import track
 from gsnn.edges.stats import descending, largest
@@ -23,8 +24,6 @@ from gsnn.graph.checks import check_index
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 FloatMatrix = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 Column = Callable[[IntArray], npt.NDArray[np.generic]]
 Nodes = str | list[str] | tuple[str, ...]
 

@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import digamma
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.metrics.edges import as_index
 from gsnn.metrics.scores import as_scores
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 Ties = Literal["realistic", "optimistic", "pessimistic"]
 Within = Literal["target", "source"]

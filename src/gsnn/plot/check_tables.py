@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.plot.data import Check
 
 if TYPE_CHECKING:
     from gsnn.discovery import SelfCheck
 
-FloatArray = npt.NDArray[np.float64]
 
 GRID = np.arange(1, 41) / 40  # recalls at which the curves of the repeats are averaged
 TOP = 100  # places of two rankings that are compared

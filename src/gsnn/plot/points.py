@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.graph.checks import Edge
 from gsnn.metrics.scores import as_scores
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 _COLUMNS = {"source": ("source", "src_func"), "target": ("target", "dst_func"), "known": ("known", "has_edge")}
 _SCORES = ("score", "corr")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.base.errors import unknown_option
 from gsnn.graph.checks import Edge
 from gsnn.metrics import average_precision, roc_auc
 from gsnn.plot.axes import CANDIDATE, GUIDE, KNOWN, PROPOSED, axes
-from gsnn.plot.points import BoolArray, FloatArray, candidate_labels, scored_edges, shared_ranks
+from gsnn.plot.points import candidate_labels, scored_edges, shared_ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

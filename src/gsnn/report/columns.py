@@ -85,9 +85,6 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
     Args:
         table: Candidate edges.
 
-    Returns:
-        The columns.
-
     Example:
         >>> table = pd.DataFrame({"rank": [1], "source": ["a"], "target": ["b"], "score": [0.5], "p": [None],
         ...                       "alias_size": [3], "rank_gradient": [7], "score_gradient": [0.1]})

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 _ROWS = 20
 
-__all__ = ["members_section"]
-
 
 def members_section(run: Run, inference: dict[str, Any] | None, edges: pd.DataFrame) -> Section | None:
     """What the members of a run agree on.

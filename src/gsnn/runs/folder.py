@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gsnn.training.baselines import FitReport
     from gsnn.training.members import Member
 
-__all__ = ["Run", "Sources", "fingerprint"]
-
 MODEL, EARLY, METRICS, EDGES, REPAIRS, REPORT, CHECKPOINT, REGRESSOR = (
     "model.safetensors",
     "model-early.safetensors",

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from gsnn.base.arrays import IntArray
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.discovery import Method
     from gsnn.edges import ScoredPairs
-    from gsnn.edges.candidates import Ends, Given, IntArray, Selection
+    from gsnn.edges.candidates import Ends, Given, Selection
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run

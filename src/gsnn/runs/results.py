@@ -56,9 +56,6 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
 def after_check(run: Run) -> str:
     """What to do after the self-checks in the folder of a run, of all kinds; empty without one that holds.
 
-    Args:
-        run: The run.
-
     Returns:
         A command or words; ``RUN`` stands for the folder.
 

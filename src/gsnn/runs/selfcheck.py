@@ -62,9 +62,6 @@ def self_check_run(
             epochs (or as many as the run took), unless ``settings`` say how many.
         **options: Further options of :func:`gsnn.discovery.self_check`.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If an option is wrong.
         RunError: If the folder or the run in it does not allow this.
@@ -113,9 +110,6 @@ def self_check_files(
         roles: As for :func:`self_check_run`.
         sample: Likewise; the settings stay as they are.
         **options: Further options of :func:`gsnn.discovery.self_check`.
-
-    Returns:
-        The outcome.
 
     Raises:
         DataError: If a file or an option is wrong.

@@ -31,32 +31,25 @@ class Folder(Protocol):
     @property
     def complete(self) -> bool:
         """Whether the training in it has ended."""
-        ...
 
     @property
     def config(self) -> TrainConfig:
         """Its settings."""
-        ...
 
     def split(self) -> Split:
         """The parts it was begun with."""
-        ...
 
     def lock(self) -> AbstractContextManager[bool]:
         """Keep other programs out."""
-        ...
 
     def refresh(self) -> None:
         """Read what it says now."""
-        ...
 
     def check_data(self, data: PerturbationData | StreamedData) -> None:
         """Refuse data that are not those of the training."""
-        ...
 
     def check_config(self, config: TrainConfig) -> None:
         """Refuse settings under which the training cannot be continued."""
-        ...
 
     def begin(
         self,
@@ -67,8 +60,6 @@ class Folder(Protocol):
         warnings: list[str],
     ) -> None:
         """Write what is known before the first epoch."""
-        ...
 
     def finish(self, fit: FitReport, training: dict[str, Any]) -> None:
         """Write what is known after the last one."""
-        ...

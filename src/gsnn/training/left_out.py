@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.progress import now
 from gsnn.data.split import conditions
 from gsnn.training.baselines import ALPHAS, pooled_correlation
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 MOST_CONDITIONS = 5000  # of more a sample is left out
 _MOST_WORK = 2e11  # multiplications of all decompositions; of readouts that would need more a sample is taken

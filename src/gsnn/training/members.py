@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.files import write_json
 from gsnn.data import PerturbationData
@@ -24,7 +24,6 @@ from gsnn.training.prepare import Prepared, new_model
 if TYPE_CHECKING:
     import torch
 
-IntArray = npt.NDArray[np.int64]
 
 LEAST_CONDITIONS = 5
 """Of the training part, for members to be drawn from them."""

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.discovery.auditing.closing import batches
 from gsnn.discovery.auditing.restricted import Recipe, Restricted, train_restricted
 from gsnn.graph import EDGE_TYPES, NODE_TYPES, Graph
 from gsnn.graph.kinds import edge_type
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _TOGETHER = 6000  # edges of the copies that train at once: few large copies, many small ones
 _FEWEST, _MOST = 4, 31  # copies

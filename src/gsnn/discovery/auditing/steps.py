@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.data import PerturbationData, Split
 from gsnn.data.split import conditions
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from gsnn.discovery.auditing.restricted import Recipe, Restricted
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 FOLDS = 4  # of the conditions, each with a seed of its own
 _AGAIN = 10  # without some edges, a network is trained on for a tenth of its steps

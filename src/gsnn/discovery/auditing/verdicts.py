@@ -11,12 +11,9 @@ import numpy.typing as npt
 from scipy import sparse, stats
 from scipy.sparse import csgraph
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.discovery.verdicts import ALPHA
 from gsnn.graph import EDGE_TYPES, Graph
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 ALIKE = 0.99  # of two signals with a higher correlation, neither edge can be judged by what it brings alone
 _ORDINARY = 0.5  # quantile of the gains of supported edges; edges that bring less are not needed

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError
 from gsnn.base.workers import arrays_in_processes
 from gsnn.data.split import conditions
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
 
 FOLDS = 4  # folds of the deciding conditions, each with a seed of its own
 SHARE = 0.3  # of the conditions decide; what proposes edges never sees them

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from gsnn.base.arrays import FloatArray
 from gsnn.discovery.methods import METHODS
 from gsnn.discovery.retrain import Batches, Scorer, Trained
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, log_score
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
 
 WATCHED = 1024  # samples at most that measure what an edge is worth
 DROPS = 3  # steps in which a pool is cut to its final size

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import IntArray
 from gsnn.data import PerturbationData
 from gsnn.discovery.hiding import Reach
 from gsnn.graph import Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
-
-IntArray = npt.NDArray[np.int64]
 
 
 def rewire(

@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.metrics.scores import as_scores
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Degrees are compared exactly while they are small and in classes of about a third of their size after that.
 _DEGREE_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024])

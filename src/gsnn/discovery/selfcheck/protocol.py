@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import stage
 from gsnn.base.workers import json_in_processes
@@ -44,9 +44,6 @@ from gsnn.metrics.scores import as_scores
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 CONTROLS = ("rewired", "permuted")
 _LEARNT_UP_TO = 2000  # functions up to which a classifier learns from the graph alone, in seconds

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.verdict import Verdict
 from gsnn.data.drawn import Drawn
@@ -27,8 +28,6 @@ from gsnn.discovery.selfcheck.intervals import (
 from gsnn.discovery.verdicts import BEST, Found, check_verdict
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 from gsnn.io.text import counted
-
-FloatArray = npt.NDArray[np.float64]
 
 NEGATIVES = ("all", "degree-matched")
 PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance")

@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.progress import track
-
-IntArray = npt.NDArray[np.int64]
 
 # A node counts as constant when its spread is this many roundings of its mean, a component as nothing when its
 # standard deviation is this many roundings of the node's.

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
@@ -26,9 +27,6 @@ from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
 from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.significance import Significance
 from gsnn.edges.stats import false_discovery
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Signs found at a time.
 _SIGNS = 1 << 12

@@ -24,14 +24,11 @@ from functools import cache, lru_cache
 from math import factorial
 
 import numpy as np
-import numpy.typing as npt
 import scipy.special
 import torch
 from torch import Tensor
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 
 _Partition = tuple[tuple[int, ...], ...]
 # A variance of less than this share of the squared mean is rounding.

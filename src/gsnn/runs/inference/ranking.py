@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from gsnn.base.arrays import IntArray
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.discovery import Method
     from gsnn.edges import EdgeInferer, ScoredPairs
-    from gsnn.edges.candidates import IntArray, Selection
+    from gsnn.edges.candidates import Selection
     from gsnn.edges.parallel import Processes
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
