@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.special import expit
-from torch import nn
+from torch import Tensor, nn
 
 from gsnn.base.memory import check_fits
 from gsnn.base.progress import track
@@ -205,29 +205,12 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         self.learnt_from, self.weight = sum(int(lesson.label.sum()) for lesson in taught), 0.0
         if not taught:
             return np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
-        x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
-        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MEASURED_SAMPLES])
-
-        def scores(graph: Graph, seed: int) -> Iterator[Feature]:
-            rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:SAMPLES])
-            direct: dict[str, FloatArray] = {}
-            with torch.inference_mode(False), torch.enable_grad():
-                model = untrained(self._model, graph, seed, CHANNELS).eval()
-                readouts = MeasuredEdgeInferer(model, graph)
-                if len(readouts.measured) >= LEAST_MEASURED * self.N:
-                    readouts.fit([(x[drawn], y[drawn])], verbose=False)
-                    direct["measured"] = readouts.score_matrix()
-                seen = ModelScores(
-                    model, graph, [(x[rows], y[rows])], masked_mse, memory_budget=self.memory_budget // 2
-                )
-                return seen.features(direct)
-
         exams = [exam(lesson, self.prior) for lesson in taught]
 
         def seen_of(lesson: Lesson, asked: Exam) -> dict[str, npt.NDArray[Any]]:
             rows = np.concatenate([lesson.rows, asked.rows])
             names, topology = stack(structural_features(lesson.graph), rows, self.N)
-            further, of_scores = stack(scores(lesson.graph, lesson.seed), rows, self.N)
+            further, of_scores = stack(self._untrained(lesson.graph, lesson.seed), rows, self.N)
             return {"names": np.array(names + further), "topology": topology, "scores": of_scores}
 
         workers = workers_for(self._model, SAMPLES, combined_memory(self.N, self.n_pairs))
@@ -237,15 +220,33 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         names = seen[0]["names"].tolist()
         n_topology = seen[0]["topology"].shape[1]
         labels, learnt, left_out = [lesson.label for lesson in taught], [], []
-        for last in (len(names), n_topology):
+        for last in (len(names), n_topology):  # with the scores of the untrained networks, and without
             all_rows = [np.concatenate([each["topology"], each["scores"]], axis=1)[:, :last] for each in seen]
             shown = [rows[: len(label)] for rows, label in zip(all_rows, labels, strict=True)]
             asked = [rows[len(label) :] for rows, label in zip(all_rows, labels, strict=True)]
             learnt.append(learn_linear(np.concatenate(shown), names[:last], np.concatenate(labels)))
             left_out.append(odds_left_out(list(zip(shown, labels, strict=True)), asked, names[:last]))
         self.weight = weight(left_out[0], left_out[1], exams)
-        features = chain(structural_features(self._graph), scores(self._graph, self.seed))
+        features = chain(structural_features(self._graph), self._untrained(self._graph, self.seed))
         likely, structure = log_odds(learnt, features, self.N)
         structure = log_probability(structure)
         structure[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
         return likely, structure
+
+    def _untrained(self, graph: Graph, seed: int) -> Iterator[Feature]:
+        """What an untrained network on some of the samples, and readouts, say of the pairs of a graph."""
+        x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
+
+        def drawn(fixed: int, most: int) -> list[tuple[Tensor, Tensor]]:
+            rows = np.sort(np.random.default_rng(fixed).permutation(len(x))[:most])
+            return [(x[rows], y[rows])]
+
+        direct: dict[str, FloatArray] = {}
+        with torch.inference_mode(False), torch.enable_grad():
+            model = untrained(self._model, graph, seed, CHANNELS).eval()
+            readouts = MeasuredEdgeInferer(model, graph)
+            if len(readouts.measured) >= LEAST_MEASURED * self.N:
+                readouts.fit(drawn(self.seed, MEASURED_SAMPLES), verbose=False)
+                direct["measured"] = readouts.score_matrix()
+        scores = ModelScores(model, graph, drawn(seed, SAMPLES), masked_mse, memory_budget=self.memory_budget // 2)
+        return scores.features(direct)
