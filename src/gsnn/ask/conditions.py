@@ -11,12 +11,9 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, closest
 from gsnn.data import PerturbationData
 
-FloatArray = npt.NDArray[np.float64]
 UNTREATED = "untreated"
 _PREFIXES = ("TR:", "DV:")
 _LISTED, _SHOWN = 6, 3  # treatments of a condition that are all told, and how many of more
-
-__all__ = ["UNTREATED", "Conditions", "condition_name", "condition_names", "inputs_of", "name_of", "numbers_of"]
 
 
 def name_of(node: str) -> str:

@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
+from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
 from gsnn.ask.new_readouts import StateAxes
-from gsnn.base.csv_file import write_csv_file
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
-from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes
 from gsnn.data import PerturbationData, Standardiser
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 BATCH, REPLICATES, HYPOTHESES = 8, 3, 8
 EPOCHS = 0.2  # of those of the run, that each refit takes
 REFITS = 2  # of each hypothesis, if there is one model
@@ -53,8 +50,6 @@ ASSUMED = (
     "a knock-out holds a function at the lowest state that it had in training (gsnn knockout)",
     "a new readout follows the state of its function, with the noise of the median readout",
 )
-
-__all__ = ["Design", "Experiment", "design", "greedy", "possible_experiments", "separations"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Design(Answer):
     """The outcome of :func:`design`. Letters: H hypotheses, X experiments, O readouts.
 
     Attributes:
@@ -99,6 +94,8 @@ class Design:
         replicates: Measurements of each experiment.
         notes: What is assumed, and what a reader should know.
     """
+
+    _files = (CSV, JSON)
 
     hypotheses: list[Hypothesis]
     experiments: list[Experiment]
@@ -200,21 +197,6 @@ class Design:
                 for row, number in zip(self.to_frame().to_dict("records"), self.batch, strict=True)
             ],
         }
-
-    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``design.csv`` (:meth:`to_frame`) and ``design.json`` (:meth:`content`), each in one step.
-
-        Args:
-            folder: Where.
-            **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
-        """
-        table, told = Path(folder) / CSV, Path(folder) / JSON
-        write_csv_file(self.to_frame(), table)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, told]
 
     def _new(self, number: int) -> bool:
         return self.experiments[number].read >= 0
@@ -384,9 +366,6 @@ def design(
         seed: Fixes the refits.
         progress: Show progress on stderr.
 
-    Returns:
-        The design.
-
     Raises:
         DataError: If there is no model, no candidate or no experiment, or a number is not positive.
     """
@@ -507,9 +486,6 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
         table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function),
             ``readout`` (a function that has none yet, which alone is measured) and ``cost`` (a number above 0).
         data: The data.
-
-    Returns:
-        The experiments.
 
     Raises:
         DataError: If a column is missing, or a name or a cost is wrong; the row is told.

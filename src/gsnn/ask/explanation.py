@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
 from gsnn.ask.flows import edge_flows, edge_numbers, restored
 from gsnn.ask.knockouts import Spread
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path, plain, write_json
@@ -28,15 +28,11 @@ if TYPE_CHECKING:
 
     from gsnn.nn import GSNN
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 SHARE = 0.9  # of the difference that the subnetwork carries
 PATHS, _TRIED_PATHS = 10, 300
 _NOTHING = 1e-6  # standard deviations, which is the rounding of single precision
 _PRUNED = 150  # edges of a subnetwork of which each is tried without
 JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
-
-__all__ = ["Explanation", "explain", "write_explanations"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +108,6 @@ class Explanation:
         Args:
             folder: Where.
             **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
         """
         return write_explanations([self], folder, **more)
 
@@ -133,9 +126,6 @@ def write_explanations(
         found: At least one.
         folder: Where.
         **more: Further entries of the JSON file.
-
-    Returns:
-        The files.
     """
     table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
     named = [one.edges.assign(condition=one.condition, readout=one.readout) for one in found]
@@ -179,9 +169,6 @@ def explain(
         condition: As :func:`gsnn.ask.conditions.inputs_of` reads it.
         readout: Name of the readout.
         against: The reference, likewise.
-
-    Returns:
-        The explanation.
 
     Raises:
         DataError: If a name is unknown, the two conditions are one, or there is no model.

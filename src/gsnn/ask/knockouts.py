@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
-from gsnn.base.csv_file import write_csv_file
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.graph import EDGE_TYPES, Graph
@@ -28,13 +27,10 @@ if TYPE_CHECKING:
     from gsnn.ask.ensemble import Calibration
     from gsnn.nn import GSNN
 
-FloatArray = npt.NDArray[np.float64]
 DEFAULT_STATE = "lowest"
 PAIRED = 30  # strongest functions of which pairs are made
 LEVEL = 0.9  # of intervals
 JSON, CSV, PICTURE = "knockout.json", "knockout.csv", "knockout.png"
-
-__all__ = ["Knockouts", "Spread", "knockout"]
 
 
 @dataclass
@@ -67,7 +63,7 @@ class Spread:
 
 
 @dataclass(frozen=True, eq=False)
-class Knockouts:
+class Knockouts(Answer):
     """The outcome of :func:`knockout`. Letters: K sets of functions, M conditions, O readouts.
 
     Attributes:
@@ -87,6 +83,8 @@ class Knockouts:
         members: How many models there were.
         notes: What a reader should know.
     """
+
+    _files = (CSV, JSON)
 
     sets: list[tuple[str, ...]]
     conditions: list[str]
@@ -173,21 +171,6 @@ class Knockouts:
             "summary": self.summary().to_dict("records"),
         }
 
-    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``knockout.csv`` (:meth:`to_frame`) and ``knockout.json`` (:meth:`content`), each in one step.
-
-        Args:
-            folder: Where.
-            **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
-        """
-        table, told = Path(folder) / CSV, Path(folder) / JSON
-        write_csv_file(self.to_frame(), table)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, told]
-
 
 def knockout(
     models: Sequence[GSNN],
@@ -224,9 +207,6 @@ def knockout(
         conditions: (M, I) treatments; None: the distinct ones of the data.
         calibration: Of the models, which gives intervals; None: no intervals.
         progress: Show progress on stderr.
-
-    Returns:
-        The effects.
 
     Raises:
         DataError: If a node or ``to`` is unknown, or there is no model.

@@ -10,13 +10,10 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.torch_state import threads_for
 from gsnn.nn import GSNN
 from gsnn.nn.block import Recorder
-
-FloatArray = npt.NDArray[np.float64]
-
-__all__ = ["StateAxes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +41,6 @@ class StateAxes:
             x: (M, I) the conditions.
             functions: Numbers of the R functions.
             like: Axes of another model on the same conditions, whose signs are taken.
-
-        Returns:
-            The axes.
         """
         values = _channels(model, x)
         node = model.channel_node.numpy()

@@ -122,6 +122,7 @@ class ReportData:
         refine_verdict: What the refinement means, in words.
         repairs: Edges to add, to remove and to turn, with the columns of :func:`gsnn.discovery.repairs_table`.
         asked: What the members agree on, and what was asked of the model.
+        next_step: What to do next, a command or words; empty where nothing is known.
 
     Raises:
         DataError: If a table lacks a column.
@@ -164,6 +165,7 @@ class ReportData:
     refine_verdict: Verdict | None = None
     repairs: pd.DataFrame = field(default_factory=pd.DataFrame)
     asked: Sequence[Section] = ()
+    next_step: str = ""
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

@@ -19,14 +19,9 @@ if TYPE_CHECKING:
 
 _ROWS, _READOUTS, _EDGES = 20, 8, 30
 
-__all__ = ["asked_sections"]
-
 
 def asked_sections(run: Run) -> tuple[list[Section], list[str]]:
     """The sections of what stands in the folder of a run.
-
-    Args:
-        run: The run.
 
     Returns:
         The sections, and a sentence for each file that does not go with the run or cannot be read.

@@ -11,15 +11,13 @@ from gsnn.ask.conditions import name_of
 from gsnn.ask.ensemble import Ensemble
 from gsnn.plot.data import Section
 from gsnn.report.text import number
-from gsnn.runs.edge_columns import members_note
+from gsnn.runs.inference.columns import members_note
 from gsnn.training.loop import predict
 
 if TYPE_CHECKING:
     from gsnn.runs import Run
 
 _ROWS = 20
-
-__all__ = ["members_section"]
 
 
 def members_section(run: Run, inference: dict[str, Any] | None, edges: pd.DataFrame) -> Section | None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 WORST = 3
 
-__all__ = ["WORST", "explain_run", "explain_worst", "worst_fitted", "worst_readouts"]
-
 
 def explain_run(
     run: Run,
