@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.data.drawn import Drawn
 from gsnn.data.matching import count_dropped, match, odd_columns
-from gsnn.data.split import Codes, Split, conditions, draw_split
+from gsnn.data.split import Codes, SampleArray, Split, conditions, draw_split
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import Scale
@@ -137,7 +136,7 @@ class PerturbationData:
 
     def chunks(
         self, codes: Codes | None = None, stretches: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[int, Codes, SampleArray, SampleArray]]:
         """What :meth:`gsnn.data.StreamedData.chunks` gives, in one chunk."""
         if stretches is None or 0 in stretches:
             yield 0, np.zeros(len(self), np.int8) if codes is None else codes, self.x, self.y

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.base.splitmix import mixed
 from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match
 from gsnn.data.parts import Part, Rebatched
-from gsnn.data.split import PARTS, UNUSED, Codes, Split, conditions, draw_split
+from gsnn.data.split import PARTS, UNUSED, Codes, SampleArray, Split, conditions, draw_split
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network
@@ -67,7 +66,7 @@ class StreamedData:
 
     def chunks(
         self, codes: Codes | None = None, stretches: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[int, Codes, SampleArray, SampleArray]]:
         """The samples of some stretches, a chunk at a time.
 
         Args:
@@ -151,7 +150,7 @@ class StreamedData:
     def _conditions(self) -> npt.NDArray[np.int32]:
         """(M,) number of the condition of each sample, in the order of the rows; -1 where nothing was measured."""
         found = np.full(len(self), -1, np.int32)
-        keys, rows = pd.Index([], dtype=np.uint64), list[FloatArray]()
+        keys, rows = pd.Index([], dtype=np.uint64), list[SampleArray]()
         kept, start = True, 0
         for _, codes, x, _ in self.chunks():
             used = np.flatnonzero(codes != UNUSED)
@@ -279,7 +278,7 @@ def stream_data(
     return data
 
 
-def _row_keys(x: FloatArray) -> npt.NDArray[np.uint64]:
+def _row_keys(x: SampleArray) -> npt.NDArray[np.uint64]:
     """A key for each row, the same for equal rows; (B,), spread evenly.
 
     Every value is hashed with a salt of its column, and the sum over the columns once more. -0 is 0.
