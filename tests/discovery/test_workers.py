@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gsnn.discovery import StackedEdgeInferer, self_check
-from gsnn.discovery.held_out import Folds, losses
+from gsnn.discovery.refinement.held_out import Folds, losses
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig
 

@@ -149,7 +149,7 @@ def infer(
         from gsnn.base.verdict import at_run
         from gsnn.runs import Run
         from gsnn.runs.infer import infer_run
-        from gsnn.runs.job import Job
+        from gsnn.runs.inference.job import Job
         from gsnn.runs.results import after_infer
 
         quiet = quiet or not joined.first
@@ -198,9 +198,9 @@ def infer(
 
 def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
     """The hypotheses of each kind, and what fills the top, as the screen shows them."""
-    from gsnn.runs.hypotheses import hypotheses
+    from gsnn.runs.inference.shortlist import shortlist
 
-    found = [hypotheses(part) for _, part in edges.groupby("kind", sort=False)]
+    found = [shortlist(part) for _, part in edges.groupby("kind", sort=False)]
     return {
         "hypotheses": [row for each in found for row in each.to_list()],
         "concentration": [n for f in found for n in f.notes],

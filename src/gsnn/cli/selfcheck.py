@@ -177,7 +177,7 @@ def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str
 
 
 def _show(check: SelfCheck, missing: float | None) -> None:
-    from gsnn.discovery.check_result import PRECISION_COLUMNS
+    from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS
     from gsnn.io.text import counted
 
     counts = check.counts

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gsnn.data.split import Codes, FloatArray
+from gsnn.base.arrays import FloatArray
+from gsnn.data.split import Codes
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 

@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.data.drawn import Drawn
 from gsnn.data.matching import count_dropped, match, odd_columns
-from gsnn.data.split import Codes, FloatArray, Split, conditions, draw_split
+from gsnn.data.split import Codes, Split, conditions, draw_split
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import Scale
@@ -113,9 +114,6 @@ class PerturbationData:
             test: Share for the test, in [0, 1); 0 leaves the part empty.
             validation: Share for the validation, likewise.
 
-        Returns:
-            The three parts.
-
         Raises:
             ValueError: If a share is out of range or nothing is left to train on.
 
@@ -164,14 +162,11 @@ def build_data(
         network: The prior network.
         responses: Treatments and readouts.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: Whether upper and lower case are one where a name is no species as it stands.
         names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
             (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have
             several species.
-
-    Returns:
-        The data.
 
     Raises:
         DataError: If identifiers do not match (all are listed, with the closest names), none does, a species is named

@@ -119,9 +119,6 @@ def draw_split(
         test: Share for the test, in [0, 1); 0 leaves the part empty.
         validation: Share for the validation, likewise.
 
-    Returns:
-        The three parts.
-
     Raises:
         ValueError: If a share is out of range or nothing is left to train on.
 

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.base.splitmix import mixed
 from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match
 from gsnn.data.parts import Part, Rebatched
-from gsnn.data.split import PARTS, UNUSED, Codes, FloatArray, Split, conditions, draw_split
+from gsnn.data.split import PARTS, UNUSED, Codes, Split, conditions, draw_split
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network
@@ -218,13 +219,10 @@ def stream_data(
         network: The prior network.
         responses: Treatments and readouts; its columns are reduced to those that are kept.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: As for :func:`gsnn.data.build_data`.
         names: As there, but without scales: doses must stand in the files as they are to be taken.
         buffer_bytes: How much of the samples training may hold, and shuffle, at a time.
-
-    Returns:
-        The data.
 
     Raises:
         DataError: If identifiers do not match, or there are fewer than 3 samples.

@@ -13,16 +13,14 @@ from gsnn.base.verdict import Verdict
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, short_kind
 from gsnn.io.text import counted
 
-FEWEST = 10  # hidden edges below which no ranking can be judged
+FEWEST = 10  # with fewer hidden edges no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
-_LEVEL = 0.05  # of the test that random edges did as well
+ALPHA = 0.05  # level of the tests that decide on edges
 
 _KEEP = "keep the network as it is"
 _MEASURE = "an experiment on what stayed (RUN/refine.csv): no fit proves an edge"
 _OTHERS = "gsnn selfcheck RUN --kinds input,output says whether edges of other kinds can be found"
 _UNJUDGED = "cannot be judged"
-
-__all__ = ["BEST", "FEWEST", "Arm", "Found", "check_next", "check_verdict", "infer_next", "refine_verdict"]
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,6 @@ def check_verdict(found: Found) -> Verdict:
     below 0.5; *no better than topology* if the interval of the difference to what the graph alone says holds 0, or
     lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless a control does
     so too.
-
-    Args:
-        found: The figures.
 
     Returns:
         The verdict, with n; ``good`` only where it finds.
@@ -193,9 +188,6 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         random: The control; None if there was none.
         tested: Whether a test decided what stays.
 
-    Returns:
-        The verdict.
-
     Example:
         >>> refine_verdict(Arm(18, 2), Arm(18, 3)).short
         'random edges did as well'
@@ -227,7 +219,7 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad", _KEEP)
     table = np.array([[side.kept, side.proposed - side.kept] for side in (inferred, random)])
     p = float(stats.fisher_exact(table, alternative="greater").pvalue)
-    if p > _LEVEL:
+    if p > ALPHA:
         return Verdict(
             "not told from random edges",
             f"{said}: more, but as many more come by chance (p = {p:.2g}).",

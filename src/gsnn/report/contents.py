@@ -15,6 +15,7 @@ from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, short_kind
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.asked import asked_sections
+from gsnn.report.members import members_section
 from gsnn.report.text import number
 from gsnn.runs.results import after_check
 from gsnn.runs.sample import run_sample
@@ -81,6 +82,7 @@ def collect(run: Run) -> ReportData:
     asked, asked_remarks = asked_sections(run)
     verdict = fit_verdict(fit, run.metrics(), stopped_early=bool(training.get("stopped_early")))
     refinement = _refinement(run)
+    agreeing = members_section(run, inference, edges)
     notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks, *asked_remarks]
     candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(
@@ -126,7 +128,7 @@ def collect(run: Run) -> ReportData:
         fit_notes=[*_correlations(fit), *_drawn_note(data)],
         fit_verdict=verdict,
         next_step=at_run(_next(run, verdict, refinement.get("refine_verdict")), run.path),
-        asked=asked,
+        asked=[*([agreeing] if agreeing else []), *asked],
         **known_edges,
         **refinement,
     )
@@ -195,7 +197,7 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
 
 def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     """What a reader of the table should know."""
-    from gsnn.runs.edge_columns import members_note, no_targets_note, structure_note
+    from gsnn.runs.inference.columns import members_note, no_targets_note, structure_note
 
     if inference is None:
         return []

@@ -10,8 +10,6 @@ import pandas as pd
 from gsnn.plot.data import Check, ReportData
 from gsnn.report.text import number
 
-__all__ = ["Answer", "answers"]
-
 BEST = 50  # candidates a reader may want to test
 
 

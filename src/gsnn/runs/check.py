@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.io import NameMap, Network, Responses
 
-__all__ = ["Checkup", "check_up"]
-
 _HUBS = 5  # functions with the most edges that are named
 
 
@@ -62,17 +60,8 @@ def check_up(
 ) -> Checkup:
     """Read a network and responses as training would, and describe them.
 
-    Of samples that stay in their files 2,000 are looked at, drawn at random.
-
-    Args:
-        graph: The prior network.
-        data: The responses, or None with ``inputs`` and ``outputs``.
-        inputs: The matrix of treatments.
-        outputs: The matrix of readouts.
-        names: A table of what labels stand for (:func:`gsnn.io.read_name_map`).
-        network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
-        responses_options: The same for :func:`gsnn.io.read_responses`.
-        build_options: The same for :func:`gsnn.data.build_data`.
+    The arguments are those of :meth:`gsnn.runs.Sources.from_files`. Of samples that stay in their files 2,000 are drawn
+    and looked at.
 
     Returns:
         What was found. Identifiers that do not match, and everything else that keeps the two from being put together,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError
-from gsnn.discovery.audit_result import Audit
-from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
-from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.auditing.result import Audit
+from gsnn.discovery.refinement.result import Refinement
 from gsnn.discovery.result_file import differing_settings
+from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
 from gsnn.discovery.verdicts import check_next, infer_next
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 
@@ -56,9 +56,6 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
 def after_check(run: Run) -> str:
     """What to do after the self-checks in the folder of a run, of all kinds; empty without one that holds.
 
-    Args:
-        run: The run.
-
     Returns:
         A command or words; ``RUN`` stands for the folder.
 
@@ -94,9 +91,6 @@ def after_infer(run: Run) -> tuple[Verdict | None, str]:
 def read_audit(run: Run) -> tuple[Audit | None, str]:
     """The audit in the folder of a run, if it is of its data.
 
-    Args:
-        run: The run.
-
     Returns:
         The audit, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
 
@@ -129,9 +123,6 @@ def read_refinement(run: Run) -> Refinement | None:
 
 def stale_results(run: Run) -> list[str]:
     """What in the folder of a run is from other data or settings than the run's, in words.
-
-    Args:
-        run: The run.
 
     Returns:
         A sentence for a self-check, an audit and a refinement that the run does not go with.

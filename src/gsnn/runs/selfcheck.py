@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError, as_data_error
-from gsnn.discovery.check_result import SelfCheck
+from gsnn.discovery.selfcheck.result import SelfCheck
 from gsnn.io.truth import read_roles
 from gsnn.runs.results import calibrate_run
 from gsnn.runs.sample import run_sample
@@ -43,6 +43,11 @@ def self_check_run(
     The precision to expect is added to the ``edges.csv`` of the run if it was inferred by a checked method, and the
     check trained with the settings of the run: of models trained otherwise it says nothing about these edges.
 
+    <<<<<<< HEAD
+    ``roles`` is a table of roles, for ``stratify='role'``; ``missing`` the share of the complete network that is taken
+    to be missing (None: the share that was hidden); ``notify`` is called with the reason if the edges of the run got no
+    precision. For the other arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.self_check`.
+    =======
     Args:
         run: The run; its training need not be complete.
         methods: Names of registered methods; None: those that are taken by default.
@@ -57,12 +62,10 @@ def self_check_run(
             epochs (or as many as the run took), unless ``settings`` say how many.
         **options: Further options of :func:`gsnn.discovery.self_check`.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If an option is wrong.
         RunError: If the folder or the run in it does not allow this.
+    >>>>>>> w21
     """
     config = changed_config(run.config, settings)
     with run.lock():
@@ -93,6 +96,10 @@ def self_check_files(
 ) -> SelfCheck:
     """Self-check of a network file and a response file, or two matrices, without a run.
 
+    <<<<<<< HEAD
+    What it finds is written to the folder ``path``, which is made if need be; ``sources`` are the files. The other
+    arguments are those of :func:`self_check_run`.
+    =======
     Args:
         path: Folder to write to; made if need be.
         sources: The files.
@@ -104,12 +111,10 @@ def self_check_files(
         sample: Likewise; the settings stay as they are.
         **options: Further options of :func:`gsnn.discovery.self_check`.
 
-    Returns:
-        The outcome.
-
     Raises:
         DataError: If a file or an option is wrong.
         RunError: If the folder does not allow this.
+    >>>>>>> w21
     """
     from gsnn.training import TrainConfig
 

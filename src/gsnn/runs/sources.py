@@ -125,9 +125,6 @@ class Sources:
     def stream(self) -> StreamedData:
         """Open and match the data, leaving the samples in their files.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: If a file does not hold what it must, or cannot be streamed.
         """
@@ -197,7 +194,7 @@ class Sources:
         return replace(data, drawn=Drawn(len(data), len(pool), seed))
 
     def _names(self, paths: Mapping[str, Path]) -> NameMap | None:
-        """What labels stand for, if there is a table of it."""
+        """The table of what labels stand for, if there is one."""
         from gsnn.io import read_name_map
 
         return read_name_map(paths["map"]) if "map" in paths else None
@@ -214,9 +211,6 @@ class Sources:
 
     def read(self) -> PerturbationData:
         """Read and assemble the data.
-
-        Returns:
-            The data.
 
         Raises:
             DataError: If a file does not hold what it must.
@@ -297,7 +291,7 @@ def _describe(path: str | Path, role: str) -> dict[str, Any]:
 
 
 def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
-    """What the files of responses are, of what can be streamed."""
+    """The kind of the response files, if they can be streamed."""
     from gsnn.io.stream_open import stream_kind
 
     return {stream_kind(entry["path"]) for role, entry in files.items() if role not in ("graph", "map")}

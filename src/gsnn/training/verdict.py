@@ -27,8 +27,6 @@ _CHECK = "gsnn selfcheck RUN, which says whether edges can be found in these dat
 _STOP = "the same gsnn train with --patience 20 --overwrite, which stops in time"
 _FLAT = "The losses lie flat"
 
-__all__ = ["CLOSE", "fit_verdict", "r_meaning"]
-
 
 def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = False) -> Verdict:
     """The fit on unseen conditions in a sentence, and where ridge does better, the cause that the curves show.
