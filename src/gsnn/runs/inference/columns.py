@@ -69,12 +69,12 @@ def structure_note(shared: Mapping[str, int]) -> str:
 
     Example:
         >>> structure_note({"top": 50, "shared": 12})
-        '12 of the best 50 would be there by the structure of the network alone (rank_structure), 38 are by your data'
+        '12 of the best 50 would be there by the structure of the network alone (rank_structure), 38 are from the model'
     """
     top, shared_ones = shared["top"], shared["shared"]
     return (
         f"{shared_ones} of the best {top} would be there by the structure of the network alone (rank_structure), "
-        f"{top - shared_ones} are by your data"
+        f"{top - shared_ones} are from the model"
     )
 
 
