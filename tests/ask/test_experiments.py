@@ -134,6 +134,7 @@ def test_a_new_readout_separates_hypotheses_by_its_own_state_alone():
     found = design(models, data, standardiser, config, CANDIDATES, hypotheses=2, experiments=asked, replicates=4)
     assert np.isnan(found.state[:, 2]).all()
     assert np.isfinite(found.state[:, :2]).all()
+    assert np.isnan(found.predicted).all(2).tolist() == [[True, True, False]] * 3
     assert np.median(found.noise / standardiser.scale) == pytest.approx(found.state_noise)
     most = (found.state[0, 0] - found.state[1, 0]) / (found.state_noise / 2)
     assert 0 < found.separation[0, 0] <= abs(most) + 1e-9
@@ -173,7 +174,7 @@ def test_a_design_names_what_it_separates(tmp_path):
     assert found.predicted.shape == (5, len(found.experiments), 2)
     # A refit is the model that is trained on, and says what a knock-out does by the clamp of it.
     out = [i for i, one in enumerate(found.experiments) if one.name.startswith("e knocked out, ")]
-    plain = {one.treatments: i for i, one in enumerate(found.experiments) if one.knocked < 0}
+    plain = {one.treatments: i for i, one in enumerate(found.experiments) if one.kind == "treatment"}
     same = [i for i in out if found.experiments[i].treatments in plain]
     for i in same:  # without an edge out of e nothing changes
         there = plain[found.experiments[i].treatments]

@@ -82,7 +82,7 @@ class Design(Answer):
         experiments: The X experiments that were weighed.
         batch: Numbers of those to do, in the order of the greedy search.
         gain: For each of the batch by how much it raises the share of pairs of hypotheses that will be told apart.
-        predicted: (H, X, O) in the units of the data, mean over the refits.
+        predicted: (H, X, O) in the units of the data, mean over the refits; NaN where a new readout alone is measured.
         state: (H, X) what a new readout is predicted at, in standard deviations over the conditions of the data; NaN in
             experiments without.
         separation: (X, H (H - 1) / 2) of each pair of hypotheses, in units of the predictive noise.
@@ -406,7 +406,7 @@ def design(
     each = np.stack([one["predicted"] for one in refits]).astype(float).reshape(*shape, len(asked), -1)
     # Pooled over the hypotheses: two refits alone say little of how much refits differ.
     predicted, spread = each.mean(1), np.sqrt(each.var(1, ddof=1).mean(0, keepdims=True)).repeat(len(leading), 0)
-    state_noise = float(np.nanmedian(noise))
+    state_noise, new = float(np.nanmedian(noise)), np.array([one.read >= 0 for one in asked])
     separation = separations(predicted, spread, np.append(noise, state_noise), replicates)
     chosen, gains = greedy(separation, np.array([one.cost for one in asked]), batch)
     scale, mean = (np.asarray(v, dtype=np.float64) for v in (standardiser.scale, standardiser.mean))
@@ -418,8 +418,8 @@ def design(
         experiments=asked,
         batch=chosen,
         gain=gains,
-        predicted=predicted[..., :-1] * scale + mean,
-        state=np.where([one.read >= 0 for one in asked], predicted[..., -1], np.nan),
+        predicted=np.where(new[:, None], np.nan, predicted[..., :-1] * scale + mean),
+        state=np.where(new, predicted[..., -1], np.nan),
         separation=separation,
         noise=noise * scale,
         state_noise=state_noise,
