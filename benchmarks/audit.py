@@ -13,12 +13,12 @@ responses. Structure alone and chance stand beside them.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -28,10 +28,11 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 
 import recovery_families
+from cells import arguments, read, work
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.discovery import Audit, audit
-from gsnn.discovery.audit_verdicts import pooled, reasons_not_to_judge
-from gsnn.discovery.restricted import STEPS
+from gsnn.discovery.auditing.restricted import STEPS
+from gsnn.discovery.auditing.verdicts import pooled, reasons_not_to_judge
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig, train_model
@@ -39,6 +40,7 @@ from gsnn.training.prepare import new_model
 from teachers import ACTIVE, MATTERS, Edge, Teacher, build_graph, draw_inputs, topology
 
 OUT = Path(__file__).with_name("audit.csv")
+KEY = ["problem", "seed", "samples", "noise"]
 PLANTED, TURNED = 0.2, 0.15
 # (problem, seed, samples, noise). The first two were looked at while the evidence was chosen.
 PROBLEMS: tuple[tuple[str, int, int, float], ...] = (
@@ -332,33 +334,23 @@ def whole_network(folder: Path) -> None:
 
 def main() -> None:
     """Measure what is not in the file yet, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser = arguments(__doc__, OUT, file="--out")
     parser.add_argument("--only", nargs="+", help="Names of problems.")
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--l1000", type=Path, metavar="FOLDER")
-    parser.add_argument("--table", action="store_true")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     if given.l1000:
         whole_network(given.l1000)
         return
-    done = pd.read_csv(given.out) if given.out.is_file() else pd.DataFrame()
     if given.table:
-        show(done)
+        show(read(given.out))
         return
-    for name, seed, samples, noise in PROBLEMS:
-        if given.only and name not in given.only:
-            continue
-        keys = {"problem": name, "seed": seed, "samples": samples, "noise": noise}
-        if len(done) and (done[list(keys)] == pd.Series(keys)).all(axis=1).any():
-            continue
-        rows = pd.DataFrame(list(measure(name, seed, samples, noise, given.ablation)))
-        done = pd.concat([done, rows], ignore_index=True)
-        temporary = given.out.with_suffix(".tmp")
-        done.round(4).to_csv(temporary, index=False, quoting=csv.QUOTE_MINIMAL)
-        temporary.replace(given.out)
-        print(rows.round(3).to_string(), flush=True)
+
+    def rows(*key: Any) -> list[dict[Hashable, Any]]:
+        return pd.DataFrame(list(measure(*key, given.ablation))).round(4).to_dict("records")
+
+    wanted = (key for key in PROBLEMS if not given.only or key[0] in given.only)
+    work(given.out, KEY, ((key, partial(rows, *key)) for key in wanted))
 
 
 _ROWS = ("audit: carried", "audit: gain as in the table", "GSNN: carried, first order", "degree product")
@@ -367,11 +359,10 @@ _ROWS += ("common neighbours", "random")
 
 def show(done: pd.DataFrame) -> None:
     """Two tables in Markdown: how edges are ranked, and what is said of signs and edges; a row for each problem."""
-    keys = ["problem", "seed", "samples", "noise"]
     print("| problem | evidence | all | function | input | output | effect > 1e-3 | > 1e-4 |")
     print("|---|---|---|---|---|---|---|---|")
     names = ("auc", "auc_function", "auc_input", "auc_output", "auc_matters", "auc_matters_little")
-    for key, part in done.groupby(keys, sort=False):
+    for key, part in done.groupby(KEY, sort=False):
         for evidence in _ROWS:
             row = part[part["evidence"] == evidence].iloc[0]
             title = "{} #{}, {}, noise {}".format(*key) if evidence == _ROWS[0] else ""
@@ -380,7 +371,7 @@ def show(done: pd.DataFrame) -> None:
     print("\n| " + " | ".join(head) + " |")
     print("|---|---|---|---|---|---|---|---|")
     shares = ("supported", "not needed", "contradicts the sign", "cannot be judged")
-    for key, part in done.groupby(keys, sort=False):
+    for key, part in done.groupby(KEY, sort=False):
         by = part.set_index("evidence")
         cells = [_figure(by.loc["sign", name]) for name in ("auc_matters", "right", "contradicted", "falsely")]
         for label in ("true", "planted"):

@@ -18,21 +18,20 @@ DREAM4; the problems here are others.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
+from cells import arguments, work
 from early import STEPS, permuted
-from gsnn.base.files import atomic_path
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, prior_scores
+from gsnn.discovery.stacked.combined import FLOOR
 from gsnn.edges import MeasuredEdgeInferer
 from gsnn.edges.pairs import PriorEdges
 from gsnn.training.early import SHARE
@@ -106,7 +105,7 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
     measured = MeasuredEdgeInferer(model, given.graph)
     measured.fit(batches(given), verbose=False)
     user = prior_scores(given.graph)
-    log = np.log(np.maximum(np.nan_to_num(explained), 1e-3))
+    log = np.log(np.maximum(np.nan_to_num(explained), FLOOR))
     scores = {
         "combined": scored.score,
         "explained": explained,
@@ -124,7 +123,8 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
         row |= {metric: round(found[metric], 5) for metric in ("auc", "mrr", "precision_at_k", "aupr")}
         row |= {f"auc_{name}": round(matched_auc(given, matrix, by), 5) for name, by in alike.items()}
         rows.append(row)
-    facts = {"functions": given.graph.N, "score_s": round(spent, 1), "cpu_s": round(time.process_time() - start)}
+    facts: dict[str, object] = {"functions": given.graph.N, "weight": round(combined.weight, 3)}
+    facts |= {"score_s": round(spent, 1), "cpu_s": round(time.process_time() - start)}
     return [row | facts | {"date": date.today().isoformat()} for row in rows]
 
 
@@ -162,26 +162,10 @@ def table(path: Path) -> str:
 
 def main() -> None:
     """Do the cells that are not in the file, then print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="one teacher")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if not arguments.table:
-        for family, name, seed, make in cells(quick=arguments.quick):
-            done = pd.read_csv(arguments.results) if arguments.results.is_file() else pd.DataFrame(columns=KEY)
-            if (done[KEY] == [family, name]).all(axis=1).any():
-                continue
-            try:
-                fresh = pd.DataFrame(cell(family, name, seed, make))
-            except FileNotFoundError as error:
-                print(f"left out: {family} {name}: {error}", file=sys.stderr)
-                continue
-            print(fresh.to_string(), file=sys.stderr, flush=True)
-            with atomic_path(arguments.results) as new:
-                pd.concat([done, fresh] if len(done) else [fresh], ignore_index=True).to_csv(new, index=False)
-    print(table(arguments.results))
+    given = arguments(__doc__, RESULTS, quick="one teacher").parse_args()
+    if not given.table:
+        work(given.results, KEY, ((each[:2], partial(cell, *each)) for each in cells(quick=given.quick)))
+    print(table(given.results))
 
 
 if __name__ == "__main__":

@@ -15,19 +15,17 @@ seed 0; the seeds here are others.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
-from gsnn.base.files import atomic_path
+from cells import arguments, work
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.training.early import SHARE
 from recovery_families import dream4, random_graph, setting
@@ -110,22 +108,10 @@ def table(path: Path) -> str:
 
 def main() -> None:
     """Do the cells that are not in the file, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="one teacher")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if not arguments.table:
-        for family, name, seed, make in cells(quick=arguments.quick):
-            done = pd.read_csv(arguments.results) if arguments.results.is_file() else pd.DataFrame(columns=KEY)
-            if (done[KEY] == [family, name]).all(axis=1).any():
-                continue
-            fresh = pd.DataFrame(cell(family, name, seed, make))
-            print(fresh.to_string(), file=sys.stderr, flush=True)
-            with atomic_path(arguments.results) as new:
-                pd.concat([done, fresh] if len(done) else [fresh], ignore_index=True).to_csv(new, index=False)
-    print(table(arguments.results))
+    given = arguments(__doc__, RESULTS, quick="one teacher").parse_args()
+    if not given.table:
+        work(given.results, KEY, ((each[:2], partial(cell, *each)) for each in cells(quick=given.quick)))
+    print(table(given.results))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ output (``fair``): other functions are no transcription factors, and telling the
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
+import warnings
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LassoCV
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gsnn.base.files import atomic_path
+from cells import arguments, work
 from gsnn.data import Standardiser
 from gsnn.discovery.baselines import prior_scores, reach_masks
 from gsnn.discovery.hiding import ends_alive
@@ -223,8 +223,8 @@ def null(n_models: int = 10, n_orders: int = 20) -> str:
     """
     from gsnn.data import PerturbationData
     from gsnn.datasets import load_dataset
-    from gsnn.discovery.masking import permute_samples
     from gsnn.discovery.retrain import train_on
+    from gsnn.discovery.selfcheck.controls import permute_samples
     from gsnn.edges.capture import Capture, captures
     from gsnn.training import TrainConfig
 
@@ -307,31 +307,17 @@ def table(path: Path) -> str:
 
 def main() -> None:
     """Do the cells that are not in the file, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--quick", action="store_true", help="two small cells; give --results another file")
-    parser.add_argument("--table", action="store_true")
+    parser = arguments(__doc__, RESULTS, quick="two small cells; give --results another file")
     parser.add_argument("--null", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    import warnings
-
+    given = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    if arguments.null:
+    if given.null:
         print(null())
         return
-    if not arguments.table:
-        for key in cells(quick=arguments.quick):
-            done = pd.read_csv(arguments.results) if arguments.results.is_file() else pd.DataFrame(columns=KEY)
-            if (done[KEY] == list(key)).all(axis=1).any():
-                continue
-            fresh = pd.DataFrame(cell(*key))
-            print(
-                fresh[[*KEY, "method", "auc", "fair", "mrr_target", "cpu_s"]].to_string(), file=sys.stderr, flush=True
-            )
-            with atomic_path(arguments.results) as new:
-                pd.concat([done, fresh] if len(done) else [fresh], ignore_index=True).to_csv(new, index=False)
-    print(table(arguments.results))
+    if not given.table:
+        shown = [*KEY, "method", "auc", "fair", "mrr_target", "cpu_s"]
+        work(given.results, KEY, ((key, partial(cell, *key)) for key in cells(quick=given.quick)), shown)
+    print(table(given.results))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ inputs has no input for a function that was never treated: its answer is no effe
 Correlations are Pearson's r over all functions, conditions and readouts, in standard deviations of the readouts; of
 the teachers over readouts that the function reaches. ``slope`` is the least-squares factor from predicted to true.
 
-    python benchmarks/knockout.py [--only extliver|lembas:KEGG|...] [--out knockout.csv]
+With ``--clamp`` the inhibitors of the teachers are no inputs: where one was applied, the channels of its function are 0
+in every block while the model trains (answers ``clamp: zero`` and so on).
+
+    python benchmarks/knockout.py [--only extliver|lembas:KEGG|...] [--clamp] [--out knockout.csv]
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pandas as pd
+import torch
 from scipy.stats import spearmanr
+from torch import nn
 
 from gsnn.ask import knockout
 from gsnn.ask.conditions import Conditions, name_of
@@ -39,7 +44,7 @@ from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig, train_model
 from gsnn.training.prepare import prepare
-from teachers import ACTIVE, Teacher, draw_inputs, saturating, topology
+from teachers import ACTIVE, Teacher, Topology, draw_inputs, saturating, topology
 
 TEACHERS = (("l1000:SPIKE", 1), ("lembas:InnateDB", 2), ("l1000:SPIKE", 3))
 SAMPLES, INHIBITED, ASKED, CONDITIONS, NOISE = 400, 8, 40, 20, 0.3
@@ -52,6 +57,32 @@ def trained(data: PerturbationData, config: TrainConfig) -> tuple[GSNN, Standard
     nothing = np.array([], dtype=np.int64)
     made = prepare(data, config, Split(np.arange(len(data)), nothing, nothing, "condition"))
     train_model(made.model, made.train, None, config)
+    return made.model.eval(), made.standardiser
+
+
+class Clamped(nn.Module):
+    """A model whose last inputs tell which functions are silent: (B, I + functions) -> (B, O)."""
+
+    def __init__(self, model: GSNN, functions: list[int]) -> None:
+        super().__init__()
+        self.model, self.functions = model, functions
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Predictions with channels of 0 where an intervention is 1."""
+        mask = torch.ones(len(x), self.model.N)
+        mask[:, self.functions] = 1 - x[:, self.model.I :]
+        return self.model(x[:, : self.model.I], node_mask=mask)
+
+
+def trained_clamped(
+    data: PerturbationData, applied: np.ndarray, functions: list[int], config: TrainConfig
+) -> tuple[GSNN, Standardiser]:
+    """A model of all samples, in which functions were silent where ``applied`` (M, functions)."""
+    nothing = np.array([], dtype=np.int64)
+    made = prepare(data, config, Split(np.arange(len(data)), nothing, nothing, "condition"))
+    x, y = made.train
+    both = np.c_[np.asarray(x), applied].astype(np.float32)
+    train_model(Clamped(made.model, functions), (both, np.asarray(y)), None, config)
     return made.model.eval(), made.standardiser
 
 
@@ -80,8 +111,8 @@ def nearest(graph: nx.Graph, node: str, others: list[str]) -> str:
     return min(others, key=lambda other: (far.get(other, np.inf), other))
 
 
-def of_teacher(name: str, seed: int) -> list[list[object]]:
-    """Rows of a teacher."""
+def of_teacher(name: str, seed: int, clamp: bool = False) -> list[list[object]]:
+    """Rows of a teacher; with ``clamp`` inhibitors are no inputs, their functions are silent."""
     start = time.perf_counter()
     found = topology(name)
     rng = np.random.default_rng(seed)
@@ -106,20 +137,22 @@ def of_teacher(name: str, seed: int) -> list[list[object]]:
     y = settled(teacher, x[:SAMPLES], off)
     y += NOISE * y.std(0) * rng.standard_normal(y.shape)
     names = [teacher.functions[k] for k in inhibited]
-    drugs = [f"TR:{name}_off" for name in names]
+    drugs = [] if clamp else [f"TR:{name}_off" for name in names]
     graph = Graph.from_edges(
         [
             *((a, b) for a, b in found.graph.edges),
-            *zip(drugs, names, strict=True),
+            *zip(drugs, names, strict=not clamp),
             *((name, f"DV:{name}") for name in found.readouts),
         ],
         input_nodes=[*found.inputs, *drugs],
         function_nodes=teacher.functions,
         output_nodes=[f"DV:{name}" for name in found.readouts],
     )
-    inputs = pd.DataFrame(np.c_[x[:SAMPLES], applied], columns=graph.inputs)
-    data = PerturbationData(graph, inputs, pd.DataFrame(y, columns=graph.outputs))
-    model, standardiser = trained(data, TrainConfig(epochs=40, seed=seed))
+    given = x[:SAMPLES] if clamp else np.c_[x[:SAMPLES], applied]
+    data = PerturbationData(graph, pd.DataFrame(given, columns=graph.inputs), pd.DataFrame(y, columns=graph.outputs))
+    config = TrainConfig(epochs=40, seed=seed)
+    place = [graph.functions.index(name) for name in names]
+    model, standardiser = trained_clamped(data, applied, place, config) if clamp else trained(data, config)
     scale = standardiser.scale
     reached = nx.DiGraph(found.graph)
     reaches = np.array(
@@ -133,22 +166,16 @@ def of_teacher(name: str, seed: int) -> list[list[object]]:
     )
     true = np.stack([effect[k] for k in asked]) / scale
     true = np.where(reaches[:, None], true, np.nan)
-    conditions = np.c_[new, np.zeros((CONDITIONS, INHIBITED))].astype(np.float32)
+    conditions = np.c_[new, np.zeros((CONDITIONS, len(drugs)))].astype(np.float32)
     answers: dict[str, np.ndarray] = {}
     for to in STATES:
         predicted = knockout(
             [model], data, standardiser, [teacher.functions[k] for k in asked], to=to, conditions=conditions
         )
-        answers[to] = predicted.effect / scale
+        answers[f"clamp: {to}" if clamp else to] = predicted.effect / scale
     fit = float(1 - np.square(predicted.plain - before).sum() / np.square(before - before.mean(0)).sum())
-    # In the data: samples with an inhibitor minus those without.
-    seen = {name: y[applied[:, k] > 0].mean(0) - y[applied.sum(1) == 0].mean(0) for k, name in enumerate(names)}
-    mean = (np.mean(list(seen.values()), axis=0) / scale)[None, None]
-    near = nx.Graph(found.graph)
-    by_near = np.stack([seen[nearest(near, teacher.functions[k], names)] / scale for k in asked])[:, None]
-    answers["mean inhibitor"] = np.broadcast_to(mean, true.shape)
-    answers["nearest inhibitor"] = np.broadcast_to(by_near, true.shape)
-    answers["ridge on inputs"] = np.zeros_like(true)
+    if not clamp:
+        answers |= seen_inhibitors(found, teacher, asked, names, y, applied, scale, true)
     own = np.array([teacher.functions[k] in found.readouts for k in asked])
     took = round(time.perf_counter() - start)
     return [
@@ -156,6 +183,29 @@ def of_teacher(name: str, seed: int) -> list[list[object]]:
         for which, of in (("all", own | True), ("read", own), ("not read", ~own))
         for answer, values in answers.items()
     ]
+
+
+def seen_inhibitors(
+    found: Topology,
+    teacher: Teacher,
+    asked: list[int],
+    names: list[str],
+    y: np.ndarray,
+    applied: np.ndarray,
+    scale: np.ndarray,
+    true: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """What needs no model of the inside."""
+    # In the data: samples with an inhibitor minus those without.
+    seen = {name: y[applied[:, k] > 0].mean(0) - y[applied.sum(1) == 0].mean(0) for k, name in enumerate(names)}
+    mean = (np.mean(list(seen.values()), axis=0) / scale)[None, None]
+    near = nx.Graph(found.graph)
+    by_near = np.stack([seen[nearest(near, teacher.functions[k], names)] / scale for k in asked])[:, None]
+    return {
+        "mean inhibitor": np.broadcast_to(mean, true.shape),
+        "nearest inhibitor": np.broadcast_to(by_near, true.shape),
+        "ridge on inputs": np.zeros_like(true),
+    }
 
 
 def of_extliver() -> list[list[object]]:
@@ -225,12 +275,13 @@ def main() -> None:
     """Print and, if asked, append to a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="extliver, or a topology")
+    parser.add_argument("--clamp", action="store_true", help="teachers alone: interventions as clamps")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     for name, seed in (("extliver", 0), *TEACHERS):
-        if options.only not in (None, name):
+        if options.only not in (None, name) or (options.clamp and name == "extliver"):
             continue
-        for row in of_extliver() if name == "extliver" else of_teacher(name, seed):
+        for row in of_extliver() if name == "extliver" else of_teacher(name, seed, options.clamp):
             cells = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row]
             print("  ".join(cells), flush=True)
             if options.out:

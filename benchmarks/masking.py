@@ -24,7 +24,7 @@ import torch
 from gsnn.datasets import load_extliver, load_liverdream
 from gsnn.discovery import StructureEdgeInferer, mask_edges
 from gsnn.discovery.hiding import live_nodes
-from gsnn.discovery.intervals import place
+from gsnn.discovery.selfcheck.intervals import place
 from gsnn.graph import Graph
 from teachers import build_graph, topology
 

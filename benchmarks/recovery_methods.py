@@ -271,6 +271,6 @@ def degrees_and_distance(graph: Graph) -> np.ndarray:
     """(N, N): a number for each class of pairs: degrees of both ends in powers of 2, and the distance."""
     from gsnn.discovery.stacked.features import structural_features
 
-    features = structural_features(graph)
+    features = dict(structural_features(graph))
     parts = [np.round(features[side] / np.log(2)) for side in ("source_out_degree", "target_in_degree")]
     return parts[0] * 1000 + parts[1] * 100 + np.minimum(features["distance"], 13)

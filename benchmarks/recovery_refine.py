@@ -29,12 +29,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gsnn.base.files import atomic_path
+from cells import add, is_done
 from gsnn.data import PerturbationData
 from gsnn.discovery import StackedEdgeInferer
 from gsnn.discovery import refine as refine_command
-from gsnn.discovery.joint import largest_ablation_cost
-from gsnn.discovery.refinement import DECISIONS
+from gsnn.discovery.refinement.joint import largest_ablation_cost
+from gsnn.discovery.refinement.protocol import DECISIONS
 from gsnn.discovery.retrain import train_on
 from gsnn.discovery.stacked.caps import chosen_pairs
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer
@@ -45,6 +45,7 @@ from recovery_families import setting
 from recovery_methods import Settings, batches, located, settings_of, test_loss, train
 from teachers import HARD_POSITIVE, HARD_REPORT, HARD_TUNING, REPORT, Edge, Problem, realistic
 
+KEY = ["problem", "method", "seed"]
 RESULTS = Path(__file__).with_name("recovery_refine.csv")
 
 
@@ -214,8 +215,7 @@ def run(label: str, make: Callable[[], Problem], plan: Plan, seed: int, path: Pa
     changes: dict[str, object] = {"epochs": 10} if "teacher" in label else {}
     task: Task | None = None
     for method in methods:
-        done = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["problem", "method", "seed"])
-        if ((done["problem"] == label) & (done["method"] == method) & (done["seed"] == seed)).any():
+        if is_done(path, KEY, (label, method, seed)):
             continue
         if task is None:
             problem = make()
@@ -233,9 +233,7 @@ def run(label: str, make: Callable[[], Problem], plan: Plan, seed: int, path: Pa
             problem=label, method=method, seed=seed, hidden=len(task.problem.hidden), full_loss=round(whole, 5),
             date=date.today().isoformat(),
         )  # fmt: skip
-        before = pd.read_csv(path) if path.is_file() else done
-        with atomic_path(path) as new:
-            pd.concat([before, fresh] if len(before) else [fresh], ignore_index=True).to_csv(new, index=False)
+        add(path, fresh)
         print(f"{label} #{seed} {method}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
@@ -243,8 +241,7 @@ def run_command(name: str, decision: str, seed: int, path: Path) -> None:
     """The rounds of :func:`gsnn.discovery.refine` and of its control, on the samples of a setting, split by itself."""
     label, method = f"setting {name}", f"gsnn refine, {decision}"
     arms = {"inferred": method, "random": f"{method}, control"}
-    before = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["problem", "method", "seed"])
-    if ((before["problem"] == label) & (before["method"] == method) & (before["seed"] == seed)).any():
+    if is_done(path, KEY, (label, method, seed)):
         return
     start = time.perf_counter()
     problem, plan = setting(name, seed), PLANS[name]
@@ -274,8 +271,7 @@ def run_command(name: str, decision: str, seed: int, path: Path) -> None:
     fresh = pd.DataFrame(rows).assign(
         problem=label, seed=seed, hidden=len(hidden), full_loss=round(whole, 5), date=date.today().isoformat()
     )
-    with atomic_path(path) as new:
-        pd.concat([before, fresh] if len(before) else [fresh], ignore_index=True).to_csv(new, index=False)
+    add(path, fresh)
     print(f"{label} #{seed} {decision}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 

@@ -20,26 +20,26 @@ all rounds propose, and *all* random candidates in place of a sample; its rows s
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 import time
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
 
-from gsnn.base.files import atomic_path
+from cells import arguments, work
 from gsnn.data import PerturbationData
 from gsnn.datasets import load_dataset
 from gsnn.discovery import refine
-from gsnn.discovery.held_out import ALPHA, Folds, degree_classes, ranks
 from gsnn.discovery.methods import DEFAULT_METHOD
+from gsnn.discovery.refinement.held_out import Folds, degree_classes, ranks
 from gsnn.discovery.retrain import resolve_scorers, train_on
+from gsnn.discovery.verdicts import ALPHA
 from gsnn.edges import alias_groups
 from gsnn.edges.pairs import descending
 from gsnn.training import TrainConfig
@@ -139,15 +139,11 @@ def first_gate(name: str, decision: str, responses: str, seed: int, *, quick: bo
 
 def run(cells: list[tuple[str, str, str, int]], path: Path, *, quick: bool = False) -> None:
     """Do the cells that are not in the file."""
-    for key in cells:
-        done = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=KEY)
-        if (done[KEY] == list(key)).all(axis=1).any():
-            continue
-        row = (first_gate if key[1] == "first gate" else cell)(*key, quick=quick)
-        print(row, file=sys.stderr, flush=True)
-        fresh = pd.DataFrame([row])
-        with atomic_path(path) as new:
-            pd.concat([done, fresh] if len(done) else [fresh], ignore_index=True).to_csv(new, index=False)
+
+    def rows(*key: Any) -> list[dict[str, object]]:
+        return [(first_gate if key[1] == "first gate" else cell)(*key, quick=quick)]
+
+    work(path, KEY, ((key, partial(rows, *key)) for key in cells))
 
 
 def table(path: Path) -> str:
@@ -175,22 +171,18 @@ def table(path: Path) -> str:
 
 def main() -> None:
     """Parse the arguments, run, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, None, quick="small data and few epochs; give --results another file")
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS), choices=PROBLEMS)
     parser.add_argument("--decisions", nargs="+", default=list(DECISIONS), choices=DECISIONS)
     parser.add_argument("--responses", nargs="+", default=["real", "permuted"], choices=["real", "permuted"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-gate", action="store_true", help="the ranks alone")
-    parser.add_argument("--results", type=Path)
-    parser.add_argument("--quick", action="store_true", help="small data and few epochs; give --results another file")
-    parser.add_argument("--table", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    decisions = ["first gate"] if arguments.first_gate else arguments.decisions
-    path = arguments.results or (FIRST_GATE if arguments.first_gate else RESULTS)
-    if not arguments.table:
-        cells = itertools.product(arguments.problems, decisions, arguments.responses, range(arguments.seeds))
-        run(list(cells), path, quick=arguments.quick)
+    given = parser.parse_args()
+    decisions = ["first gate"] if given.first_gate else given.decisions
+    path = given.results or (FIRST_GATE if given.first_gate else RESULTS)
+    if not given.table:
+        cells = itertools.product(given.problems, decisions, given.responses, range(given.seeds))
+        run(list(cells), path, quick=given.quick)
     print(table(path))
 
 

@@ -98,7 +98,10 @@ def saturating(x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Topology:
-    """A network of inputs, functions and read functions, every function on a path from an input to a readout."""
+    """A network of inputs, functions and read functions, every function on a path from an input to a readout.
+
+    Edges have the number of their ``references`` where the data set gives it.
+    """
 
     graph: nx.DiGraph
     inputs: list[str]
@@ -145,7 +148,9 @@ def topology(name: str) -> Topology:
         nodes = pd.read_csv(data_folder() / folder / f"{stem}-Annotation.tsv", sep="\t", dtype=str)
         if cited:
             edges = edges[edges["sources"].fillna("").str.split(";").map(lambda bases: cited in bases)]
-        full = nx.DiGraph(list(zip(edges["source"], edges["target"], strict=True)))
+        cited_by = edges["references"].fillna("").str.split(";").map(len)
+        full = nx.DiGraph()
+        full.add_weighted_edges_from(zip(edges["source"], edges["target"], cited_by, strict=True), weight="references")
         readouts = set(nodes.loc[nodes["TF"] == "True", "code"])
     else:
         raise ValueError(f"unknown topology {name!r}")
@@ -296,11 +301,13 @@ def realistic(
     positive: float = POSITIVE,
     read: float | None = None,
     knocked: float = 0.0,
+    by_evidence: bool = False,
 ) -> Problem:
     """A teacher on a published topology with a share of its edges hidden; hard with ``positive=HARD_POSITIVE``.
 
     With ``read`` that share of all functions is read in place of the transcription factors. In a share ``knocked`` of
-    the samples two functions are held at 0; the model gets an input to every function, 1 where it is held.
+    the samples two functions are held at 0; the model gets an input to every function, 1 where it is held. With
+    ``by_evidence`` the edges with the fewest references are hidden, in random order where they have as many.
     """
     found = topology(name)
     rng = np.random.default_rng(seed)
@@ -326,6 +333,10 @@ def realistic(
         inputs += [f"ko.{name}" for name in found.functions]
         edges += [(f"ko.{name}", name) for name in found.functions]
         x = np.concatenate([x, dead], axis=1)
+    if by_evidence:
+        cited = np.array([found.graph.edges[edge].get("references", 1) for edge in eligible])
+        order = np.lexsort((np.random.default_rng((seed, 3)).random(len(cited)), cited))
+        eligible = [eligible[k] for k in order[: int(fraction * len(teacher.edges))]]
     full = build_graph(inputs, found.functions, edges, found.readouts)
     return finish(
         f"{name} #{seed}" if positive == POSITIVE else f"hard {name} #{seed}",

@@ -117,9 +117,6 @@ def load_dataset(name: str, *, time: float | str | None = None) -> PerturbationD
         name: One of ``DATASETS``, in any case.
         time: The time to use, in the units of the data; by default the last.
 
-    Returns:
-        The data.
-
     Raises:
         DataError: If there is no such data set.
         MissingExtraError: If the package that brings it is not installed.
@@ -134,9 +131,6 @@ def load_dataset(name: str, *, time: float | str | None = None) -> PerturbationD
 def load_extliver() -> PerturbationData:
     """Signalling in liver cells: 64 conditions, 15 readouts, 82 species, 116 signed edges.
 
-    Returns:
-        The data.
-
     Raises:
         MissingExtraError: If the package ``caspo`` is not installed.
     """
@@ -145,9 +139,6 @@ def load_extliver() -> PerturbationData:
 
 def load_liverdream() -> PerturbationData:
     """Signalling in liver cells, from the DREAM challenge: 25 conditions, 7 readouts, 40 species, 58 signed edges.
-
-    Returns:
-        The data.
 
     Raises:
         MissingExtraError: If the package ``caspo`` is not installed.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import closest, unknown_option
 from gsnn.graph import Graph
 from gsnn.training.config import TrainConfig
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from gsnn.edges import EdgeInferer
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Parameters that are settings of the training under the same name.
 _SETTINGS = (
@@ -159,9 +158,6 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             X: (M, I), an array or a DataFrame.
             y: (M,) or (M, O), likewise, NaN where nothing was measured.
 
-        Returns:
-            The estimator itself.
-
         Raises:
             ValueError: If names, shapes or values do not fit each other or the graph, or a parameter is out of range.
             TypeError: If a parameter has the wrong type.
@@ -263,9 +259,6 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
             y: (M,) or (M, O).
             method: A name of ``gsnn.discovery.METHODS``; None: ``gsnn.discovery.DEFAULT_METHOD``.
             **options: Arguments of the inferer's constructor.
-
-        Returns:
-            The fitted inferer.
 
         Raises:
             ValueError: If the method is unknown, the data do not fit, or there is no prior graph.

@@ -9,6 +9,7 @@ import torch
 from gsnn.ask import knockout
 from gsnn.ask.clamps import clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions
+from gsnn.ask.ensemble import Calibration
 from gsnn.base.errors import DataError
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
@@ -108,17 +109,24 @@ def test_what_reaches_nothing_changes_nothing():
     assert found.summary()["strength"].is_monotonic_decreasing
 
 
-def test_members_give_means_and_intervals():
-    from scipy import stats
-
+def test_members_give_means_and_calibrated_intervals():
     data, standardiser = world()
     models = [model_of(data, seed) for seed in range(3)]
-    each = np.stack([knockout([model], data, standardiser, ["c"], to="zero").effect for model in models])
-    found = knockout(models, data, standardiser, ["c"], to="zero")
-    np.testing.assert_allclose(found.effect, each.mean(0), atol=1e-6)
-    wide = stats.t.ppf(0.95, 2) * each.std(0, ddof=1) * np.sqrt(4 / 3)
-    np.testing.assert_allclose(found.half, wide, rtol=1e-4, atol=1e-7)
-    assert {"low", "high"} <= set(found.to_frame().columns)
+    each = np.stack([knockout([model], data, standardiser, ["c", "d"], to="zero").effect for model in models])
+    known = Calibration(noise=np.array([0.2, 0.05]), ratios=np.array([0.5, 1.0, 3.0]))
+    options = {"to": "zero", "pairs": True, "calibration": known}
+    found = knockout(models, data, standardiser, ["c", "d"], **options)
+    np.testing.assert_allclose(found.effect[:2], each.mean(0), atol=1e-6)
+    scale = np.asarray(standardiser.scale)
+    for node, row, column in ((0, 3, 0), (1, 5, 1)):
+        variance = np.var(each[:, node, row, column], ddof=1) / scale[column] ** 2 / 3 + 2 * known.noise[column]
+        raw = variance**0.5 * scale[column]
+        assert found.sd[node, row, column] == pytest.approx(raw * np.mean([0.25, 1.0, 9.0]) ** 0.5, rel=1e-5)
+        assert found.half[node, row, column] == pytest.approx(raw * np.quantile([0.5, 1.0, 3.0], 0.9), rel=1e-5)
+    assert found.half.shape == found.effect.shape == (3, len(found.conditions), 2)
+    assert {"sd", "low", "high", "interaction"} <= set(found.to_frame().columns)
+    assert not any("--members" in note for note in found.notes)
+    assert knockout(models, data, standardiser, ["c"]).half is None
 
 
 @pytest.mark.parametrize(

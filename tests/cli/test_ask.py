@@ -70,10 +70,19 @@ def test_explain_a_prediction(run):
 
 
 def test_what_is_explained_if_nothing_is_said(run):
-    found = json.loads(gsnn("explain", run, "--json", "--picture", "").stdout)
+    result = gsnn("explain", run, "--json", "--picture", "")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
     fit = pd.DataFrame(json.loads((run / "run.json").read_text())["fit"]["readouts"])
-    worst = fit.loc[fit["model_r2"].astype(float).idxmin(), "readout"]
-    assert found["readout"] == worst.removeprefix("DV:")
+    worst = (
+        fit.dropna(subset="model_r2")
+        .sort_values("model_r2", kind="stable")["readout"]
+        .str.removeprefix("DV:")
+        .tolist()[:3]
+    )
+    assert [found["readout"], *(one["readout"] for one in found.get("others", []))] == worst
+    assert "others" not in json.loads(gsnn("explain", run, "--worst", "1", "--json", "--picture", "").stdout)
+    one_line(gsnn("explain", run, "--worst", "0", "-q"), "at least 1")
 
 
 @pytest.mark.parametrize(
@@ -98,11 +107,13 @@ def test_design_experiments(run, tmp_path):
     assert list(table["rank"]) == [1, 2]
     assert {"separates", "readouts"} <= set(table.columns)
     listed = tmp_path / "mine.csv"
-    pd.DataFrame({"experiment": ["1", "untreated"], "knockout": ["", "NA"], "cost": [1, 3]}).to_csv(listed, index=False)
+    mine = {"experiment": ["1", "untreated", "1"], "knockout": ["", "NA", ""], "readout": ["", "", "NA"]}
+    pd.DataFrame(mine | {"cost": [1, 3, 2]}).to_csv(listed, index=False)
     result = gsnn("design", run, "-k", "2", "--epochs", "1", "--experiments", listed, "--json", "--picture", "")
     found = json.loads(result.stdout)
-    assert found["weighed"] == 2
-    assert {row["cost"] for row in found["batch"]} == {1, 3}
+    assert found["weighed"] == 3
+    assert {row["cost"] for row in found["batch"]} == {1, 2, 3}
+    assert [row["measured"] for row in found["batch"] if row["cost"] == 2] == [["NA"]]
     one_line(gsnn("design", run, "--experiments", tmp_path / "none.csv", "-q"), "none.csv")
     one_line(gsnn("design", run, "--batch", "0", "-q"), "batch must be at least 1")
     (run / "edges.csv").unlink()

@@ -8,7 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from gsnn.discovery import restricted
+from gsnn.discovery.auditing import restricted
 
 from .conftest import gsnn, one_line
 

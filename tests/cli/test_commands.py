@@ -75,7 +75,9 @@ def test_train_prints_the_fit_and_the_next_step(trained):
     assert lines[1].split() == ["readout", "values", "model", "ridge", "mean"]
     assert any(line.startswith(f"DV:{HOSTILE['d']} ") for line in lines)
     assert any(line.startswith("all, pooled") for line in lines)
-    assert lines[-1] == f"Next: gsnn infer {run}"
+    verdict = next(line for line in lines if line.startswith("Verdict: "))
+    assert "too few to tell what is in the way" in verdict
+    assert lines[-1] == "Next: the same gsnn train with --resume --epochs 150"
     assert "\x1b" not in train.stdout + train.stderr
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert info["status"] == "complete"

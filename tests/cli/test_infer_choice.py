@@ -154,7 +154,7 @@ def test_refused_before_anything_is_computed(run, capsys, monkeypatch, more, wor
     def never(*_, **__):
         raise AssertionError("computed")
 
-    monkeypatch.setattr("gsnn.runs.ranking.score_pairs", never)
+    monkeypatch.setattr("gsnn.runs.inference.ranking.score_pairs", never)
     code, out, err = call(capsys, "infer", run, *more)
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
     for word in words:

@@ -9,7 +9,7 @@ import pytest
 
 from gsnn.data import PerturbationData
 from gsnn.discovery import retrain as retrain_module
-from gsnn.discovery.held_out import Losses
+from gsnn.discovery.refinement.held_out import Losses
 from gsnn.graph import Graph, nx2pyg
 from gsnn.simulation import convergence_graph, simulate
 from gsnn.training import TrainConfig
@@ -85,10 +85,10 @@ class FakeTraining:
 def fake_training(monkeypatch):
     def install(loss=lambda graph: 1.0, good=(("f1", "f8"), ("f2", "f10"), ("f9", "f15"))):
         fake = FakeTraining(loss, good)
-        for module in ("refinement", "selfcheck"):
+        for module in ("refinement.bench", "refinement.protocol", "selfcheck.protocol"):
             monkeypatch.setattr(f"gsnn.discovery.{module}.train_on", fake)
-        monkeypatch.setattr("gsnn.discovery.refinement.losses", fake.losses)
-        monkeypatch.setattr("gsnn.discovery.held_out._explained", fake.explained)
+        monkeypatch.setattr("gsnn.discovery.refinement.bench.losses", fake.losses)
+        monkeypatch.setattr("gsnn.discovery.refinement.held_out._explained", fake.explained)
         return fake
 
     return install

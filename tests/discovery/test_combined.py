@@ -9,8 +9,8 @@ import torch
 from scipy import optimize
 
 from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, mask_edges
-from gsnn.discovery.stacked.combined import FLOOR, HALF
-from gsnn.discovery.stacked.learners import _LINEAR_C, _MANY, learn_linear
+from gsnn.discovery.stacked.combined import FLOOR, combined_memory
+from gsnn.discovery.stacked.learners import _LINEAR_C, _MANY, learn_linear, log_odds, log_probability
 from gsnn.edges import GradientEdgeInferer, MeasuredEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
@@ -59,10 +59,12 @@ def test_the_linear_learner_minimises_the_penalised_loss():
     grid = rng.normal(size=(4, 6, 6))
     features = {str(k): grid[k] * x[:, k].std() + x[:, k].mean() for k in range(3)} | {"3": np.full((1, 6), 7.0)}
     odds = best[0] + sum(best[k + 1] * grid[k] for k in range(3))
-    found = learn_linear(x.astype(np.float32), label)(features)
-    np.testing.assert_allclose(found, -np.logaddexp(0, -odds), atol=1e-5)
+    model = learn_linear(x.astype(np.float32), ["0", "1", "2", "3"], label)
+    (found,) = log_odds([model], [*features.items(), ("unknown", np.ones((1, 6)))], 6)
+    np.testing.assert_allclose(found, odds, atol=1e-4)
+    np.testing.assert_allclose(log_probability(found), np.log(1 / (1 + np.exp(-found))), rtol=1e-12)
     with pytest.raises(ValueError, match="both masked and other"):
-        learn_linear(x, np.ones(300, dtype=bool))
+        learn_linear(x, ["0", "1", "2", "3"], np.ones(300, dtype=bool))
 
 
 def test_the_score_is_the_sum_of_its_two_logarithms(problem):
@@ -71,8 +73,9 @@ def test_the_score_is_the_sum_of_its_two_logarithms(problem):
     known = table["has_edge"].to_numpy()
     assert table.loc[known, "score"].isna().all()
     rest = table[~known]
-    weight = inferer.learnt_from / (inferer.learnt_from + HALF)
-    expected = weight * np.log(rest["likely"]) + np.log(np.maximum(rest["explained"], FLOOR))
+    assert 0 <= inferer.weight <= 1.5
+    odds = np.log(rest["likely"] / (1 - rest["likely"]))
+    expected = inferer.weight * odds + np.log(np.maximum(rest["explained"], FLOOR))
     np.testing.assert_allclose(rest["score"], expected, rtol=1e-6)
     assert rest["likely"].between(0, 1).all()
     assert rest["likely"].nunique() > 50
@@ -150,4 +153,5 @@ def test_bad_arguments_are_named(problem):
     with pytest.raises(ValueError, match="unknown score 'magnitude'"):
         fitted(problem).scored(score="magnitude")
     with pytest.raises(ValueError, match="features of all pairs"):
-        CombinedEdgeInferer(model, graph, memory_budget="200 kB")
+        CombinedEdgeInferer(model, graph, memory_budget=combined_memory(graph.N, model.L - 1) - 1)
+    CombinedEdgeInferer(model, graph, memory_budget=combined_memory(graph.N, model.L - 1))

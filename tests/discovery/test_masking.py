@@ -11,7 +11,7 @@ import pytest
 from gsnn.base.errors import DataError
 from gsnn.discovery import mask_edges
 from gsnn.discovery.hiding import FEWEST, _shares, holes
-from gsnn.discovery.masking import permute_samples, rewire
+from gsnn.discovery.selfcheck.controls import permute_samples, rewire
 from gsnn.graph import Graph
 
 from .conftest import random_graph, simulated

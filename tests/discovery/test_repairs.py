@@ -12,15 +12,15 @@ import torch
 from gsnn.base.errors import DataError
 from gsnn.data import PerturbationData
 from gsnn.discovery import audit, refine
-from gsnn.discovery.held_out import Folds, verdict
-from gsnn.discovery.opening import copies_with, opened_errors
+from gsnn.discovery.auditing.opening import copies_with, opened_errors
+from gsnn.discovery.auditing.restricted import Recipe, Restricted
+from gsnn.discovery.refinement.held_out import Folds, verdict
 from gsnn.discovery.repairs import COLUMNS, Repair, read_repairs, repaired, repairs_table
-from gsnn.discovery.restricted import Recipe, Restricted
 from gsnn.graph import Graph
 from gsnn.training import TrainConfig
 
 from .conftest import simulated
-from .test_held_out import pair
+from .refinement.test_held_out import pair
 
 SHORT = TrainConfig(epochs=2, channels=2, layers=4, batch_size=32)
 NODES = {"input_nodes": ["x0", "x1", "x2"], "function_nodes": list("abcde"), "output_nodes": [f"y.{n}" for n in "deab"]}

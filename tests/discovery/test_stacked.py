@@ -37,7 +37,7 @@ def fitted(repeats=2, **options):
 
 @pytest.fixture(scope="module")
 def features():
-    return {k: np.broadcast_to(v, (8, 8)) for k, v in structural_features(small_graph()).items()}
+    return {k: np.broadcast_to(v, (8, 8)) for k, v in structural_features(small_graph())}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_features_follow_a_permutation_of_the_nodes():
         list(nx.DiGraph(graph.to_networkx()).edges),
         input_nodes=list(graph.inputs), function_nodes=names, output_nodes=list(graph.outputs),
     )  # fmt: skip
-    before, after = structural_features(graph), structural_features(other)
+    before, after = dict(structural_features(graph)), dict(structural_features(other))
     assert list(before) == list(after)
     for name in before:
         values = np.broadcast_to(before[name], (8, 8))
@@ -133,7 +133,7 @@ def test_features_follow_a_permutation_of_the_nodes():
 
 def test_features_of_a_graph_without_inputs_or_edges():
     data = tiny_data(Tiny(), [])
-    found = structural_features(data)
+    found = dict(structural_features(data))
     assert all(np.isfinite(values).all() for values in found.values())
     assert (np.broadcast_to(found["distance"], (6, 6))[~np.eye(6, dtype=bool)] == MAX_HOPS).all()
 
@@ -147,7 +147,7 @@ def test_score_features_against_a_loop():
     score[1, 2] = np.nan
     known = np.zeros((5, 5), dtype=bool)
     known[0, 1] = known[3, 4] = True
-    found = score_features({"s": score}, known)
+    found = dict(score_features("s", score, known))
     free = {(i, j) for i in range(5) for j in range(5) if i != j and not known[i, j]}
     value = {pair: 0.0 if np.isnan(score[pair]) else score[pair] for pair in free}
     log = {pair: np.log(max(v, 1e-3 * max(value.values()))) for pair, v in value.items()}
@@ -167,14 +167,14 @@ def test_score_features_against_a_loop():
 def test_score_features_do_not_depend_on_the_scale():
     score = np.random.default_rng(1).random((6, 6))
     known = np.eye(6, dtype=bool)
-    one, other = (score_features({"s": scale * score}, known) for scale in (1.0, 1e-6))
+    one, other = (dict(score_features("s", scale * score, known)) for scale in (1.0, 1e-6))
     for name in one:
         np.testing.assert_allclose(one[name], other[name], atol=1e-5, err_msg=name)
 
 
 def test_scores_that_say_nothing():
-    found = score_features({"s": np.zeros((3, 3)), "t": np.full((3, 3), np.nan)}, np.zeros((3, 3), dtype=bool))
-    assert all(np.isfinite(values).all() for values in found.values())
+    for score in (np.zeros((3, 3)), np.full((3, 3), np.nan)):
+        assert all(np.isfinite(values).all() for _, values in score_features("s", score, np.zeros((3, 3), dtype=bool)))
 
 
 def test_responses_against_numpy():
@@ -208,7 +208,9 @@ def test_no_responses_where_few_functions_are_perturbed_or_read():
 
 def test_stack_of_broadcast_features():
     features = {"a": np.arange(3.0)[:, None], "b": np.arange(3.0)[None, :], "c": np.arange(9.0).reshape(3, 3)}
-    np.testing.assert_array_equal(stack(features, np.array([1, 5]), 3), [[0, 1, 1], [1, 2, 5]])
+    names, matrix = stack(features.items(), np.array([1, 5]), 3)
+    assert names == list(features)
+    np.testing.assert_array_equal(matrix, [[0, 1, 1], [1, 2, 5]])
 
 
 # Limits.
@@ -309,7 +311,7 @@ def test_whether_a_function_is_bare_does_not_tell_hidden_pairs():
 def test_features_do_not_ask_whether_a_function_is_bare():
     graph = mask_edges(small_graph(), 0.4, 0).graph
     childless, orphaned = holes(graph.edge_index_dict["function", "to", "function"].numpy(), graph.N)
-    for name, values in structural_features(graph).items():
+    for name, values in structural_features(graph):
         for side, bare in (("source", childless), ("target", orphaned)):
             column = np.broadcast_to(values, (8, 8))[:, 0] if side == "source" else np.broadcast_to(values, (8, 8))[0]
             if name.startswith(side):

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gsnn.base.verdict import Verdict
 from gsnn.discovery import SelfCheck
-from gsnn.discovery.intervals import auc_difference, auc_interval
-from gsnn.discovery.refine_result import Refinement
-from gsnn.discovery.verdicts import Arm, Found, check_verdict, refine_verdict
+from gsnn.discovery.refinement.result import Refinement
+from gsnn.discovery.selfcheck.intervals import auc_difference, auc_interval
+from gsnn.discovery.verdicts import Arm, Found, check_next, check_verdict, infer_next, refine_verdict
 
 FINDS = Found(40, 0.8, 0.7, 0.9, 14, "structure", 0.2, 0.05, 0.35, 12)
 
@@ -35,6 +36,38 @@ def test_the_rule(changed, short, tone):
     verdict = check_verdict(replace(FINDS, **changed))
     assert (verdict.short, verdict.tone) == (short, tone)
     assert f"{changed.get('n', 40)} hidden edges" in verdict.text
+
+
+GOOD, BAD, UNJUDGED = (Verdict(short, "", tone) for short, tone in (("finds 3 of 4", "good"), ("no", "bad"),
+                                                                   ("cannot be judged", "unsure")))  # fmt: skip
+FUNCTIONS, INPUTS, OUTPUTS = "function->function", "input->function", "function->output"
+
+
+@pytest.mark.parametrize(
+    ("found", "options", "after"),
+    [
+        ({FUNCTIONS: {"a": BAD, "b": GOOD}}, {}, "gsnn infer RUN --method b, "),
+        ({FUNCTIONS: {"a": GOOD}}, {}, "gsnn infer RUN, "),
+        ({FUNCTIONS: {"b": GOOD}}, {"inferred": "a"}, "gsnn infer RUN --method b, "),
+        ({FUNCTIONS: {"a": GOOD}}, {"inferred": "a"}, "gsnn refine RUN, "),
+        ({FUNCTIONS: {"a": GOOD}}, {"inferred": "a", "refinable": False}, "gsnn infer RUN, "),
+        ({FUNCTIONS: {"a": BAD}, OUTPUTS: {"a": GOOD}}, {}, "gsnn refine RUN --kinds output, "),
+        ({FUNCTIONS: {"a": BAD}}, {}, "gsnn selfcheck RUN --kinds input,output, "),
+        ({FUNCTIONS: {"a": UNJUDGED}}, {}, "gsnn selfcheck RUN --repeats 10 --overwrite, "),
+        ({FUNCTIONS: {"a": BAD}, INPUTS: {"a": BAD}, OUTPUTS: {"a": UNJUDGED}}, {}, "other perturbations or"),
+    ],
+)
+def test_nothing_is_built_on_a_ranking_that_failed(found, options, after):
+    assert check_next(found, "a", **options).startswith(after)
+
+
+def test_an_inference_is_followed_by_a_self_check_and_by_a_refinement_only_where_that_found():
+    assert infer_next(None).startswith("gsnn selfcheck RUN")
+    assert infer_next(GOOD).startswith("gsnn refine RUN")
+    assert infer_next(GOOD, refinable=False) == "gsnn report RUN"
+    for failed in (BAD, UNJUDGED):
+        assert "do not build" in infer_next(failed)
+        assert "refine" not in infer_next(failed)
 
 
 def test_what_finds_says_what_chance_finds_and_what_fails_says_why():
@@ -80,7 +113,7 @@ def test_a_self_check_is_judged_by_its_own_figures():
     assert made(low[:4], n=4).verdicts()["m"].short == "cannot be judged"
     assert made([], repeats=0).verdicts() == {}
     check = made(low, bypassed=[["s0-1", "t0-1"]])
-    assert "1 of them have a bypass" in check.verdicts()["m"].text
+    assert "1 of them has a bypass" in check.verdicts()["m"].text
     assert check.content()["verdicts"]["m"] == check.verdicts()["m"].to_dict()
 
 
@@ -107,7 +140,10 @@ def test_the_difference_is_the_interval_of_the_differences():
     ],
 )
 def test_the_rule_of_a_refinement(inferred, random, tested, short):
-    assert refine_verdict(inferred, random, tested=tested).short == short
+    found = refine_verdict(inferred, random, tested=tested)
+    assert found.short == short
+    assert ("keep the network" in found.next) == (found.tone == "bad")
+    assert found.next
 
 
 def test_a_refinement_is_judged_by_its_own_edges():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from gsnn.discovery import StackedEdgeInferer, audit, self_check
-from gsnn.discovery.held_out import Folds, losses
-from gsnn.discovery.restricted import Recipe
+from gsnn.discovery.auditing.restricted import Recipe
+from gsnn.discovery.refinement.held_out import Folds, losses
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig
 

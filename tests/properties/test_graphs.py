@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gsnn.base.errors import DataError
 from gsnn.discovery import mask_edges
-from gsnn.discovery.masking import rewire
+from gsnn.discovery.selfcheck.controls import rewire
 from gsnn.edges import alias_groups
 from gsnn.graph import Graph
 

@@ -390,3 +390,55 @@ def test_a_large_network_is_cut_to_its_best_part_and_stays_quick(opened, tmp_pat
     # Around 10 ms each on an idle machine; the median holds on a busy one too.
     assert sorted(took.values())[len(took) // 2] < 100, took
     assert max(took.values()) < 500, took
+
+
+@pytest.mark.parametrize("width", [390, 800, 1400])
+def test_every_column_of_every_table_can_be_reached(opened, width):
+    page = opened(width)
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    if width == 390:
+        page.get_by_label("all columns").check()
+    unreached = page.evaluate(
+        """() => [...document.querySelectorAll('table thead tr:last-child th')].filter((head) => {
+          head.scrollIntoView({inline: 'nearest', block: 'center', behavior: 'instant'});
+          const box = head.getBoundingClientRect();
+          return box.width === 0 || box.left < -1 || box.right > innerWidth + 1;
+        }).map((head) => head.textContent.trim())"""
+    )
+    assert unreached == []
+    assert page.locator("table thead th").count() > 20
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 700, 900, 1400])
+def test_the_cards_at_a_glance_fill_their_row(opened, width):
+    page = opened(width)
+    row, *cards = page.evaluate(
+        """() => [document.querySelector('.cards'), ...document.querySelectorAll('.cards li')].map((node) => {
+          const {left, right, top} = node.getBoundingClientRect();
+          return [left, right, top];
+        })"""
+    )
+    assert len(cards) >= 3
+    for top in {card[2] for card in cards}:
+        line = [card for card in cards if card[2] == top]
+        assert min(card[0] for card in line) == pytest.approx(row[0], abs=1)
+        assert max(card[1] for card in line) == pytest.approx(row[1], abs=1)
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_the_toolbar_of_the_heatmap_covers_no_cell(opened, width):
+    page = opened(width)
+    plot = page.locator("#agreement-plot-0")
+    plot.scroll_into_view_if_needed()
+    plot.hover()
+    cell, *bars = page.evaluate(
+        """() => ['.heatmaplayer image', '.modebar']
+          .flatMap((name) => [...document.querySelectorAll(`#agreement-plot-0 :is(${name})`)])
+          .map((node) => { const b = node.getBoundingClientRect(); return [b.left, b.right, b.top, b.bottom]; })"""
+    )
+    assert cell[1] > cell[0]
+    assert len(bars) == (width > 640)  # a phone has none
+    for left, right, top, bottom in bars:
+        assert right > left
+        assert left >= cell[1] or right <= cell[0] or bottom <= cell[2] or top >= cell[3]

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gsnn.base.verdict import Verdict
 from gsnn.base.wording import flags
 from gsnn.discovery import SelfCheck
 from gsnn.discovery.methods import METHODS
 from gsnn.graph import Graph
+from gsnn.report import contents
 from gsnn.report.contents import _signs, collect
 from gsnn.runs.infer import infer_run
 from gsnn.runs.selfcheck import self_check_run
@@ -43,6 +45,23 @@ def test_a_run_without_edges_or_self_check(run):
     assert data.agreement.empty
     assert data.command == ""  # it was made by Python
     assert data.summary["inhibiting edges"] == 2
+    assert data.next_step == "the same gsnn train with --resume --epochs 150"
+
+
+@pytest.mark.parametrize(
+    ("fit", "checked", "refined", "step"),
+    [
+        (Verdict("fits", "", "good", "selfcheck"), "", None, "selfcheck"),
+        (Verdict("fits", "", "good", "selfcheck"), "refine", None, "refine"),
+        (Verdict("fits", "", "good", "selfcheck"), "refine", Verdict("", "", "good", "measure"), "measure"),
+        # A model that could be trained better comes first, unless it is the network that is wrong.
+        (Verdict("worse", "", "bad", "train"), "refine", Verdict("", "", "good", "measure"), "train"),
+        (Verdict("worse", "", "bad", "selfcheck --kinds all"), "refine", None, "refine"),
+    ],
+)
+def test_the_next_step_is_what_the_last_command_said(monkeypatch, fit, checked, refined, step):
+    monkeypatch.setattr(contents, "after_check", lambda _: checked)
+    assert contents._next(None, fit, refined) == step
 
 
 def test_a_run_with_everything(run):

@@ -8,7 +8,7 @@ import pytest
 
 from gsnn.base.errors import RunError
 from gsnn.discovery import auditing
-from gsnn.discovery.restricted import Recipe
+from gsnn.discovery.auditing.restricted import Recipe
 from gsnn.report.contents import collect
 from gsnn.report.html import render
 from gsnn.runs import Run

@@ -129,8 +129,8 @@ def test_nothing_is_written_for_members_that_cannot_be(sources, tmp_path):
 def test_inference_averages_the_ranks_of_the_members(run):
     from gsnn.ask.agreement import pair_ranks
     from gsnn.discovery import DEFAULT_METHOD, METHODS
-    from gsnn.runs.job import Job
-    from gsnn.runs.ranking import score_pairs
+    from gsnn.runs.inference.job import Job
+    from gsnn.runs.inference.ranking import score_pairs
 
     edges = infer_run(run, progress=False)
     data = run.data()

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from gsnn.base.errors import DataError, RunError
+from gsnn.discovery.auditing.restricted import Recipe
 from gsnn.discovery.repairs import COLUMNS
-from gsnn.discovery.restricted import Recipe
 from gsnn.report.contents import collect
 from gsnn.report.html import render
 from gsnn.runs import Run, audit_run, infer_run, refine_run

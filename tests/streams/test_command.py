@@ -14,8 +14,17 @@ import pytest
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.launch import Place, training_place
 from gsnn.cli import main
+from gsnn.data import drawn as drawn_module
+from gsnn.data import fingerprint
+from gsnn.data.drawn import Drawn
+from gsnn.discovery import SelfCheck
+from gsnn.report.contents import collect
+from gsnn.report.html import report_run
 from gsnn.runs import Job, Run, Sources, infer_run, train_files
 from gsnn.runs import sources as sources_module
+from gsnn.runs.check import check_up
+from gsnn.runs.sample import run_sample
+from gsnn.runs.selfcheck import self_check_run
 from gsnn.training import TrainConfig
 
 from .conftest import EDGES, READOUTS, TREATMENTS, make_world, options_of, write_files
@@ -113,9 +122,119 @@ def test_the_command_takes_npy_with_names(tmp_path, world, network, capsys):
     assert stopped.value.code == 0
     assert json.loads(out)["data"]["samples"] == 400
     with pytest.raises(SystemExit) as stopped:
-        main(["check", "--config", str(config), "--quiet"])
+        main(["check", "--config", str(config), "--json"])
+    assert stopped.value.code == 0
+    assert json.loads(capsys.readouterr().out)["responses"]["samples"] == 400
+
+
+def test_check_looks_at_a_sample_and_refuses_what_training_does(tmp_path, network):
+    big = make_world(samples=3000)
+    files = write_files(tmp_path, big, "npy")
+    found = check_up(network, **files, responses_options=options_of("npy"))
+    assert found.warnings[0] == (
+        "the samples stay in their files, and these figures are of 2,000 of 3,000 samples, drawn at random (seed 0)"
+    )
+    assert found.sections["responses"]["samples"] == 2000
+    assert not found.error
+    table = tmp_path / "map.csv"
+    table.write_text("label,species,effect,site,scale\na,a,activates,,log:1\n")
+    refused = check_up(network, **files, names=table, responses_options=options_of("npy"))
+    assert "taken as they are" in refused.error
+    assert len(refused.data) == 2000
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npy", "h5ad"])
+def test_a_sample_holds_the_rows_that_were_drawn(tmp_path, world, network, kind):
+    pytest.importorskip("pyarrow")
+    given = sources(network, write_files(tmp_path, world, kind), kind, stream=True)
+    files = Sources.from_files(**given)
+    part = files.sample(50, seed=3)
+    rows = Drawn.rows(50, np.arange(400), seed=3)
+    assert part.drawn == Drawn(50, 400, 3)
+    assert part.x == pytest.approx(world.x[rows])
+    assert part.y == pytest.approx(world.y[rows], nan_ok=True)
+    assert part.graph.edge_index_dict.keys() == files.stream().graph.edge_index_dict.keys()
+    assert part.graph.function_edges == files.stream().graph.function_edges
+    again, other = files.sample(50, seed=3), files.sample(50, seed=4)
+    assert fingerprint(again) == fingerprint(part) != fingerprint(other)
+    assert not files.sample(400).drawn.partial
+    with pytest.raises(DataError, match="at least 3 samples, got 2"):
+        files.sample(2)
+
+
+def test_a_self_check_and_a_report_of_a_streamed_run_use_a_sample(tmp_path, network, capsys):
+    world = make_world(samples=2500)
+    given = sources(network, write_files(tmp_path, world, "npy"), "npy", stream=True)
+    run, _ = train_files(tmp_path / "run", **given, settings=SETTINGS)
+    infer_run(Run.open(run.path), method="magnitude")
+    command = ["selfcheck", str(run.path), "--method", "magnitude", "--repeats", "1", "--no-controls"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--sample", "100", "--seed", "4", "--epochs", "1"])
+    shown = capsys.readouterr()
+    assert stopped.value.code == 0
+    assert "On 100 of 2,500 samples, drawn at random (seed 4); --sample takes more." in shown.out
+    assert "its precision is not of these edges" in shown.err
+    assert not {"expected_precision"} & set(Run.open(run.path).edges())
+    # Another sample does not continue it.
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--sample", "90", "--seed", "4", "--epochs", "1", "--resume"])
     assert stopped.value.code == 2
-    assert "they are to be streamed; check a part of them" in capsys.readouterr().err
+    assert "sample was {'used': 100, 'of': 2500, 'seed': 4}, now {'used': 90" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--sample", "100", "--seed", "4", "--overwrite", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert told["sample"] == {"used": 100, "of": 2500, "seed": 4}
+    assert told["caveats"][0].startswith("made with 100 of 2,500 samples, drawn at random (seed 4), and 50 epochs")
+    # As many steps as the run: 2 epochs of 2,500 samples are 50 of 100.
+    assert SelfCheck.read(run.path).settings["config"]["epochs"] == 50
+    page = report_run(Run.open(run.path)).read_text()
+    assert "Made with 100 of 2,500 samples" in page
+    assert len(run.split().test) < 2000
+    assert "The predictions shown are of" not in page
+
+
+def test_a_self_check_on_all_samples_of_a_small_file_is_as_one_in_memory(tmp_path, world, network):
+    given = sources(network, write_files(tmp_path, world, "npy"), "npy")
+    run, _ = train_files(tmp_path / "run", **given, settings=SETTINGS)
+    infer_run(Run.open(run.path), method="magnitude")
+    check = self_check_run(Run.open(run.path), methods=["magnitude"], repeats=1, controls=())
+    assert check.drawn is None
+    assert check.settings["config"] == run.config.to_dict()
+    assert "expected_precision" in Run.open(run.path).edges()
+
+
+def test_a_report_says_how_many_predictions_it_shows(tmp_path, network, monkeypatch):
+    world = make_world(samples=2500)
+    given = sources(network, write_files(tmp_path, world, "npy"), "npy", stream=True)
+    run, _ = train_files(tmp_path / "run", **given, settings=SETTINGS)
+    monkeypatch.setattr(drawn_module, "SAMPLE", 60)
+    data = collect(run)
+    n = len(run.split().test)
+    assert any(f"of 60 of {n} held-out samples" in note for note in data.fit_notes)
+    rows = np.sort(np.random.default_rng(0).choice(run.split().test, 60, replace=False, shuffle=False))
+    seen = data.predictions[data.predictions["readout"] == "DV:d"]["observed"].to_numpy()
+    assert seen == pytest.approx(world.y[rows, 0][~np.isnan(world.y[rows, 0])])
+    assert data.summary["samples"] == 2500
+
+
+def test_a_report_of_a_handful_of_streamed_samples(tmp_path, network):
+    world = make_world(samples=9, conditions=8)
+    given = sources(network, write_files(tmp_path, world, "npy"), "npy")
+    run, _ = train_files(tmp_path / "run", **given, settings={**SETTINGS, "epochs": 1})
+    assert len(run.split().test) < 3
+    assert len(collect(run).predictions) == 0
+
+
+def test_a_sample_of_a_run_in_memory(tmp_path, world, network):
+    given = sources(network, write_files(tmp_path, world, "npy"), "npy")
+    given["responses_options"] = {}
+    x, y = (pd.DataFrame(v, columns=c) for v, c in ((world.x, TREATMENTS), (world.y, READOUTS)))
+    x.to_csv(tmp_path / "x.csv"), y.to_csv(tmp_path / "y.csv")
+    given |= {"inputs": tmp_path / "x.csv", "outputs": tmp_path / "y.csv"}
+    run, _ = train_files(tmp_path / "run", **given, settings={**SETTINGS, "epochs": 1})
+    part = run_sample(run, 30, seed=1)
+    assert (part.drawn.used, part.drawn.of, len(part)) == (30, 400, 30)
+    assert run_sample(run).drawn is None
 
 
 # ---------------------------------------------------------------- several processes

@@ -112,7 +112,7 @@ def test_a_run_keeps_them_and_infers_from_them(tmp_path):
     from gsnn.nn.losses import masked_mse
     from gsnn.runs import Run
     from gsnn.runs.infer import infer_run
-    from gsnn.runs.job import Job
+    from gsnn.runs.inference.job import Job
     from gsnn.runs.simulate import simulate_files
     from gsnn.runs.train import train_files
 

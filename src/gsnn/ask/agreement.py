@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.edges.pairs import Column, ScoredPairs
-
-FloatArray = npt.NDArray[np.float64]
 
 TOP = 10
 """Candidates of which it is told how many all models have near the top."""
-
-__all__ = ["TOP", "agreement", "average_ranks", "pair_ranks"]
 
 
 def pair_ranks(scored: ScoredPairs) -> FloatArray:
@@ -40,9 +36,6 @@ def average_ranks(members: Sequence[ScoredPairs]) -> ScoredPairs:
 
     Args:
         members: By the same method on the same graph.
-
-    Returns:
-        The pairs.
     """
     first = members[0]
     ranks = np.stack([pair_ranks(scored) for scored in members])

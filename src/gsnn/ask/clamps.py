@@ -14,20 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.torch_state import threads_for
 from gsnn.nn import GSNN
 from gsnn.nn.block import Recorder
 from gsnn.nn.held import Held, held_states
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-
 STATES = ("lowest", "highest", "zero")
 _ROWS = 512  # of a batch
 _CONDITIONS = 128  # whose channels are held in memory at a time
 _TRIED, _RUNS = 32, 20_000  # conditions among which the state of a function without readouts is chosen, at least
-
-__all__ = ["STATES", "Clamps", "clamps_of", "predict_clamped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +72,6 @@ def clamps_of(model: GSNN, x: npt.NDArray[np.float32], to: str) -> Clamps:
         model: The model.
         x: (M, I) distinct training conditions.
         to: One of ``STATES``.
-
-    Returns:
-        The clamps.
     """
     if to == "zero":
         nothing = [torch.zeros(model.groups.n_channels, 1)] * model.L

@@ -18,8 +18,6 @@ from gsnn.io.text import listed
 _KEY = ["kind", "source", "target"]
 TOPS = (10, 50, 100)
 
-__all__ = ["TOPS", "Comparison", "compare"]
-
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -63,9 +61,6 @@ def compare(
         tables: By name a table of edges, with the columns source, target, rank, and perhaps kind and known.
         fits: By name the correlation of ``model``, ``ridge`` and ``mean`` with held-out responses.
         tops: How many of the best to count.
-
-    Returns:
-        The comparison.
 
     Raises:
         DataError: If there are fewer than two tables, or two of them have no candidate in common.

@@ -11,12 +11,9 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, closest
 from gsnn.data import PerturbationData
 
-FloatArray = npt.NDArray[np.float64]
 UNTREATED = "untreated"
 _PREFIXES = ("TR:", "DV:")
 _LISTED, _SHOWN = 6, 3  # treatments of a condition that are all told, and how many of more
-
-__all__ = ["UNTREATED", "Conditions", "condition_name", "condition_names", "inputs_of", "name_of", "numbers_of"]
 
 
 def name_of(node: str) -> str:
@@ -121,7 +118,9 @@ def inputs_of(text: str, data: PerturbationData) -> npt.NDArray[np.float32]:
         raise DataError(f"there is no row {number}: the data have rows 0 to {len(data) - 1}")
     place = {spelled: i for i, name in enumerate(data.graph.inputs) for spelled in (name, name_of(name))}
     for part in text.split("+"):
-        name, _, dose = (piece.strip() for piece in part.partition("="))
+        name, dose = part.strip(), ""
+        if name not in place and "=" in part:  # which a name may hold, too
+            name, _, dose = (piece.strip() for piece in part.rpartition("="))
         if name not in place:
             raise DataError(
                 f"no row or treatment is called '{name}'{_hint(name, [name_of(i) for i in data.graph.inputs])}; write "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.data import PerturbationData, Split, Standardiser
 from gsnn.graph import Graph
@@ -20,13 +21,9 @@ if TYPE_CHECKING:
 
     from gsnn.training.members import Member
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 LEAST_NOISE = 0.1
 """Of the mean squared error of a readout that is noise in any case, should the spread of members explain it all."""
-
-__all__ = ["Calibration", "Ensemble", "TrainedRun", "calibrate"]
 
 
 class TrainedRun(Protocol):
@@ -34,23 +31,18 @@ class TrainedRun(Protocol):
 
     def data(self) -> PerturbationData:
         """What it was trained on."""
-        ...
 
     def split(self) -> Split:
         """Its parts."""
-        ...
 
     def standardiser(self) -> Standardiser:
         """Of its responses."""
-        ...
 
     def model(self) -> nn.Module:
         """Its model."""
-        ...
 
     def members(self) -> list[Member]:
         """Its members."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,14 +67,15 @@ class Calibration:
     noise: FloatArray
     ratios: FloatArray
 
-    def raw(self, spread: FloatArray, members: int) -> FloatArray:
+    def raw(self, spread: FloatArray, members: int, measured: int = 1) -> FloatArray:
         """Uncalibrated standard deviations.
 
         Args:
-            spread: (..., O) variances s² of the predictions of members.
+            spread: (..., O) variances s² of what members predict.
             members: How many there are.
+            measured: How many independent responses it is of: 1, or 2 for the difference of two.
         """
-        return np.sqrt(self.noise + spread / members)
+        return np.sqrt(measured * self.noise + spread / members)
 
     @property
     def scale(self) -> float:
@@ -101,9 +94,6 @@ def calibrate(predictions: FloatArray, times: IntArray, y: FloatArray) -> Calibr
         predictions: (K, M, O) of each member for the training samples.
         times: (K, M) how often each member was trained on each.
         y: (M, O) standardised responses, NaN where nothing was measured.
-
-    Returns:
-        The calibration.
 
     Raises:
         DataError: If no response was measured that a member has not seen.

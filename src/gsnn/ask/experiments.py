@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,17 +14,19 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
+from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
-from gsnn.base.csv_file import write_csv_file
+from gsnn.ask.new_readouts import StateAxes
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
-from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.discovery.retrain import refit_workers
+from gsnn.graph import EDGE_TYPES
 from gsnn.graph.checks import Edge
 
 if TYPE_CHECKING:
@@ -34,23 +35,21 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 BATCH, REPLICATES, HYPOTHESES = 8, 3, 8
 EPOCHS = 0.2  # of those of the run, that each refit takes
 REFITS = 2  # of each hypothesis, if there is one model
-KNOCKED = 8  # conditions of the data, the most frequent, in which nodes are knocked out
+KNOCKED = 8  # conditions of the data, the most frequent, in which nodes are knocked out or read anew
 APART = 2.0  # units of noise by which two hypotheses count as separated
 _LEAST_NOISE = 0.05  # standard deviations of a readout
+OUT, READ = " knocked out, ", " measured, "
 JSON, CSV, PICTURE = "design.json", "design.csv", "design.png"
 ASSUMED = (
     "one of the hypotheses is true, and each is as likely as any other before the experiments",
     "a candidate edge stands for all of its alias group, whose members these data cannot tell apart",
     "errors of the readouts are independent and normal, as large as the model's errors on held-out samples",
     "a knock-out holds a function at the lowest state that it had in training (gsnn knockout)",
+    "a new readout follows the state of its function, with the noise of the median readout",
 )
-
-__all__ = ["Design", "Experiment", "design", "greedy", "possible_experiments", "separations"]
 
 
 @dataclass(frozen=True)
@@ -60,20 +59,22 @@ class Experiment:
     Attributes:
         treatments: (I,) values of the inputs.
         knocked: Function that is knocked out besides, by number; -1: none.
+        read: Function without a readout that is measured, by number, and nothing else; -1: the readouts that there are.
         name: What it is called.
-        kind: treatment, knock-out or listed.
+        kind: treatment, knock-out, readout or listed.
         cost: In units of the user's.
     """
 
     treatments: tuple[float, ...]
     knocked: int = -1
+    read: int = -1
     name: str = ""
     kind: str = "treatment"
     cost: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Design:
+class Design(Answer):
     """The outcome of :func:`design`. Letters: H hypotheses, X experiments, O readouts.
 
     Attributes:
@@ -81,9 +82,12 @@ class Design:
         experiments: The X experiments that were weighed.
         batch: Numbers of those to do, in the order of the greedy search.
         gain: For each of the batch by how much it raises the share of pairs of hypotheses that will be told apart.
-        predicted: (H, X, O) in the units of the data, mean over the refits.
+        predicted: (H, X, O) in the units of the data, mean over the refits; NaN where a new readout alone is measured.
+        state: (H, X) what a new readout is predicted at, in standard deviations over the conditions of the data; NaN in
+            experiments without.
         separation: (X, H (H - 1) / 2) of each pair of hypotheses, in units of the predictive noise.
         noise: (O,) standard deviation of one measurement, in the units of the data.
+        state_noise: That of a new readout, in its standard deviations.
         spread: (H, X, O) standard deviation over the refits, pooled over the hypotheses, in the units of the data.
         loss: (H,) mean squared standardised error of the refits on the samples they were trained on.
         readouts: Names.
@@ -91,13 +95,17 @@ class Design:
         notes: What is assumed, and what a reader should know.
     """
 
+    _files = (CSV, JSON)
+
     hypotheses: list[Hypothesis]
     experiments: list[Experiment]
     batch: list[int]
     gain: list[float]
     predicted: FloatArray
+    state: FloatArray
     separation: FloatArray
     noise: FloatArray
+    state_noise: float
     spread: FloatArray
     loss: FloatArray
     readouts: list[str]
@@ -148,8 +156,8 @@ class Design:
         return [f"{self.hypotheses[i].name} from {count[i]}" for i in order if count[i]]
 
     def table(self, number: int) -> pd.DataFrame:
-        """The predictions of an experiment: a row for each hypothesis, a column for each readout."""
-        table = pd.DataFrame(self.predicted[:, number], columns=self.readouts)
+        """The predictions of an experiment: a row for each hypothesis, a column for each readout that it measures."""
+        table = pd.DataFrame(self._told(number), columns=self._measured(number))
         table.insert(0, "hypothesis", [one.name for one in self.hypotheses])
         return table
 
@@ -160,9 +168,11 @@ class Design:
         """
         from gsnn.plot import heatmap
 
-        chosen = self.predicted[:, self.batch]
-        away = (chosen - chosen.mean(0)) / (self.noise / np.sqrt(self.replicates))
-        far = np.take_along_axis(away, np.abs(away).argmax(2)[..., None], axis=2)[..., 0].T
+        far = []
+        for number in self.batch:
+            told, noise = self._told(number), self._noise(number)
+            away = (told - told.mean(0)) / (noise / np.sqrt(self.replicates))
+            far.append(np.take_along_axis(away, np.abs(away).argmax(1)[:, None], axis=1)[:, 0])
         table = pd.DataFrame(
             far,
             index=[self.experiments[i].name for i in self.batch],
@@ -183,35 +193,33 @@ class Design:
                 for one, loss in zip(self.hypotheses, self.loss.tolist(), strict=True)
             ],
             "batch": [
-                {**row, "predicted": self.predicted[:, number]}
+                {**row, "measured": self._measured(number), "predicted": self._told(number)}
                 for row, number in zip(self.to_frame().to_dict("records"), self.batch, strict=True)
             ],
         }
 
-    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``design.csv`` (:meth:`to_frame`) and ``design.json`` (:meth:`content`), each in one step.
+    def _new(self, number: int) -> bool:
+        return self.experiments[number].read >= 0
 
-        Args:
-            folder: Where.
-            **more: Further entries of the JSON file.
+    def _measured(self, number: int) -> list[str]:
+        return [self.experiments[number].name.split(READ)[0]] if self._new(number) else self.readouts
 
-        Returns:
-            The files.
-        """
-        table, told = Path(folder) / CSV, Path(folder) / JSON
-        write_csv_file(self.to_frame(), table)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, told]
+    def _told(self, number: int) -> FloatArray:
+        return self.state[:, number, None] if self._new(number) else self.predicted[:, number]
+
+    def _noise(self, number: int) -> FloatArray:
+        return np.array([self.state_noise]) if self._new(number) else self.noise
 
     def _readouts(self, number: int) -> list[str]:
-        values = self.predicted[:, number]
-        wide = (values.max(0) - values.min(0)) / self.noise
+        values, names = self._told(number), self._measured(number)
+        wide = (values.max(0) - values.min(0)) / self._noise(number)
         order = [i for i in np.argsort(-wide, kind="stable")[:3] if wide[i] > 0]
-        return [f"{self.readouts[i]} {values[:, i].min():.3g} to {values[:, i].max():.3g}" for i in order]
+        unit = " standard deviations" if self._new(number) else ""
+        return [f"{names[i]} {values[:, i].min():.3g} to {values[:, i].max():.3g}{unit}" for i in order]
 
 
 def possible_experiments(
-    data: PerturbationData, *, treatments: bool = True, knockouts: bool = True
+    data: PerturbationData, *, treatments: bool = True, knockouts: bool = True, readouts: bool = True
 ) -> list[Experiment]:
     """What could be done with the parts that the data have.
 
@@ -220,6 +228,7 @@ def possible_experiments(
         treatments: Every treatment alone, at its most frequent dose (the median if none is repeated), and every two
             together.
         knockouts: Every function knocked out, in each of the 8 most frequent conditions.
+        readouts: Every function without a readout measured, in each of these conditions.
 
     Returns:
         The experiments, each once.
@@ -236,14 +245,16 @@ def possible_experiments(
             values = np.zeros(graph.I)
             values[list(some)] = [doses[i] for i in some]
             found.append(Experiment(tuple(values.tolist()), name=condition_name(values, graph.inputs)))
-    if knockouts:
-        rows, count = np.unique(x, axis=0, return_counts=True)
-        rows = rows[np.argsort(-count, kind="stable")[:KNOCKED]]
-        for row, name in zip(rows, condition_names(rows, data), strict=True):
-            found += [
-                Experiment(tuple(map(float, row)), node, f"{function} knocked out, {name}", "knock-out")
-                for node, function in enumerate(graph.functions)
-            ]
+    rows, count = np.unique(x, axis=0, return_counts=True)
+    rows = rows[np.argsort(-count, kind="stable")[:KNOCKED]]
+    read = set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
+    for row, name in zip(rows, condition_names(rows, data), strict=True):
+        values = tuple(map(float, row))
+        for node, function in enumerate(graph.functions):
+            if knockouts:
+                found.append(Experiment(values, node, -1, f"{function}{OUT}{name}", "knock-out"))
+            if readouts and node not in read:
+                found.append(Experiment(values, -1, node, f"{function}{READ}{name}", "readout"))
     return found
 
 
@@ -355,9 +366,6 @@ def design(
         seed: Fixes the refits.
         progress: Show progress on stderr.
 
-    Returns:
-        The design.
-
     Raises:
         DataError: If there is no model, no candidate or no experiment, or a number is not positive.
     """
@@ -382,8 +390,13 @@ def design(
         noise = np.maximum(np.sqrt(square.sum(0) / seen.sum(0)), _LEAST_NOISE)
     starts = [*models] if len(models) > 1 else [models[0]] * REFITS
     short = replace(config, epochs=epochs or max(1, round(EPOCHS * config.epochs)), patience=None, restore_best=False)
+    read = sorted({one.read for one in asked if one.read >= 0})
+    seen_x = Conditions.of(data.x[rows], data).x
+    axes: list[StateAxes] = []
+    for start in starts:
+        axes.append(StateAxes.of(start, seen_x, read, axes[0] if axes else None))
     jobs = [
-        partial(_refit, start, one, data, rows, y, replace(short, seed=seed + number), asked)
+        partial(_refit, start, one, data, rows, y, replace(short, seed=seed + number), asked, (read, axes[number]))
         for one in leading
         for number, start in enumerate(starts)
     ]
@@ -393,7 +406,8 @@ def design(
     each = np.stack([one["predicted"] for one in refits]).astype(float).reshape(*shape, len(asked), -1)
     # Pooled over the hypotheses: two refits alone say little of how much refits differ.
     predicted, spread = each.mean(1), np.sqrt(each.var(1, ddof=1).mean(0, keepdims=True)).repeat(len(leading), 0)
-    separation = separations(predicted, spread, noise, replicates)
+    state_noise, new = float(np.nanmedian(noise)), np.array([one.read >= 0 for one in asked])
+    separation = separations(predicted, spread, np.append(noise, state_noise), replicates)
     chosen, gains = greedy(separation, np.array([one.cost for one in asked]), batch)
     scale, mean = (np.asarray(v, dtype=np.float64) for v in (standardiser.scale, standardiser.mean))
     notes = [f"assumed: {text}" for text in ASSUMED]
@@ -404,10 +418,12 @@ def design(
         experiments=asked,
         batch=chosen,
         gain=gains,
-        predicted=predicted * scale + mean,
+        predicted=np.where(new[:, None], np.nan, predicted[..., :-1] * scale + mean),
+        state=np.where(new, predicted[..., -1], np.nan),
         separation=separation,
         noise=noise * scale,
-        spread=spread * scale,
+        state_noise=state_noise,
+        spread=spread[..., :-1] * scale,
         loss=np.array([float(one["loss"]) for one in refits]).reshape(shape).mean(1),
         readouts=[name_of(name) for name in data.graph.outputs],
         replicates=replicates,
@@ -423,8 +439,12 @@ def _refit(
     y: FloatArray,
     config: TrainConfig,
     experiments: Sequence[Experiment],
+    new: tuple[Sequence[int], StateAxes],
 ) -> dict[str, npt.NDArray[Any]]:
-    """Predictions (X, O) of a hypothesis, standardised, and the loss of its refit."""
+    """Predictions (X, O + 1) of a hypothesis, standardised, and the loss of its refit.
+
+    The last column is the new readout. What an experiment does not measure is 0, for all hypotheses alike.
+    """
     from gsnn.training import predict, train_model
     from gsnn.training.prepare import new_model
 
@@ -445,6 +465,15 @@ def _refit(
         which = np.searchsorted(sets, knocked)
         for i in np.flatnonzero(knocked >= 0):
             found[i] = after[which[i], place[tuple(treated[i].tolist())]]
+    state = np.zeros(len(treated))
+    read = np.array([one.read for one in experiments])
+    again = np.flatnonzero(read >= 0)
+    if len(again):
+        functions, axes = new
+        base, which = np.unique(treated[again], axis=0, return_inverse=True)
+        state[again] = axes.states(model, base)[which.ravel(), np.searchsorted(functions, read[again])]
+        found[again] = 0
+    found = np.c_[found, state]
     error = y[rows] - predict(model, x)
     seen = np.isfinite(error)
     return {"predicted": found.astype(np.float32), "loss": np.array((error[seen] ** 2).mean())}
@@ -454,12 +483,9 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
     """Experiments that a user lists.
 
     Args:
-        table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function)
-            and ``cost`` (a number above 0).
+        table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function),
+            ``readout`` (a function that has none yet, which alone is measured) and ``cost`` (a number above 0).
         data: The data.
-
-    Returns:
-        The experiments.
 
     Raises:
         DataError: If a column is missing, or a name or a cost is wrong; the row is told.
@@ -472,9 +498,9 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
     for number, row in enumerate(table.to_dict("records"), start=1):
         try:
             values = inputs_of(str(row["experiment"]), data)
-            out = row.get("knockout")
-            named = "" if out is None or pd.isna(out) else str(out).strip()
-            knocked = numbers_of([named], data.graph.functions, "function")[0] if named else -1
+            knocked, read = (_function(row.get(name), data) for name in ("knockout", "readout"))
+            if read >= 0 and knocked >= 0:
+                raise DataError("a new readout is weighed without a knock-out; give one of the two")
             given = row.get("cost", 1.0)
             cost = float(given)
         except DataError as error:
@@ -484,6 +510,13 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
         if not 0 < cost < np.inf:
             raise DataError(f"row {number} of the list of experiments: cost must be above 0, got {cost:g}")
         name = condition_names(values[None], data)[0]
-        name = f"{data.graph.functions[knocked]} knocked out, {name}" if knocked >= 0 else name
-        found.append(Experiment(tuple(map(float, values)), knocked, name, "listed", cost))
+        for node, what in ((knocked, OUT), (read, READ)):
+            name = f"{data.graph.functions[node]}{what}{name}" if node >= 0 else name
+        found.append(Experiment(tuple(map(float, values)), knocked, read, name, "listed", cost))
     return found
+
+
+def _function(named: object, data: PerturbationData) -> int:
+    """Number of the function that a cell names, -1 for an empty one."""
+    text = "" if named is None or pd.isna(named) else str(named).strip()
+    return numbers_of([text], data.graph.functions, "function")[0] if text else -1

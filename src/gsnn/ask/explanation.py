@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
 from gsnn.ask.flows import edge_flows, edge_numbers, restored
 from gsnn.ask.knockouts import Spread
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.base.csv_file import write_csv_file
 from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path, plain, write_json
@@ -28,15 +28,11 @@ if TYPE_CHECKING:
 
     from gsnn.nn import GSNN
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 SHARE = 0.9  # of the difference that the subnetwork carries
 PATHS, _TRIED_PATHS = 10, 300
 _NOTHING = 1e-6  # standard deviations, which is the rounding of single precision
 _PRUNED = 150  # edges of a subnetwork of which each is tried without
 JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
-
-__all__ = ["Explanation", "explain"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,26 +103,44 @@ class Explanation:
         }
 
     def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``explain.csv`` (all edges), ``explain.graphml`` (subnetwork) and ``explain.json``, each in one step.
+        """Write the files of :func:`write_explanations`.
 
         Args:
             folder: Where.
             **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
         """
-        table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
-        write_csv_file(self.edges, table)
-        part = self.subnetwork.drop(columns="subnetwork")
-        nodes = {
-            name: {kind: self.kinds[name] == kind for kind in ("input", "output")}
-            for name in dict.fromkeys([*part["source"], *part["target"]])
-        }
-        with atomic_path(graph) as temporary, temporary.open("wb") as file:
-            write_graphml(nodes, part, file)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, graph, told]
+        return write_explanations([self], folder, **more)
+
+
+def write_explanations(
+    found: Sequence[Explanation],
+    folder: str | Path,
+    **more: Any,  # noqa: ANN401 - JSON values
+) -> list[Path]:
+    """Write ``explain.csv``, ``explain.graphml`` and ``explain.json``, each in one step.
+
+    The CSV file has all edges of each explanation, the JSON file the first one and the ``others``, the GraphML file the
+    subnetwork of the first.
+
+    Args:
+        found: At least one.
+        folder: Where.
+        **more: Further entries of the JSON file.
+    """
+    table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
+    named = [one.edges.assign(condition=one.condition, readout=one.readout) for one in found]
+    write_csv_file(pd.concat(named, ignore_index=True), table)
+    first = found[0]
+    part = first.subnetwork.drop(columns="subnetwork")
+    nodes = {
+        name: {kind: first.kinds[name] == kind for kind in ("input", "output")}
+        for name in dict.fromkeys([*part["source"], *part["target"]])
+    }
+    with atomic_path(graph) as temporary, temporary.open("wb") as file:
+        write_graphml(nodes, part, file)
+    others = [one.content() for one in found[1:]]
+    write_json(told, plain({**first.content(), **({"others": others} if others else {}), **more}))
+    return [table, graph, told]
 
 
 def explain(
@@ -155,9 +169,6 @@ def explain(
         condition: As :func:`gsnn.ask.conditions.inputs_of` reads it.
         readout: Name of the readout.
         against: The reference, likewise.
-
-    Returns:
-        The explanation.
 
     Raises:
         DataError: If a name is unknown, the two conditions are one, or there is no model.

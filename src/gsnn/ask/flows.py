@@ -9,20 +9,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.torch_state import threads_for
 from gsnn.nn import GSNN
 from gsnn.nn.block import Recorder
 from gsnn.nn.held import Held, held_states
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
-
 STEPS = (32, 64, 128, 256, 512, 1024)
 GAP = 0.002  # share of the difference by which the contributions of the inputs may miss it before steps are doubled
 _ROWS = 128
-
-__all__ = ["GAP", "edge_flows", "edge_numbers", "restored"]
 
 
 def edge_numbers(model: GSNN) -> IntArray:

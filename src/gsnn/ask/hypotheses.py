@@ -16,8 +16,6 @@ from gsnn.nn import GSNN
 
 AS_IS = "the network as it is"
 
-__all__ = ["AS_IS", "Hypothesis", "leading_hypotheses", "with_weights_of"]
-
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -50,9 +48,6 @@ def leading_hypotheses(candidates: pd.DataFrame, doubts: Iterable[Edge] = (), k:
             group are one hypothesis, of which the best is opened.
         doubts: Known edges that may not be there.
         k: How many alias groups.
-
-    Returns:
-        The hypotheses.
 
     Raises:
         DataError: If there is no candidate.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
-from gsnn.base.csv_file import write_csv_file
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.base.files import plain, write_json
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.graph import EDGE_TYPES, Graph
@@ -25,15 +24,13 @@ from gsnn.graph import EDGE_TYPES, Graph
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from gsnn.ask.ensemble import Calibration
     from gsnn.nn import GSNN
 
-FloatArray = npt.NDArray[np.float64]
 DEFAULT_STATE = "lowest"
 PAIRED = 30  # strongest functions of which pairs are made
 LEVEL = 0.9  # of intervals
 JSON, CSV, PICTURE = "knockout.json", "knockout.csv", "knockout.png"
-
-__all__ = ["Knockouts", "Spread", "knockout"]
 
 
 @dataclass
@@ -52,6 +49,11 @@ class Spread:
         self.squares = self.squares + step * (values - self.mean)
 
     @property
+    def variance(self) -> FloatArray:
+        """Over the members; 0 of a single one."""
+        return np.asarray(self.squares / max(self.n - 1, 1))
+
+    @property
     def half(self) -> FloatArray | None:
         """Half of the 90 % interval of a further member, t sd sqrt(1 + 1/n); None of a single one."""
         if self.n < 2:
@@ -61,7 +63,7 @@ class Spread:
 
 
 @dataclass(frozen=True, eq=False)
-class Knockouts:
+class Knockouts(Answer):
     """The outcome of :func:`knockout`. Letters: K sets of functions, M conditions, O readouts.
 
     Attributes:
@@ -69,7 +71,8 @@ class Knockouts:
         conditions: Names of the M conditions.
         readouts: Names of the O readouts.
         effect: (K, M, O) prediction with the knock-out minus prediction without, in the units of the data.
-        half: (K, M, O) half of the 90 % interval over the members, or None for one model.
+        sd: (K, M, O) standard deviation of a measured effect around it, or None without a calibration.
+        half: (K, M, O) half of the interval that is to hold 90 % of measured effects, or None.
         interaction: (K, M, O) effect of a pair minus the sum of its single effects, NaN for singles; None without
             pairs.
         plain: (M, O) predictions without a knock-out, in the units of the data.
@@ -81,10 +84,13 @@ class Knockouts:
         notes: What a reader should know.
     """
 
+    _files = (CSV, JSON)
+
     sets: list[tuple[str, ...]]
     conditions: list[str]
     readouts: list[str]
     effect: FloatArray
+    sd: FloatArray | None
     half: FloatArray | None
     interaction: FloatArray | None
     plain: FloatArray
@@ -108,7 +114,7 @@ class Knockouts:
         """A row for each set of functions, condition and readout.
 
         Returns:
-            Columns nodes, condition, readout, effect; low and high with several models; interaction with pairs.
+            Columns nodes, condition, readout, effect; sd, low and high with a calibration; interaction with pairs.
         """
         k, m, o = self.effect.shape
         columns: dict[str, Any] = {
@@ -117,8 +123,9 @@ class Knockouts:
             "readout": np.tile(np.array(self.readouts, dtype=object), k * m),
             "effect": self.effect.ravel(),
         }
-        if self.half is not None:
-            columns |= {"low": (self.effect - self.half).ravel(), "high": (self.effect + self.half).ravel()}
+        if self.sd is not None and self.half is not None:
+            low, high = self.effect - self.half, self.effect + self.half
+            columns |= {"sd": self.sd.ravel(), "low": low.ravel(), "high": high.ravel()}
         if self.interaction is not None:
             columns["interaction"] = self.interaction.ravel()
         return pd.DataFrame(columns)
@@ -164,21 +171,6 @@ class Knockouts:
             "summary": self.summary().to_dict("records"),
         }
 
-    def write(self, folder: str | Path, **more: Any) -> list[Path]:  # noqa: ANN401 - JSON values
-        """Write ``knockout.csv`` (:meth:`to_frame`) and ``knockout.json`` (:meth:`content`), each in one step.
-
-        Args:
-            folder: Where.
-            **more: Further entries of the JSON file.
-
-        Returns:
-            The files.
-        """
-        table, told = Path(folder) / CSV, Path(folder) / JSON
-        write_csv_file(self.to_frame(), table)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, told]
-
 
 def knockout(
     models: Sequence[GSNN],
@@ -190,6 +182,7 @@ def knockout(
     to: str = DEFAULT_STATE,
     train: npt.NDArray[np.int64] | None = None,
     conditions: npt.NDArray[np.float32] | None = None,
+    calibration: Calibration | None = None,
     progress: bool = False,
 ) -> Knockouts:
     """Predict what knocking out functions does to every readout in every condition.
@@ -199,8 +192,12 @@ def knockout(
     (``zero``). Nothing that comes in then reaches what follows it. The effect is the prediction with it, minus that
     without. The model has learnt from treatments; that a knock-out is the lowest state that was seen is an assumption.
 
+    Intervals are those of a measured effect, a response with the knock-out minus one without. They are calibrated as
+    those of predictions are (:class:`gsnn.ask.ensemble.Calibration`), with the spread of the effects over the members
+    and the noise of two responses: with a knock-out the model is taken to err as in treatments that it has not seen.
+
     Args:
-        models: Trained on ``data``; with several, effects are means over them, with intervals.
+        models: Trained on ``data``; with several, effects are means over them.
         data: The graph, and the conditions unless ``conditions`` are given.
         standardiser: Of the responses that the models were trained on.
         nodes: Names of functions, each knocked out alone; None: all.
@@ -208,10 +205,8 @@ def knockout(
         to: ``lowest``, ``highest`` or ``zero``.
         train: Samples whose conditions give the values to hold; None: all.
         conditions: (M, I) treatments; None: the distinct ones of the data.
+        calibration: Of the models, which gives intervals; None: no intervals.
         progress: Show progress on stderr.
-
-    Returns:
-        The effects.
 
     Raises:
         DataError: If a node or ``to`` is unknown, or there is no model.
@@ -237,7 +232,7 @@ def knockout(
         before, after = predict_clamped(model, asked.x, singles, clamp)
         single.add((after - before) * scale)
         plain_.add(np.asarray(standardiser.inverse_transform(before), dtype=np.float64))
-    sets, effect, half, interaction = singles, single.mean, single.half, None
+    sets, effect, variance, interaction = singles, single.mean, single.variance, None
     if pairs:
         chosen = numbers
         if nodes is None and len(numbers) > PAIRED:
@@ -251,14 +246,19 @@ def knockout(
             first, second = np.array([*combinations(range(len(chosen)), 2)]).T
             between.add(pair - alone[first] - alone[second])
         effect = np.concatenate([single.mean, both.mean])
-        half = None if half is None or both.half is None else np.concatenate([half, both.half])
+        variance = np.concatenate([variance, both.variance])
         interaction = np.concatenate([np.full_like(single.mean, np.nan), between.mean])
         sets = [*singles, *two]
+    sd = half = None
+    if calibration is not None:
+        raw = calibration.raw(variance / scale**2, len(models), measured=2) * scale
+        sd, half = calibration.scale * raw, calibration.quantile(LEVEL) * raw
     return Knockouts(
         sets=[tuple(graph.functions[i] for i in one) for one in sets],
         conditions=asked.names,
         readouts=[name_of(name) for name in graph.outputs],
         effect=effect,
+        sd=sd,
         half=half,
         interaction=interaction,
         plain=plain_.mean,
@@ -269,7 +269,7 @@ def knockout(
             for i in numbers
         },
         members=len(models),
-        notes=_notes(graph, numbers, models, to),
+        notes=_notes(graph, numbers, to, calibrated=calibration is not None),
     )
 
 
@@ -281,7 +281,7 @@ def _strength(effect: FloatArray, scale: FloatArray) -> FloatArray:
         return np.asarray(np.sqrt(np.where(seen, squares, 0.0).sum((1, 2)) / seen.sum((1, 2))))
 
 
-def _notes(graph: Graph, numbers: Sequence[int], models: Sequence[GSNN], to: str) -> list[str]:
+def _notes(graph: Graph, numbers: Sequence[int], to: str, *, calibrated: bool) -> list[str]:
     notes = []
     dead, read = set(graph.dead_end_functions), set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
     lost = [graph.functions[i] for i in numbers if graph.functions[i] in dead]
@@ -293,8 +293,8 @@ def _notes(graph: Graph, numbers: Sequence[int], models: Sequence[GSNN], to: str
             f"{_some(hidden)} have no readout of their own: which state is the {to} is a guess, and effects may have "
             "the wrong sign"
         )
-    if len(models) == 1:
-        notes.append("one model has no interval; train an ensemble for one (gsnn train --members 5)")
+    if not calibrated:
+        notes.append("there are no intervals; train an ensemble for one (gsnn train --members 5)")
     return notes
 
 

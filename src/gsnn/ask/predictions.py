@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.ask.ensemble import Ensemble, FloatArray, TrainedRun
+from gsnn.ask.ensemble import Ensemble, TrainedRun
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, closest, require
 from gsnn.data import PerturbationData
 from gsnn.data.matching import find_input
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 LEVEL = 0.9
 MAKE_MEMBERS = "gsnn train --members 5 gives intervals (with --resume, it adds members to a run)"
-
-__all__ = ["LEVEL", "Predictions", "check_interval", "outside", "predict", "treatment_inputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +90,6 @@ class Predictions:
             condition: Its row, from 0.
             ax: Where to draw; a new figure by default.
 
-        Returns:
-            The axes.
-
         Raises:
             MissingExtraError: If matplotlib is not installed.
         """
@@ -135,9 +131,6 @@ def predict(
         interval: Share of measured responses that the intervals are to hold, between 0 and 1; None: 0.9 with
             members, no intervals without.
         ignore_case: Whether upper and lower case are one where a treatment is no species as it stands.
-
-    Returns:
-        The predictions.
 
     Raises:
         DataError: If a treatment is none of the run (the closest are named), a value is missing, or an interval is

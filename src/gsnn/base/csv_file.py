@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 ROWS = 100_000
 """Rows of a block: some tens of MB of text."""
 
-__all__ = ["write_csv", "write_csv_file"]
-
 
 def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: str = "rows") -> None:
     r"""Write a table as ``DataFrame.to_csv`` does, without holding all of its text, and show how far it is.

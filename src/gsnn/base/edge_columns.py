@@ -52,9 +52,6 @@ def plain_name(name: str) -> str:
 def find_edge_columns(header: Sequence[str]) -> tuple[int, int] | None:
     """The columns of sources and targets, recognised by name in any case.
 
-    Args:
-        header: The column names.
-
     Returns:
         Their positions, or None if either is missing.
 

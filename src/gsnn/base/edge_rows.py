@@ -1,4 +1,4 @@
-"""Edges as Python objects: what comes is looked at before it is taken apart."""
+"""Edges as Python objects: checked, then taken apart."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _is_no_row(row: Any) -> bool:  # noqa: ANN401
 
 
 def _of_frame(frame: Any) -> list[Any]:  # noqa: ANN401 - a pandas data frame
-    """The rows of a frame: its columns as they are if they only count, otherwise those of ends and sign."""
+    """The rows of a frame: all columns if their names are 0, 1, 2, otherwise the columns of ends and sign."""
     header = list(frame.columns)
     if header == list(range(len(header))):
         if len(header) not in (2, 3):

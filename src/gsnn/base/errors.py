@@ -40,9 +40,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         module: Dotted name of the module to import.
         extra: Name of the extra of this package that installs it.
 
-    Returns:
-        The imported module.
-
     Raises:
         MissingExtraError: If the module is not installed.
 
@@ -97,7 +94,7 @@ def unknown_option(parameter: str, value: object, options: Iterable[str]) -> Val
 
 @contextmanager
 def as_data_error() -> Iterator[None]:
-    """A wrong option is the user's to mend, on the command line."""
+    """Turn a ValueError or TypeError about an option into a DataError, which the command line prints in one line."""
     try:
         yield
     except GsnnError:

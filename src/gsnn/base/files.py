@@ -49,7 +49,7 @@ def atomic_path(path: str | Path, *, alone: bool = False) -> Iterator[Path]:
         temporary.chmod(mode)  # some writers replace the file by one that only its owner may read
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None:  # a write does not know its file, and "No space left" alone helps nobody
+        if error.filename is None:  # a write does not know its file, and "No space left" alone does not help
             error.filename = str(path)
         raise
     finally:
@@ -80,7 +80,7 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
 
 @contextmanager
 def folder_lock(folder: Path, *, optional: bool = False) -> Iterator[bool]:
-    """Hold the one lock of a folder; it goes with the program, however that ends, and leaves no file.
+    """Hold the one lock of a folder. The system frees it when the program ends, and it leaves no file.
 
     Args:
         folder: An existing folder.

@@ -16,9 +16,6 @@ def lazy_names(
         modules: The module that each late name stands in, below the package.
         public: All public names, for completion.
 
-    Returns:
-        The two functions.
-
     Example:
         >>> get, _ = lazy_names("gsnn", {"DataError": "base.errors"}, ["DataError"])
         >>> get("DataError").__name__

@@ -14,19 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "SINGLE_ABOVE",
-    "available_memory",
-    "c_library",
-    "check_fits",
-    "free_on",
-    "in_words",
-    "keep_freed_memory",
-    "matrix_dtype",
-    "memory_bytes",
-    "trim_freed_memory",
-]
-
 # Matrices over all pairs of more nodes than this are kept in single precision. Fixed, and not by the budget: scores
 # must not depend on the machine.
 SINGLE_ABOVE = 4096
@@ -79,7 +66,7 @@ def memory_bytes(budget: int | float | str | None, parameter: str = "memory_budg
 def available_memory() -> int:
     """Bytes that a process may still take without swapping: of the machine, or of its container where that is less."""
     limits = []
-    # Elsewhere than on Linux the whole memory stands in for what is available.
+    # Other systems than Linux do not say what is available; the whole memory is taken for it.
     with suppress(OSError), open("/proc/meminfo") as file:
         limits += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
     if not limits and hasattr(os, "sysconf"):
@@ -93,7 +80,7 @@ def available_memory() -> int:
 
 
 def free_on(device: torch.device) -> int:
-    """Memory that is free on a device; on the CPU it is a budget that counts, so this is no bound there."""
+    """Free memory of a device. On the CPU the budget is the limit, so this gives a very large number."""
     if device.type == "cuda":  # pragma: no cover - needs a GPU
         import torch
 
@@ -143,7 +130,7 @@ def matrix_dtype(n_nodes: int) -> type[np.float32] | type[np.float64]:
 
 
 def trim_freed_memory() -> None:
-    """Give what was freed back to the system, where the C library can (glibc); nothing elsewhere."""
+    """Give freed memory back to the system, if the C library can (glibc)."""
     library = c_library()
     if library is not None:
         library.malloc_trim(0)

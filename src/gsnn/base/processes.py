@@ -147,7 +147,7 @@ class Processes:
             self._patient -= 1
 
     def told_by_first(self, text: str) -> bool:
-        """Whether process 0 failed with the same error, so that this one need not tell it too."""
+        """Whether process 0 failed with the same error, so that this process need not print it too."""
         if self.first or self._store is None:
             return False
         with contextlib.suppress(RuntimeError):
@@ -233,7 +233,7 @@ class Processes:
             raise Stopped(self.asked_to_stop)
 
     def _blame(self, what: str, waited: float, error: Exception) -> str:
-        """Who is to blame for an exchange that failed: who said so, or who gives no sign of life."""
+        """Which process made an exchange fail: the one that reported an error, or one without a sign of life."""
         others = [rank for rank in range(self.size) if rank != self.rank]
         here = f"process {self.rank} of {self.size}, {what}"
         if self._store is None:
@@ -245,7 +245,7 @@ class Processes:
             gone = [rank for rank in others if rank not in failed and self._sign(rank) == before[rank]]
         except RuntimeError:
             return f"{here}: process 0, where the processes meet, is gone (killed, or its machine lost)"
-        # Those that merely met the same error say nothing new.
+        # Processes that met the same error say nothing new.
         failed = {rank: text for rank, text in failed.items() if not text.startswith("process ")} or failed
         if gone:
             names = " and ".join(f"process {rank}" for rank in gone)

@@ -17,11 +17,9 @@ T = TypeVar("T")
 INTERVAL = 30.0
 """Seconds between two lines where stderr is no terminal."""
 
-__all__ = ["INTERVAL", "Stage", "now", "stage", "track"]
-
 
 class Stage:
-    """Something that lasts, with its steps if they can be counted.
+    """Something that takes time, with its steps if they can be counted.
 
     Args:
         text: What is being done.
@@ -54,7 +52,7 @@ class Stage:
     def left(self) -> float | None:
         """Seconds to go at the pace of all steps so far; None before the first one.
 
-        The mean over all steps, since a step may take minutes, which a pace over the last seconds would miss.
+        The pace is the mean over all steps: a step may take minutes, and a pace over the last seconds would miss it.
 
         Returns:
             Seconds, never below 0.
@@ -70,10 +68,10 @@ class Stage:
         return time.monotonic() - self._begun
 
     def line(self) -> str:
-        """All of it in one line."""
+        """Everything in one line."""
         count = [] if self.total is None else [f"{self.done} of {self.total}"]
         left = self.left()
-        # Nothing is left of the last step, and a line that says so tells nothing.
+        # After the last step no time is left, so the line does not say it.
         time_left = [] if left is None or self.done == self.total else [f"{duration(left)} left"]
         return ", ".join([" ".join([self.text, *count]), *([self.note] if self.note else []), *time_left])
 
@@ -109,7 +107,7 @@ class _Display:
             self._tasks.append(self._bars.add_task("", total=None, stage=one))
 
     def close(self, one: Stage) -> None:
-        # After an error a loop inside may not have ended yet; what surrounds it takes it away.
+        # After an error an inner loop may still be open; the outer one closes it.
         place = self.stages.index(one) if one in self.stages else len(self.stages)
         del self.stages[place:]
         if self._bars is not None:
@@ -123,7 +121,7 @@ class _Display:
         return next((one for one in self.stages if one.total is not None), None)
 
     def tell(self, one: Stage) -> None:
-        """A line, if nobody draws the bars and the last line is old; of loops in one another the outermost is told."""
+        """Print a line about the outermost loop, if no bars are drawn and the last line is old."""
         if self._bars is None and one is self._outermost() and time.monotonic() - self._told >= INTERVAL:
             self._told = time.monotonic()
             self.console.print(one.line(), highlight=False, markup=False, soft_wrap=True)
@@ -163,11 +161,11 @@ def _bars(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-_display: _Display | None = None  # a terminal shows one display at a time, whoever begins it
+_display: _Display | None = None  # a terminal shows one display at a time
 
 
 def _after_fork() -> None:
-    """A forked process has a copy of the display, but the terminal belongs to the process that it came from."""
+    """A forked process has a copy of the display, but the terminal belongs to its parent."""
     global _display
     _display = None
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 Hashes = npt.NDArray[np.uint64]
 
-# Weights, masks and splits of models that are trained rest on these.
+# Weights, masks and splits of trained models depend on these numbers: never change them.
 STEP = 0x9E3779B97F4A7C15
 """What is added before the bits are scrambled, and lies between numbers that follow each other."""
 
@@ -16,7 +16,7 @@ MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def mixed(values: Hashes) -> Hashes:
-    """Each of some 64-bit numbers scrambled, one to one.
+    """Scramble 64-bit numbers, one to one.
 
     Args:
         values: uint64.

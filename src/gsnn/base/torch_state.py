@@ -1,4 +1,4 @@
-"""What torch has one of for the whole process: its generators, its threads, its devices."""
+"""What torch has once for the whole process: its generators, its threads, its devices."""
 
 from __future__ import annotations
 
@@ -17,17 +17,6 @@ from gsnn.base.errors import DataError, RunError
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-__all__ = [
-    "check_device",
-    "in_turn",
-    "is_small",
-    "map_in_threads",
-    "one_thread",
-    "own_random_state",
-    "threads_for",
-    "usual_threads",
-]
 
 _TURN = threading.RLock()
 
@@ -63,7 +52,7 @@ def own_random_state(devices: Sequence[int] | None = ()) -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """What numpy and scipy multiply with; found once, which takes longer than a small product."""
+    """The libraries that numpy and scipy multiply with; looked up once, as that takes longer than a small product."""
     import numpy.linalg  # noqa: F401 - what is not loaded is not found
 
     return ThreadpoolController().select(user_api="blas")
@@ -77,7 +66,7 @@ _limits: Any = None
 
 
 def _after_fork() -> None:
-    """A forked process has one thread: nobody else is inside, whoever was in the process that it came from."""
+    """A forked process has one thread, so no other thread holds the lock, even if one did in the parent."""
     global _TURN, _THREADS
     _TURN, _THREADS = threading.RLock(), threading.Lock()
 
@@ -156,7 +145,7 @@ def usual_threads() -> int:
         return _usual if _inside else torch.get_num_threads()
 
 
-WORTH_THREADS = 8_000_000
+WORTH_THREADS = 6_000_000
 """Products in a pass over a batch below which torch keeps to one thread; measured by ``benchmarks/threads.py``."""
 
 

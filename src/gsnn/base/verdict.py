@@ -1,8 +1,10 @@
-"""What a result means, in words: the same on screen, in JSON and in the report."""
+"""What a result means and what to do next, in words: the same on screen, in JSON and in the report."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import shlex
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 Tone = Literal["good", "unsure", "bad"]
@@ -16,6 +18,7 @@ class Verdict:
         short: The judgement in a few words.
         text: It in a sentence or two, with the figures that it rests on.
         tone: ``good``, ``unsure``, or ``bad``: what follows is not to be built upon.
+        next: What to do next, as a command or in words; ``RUN`` stands for the run folder.
 
     Example:
         >>> str(Verdict("finds", "12 of 40 hidden edges, chance 4", "good"))
@@ -25,6 +28,11 @@ class Verdict:
     short: str
     text: str
     tone: Tone
+    next: str = ""
+
+    def at(self, folder: str | Path) -> Verdict:
+        """The same for a run in this folder."""
+        return replace(self, next=at_run(self.next, folder))
 
     def __str__(self) -> str:
         """Both on one line."""
@@ -33,3 +41,13 @@ class Verdict:
     def to_dict(self) -> dict[str, str]:
         """JSON-able."""
         return asdict(self)
+
+
+def at_run(text: str, folder: str | Path) -> str:
+    """What to do next, for a run in this folder.
+
+    Example:
+        >>> at_run("gsnn infer RUN", "runs/first one")
+        "gsnn infer 'runs/first one'"
+    """
+    return text.replace("RUN", shlex.quote(str(folder)))

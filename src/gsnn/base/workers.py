@@ -26,8 +26,6 @@ from gsnn.base.torch_state import is_small, one_thread, usual_threads
 T = TypeVar("T")
 Arrays = dict[str, npt.NDArray[Any]]
 
-__all__ = ["arrays_in_processes", "in_processes", "json_in_processes", "workers_for"]
-
 _BLOCK = 1 << 16
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 # Of a job, or of bytes that follow; the size of nothing says that the job failed.
@@ -128,7 +126,7 @@ class _Member:
         self.number, self.told = -1, bytearray()
         parent = os.getpid()
         with warnings.catch_warnings():
-            # Of the threads that this process has the child uses none.
+            # The child uses none of the threads of this process.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process = os.fork()
         if self.process == 0:
@@ -139,7 +137,7 @@ class _Member:
     def give(self, number: int) -> None:
         """Ask for a job."""
         self.number, self.told = number, bytearray()
-        with suppress(BrokenPipeError):  # it was killed: its silence says so
+        with suppress(BrokenPipeError):  # it was killed, and so does not answer
             os.write(self.ask, _NUMBER.pack(number))
 
     def close(self) -> None:
@@ -167,7 +165,7 @@ class _Crew:
             member.close()
 
     def ended(self) -> dict[int, bytes | None]:
-        """Give jobs to whoever has none, and wait until one says something.
+        """Give jobs to idle processes, and wait until one answers.
 
         Returns:
             By number what jobs gave that have ended since, None where they failed.
@@ -200,14 +198,14 @@ class _Crew:
 def _work(
     jobs: Sequence[Callable[[], bytes]], pipes: tuple[int, int], strangers: Sequence[int], parent: int
 ) -> NoReturn:
-    """What a child does, and nothing else: it never comes back to what its parent was about."""
+    """Work as a child process; this never returns to the code of the parent."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and ends its children
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         library = c_library()
         if library is not None:
             library.prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        # Where another holds the end of a pipe too, nobody is told that it has closed.
+        # As long as another process holds the end of a pipe, the other side does not see that it has closed.
         for pipe in strangers:
             os.close(pipe)
         asked, telling = (os.fdopen(pipe, mode) for pipe, mode in zip(pipes, ("rb", "wb"), strict=True))

@@ -77,6 +77,7 @@ def _show(found: Checkup) -> None:
         typer.echo("These can be trained on, but something looks wrong; see the warnings.")
     else:
         typer.echo("Nothing keeps these from training.")
+        typer.echo("Next: gsnn train with the same files, and -o for the run folder")
 
 
 def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:

@@ -46,9 +46,6 @@ def apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
         ctx: The context of the command.
         path: The file, or None.
 
-    Returns:
-        The file.
-
     Raises:
         DataError: If the file cannot be read, or a section, a key or a type in it is wrong, whatever the command.
     """
@@ -86,9 +83,6 @@ Config = Annotated[
 
 def command_keys(function: Any) -> dict[str, Key]:  # noqa: ANN401 - the callback of a command
     """What a section may hold: the flags of a command without their dashes, and its arguments.
-
-    Args:
-        function: The function of the command.
 
     Returns:
         Keys by name, as on the command line (``batch-size``).

@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_fit, show_verdict, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_fit, show_next, show_verdict, show_warnings
 
 
 def demo(
@@ -29,23 +29,27 @@ def demo(
     Example: gsnn demo --dataset liverdream -o runs/liverdream --epochs 20
     """
     with interruptible("run gsnn demo again; it starts over"), stage("reading network and data", show=not quiet):
+        from gsnn.base.verdict import at_run
         from gsnn.datasets import DATASETS
         from gsnn.report.html import report_run
         from gsnn.runs.infer import infer_run
+        from gsnn.runs.results import after_infer
         from gsnn.runs.train import train_demo
 
         run, result = train_demo(out, dataset, settings={"epochs": epochs, "seed": seed}, progress=not quiet)
         show_warnings(result.warnings, quiet=quiet)
         edges = infer_run(run, progress=not quiet)
         path = report_run(run)
+        _, then = after_infer(run)
         origin = DATASETS[run.sources.name]
     if as_json:
         print_json(
             {
                 "run": run.path,
                 "fit": run.info["fit"],
-                "verdict": result.verdict.to_dict(),
+                "verdict": result.verdict.at(run.path).to_dict(),
                 "inference": run.info["inference"],
+                "next": at_run(then, run.path),
                 "report": path,
             }
         )
@@ -59,3 +63,4 @@ def demo(
     show_edges(edges, run.info["inference"])
     typer.echo("")
     typer.echo(f"Report: {path}")
+    show_next(then, run.path)

@@ -24,8 +24,8 @@ def design(
     experiments: Annotated[
         Path | None,
         typer.Option(
-            help="CSV with columns experiment, knockout, cost.",
-            show_default="single and paired treatments, knock-outs",
+            help="CSV with columns experiment, knockout, readout, cost.",
+            show_default="single and paired treatments, knock-outs, new readouts",
         ),
     ] = None,
     epochs: Annotated[

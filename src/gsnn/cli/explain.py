@@ -27,9 +27,12 @@ def explain(
         ),
     ] = None,
     readout: Annotated[
-        str | None, typer.Option(help="The readout.", show_default="the one that is fitted worst")
+        str | None, typer.Option(help="The readout.", show_default="those that are fitted worst")
     ] = None,
     against: Annotated[str, typer.Option(help="The condition to compare with.")] = "untreated",
+    worst: Annotated[
+        int, typer.Option(help="How many readouts to explain, the worst fitted ones, if none is named.")
+    ] = 3,
     picture: Annotated[
         str, typer.Option(help="Picture in the run folder, .png, .svg or .pdf; empty for none.")
     ] = "explain.png",
@@ -45,14 +48,21 @@ def explain(
     """
     with interruptible("run the command again"), stage("reading the run", show=not quiet):
         from gsnn.runs import Run
-        from gsnn.runs.explain import explain_run
+        from gsnn.runs.explain import explain_run, explain_worst
 
-        found = explain_run(Run.open(run), condition, readout, against=against, picture=picture)
+        opened = Run.open(run)
+        if condition is None and readout is None:
+            found = explain_worst(opened, worst, against=against, picture=picture)
+        else:
+            found = [explain_run(opened, condition, readout, against=against, picture=picture)]
     files = [run / name for name in ("explain.csv", "explain.json", "explain.graphml", picture) if name]
     if as_json:
-        print_json({"run": run, "files": files, **found.content()})
+        others = [one.content() for one in found[1:]]
+        print_json({"run": run, "files": files, **found[0].content(), **({"others": others} if others else {})})
     elif not quiet:
-        _show(found)
+        for number, one in enumerate(found):
+            typer.echo("\n" if number else "", nl=False)
+            _show(one)
         typer.echo(f"Explanation: {', '.join(map(str, files))}")
 
 

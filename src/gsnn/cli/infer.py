@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +10,11 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_edges, show_repairs, show_verdict, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_edges, show_next, show_repairs, show_verdict, show_warnings
 from gsnn.cli.processes import AGAIN, together
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from gsnn.base.verdict import Verdict
-    from gsnn.runs import Run
 
 _CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
 _ROWS = 1000  # of edges in the JSON object; edges.csv has them all
@@ -150,9 +146,11 @@ def infer(
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
     with interruptible(f"no edges were written; {AGAIN}"), together(timeout) as joined:
+        from gsnn.base.verdict import at_run
         from gsnn.runs import Run
         from gsnn.runs.infer import infer_run
-        from gsnn.runs.job import Job
+        from gsnn.runs.inference.job import Job
+        from gsnn.runs.results import after_infer
 
         quiet = quiet or not joined.first
         with stage("reading the run", show=not quiet):
@@ -183,33 +181,26 @@ def infer(
     show_warnings(inference["notes"], quiet=quiet)
     written = [opened.edges_path, *(out or ())]
     repairs = [opened.repairs_path] if opened.repairs_path.is_file() else []
+    verdict, then = after_infer(opened)
     if as_json:
         rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
         told = {"run": run, "files": [*written, *repairs], "inference": inference, "written": len(edges)}
+        told |= {"verdict": verdict and verdict.to_dict(), "next": at_run(then, run)}
         print_json({**told, **_hypotheses(edges), "edges": rows})
     elif not quiet:
         show_edges(edges, inference)
-        verdict = _checked(opened, inference["method"])
         if verdict is not None:
             show_verdict(verdict, f"this ranking, from the self-check ({inference['method']})")
         typer.echo("Edges: " + ", ".join(map(str, written)))
         show_repairs(opened.repairs_path)
-        typer.echo(f"Next: gsnn report {shlex.quote(str(run))}")
-
-
-def _checked(run: Run, method: str) -> Verdict | None:
-    """What a self-check in the folder says of the method that ranked edges between functions; None without one."""
-    from gsnn.runs.results import read_check
-
-    check, _ = read_check(run)
-    return None if check is None else check.verdicts().get(method)
+        show_next(then, run)
 
 
 def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
     """The hypotheses of each kind, and what fills the top, as the screen shows them."""
-    from gsnn.runs.hypotheses import hypotheses
+    from gsnn.runs.inference.shortlist import shortlist
 
-    found = [hypotheses(part) for _, part in edges.groupby("kind", sort=False)]
+    found = [shortlist(part) for _, part in edges.groupby("kind", sort=False)]
     return {
         "hypotheses": [row for each in found for row in each.to_list()],
         "concentration": [n for f in found for n in f.notes],

@@ -99,6 +99,19 @@ def show_verdict(verdict: Verdict, about: str = "") -> None:
     typer.echo(typer.style(f"Verdict{about and f' on {about}'}: {verdict}", fg=colours[verdict.tone], bold=True))
 
 
+def show_next(text: str, folder: Path) -> None:
+    """Print what to do next; nothing if there is nothing to say.
+
+    Args:
+        text: As :attr:`gsnn.base.verdict.Verdict.next` has it.
+        folder: The run folder that it is about.
+    """
+    from gsnn.base.verdict import at_run
+
+    if text:
+        typer.echo(f"Next: {at_run(text, folder)}")
+
+
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
     """Print the best candidates of each kind; say what q and the aliases are, and what they are not.
 
@@ -110,15 +123,15 @@ def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10)
     for kind, how in (inference.get("kinds") or {"": inference}).items():
         _show_kind(edges[edges["kind"] == kind] if kind else edges, how, kind, top)
     if inference.get("no_targets"):
-        from gsnn.runs.edge_columns import no_targets_note
+        from gsnn.runs.inference.columns import no_targets_note
 
         typer.echo(no_targets_note(inference["no_targets"]))
 
 
 def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:
-    from gsnn.runs.hypotheses import MEMBERS, hypotheses
+    from gsnn.runs.inference.shortlist import MEMBERS, shortlist
 
-    found = hypotheses(edges, top)
+    found = shortlist(edges, top)
     best = found.rows
     if not best:
         between = (
@@ -158,15 +171,15 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         title += " (p and q test association, not an edge)"
     show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)
     if tested:
-        from gsnn.runs.edge_columns import Q_MEANS
+        from gsnn.runs.inference.columns import Q_MEANS
 
         typer.echo(f"q: {Q_MEANS}")
     if inference.get("members"):
-        from gsnn.runs.edge_columns import members_note
+        from gsnn.runs.inference.columns import members_note
 
         typer.echo(members_note(inference["members"]) + "; worst rank: the last place that a member gives")
     if inference.get("structure"):
-        from gsnn.runs.edge_columns import structure_note
+        from gsnn.runs.inference.columns import structure_note
 
         typer.echo(f"note: {structure_note(inference['structure'])}")
     for note in found.notes:

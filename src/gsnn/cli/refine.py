@@ -11,7 +11,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_table, show_verdict, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_next, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Refinement
@@ -106,7 +106,7 @@ def refine(
     if as_json:
         tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
         told: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
-        told["verdict"] = found.verdict().to_dict()
+        told["verdict"] = found.verdict().at(run).to_dict()
         files = [run / name for name in ("refine.json", "refine.csv", "refined-network.csv")]
         print_json({"run": run, "files": files, "warnings": found.warnings, **told})
     elif not quiet:
@@ -114,6 +114,7 @@ def refine(
         _show(found)
         show_verdict(found.verdict())
         typer.echo(f"Refinement: {run / 'refine.json'}, {run / 'refined-network.csv'}")
+        show_next(found.verdict().next, run)
 
 
 def _show(found: Refinement) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,15 @@ from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.files import PANEL, Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, precision_text, print_json, show_table, show_verdict, show_warnings
+from gsnn.cli.output import (
+    interruptible,
+    precision_text,
+    print_json,
+    show_next,
+    show_table,
+    show_verdict,
+    show_warnings,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +41,10 @@ def selfcheck(
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="Method to check; may be repeated.", show_default="gradient and magnitude"),
+        typer.Option(
+            help="Method to check; may be repeated.",
+            show_default="combined, gradient-explained, gradient, magnitude, magnitude-partial",
+        ),
     ] = None,
     kinds: Annotated[
         list[str] | None,
@@ -55,6 +67,13 @@ def selfcheck(
     missing: Annotated[
         float | None,
         typer.Option(help="Share of the complete network taken to be missing.", show_default="the share hidden"),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            help="Samples to draw for it, by --seed, where all are too many.",
+            show_default="2000 of those that stay in their files, all of others",
+        ),
     ] = None,
     files: Files = Files(),  # noqa: B008 - frozen
     out: Annotated[
@@ -86,8 +105,10 @@ def selfcheck(
     hint = "the repeats that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn.base.errors import DataError
+        from gsnn.base.verdict import at_run
         from gsnn.graph import resolve_kinds
         from gsnn.runs import Run, Sources
+        from gsnn.runs.results import after_check
         from gsnn.runs.selfcheck import self_check_files, self_check_run
 
         if missing is not None and not 0 <= missing < 1:
@@ -102,6 +123,7 @@ def selfcheck(
             "repeats": repeats,
             "stratify": stratify,
             "seed": seed,
+            "sample": sample,
             "progress": not quiet,
             **({} if controls else {"controls": ()}),
         }
@@ -123,7 +145,8 @@ def selfcheck(
     show_warnings(dict.fromkeys(notes), quiet=quiet)
     if as_json:
         told = [_told(check, folder, missing, notes) for check in checks]
-        print_json(told[0] if len(told) == 1 else {"folder": folder, "kinds": told})
+        whole = told[0] if len(told) == 1 else {"folder": folder, "kinds": told}
+        print_json(whole if run is None else {**whole, "next": at_run(after_check(opened), run)})
     elif not quiet:
         for check in checks:
             if len(checks) > 1:
@@ -131,26 +154,7 @@ def selfcheck(
             _show(check, missing)
             typer.echo(f"Self-check: {check.json_path(folder, check.variant)}")
         if run is not None:
-            typer.echo(_next(checks, shlex.quote(str(run))))
-
-
-def _next(checks: list[SelfCheck], run: str) -> str:
-    """What to do with a ranking that finds; nothing is built on one that does not."""
-    from gsnn.discovery.methods import DEFAULT_METHOD
-    from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
-
-    for check in checks:
-        for method, verdict in check.verdicts().items():
-            if verdict.tone == "good":
-                kind = check.kind.replace("function->", "").replace("->function", "")
-                chosen = "" if method == DEFAULT_METHOD else f" --method {method}"
-                return f"Next: gsnn refine {run}{chosen}" + ("" if kind == "function" else f" --kinds {kind}")
-    tried = {check.kind for check in checks}
-    others = ",".join(name for name, kind in (("input", INPUT_EDGES), ("output", OUTPUT_EDGES)) if kind not in tried)
-    failed = "No ranking did better than guessing and the topology alone: do not build on one."
-    if others:
-        return f"{failed} Next: gsnn selfcheck {run} --kinds {others}, for edges of other kinds"
-    return failed
+            show_next(after_check(opened), run)
 
 
 def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str]) -> dict[str, Any]:
@@ -159,6 +163,7 @@ def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str
         "folder": folder,
         "kind": check.kind,
         "files": [path, path.with_suffix(".csv")],
+        "sample": None if check.drawn is None else check.drawn.to_dict(),
         "counts": check.counts,
         "summary": check.summary().to_dict("records"),
         "controls": check.control_table().to_dict("records"),
@@ -172,10 +177,12 @@ def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str
 
 
 def _show(check: SelfCheck, missing: float | None) -> None:
-    from gsnn.discovery.check_result import PRECISION_COLUMNS
+    from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS
     from gsnn.io.text import counted
 
     counts = check.counts
+    if check.drawn is not None:
+        typer.echo(f"On {check.drawn}; --sample takes more.")
     typer.echo(
         f"{counted(len(check.repeats), 'repeat')}, in each {counts['n_testable'] + counts['n_cut_off']:.0f} of "
         f"{counts['n_eligible']:.0f} known edges hidden ({counts['n_cut_off']:.1f} of them cut off from every input or "
@@ -220,7 +227,10 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         )
     for sentence in check.caveats():
         typer.echo(f"note: {sentence}")
+    verdicts = check.verdicts()
+    finding = [name for name, verdict in verdicts.items() if verdict.tone == "good"]
     stated = _stated(check, missing)
+    stated = stated[stated["method"].isin(finding or check.methods[:1])]
     for name, part in stated.groupby("method", sort=False):
         rows = []
         for row in part.to_dict("records"):
@@ -231,8 +241,18 @@ def _show(check: SelfCheck, missing: float | None) -> None:
     if len(stated):
         typer.echo(check.statement(missing))
     typer.echo("")
-    for method, verdict in check.verdicts().items():
-        show_verdict(verdict, method)
+    shared = _shared_end([verdict.text for verdict in verdicts.values()])
+    for method, verdict in verdicts.items():
+        show_verdict(replace(verdict, text=verdict.text.removesuffix(shared).rstrip()), method)
+    if shared:
+        typer.echo(shared)
+
+
+def _shared_end(texts: Sequence[str]) -> str:
+    """The sentences that several texts end with, to be said once."""
+    backwards = [text.split(". ")[::-1] for text in texts] if len(texts) > 1 else []
+    same = takewhile(lambda sentences: len(set(sentences)) == 1, zip(*backwards, strict=False))
+    return ". ".join([sentences[0] for sentences in same][::-1])
 
 
 def _stated(check: SelfCheck, missing: float | None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.files import Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_fit, show_verdict, show_warnings
+from gsnn.cli.output import interruptible, print_json, show_fit, show_next, show_verdict, show_warnings
 from gsnn.training.config import NORMS, TrainConfig
 
 _MODEL, _RUN, _PROCESSES = "Model and training", "Run", "Several processes"
@@ -141,10 +141,14 @@ def train(
         show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
     if as_json:
         found = {name: run.info[name] for name in ("status", "config", "data", "fit", "training", "warnings")}
-        more = {"best_epoch": result.best_epoch, "members": run.n_members, "verdict": result.verdict.to_dict()}
+        more = {
+            "best_epoch": result.best_epoch,
+            "members": run.n_members,
+            "verdict": result.verdict.at(run.path).to_dict(),
+        }
         print_json({"run": run.path, **found, **more})
     elif not quiet:
         show_fit(result.report)
         show_verdict(result.verdict)
         typer.echo(f"Run folder: {run.path}" + (f" with {run.n_members} members" if run.n_members else ""))
-        typer.echo(f"Next: gsnn infer {shlex.quote(str(run.path))}")
+        show_next(result.verdict.next, run.path)

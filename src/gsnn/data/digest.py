@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 def fingerprint(data: PerturbationData | StreamedData) -> str:
     """Hex digest of all that a run depends on: the graph with its signs, the inputs and the responses with their names.
 
-    Args:
-        data: The data.
-
     Returns:
         SHA-256 in hex.
     """

@@ -35,8 +35,6 @@ _CALLED = dict(
 )
 _GUESS, _NOTHING = "a guess: check it", "no species is near: fill in or delete"
 
-__all__ = ["LARGEST", "WIDEST", "dose_notes", "proposed_map", "too_wide"]
-
 
 def too_wide(doses: npt.NDArray[np.floating]) -> bool:
     """Whether the doses of a treatment ask for another scale: they span more than a factor of 10, or go beyond 5.

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gsnn.data.split import Codes, FloatArray
+from gsnn.data.split import Codes, SampleArray
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 
-Pair = tuple[FloatArray, FloatArray]
+Pair = tuple[SampleArray, SampleArray]
 
 
 class Chunked(Protocol):
@@ -31,7 +31,7 @@ class Chunked(Protocol):
 
     def chunks(
         self, codes: Codes | None = None, stretches: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[int, Codes, SampleArray, SampleArray]]:
         """The samples of some stretches, a chunk at a time."""
 
 

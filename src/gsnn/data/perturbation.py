@@ -11,8 +11,9 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.data.drawn import Drawn
 from gsnn.data.matching import count_dropped, match, odd_columns
-from gsnn.data.split import Codes, FloatArray, Split, conditions, draw_split
+from gsnn.data.split import Codes, SampleArray, Split, conditions, draw_split
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import Scale
@@ -37,6 +38,7 @@ class PerturbationData:
             ``sha256``. JSON-able.
         scales: Input -> the scale that its doses were brought to, as ``log:1.5`` (:class:`gsnn.io.name_map.Scale`);
             those that are missing stand as they were given.
+        drawn: Where these are a part of the samples, how they were drawn.
 
     Raises:
         DataError: If the tables do not fit the graph or each other, or an input is missing.
@@ -56,6 +58,7 @@ class PerturbationData:
     warnings: list[str] = field(default_factory=list)
     sources: dict[str, dict[str, str]] = field(default_factory=dict)
     scales: dict[str, str] = field(default_factory=dict)
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         for name, table, nodes in (
@@ -110,9 +113,6 @@ class PerturbationData:
             test: Share for the test, in [0, 1); 0 leaves the part empty.
             validation: Share for the validation, likewise.
 
-        Returns:
-            The three parts.
-
         Raises:
             ValueError: If a share is out of range or nothing is left to train on.
 
@@ -136,7 +136,7 @@ class PerturbationData:
 
     def chunks(
         self, codes: Codes | None = None, stretches: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[int, Codes, SampleArray, SampleArray]]:
         """What :meth:`gsnn.data.StreamedData.chunks` gives, in one chunk."""
         if stretches is None or 0 in stretches:
             yield 0, np.zeros(len(self), np.int8) if codes is None else codes, self.x, self.y
@@ -161,14 +161,11 @@ def build_data(
         network: The prior network.
         responses: Treatments and readouts.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: Whether upper and lower case are one where a name is no species as it stands.
         names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
             (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have
             several species.
-
-    Returns:
-        The data.
 
     Raises:
         DataError: If identifiers do not match (all are listed, with the closest names), none does, a species is named

@@ -48,10 +48,6 @@ class Scan:
 def scan(data: PerturbationData | StreamedData, split: Split) -> Scan:
     """Count the samples and fit the standardiser, in one pass.
 
-    Args:
-        data: The data.
-        split: The parts.
-
     Returns:
         What was found.
 

@@ -15,7 +15,7 @@ from gsnn.io.text import counted
 
 Codes = npt.NDArray[np.int8]
 IndexArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
+SampleArray = npt.NDArray[np.float32]  # inputs and responses are kept in single precision
 
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
@@ -96,7 +96,7 @@ class Split:
         return cls(train, validation, test, by, warnings)
 
 
-def conditions(x: FloatArray) -> IndexArray:
+def conditions(x: SampleArray) -> IndexArray:
     """The number of each sample's condition, a distinct row of treatments; (B, I) to (B,), in the order of the rows.
 
     Rows that differ only beyond single precision are one condition, as the model sees them, and -0 is 0.
@@ -118,9 +118,6 @@ def draw_split(
         seed: Seed or generator of the draw.
         test: Share for the test, in [0, 1); 0 leaves the part empty.
         validation: Share for the validation, likewise.
-
-    Returns:
-        The three parts.
 
     Raises:
         ValueError: If a share is out of range or nothing is left to train on.

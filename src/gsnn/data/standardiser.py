@@ -118,9 +118,6 @@ class Standardiser:
         Args:
             y: (M, O), NaN where missing.
 
-        Returns:
-            The standardiser.
-
         Raises:
             ValueError: If ``y`` is not a matrix.
         """

@@ -18,7 +18,7 @@ from gsnn.base.splitmix import mixed
 from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match
 from gsnn.data.parts import Part, Rebatched
-from gsnn.data.split import PARTS, UNUSED, Codes, FloatArray, Split, conditions, draw_split
+from gsnn.data.split import PARTS, UNUSED, Codes, SampleArray, Split, conditions, draw_split
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network
@@ -66,7 +66,7 @@ class StreamedData:
 
     def chunks(
         self, codes: Codes | None = None, stretches: Sequence[int] | None = None
-    ) -> Iterator[tuple[int, Codes, FloatArray, FloatArray]]:
+    ) -> Iterator[tuple[int, Codes, SampleArray, SampleArray]]:
         """The samples of some stretches, a chunk at a time.
 
         Args:
@@ -150,7 +150,7 @@ class StreamedData:
     def _conditions(self) -> npt.NDArray[np.int32]:
         """(M,) number of the condition of each sample, in the order of the rows; -1 where nothing was measured."""
         found = np.full(len(self), -1, np.int32)
-        keys, rows = pd.Index([], dtype=np.uint64), list[FloatArray]()
+        keys, rows = pd.Index([], dtype=np.uint64), list[SampleArray]()
         kept, start = True, 0
         for _, codes, x, _ in self.chunks():
             used = np.flatnonzero(codes != UNUSED)
@@ -218,13 +218,10 @@ def stream_data(
         network: The prior network.
         responses: Treatments and readouts; its columns are reduced to those that are kept.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
-            with a warning. With a treatment go the samples to which it was applied.
+            with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: As for :func:`gsnn.data.build_data`.
         names: As there, but without scales: doses must stand in the files as they are to be taken.
         buffer_bytes: How much of the samples training may hold, and shuffle, at a time.
-
-    Returns:
-        The data.
 
     Raises:
         DataError: If identifiers do not match, or there are fewer than 3 samples.
@@ -281,7 +278,7 @@ def stream_data(
     return data
 
 
-def _row_keys(x: FloatArray) -> npt.NDArray[np.uint64]:
+def _row_keys(x: SampleArray) -> npt.NDArray[np.uint64]:
     """A key for each row, the same for equal rows; (B,), spread evenly.
 
     Every value is hashed with a salt of its column, and the sum over the columns once more. -0 is 0.

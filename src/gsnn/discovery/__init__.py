@@ -8,17 +8,14 @@ round and keeps what helps samples held out.
 
 from __future__ import annotations
 
-from gsnn.discovery.audit_result import Audit
-from gsnn.discovery.auditing import audit
+from gsnn.discovery.auditing import Audit, audit
 from gsnn.discovery.baselines import PRIOR_BASELINES, prior_scores
-from gsnn.discovery.check_result import SelfCheck
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
 from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, of_function, register
-from gsnn.discovery.refine_result import Refinement
-from gsnn.discovery.refinement import refine
+from gsnn.discovery.refinement import Refinement, refine
 from gsnn.discovery.repairs import repairs_table
-from gsnn.discovery.selfcheck import self_check
+from gsnn.discovery.selfcheck import SelfCheck, self_check
 from gsnn.discovery.stacked import CombinedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
 from gsnn.io.truth import read_roles, read_truth
 

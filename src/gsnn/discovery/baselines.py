@@ -14,25 +14,13 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import linalg
 
+from gsnn.base.arrays import FloatArray
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 
-FloatArray = npt.NDArray[np.float64]
-
 _FF, _IF, _FO = EDGE_TYPES
 _DENSE = 500  # nodes up to which all singular values are computed
-
-__all__ = [
-    "PRIOR_BASELINES",
-    "common_neighbours",
-    "degree_product",
-    "jaccard",
-    "prior_scores",
-    "random_scores",
-    "residual_correlation",
-    "spectral_embedding",
-]
 
 
 def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anything like it, or a matrix
@@ -179,7 +167,7 @@ def spectral_embedding(graph: Any, rank: int | None = None) -> FloatArray:  # no
 def residual_correlation(
     graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike, kind: str = FUNCTION_EDGES
 ) -> FloatArray:
-    """How the inputs that reach i go with what is left unexplained in the outputs reachable from j.
+    """How inputs that reach i correlate with what is left unexplained in the outputs reachable from j.
 
     The root mean square, over the inputs p that reach i and the outputs o reachable from j, of the Pearson
     correlation between x_p and the residual of o (over the samples in which o was observed). It needs a fitted model
@@ -232,7 +220,7 @@ def reach_masks(graph: Graph) -> tuple[FloatArray, FloatArray]:
 
 
 def _spread(step: sparse.csr_matrix, nodes: npt.NDArray[np.int64], marks: npt.NDArray[np.int64], n: int) -> FloatArray:
-    """Marks of each node and of all that it leads to by ``step``: (N, n)."""
+    """Spread marks from nodes to all nodes that they reach by ``step``: (N, n)."""
     found = np.zeros((step.shape[0], n), dtype=np.float64)
     found[nodes, marks] = 1.0
     while True:

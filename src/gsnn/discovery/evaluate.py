@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError, closest
 from gsnn.discovery.baselines import prior_scores, residual_correlation
 from gsnn.edges.aliases import AliasBy, alias_groups
@@ -22,19 +23,9 @@ from gsnn.metrics import evaluate_edges
 from gsnn.metrics.edges import never_joined, squared, table_matrix, table_nodes
 from gsnn.metrics.groups import near_hits
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
 ALL = "all"
 _ENDS = ("src_func", "dst_func")
 _SCORES = ("score", "corr")
-
-__all__ = [
-    "ALL",
-    "Evaluation",
-    "edge_columns",
-    "evaluate_table",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +113,6 @@ def evaluate_table(
         residual: (M, O) residuals of a model.
         y: (M, O) responses, for the other baseline of that sort.
         seed: Seed or generator of the random baseline.
-
-    Returns:
-        The metrics.
 
     Raises:
         DataError: If the table lacks a column, or nothing is left to find.

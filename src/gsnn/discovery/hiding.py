@@ -7,36 +7,20 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type, kind_of
 from gsnn.graph.summary import reached
 
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 Stratify = Literal["none", "degree", "role"]
 
 _DEGREE_CLASSES = 3
 
-# Where fewer edges could be hidden without a hole, those that leave one are hidden too.
+# If fewer edges can be hidden without leaving a hole, edges that leave one are hidden too.
 FEWEST = 10
-
-__all__ = [
-    "FEWEST",
-    "Edge",
-    "Hideable",
-    "Masking",
-    "Reach",
-    "Stratify",
-    "ends_alive",
-    "hideable_edges",
-    "holes",
-    "live_nodes",
-    "mask_edges",
-]
 
 
 @dataclass(frozen=True)
@@ -81,7 +65,7 @@ class Masking:
 def holes(edges: IntArray, shape: int | tuple[int, int], kind: str = FUNCTION_EDGES) -> tuple[BoolArray, BoolArray]:
     """Which sources have lost every child, and which targets every parent.
 
-    Functions without an input are the rule, and so are those that are not read: there nothing tells of a hidden edge.
+    Functions without an input, or without an output, are common, so those tell nothing about a hidden edge.
 
     Args:
         edges: (2, E) edges of the kind; self-edges of functions do not count.
@@ -130,13 +114,6 @@ def hideable_edges(graph: Graph, kind: str = FUNCTION_EDGES) -> Hideable:
     function as child, its target another function as parent; an input keeps another function, an output another
     source. Otherwise whoever looks for nodes without children or parents finds hidden edges, and learns nothing of
     missing ones. Where fewer than ``FEWEST`` edges are such, all those on a path can be drawn.
-
-    Args:
-        graph: The graph.
-        kind: The kind of the edges.
-
-    Returns:
-        The edges.
     """
     edges = graph.edge_index_dict[edge_type(kind)].numpy()
     above, below = ends_alive(graph, kind)
@@ -312,7 +289,7 @@ def _in_hole(pairs: IntArray, kept: IntArray, shape: tuple[int, int], kind: str)
 
 
 def _accept(block: Sequence[int], hidden: BoolArray, allowed: Callable[[BoolArray], bool]) -> int:
-    """Hide the edges of a block one after the other where that is allowed; how many were hidden.
+    """Hide the edges of a block, one after the other, where that is allowed, and return how many were hidden.
 
     Hiding more never allows what was not, so a block that is allowed as a whole is hidden as a whole, and halving the
     others gives what going one by one would, with far fewer searches.

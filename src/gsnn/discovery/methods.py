@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from gsnn.base.errors import DataError, unknown_option
-from gsnn.base.memory import memory_bytes
+from gsnn.base.memory import in_words, memory_bytes
 from gsnn.discovery.stacked.combined import CombinedEdgeInferer, combined_memory
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
@@ -91,9 +91,6 @@ class Method:
             offered: Arguments for the classes that have them: ``train``, the settings of a training for those that
                 train models of their own, or ``memory_budget``.
             **arguments: Arguments of the class, in place of ``settings``.
-
-        Returns:
-            The inferer.
         """
         taken = inspect.signature(self.inferer).parameters
         some = {name: value for name, value in (offered or {}).items() if name in taken}
@@ -179,7 +176,7 @@ class _Methods(Mapping[str, Method]):
             try:
                 self.add(point.name, point.load())
             except Exception as error:
-                # Whatever is wrong with somebody else's package, the methods of this one must go on working.
+                # An error in another package must not keep the methods of this one from working.
                 warnings.warn(f"the method {point.name!r} ({point.value}) was left out: {error}", stacklevel=4)
 
 
@@ -261,9 +258,20 @@ METHODS = _Methods(
 DEFAULT_METHOD, SIMPLER_METHOD = "combined", "gradient-explained"
 
 
+def too_large(n: int, memory_budget: int | float | str | None = None) -> str:
+    """Why :data:`DEFAULT_METHOD` does not fit into the memory budget for N functions; empty if it does."""
+    needed, budget = combined_memory(n), memory_bytes(memory_budget)
+    if needed <= budget:
+        return ""
+    return (
+        f"'{DEFAULT_METHOD}' takes {in_words(needed)} for {n} functions, and {in_words(budget)} may be taken "
+        "(--memory-budget)"
+    )
+
+
 def default_method(n: int) -> str:
     """:data:`DEFAULT_METHOD` where it fits into the memory for N functions, else :data:`SIMPLER_METHOD`."""
-    return DEFAULT_METHOD if combined_memory(n) <= memory_bytes(None) else SIMPLER_METHOD
+    return SIMPLER_METHOD if too_large(n) else DEFAULT_METHOD
 
 
 def register(name: str, method: Method | type[EdgeInferer] | Score) -> None:

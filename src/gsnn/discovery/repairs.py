@@ -21,17 +21,14 @@ from gsnn.graph.kinds import edge_type
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
-    from gsnn.discovery.audit_result import Audit
+    from gsnn.discovery.auditing import Audit
 
-FloatArray = npt.NDArray[np.float64]
 
 ACTIONS = ("add", "remove", "flip")
 COLUMNS = ("action", "kind", "source", "target", "sign", "gain", "gain_low", "gain_high")
 PER_KIND = 30  # candidates of each kind whose gain is measured, the best by rank
-_LARGE, _OF_LARGE = 2000, 10  # edges of a network of which fewer are
-STEPS = 200  # of the short training, at least: a new weight must get somewhere
-
-__all__ = ["ACTIONS", "COLUMNS", "PER_KIND", "Repair", "read_repairs", "repaired", "repairs_table"]
+_LARGE, _OF_LARGE = 2000, 10  # of networks with more edges, so many candidates of each kind
+STEPS = 200  # of the short training at least, so that a new weight can grow
 
 
 @dataclass(frozen=True)
@@ -64,9 +61,9 @@ def repairs_table(
     that they can be compared across actions and kinds.
 
     *Add*: the best candidates of each kind. Each is opened in a copy of the network, which is trained on for a tenth of
-    its steps (200 at least) beside a copy without the edge (:func:`gsnn.discovery.opening.opened_errors`); the gain is
-    the share by which the held-out loss is lower with it. The candidates were ranked by a model that saw all folds, so
-    the best gains are somewhat too good; a refinement tests them on samples that nothing saw.
+    its steps (200 at least) beside a copy without the edge (:func:`~gsnn.discovery.auditing.opening.opened_errors`).
+    The gain is the share by which the held-out loss is lower with it. The candidates were ranked by a model that saw
+    all folds, so the best gains are somewhat too good; a refinement tests them on samples that nothing saw.
 
     *Remove*: edges called *not needed*; the gain is that of closing them, one at a time. It is about 0: such a repair
     makes the network smaller, not the fit better.
@@ -96,8 +93,8 @@ def repairs_table(
 
 def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
     """A row for each edge that may be added."""
-    from gsnn.discovery.auditing import Work
-    from gsnn.discovery.opening import opened_errors
+    from gsnn.discovery.auditing.opening import opened_errors
+    from gsnn.discovery.auditing.steps import Work
 
     if not wanted:
         return []
@@ -143,7 +140,7 @@ def _known(audit: Audit) -> list[tuple[Any, ...]]:
 
 
 def _of_what_is_left(gain: float) -> float:
-    """A gain, as a share of the loss without the edge, as one of the loss with it; losses already are."""
+    """From a share of the loss without the edge to a share of the loss with it; a negative gain is one already."""
     return gain / (1 - gain) if 0 < gain < 1 else gain
 
 
@@ -155,9 +152,6 @@ def read_repairs(table: pd.DataFrame, graph: Graph, name: str = "the repairs") -
             is told from the names.
         graph: The graph.
         name: What to call the table in messages.
-
-    Returns:
-        The repairs.
 
     Raises:
         DataError: If a column is missing, an action or a node is unknown, an edge to add is in the graph already or one
@@ -231,13 +225,6 @@ def repaired(graph: Graph, repairs: Iterable[Repair]) -> Graph:
 
     A turned edge of a graph without signs stays as it is; an added one brings its sign only if the graph has signs.
 
-    Args:
-        graph: The graph.
-        repairs: The repairs.
-
-    Returns:
-        The graph.
-
     Raises:
         DataError: If an edge to add is there already, or another is not.
     """
@@ -250,5 +237,5 @@ def repaired(graph: Graph, repairs: Iterable[Repair]) -> Graph:
 
 
 def settings_of(repairs: Sequence[Repair]) -> list[Mapping[str, Any]]:
-    """What tells one list of repairs from another, JSON-able."""
+    """What distinguishes one list of repairs from another, JSON-able."""
     return [{"action": each.action, "edge": list(each.edge), "sign": each.sign} for each in repairs]

@@ -1,4 +1,4 @@
-"""What the outcome of a protocol shares with the others: a JSON file and a table in a folder."""
+"""What the outcomes of all protocols have in common: a JSON file and a table in a folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from gsnn.base.errors import RunError
 from gsnn.base.files import atomic_path, plain, write_text
 
 FORMAT = 1
-
-__all__ = ["FORMAT", "StoredResult", "differing_settings"]
 
 # Which samples are drawn and which weights come first does not change what a method is worth on the data.
 _SEEDS = frozenset({"seed", "split_seed"})
@@ -105,7 +103,7 @@ class StoredResult(ABC):
         overwrite: bool,
         variant: str = "",
     ) -> Self | None:
-        """What is there already and need not be done again, or None.
+        """The earlier outcome in a folder, if it is to be continued, else None.
 
         Raises:
             RunError: If there is something and neither switch is set, it was made with other settings or of other data,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.torch_state import threads_for
 from gsnn.base.workers import workers_for
@@ -24,14 +24,11 @@ if TYPE_CHECKING:
     from gsnn.graph import Graph
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
 Batches = list[tuple["Tensor", "Tensor"]]
 # What scores all pairs of a trained model: (model, graph, batches of standardised samples) -> (N, N).
 Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
-
-__all__ = ["BATCH", "Scorer", "Trained", "refit_workers", "resolve_scorers", "train_on"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +88,11 @@ def train_on(
         split_seed = config.seed if config.split_seed is None else config.split_seed
         config = replace(config, seed=seed, split_seed=split_seed)
     data = replace(data, graph=graph)
-    # Not `fit`: nobody reads its report here, whose baselines take longer than a short training.
+    # Not `fit`: its report is not read here, and its baselines take longer than a short training.
     made = prepare(data, config, split)
     # Losses are taken from the trained model: samples that decide nothing while it trains need not be watched.
     watched = made.validation if config.uses_validation else None
-    done = train_model(made.model, made.train, watched, config, progress=None)  # epochs are shown where trainings are
+    done = train_model(made.model, made.train, watched, config, progress=None)  # shown if trainings are
     y = np.asarray(made.standardiser.transform(data.y), dtype=np.float64)
     error = y - predict(made.model, data.x)
     split = made.split

@@ -1,21 +1,26 @@
-"""What a self-check and a refinement mean, in words; the rules stand here and nowhere else."""
+"""What a self-check and a refinement mean and what to do next, in words; the rules stand here and nowhere else."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from gsnn.base.verdict import Verdict
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, short_kind
 from gsnn.io.text import counted
 
-FEWEST = 10  # hidden edges below which no ranking can be judged
+FEWEST = 10  # with fewer hidden edges no ranking can be judged
 BEST = 0.1  # share of the candidates among which hidden edges are counted
-_LEVEL = 0.05  # of the test that random edges did as well
+ALPHA = 0.05  # level of the tests that decide on edges
 
-__all__ = ["BEST", "FEWEST", "Arm", "Found", "check_verdict", "refine_verdict"]
+_KEEP = "keep the network as it is"
+_MEASURE = "an experiment on what stayed (RUN/refine.csv): no fit proves an edge"
+_OTHERS = "gsnn selfcheck RUN --kinds input,output says whether edges of other kinds can be found"
+_UNJUDGED = "cannot be judged"
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,6 @@ def check_verdict(found: Found) -> Verdict:
     lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless a control does
     so too.
 
-    Args:
-        found: The figures.
-
     Returns:
         The verdict, with n; ``good`` only where it finds.
 
@@ -69,7 +71,7 @@ def check_verdict(found: Found) -> Verdict:
     """
     hidden = counted(found.n, "hidden edge")
     if found.n < FEWEST or not math.isfinite(found.low):
-        return Verdict("cannot be judged", f"{hidden} are too few to tell; at least {FEWEST} are needed.", "unsure")
+        return Verdict(_UNJUDGED, f"{hidden} are too few to tell; at least {FEWEST} are needed.", "unsure")
     auc = f"AUC {found.auc:.2f} ({found.low:.2f}-{found.high:.2f}) over {hidden}, where guessing gives 0.5"
     if found.high < 0.5:
         why = (
@@ -79,7 +81,7 @@ def check_verdict(found: Found) -> Verdict:
     if found.topology and not found.difference_low > 0:
         beside = (
             f"its AUC less that of {found.topology}, which knows the graph alone and no data, is "
-            f"{found.difference:+.2f} ({found.difference_low:+.2f} to {found.difference_high:+.2f})"
+            f"{found.difference:+z.2f} ({found.difference_low:+z.2f} to {found.difference_high:+z.2f})"
         )
         return Verdict("no better than topology", f"{auc}; {beside}.{_bypasses(found)}", "bad")
     if not found.low > 0.5:
@@ -97,10 +99,67 @@ def _bypasses(found: Found) -> str:
     """Why hidden edges may rank low: others do their work."""
     if not found.bypassed:
         return ""
+    have = "has" if found.bypassed == 1 else "have"
     return (
-        f" {found.bypassed} of them have a bypass: their source reaches the target without them, so that a model that "
-        "lacks them loses little, and nothing in it asks for them back."
+        f" {found.bypassed} of them {have} a bypass: the source reaches the target without the edge, so that a model "
+        "that lacks it loses little, and nothing in it asks for it back."
     )
+
+
+def check_next(
+    found: Mapping[str, Mapping[str, Verdict]], default: str, *, inferred: str = "", refinable: bool = True
+) -> str:
+    """What to do after a self-check: build on a ranking that finds, and on no other.
+
+    Args:
+        found: By kind of edges the verdict on each method.
+        default: The method that the commands take by themselves.
+        inferred: The method that has ranked the candidates of the run between functions; empty if none has.
+        refinable: Whether a refinement can work on the run.
+
+    Returns:
+        A command or words; ``RUN`` stands for the run folder.
+
+    Example:
+        >>> check_next({"function->function": {"magnitude": Verdict("finds", "", "good")}}, "combined")
+        'gsnn infer RUN --method magnitude, whose ranking finds what was hidden'
+    """
+    judged = [(kind, method, each) for kind, methods in found.items() for method, each in methods.items()]
+    for kind, method, each in judged:
+        if each.tone == "good":
+            options = ("" if method == default else f" --method {method}") + (
+                "" if kind == FUNCTION_EDGES else f" --kinds {short_kind(kind)}"
+            )
+            if refinable and (inferred == method or kind != FUNCTION_EDGES):
+                return f"gsnn refine RUN{options}, which adds the best candidates and tests each"
+            return f"gsnn infer RUN{options}, whose ranking finds what was hidden"
+    if judged and all(each.short == _UNJUDGED for _, _, each in judged):
+        return (
+            "gsnn selfcheck RUN --repeats 10 --overwrite, which hides more edges; where there are too few, no ranking "
+            "can be judged"
+        )
+    failed = "no ranking did better than guessing and the network alone, so do not build on one"
+    others = ",".join(short_kind(kind) for kind in KINDS if kind not in found)
+    if others:
+        return f"gsnn selfcheck RUN --kinds {others}, for edges of other kinds: of these {failed}"
+    return f"other perturbations or another prior network: {failed}"
+
+
+def infer_next(checked: Verdict | None, *, refinable: bool = True) -> str:
+    """What to do after an inference.
+
+    Args:
+        checked: What a self-check says of the method that ranked; None without one.
+        refinable: Whether a refinement can work on the run.
+
+    Returns:
+        A command or words; ``RUN`` stands for the run folder.
+    """
+    if checked is None:
+        return "gsnn selfcheck RUN, because nothing says yet whether this ranking is better than guessing"
+    if checked.tone != "good":
+        return "gsnn report RUN, to see why; do not build on this ranking"
+    return "gsnn refine RUN, which tries the best" if refinable else "gsnn report RUN"
 
 
 @dataclass(frozen=True)
@@ -129,40 +188,45 @@ def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) ->
         random: The control; None if there was none.
         tested: Whether a test decided what stays.
 
-    Returns:
-        The verdict.
-
     Example:
         >>> refine_verdict(Arm(18, 2), Arm(18, 3)).short
         'random edges did as well'
     """
     said = f"{inferred.kept} of {counted(inferred.proposed, 'proposed edge')} stayed"
     if not inferred.proposed:
-        return Verdict("nothing was proposed", "there was no candidate to try.", "unsure")
+        return Verdict("nothing was proposed", "there was no candidate to try.", "unsure", _OTHERS)
     if not inferred.kept:
-        return Verdict("no proposed edge helped", f"{said}: none lowered the held-out loss as an edge must.", "bad")
+        text = f"{said}: none lowered the held-out loss as an edge must."
+        return Verdict("no proposed edge helped", text, "bad", f"{_KEEP}; {_OTHERS}")
     if math.isfinite(inferred.fall):
         said += f" (test loss {_change(inferred.fall)})"
     if random is None or not random.proposed:
         return Verdict(
-            "not compared", f"{said}; without random edges beside them (--control) this says little.", "unsure"
+            "not compared",
+            f"{said}; without random edges beside them this says little.",
+            "unsure",
+            "the same gsnn refine with --control --overwrite, which tries as many random edges",
         )
     said += f", {random.kept} of {counted(random.proposed, 'random edge')}"
     if math.isfinite(random.fall):
         said += f" (test loss {_change(random.fall)})"
     if not tested:
         if not inferred.fall > random.fall:
-            return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad")
-        return Verdict("better than random edges", f"{said}; no test decided, so that this may be chance.", "unsure")
+            return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad", _KEEP)
+        text = f"{said}; no test decided, so that this may be chance."
+        return Verdict("better than random edges", text, "unsure", _MEASURE)
     if inferred.kept * random.proposed <= random.kept * inferred.proposed:
-        return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad")
+        return Verdict("random edges did as well", f"{said}. What stayed is no discovery.", "bad", _KEEP)
     table = np.array([[side.kept, side.proposed - side.kept] for side in (inferred, random)])
     p = float(stats.fisher_exact(table, alternative="greater").pvalue)
-    if p > _LEVEL:
+    if p > ALPHA:
         return Verdict(
-            "not told from random edges", f"{said}: more, but as many more come by chance (p = {p:.2g}).", "unsure"
+            "not told from random edges",
+            f"{said}: more, but as many more come by chance (p = {p:.2g}).",
+            "unsure",
+            _MEASURE,
         )
-    return Verdict("better than random edges", f"{said} (p = {p:.2g}).", "good")
+    return Verdict("better than random edges", f"{said} (p = {p:.2g}).", "good", _MEASURE)
 
 
 def _change(fall: float) -> str:

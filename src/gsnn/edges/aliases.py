@@ -17,15 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type
 from gsnn.graph.reach import hop_classes, member_bits, reach_classes
 
-__all__ = ["AliasBy", "AliasGroups", "alias_groups"]
-
 AliasBy = Literal["reach", "hops"]
-IntArray = npt.NDArray[np.int64]
 
 # With more of the candidates than this in one group, a group says next to nothing about its members. Not the share that
 # has an alias: that is near 1 wherever groups help, and 0.98 on the benchmark whose largest group has 6 members.
@@ -60,7 +58,7 @@ class AliasGroups:
         return len(self.source_class) * len(self.target_class) - self.excluded.shape[1]
 
     def without(self, rows: IntArray) -> AliasGroups:
-        """The same groups where some more pairs are no candidates.
+        """The same groups with fewer candidates.
 
         Args:
             rows: (K,) pairs i * T + j.

@@ -8,16 +8,17 @@ sources that the target already has.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.progress import track
@@ -25,27 +26,22 @@ from gsnn.edges.capture import Capture, Criterion, captures, node_norms, tapped,
 from gsnn.edges.gradient.blocks import centred_channels, node_chunks
 from gsnn.edges.gradient.null import gamma_median
 from gsnn.edges.gradient.sign import orientation, reference_weights, references
-from gsnn.edges.inferer import StreamingInferer
+from gsnn.edges.inferer import StreamingInferer, check_nodes
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.stats import false_discovery
 from gsnn.edges.stats.permutation_forms import FormSums, form_moments, form_sums, joined, pearson3_tail
 from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
 # Variances below this share of what they are compared with are rounding.
 _NOTHING = 1e-10
 # Directions of a target below this share of its variance change no moment that matters.
 _SMALL = 1e-6
 
-__all__ = ["InputEdgeInferer", "OutputEdgeInferer"]
-
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What is wanted at one target.
+    """The signal wanted at one target.
 
     Attributes:
         number: Its number.
@@ -106,7 +102,7 @@ def explain(sources: FloatArray, known: IntArray, values: FloatArray) -> Explain
     left_of_target = np.square(left).sum((1, 2))
     alive = left_of_target > _NOTHING * total
     left = np.where(alive, 1 / np.sqrt(np.where(alive, left_of_target, 1.0)), 0.0)[:, None, None] * left
-    # What is left is at right angles to the basis, so the sources need no projection.
+    # The rest is orthogonal to the basis, so the sources need no projection.
     cross = (sources @ left.reshape(-1, n).T).reshape(len(sources), *left.shape[:2])
     defined = (left_of_source > 1e-6) & alive.any()
     shares = np.full(len(sources), np.nan)
@@ -132,8 +128,7 @@ class BoundaryEdgeInferer(StreamingInferer):
         super().__init__(model, data)
         self._model = unwrap(model)
         gsnn = tapped(model)
-        if gsnn.N != self.N or list(getattr(gsnn, "function_nodes", self.function_nodes)) != list(self.function_nodes):
-            raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+        check_nodes(gsnn, self.function_nodes)
         self.memory_budget = memory_bytes(memory_budget)
         self.L = gsnn.L
         self._channel_node = gsnn.channel_node.detach().cpu()
@@ -146,30 +141,12 @@ class BoundaryEdgeInferer(StreamingInferer):
         """Number of samples so far."""
         return self._store.n
 
-    def reset_stats(self) -> None:
-        """Forget every sample."""
+    def _forget(self) -> None:
         self._store = SampleStore(self._sizes(), self.memory_budget // 4)
-        self._scale = None
-        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
 
-    def update(
-        self,
-        x: Tensor,
-        y: Tensor,
-        crit: Criterion | None = None,
-        *,
-        model_kwargs: Mapping[str, Any] | None = None,
-        loss_reduction: str | None = None,
-    ) -> int:
-        """Add one batch, on the device the model is on; the arguments are those of :meth:`fit`.
-
-        Returns:
-            Number of samples so far.
-        """
-        scale = self._loss_scale(crit, loss_reduction)
-        pre, post = captures(self._model, x, y, crit, loss_reduction=scale, model_kwargs=model_kwargs)
+    def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
+        pre, post = captures(self._model, x, y, crit, **options)
         self.add(pre, post, x, y)
-        return self.n
 
     def add(self, pre: Capture, post: Capture, x: Tensor, y: Tensor) -> None:
         """Add a batch that was captured elsewhere at both taps.
@@ -184,24 +161,8 @@ class BoundaryEdgeInferer(StreamingInferer):
         self._store.append([p.detach().cpu().to(dtype) for p in (x.T, y.T, *self._parts(pre, post))])
         self._last = None
 
-    def merge(self, other: BoundaryEdgeInferer) -> BoundaryEdgeInferer:
-        """Add the samples of another inferer of the same model, which is not changed.
-
-        Raises:
-            TypeError: If ``other`` is of another class.
-            ValueError: If the two are of different models.
-        """
-        if type(other) is not type(self):
-            raise TypeError(f"other must be {type(self).__name__}, got {type(other).__name__}")
-        if self.function_nodes != other.function_nodes or self._store.sizes != other._store.sizes:
-            raise ValueError("other is of another model: its samples cannot be added to these")
+    def _take(self, other: Self) -> None:
         self._store.extend(other._store)
-        self._last = None
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is found again: the table, and whether the criterion is a mean or a sum."""
-        return self.__dict__ | {"_last": None, "_scale": None}
 
     def scored(self, *, score: str = "explained", null_correction: bool = True) -> ScoredPairs:
         """Scores and columns of all pairs of a source and a target.
@@ -220,13 +181,7 @@ class BoundaryEdgeInferer(StreamingInferer):
         """
         if score not in self.scores:
             raise unknown_option("score", score, self.scores)
-        if self.n < 3:
-            raise RuntimeError(f"Need at least 3 samples, got {self.n}; call fit or update first")
-        key = (score, null_correction)
-        if self._last is None or self._last[0] != key:
-            self._last = None
-            self._last = (key, self._score(score, null_correction))
-        return self._last[1]
+        return self._scored_once((score, null_correction), lambda: self._score(score, null_correction))
 
     def _score(self, score: str, null_correction: bool) -> ScoredPairs:
         shape = (len(self.prior.sources), len(self.prior.targets))
@@ -351,10 +306,6 @@ class InputEdgeInferer(BoundaryEdgeInferer):
         memory_budget: Bytes, or a text such as ``'2GB'``; a quarter of it is for samples, of which each takes
             8 N C L bytes in single precision.
 
-    Raises:
-        ValueError: If data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
-
     Example:
         >>> from gsnn.graph import Graph
         >>> from gsnn.nn import GSNN
@@ -418,7 +369,7 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
 
     Scores:
 
-    - ``'explained'``: this one. Of a known source one direction alone is taken out on purpose. The trained model uses
+    - ``'explained'``: this one. It takes out only one direction of a known source, on purpose. The trained model uses
       all of its channels and makes up for a missing source with them, so that its residual says far less (AUC .77
       against .98 on a teacher; benchmarks/kinds.py).
     - ``'residual'``: the same with the gradient of the loss by the prediction in place of the response.
@@ -432,10 +383,6 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
         data: The prior graph it was built from; its function-output edges are the known ones.
         memory_budget: Bytes, or a text such as ``'2GB'``; a quarter of it is for samples, of which each takes
             4 N (C + 1) L bytes in single precision.
-
-    Raises:
-        ValueError: If data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -530,7 +477,7 @@ def _moments(sums: FormSums, found: Explained, *, third: bool = True) -> tuple[F
 
 
 def _principal(values: FloatArray) -> FloatArray:
-    """The principal components of (R, M), but for those that hold next to nothing; at least one row."""
+    """The principal components of (R, M) without those of almost no variance; at least one row."""
     short = len(values) <= values.shape[1]
     sizes, vectors = np.linalg.eigh(values @ values.T if short else values.T @ values)
     kept = sizes > _SMALL * max(sizes.sum(), 0.0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.errors import DataError, closest
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
@@ -20,23 +21,7 @@ if TYPE_CHECKING:
     from gsnn.edges import ScoredPairs
     from gsnn.graph import Graph
 
-IntArray = npt.NDArray[np.int64]
 Given = str | Path | Edge
-
-__all__ = [
-    "Ends",
-    "Given",
-    "NamedEdges",
-    "Selection",
-    "candidate_rows",
-    "check_patterns",
-    "earlier_equals",
-    "keep_rows",
-    "matching",
-    "named_edges",
-    "rank_rows",
-    "select",
-]
 
 
 @dataclass(frozen=True)
@@ -134,9 +119,6 @@ def named_edges(given: Iterable[Given], ends: Sequence[Ends], what: str, *, patt
         what: ``forbidden`` or ``required``, for the messages.
         patterns: Whether glob patterns may stand for names, as in ``DRUG*:*``; an exact name wins.
 
-    Returns:
-        The edges.
-
     Raises:
         DataError: If a text is neither an edge nor a file, or is an edge in two ways.
 
@@ -228,7 +210,7 @@ def candidate_rows(scored: ScoredPairs, forbidden: IntArray) -> IntArray:
 
 
 def rank_rows(order: IntArray, n_pairs: int) -> IntArray:
-    """Rank of every pair, 1 the best; 0 for what is no candidate.
+    """Rank of every pair, 1 the best; 0 for pairs that are no candidates.
 
     Args:
         order: The candidates, best first.

@@ -22,7 +22,7 @@ from gsnn.nn.losses import masked_mse
 
 ForwardOptions = Mapping[str, Any] | Callable[[tuple[Any, ...]], Mapping[str, Any]] | None
 
-# From |a tap's tensor| (N*C, B) to what is kept of it.
+# Reduces the absolute values of a tap (N*C, B) to what is kept.
 Reduce = Callable[[Tensor], Tensor]
 
 TAPS = ("pre", "post")
@@ -131,7 +131,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     inner = model
     while True:
-        # A compiled model passes attributes through, so having the door is no sign of being the model itself.
+        # A compiled model passes attributes through, so it has the method, too, without being the model.
         wrapped = getattr(inner, "_orig_mod", None)
         if wrapped is None and not hasattr(inner, "forward_with_taps"):
             wrapped = getattr(inner, "module", None)

@@ -1,9 +1,9 @@
-"""What every edge inferer offers: scores to read, a model and samples to fit, and for some statistics that add up."""
+"""The contract of edge inferers: scores to read, a model and samples to fit, and statistics that add up."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -68,9 +68,6 @@ class EdgeScores(ABC):
         Args:
             *args: Never used: options are given by name.
             **options: Each inferer names its own, and each has a default. They are those of ``evaluate``.
-
-        Returns:
-            The scores.
 
         Raises:
             RuntimeError: If it was not fitted, or on too few samples.
@@ -139,11 +136,12 @@ class EdgeScores(ABC):
         rows = scored.top_rows(k, per_target=per_target, exclude_known=exclude_known, sources=sources, targets=targets)
         return scored.table(rows)
 
-    @staticmethod
+    @classmethod
     def evaluate_target_ranking(
+        cls,
         res: pd.DataFrame,
         positive_edges: Iterable[tuple[str, str]],
-        score_col: str = "score",
+        score_col: str | None = None,
         top_k: Sequence[int] = (1, 3, 5),
     ) -> tuple[pd.DataFrame, dict[str, float]]:
         """Rank of each true edge among all rows of its target that have a score, known edges and self pairs included.
@@ -154,7 +152,7 @@ class EdgeScores(ABC):
         Args:
             res: A table of ``evaluate``.
             positive_edges: True edges as (source, target) names.
-            score_col: The column to rank by, descending.
+            score_col: The column to rank by, descending; None for ``score_name``.
             top_k: The k of the top@k figures.
 
         Returns:
@@ -163,7 +161,7 @@ class EdgeScores(ABC):
         Raises:
             ValueError: If there are no true edges or a name is unknown.
         """
-        return target_ranking(res, positive_edges, score_col, top_k)
+        return target_ranking(res, positive_edges, score_col or cls.score_name, top_k)
 
 
 class EdgeInferer(EdgeScores):
@@ -178,6 +176,10 @@ class EdgeInferer(EdgeScores):
       whole.
 
     An inferer for which one of them cannot hold says so.
+
+    Making one raises a TypeError if the model has no taps or ``data`` is no graph, a ValueError if the two disagree,
+    an option is wrong or the scores do not fit into the memory budget, and a RuntimeError if the model has fewer than 2
+    blocks where two are compared.
 
     Attributes:
         needs_all: Whether it needs all samples in memory at once, so that data that are streamed are refused.
@@ -223,21 +225,31 @@ class EdgeInferer(EdgeScores):
 
 
 class StreamingInferer(EdgeInferer):
-    """An inferer whose statistics add up: ``fit`` forgets them and is a loop over ``update``."""
+    """An inferer whose statistics add up: ``fit`` forgets them and is a loop over ``update``.
 
+    A subclass keeps the statistics: ``_forget`` clears them, ``_read`` adds a batch, and ``_take`` adds those of
+    another inferer whose attributes ``_alike`` are equal.
+    """
+
+    _alike: ClassVar[tuple[str, ...]] = ("function_nodes",)
     _model: nn.Module
     _scale: tuple[Criterion | None, str | None, LossScale] | None
+    _last: tuple[tuple[object, ...], ScoredPairs] | None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is found again: the scores, and whether the criterion is a mean or a sum."""
+        return self.__dict__ | {"_last": None, "_scale": None}
 
     @property
     @abstractmethod
     def n(self) -> int:
         """Number of samples so far."""
 
-    @abstractmethod
     def reset_stats(self) -> None:
         """Forget every sample."""
+        self._scale = self._last = None
+        self._forget()
 
-    @abstractmethod
     def update(
         self,
         x: Tensor,
@@ -247,7 +259,54 @@ class StreamingInferer(EdgeInferer):
         model_kwargs: Mapping[str, Any] | None = None,
         loss_reduction: str | None = None,
     ) -> int:
-        """Add one batch; returns the number of samples so far."""
+        """Add one batch, on the device the model is on.
+
+        Args:
+            x: (B, I) inputs.
+            y: (B, O) targets, NaN where missing.
+            crit: As in :meth:`fit`.
+            model_kwargs: Arguments of the model's forward.
+            loss_reduction: As in :meth:`fit`.
+
+        Returns:
+            Number of samples so far.
+        """
+        self._read(x, y, crit, loss_reduction=self._loss_scale(crit, loss_reduction), model_kwargs=model_kwargs)
+        return self.n
+
+    def merge(self, other: Self) -> Self:
+        """Add the samples of another inferer, as if this one had seen them too.
+
+        Args:
+            other: An inferer of the same class, model and options; it is not changed.
+
+        Returns:
+            This object.
+
+        Raises:
+            TypeError: If ``other`` is of another class.
+            ValueError: If the two cannot be added up.
+        """
+        if not isinstance(other, type(self)):
+            raise TypeError(f"other must be {type(self).__name__}, got {type(other).__name__}")
+        for name in self._alike:
+            if getattr(self, name) != getattr(other, name):
+                raise ValueError(f"other differs in {name}: its samples cannot be added to these")
+        self._take(other)
+        self._last = None
+        return self
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Begin without a sample."""
+
+    @abstractmethod
+    def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
+        """Add one batch; the options are those of :func:`gsnn.edges.capture.capture`."""
+
+    @abstractmethod
+    def _take(self, other: Self) -> None:
+        """Add the samples of another inferer."""
 
     def fit(
         self,
@@ -290,11 +349,35 @@ class StreamingInferer(EdgeInferer):
             raise
         return self.n
 
+    def _check_seen(self, least: int) -> None:
+        if self.n < least:
+            raise RuntimeError(f"Need at least {least} samples, got {self.n}; call fit or update first")
+
+    def _scored_once(self, key: tuple[object, ...], score: Callable[[], ScoredPairs]) -> ScoredPairs:
+        """The scores for some options, computed unless the last ones were for the same."""
+        self._check_seen(3)
+        if self._last is None or self._last[0] != key:
+            self._last = None  # two of them may not fit into memory
+            self._last = (key, score())
+        return self._last[1]
+
     def _loss_scale(self, crit: Criterion | None, loss_reduction: str | None) -> LossScale:
         """How this criterion scales with the batch, found out once and remembered until another one comes."""
         if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
             self._scale = (crit, loss_reduction, LossScale(loss_reduction))
         return self._scale[2]
+
+
+def check_blocks(gsnn: Tapped) -> None:
+    """Refuse a model without a pair of adjacent blocks."""
+    if gsnn.L < 2:
+        raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
+
+
+def check_nodes(gsnn: Tapped, function_nodes: Sequence[str]) -> None:
+    """Refuse a model of other functions than those of the prior graph."""
+    if gsnn.N != len(function_nodes) or list(getattr(gsnn, "function_nodes", function_nodes)) != list(function_nodes):
+        raise ValueError("data and model have different function nodes; pass the graph the model was built from")
 
 
 def check_model(gsnn: Tapped, function_nodes: Sequence[str], use_pre_norm: bool) -> None:
@@ -309,10 +392,8 @@ def check_model(gsnn: Tapped, function_nodes: Sequence[str], use_pre_norm: bool)
         RuntimeError: If the model has fewer than 2 blocks.
         ValueError: If model and graph disagree, or the post tap is asked of a norm that takes the magnitudes away.
     """
-    if gsnn.L < 2:
-        raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
-    if gsnn.N != len(function_nodes) or list(getattr(gsnn, "function_nodes", function_nodes)) != list(function_nodes):
-        raise ValueError("data and model have different function nodes; pass the graph the model was built from")
+    check_blocks(gsnn)
+    check_nodes(gsnn, function_nodes)
     norm = getattr(gsnn, "norm", None)
     if not use_pre_norm and norm not in POST_TAP_NORMS:
         raise ValueError(

@@ -117,7 +117,7 @@ class LossScale:
                 expected = alone * (len(part) / n) if name == "mean" else alone
                 largest = torch.maximum(inside.abs().amax(), expected.abs().amax())
                 difference = (inside - expected).abs().amax()
-                # 0 / 0 is no misfit; NaN of a part is one.
+                # 0 / 0 is a fit; NaN in one part is not.
                 misfit[name] = max(misfit[name], _ratio(difference, largest))
         if not told:
             return None
@@ -158,7 +158,7 @@ def _is_ours(crit: Criterion) -> str | None:
 
 
 def check_loss(loss: object) -> None:
-    """Refuse what is no scalar tensor.
+    """Refuse everything but a scalar tensor.
 
     Args:
         loss: What a criterion returned.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.base.torch_state import map_in_threads
 from gsnn.edges.capture import Capture, Criterion, capture, tapped, unwrap
-from gsnn.edges.inferer import EdgeScores, StreamingInferer, check_model
+from gsnn.edges.inferer import StreamingInferer, check_model
 from gsnn.edges.magnitude_null import PartialNull, PlainNull
 from gsnn.edges.pair_correlations import PairCorrelations
 from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
@@ -79,21 +78,10 @@ class MagnitudeEdgeInferer(StreamingInferer):
             into these. :mod:`gsnn.edges.parallel` puts such parts together.
 
     Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
         L: Number of blocks.
         n_pairs: P = L - 1.
-        edges: Set of the known edges as (source, target) names.
-        model: The model it was given.
-        data: The prior graph it was given.
         parents_by_target: For each target index the int64 array of its known parents' indices; never itself.
         memory_budget: In bytes.
-
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If ``reduction`` is unknown, the post tap is asked of another norm, data and model disagree, or the
-            scores alone do not fit into ``memory_budget``.
-        TypeError: If the model has no taps or ``data`` is no graph.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -111,6 +99,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
     """
 
     score_name = "corr"
+    _alike = ("function_nodes", "L", "reduction", "use_pre_norm", "targets")
 
     def __init__(
         self,
@@ -146,38 +135,11 @@ class MagnitudeEdgeInferer(StreamingInferer):
         """Number of samples so far."""
         return 0 if self._moments is None else self._moments.n
 
-    def reset_stats(self) -> None:
-        """Forget every sample."""
+    def _forget(self) -> None:
         self._moments: PairMoments | None = None
-        self._scale = None
-        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
 
-    def update(
-        self,
-        x: Tensor,
-        y: Tensor,
-        crit: Criterion | None = None,
-        *,
-        model_kwargs: Mapping[str, Any] | None = None,
-        loss_reduction: str | None = None,
-    ) -> int:
-        """Add one batch, on the device the model is on.
-
-        Args:
-            x: (B, I) inputs.
-            y: (B, O) targets, NaN where missing.
-            crit: As in :meth:`fit`.
-            model_kwargs: Arguments of the model's forward.
-            loss_reduction: As in :meth:`fit`.
-
-        Returns:
-            Number of samples so far.
-        """
-        scale = self._loss_scale(crit, loss_reduction)
-        where = "pre" if self.use_pre_norm else "post"
-        seen = capture(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
-        self.add(seen)
-        return self.n
+    def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
+        self.add(capture(self._model, x, y, crit, where="pre" if self.use_pre_norm else "post", **options))
 
     def add(self, seen: Capture) -> None:
         """Add a batch that was captured elsewhere, so that several inferers can share one pass over the data.
@@ -209,30 +171,11 @@ class MagnitudeEdgeInferer(StreamingInferer):
             targets=self.targets,
         )
 
-    def merge(self, other: MagnitudeEdgeInferer) -> MagnitudeEdgeInferer:
-        """Add the statistics of another inferer, as if this one had seen its samples too.
-
-        Args:
-            other: An inferer of the same nodes, blocks, reduction and tap; it is not changed.
-
-        Returns:
-            This object.
-
-        Raises:
-            TypeError: If ``other`` is no MagnitudeEdgeInferer.
-            ValueError: If the two cannot be added up.
-        """
-        if not isinstance(other, MagnitudeEdgeInferer):
-            raise TypeError(f"other must be a MagnitudeEdgeInferer, got {type(other).__name__}")
-        for name in ("function_nodes", "L", "reduction", "use_pre_norm", "targets"):
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(f"other differs in {name}: its statistics cannot be added to these")
+    def _take(self, other: Self) -> None:
         if other._moments is not None:
             if self._moments is None:
                 self._moments = self._new_moments(other._moments.dtype, other._moments.device)
             self._moments.merge(other._moments)
-        self._last = None
-        return self
 
     def evaluate(
         self,
@@ -280,25 +223,12 @@ class MagnitudeEdgeInferer(StreamingInferer):
                 raise unknown_option(name, value, options)
         if not ridge >= 0:
             raise ValueError(f"ridge must be at least 0, got {ridge}")
-        if self._moments is None or self.n < 3:
-            raise RuntimeError(f"Need at least 3 samples, got {self.n}; call fit or update first")
         key = (layer_agg, score, ridge, p_method)
-        if self._last is None or self._last[0] != key:
-            self._last = None
-            self._last = (key, self._score(self._moments, layer_agg, score, ridge, p_method))
-        return self._last[1]
+        return self._scored_once(key, lambda: self._score(*key))
 
-    @staticmethod
-    def evaluate_target_ranking(
-        res: pd.DataFrame,
-        positive_edges: Iterable[tuple[str, str]],
-        score_col: str = "corr",
-        top_k: Sequence[int] = (1, 3, 5),
-    ) -> tuple[pd.DataFrame, dict[str, float]]:
-        """As :meth:`EdgeScores.evaluate_target_ranking`, by the column ``corr``."""
-        return EdgeScores.evaluate_target_ranking(res, positive_edges, score_col, top_k)
-
-    def _score(self, moments: PairMoments, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
+    def _score(self, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
+        moments = self._moments
+        assert moments is not None
         pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
         own, n_targets = slice(self.targets.start, self.targets.stop), len(self.targets)
         n_given = np.array([len(s) for s in self.parents_by_target])[own] * (score == "partial")

@@ -1,4 +1,4 @@
-"""Edges between functions that are measured themselves: what readouts have in common beyond the known edges."""
+"""Edges between functions that are measured themselves: correlations of readouts beyond the known edges."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray
 from gsnn.edges.capture import Criterion, all_samples, isolated, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
-FloatArray = npt.NDArray[np.float64]
-
-# Of the variance of the regressors; and the least share of a variance that counts as something left.
+# The ridge, as a share of the variance of the regressors; and the least share of a variance that is not rounding.
 _RIDGE, _LEFT = 1e-6, 1e-6
 _BATCH = 256
-
-__all__ = ["MeasuredEdgeInferer"]
 
 
 class MeasuredEdgeInferer(EdgeInferer):
@@ -204,7 +201,7 @@ def _moments(y: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _left(parts: list[FloatArray], regressors: FloatArray) -> list[FloatArray]:
-    """What a regression with an intercept leaves of each."""
+    """The residuals of a regression with an intercept, of each part."""
     if not len(regressors):
         return parts
     centred = [part - part.mean(0) for part in parts]

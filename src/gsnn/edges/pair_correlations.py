@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.memory import matrix_dtype
 from gsnn.base.progress import track
 from gsnn.edges.pairs import Column
@@ -18,10 +19,6 @@ from gsnn.edges.stats import (
     layer_thirds,
     partial_correlation,
 )
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 # Products of samples are taken for so many sources at once where the sums are put off: enough for the speed of a matrix
 # product, P * 256 * N * 12 bytes.

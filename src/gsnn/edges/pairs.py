@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.base.errors import closest
 from gsnn.base.progress import track
 from gsnn.edges.stats import descending, largest
@@ -23,8 +24,6 @@ from gsnn.graph.checks import check_index
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
 
 FloatMatrix = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 Column = Callable[[IntArray], npt.NDArray[np.generic]]
 Nodes = str | list[str] | tuple[str, ...]
 
@@ -84,7 +83,7 @@ class PriorEdges:
         ]
         source, target = self.pairs
         if self.square:
-            # A self-edge makes no node its own parent: what is asked of a target is asked given its other parents.
+            # A self-edge does not make a node its own parent: scores of a target are given its other parents.
             source, target = self.pairs[:, source != target]
         counts = np.bincount(target, minlength=len(self.targets))
         self.parents: list[npt.NDArray[np.int64]] = np.split(
@@ -236,7 +235,7 @@ class ScoredPairs:
         """The k best pairs, ascending, from blocks of sources."""
         n, n_targets = self.score.shape
         found, values = np.zeros(0, np.int64), np.zeros(0, self.score.dtype)
-        # Small blocks where few are wanted: what is chosen from the first leaves little to look at in the others.
+        # Small blocks if few are wanted: the choice from the first ones leaves little to look at in the others.
         step = max(1, min(_CHUNK, max(_CHUNK >> 5, 16 * k)) // max(n_targets, 1))
         for start in range(0, n, step):
             block = slice(start, min(start + step, n))
@@ -275,7 +274,7 @@ class ScoredPairs:
         sources: BoolArray | None,
         targets: BoolArray | None,
     ) -> FloatMatrix:
-        """A block of scores with minus infinity at whatever is no candidate."""
+        """A block of scores with minus infinity at pairs that are no candidates."""
         part = self.score[rows, columns]
         score = np.where(np.isnan(part), -np.inf, part).astype(self.score.dtype, copy=False)
         if self.prior.square:

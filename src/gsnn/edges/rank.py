@@ -16,7 +16,7 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, in_words, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Criterion, LossScale, all_samples, capture, isolated, tapped, unwrap
-from gsnn.edges.inferer import EdgeInferer, EdgeScores, check_model
+from gsnn.edges.inferer import EdgeInferer, EdgeScores, check_blocks, check_model
 from gsnn.edges.pairs import ScoredPairs, checked_targets
 from gsnn.edges.rank_correlation import CORRELATIONS, cross_correlation, sort_bytes
 from gsnn.graph.checks import EDGE_TYPES
@@ -60,17 +60,9 @@ class FunctionEdgeInferer(EdgeScores):
 
     Attributes:
         W: float32 (N, N), what the last ``fit`` returned; None before.
-        function_nodes: The N names.
-        N: Number of function nodes.
         L: Number of blocks.
         n_pairs: P = L - 1.
-        edges: Set of the known edges as (source, target) names.
         memory_budget: In bytes.
-
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If an option is unknown or ``edge_index`` does not fit the model.
-        TypeError: If the model has no taps.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -109,8 +101,7 @@ class FunctionEdgeInferer(EdgeScores):
         for name, value, options in (("norm", norm, NORMS), ("agg", agg, CHANNEL_AGGREGATIONS)):
             if value not in options:
                 raise unknown_option(name, value, options)
-        if gsnn.L < 2:
-            raise RuntimeError(f"Need at least 2 blocks for an adjacent pair, got a model with layers={gsnn.L}")
+        check_blocks(gsnn)
         index = torch.as_tensor(edge_index)
         if index.ndim != 2 or index.shape[0] != 2:
             hint = "; pass edge_index.T" if index.ndim == 2 and index.shape[1] == 2 else ""
@@ -352,11 +343,6 @@ class RankEdgeInferer(EdgeInferer):
 
     Attributes:
         dense: The :class:`FunctionEdgeInferer`.
-
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If an option is unknown, or data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
 
     Example:
         >>> from gsnn.graph import Graph

@@ -90,11 +90,6 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         n: Number of samples that W was learnt from.
         losses: Mean aux_loss of each epoch of the last :meth:`fit`.
 
-    Raises:
-        RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If an option is unknown or out of range, or data and model disagree.
-        TypeError: If the model has no taps or ``data`` is no graph.
-
     Example:
         >>> from gsnn.graph import Graph
         >>> from gsnn.nn import GSNN
@@ -248,7 +243,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
     def update(
         self, x: Tensor, y: Tensor, crit: Criterion | None = None, *, loss_reduction: str | LossScale | None = None
     ) -> dict[str, float]:
-        """One step of W on a batch that nobody trains on; the GSNN is evaluated and left as it was.
+        """One step of W on a batch, without training the GSNN, which is left as it was.
 
         Args:
             x: (B, I) inputs.
@@ -427,9 +422,6 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
     @torch.no_grad()
     def load(self, path: str | Path) -> dict[str, str]:
         """Take W from a file of :meth:`save`.
-
-        Args:
-            path: The file.
 
         Returns:
             What the file says beside it.

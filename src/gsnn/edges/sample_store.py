@@ -62,7 +62,13 @@ class SampleStore:
         self.n += width
 
     def extend(self, other: SampleStore) -> None:
-        """Add the samples of another store, which stays as it is."""
+        """Add the samples of another store, which stays as it is.
+
+        Raises:
+            ValueError: If its matrices have other numbers of rows.
+        """
+        if self.sizes != other.sizes:
+            raise ValueError("other differs in its numbers of channels, inputs or outputs")
         for index in range(len(other._batches)):
             self.append(other.batch(index))
 

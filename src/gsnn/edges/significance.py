@@ -59,7 +59,7 @@ class Significance:
         return self._compute(rows)
 
     def q_value(self, rows: IntArray) -> FloatArray:
-        """(K,) q-values of the given rows, over all candidates whatever the rows are."""
+        """(K,) q-values of the given rows; they are over all candidates."""
         if len(rows) > self.z.size // 4 or "_all_q" in self.__dict__:
             taken: FloatArray = self._all_q[rows]
             return taken

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 _MOST = 1000  # edges that are looked at one by one; of more a sample is
 
-__all__ = ["bypass_count", "routed"]
-
 
 def routed(graph: Graph, edges: Sequence[Edge]) -> list[bool]:
     """Whether the source of each pair reaches its target over function edges.

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.edge_rows import edge_rows
 from gsnn.base.errors import DataError, closest
 
@@ -18,8 +19,6 @@ Edge = tuple[str, str]
 SignedEdge = tuple[str, str, int]
 EdgeType = tuple[str, str, str]
 Names = dict[str, tuple[str, ...]]
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 SignArray = npt.NDArray[np.int8]
 
 NODE_TYPES: tuple[str, ...] = ("function", "input", "output")

@@ -103,9 +103,6 @@ class Graph:
             function_nodes: Names of the functions, in order.
             output_nodes: Names of the outputs, in order.
 
-        Returns:
-            The graph.
-
         Raises:
             DataError: If an edge is not a pair or triple, names an unknown node, or joins types that have no edges.
 
@@ -162,9 +159,6 @@ class Graph:
             edges: Columns ``source`` and ``target``; ``weight`` and ``sign`` if there are any (an empty sign is 0).
             nodes: Columns ``name`` and ``type`` (input, function or output), one row a node, in order.
 
-        Returns:
-            The graph.
-
         Raises:
             DataError: If a column is missing or the graph is not valid.
 
@@ -184,9 +178,6 @@ class Graph:
         Args:
             data: The object; its ``edge_weight_dict`` and ``edge_sign_dict`` are kept if it has them. In a
                 ``HeteroData`` the names stand as ``data[type].node_names``.
-
-        Returns:
-            The graph.
 
         Raises:
             TypeError: If the object lacks one of the two dictionaries.
@@ -306,9 +297,6 @@ class Graph:
 
         Args:
             edges: (source, target) names, of any edge type.
-
-        Returns:
-            The smaller graph.
 
         Raises:
             DataError: If one of the edges is not in the graph, or no function -> output edge is left.

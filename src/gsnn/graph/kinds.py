@@ -46,6 +46,16 @@ def kind_of(edge: EdgeType) -> str:
     return f"{edge[0]}->{edge[2]}"
 
 
+def short_kind(kind: str) -> str:
+    """What ``--kinds`` calls a kind: its end that is not always a function.
+
+    Example:
+        >>> short_kind("function->output"), short_kind("function->function")
+        ('output', 'function')
+    """
+    return next(short for short, name in _SHORT.items() if name == kind)
+
+
 def resolve_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
     """Kinds from what a user writes: ``input``, ``function``, ``output``, the whole names, or ``all``.
 

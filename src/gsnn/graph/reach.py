@@ -14,7 +14,8 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse import csgraph
 
-IntArray = npt.NDArray[np.int64]
+from gsnn.base.arrays import IntArray
+
 Bits = npt.NDArray[np.uint64]
 
 # Words gathered at a time: bounds the working memory to 256 bytes an edge, whatever the number of members.

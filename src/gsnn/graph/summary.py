@@ -112,9 +112,6 @@ def summarise(
         sign: Signs by type, or None.
         oddities: For each key of ``ODDITIES`` the names concerned.
         weighted: Whether the edges have weights.
-
-    Returns:
-        The summary.
     """
     n_signs = {}
     if sign is not None:

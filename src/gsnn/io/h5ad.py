@@ -32,9 +32,6 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         path: The file.
         what: What it should hold, for the messages.
 
-    Returns:
-        The open file.
-
     Raises:
         DataError: If the file is missing, truncated, damaged, not HDF5 or not AnnData, or refers to other files.
         MissingExtraError: If h5py is not installed.
@@ -77,10 +74,6 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
 
 def other_kind(file: Any, path: Path) -> str:  # noqa: ANN401 - a h5py.File
     """What HDF5 that is no AnnData is, and the way out; empty if it may be AnnData.
-
-    Args:
-        file: The open file.
-        path: Its path.
 
     Returns:
         What it is, to be put after "is".

@@ -57,9 +57,6 @@ def read_uns(path: Path, key: str) -> pd.DataFrame:
         path: The file.
         key: The key in ``uns``.
 
-    Returns:
-        The table.
-
     Raises:
         DataError: If there is none.
     """

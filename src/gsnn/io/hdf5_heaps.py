@@ -17,8 +17,6 @@ _BLOCK = 2**24
 # A file of more bytes is not searched: it would take longer than reading what was asked for.
 MOST_SEARCHED = 2**30
 
-__all__ = ["MOST_SEARCHED", "check_heaps"]
-
 
 def check_heaps(path: Path) -> None:
     """Refuse a file with a heap that the HDF5 library would go round in for ever.

@@ -17,9 +17,6 @@ _READ = 1000  # rows that are looked at
 def advice(rows: Sequence[Sequence[str]]) -> str:
     """How to read rows of cells as edges, with the numbers of the columns.
 
-    Args:
-        rows: The cells of each line.
-
     Returns:
         What to say after a semicolon.
 
@@ -70,11 +67,6 @@ def _counts(column: list[str]) -> bool:
 
 def refuse_matrix(header: Sequence[str], rows: Sequence[Sequence[str]], path: Path) -> None:
     """Refuse an adjacency matrix: nothing in it says whether its rows or its columns are the sources.
-
-    Args:
-        header: The first line.
-        rows: The others.
-        path: The file.
 
     Raises:
         DataError: If rows and columns have the same names, or all cells of a square are 0, 1 or -1.

@@ -78,9 +78,6 @@ def find_columns(table: Table, *, measured: bool = True) -> Columns:
         table: The table.
         measured: Whether there must be readouts.
 
-    Returns:
-        The columns.
-
     Raises:
         DataError: If there is no treatment or no readout column, a time stands twice, or a readout has no time.
     """

@@ -20,8 +20,6 @@ SCALES = ("none", "log", "sqrt")
 COLUMNS = ("label", "species", "effect", "site", "scale", "note")
 _NEEDED = COLUMNS[:3]
 
-__all__ = ["EFFECTS", "SCALES", "NameMap", "Scale", "map_notes", "read_name_map"]
-
 
 @dataclass(frozen=True)
 class Scale:

@@ -69,9 +69,6 @@ def is_file_word(word: str) -> bool:
 def spreadsheet_dates(names: Iterable[str]) -> dict[str, str]:
     """Names that a spreadsheet made of genes, with what they probably were.
 
-    Args:
-        names: The names.
-
     Returns:
         For each date among them, the genes it may stand for, or an empty text.
 

@@ -107,12 +107,6 @@ def read_parquet(raw: Raw, what: str) -> ParquetTable:
 def read_arrow(raw: Raw) -> Any:  # noqa: ANN401 - pyarrow has no types to name
     """The Arrow table in a Parquet file, with categories as what they stand for.
 
-    Args:
-        raw: The file.
-
-    Returns:
-        The table.
-
     Raises:
         DataError: If it says that it holds far more than its size can.
         Exception: What pyarrow raises on a damaged file.

@@ -125,9 +125,6 @@ def is_passive(relation: str) -> bool:
 def signs_of(words: Sequence[str]) -> tuple[NDArray[np.int8], Counter[str]]:
     """Signs of many words; each distinct word is looked up once.
 
-    Args:
-        words: The words.
-
     Returns:
         The signs (0 where the word is not known), and the unknown words with how often each stands.
     """

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError
 from gsnn.base.files import sha256
+from gsnn.io.responses import Responses
 from gsnn.io.text import counted, listed
 
 Chunk = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -141,6 +143,42 @@ class StreamedResponses(ABC):
             yield treated, measured
         if row != stop:
             raise DataError(f"{self.name}: rows {row + 1} to {stop} are missing; the file may be truncated")
+
+    def sample(self, rows: NDArray[np.int64]) -> Responses:
+        """Some of the samples, in memory; stretches without any of them are not read.
+
+        Args:
+            rows: Their numbers, from 0 on; each is taken once.
+
+        Returns:
+            The samples, in the order of the rows.
+
+        Raises:
+            DataError: As for :meth:`read`.
+        """
+        wanted = np.unique(rows)
+        none = [np.empty((0, len(names)), np.float32) for names in (self.treatments, self.readouts)]
+        parts: list[Chunk] = [(none[0], none[1])]
+        for start, stop in self.stretches():
+            mine = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
+            if not len(mine):
+                continue
+            for x, y in self.read(start, stop):
+                inside = mine[(mine >= start) & (mine < start + len(x))] - start
+                parts.append((x[inside], y[inside]))
+                start += len(x)
+        x, y = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+        return Responses(
+            pd.DataFrame(x, columns=self.treatments),
+            pd.DataFrame(y, columns=self.readouts),
+            dict(self.kinds),
+            list(self.warnings),
+            dict(self.paths),
+            dict(self._digests or {}),
+            other_names=self.other_names,
+            labels=self.labels,
+            categories=self.categories,
+        )
 
     def _checked(self, values: NDArray[Any], row: int, names: Sequence[str], kind: str) -> NDArray[np.float32]:
         found = values.astype(np.float32, copy=False)

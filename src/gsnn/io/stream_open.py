@@ -58,9 +58,6 @@ def stream_responses(
         names: Of ``.npy`` files: the names of their columns, under ``treatments`` and ``readouts``.
         species: As for :func:`gsnn.io.read_responses`.
 
-    Returns:
-        The open responses.
-
     Raises:
         DataError: If the files cannot be streamed.
         MissingExtraError: If Parquet or AnnData needs a package that is not installed.

@@ -239,9 +239,6 @@ def read_blanks(text: Text, *, header: bool = True) -> Table | None:
     Args:
         text: The file.
         header: Whether the first row names the columns; otherwise they are numbered from 1.
-
-    Returns:
-        The table.
     """
     numbered = [(n, line) for n, line in enumerate(text.content.split("\n"), 1) if line.strip()]
     rows = [(n, [unquoted(cell) for cell in _CELL.findall(line)]) for n, line in numbered if not line.startswith("#")]

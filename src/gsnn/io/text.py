@@ -139,9 +139,6 @@ def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
         path: The file.
         what: What it should hold, for the messages.
 
-    Returns:
-        Its bytes.
-
     Raises:
         DataError: If the file is missing, unreadable, a folder, a pickle or a broken archive.
     """
@@ -223,9 +220,6 @@ def clean_name(name: str, path: Path, line: int, unit: str = "line") -> str:
         path: The file it stands in.
         line: Its line, from 1.
         unit: What is counted: lines, or rows of a file without lines.
-
-    Returns:
-        The name.
 
     Raises:
         DataError: If it is empty or holds control characters.

@@ -49,10 +49,6 @@ class Treatments:
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         """Treatments of some samples.
 
-        Args:
-            start: The first sample.
-            stop: The sample after the last.
-
         Returns:
             (stop - start, I) numbers.
 
@@ -97,9 +93,6 @@ def obs_treatments(
         separator: What joins several treatments in one category, such as ``+``, or None.
         exclude: Labels of samples that are left out.
         wanted: (M,) the samples that were chosen by other columns, or None for all.
-
-    Returns:
-        The treatments.
 
     Raises:
         DataError: If a column is missing, a sample has no value in it, or names clash.
@@ -165,9 +158,6 @@ def obsm_treatments(
         path: Its path, for messages.
         key: Its key.
         names: The names of its columns, which a matrix does not have.
-
-    Returns:
-        The treatments.
 
     Raises:
         DataError: If there is no such matrix, or its columns have no names.

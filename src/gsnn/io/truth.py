@@ -33,9 +33,6 @@ def read_truth(path: str | os.PathLike[str], **options: Any) -> list[Edge]:  # n
 def read_roles(path: str | os.PathLike[str]) -> dict[Edge, str]:
     """Roles of edges from a CSV or TSV file with the columns source, target and role.
 
-    Args:
-        path: The file.
-
     Returns:
         The role of each edge.
 

@@ -93,9 +93,6 @@ def write_edges(
             -, @ or a tab): ``"keep"`` them, since every other program reads them as they are; ``"quote"`` them with a
             leading apostrophe, which changes the name for those programs; ``"refuse"`` to write.
 
-    Returns:
-        The path.
-
     Raises:
         DataError: If the table is not one of edges, a name has no place in the format, or the extension is unknown.
         MissingExtraError: If Parquet or AnnData needs a package that is not installed.

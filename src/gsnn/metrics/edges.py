@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import closest
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 
 def unknown_names(parameter: str, unknown: Collection[str], names: Iterable[str]) -> ValueError:

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, sparse
 
+from gsnn.base.arrays import IntArray
 from gsnn.metrics.scores import SortedScores, collapse_groups, precision_at_k
 
-IntArray = npt.NDArray[np.int64]
 _NAN = float("nan")
 
 

@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import digamma
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.metrics.edges import as_index
 from gsnn.metrics.scores import as_scores
-
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 
 Ties = Literal["realistic", "optimistic", "pessimistic"]
 Within = Literal["target", "source"]
@@ -129,9 +127,6 @@ def count_ranks(
         candidate: (N, N), the other candidates.
         within: Compare with the other sources of the target, or the other targets of the source.
         chunk_size: Queries at a time; the working memory is about 10 * chunk_size * N bytes.
-
-    Returns:
-        The ranks.
     """
     if within == "target":
         scores, candidate, queries = scores.T, candidate.T, queries[::-1]

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
+from gsnn.base.arrays import BoolArray, FloatArray
 
 
 def as_scores(scores: Any) -> FloatArray:  # noqa: ANN401 - an array, a series or a tensor

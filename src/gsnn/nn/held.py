@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Held", "held_states"]
-
 
 @dataclass(frozen=True, eq=False)
 class Held:

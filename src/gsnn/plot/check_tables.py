@@ -8,17 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import FloatArray
 from gsnn.plot.data import Check
 
 if TYPE_CHECKING:
     from gsnn.discovery import SelfCheck
 
-FloatArray = npt.NDArray[np.float64]
 
 GRID = np.arange(1, 41) / 40  # recalls at which the curves of the repeats are averaged
 TOP = 100  # places of two rankings that are compared
-
-__all__ = ["agreement", "check_tables", "hidden_ranks", "method_ranks", "precision_at_recall"]
 
 
 def precision_at_recall(share_below: npt.ArrayLike, negatives: float, recall: npt.ArrayLike) -> FloatArray:
@@ -56,9 +54,6 @@ def check_tables(check: SelfCheck, method: str) -> Check:
     Args:
         check: The self-check, with at least one repeat.
         method: The method that ranked the candidates of the run, shown first; it need not be among those checked.
-
-    Returns:
-        The tables.
     """
     curves, places = [], []
     for condition in ("real", *check.settings["controls"]):

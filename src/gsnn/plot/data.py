@@ -72,12 +72,14 @@ class Section:
         title: Its heading.
         notes: Paragraphs.
         tables: Captions and tables; columns of numbers are set to the right.
+        link: What the navigation calls it; empty for a section that it leaves out.
     """
 
     anchor: str
     title: str
     notes: Sequence[str] = ()
     tables: Sequence[tuple[str, pd.DataFrame]] = ()
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class ReportData:
         refined: Edges that a refinement kept: round, source, target, kind, gain, p.
         refine_verdict: What the refinement means, in words.
         repairs: Edges to add, to remove and to turn, with the columns of :func:`gsnn.discovery.repairs_table`.
-        asked: What was asked of the model.
+        asked: What the members agree on, and what was asked of the model.
+        next_step: What to do next, a command or words; empty where nothing is known.
 
     Raises:
         DataError: If a table lacks a column.
@@ -162,6 +165,7 @@ class ReportData:
     refine_verdict: Verdict | None = None
     repairs: pd.DataFrame = field(default_factory=pd.DataFrame)
     asked: Sequence[Section] = ()
+    next_step: str = ""
 
     def __post_init__(self) -> None:
         for table, columns in COLUMNS.items():

@@ -11,8 +11,6 @@ from gsnn.base.files import atomic_path
 
 FORMATS = (".png", ".svg", ".pdf")
 
-__all__ = ["FORMATS", "write_picture"]
-
 
 def write_picture(draw: Callable[[], Any], path: str | Path) -> Path:
     """Draw into a new figure and write it.
@@ -20,9 +18,6 @@ def write_picture(draw: Callable[[], Any], path: str | Path) -> Path:
     Args:
         draw: Draws and returns the axes, as the functions of :mod:`gsnn.plot` do.
         path: The file; its extension tells the format.
-
-    Returns:
-        The path.
 
     Raises:
         DataError: If the format is none of ``FORMATS``.

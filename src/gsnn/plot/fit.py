@@ -74,9 +74,6 @@ def observed_predicted(
         predicted: The same shape.
         ax: Where to draw; None makes a figure.
 
-    Returns:
-        The axes.
-
     Raises:
         ValueError: If the shapes differ.
 

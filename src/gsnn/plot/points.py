@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.graph.checks import Edge
 from gsnn.metrics.scores import as_scores
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 _COLUMNS = {"source": ("source", "src_func"), "target": ("target", "dst_func"), "known": ("known", "has_edge")}
 _SCORES = ("score", "corr")
@@ -81,53 +78,6 @@ def candidate_labels(
     kept = np.array([pair in wanted or pair not in others for pair in pairs], dtype=bool)
     truth = np.array([pair in wanted for pair in pairs], dtype=bool)
     return as_scores(edges["score"].to_numpy())[kept], truth[kept]
-
-
-def _cumulative(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Positives and negatives at or above each distinct score, best first."""
-    order = np.argsort(-scores, kind="stable")
-    ranked, truth = scores[order], labels[order]
-    ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
-    hits = np.cumsum(truth)[ends].astype(np.float64)
-    return hits, ends + 1 - hits
-
-
-def roc_points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """The ROC curve; tied scores are one step.
-
-    Args:
-        scores: (K,) without NaN.
-        labels: (K,).
-
-    Returns:
-        False and true positive rates from (0, 0) to (1, 1); NaN without negatives.
-
-    Example:
-        >>> roc_points(np.array([0.9, 0.5, 0.5]), np.array([True, False, True]))
-        (array([0., 0., 1.]), array([0. , 0.5, 1. ]))
-    """
-    hits, misses = _cumulative(scores, labels)
-    negatives = misses[-1] if misses[-1] else np.nan
-    return np.append(0.0, misses) / negatives, np.append(0.0, hits) / hits[-1]
-
-
-def precision_recall_points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """The precision-recall curve, to be drawn in steps whose area is the average precision.
-
-    Args:
-        scores: (K,) without NaN.
-        labels: (K,).
-
-    Returns:
-        Recall, from 0 upwards, and the precision of the step that ends there.
-
-    Example:
-        >>> precision_recall_points(np.array([0.9, 0.5, 0.5]), np.array([True, False, False]))[1].round(3)
-        array([1.   , 1.   , 0.333])
-    """
-    hits, misses = _cumulative(scores, labels)
-    precision = hits / (hits + misses)
-    return np.append(0.0, hits) / hits[-1], np.append(precision[0], precision)
 
 
 def shared_ranks(tables: dict[str, pd.DataFrame], score_col: str | None = None) -> pd.DataFrame:

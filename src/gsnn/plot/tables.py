@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.base.errors import unknown_option
 from gsnn.graph.checks import Edge
 from gsnn.metrics import average_precision, roc_auc
 from gsnn.plot.axes import CANDIDATE, GUIDE, KNOWN, PROPOSED, axes
-from gsnn.plot.points import (
-    BoolArray,
-    FloatArray,
-    candidate_labels,
-    precision_recall_points,
-    roc_points,
-    scored_edges,
-    shared_ranks,
-)
+from gsnn.plot.points import candidate_labels, scored_edges, shared_ranks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +53,13 @@ def roc(
         >>> ax.lines[0].get_xydata().tolist()
         [[0.0, 0.0], [0.0, 1.0], [0.5, 1.0], [1.0, 1.0]]
     """
-    ax = _curves(tables, positives, known_true, score_col, ax, roc_points, roc_auc, "AUC", "default")
+    from sklearn.metrics import roc_curve
+
+    def points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+        x, y, _ = roc_curve(labels, scores, drop_intermediate=False)
+        return x, y
+
+    ax, _ = _curves(tables, positives, known_true, score_col, ax, points, roc_auc, "AUC", "default")
     ax.plot([0, 1], [0, 1], color=GUIDE, linestyle="--", zorder=0, label="chance")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.legend(loc="lower right", fontsize="small")
@@ -90,13 +89,13 @@ def precision_recall(
     Raises:
         ValueError: If a column is missing, or a positive is not a candidate of a table.
     """
-    positives, known_true = list(positives), list(known_true)
-    ax = _curves(
-        tables, positives, known_true, score_col, ax, precision_recall_points, average_precision, "AP", "steps-pre"
-    )
-    each = {
-        float(candidate_labels(table, positives, known_true, score_col)[1].mean()) for table in _named(tables).values()
-    }
+    from sklearn.metrics import precision_recall_curve
+
+    def points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+        y, x, _ = precision_recall_curve(labels, scores)
+        return x[::-1], y[::-1]
+
+    ax, each = _curves(tables, positives, known_true, score_col, ax, points, average_precision, "AP", "steps-pre")
     for prevalence in sorted(each):
         ax.plot([0, 1], [prevalence] * 2, color=GUIDE, linestyle="--", zorder=0, label=f"chance {prevalence:.2g}")
     ax.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
@@ -114,8 +113,8 @@ def _curves(
     area: Callable[[FloatArray, BoolArray], float],
     unit: str,
     drawstyle: str,
-) -> Axes:
-    """One line per table."""
+) -> tuple[Axes, set[float]]:
+    """One line per table; and the shares of positives."""
     positives, known_true = list(positives), list(known_true)
     labelled = {
         name: candidate_labels(table, positives, known_true, score_col) for name, table in _named(tables).items()
@@ -123,8 +122,9 @@ def _curves(
     ax = axes(ax)
     for name, (scores, labels) in labelled.items():
         label = f"{name} {unit} {area(scores, labels):.3f}".strip()
-        ax.plot(*points(scores, labels), label=label, drawstyle=drawstyle)
-    return ax
+        finite = np.maximum(scores, np.finfo(np.float64).min)  # scikit-learn takes no infinite scores
+        ax.plot(*points(finite, labels), label=label, drawstyle=drawstyle)
+    return ax, {float(labels.mean()) for _, labels in labelled.values()}
 
 
 def score_distributions(

@@ -1,4 +1,4 @@
-"""What was asked of the model of a run, in words and tables: knock-outs, an explanation, the experiments to do next."""
+"""What was asked of the model of a run, in words and tables: knock-outs, explanations, the experiments to do next."""
 
 from __future__ import annotations
 
@@ -19,20 +19,15 @@ if TYPE_CHECKING:
 
 _ROWS, _READOUTS, _EDGES = 20, 8, 30
 
-__all__ = ["asked_sections"]
-
 
 def asked_sections(run: Run) -> tuple[list[Section], list[str]]:
     """The sections of what stands in the folder of a run.
-
-    Args:
-        run: The run.
 
     Returns:
         The sections, and a sentence for each file that does not go with the run or cannot be read.
     """
     sections, remarks = [], []
-    for name, make in ((KNOCKOUTS, _knockouts), (EXPLANATION, _explanation), (DESIGN, _design)):
+    for name, make in ((KNOCKOUTS, _knockouts), (EXPLANATION, _explanations), (DESIGN, _design)):
         path = run.path / name
         if not path.is_file():
             continue
@@ -42,13 +37,13 @@ def asked_sections(run: Run) -> tuple[list[Section], list[str]]:
             if told.get("run") != run.info["id"] or told.get("fingerprint") != run.info["data"]["fingerprint"]:
                 remarks.append(f"{name} is of another training and not shown; repeat {command}.")
                 continue
-            sections.append(make(told))
+            sections += make(told)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             remarks.append(f"{name} cannot be read ({type(error).__name__}: {error}); repeat {command}.")
     return sections, remarks
 
 
-def _knockouts(told: Mapping[str, Any]) -> Section:
+def _knockouts(told: Mapping[str, Any]) -> list[Section]:
     summary, scale = pd.DataFrame(told["summary"]), dict(zip(told["readouts"], told["scale"], strict=True))
     changes = pd.Series({name: summary[name].abs().max() / scale[name] for name in told["readouts"]})
     shown = [str(name) for name in changes.sort_values(ascending=False, kind="stable").index[:_READOUTS]]
@@ -64,10 +59,20 @@ def _knockouts(told: Mapping[str, Any]) -> Section:
         *(f"Note: {note}." for note in told["notes"]),
     ]
     caption = f"Mean effect over the conditions, in the units of the data: the strongest {min(_ROWS, len(summary))}"
-    return Section("knockouts", "What do knock-outs do?", notes, [(caption, summary[columns].head(_ROWS))])
+    return [
+        Section("knockouts", "What do knock-outs do?", notes, [(caption, summary[columns].head(_ROWS))], "Knock-outs")
+    ]
 
 
-def _explanation(told: Mapping[str, Any]) -> Section:
+def _explanations(told: Mapping[str, Any]) -> list[Section]:
+    every = [told, *told.get("others", [])]
+    return [
+        _explanation(one, *((f"explanation-{k}", "") if k > 1 else ("explanation", "Why")))
+        for k, one in enumerate(every, start=1)
+    ]
+
+
+def _explanation(told: Mapping[str, Any], anchor: str, link: str) -> Section:
     edges = pd.DataFrame(told["subnetwork"], columns=["source", "target", "sign", "contribution"])
     notes = [
         f"{told['readout']} in {told['condition']} is predicted at {number(told['predicted'])}, which is "
@@ -82,10 +87,10 @@ def _explanation(told: Mapping[str, Any]) -> Section:
         ("Paths, with the difference that each carries alone", pd.DataFrame(told["paths"], columns=["path", "alone"])),
     ]
     title = f"Why is {told['readout']} predicted so?"
-    return Section("explanation", title, notes, [(name, table) for name, table in tables if len(table)])
+    return Section(anchor, title, notes, [(name, table) for name, table in tables if len(table)], link)
 
 
-def _design(told: Mapping[str, Any]) -> Section:
+def _design(told: Mapping[str, Any]) -> list[Section]:
     batch, names = told["batch"], [one["name"] for one in told["hypotheses"]]
     notes = [
         f"{len(names)} hypotheses of the network were refitted and {told['weighed']} experiments weighed by how well "
@@ -109,4 +114,4 @@ def _design(told: Mapping[str, Any]) -> Section:
         ("Experiments to do next", pd.DataFrame(batch)[columns]),
         ("Hypotheses, with the loss of their refits on the training samples", hypotheses),
     ]
-    return Section("next", "What to do next?", notes, tables)
+    return [Section("next", "What to do next?", notes, tables, "Next")]

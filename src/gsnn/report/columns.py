@@ -10,8 +10,6 @@ import pandas as pd
 
 from gsnn.report.text import number, numbers, percent, probability
 
-__all__ = ["Column", "edge_columns", "edge_values"]
-
 MOST_OTHERS = 8  # columns the page knows nothing about, such as the ranks of further methods
 # Read by name where a table has them; not columns of their own.
 _PARTS = {"known", "precision_low", "precision_high", "precision_chance", "alias_group", "src_idx", "dst_idx"}
@@ -86,9 +84,6 @@ def edge_columns(table: pd.DataFrame) -> list[Column]:
 
     Args:
         table: Candidate edges.
-
-    Returns:
-        The columns.
 
     Example:
         >>> table = pd.DataFrame({"rank": [1], "source": ["a"], "target": ["b"], "score": [0.5], "p": [None],

@@ -10,21 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
+from gsnn.base.verdict import at_run
+from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, short_kind
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.asked import asked_sections
+from gsnn.report.members import members_section
 from gsnn.report.text import number
+from gsnn.runs.results import after_check
+from gsnn.runs.sample import run_sample
 from gsnn.training.verdict import fit_verdict, r_meaning
 
 if TYPE_CHECKING:
-    from gsnn.data import PerturbationData
+    from gsnn.base.verdict import Verdict
+    from gsnn.data import PerturbationData, Split
     from gsnn.graph import Graph
     from gsnn.runs import Run
     from gsnn.training.baselines import FitReport
 
 HIDDEN = "hidden edges"
 STEPS = ("train", "infer", "selfcheck")
+_FEWEST = 3  # samples that can be read
 
 
 def collect(run: Run) -> ReportData:
@@ -41,15 +47,15 @@ def collect(run: Run) -> ReportData:
         RunError: If training is not complete, or a file of the data changed or is gone.
     """
     fit = run.fit_report()
-    data = run.data()
-    graph = data.graph
     split = run.split()
+    data, test = _data(run, split)
+    graph = data.graph
     training = run.info.get("training", {})
     kinds = run.sources
     name = kinds.name or (Path(kinds.files["graph"]["given"]).name if "graph" in kinds.files else run.path.name)
     signs = _signs(graph)
     summary = {
-        "samples": len(data),
+        "samples": run.info["data"]["samples"],
         "trained on": len(split.train),
         **({"validated on": len(split.validation)} if len(split.validation) else {}),
         f"held out, by {split.by}": len(split.test),
@@ -60,7 +66,7 @@ def collect(run: Run) -> ReportData:
         **signs,
         "functions no input reaches": len(graph.unreached_functions),
         "functions that reach no readout": len(graph.dead_end_functions),
-        "missing responses": int(data.outputs.isna().to_numpy().sum()),
+        "missing responses": None if data.drawn else int(data.outputs.isna().to_numpy().sum()),
         "parameters": training.get("parameters"),
         "epochs": training.get("epochs"),
         "seconds of training": _rounded(training.get("seconds")),
@@ -69,13 +75,14 @@ def collect(run: Run) -> ReportData:
     inference = run.info.get("inference") if has_edges else None
     edges = run.edges() if has_edges else pd.DataFrame({column: [] for column in COLUMNS["edges"]})
     if "kind" in edges:
-        # The end that is not always a function says it in one word.
-        short = {name: name.split("->")[0] if name == INPUT_EDGES else name.split("->")[1] for name in KINDS}
-        edges = edges.assign(kind=edges["kind"].map(short))
+        edges = edges.assign(kind=edges["kind"].map({name: short_kind(name) for name in KINDS}))
     method = str(inference["method"]) if inference else ""
     check, agrees, remarks = _self_check(run, inference)
     known_edges, audit_remarks = _audit(run)
     asked, asked_remarks = asked_sections(run)
+    verdict = fit_verdict(fit, run.metrics(), stopped_early=bool(training.get("stopped_early")))
+    refinement = _refinement(run)
+    agreeing = members_section(run, inference, edges)
     notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks, *asked_remarks]
     candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(
@@ -104,7 +111,7 @@ def collect(run: Run) -> ReportData:
             | {predictor: fit.readouts[f"{predictor}_r2"] for predictor in ("model", "ridge", "mean")}
         ),
         pooled={predictor: float(fit.summary["pooled_r2"][predictor]) for predictor in ("model", "ridge", "mean")},
-        predictions=_predictions(run, data, split.test),
+        predictions=_predictions(run, data, test),
         edges=edges,
         network=_network(graph),
         functions=list(graph.functions),
@@ -118,12 +125,40 @@ def collect(run: Run) -> ReportData:
         check=check,
         agreement=pd.concat([agreement(method_ranks(candidates, method), "candidates"), agrees], ignore_index=True),
         folder=shlex.quote(str(run.path)),
-        fit_notes=_correlations(fit),
-        fit_verdict=fit_verdict(fit, run.metrics()),
-        asked=asked,
+        fit_notes=[*_correlations(fit), *_drawn_note(data)],
+        fit_verdict=verdict,
+        next_step=at_run(_next(run, verdict, refinement.get("refine_verdict")), run.path),
+        asked=[*([agreeing] if agreeing else []), *asked],
         **known_edges,
-        **_refinement(run),
+        **refinement,
     )
+
+
+def _next(run: Run, fit: Verdict, refined: Verdict | None) -> str:
+    """What to do next: what the last command said, unless the model itself must be trained otherwise first."""
+    checked = after_check(run)
+    if fit.tone == "bad" and not (checked and "selfcheck" in fit.next):
+        return fit.next
+    return refined.next if refined is not None else checked or fit.next
+
+
+def _data(run: Run, split: Split) -> tuple[PerturbationData, np.ndarray]:
+    """Samples in memory, and which of them were held out; of samples that stay in their files, some held-out ones."""
+    if not run.sources.streamed:
+        return run.data(), split.test
+    enough = len(split.test) >= _FEWEST
+    data = run_sample(run, part="test" if enough else None)
+    return data, np.arange(len(data) if enough else 0)
+
+
+def _drawn_note(data: PerturbationData) -> list[str]:
+    """How many of the held-out samples the predictions are of, where not all are shown."""
+    if data.drawn is None or not data.drawn.partial:
+        return []
+    return [
+        f"The predictions shown are of {data.drawn.used:,} of {data.drawn.of:,} held-out samples, drawn at random, "
+        "because the samples stay in their files. The figures of the fit are of all of them."
+    ]
 
 
 def _commands(run: Run) -> str:
@@ -162,7 +197,7 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
 
 def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     """What a reader of the table should know."""
-    from gsnn.runs.edge_columns import members_note, no_targets_note, structure_note
+    from gsnn.runs.inference.columns import members_note, no_targets_note, structure_note
 
     if inference is None:
         return []

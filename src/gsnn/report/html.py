@@ -56,9 +56,6 @@ def render(data: ReportData) -> str:
     Args:
         data: What to show.
 
-    Returns:
-        The page.
-
     Raises:
         MissingExtraError: If jinja2 or plotly is not installed.
 
@@ -154,9 +151,6 @@ def write_report(source: Run | ReportData, path: str | Path | None = None) -> Pa
         source: A run, or what `collect` made of one.
         path: The file; default ``report.html`` in the run's folder.
 
-    Returns:
-        The path written.
-
     Raises:
         TypeError: If ``source`` is a `ReportData` and ``path`` is missing.
         MissingExtraError: If jinja2 or plotly is not installed.
@@ -175,9 +169,6 @@ def report_run(run: Run) -> Path:
 
     Args:
         run: A run whose training is complete.
-
-    Returns:
-        The file.
 
     Raises:
         RunError: If training is not complete, or the data are not those of the run any more.

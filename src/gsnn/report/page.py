@@ -13,8 +13,6 @@ from gsnn.plot.layout import drawn_nodes, edges_around, positions
 from gsnn.report.columns import edge_columns, edge_values
 from gsnn.report.text import numbers
 
-__all__ = ["MAX_ROWS", "page_data"]
-
 CURVES = {"train_loss": "training", "val_loss": "validation"}
 CONDITIONS = {
     "real": "hidden known edges",

@@ -10,8 +10,6 @@ import pandas as pd
 from gsnn.plot.data import Check, ReportData
 from gsnn.report.text import number
 
-__all__ = ["Answer", "answers"]
-
 BEST = 50  # candidates a reader may want to test
 
 
@@ -102,13 +100,14 @@ def _expected(candidates: pd.DataFrame) -> Answer | None:
     row = table.iloc[-1]
     k = int(row["rank"])
     expected, low, high = (k * float(row[name]) for name in ("expected_precision", "precision_low", "precision_high"))
+    are = "is expected to be a missing edge" if round(expected) == 1 else "are expected to be missing edges"
     text = (
-        f"Of the best {k} candidates about {expected:.0f} are expected to be missing edges "
+        f"Of the best {k} candidates about {expected:.0f} {are} "
         f"({np.floor(low):.0f} to {np.ceil(high):.0f}), if the missing edges are like the known ones."
     )
     chance = k * float(row.get("precision_chance", float("nan")))
     if np.isfinite(chance):
-        text += f" Guessing finds {number(chance, 1)}."
+        text += f" Guessing finds {f'{chance:.1f}' if chance >= 0.1 else 'less than 0.1'}."
     tone = "good" if low >= 0.2 * k else "unsure"
     return Answer("How many of the best are edges?", f"{expected:.0f} of {k}", text, tone, "selfcheck")
 

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["number", "numbers", "percent", "probability"]
-
 
 def number(value: object, digits: int = 3) -> str:
     """A number for reading; an en dash where it is undefined.

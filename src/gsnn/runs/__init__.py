@@ -1,4 +1,19 @@
-"""The run folder, and every command as a function that returns what it made and prints nothing."""
+"""The run folder, and every command as a function that returns what it made and prints nothing.
+
+What several of them take:
+
+- ``run``: the run, which they write into. A self-check, a refinement and an audit do not need its training to be
+  complete.
+- ``settings``: fields of :class:`gsnn.training.TrainConfig` to replace in those of the run; None values are left out.
+- ``overwrite`` and ``resume``: replace what the folder holds, or continue it. Without either such a folder is refused.
+- ``picture``: name of a picture in the folder of the run, which tells its format (``.png``, ``.svg``, ``.pdf``); empty
+  for none.
+- ``progress``: show progress on stderr.
+- ``options``: further arguments of the function of :mod:`gsnn.discovery` that does the work.
+
+They raise :class:`gsnn.DataError` where an option or a file is wrong, :class:`gsnn.RunError` where the folder or the
+run does not allow it, and :class:`gsnn.MissingExtraError` where a picture is asked for and matplotlib is not installed.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +29,9 @@ if TYPE_CHECKING:
     from gsnn.runs.compare import compare_runs
     from gsnn.runs.design import design_run
     from gsnn.runs.evaluate import evaluate_files
-    from gsnn.runs.explain import explain_run
+    from gsnn.runs.explain import explain_run, explain_worst
     from gsnn.runs.infer import infer_run
-    from gsnn.runs.job import Job
+    from gsnn.runs.inference.job import Job
     from gsnn.runs.knockout import knockout_run
     from gsnn.runs.members import models_of
     from gsnn.runs.predict import predict_run
@@ -28,13 +43,14 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "Checkup": "check",
-    "Job": "job",
+    "Job": "inference.job",
     "audit_run": "audit",
     "check_up": "check",
     "compare_runs": "compare",
     "design_run": "design",
     "evaluate_files": "evaluate",
     "explain_run": "explain",
+    "explain_worst": "explain",
     "infer_run": "infer",
     "predict_run": "predict",
     "knockout_run": "knockout",
@@ -59,6 +75,7 @@ __all__ = [
     "design_run",
     "evaluate_files",
     "explain_run",
+    "explain_worst",
     "infer_run",
     "knockout_run",
     "models_of",

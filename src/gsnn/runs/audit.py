@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import as_data_error
-from gsnn.discovery.audit_result import Audit
+from gsnn.discovery.auditing.result import Audit
 from gsnn.runs.repairs import update_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both
 
@@ -27,21 +27,7 @@ def audit_run(
     Where the run has candidates of all kinds, ``repairs.csv`` is written too.
 
     If its training is complete and its settings are not replaced, its model stands for the whole graph where edges are
-    removed.
-
-    Args:
-        run: The run; its training need not be complete.
-        settings: Fields of `TrainConfig` to replace; None values are left out.
-        overwrite: Replace an audit in the folder.
-        resume: Continue one; without one, begin.
-        **options: Further options of :func:`gsnn.discovery.audit`.
-
-    Returns:
-        The outcome.
-
-    Raises:
-        DataError: If an option is wrong.
-        RunError: If the folder or the run in it does not allow this.
+    removed. For the arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.audit`.
     """
     from gsnn.discovery.auditing import audit
 

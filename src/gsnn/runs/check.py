@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.io import NameMap, Network, Responses
 
-__all__ = ["Checkup", "check_up"]
-
 _HUBS = 5  # functions with the most edges that are named
 
 
@@ -62,15 +60,8 @@ def check_up(
 ) -> Checkup:
     """Read a network and responses as training would, and describe them.
 
-    Args:
-        graph: The prior network.
-        data: The responses, or None with ``inputs`` and ``outputs``.
-        inputs: The matrix of treatments.
-        outputs: The matrix of readouts.
-        names: A table of what labels stand for (:func:`gsnn.io.read_name_map`).
-        network_options: Keyword arguments of :func:`gsnn.io.read_network`; None values are left out.
-        responses_options: The same for :func:`gsnn.io.read_responses`.
-        build_options: The same for :func:`gsnn.data.build_data`.
+    The arguments are those of :meth:`gsnn.runs.Sources.from_files`. Of samples that stay in their files 2,000 are drawn
+    and looked at.
 
     Returns:
         What was found. Identifiers that do not match, and everything else that keeps the two from being put together,
@@ -79,47 +70,55 @@ def check_up(
     Raises:
         DataError: If one of the files cannot be read at all.
     """
-    from gsnn.data import build_data
+    import numpy as np
+
+    from gsnn.data import build_data, stream_data
+    from gsnn.data.drawn import SAMPLE, Drawn
     from gsnn.data.naming import dose_notes, proposed_map
     from gsnn.data.sanity import oddities
     from gsnn.io import read_name_map, read_network, read_responses
+    from gsnn.runs.sources import Sources
 
     def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
         return {name: value for name, value in (options or {}).items() if value is not None}
 
-    options = given(responses_options)
-    if options.pop("stream", False):
-        raise DataError("the check reads all samples into memory, and they are to be streamed; check a part of them")
-    if "names" in options:
-        from gsnn.runs.sources import Sources
-
-        # Says what is wrong with them where training would.
-        Sources.from_files(graph, data, inputs=inputs, outputs=outputs, responses_options=responses_options)
-        raise DataError("the check reads all samples into memory, and .npy files are streamed; check a part of them as "
-                        "a table")  # fmt: skip
     network = read_network(graph, **given(network_options))
     mapped = None if names is None else read_name_map(names)
-    responses = read_responses(data, inputs=inputs, outputs=outputs, species=network.species, **options)
+    sources = Sources.from_files(
+        graph, data, inputs=inputs, outputs=outputs, names=names, responses_options=responses_options
+    )
+    opened, told = None, []
+    if sources.streamed:
+        opened = sources.stream_responses(network, {role: Path(entry["path"]) for role, entry in sources.files.items()})
+        rows = Drawn.rows(SAMPLE, np.arange(len(opened)), seed=0)
+        drawn = Drawn(len(rows), len(opened), seed=0)
+        told += [f"the samples stay in their files, and these figures are of {drawn}"] if drawn.partial else []
+        responses = opened.sample(rows)
+    else:
+        options = {name: value for name, value in given(responses_options).items() if name != "stream"}
+        responses = read_responses(data, inputs=inputs, outputs=outputs, species=network.species, **options)
     sections = {"network": _network(network), "responses": _responses(responses)}
     building = {**given(build_options), "names": mapped}
     ignore_case = bool(building.get("ignore_case"))
     proposal = proposed_map(network, responses, mapped, ignore_case)
     error, built = "", None
     try:
+        if opened is not None:  # what training refuses of these alone
+            stream_data(network, opened, **building)
         built = build_data(network, responses, **building)
     except DataError as refused:
         error = str(refused)
         try:
             built = build_data(network, responses, **{**building, "on_unmatched": "drop"})
         except DataError:
-            return Checkup(sections, [*network.warnings, *responses.warnings], error, proposal=proposal)
+            return Checkup(sections, [*told, *network.warnings, *responses.warnings], error, proposal=proposal)
     sections["unmatched"] = _unmatched(network, responses, built, ignore_case, mapped)
     sections |= _graph(built)
     sections["masked"] = _masked(built)
     sections["aliases"] = _aliases(built)
     sections["to beat"] = _to_beat(built)
     odd = oddities(built, sections["to beat"], network)
-    told = [*built.warnings, *dose_notes(built.graph.inputs, built.x), *odd]
+    told += [*built.warnings, *dose_notes(built.graph.inputs, built.x), *odd]
     return Checkup(sections, told, error, built, odd, proposal)
 
 

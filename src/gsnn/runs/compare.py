@@ -11,17 +11,12 @@ if TYPE_CHECKING:
     from gsnn.ask.comparison import Comparison
     from gsnn.runs.folder import Run
 
-__all__ = ["compare_runs"]
-
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
     """What runs agree on: their inferred tables pair by pair, the candidates high in all, and the fit of each.
 
     Args:
         runs: At least two, each after ``gsnn infer``.
-
-    Returns:
-        The comparison.
 
     Raises:
         DataError: If there are fewer than two, or they have no candidate in common.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 DOUBTS = 4  # known edges that an audit calls not needed, the least supported first
 
-__all__ = ["DOUBTS", "design_run"]
-
 
 def design_run(
     run: Run,
@@ -38,25 +36,12 @@ def design_run(
 
     The candidates are those of ``edges.csv``; known edges that an audit in the folder calls not needed are in doubt.
 
-    Args:
-        run: A run whose edges have been inferred.
-        hypotheses: As of :func:`gsnn.ask.design`, and so are the others that are not described here.
-        batch: How many experiments.
-        replicates: Measurements of each.
-        experiments: A CSV file with the columns experiment, and, if need be, knockout and cost; None: all that the data
-            contain the parts of.
-        epochs: Of each refit.
-        seed: Fixes the refits.
-        picture: Name of the picture in the folder, which tells its format; empty: none.
-        progress: Show progress on stderr.
+    ``experiments`` is a CSV file with the columns experiment, and, if need be, knockout, readout and cost (None: all
+    that the data contain the parts of). The other arguments are those of :func:`gsnn.ask.design`; for ``run`` and
+    ``picture`` see :mod:`gsnn.runs`.
 
     Returns:
         The design, as ``design.csv`` and ``design.json`` have it.
-
-    Raises:
-        DataError: If a number or the list of experiments is wrong.
-        RunError: If training is not complete, edges have not been inferred, or the data are not those of the run.
-        MissingExtraError: If a picture is asked for and matplotlib is not installed.
     """
     edges = run.edges()
     data = run.data()
@@ -103,9 +88,8 @@ def _read(path: Path, data: PerturbationData) -> list[Experiment]:
     import pandas as pd
 
     try:
-        table = pd.read_csv(
-            path, dtype={"experiment": str, "knockout": str}, keep_default_na=False, na_values={"cost": [""]}
-        )
+        text = dict.fromkeys(("experiment", "knockout", "readout"), str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"cost": [""]})
     except FileNotFoundError:
         raise DataError(f"there is no list of experiments {path}") from None
     except (OSError, ValueError) as error:

@@ -41,9 +41,6 @@ def evaluate_files(
         kind: The kind of the edges; of others than those between functions a run is needed.
         seed: Of the random baseline.
 
-    Returns:
-        The metrics.
-
     Raises:
         DataError: If a file is wrong or nothing is left to find.
         RunError: If the run cannot be read.

@@ -1,13 +1,14 @@
-"""Explain a prediction of a run."""
+"""Explain predictions of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gsnn.ask.conditions import UNTREATED, condition_names, name_of
-from gsnn.ask.explanation import PICTURE, Explanation, explain
+from gsnn.ask.conditions import UNTREATED, condition_names, name_of, numbers_of
+from gsnn.ask.explanation import PICTURE, Explanation, explain, write_explanations
 from gsnn.base.errors import DataError, as_data_error
 from gsnn.plot.files import write_picture
 from gsnn.runs.members import models_of
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.runs.folder import Run
 
-__all__ = ["explain_run", "worst_fitted"]
+WORST = 3
 
 
 def explain_run(
@@ -32,7 +33,7 @@ def explain_run(
     Args:
         run: A run whose training is complete.
         condition: As of :func:`gsnn.ask.explain`; None: see :func:`worst_fitted`.
-        readout: Likewise.
+        readout: Likewise; None: the first of :func:`worst_readouts`.
         against: The reference.
         picture: Name of the picture in the folder, which tells its format; empty: none.
 
@@ -44,54 +45,88 @@ def explain_run(
         RunError: If training is not complete, or the data are not those of the run any more.
         MissingExtraError: If a picture is asked for and matplotlib is not installed.
     """
+    readout = worst_readouts(run, 1)[0] if readout is None else readout
+    return _explained(run, [readout], condition, against, picture)[0]
+
+
+def explain_worst(run: Run, n: int = WORST, *, against: str = UNTREATED, picture: str = PICTURE) -> list[Explanation]:
+    """Explain the readouts that are fitted worst, each where it is missed most, into the folder of the run.
+
+    Args:
+        run: A run whose training is complete.
+        n: How many readouts.
+        against: The reference.
+        picture: Name of the picture of the first one, as of :func:`explain_run`.
+
+    Returns:
+        The explanations, the worst readout first.
+
+    Raises:
+        DataError: If ``n`` is not positive, the reference is unknown, or nothing is held out.
+        RunError: As of :func:`explain_run`.
+        MissingExtraError: Likewise.
+    """
+    if n < 1:
+        raise DataError(f"the number of readouts to explain must be at least 1, got {n}")
+    return _explained(run, worst_readouts(run, n), None, against, picture)
+
+
+def _explained(
+    run: Run, readouts: Sequence[str], condition: str | None, against: str, picture: str
+) -> list[Explanation]:
     data, models = run.data(), models_of(run)
-    if condition is None or readout is None:
-        condition, readout = worst_fitted(run, data, condition, readout, against)
+    conditions = [condition or worst_fitted(run, data, readout, against) for readout in readouts]
     with as_data_error():
-        found = explain(models, data, run.standardiser(), condition, readout, against=against)
+        found = [
+            explain(models, data, run.standardiser(), where, readout, against=against)
+            for where, readout in zip(conditions, readouts, strict=True)
+        ]
     with run.lock():
-        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        write_explanations(found, run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
-            write_picture(found.plot, run.path / picture)
+            write_picture(found[0].plot, run.path / picture)
     return found
 
 
-def worst_fitted(
-    run: Run, data: PerturbationData, condition: str | None, readout: str | None, against: str = UNTREATED
-) -> tuple[str, str]:
-    """What is explained if nothing is said: the readout with the lowest R2, where it is missed most.
+def worst_readouts(run: Run, n: int) -> list[str]:
+    """Names of the readouts with the lowest R2 on the held-out samples, the worst first.
 
-    Both are taken from the held-out samples.
+    Args:
+        run: The run.
+        n: How many, at most.
+
+    Raises:
+        DataError: If the fit was not measured.
+    """
+    fit = run.fit_report().readouts.dropna(subset=["model_r2"]).sort_values("model_r2", kind="stable")
+    if not len(fit):
+        raise DataError("the fit was not measured, so name the readout to explain (--readout)")
+    return [name_of(str(name)) for name in fit["readout"].head(n)]
+
+
+def worst_fitted(run: Run, data: PerturbationData, readout: str, against: str = UNTREATED) -> str:
+    """The held-out condition in which a readout is missed most.
 
     Args:
         run: The run.
         data: Its data.
-        condition: A condition, if the user named one.
-        readout: A readout, likewise.
+        readout: The readout.
         against: The reference, which is not explained itself.
 
     Returns:
-        Names of the condition and of the readout.
+        Name of the condition.
 
     Raises:
-        DataError: If nothing is held out, so that both must be named.
+        DataError: If there is no such readout, or nothing is held out, so that the condition must be named.
     """
     from gsnn.training import predict
 
-    fit = run.fit_report().readouts.dropna(subset=["model_r2"])
-    names = [name_of(name) for name in data.graph.outputs]
-    if readout is None:
-        if not len(fit):
-            raise DataError("the fit was not measured, so name the readout to explain (--readout)")
-        readout = name_of(str(fit.sort_values("model_r2", kind="stable")["readout"].iloc[0]))
-    if condition is not None or readout not in names:
-        return condition or "0", readout
+    column = numbers_of([readout], data.graph.outputs, "readout")[0]
     rows = run.split().test
     predicted = run.standardiser().inverse_transform(predict(run.model(), data.x[rows]))
-    column = names.index(readout)
     missed = np.abs(data.y[rows, column] - predicted[:, column])
     labels = condition_names(data.x[rows], data)
     missed[[label == against for label in labels]] = np.nan
     if not np.isfinite(missed).any():
         raise DataError("no held-out sample can be explained; name the condition (--condition)")
-    return labels[int(np.nanargmax(missed))], readout
+    return labels[int(np.nanargmax(missed))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from gsnn.base.errors import RunError
 from gsnn.base.files import folder_lock, plain, write_json
 from gsnn.base.wording import command_line
 from gsnn.data.digest import fingerprint
-from gsnn.runs.edge_columns import csv_metadata
+from gsnn.runs.inference.columns import csv_metadata
 from gsnn.runs.info import FORMAT, RUN, is_temporary, now, read_info, reading, versions
 from gsnn.runs.sources import Sources
 from gsnn.training.config import TrainConfig
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
     from gsnn.training.baselines import FitReport
     from gsnn.training.members import Member
-
-__all__ = ["Run", "Sources", "fingerprint"]
 
 MODEL, EARLY, METRICS, EDGES, REPAIRS, REPORT, CHECKPOINT, REGRESSOR = (
     "model.safetensors",
@@ -58,11 +56,24 @@ class Run:
     Attributes:
         path: The folder.
         info: The content of ``run.json``.
+        model_path: The trained model.
+        early_path: The model when most was learnt, from which edges are inferred.
+        metrics_path: A row per epoch.
+        edges_path: The candidate edges.
+        repairs_path: The repairs that an inference and an audit propose.
+        report_path: The report.
+        checkpoint_path: The training state after the last whole epoch.
+        regressor_path: What the regressor has learnt while the run was trained.
+        members_path: A folder for each member, called by its number.
     """
 
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
         self.path = path
         self.info = info
+        self.model_path, self.early_path, self.metrics_path = path / MODEL, path / EARLY, path / METRICS
+        self.edges_path, self.repairs_path, self.report_path = path / EDGES, path / REPAIRS, path / REPORT
+        self.checkpoint_path, self.regressor_path = path / CHECKPOINT, path / REGRESSOR
+        self.members_path = path / MEMBERS
         self._locked = False
 
     # ------------------------------------------------------------------ making and opening
@@ -91,9 +102,6 @@ class Run:
             overwrite: Replace a run that stands there. Other files are never deleted.
             regressor: Whether a regressor learns while the run is trained.
             members: How many members are trained beside the model.
-
-        Returns:
-            The run.
 
         Raises:
             RunError: If the folder holds a run and ``overwrite`` is False, or holds something else, or cannot be made.
@@ -172,12 +180,6 @@ class Run:
     def open(cls, path: str | Path) -> Run:
         """Open a run folder.
 
-        Args:
-            path: The folder.
-
-        Returns:
-            The run.
-
         Raises:
             RunError: If there is no run there or its ``run.json`` cannot be read.
         """
@@ -190,53 +192,6 @@ class Run:
     def exists(cls, path: str | Path) -> bool:
         """Whether there is a run in this folder."""
         return (Path(path) / RUN).is_file()
-
-    # ------------------------------------------------------------------ the files
-
-    @property
-    def model_path(self) -> Path:
-        """The trained model."""
-        return self.path / MODEL
-
-    @property
-    def early_path(self) -> Path:
-        """The model when most was learnt, from which edges are inferred."""
-        return self.path / EARLY
-
-    @property
-    def metrics_path(self) -> Path:
-        """A row per epoch."""
-        return self.path / METRICS
-
-    @property
-    def edges_path(self) -> Path:
-        """The candidate edges."""
-        return self.path / EDGES
-
-    @property
-    def repairs_path(self) -> Path:
-        """The repairs that an inference and an audit propose."""
-        return self.path / REPAIRS
-
-    @property
-    def report_path(self) -> Path:
-        """The report."""
-        return self.path / REPORT
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """The training state after the last whole epoch."""
-        return self.path / CHECKPOINT
-
-    @property
-    def regressor_path(self) -> Path:
-        """What the regressor has learnt while the run was trained."""
-        return self.path / REGRESSOR
-
-    @property
-    def members_path(self) -> Path:
-        """A folder for each member, called by its number."""
-        return self.path / MEMBERS
 
     # ------------------------------------------------------------------ what is in it
 
@@ -296,12 +251,7 @@ class Run:
         Raises:
             RunError: If a file changed or is gone (it is named), or the data were made in memory or are streamed.
         """
-        sources = self.sources
-        with reading(self.path / RUN, "sources"):
-            sources.check()
-            data = sources.read()
-        self.check_data(data)
-        return data
+        return self._from_sources(Sources.read)
 
     def open_data(self) -> PerturbationData | StreamedData:
         """The data, in memory or left in their files as the run was trained on them.
@@ -309,10 +259,13 @@ class Run:
         Raises:
             RunError: As :meth:`data`.
         """
+        return self._from_sources(Sources.open)
+
+    def _from_sources(self, read: Callable[[Sources], Any]) -> Any:  # noqa: ANN401 - what read gives
         sources = self.sources
         with reading(self.path / RUN, "sources"):
             sources.check()
-            data = sources.open()
+            data = read(sources)
         self.check_data(data)
         return data
 

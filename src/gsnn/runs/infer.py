@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from gsnn.base.arrays import IntArray
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.discovery import Method
     from gsnn.edges import ScoredPairs
-    from gsnn.edges.candidates import Ends, Given, IntArray, Selection
+    from gsnn.edges.candidates import Ends, Given, Selection
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
-    from gsnn.runs.job import Job
-    from gsnn.runs.ranking import Ranking
+    from gsnn.runs.inference.job import Job
+    from gsnn.runs.inference.ranking import Ranking
 
 
 SCORES = ("corr", "partial")
@@ -43,7 +44,7 @@ SAMPLES = ("train", "all")
 ALIASES = ("auto", "reach", "hops", "none")
 _VACUOUS = 0.25  # share of the candidates in one group by reach, above which hops tell more
 
-# Of the ranking, where it is told how much the data have to say.
+# Candidates at the head of a ranking that are compared with what the network alone would rank there.
 _HEAD = 50
 
 
@@ -182,10 +183,10 @@ def infer_run(
     import pandas as pd
 
     from gsnn.base.torch_state import threads_for
-    from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, ways
+    from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, too_large, ways
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
-    from gsnn.runs.job import Job
+    from gsnn.runs.inference.job import Job
     from gsnn.runs.repairs import update_repairs
 
     wanted = resolve_kinds(kinds)
@@ -221,7 +222,7 @@ def infer_run(
             if clash:
                 raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
         notes = [*no.notes, *must.notes]
-        if by_default and FUNCTION_EDGES in wanted and (more := _too_large(data.graph, job)):
+        if by_default and FUNCTION_EDGES in wanted and (more := too_large(data.graph.N, job.memory_budget)):
             notes.append(f"ranked by '{SIMPLER_METHOD}': {more}")
             by_kind[FUNCTION_EDGES] = ways([SIMPLER_METHOD], FUNCTION_EDGES)
         models = _models(run, job, members)
@@ -295,7 +296,7 @@ def infer_run(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The edges of one kind, and what is to be said of them."""
+    """The edges of one kind, and notes on them."""
 
     ends: Ends
     edges: pd.DataFrame
@@ -332,9 +333,9 @@ def _score(
     progress: bool,
     job: Job,
 ) -> dict[str, tuple[ScoredPairs, int]]:
-    """As :func:`gsnn.runs.ranking.score_pairs`; of several models by the average of their ranks."""
+    """As :func:`gsnn.runs.inference.ranking.score_pairs`; of several models by the average of their ranks."""
     from gsnn.ask.agreement import average_ranks
-    from gsnn.runs.ranking import score_pairs
+    from gsnn.runs.inference.ranking import score_pairs
 
     if len(models) == 1:
         return score_pairs(run, models[0], data, ways, samples, progress, job)
@@ -343,7 +344,7 @@ def _score(
         for number, model in enumerate(models, start=1)
     ]
     averaged = {name: (average_ranks([part[name][0] for part in parts]), parts[0][name][1]) for name in ways}
-    return parts[0] | averaged  # what stands beside a ranking knows no model
+    return parts[0] | averaged  # rankings beside it do not depend on the model
 
 
 def _infer_kind(
@@ -366,7 +367,7 @@ def _infer_kind(
     from gsnn.ask.agreement import agreement
     from gsnn.edges import alias_groups
     from gsnn.edges.pairs import PriorEdges
-    from gsnn.runs.ranking import rank_together
+    from gsnn.runs.inference.ranking import rank_together
     from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
     from gsnn.runs.results import calibrate_edges
 
@@ -383,7 +384,7 @@ def _infer_kind(
         return None
     table, notes = ranking.table, []
     prior = PriorEdges(data.graph, ends.kind)
-    # A function's edge to itself is no candidate, be it known or not.
+    # Self-edges are never candidates, known or not.
     known_rows = {ends.row(*edge) for edge in prior.edges if edge[0] != edge[1]}
     n_candidates = int(prior.candidates().sum()) - len(set(forbidden.tolist()) - known_rows)
     there = [row for row in required.tolist() if row in known_rows]
@@ -423,21 +424,6 @@ def _infer_kind(
     return _Part(ends, edges, first, options, ranking.n, n_candidates, summary, notes, agreed, shared)
 
 
-def _too_large(graph: Graph, job: Job) -> str:
-    """Why the features of all pairs of a graph do not fit into memory; nothing if they do."""
-    from gsnn.base.memory import in_words, memory_bytes
-    from gsnn.discovery.methods import DEFAULT_METHOD
-    from gsnn.discovery.stacked.combined import combined_memory
-
-    needed, budget = combined_memory(graph.N), memory_bytes(job.memory_budget)
-    if needed <= budget:
-        return ""
-    return (
-        f"'{DEFAULT_METHOD}' takes {in_words(needed)} for {graph.N} functions, and {in_words(budget)} may be taken "
-        "(--memory-budget)"
-    )
-
-
 def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int]:
     """How much of the head of a ranking the network alone would have put there; nothing where that is not known."""
     k = min(_HEAD, n_candidates // 10)
@@ -448,7 +434,7 @@ def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int
 
 
 def _into(ends: Ends, drawn: Sequence[str], required: IntArray) -> IntArray:
-    """Pairs into some treatments that stand in the network, but for those that are required."""
+    """Pairs into some treatments that are species of the network, without the required ones."""
     targets = [ends.place[1][name] for name in drawn if name in ends.place[1]]
     pairs = np.zeros((len(ends.sources), len(ends.targets)), dtype=bool)
     pairs[:, targets] = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gsnn.ask.conditions import inputs_of
+from gsnn.ask.ensemble import Ensemble
 from gsnn.ask.knockouts import DEFAULT_STATE, PICTURE, Knockouts, knockout
 from gsnn.base.errors import as_data_error
 from gsnn.plot.files import write_picture
@@ -15,8 +16,6 @@ from gsnn.runs.members import models_of
 
 if TYPE_CHECKING:
     from gsnn.runs.folder import Run
-
-__all__ = ["knockout_run"]
 
 
 def knockout_run(
@@ -31,22 +30,11 @@ def knockout_run(
 ) -> Knockouts:
     """Predict what knocking out functions does, written into the folder of the run.
 
-    Args:
-        run: A run whose training is complete.
-        nodes: As of :func:`gsnn.ask.knockout`, and so are ``pairs`` and ``to``.
-        pairs: Also all pairs.
-        to: At which values functions are held.
-        conditions: Names of conditions, as :func:`gsnn.ask.conditions.inputs_of` reads them; none: those of the data.
-        picture: Name of the heatmap in the folder, which tells its format (``.png``, ``.svg``, ``.pdf``); empty: none.
-        progress: Show progress on stderr.
+    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of the data). ``nodes``,
+    ``pairs`` and ``to`` are those of :func:`gsnn.ask.knockout`; for the other arguments see :mod:`gsnn.runs`.
 
     Returns:
         The outcome, as ``knockout.csv`` and ``knockout.json`` have it.
-
-    Raises:
-        DataError: If a node, a condition or an option is unknown.
-        RunError: If training is not complete, or the data are not those of the run any more.
-        MissingExtraError: If a picture is asked for and matplotlib is not installed.
     """
     data, models = run.data(), models_of(run)
     with as_data_error():
@@ -60,6 +48,7 @@ def knockout_run(
             to=to,
             train=run.split().train,
             conditions=asked,
+            calibration=Ensemble.of(run).calibration if run.n_members else None,
             progress=progress,
         )
     with run.lock():

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gsnn.training.config import TrainConfig
     from gsnn.training.prepare import Prepared
 
-__all__ = ["members_wanted", "models_of", "train_members"]
-
 
 def models_of(run: Run) -> list[GSNN]:
     """The trained models of a run, on the CPU, in eval mode: its members, or the one that it has.

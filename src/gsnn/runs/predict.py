@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 PREDICTIONS = "predictions.csv"
 
-__all__ = ["PREDICTIONS", "predict_run"]
-
 
 def predict_run(
     run: Run,

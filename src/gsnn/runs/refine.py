@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.csv_file import write_csv
 from gsnn.base.errors import as_data_error
 from gsnn.base.files import atomic_path
-from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.refinement.result import Refinement
 from gsnn.io.truth import read_truth
 from gsnn.runs.repairs import read_run_repairs
 from gsnn.runs.settings import changed_config, locked, refuse_both
@@ -35,22 +35,8 @@ def refine_run(
 
     Beside the outcome stands the network with all that was kept, ``refined-network.csv``: its edges of all kinds.
 
-    Args:
-        run: The run; its training need not be complete.
-        method: Name of a registered method, or several; None: what suits the decision.
-        truth: True edges, if they are known: SIF or an edge table.
-        repairs: Try a table of repairs in place of a method's proposals: True for the run's own, or a file.
-        settings: Fields of `TrainConfig` to replace; None values are left out.
-        overwrite: Replace a refinement in the folder.
-        resume: Continue one; without one, begin.
-        **options: Further options of :func:`gsnn.discovery.refine`.
-
-    Returns:
-        The outcome.
-
-    Raises:
-        DataError: If an option is wrong.
-        RunError: If the folder or the run in it does not allow this.
+    ``truth`` is a file of true edges (SIF or an edge table), ``repairs`` a table to try in place of what a method
+    proposes (True for that of the run). For the other arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.refine`.
     """
     from gsnn.discovery.refinement import refine
     from gsnn.discovery.repairs import repaired

@@ -17,14 +17,9 @@ if TYPE_CHECKING:
 
     from gsnn.runs.folder import Run
 
-__all__ = ["read_run_repairs", "update_repairs"]
-
 
 def update_repairs(run: Run) -> pd.DataFrame | None:
     """Write ``repairs.csv`` if the run has candidates of all three kinds and an audit; else remove it if it is there.
-
-    Args:
-        run: The run.
 
     Returns:
         The table, or None.
@@ -53,9 +48,6 @@ def read_run_repairs(run: Run, path: str | Path | None = None) -> pd.DataFrame:
     Args:
         run: The run.
         path: A file; None: the run's own.
-
-    Returns:
-        The table.
 
     Raises:
         DataError: If there is none or it cannot be read.

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError
-from gsnn.discovery.audit_result import Audit
-from gsnn.discovery.check_result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
-from gsnn.discovery.refine_result import Refinement
+from gsnn.discovery.auditing.result import Audit
+from gsnn.discovery.refinement.result import Refinement
 from gsnn.discovery.result_file import differing_settings
+from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
+from gsnn.discovery.verdicts import check_next, infer_next
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gsnn.base.verdict import Verdict
     from gsnn.runs.folder import Run
 
 
@@ -40,6 +42,8 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
     if check.settings.get("fingerprint") != run.info["data"]["fingerprint"]:
         return None, f"the self-check in the folder is of other data and not used; {again}"
     now = run.config.to_dict()
+    if check.drawn is not None:
+        now.pop("epochs")  # fewer samples take more of them
     wrong = differing_settings(check.settings.get("config", {}), now, seeds=False, names=("was", "in the run it is"))
     if wrong:
         return (
@@ -49,11 +53,43 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
     return check, ""
 
 
-def read_audit(run: Run) -> tuple[Audit | None, str]:
-    """The audit in the folder of a run, if it is of its data.
+def after_check(run: Run) -> str:
+    """What to do after the self-checks in the folder of a run, of all kinds; empty without one that holds.
+
+    Returns:
+        A command or words; ``RUN`` stands for the folder.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
+    from gsnn.discovery.methods import DEFAULT_METHOD
+
+    checks = {kind: read_check(run, kind)[0] for kind in KINDS}
+    found = {kind: check.verdicts() for kind, check in checks.items() if check is not None}
+    inferred = str(run.info.get("inference", {}).get("method", ""))
+    return check_next(found, DEFAULT_METHOD, inferred=inferred, refinable=not run.sources.streamed) if found else ""
+
+
+def after_infer(run: Run) -> tuple[Verdict | None, str]:
+    """What a self-check says of the method that ranked edges between functions, and what to do next.
 
     Args:
-        run: The run.
+        run: The run, with its edges.
+
+    Returns:
+        The verdict, None without a self-check of the method; and a command or words, in which ``RUN`` stands for the
+        folder.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
+    check, _ = read_check(run)
+    verdict = None if check is None else check.verdicts().get(str(run.info["inference"]["method"]))
+    return verdict, infer_next(verdict, refinable=not run.sources.streamed)
+
+
+def read_audit(run: Run) -> tuple[Audit | None, str]:
+    """The audit in the folder of a run, if it is of its data.
 
     Returns:
         The audit, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
@@ -87,9 +123,6 @@ def read_refinement(run: Run) -> Refinement | None:
 
 def stale_results(run: Run) -> list[str]:
     """What in the folder of a run is from other data or settings than the run's, in words.
-
-    Args:
-        run: The run.
 
     Returns:
         A sentence for a self-check, an audit and a refinement that the run does not go with.
@@ -146,6 +179,8 @@ def calibrate_edges(
     if method not in check.methods:
         checked = ", ".join(check.methods)
         return plain, f"the self-check in the folder did not check the method {method!r} (only {checked})"
+    if check.drawn is not None:
+        return plain, f"the self-check in the folder used {check.drawn}, so that its precision is not of these edges"
     if options is not None and dict(options) != _options(method, kind):
         return plain, f"the self-check in the folder is of the method {method!r} with its own options, not with these"
     return attach_precision(plain, check, method, missing=missing), ""

@@ -20,9 +20,6 @@ def make_config(settings: Mapping[str, Any]) -> TrainConfig:
     Args:
         settings: Fields of `TrainConfig`; None values are left out and take their defaults.
 
-    Returns:
-        The configuration.
-
     Raises:
         DataError: If a name or a value is wrong.
 

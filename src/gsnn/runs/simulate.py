@@ -35,8 +35,6 @@ _TRAIN = {"epochs": 30, "layers": 6, "channels": 8, "batch-size": 64, "weight-de
 CONVERGING = "converging"
 FILES = ("network.sif", "responses.csv", "truth.csv", "full.csv", "simulation.json", "gsnn.toml")
 
-__all__ = ["CONVERGING", "FILES", "SETTINGS", "Simulated", "kinds", "simulate_files"]
-
 
 def kinds() -> tuple[str, ...]:
     """Graphs to choose from."""

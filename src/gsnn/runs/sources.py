@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.files import sha256
@@ -14,7 +17,7 @@ from gsnn.base.wording import asked
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
-    from gsnn.io import NameMap, Network
+    from gsnn.io import NameMap, Network, StreamedResponses
 
 STREAM_ABOVE = 2**30  # bytes of the files of responses
 _ROLES = ("graph", "data", "inputs", "outputs", "map")
@@ -122,16 +125,27 @@ class Sources:
     def stream(self) -> StreamedData:
         """Open and match the data, leaving the samples in their files.
 
-        Returns:
-            The data.
-
         Raises:
             DataError: If a file does not hold what it must, or cannot be streamed.
         """
         from gsnn.data import stream_data
-        from gsnn.io import stream_responses
 
         network, paths = self._network()
+        responses = self.stream_responses(network, paths)
+        return stream_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+
+    def stream_responses(self, network: Network, paths: Mapping[str, Path]) -> StreamedResponses:
+        """The open responses, of which nothing has been read.
+
+        Args:
+            network: Its species tell which columns are responses.
+            paths: Where the files are, by role.
+
+        Raises:
+            DataError: If they cannot be streamed.
+        """
+        from gsnn.io import stream_responses
+
         options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
         responses = stream_responses(
             paths.get("data"),
@@ -141,10 +155,46 @@ class Sources:
             **options,
         )
         responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
-        return stream_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+        return responses
+
+    def sample(
+        self, n: int | None = None, seed: int = 0, rows: npt.NDArray[np.int64] | None = None
+    ) -> PerturbationData:
+        """A part of the samples, in memory, drawn at random.
+
+        Args:
+            n: How many; None draws 2,000 of samples that stay in their files, and takes all of others.
+            seed: Of the draw.
+            rows: Those to draw from; None: all.
+
+        Returns:
+            The data, which say how they were drawn.
+
+        Raises:
+            DataError: As for :meth:`open`.
+            ValueError: If ``n`` is too small.
+        """
+        from gsnn.data import build_data
+        from gsnn.data.drawn import SAMPLE, Drawn
+
+        if not self.streamed:
+            data = self.read()
+            if n is None and rows is None:
+                return data
+            pool = np.arange(len(data)) if rows is None else rows
+            chosen = Drawn.rows(len(pool) if n is None else n, pool, seed)
+            data = replace(data, inputs=data.inputs.iloc[chosen], outputs=data.outputs.iloc[chosen])
+        else:
+            network, paths = self._network()
+            responses = self.stream_responses(network, paths)
+            pool = np.arange(len(responses)) if rows is None else rows
+            part = responses.sample(Drawn.rows(SAMPLE if n is None else n, pool, seed))
+            responses.close()
+            data = build_data(network, part, names=self._names(paths), **self.options.get("build", {}))
+        return replace(data, drawn=Drawn(len(data), len(pool), seed))
 
     def _names(self, paths: Mapping[str, Path]) -> NameMap | None:
-        """What labels stand for, if there is a table of it."""
+        """The table of what labels stand for, if there is one."""
         from gsnn.io import read_name_map
 
         return read_name_map(paths["map"]) if "map" in paths else None
@@ -161,9 +211,6 @@ class Sources:
 
     def read(self) -> PerturbationData:
         """Read and assemble the data.
-
-        Returns:
-            The data.
 
         Raises:
             DataError: If a file does not hold what it must.
@@ -244,7 +291,7 @@ def _describe(path: str | Path, role: str) -> dict[str, Any]:
 
 
 def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
-    """What the files of responses are, of what can be streamed."""
+    """The kind of the response files, if they can be streamed."""
     from gsnn.io.stream_open import stream_kind
 
     return {stream_kind(entry["path"]) for role, entry in files.items() if role not in ("graph", "map")}

@@ -44,36 +44,18 @@ def train_files(
 ) -> tuple[Run, TrainResult]:
     """Train on a network file and a response file, or two matrices, into a run folder.
 
-    Args:
-        path: The run folder.
-        graph: The prior network.
-        data: The responses, as MIDAS or one prefixed table.
-        inputs: The matrix of treatments, with ``outputs`` instead of ``data``.
-        outputs: The matrix of readouts.
-        names: A table of what labels stand for (`gsnn.io.read_name_map`).
-        network_options: Keyword arguments of `gsnn.io.read_network`.
-        responses_options: Keyword arguments of `gsnn.io.read_responses`.
-        build_options: Keyword arguments of `gsnn.data.build_data`.
-        settings: Fields of `TrainConfig`. A run that is resumed keeps its own where a field is missing or None.
-        overwrite: Replace a run in the folder.
-        resume: Continue a run in the folder; if there is none, begin one.
-        progress: Show progress on stderr.
-        notify: Called with the warnings about the data before the training begins; and after it with what in the
-            folder (a self-check, a refinement) is from other data or settings.
-        devices: Processes on each machine that train together; None takes those that torchrun or ``srun`` started.
-        num_nodes: Machines likewise.
-        device: Where to train: ``cpu`` or ``cuda``.
-        regressor: As for :func:`gsnn.runs.train_run`.
-        members: Likewise.
+    The files and what they are read with, ``graph`` to ``build_options``, are those of
+    :meth:`gsnn.runs.Sources.from_files`. A run that is resumed keeps its own ``settings`` where a field is missing or
+    None. ``notify`` is called with the warnings about the data before the training begins, and after it with what in
+    the folder (a self-check, a refinement) is from other data or settings. ``devices`` is how many processes on each
+    machine train together, ``num_nodes`` on how many machines; None takes those that torchrun or ``srun`` started.
+    ``device`` is ``cpu`` or ``cuda``. ``regressor`` and ``members`` are those of :func:`gsnn.runs.train_run`, and for
+    the other arguments see :mod:`gsnn.runs`.
 
     Returns:
         The run and the result of its training.
-
-    Raises:
-        DataError: If a file or a setting is wrong.
-        RunError: If the folder does not allow this.
     """
-    # What is cheap to refuse comes before torch is imported, which takes longer than everything here.
+    # Cheap checks come before the import of torch, which takes longer than all of them.
     place = training_place(devices, num_nodes)
     if place.first:
         Run.check_target(path, overwrite=overwrite, resume=resume)

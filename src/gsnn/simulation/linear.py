@@ -10,8 +10,9 @@ import networkx as nx
 import numpy as np
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray
 from gsnn.graph import Graph
-from gsnn.simulation.network import FloatArray, Seed, check_network, check_sizes, known_nodes, normal_source
+from gsnn.simulation.network import Seed, check_network, check_sizes, known_nodes, normal_source
 
 
 @dataclass(frozen=True)

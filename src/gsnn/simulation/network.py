@@ -8,12 +8,11 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import closest
 from gsnn.graph import Graph
 
-FloatArray = npt.NDArray[np.float64]
 Seed = int | np.random.Generator | None
 
 

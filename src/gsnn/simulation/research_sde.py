@@ -7,9 +7,9 @@ from typing import Any
 
 import networkx as nx
 
+from gsnn.base.arrays import FloatArray
 from gsnn.graph import Graph
 from gsnn.simulation import sde
-from gsnn.simulation.network import FloatArray
 
 
 def _linear(total: FloatArray) -> FloatArray:

@@ -8,9 +8,10 @@ import networkx as nx
 import numpy as np
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray
 from gsnn.graph import Graph
 from gsnn.simulation.linear import SpecialFunction, call_special, check_special
-from gsnn.simulation.network import FloatArray, Seed, check_network, check_sizes, normal_source
+from gsnn.simulation.network import Seed, check_network, check_sizes, normal_source
 
 
 def simulate_sde(

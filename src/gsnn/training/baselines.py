@@ -43,9 +43,6 @@ class Baseline(ABC):
             x: (M, I), finite.
             y: (M, O), NaN is missing.
 
-        Returns:
-            The baseline.
-
         Raises:
             ValueError: If the shapes do not fit, or x has missing values.
         """
@@ -182,9 +179,6 @@ class RidgeBaseline(Baseline):
             x: (M, I), finite.
             y: (M, O), NaN is missing.
             alphas: The penalties to choose from, all above 0.
-
-        Returns:
-            The baseline.
 
         Raises:
             ValueError: If the shapes differ, x has missing values, or an alpha is not above 0.
@@ -332,7 +326,7 @@ class Figures:
     def readouts(self) -> dict[str, np.ndarray]:
         """As :func:`readout_metrics`."""
         n, sse, sst = self._target.count, self._errors, self._target.squares
-        # What rounding leaves of a constant readout is not variance.
+        # The rounding errors of a constant readout are not variance.
         constant = sst <= 1e-20 * self._squares
         sst = np.where(constant, 0.0, sst)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -354,7 +348,7 @@ class Figures:
     def correlation(self) -> float:
         """As :func:`pooled_correlation`."""
         squares = np.diag(self._products)
-        # What rounding leaves of a constant is not variance.
+        # The rounding errors of a constant are not variance.
         if not (squares > 1e-20 * self._pairs * self._means**2).all():
             return float("nan")
         return float(self._products[0, 1] / np.sqrt(squares.prod()))
@@ -390,9 +384,6 @@ def pooled_r2(y: np.ndarray, prediction: np.ndarray) -> float:
     Args:
         y: (M, O) in units that make readouts comparable; NaN is missing.
         prediction: (M, O).
-
-    Returns:
-        The pooled R2.
 
     Example:
         >>> pooled_r2(np.array([[0.0], [2.0]]), np.array([[0.0], [1.0]]))
@@ -482,9 +473,6 @@ def fit_report(figures: Mapping[str, Figures], readouts: Sequence[str]) -> FitRe
     Args:
         figures: What each of them reaches, by name, the model first.
         readouts: Names of the O readouts.
-
-    Returns:
-        The report.
 
     Raises:
         ValueError: If there is no predictor or the names do not fit.

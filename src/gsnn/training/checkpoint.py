@@ -71,9 +71,6 @@ class SafetensorsCheckpointIO(CheckpointIO):
             map_location: A device for the tensors; None and functions leave them on the CPU.
             weights_only: Ignored: nothing but tensors and plain data can be in the file.
 
-        Returns:
-            The checkpoint.
-
         Raises:
             RunError: If the file is missing, damaged, or something else.
         """

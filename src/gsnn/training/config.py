@@ -117,9 +117,6 @@ class TrainConfig:
         Args:
             values: Field names and values.
 
-        Returns:
-            The checked configuration.
-
         Raises:
             ValueError: If a field is unknown (the closest names are listed) or out of range.
         """

@@ -21,8 +21,6 @@ SHARE = 0.85
 # checkpoint holds them.
 _STEP, _LARGE_STEP, _LARGE = 0.02, 0.075, 2**23
 
-__all__ = ["SHARE", "Early"]
-
 
 class Early:
     """Keeps the weights of the first epoch by which the training loss had fallen by :data:`SHARE` of its fall.

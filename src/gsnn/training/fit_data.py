@@ -66,7 +66,7 @@ class TrainResult:
     @property
     def verdict(self) -> Verdict:
         """What the fit means, in words."""
-        return fit_verdict(self.report, self.history)
+        return fit_verdict(self.report, self.history, stopped_early=self.stopped_early)
 
 
 def fit(

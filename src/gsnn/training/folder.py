@@ -16,59 +16,40 @@ class Folder(Protocol):
 
     Attributes:
         info: What is written of the training.
+        checkpoint_path: The state after the last whole epoch.
+        metrics_path: A row per epoch.
+        model_path: The trained model.
+        early_path: The model when most was learnt.
     """
 
     info: dict[str, Any]
+    checkpoint_path: Path
+    metrics_path: Path
+    model_path: Path
+    early_path: Path
 
     @property
     def complete(self) -> bool:
         """Whether the training in it has ended."""
-        ...
 
     @property
     def config(self) -> TrainConfig:
         """Its settings."""
-        ...
-
-    @property
-    def checkpoint_path(self) -> Path:
-        """The state after the last whole epoch."""
-        ...
-
-    @property
-    def metrics_path(self) -> Path:
-        """A row per epoch."""
-        ...
-
-    @property
-    def model_path(self) -> Path:
-        """The trained model."""
-        ...
-
-    @property
-    def early_path(self) -> Path:
-        """The model when most was learnt."""
-        ...
 
     def split(self) -> Split:
         """The parts it was begun with."""
-        ...
 
     def lock(self) -> AbstractContextManager[bool]:
         """Keep other programs out."""
-        ...
 
     def refresh(self) -> None:
         """Read what it says now."""
-        ...
 
     def check_data(self, data: PerturbationData | StreamedData) -> None:
         """Refuse data that are not those of the training."""
-        ...
 
     def check_config(self, config: TrainConfig) -> None:
         """Refuse settings under which the training cannot be continued."""
-        ...
 
     def begin(
         self,
@@ -79,8 +60,6 @@ class Folder(Protocol):
         warnings: list[str],
     ) -> None:
         """Write what is known before the first epoch."""
-        ...
 
     def finish(self, fit: FitReport, training: dict[str, Any]) -> None:
         """Write what is known after the last one."""
-        ...

@@ -8,18 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.progress import now
 from gsnn.data.split import conditions
 from gsnn.training.baselines import ALPHAS, pooled_correlation
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
 MOST_CONDITIONS = 5000  # of more a sample is left out
 _MOST_WORK = 2e11  # multiplications of all decompositions; of readouts that would need more a sample is taken
 _BLOCK = 2**22  # errors that are held at a time
-
-__all__ = ["MOST_CONDITIONS", "left_out_correlations", "left_out_ridge"]
 
 
 def left_out_correlations(x: npt.ArrayLike, y: npt.ArrayLike) -> dict[str, float]:

@@ -72,9 +72,6 @@ def build_model(make: Callable[[], Model], seed: int) -> Model:
     Args:
         make: Builds the model, drawing its weights from torch's global generator.
         seed: Fixes the weights.
-
-    Returns:
-        The model.
     """
     with own_random_state():
         seed_generators(derived_seed(seed, INIT), torch.device("cpu"))

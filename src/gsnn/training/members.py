@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.files import write_json
 from gsnn.data import PerturbationData
@@ -24,7 +24,6 @@ from gsnn.training.prepare import Prepared, new_model
 if TYPE_CHECKING:
     import torch
 
-IntArray = npt.NDArray[np.int64]
 
 LEAST_CONDITIONS = 5
 """Of the training part, for members to be drawn from them."""
@@ -34,8 +33,6 @@ _STREAMED = (
     "part of the samples into memory"
 )
 _MODEL, _EARLY, _INFO = "model.safetensors", "model-early.safetensors", "member.json"
-
-__all__ = ["LEAST_CONDITIONS", "Member", "check_members", "draw_conditions", "read_members", "train_member"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +143,6 @@ def train_member(prepared: Prepared, config: TrainConfig, number: int, device: s
         config: The settings; the seed of the member follows from theirs and its number.
         number: From 1 on.
         device: Where to train.
-
-    Returns:
-        The member.
     """
     seed = derived_seed(config.seed, MEMBER, number)
     config = replace(config, seed=seed)

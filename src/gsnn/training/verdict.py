@@ -1,4 +1,4 @@
-"""What a fit means, in words: how much of unseen conditions is explained, beside ridge, and what keeps it from more."""
+"""What a fit means, in words: how much of unseen conditions is explained, beside ridge, and what to do about it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,24 @@ _MEMORISED = (
 )
 
 _SHORT = 20  # epochs of which the curves say nothing
+_LONG = 150  # epochs that are enough for most
+_CHECK = "gsnn selfcheck RUN, which says whether edges can be found in these data"
+_STOP = "the same gsnn train with --patience 20 --overwrite, which stops in time"
+_FLAT = "The losses lie flat"
 
-__all__ = ["CLOSE", "fit_verdict", "r_meaning"]
 
-
-def fit_verdict(fit: FitReport, history: pd.DataFrame) -> Verdict:
+def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = False) -> Verdict:
     """The fit on unseen conditions in a sentence, and where ridge does better, the cause that the curves show.
 
     A validation loss that has risen asks for ``--patience``; one that falls still, for more epochs; one that lies flat
     says that the network keeps the model from fitting. Without a validation part the training loss is looked at, and
     a model that explains its training samples much better than unseen conditions counts as one whose loss has risen.
+    What to do next follows from the cause; a model that fits as well as ridge is followed by a self-check.
 
     Args:
         fit: What the model and the baselines reach on held-out samples.
         history: A row per epoch: epoch, train_loss and val_loss, as :class:`gsnn.training.TrainResult` has them.
+        stopped_early: Whether the patience ran out, so that a loss that has risen asks for no more of it.
 
     Returns:
         The verdict: ``bad`` below ridge or the mean, ``unsure`` beside ridge, ``good`` above.
@@ -51,23 +55,31 @@ def fit_verdict(fit: FitReport, history: pd.DataFrame) -> Verdict:
     model, ridge, mean = (_of(fit, name) for name in ("model", "ridge", "mean"))
     if not np.isfinite(model):
         return Verdict(
-            "not known", "No held-out response varies, so that nothing says how well the model fits.", "unsure"
+            "not known",
+            "No held-out response varies, so that nothing says how well the model fits.",
+            "unsure",
+            "gsnn check on the same files: are these the responses you mean, and is more than one condition measured?",
         )
     said = f"The model explains {_percent(model)} of the variance of unseen conditions"
     if np.isfinite(ridge):
         said += f"; ridge regression without a network explains {_percent(ridge)}"
-    cause = _cause(history, model)
+    cause, then = _cause(history, model, stopped_early)
     if model <= 0 or model <= mean:
         return Verdict(
-            "no better than a constant", f"{said}: what this model says of edges means little. {cause}", "bad"
+            "no better than a constant",
+            f"{said}: what this model says of edges means little. {cause}",
+            "bad",
+            then or "gsnn check on the same files: do names, doses and times say what you think?",
         )
     if not np.isfinite(ridge) or model > ridge + CLOSE:
-        return Verdict("fits", f"{said}. A good fit alone does not show that the network is right.", "good")
+        return Verdict("fits", f"{said}. A good fit alone does not show that the network is right.", "good", _CHECK)
     if model >= ridge - CLOSE:
-        return Verdict("fits as ridge does", f"{said}: the network adds nothing to the prediction.", "unsure")
-    if cause.startswith("The losses lie flat"):
+        return Verdict("fits as ridge does", f"{said}: the network adds nothing to the prediction.", "unsure", _CHECK)
+    if cause.startswith(_FLAT):
         said += ": the network as it stands keeps the model from fitting"
-    return Verdict("worse than ridge", f"{said}. {cause}", "bad")
+        cause += " Edges are missing, perhaps of several kinds."
+    then = then or "gsnn selfcheck RUN --kinds all, then gsnn infer RUN --kinds all: edges of every kind may be missing"
+    return Verdict("worse than ridge", f"{said}. {cause}", "bad", then)
 
 
 def r_meaning(r: Mapping[str, float]) -> str:
@@ -85,35 +97,40 @@ def r_meaning(r: Mapping[str, float]) -> str:
     return f"it counts how readouts differ in level, {told}" + ("; R2 does not" if np.isfinite(mean) else "")
 
 
-def _cause(history: pd.DataFrame, r2: float) -> str:
-    """What the curves say is in the way."""
+def _cause(history: pd.DataFrame, r2: float, stopped_early: bool) -> tuple[str, str]:
+    """What the curves say is in the way, and what to do about it; nothing to do where training is not what is wrong."""
     epochs = history["epoch"].to_numpy(dtype=float)
     train, watched = (
         history[name].to_numpy(dtype=float) if name in history else np.full(len(epochs), np.nan)
         for name in ("train_loss", "val_loss")
     )
     if not len(epochs):
-        return ""
+        return "", ""
     held_out = bool(np.isfinite(watched).any())
     curve = watched if held_out else train
     seen = np.isfinite(curve)
     epochs, curve = epochs[seen], curve[seen]
     if not len(curve):
-        return ""
+        return "", ""
+    more = f"the same gsnn train with --resume --epochs {max(_LONG, 2 * len(curve))}"
     fifth = max(1, len(curve) // 5)
     lowest = int(curve.argmin())
     if held_out and lowest < len(curve) - fifth and curve[-fifth:].mean() > (1 + _RISES) * curve[lowest]:
-        return f"The validation loss has risen since epoch {epochs[lowest]:.0f}: stop there, with --patience 20."
-    if not held_out and 1 - float(curve[-1]) > r2 + _MEMORISED:
+        risen = f"The validation loss has risen since epoch {epochs[lowest]:.0f}"
+        if stopped_early:
+            return f"{risen}, and training has stopped for it.", ""
+        return f"{risen}: from there on the model learns noise by heart.", _STOP
+    if not held_out and 1 - float(curve[-1]) > max(r2, 0) + _MEMORISED:
         return (
             f"It explains {_percent(1 - float(curve[-1]))} of the samples it was trained on, so that it knows them by "
-            "heart: hold conditions out and stop in time, with --patience 20."
+            "heart.",
+            _STOP,
         )
     if len(curve) < _SHORT:
-        return f"It was trained for {len(curve)} epochs, too few to tell what is in the way: train longer (--epochs)."
+        return f"It was trained for {len(curve)} epochs, too few to tell what is in the way: train longer.", more
     if curve[-2 * fifth : -fifth].mean() - curve[-fifth:].mean() > _MOVES * curve.max():
-        return f"The {'validation' if held_out else 'training'} loss is falling still: train longer (--epochs)."
-    return "The losses lie flat: edges are missing; gsnn infer --kinds all says which may be."
+        return f"The {'validation' if held_out else 'training'} loss is falling still: train longer.", more
+    return f"{_FLAT}.", ""
 
 
 def _of(fit: FitReport, name: str) -> float:

@@ -29,7 +29,7 @@ from gsnn.edges import FunctionEdgeInferer
 from gsnn.edges.parallel import Checkpoint, Place, ProcessError, Processes, Stopped, find_place, fit, processes
 from gsnn.edges.parallel.shares import turns
 from gsnn.edges.stats import PairMoments, pool_moments
-from gsnn.runs.job import Job
+from gsnn.runs.inference.job import Job
 
 from ... import warm
 from ...cli.conftest import SMALL, gsnn, write_problem

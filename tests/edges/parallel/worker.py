@@ -14,7 +14,7 @@ from gsnn.edges import FunctionEdgeInferer
 from gsnn.edges.candidates import Selection
 from gsnn.edges.parallel import Checkpoint, Processes, fit, processes, top_edges
 from gsnn.graph import Graph
-from gsnn.runs.ranking import rank_candidates, rank_together
+from gsnn.runs.inference.ranking import rank_candidates, rank_together
 
 NOTHING = np.zeros(0, dtype=np.int64)
 OPTIONS = {

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from scipy.special import expit
+from torch import Tensor, nn
 
 from gsnn.base.memory import check_fits
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes, workers_for
-from gsnn.discovery.stacked.features import Features, stack, structural_features
-from gsnn.discovery.stacked.learners import learn_linear
-from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, lessons, model_features
+from gsnn.discovery.stacked.features import Feature, stack, structural_features
+from gsnn.discovery.stacked.learners import learn_linear, log_odds, log_probability
+from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, ModelScores, lessons
 from gsnn.discovery.stacked.refit import untrained
+from gsnn.discovery.stacked.trust import Exam, exam, odds_left_out, weight
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.measured import MeasuredEdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
@@ -32,50 +36,52 @@ FloatArray = npt.NDArray[np.float64]
 SAMPLES, CHANNELS = 256, 3
 # Share of the functions from which on what readouts have in common is looked at, and on how many samples.
 LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
-# Hidden edges from which what they teach counts half.
-HALF = 32
-# 'explained' below this is all the same: chance.
-FLOOR = 1e-3
-# Bytes for each pair, at the peak: features of all pairs and what their scores are made from (measured at N = 1000).
-_BYTES = 2400
+# So many hidden edges teach enough: known edges need not be hidden again.
+ENOUGH = 1000
+# 'explained' below this, 1 % of the variance of a gradient, is all the same.
+FLOOR = 0.1
+# Bytes for each pair of functions, at the peak, once and for each pair of blocks (benchmarks/README.md).
+_BYTES = 50
 
 __all__ = ["CombinedEdgeInferer", "combined_memory"]
 
 
-def combined_memory(n: int) -> int:
-    """Bytes that :class:`CombinedEdgeInferer` takes for N functions, beside the samples."""
-    return _BYTES * n * n
+def combined_memory(n: int, n_pairs: int = 9) -> int:
+    """Bytes that :class:`CombinedEdgeInferer` takes for N functions and P pairs of blocks, beside the samples."""
+    return _BYTES * (1 + n_pairs) * n * n
 
 
 class CombinedEdgeInferer(GradientEdgeInferer):
     r"""What a missing edge looks like among known ones, and what the trained model makes of it; nothing is refitted.
 
-    The score is a sum of two logarithms, the second times n / (n + 32), where n edges were hidden to learn from:
+    The score is a sum of two logarithms, the second times a weight from 0 to 1.5:
 
-    - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.001);
-    - of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden, eight times,
-      and a logistic model learns to tell them from other pairs that the masked graph lacks. It sees features of the
-      masked graph and the scores of an *untrained* network of the same architecture on it, with at most 3 channels,
-      which cost a pass over 256 samples: before any training, activations are mixtures of the inputs upstream and
-      gradients mixtures of the responses downstream, so that they tell where responses go with inputs along paths that
-      are not there. Where half of the functions have a readout of their own, the scores of
+    - of ``explained``, the score of :class:`gsnn.edges.GradientEdgeInferer` on the trained model (at least 0.1);
+    - of the odds of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden,
+      eight times or until 1,000 were, and a logistic model learns to tell them from other pairs that the masked graph
+      lacks. It sees features of the masked graph and the scores of an *untrained* network of the same architecture on
+      it, with at most 3 channels, which cost a pass over 256 samples: before any training, activations are mixtures of
+      the inputs upstream and gradients mixtures of the responses downstream, so that they tell where responses go with
+      inputs along paths that are not there. Where half of the functions have a readout of their own, the scores of
       :class:`gsnn.edges.MeasuredEdgeInferer` on the masked graph are among the features, too.
 
-    Where the network is regular the first part decides much, where it is not (or where few edges are known) the penalty
-    of the logistic model keeps it near a constant and ``explained`` decides alone. It does if there is nothing to learn
-    from: if fewer than two function edges are known, or none that is hidden carries a signal; ``learnt_from`` is 0
-    then. The scores of known edges are undefined (NaN), and there is no p-value.
+    The weight is what hidden edges tell that were left out when the logistic model learnt (:mod:`.trust`): 0 where it
+    does not put them before other candidates of their targets, small where an untrained network is needed for it, since
+    the trained one knows better. ``explained`` decides alone, too, if there is nothing to learn from: if fewer than two
+    function edges are known, or none that is hidden carries a signal; ``learnt_from`` is 0 then. The scores of known
+    edges are undefined (NaN), and there is no p-value.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, trained on ``data``.
         data: The prior graph, with its inputs and outputs.
-        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. All features of all pairs are held in memory,
-            2,400 N^2 bytes, and must fit too.
+        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. The scores of all pairs that features are made
+            of, about 50 (P + 1) N^2 bytes for P pairs of blocks, must fit too.
         targets: As there.
         seed: Fixes the hidden edges, the samples and the weights of the untrained networks.
 
     Attributes:
         learnt_from: Hidden edges that the last scores learnt from.
+        weight: What their odds counted.
 
     Raises:
         RuntimeError: As there.
@@ -113,13 +119,13 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
         check_fits(
-            combined_memory(self.N),
+            combined_memory(self.N, self.n_pairs),
             self.memory_budget,
             f"features of all pairs of {self.N} nodes",
             "use GradientEdgeInferer, score 'explained'",
         )
         self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
-        self.seed, self.learnt_from = seed, 0
+        self.seed, self.learnt_from, self.weight = seed, 0, 0.0
         self._learnt: tuple[SampleStore, int, tuple[FloatArray, FloatArray]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -162,15 +168,14 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         explained = super().scored(score="explained", **options)
         own = slice(self.targets.start, self.targets.stop)
         likely = self._opinions()[0][:, own]
-        weight = self.learnt_from / (self.learnt_from + HALF)
-        total = weight * likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
+        total = self.weight * likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
         total[self.prior.matrix()[:, own]] = np.nan
 
         def entries(matrix: npt.NDArray[Any]) -> Column:
             return lambda rows: matrix.ravel()[rows]
 
         columns = {
-            "likely": entries(np.exp(likely)),
+            "likely": entries(expit(likely)),
             "explained": entries(explained.score),
             "sign": explained.columns["sign"],
         }
@@ -192,41 +197,56 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         return self._learnt[2]
 
     def _learn(self) -> tuple[FloatArray, FloatArray]:
-        """(N, N) logarithms of the probability that a pair is a missing edge, with and without an untrained network.
+        """(N, N) logarithms of the odds that a pair is a missing edge, and of its probability by topology alone.
 
         Both are 0 where there is nothing to learn from; the second is NaN for known edges.
         """
-        taught = lessons(self._graph, self.prior, FRACTION, REPEATS, self.seed, OTHERS)
-        self.learnt_from = sum(int(lesson.label.sum()) for lesson in taught)
+        taught = lessons(self._graph, self.prior, FRACTION, REPEATS, self.seed, OTHERS, ENOUGH)
+        self.learnt_from, self.weight = sum(int(lesson.label.sum()) for lesson in taught), 0.0
         if not taught:
             return np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
+        exams = [exam(lesson, self.prior) for lesson in taught]
+
+        def seen_of(lesson: Lesson, asked: Exam) -> dict[str, npt.NDArray[Any]]:
+            rows = np.concatenate([lesson.rows, asked.rows])
+            names, topology = stack(structural_features(lesson.graph), rows, self.N)
+            further, of_scores = stack(self._untrained(lesson.graph, lesson.seed), rows, self.N)
+            return {"names": np.array(names + further), "topology": topology, "scores": of_scores}
+
+        workers = workers_for(self._model, SAMPLES, combined_memory(self.N, self.n_pairs))
+        jobs = [partial(seen_of, lesson, asked) for lesson, asked in zip(taught, exams, strict=True)]
+        with closing(arrays_in_processes(jobs, workers)) as done:
+            seen = list(track(done, "hidden edges", total=len(jobs), show=None))
+        names = seen[0]["names"].tolist()
+        n_topology = seen[0]["topology"].shape[1]
+        labels, learnt, left_out = [lesson.label for lesson in taught], [], []
+        for last in (len(names), n_topology):  # with the scores of the untrained networks, and without
+            all_rows = [np.concatenate([each["topology"], each["scores"]], axis=1)[:, :last] for each in seen]
+            shown = [rows[: len(label)] for rows, label in zip(all_rows, labels, strict=True)]
+            asked = [rows[len(label) :] for rows, label in zip(all_rows, labels, strict=True)]
+            learnt.append(learn_linear(np.concatenate(shown), names[:last], np.concatenate(labels)))
+            left_out.append(odds_left_out(list(zip(shown, labels, strict=True)), asked, names[:last]))
+        self.weight = weight(left_out[0], left_out[1], exams)
+        features = chain(structural_features(self._graph), self._untrained(self._graph, self.seed))
+        likely, structure = log_odds(learnt, features, self.N)
+        structure = log_probability(structure)
+        structure[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
+        return likely, structure
+
+    def _untrained(self, graph: Graph, seed: int) -> Iterator[Feature]:
+        """What an untrained network on some of the samples, and readouts, say of the pairs of a graph."""
         x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
 
-        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(x))[:MEASURED_SAMPLES])
+        def drawn(fixed: int, most: int) -> list[tuple[Tensor, Tensor]]:
+            rows = np.sort(np.random.default_rng(fixed).permutation(len(x))[:most])
+            return [(x[rows], y[rows])]
 
-        def features(graph: Graph, seed: int) -> tuple[Features, Features]:
-            rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:SAMPLES])
-            direct: dict[str, FloatArray] = {}
-            with torch.inference_mode(False), torch.enable_grad():
-                model = untrained(self._model, graph, seed, CHANNELS).eval()
-                readouts = MeasuredEdgeInferer(model, graph)
-                if len(readouts.measured) >= LEAST_MEASURED * self.N:
-                    readouts.fit([(x[drawn], y[drawn])], verbose=False)
-                    direct["measured"] = readouts.score_matrix()
-                seen = model_features(model, graph, [(x[rows], y[rows])], direct, masked_mse, "cpu", None)
-            return structural_features(graph), seen[0]
-
-        def example(lesson: Lesson) -> dict[str, npt.NDArray[np.float32]]:
-            topology, scores = features(lesson.graph, lesson.seed)
-            return {"topology": stack(topology, lesson.rows, self.N), "scores": stack(scores, lesson.rows, self.N)}
-
-        workers = workers_for(self._model, SAMPLES, combined_memory(self.N) // 2)
-        with closing(arrays_in_processes([partial(example, lesson) for lesson in taught], workers)) as done:
-            seen = list(track(done, "hidden edges", total=REPEATS, show=None))
-        label = np.concatenate([lesson.label for lesson in taught])
-        shown = np.concatenate([each["topology"] for each in seen])
-        topology, scores = features(self._graph, self.seed)
-        structure = learn_linear(shown, label)(topology)
-        structure[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
-        both = np.concatenate([shown, np.concatenate([each["scores"] for each in seen])], axis=1)
-        return learn_linear(both, label)(topology | scores), structure
+        direct: dict[str, FloatArray] = {}
+        with torch.inference_mode(False), torch.enable_grad():
+            model = untrained(self._model, graph, seed, CHANNELS).eval()
+            readouts = MeasuredEdgeInferer(model, graph)
+            if len(readouts.measured) >= LEAST_MEASURED * self.N:
+                readouts.fit(drawn(self.seed, MEASURED_SAMPLES), verbose=False)
+                direct["measured"] = readouts.score_matrix()
+        scores = ModelScores(model, graph, drawn(seed, SAMPLES), masked_mse, memory_budget=self.memory_budget // 2)
+        return scores.features(direct)

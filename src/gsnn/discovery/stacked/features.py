@@ -1,38 +1,40 @@
 """What the stacked inferer knows of each ordered pair of functions: features of the graph, and of a method's scores.
 
-Every function here returns features by name, each broadcastable to (N, N) with [i, j] for the edge i -> j, and looks
-at nothing but its arguments, so that pairs of different graphs can be compared.
+A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j. Every function here looks at
+nothing but its arguments, so that pairs of different graphs can be compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
-from scipy.sparse import csgraph
 from scipy.stats import rankdata
 
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
 FloatArray = npt.NDArray[np.float64]
-Features = dict[str, npt.NDArray[np.floating]]
+FloatMatrix = npt.NDArray[np.float32]
+Feature = tuple[str, npt.NDArray[np.floating]]
 
 # Distances beyond this count as no path: a signal does not travel further than a model has layers.
 MAX_HOPS = 12
+# Rows ranked at a time: ranking takes several times their memory.
+_ROWS = 256
 # Scores this far below the largest are all the same in logarithms.
 FLOOR = 1e-3
 # Responses are features where at least this share of the pairs has an input and an output of its own.
 LEAST_DESIGN = 0.1
 
-__all__ = ["FLOOR", "Features", "response_scores", "score_features", "stack", "structural_features"]
+__all__ = ["FLOOR", "Feature", "response_scores", "score_features", "stack", "structural_features"]
 
 
-def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything HeteroData-like
-    """Features of all pairs that know the graph alone.
+def structural_features(data: Any) -> Iterator[Feature]:  # noqa: ANN401 - anything HeteroData-like
+    """Features of all pairs that know the graph alone, one after the other: together they would fill the memory.
 
     Degrees, what reaches the ends and what they reach; counts of short paths in every direction (A A^T A, A A^T, A^T A,
     A^2, A^3 of the adjacency matrix A); shortest distances; shared inputs and outputs. Nothing asks whether a function
@@ -41,15 +43,15 @@ def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything Heter
     Args:
         data: HeteroData-like with N functions; missing input or output edges count as none.
 
-    Returns:
-        Features by name, shape (N, N), (N, 1) or (1, N).
+    Yields:
+        Name and feature, float32 of shape (N, N), (N, 1) or (1, N).
 
     Example:
         >>> from gsnn.graph import Graph
         >>> graph = Graph.from_edges(
         ...     [("x", "a"), ("a", "b"), ("b", "y")], input_nodes=["x"], function_nodes=["a", "b"], output_nodes=["y"]
         ... )
-        >>> structural_features(graph)["distance"][0].tolist()
+        >>> dict(structural_features(graph))["distance"][0].tolist()
         [0.0, 1.0]
     """
     n = len(data.node_names_dict["function"])
@@ -64,93 +66,100 @@ def structural_features(data: Any) -> Features:  # noqa: ANN401 - anything Heter
     )
     out, into = A.sum(1), A.sum(0)
     n_fed, n_read = np.bincount(fed[1], minlength=n), np.bincount(read[0], minlength=n)
-    above_n, below_n = above.sum(1), below.sum(1)
-    found: Features = {}
-    for name, values in (
-        ("out_degree", np.log1p(out)),
-        ("in_degree", np.log1p(into)),
-        ("fed", n_fed),
-        ("read", n_read),
-        ("inputs", np.log1p(above_n)),
-        ("outputs", np.log1p(below_n)),
-        ("from_input", _hops(A.T, n_fed > 0)),
-        ("to_output", _hops(A, n_read > 0)),
-        ("child_in_degree", np.log1p(_mean(A, into))),
-        ("parent_out_degree", np.log1p(_mean(A.T, out))),
-    ):
+    of_nodes: dict[str, npt.NDArray[Any]] = {
+        "out_degree": np.log1p(out),
+        "in_degree": np.log1p(into),
+        "fed": n_fed,
+        "read": n_read,
+        "inputs": np.log1p(above.sum(1)),
+        "outputs": np.log1p(below.sum(1)),
+        "from_input": _hops(A.T, n_fed > 0),
+        "to_output": _hops(A, n_read > 0),
+        "child_in_degree": np.log1p(_mean(A, into)),
+        "parent_out_degree": np.log1p(_mean(A.T, out)),
+    }
+    sides = {}
+    for name, values in of_nodes.items():
         column = np.asarray(values, dtype=np.float32)
-        found[f"source_{name}"], found[f"target_{name}"] = column[:, None], column[None, :]
-    found["path_length"] = found["source_from_input"] + found["target_to_output"]
-    found["degree_product"] = found["source_out_degree"] + found["target_in_degree"]
-    AAt, AtA, A2 = A @ A.T, A.T @ A, A @ A
-    found["reverse"] = A.T.copy()
-    for name, counts in (
-        ("same_targets", AAt),
-        ("same_sources", AtA),
-        ("square", AAt @ A),
-        ("two_steps", A2),
-        ("three_steps", A2 @ A),
-        ("two_steps_back", A2.T),
-    ):
-        found[name] = np.log1p(counts)
+        sides[f"source_{name}"], sides[f"target_{name}"] = column[:, None], column[None, :]
+    yield from sides.items()
+    yield "path_length", sides["source_from_input"] + sides["target_to_output"]
+    yield "degree_product", sides["source_out_degree"] + sides["target_in_degree"]
+    yield "reverse", A.T.copy()
+    shared = A @ A.T
+    yield "same_targets", np.log1p(shared)
     # Shares, so that hubs do not win by their size alone.
-    found["square_share"] = (AAt @ A) / (np.maximum(out, 1)[:, None] * np.maximum(into, 1)[None, :])
-    found["same_targets_cosine"] = AAt / np.sqrt(np.maximum(np.outer(out, out), 1))
-    found["same_sources_cosine"] = AtA / np.sqrt(np.maximum(np.outer(into, into), 1))
-    graph = sparse.csr_matrix(A)
-    far = _capped(csgraph.shortest_path(graph, unweighted=True))
-    found["distance"], found["distance_back"] = far, far.T.copy()
-    found["distance_undirected"] = _capped(csgraph.shortest_path(graph, directed=False, unweighted=True))
+    yield "same_targets_cosine", shared / np.sqrt(np.maximum(np.outer(out, out), 1))
+    squares = shared @ A
+    yield "square", np.log1p(squares)
+    squares /= np.maximum(out, 1)[:, None]
+    squares /= np.maximum(into, 1)[None, :]
+    yield "square_share", squares
+    del squares
+    shared = A.T @ A
+    yield "same_sources", np.log1p(shared)
+    yield "same_sources_cosine", shared / np.sqrt(np.maximum(np.outer(into, into), 1))
+    shared = A @ A
+    yield "two_steps", np.log1p(shared)
+    yield "two_steps_back", np.log1p(shared.T)
+    yield "three_steps", np.log1p(shared @ A)
+    del shared
+    far = _distances(A)
+    yield "distance", far
+    yield "distance_back", far.T.copy()
+    yield "distance_undirected", _distances(np.maximum(A, A.T))
+    del A, far
     for name, marks in (("inputs", above), ("outputs", below)):
-        shared = marks @ marks.T
-        size = marks.sum(1)
+        shared, size = marks @ marks.T, marks.sum(1)
         either = size[:, None] + size[None, :] - shared
-        found[f"{name}_jaccard"] = np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
+        yield f"{name}_jaccard", np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
         # What an edge would bring that is not there: inputs new to the target, outputs new to the source.
         own, lacks = (size[:, None], size[:, None] - shared) if name == "inputs" else (size[None, :], size - shared)
-        found[f"new_{name}"] = np.divide(lacks, own, out=np.zeros_like(shared), where=np.broadcast_to(own > 0, (n, n)))
-    return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
+        yield f"new_{name}", lacks / np.maximum(own, 1)
 
 
-def score_features(scores: Mapping[str, FloatArray], known: npt.NDArray[np.bool_]) -> Features:
-    """What the scores of several methods say of each pair, on scales that do not depend on the model.
+def score_features(name: str, given: FloatArray, known: npt.NDArray[np.bool_]) -> Iterator[Feature]:
+    """What the scores of a method say of each pair, on scales that do not depend on the model.
 
-    For each method: the logarithm; the same less the means of its source and its target; the share of the best of the
-    target; and the ranks within target and within source.
+    The logarithm; the same less the means of its source and its target; the share of the best of the target; and the
+    ranks within target and within source.
 
     Args:
-        scores: (N, N) of non-negative scores by name; NaN counts as 0.
+        name: The method's; the names of the features begin with it.
+        given: (N, N) non-negative scores; NaN counts as 0.
         known: (N, N), True where a pair is no candidate; such pairs take no rank.
 
-    Returns:
-        Features by name, shape (N, N).
+    Yields:
+        Name and feature, float32 of shape (N, N), (N, 1) or (1, N).
 
     Example:
-        >>> found = score_features({"s": np.array([[0.0, 1.0], [4.0, 0.0]])}, np.eye(2, dtype=bool))
+        >>> found = dict(score_features("s", np.array([[0.0, 1.0], [4.0, 0.0]]), np.eye(2, dtype=bool)))
         >>> found["s_of_target"].tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    found: Features = {}
-    closed = known | np.eye(len(known), dtype=bool)
-    free = ~closed
-    for name, given in scores.items():
-        score = np.where(closed, 0.0, np.maximum(np.nan_to_num(given, nan=0.0), 0.0))
-        best = score.max() if score.size else 0.0
-        log = np.log(np.maximum(score, FLOOR * best)) if best > 0 else np.zeros_like(score)
-        log = log - np.median(log[free]) if free.any() else log
-        rows, columns = (
-            np.divide((log * free).sum(axis, keepdims=True), np.maximum(free.sum(axis, keepdims=True), 1))
-            for axis in (1, 0)
-        )
-        found[f"{name}_log"] = log
-        found[f"{name}_centred"] = log - rows - columns
-        top = score.max(0, keepdims=True)
-        found[f"{name}_of_target"] = np.divide(score, top, out=np.zeros_like(score), where=top > 0)
-        ranked = np.where(closed, -np.inf, score)
-        for axis, side in ((0, "target"), (1, "source")):
-            found[f"{name}_rank_in_{side}"] = np.log((rankdata(-ranked, axis=axis) - 0.5) / len(score))
-        found[f"{name}_target_level"], found[f"{name}_source_level"] = columns, rows
-    return {name: np.asarray(values, dtype=np.float32) for name, values in found.items()}
+    free = ~(known | np.eye(len(known), dtype=bool))
+    score = np.where(free, np.maximum(np.nan_to_num(given, nan=0.0), 0.0), 0.0)
+    best = score.max(initial=0.0)
+    log = np.log(np.maximum(score, FLOOR * best)) if best > 0 else np.zeros_like(score)
+    if free.any():
+        log -= np.median(log[free])
+    rows, columns = (
+        np.divide((log * free).sum(axis, keepdims=True), np.maximum(free.sum(axis, keepdims=True), 1))
+        for axis in (1, 0)
+    )
+    yield f"{name}_log", log.astype(np.float32)
+    log -= rows
+    log -= columns
+    yield f"{name}_centred", log.astype(np.float32)
+    del log
+    top = score.max(0, keepdims=True)
+    yield f"{name}_of_target", (score / np.where(top > 0, top, 1.0)).astype(np.float32)
+    np.negative(score, out=score)
+    score[~free] = np.inf
+    yield f"{name}_rank_in_target", _log_ranks(score.T).T
+    yield f"{name}_rank_in_source", _log_ranks(score)
+    yield f"{name}_target_level", columns.astype(np.float32)
+    yield f"{name}_source_level", rows.astype(np.float32)
 
 
 def response_scores(data: Any, x: FloatArray, responses: Mapping[str, FloatArray]) -> dict[str, FloatArray]:  # noqa: ANN401
@@ -202,23 +211,23 @@ def response_scores(data: Any, x: FloatArray, responses: Mapping[str, FloatArray
     return found
 
 
-def stack(features: Features, rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.float32]:
+def stack(features: Iterable[Feature], rows: npt.NDArray[np.int64], n: int) -> tuple[list[str], FloatMatrix]:
     """The features of some pairs as a matrix.
 
     Args:
-        features: By name.
+        features: Name and feature, one after the other.
         rows: (K,) pairs, i * N + j.
         n: N.
 
     Returns:
-        (K, F), columns in the order of ``features``.
+        The names, and (K, F) with a column for each.
     """
     source, target = np.divmod(rows, n)
-    out = np.empty((len(rows), len(features)), dtype=np.float32)
-    for column, values in enumerate(features.values()):
-        full = np.broadcast_to(values, (n, n))
-        out[:, column] = full[source, target]
-    return out
+    names, columns = [], []
+    for name, values in features:
+        names.append(name)
+        columns.append(np.broadcast_to(values, (n, n))[source, target].astype(np.float32))
+    return names, np.stack(columns, axis=1)
 
 
 def _spread(
@@ -244,8 +253,27 @@ def _hops(step: npt.NDArray[np.float32], ends: npt.NDArray[np.bool_]) -> npt.NDA
     return far
 
 
-def _capped(distance: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    return np.minimum(distance, MAX_HOPS).astype(np.float32)
+def _distances(A: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Length of the shortest path from each node to each other, capped."""
+    far = np.full(A.shape, MAX_HOPS, dtype=np.float32)
+    np.fill_diagonal(far, 0.0)
+    step, front = sparse.csr_matrix(A), np.eye(len(A), dtype=np.float32)
+    for hop in range(1, MAX_HOPS):
+        new = (step @ front > 0) & (far == MAX_HOPS)
+        if not new.any():
+            break
+        far[new] = hop
+        front = new.astype(np.float32)
+    return far
+
+
+def _log_ranks(score: FloatArray) -> FloatMatrix:
+    """Logarithms of the ranks within each row, from 0 to 1; smallest first, equal ones share the mean of theirs."""
+    ranks = np.empty(score.shape, dtype=np.float32)
+    for start in range(0, len(score), _ROWS):
+        some = slice(start, start + _ROWS)
+        ranks[some] = np.log((rankdata(score[some], axis=1) - 0.5) / score.shape[1])
+    return ranks
 
 
 def _mean(step: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,13 +20,22 @@ from gsnn.discovery.hiding import hideable_edges
 from gsnn.discovery.stacked.caps import capped
 from gsnn.discovery.stacked.features import (
     FLOOR,
-    Features,
+    Feature,
     response_scores,
     stack,
     structural_features,
 )
-from gsnn.discovery.stacked.learners import learn_linear, learn_pairs
-from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, free_pairs, lessons, model_features
+from gsnn.discovery.stacked.learners import learn_pairs, log_odds, log_probability
+from gsnn.discovery.stacked.lessons import (
+    FRACTION,
+    OTHERS,
+    REPEATS,
+    Lesson,
+    ModelScores,
+    free_pairs,
+    learn_structure,
+    lessons,
+)
 from gsnn.discovery.stacked.refit import Train, default_config, refit
 from gsnn.edges.capture import Criterion, all_samples, isolated, iterate_batches, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer, check_model
@@ -85,16 +94,10 @@ class _Hiding(EdgeInferer):
         """What each repeat hides, and the pairs it teaches."""
         return lessons(self._graph, self.prior, self.fraction, self.repeats, self.seed, self.n_others)
 
-    def _structure(
-        self, repeats: Sequence[Lesson], examples: Sequence[npt.NDArray[np.float32]], mine: Features
-    ) -> FloatArray:
-        """What a linear classifier says of all pairs by the graph alone; NaN for known edges, 0 without a lesson."""
-        found = np.zeros((self.N, self.N))
-        if repeats:
-            label = np.concatenate([each.label for each in repeats])
-            found = learn_linear(np.concatenate(examples), label)(mine)
-        found[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
-        return found
+    def _unknown(self, score: FloatArray) -> FloatArray:
+        """The scores, NaN for known edges and self pairs."""
+        score[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
+        return score
 
     def _columns(self, names: Sequence[str]) -> dict[str, Column]:
         """Columns of the table from what was found."""
@@ -250,46 +253,47 @@ class StackedEdgeInferer(_Hiding):
     ) -> None:
         """Hide, train again, learn, and judge all pairs; see :meth:`fit`."""
 
-        def features(model: nn.Module, graph: Graph) -> tuple[Features, dict[str, npt.NDArray[Any]]]:
+        def scores(model: nn.Module, graph: Graph) -> tuple[ModelScores, Iterator[Feature]]:
             with isolated(model) as there, torch.no_grad():
                 dtype = next((p.dtype for p in model.parameters()), x.dtype)
                 parts = [model(part.to(there, dtype)).double().cpu() for part in x.split(_BATCH)]
             responses = {"response": y.double().numpy(), "unexplained": (y.double() - torch.cat(parts)).numpy()}
             direct = response_scores(graph, x.double().numpy(), responses)
             batches = list(zip(x[rows].split(_BATCH), y[rows].split(_BATCH), strict=True))
-            return model_features(model, graph, batches, direct, crit, device, loss_reduction)
+            found = ModelScores(model, graph, batches, crit, device, loss_reduction)
+            return found, found.features(direct)
 
         train = self._trainer(x, y)
         rows = _some_rows(len(x), self.max_samples, self.seed)
-        mine, extra = features(self._model, self._graph)
-        structure = structural_features(self._graph)
-
-        def refitted(repeat: Lesson) -> dict[str, npt.NDArray[np.float32]]:
-            graph = repeat.graph
-            topology, scores = structural_features(graph), features(train(graph, repeat.seed), graph)[0]
-            return {
-                name: stack(some, repeat.rows, self.N) for name, some in (("topology", topology), ("scores", scores))
-            }
-
         repeats = self._repeats()
         if not repeats:
             raise ValueError(
                 "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
                 "hide others by another seed, or fewer by a smaller fraction"
             )
+
+        def refitted(repeat: Lesson) -> dict[str, npt.NDArray[np.float32]]:
+            features = scores(train(repeat.graph, repeat.seed), repeat.graph)[1]
+            return {"scores": stack(features, repeat.rows, self.N)[1]}
+
         jobs = [partial(refitted, repeat) for repeat in repeats]
         with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
             seen = list(track(done, "refits", total=self.repeats, show=verbose))
-        both = np.concatenate([np.concatenate([each["topology"], each["scores"]], axis=1) for each in seen])
-        free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
+        topology, _, alone = learn_structure(repeats, self.N)
+        both = np.concatenate([topology, np.concatenate([each["scores"] for each in seen])], axis=1)
         label = np.concatenate([repeat.label for repeat in repeats])
         opinion = learn_pairs(both, label, self.seed, self.n_trees)
+        model, mine = scores(self._model, self._graph)
+        features = {**dict(structural_features(self._graph)), **dict(mine)}
+        free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
         for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
-            learnt[some] = opinion(stack({**structure, **mine}, some, self.N))
+            learnt[some] = opinion(stack(features.items(), some, self.N)[1])
+        explained, sign = model.explained()
         self._found = {
             "learnt": learnt.reshape(self.N, self.N),
-            "structure": self._structure(repeats, [each["topology"] for each in seen], structure),
-            **extra,
+            "structure": self._unknown(log_probability(log_odds([alone], features.items(), self.N)[0])),
+            "explained": explained,
+            "sign": sign,
         }
         self.masked = [repeat.hidden for repeat in repeats]
 
@@ -412,8 +416,11 @@ class StructureEdgeInferer(_Hiding):
         with own_random_state():
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))
         repeats = self._repeats()
-        examples = [stack(structural_features(repeat.graph), repeat.rows, self.N) for repeat in repeats]
-        self._found = {"structure": self._structure(repeats, examples, structural_features(self._graph))}
+        found = np.zeros((self.N, self.N))
+        if repeats:
+            _, _, alone = learn_structure(repeats, self.N)
+            found = log_probability(log_odds([alone], structural_features(self._graph), self.N)[0])
+        self._found = {"structure": self._unknown(found)}
         self.masked, self._n = [repeat.hidden for repeat in repeats], n
         return n
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.torch_state import in_turn, usual_threads
-from gsnn.discovery.stacked.features import Features
+from gsnn.discovery.stacked.features import Feature, FloatMatrix
 
 FloatArray = npt.NDArray[np.float64]
 Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
@@ -17,9 +18,9 @@ Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 # A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
 _LEAST = 1e-4
 # Inverse of the penalty of the logistic model that stands alone, and the masked edges from which on it is that.
-_LINEAR_C, _MANY = 0.003, 250
+_LINEAR_C, _MANY = 0.05, 250
 
-__all__ = ["learn_linear", "learn_pairs", "sample_alike"]
+__all__ = ["Linear", "learn_linear", "learn_pairs", "log_odds", "log_probability", "sample_alike"]
 
 
 def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: int, n_trees: int = 300) -> Learnt:
@@ -79,17 +80,31 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
     return opinion
 
 
-def learn_linear(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_]) -> Callable[[Features], FloatArray]:
+@dataclass(frozen=True)
+class Linear:
+    """A logistic model of pairs.
+
+    Attributes:
+        weights: By name of the feature.
+        constant: The logarithm of the odds where all features are 0.
+    """
+
+    weights: dict[str, float]
+    constant: float
+
+
+def learn_linear(x: FloatMatrix, names: Sequence[str], label: npt.NDArray[np.bool_]) -> Linear:
     """Fit a logistic model with a strong penalty to tell masked pairs from others.
 
     The fewer masked edges, the stronger the penalty: a few say little of what is missing, and look very much alike.
 
     Args:
         x: (K, F) features of pairs.
+        names: Theirs, F of them.
         label: (K,) True for a masked edge.
 
     Returns:
-        A function of the F features of all pairs that gives (N, N) the logarithm of the probability.
+        The model.
 
     Raises:
         ValueError: If all labels are the same.
@@ -102,15 +117,32 @@ def learn_linear(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_]) -> Ca
     with in_turn():
         strength = _LINEAR_C * min(1.0, int(label.sum()) / _MANY)
         model = LogisticRegression(C=strength, solver="newton-cholesky").fit((x - mean) / spread, label)
-    weights, first = model.coef_[0] / spread, float(model.intercept_[0])
+    weights = model.coef_[0] / spread
+    return Linear(dict(zip(names, weights.tolist(), strict=True)), float(model.intercept_[0] - weights @ mean))
 
-    def opinion(features: Features) -> FloatArray:
-        odds = np.asarray(first - weights @ mean)
-        for weight, values in zip(weights, features.values(), strict=True):
-            odds = odds + weight * values
-        return -np.logaddexp(0.0, -odds)
 
-    return opinion
+def log_odds(models: Sequence[Linear], features: Iterable[Feature], n: int) -> list[FloatArray]:
+    """What logistic models say of all pairs, from one look at each feature.
+
+    Args:
+        models: The models; each passes over the features that it does not know.
+        features: Name and feature, one after the other.
+        n: N.
+
+    Returns:
+        For each model (N, N), the logarithm of the odds.
+    """
+    odds = [np.full((n, n), model.constant) for model in models]
+    for name, values in features:
+        for model, total in zip(models, odds, strict=True):
+            if name in model.weights:
+                total += np.float32(model.weights[name]) * values
+    return odds
+
+
+def log_probability(odds: FloatArray) -> FloatArray:
+    """The logarithm of the probability, of the logarithm of its odds."""
+    return -np.logaddexp(0.0, -odds)
 
 
 def _check_both(label: npt.NDArray[np.bool_]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from gsnn.base.errors import DataError
 from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
-from gsnn.discovery.stacked.features import Features, score_features
-from gsnn.discovery.stacked.learners import sample_alike
+from gsnn.discovery.stacked.features import Feature, FloatMatrix, score_features, stack, structural_features
+from gsnn.discovery.stacked.learners import Linear, learn_linear, sample_alike
 from gsnn.edges.capture import Criterion
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
@@ -24,7 +25,10 @@ from gsnn.graph.checks import EDGE_TYPES, Edge
 # What is hidden at a time, how often, and how many other pairs are shown beside it.
 FRACTION, REPEATS, OTHERS = 0.1, 8, 2000
 
-__all__ = ["FRACTION", "OTHERS", "REPEATS", "Lesson", "free_pairs", "lessons", "model_features"]
+__all__ = ["FRACTION", "OTHERS", "REPEATS", "Lesson", "ModelScores", "free_pairs", "learn_structure", "lessons"]
+
+
+S = TypeVar("S", GradientEdgeInferer, MagnitudeEdgeInferer)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,15 @@ def free_pairs(prior: PriorEdges) -> npt.NDArray[np.int64]:
     return np.flatnonzero(~(prior.matrix() | np.eye(prior.N, dtype=bool)).ravel())
 
 
-def lessons(graph: Graph, prior: PriorEdges, fraction: float, repeats: int, seed: int, n_others: int) -> list[Lesson]:
+def lessons(
+    graph: Graph,
+    prior: PriorEdges,
+    fraction: float,
+    repeats: int,
+    seed: int,
+    n_others: int,
+    enough: int | None = None,
+) -> list[Lesson]:
     """Hide known edges several times.
 
     Args:
@@ -61,6 +73,7 @@ def lessons(graph: Graph, prior: PriorEdges, fraction: float, repeats: int, seed
         repeats: How often.
         seed: Fixes what is hidden and drawn.
         n_others: Other pairs beside the hidden ones, at most.
+        enough: Stop at two times or more once so many edges were hidden; None: never.
 
     Returns:
         A lesson for each time; none if fewer than two edges can be hidden, or none that is carries a signal.
@@ -69,8 +82,10 @@ def lessons(graph: Graph, prior: PriorEdges, fraction: float, repeats: int, seed
         return []
     n, free = prior.N, free_pairs(prior)
     chosen = np.random.default_rng((seed, 1))
-    found = []
+    found: list[Lesson] = []
     for stream in np.random.SeedSequence(seed).spawn(repeats):
+        if enough is not None and len(found) >= 2 and sum(len(lesson.hidden) for lesson in found) >= enough:
+            break
         rng = np.random.default_rng(stream)
         try:
             masking = mask_edges(graph, fraction, rng)
@@ -86,39 +101,79 @@ def lessons(graph: Graph, prior: PriorEdges, fraction: float, repeats: int, seed
     return found if any(lesson.label.any() for lesson in found) else []
 
 
-def model_features(
-    model: nn.Module,
-    graph: Graph,
-    batches: list[tuple[Tensor, Tensor]],
-    direct: dict[str, npt.NDArray[np.float64]],
-    crit: Criterion | None,
-    device: torch.device | str,
-    loss_reduction: str | None,
-) -> tuple[Features, dict[str, npt.NDArray[Any]]]:
-    """Features of the scores of a model.
+def learn_structure(taught: Sequence[Lesson], n: int) -> tuple[FloatMatrix, list[str], Linear]:
+    """What topology alone tells of hidden edges.
 
     Args:
-        model: A model of the graph.
-        graph: The graph.
+        taught: At least one lesson.
+        n: N.
+
+    Returns:
+        (K, F) structural features of the pairs of all lessons, the names of the features, and what learnt from them.
+    """
+    names: list[str] = []
+    shown = []
+    for lesson in taught:
+        names, rows = stack(structural_features(lesson.graph), lesson.rows, n)
+        shown.append(rows)
+    x = np.concatenate(shown)
+    return x, names, learn_linear(x, names, np.concatenate([lesson.label for lesson in taught]))
+
+
+class ModelScores:
+    """What the research scores and ours say of the pairs of a graph, by one model of it.
+
+    Args:
+        model: The model.
+        graph: Its graph.
         batches: (x, y) to score it on.
-        direct: (N, N) of further scores by name.
         crit: As for the ``fit`` of an inferer.
         device: As there.
         loss_reduction: As there.
-
-    Returns:
-        The features, and what a table shows: 'explained' (N, N) and 'sign' (N, N).
+        memory_budget: As for the inferers.
     """
-    gradient = GradientEdgeInferer(model, graph)
-    gradient.fit(batches, crit, device, verbose=False, loss_reduction=loss_reduction)
-    magnitude = MagnitudeEdgeInferer(model, graph)
-    magnitude.fit(batches, crit, device, verbose=False, loss_reduction=loss_reduction)
-    scores = dict(direct)
-    # 'explained' last: its table is kept for the signs.
-    for name in ("regressed", "normalised", "explained"):
-        scores[name] = gradient.score_matrix(score=name, null_correction=False)
-    scores["magnitude"] = magnitude.score_matrix(layer_agg="mean0")
-    known = PriorEdges(graph).matrix()
-    explained = gradient.scored(score="explained", null_correction=False)
-    sign = explained.columns["sign"](np.arange(known.size)).reshape(known.shape)
-    return score_features(scores, known), {"explained": explained.score, "sign": sign}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        batches: list[tuple[Tensor, Tensor]],
+        crit: Criterion | None,
+        device: torch.device | str = "cpu",
+        loss_reduction: str | None = None,
+        memory_budget: int | None = None,
+    ) -> None:
+        self._model, self._graph, self._memory = model, graph, memory_budget
+        self._batches, self._crit = batches, crit
+        self._options: dict[str, Any] = {"device": device, "loss_reduction": loss_reduction}
+        self._gradient: GradientEdgeInferer | None = None
+
+    def features(self, direct: Mapping[str, npt.NDArray[np.float64]]) -> Iterator[Feature]:
+        """Features of all pairs, one after the other.
+
+        Args:
+            direct: (N, N) of further scores by name, that come first.
+        """
+        known = PriorEdges(self._graph).matrix()
+        for name, score in direct.items():
+            yield from score_features(name, score, known)
+        # One inferer at a time: either holds matrices of all pairs for each pair of blocks.
+        yield from score_features(
+            "magnitude", self._fitted(MagnitudeEdgeInferer).score_matrix(layer_agg="mean0"), known
+        )
+        self._gradient = self._fitted(GradientEdgeInferer)
+        for name in ("regressed", "normalised", "explained"):
+            score = self._gradient.score_matrix(score=name, null_correction=False)
+            yield from score_features(name, score, known)
+
+    def explained(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """The score 'explained' and the sign of all pairs, (N, N) each."""
+        gradient = self._gradient or self._fitted(GradientEdgeInferer)
+        scored = gradient.scored(score="explained", null_correction=False)
+        return scored.score, scored.columns["sign"](np.arange(scored.score.size)).reshape(scored.score.shape)
+
+    def _fitted(self, kind: type[S]) -> S:
+        inferer = kind(self._model, self._graph, memory_budget=self._memory)
+        with torch.inference_mode(False), torch.enable_grad():
+            inferer.fit(self._batches, self._crit, verbose=False, **self._options)
+        return inferer

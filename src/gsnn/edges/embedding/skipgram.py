@@ -31,9 +31,6 @@ def skip_gram_loss(sources: Tensor, targets: Tensor, positives: Pairs, negatives
         positives: int64 (K,), (K,) first and second nodes, at least one pair.
         negatives: The same of the drawn pairs; without any, their term is left out.
 
-    Returns:
-        A scalar tensor.
-
     Example:
         >>> pair = torch.tensor([0]), torch.tensor([1])
         >>> skip_gram_loss(torch.zeros(2, 3), torch.zeros(2, 3), pair, pair).item()
@@ -55,9 +52,6 @@ def cell_loss(sources: Tensor, targets: Tensor, positives: Tensor, negatives: Te
         targets: (N, d).
         positives: (N, N) number of true pairs in each cell.
         negatives: (N, N) number of drawn pairs.
-
-    Returns:
-        A scalar tensor.
 
     Example:
         >>> counts = torch.tensor([[0.0, 2.0], [1.0, 0.0]])

@@ -12,13 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.progress import track
-
-IntArray = npt.NDArray[np.int64]
 
 # A node counts as constant when its spread is this many roundings of its mean, a component as nothing when its
 # standard deviation is this many roundings of the node's.
@@ -147,9 +145,6 @@ def leading(components: Components, n_slots: int, floor: float) -> Components:
         components: All of them.
         n_slots: How many to keep at most.
         floor: Components with a standard deviation below this share of the largest of any node are dropped.
-
-    Returns:
-        The whitened components.
     """
     owner = np.concatenate([components.order[:c] for c in components.counts] or [np.zeros(0, np.int64)])
     absolute = components.sd.numpy() * components.scale.numpy()[owner]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
@@ -26,9 +27,6 @@ from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
 from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.significance import Significance
 from gsnn.edges.stats import false_discovery
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Signs found at a time.
 _SIGNS = 1 << 12
@@ -95,11 +93,8 @@ class GradientEdgeInferer(StreamingInferer):
             the edges into these. :mod:`gsnn.edges.parallel` puts such parts together.
 
     Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
         L: Number of blocks.
         n_pairs: P = L - 1.
-        edges: Set of the known edges as (source, target) names.
         parents_by_target: For each target index the int64 array of its known parents' indices; never itself.
 
     Raises:
@@ -124,6 +119,7 @@ class GradientEdgeInferer(StreamingInferer):
     """
 
     default_score: ClassVar[str] = "regressed"
+    _alike = ("function_nodes", "L", "use_pre_norm", "keep_post", "targets")
 
     def __init__(
         self,
@@ -160,12 +156,9 @@ class GradientEdgeInferer(StreamingInferer):
         """Number of samples so far."""
         return self._store.n
 
-    def reset_stats(self) -> None:
-        """Forget every sample."""
+    def _forget(self) -> None:
         self._store = self._new_store(self.targets)
         self._device = torch.device("cpu")
-        self._scale = None
-        self._last: tuple[tuple[object, ...], ScoredPairs] | None = None
 
     def _new_store(self, targets: range) -> SampleStore:
         channels, own = len(self._channel_node), self._channels_of(targets)
@@ -183,33 +176,10 @@ class GradientEdgeInferer(StreamingInferer):
         """Whether activations after the nonlinearity are kept beside those at the tap."""
         return self.use_pre_norm and self.keep_post
 
-    def update(
-        self,
-        x: Tensor,
-        y: Tensor,
-        crit: Criterion | None = None,
-        *,
-        model_kwargs: Mapping[str, Any] | None = None,
-        loss_reduction: str | None = None,
-    ) -> int:
-        """Add one batch, on the device the model is on.
-
-        Args:
-            x: (B, I) inputs.
-            y: (B, O) targets, NaN where missing.
-            crit: As in :meth:`fit`.
-            model_kwargs: Arguments of the model's forward.
-            loss_reduction: As in :meth:`fit`.
-
-        Returns:
-            Number of samples so far.
-        """
-        scale = self._loss_scale(crit, loss_reduction)
-
+    def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
         where = ("pre", "post") if self._separate_post else ("pre" if self.use_pre_norm else "post",)
-        seen = captures(self._model, x, y, crit, where=where, loss_reduction=scale, model_kwargs=model_kwargs)
+        seen = captures(self._model, x, y, crit, where=where, **options)
         self.add(seen[0], x, y, seen[1] if self._separate_post else None)
-        return self.n
 
     def add(self, seen: Capture, x: Tensor, y: Tensor, post: Capture | None = None) -> None:
         """Add a batch that was captured elsewhere, so that several inferers can share one pass over the data.
@@ -240,33 +210,8 @@ class GradientEdgeInferer(StreamingInferer):
         self._store.append([p.to(dtype) for p in [*parts, x.T, y.T]])
         self._last = None
 
-    def merge(self, other: GradientEdgeInferer) -> GradientEdgeInferer:
-        """Add the samples of another inferer, as if this one had seen them too.
-
-        Args:
-            other: An inferer of the same nodes, blocks and tap; it is not changed.
-
-        Returns:
-            This object.
-
-        Raises:
-            TypeError: If ``other`` is no GradientEdgeInferer.
-            ValueError: If the two cannot be added up.
-        """
-        if not isinstance(other, GradientEdgeInferer):
-            raise TypeError(f"other must be a GradientEdgeInferer, got {type(other).__name__}")
-        for name in ("function_nodes", "L", "use_pre_norm", "keep_post", "targets"):
-            if getattr(self, name) != getattr(other, name):
-                raise ValueError(f"other differs in {name}: its samples cannot be added to these")
-        if self._store.sizes != other._store.sizes:
-            raise ValueError("other differs in its numbers of channels, inputs or outputs")
+    def _take(self, other: Self) -> None:
         self._store.extend(other._store)
-        self._last = None
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is found again: the table, and whether the criterion is a mean or a sum."""
-        return self.__dict__ | {"_last": None, "_scale": None}
 
     def evaluate(
         self,
@@ -331,22 +276,8 @@ class GradientEdgeInferer(StreamingInferer):
             raise ValueError(f"rank_tolerance must be at least 0 and below 1, got {rank_tolerance}")
         if score == "explained" and self.use_pre_norm and not self.keep_post:
             raise ValueError("score='explained' needs the activations that keep_post=False leaves out")
-        self._check_seen(3)
         key = (layer_agg, score, ridge, rank_tolerance, null_correction)
-        if self._last is None or self._last[0] != key:
-            self._last = None
-            # True float32 products, whatever a training script has chosen for its own.
-            precision = torch.get_float32_matmul_precision()
-            torch.set_float32_matmul_precision("highest")
-            try:
-                self._last = (key, self._score(layer_agg, score, ridge, rank_tolerance, null_correction))
-            finally:
-                torch.set_float32_matmul_precision(precision)
-        return self._last[1]
-
-    def _check_seen(self, least: int) -> None:
-        if self.n < least:
-            raise RuntimeError(f"Need at least {least} samples, got {self.n}; call fit or update first")
+        return self._scored_once(key, lambda: self._score(*key))
 
     def _activations(self, block: int) -> Tensor:
         return self._store.read(block)
@@ -358,6 +289,17 @@ class GradientEdgeInferer(StreamingInferer):
         return self._store.read(self.L + self.n_pairs + block) if self._separate_post else self._activations(block)
 
     def _score(
+        self, layer_agg: str, score: str, ridge: float, rank_tolerance: float, null_correction: bool
+    ) -> ScoredPairs:
+        # True float32 products, whatever a training script has chosen for its own.
+        precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            return self._score_exactly(layer_agg, score, ridge, rank_tolerance, null_correction)
+        finally:
+            torch.set_float32_matmul_precision(precision)
+
+    def _score_exactly(
         self, layer_agg: str, score: str, ridge: float, rank_tolerance: float, null_correction: bool
     ) -> ScoredPairs:
         regressors = Regressors.of(self.prior.pairs, self.N).within(self.targets)
@@ -525,7 +467,7 @@ def _channels(channel_node: Tensor, nodes: IntArray) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Scales:
-    """Of the nodes of one side at every pair of blocks, (P, N) each: see :class:`Components`; degrees of freedom."""
+    """Scale, raw size, rank and degrees of freedom of the nodes of one side at every pair of blocks: (P, N) each."""
 
     scale: FloatArray
     raw: FloatArray

@@ -29,6 +29,7 @@ import scipy.special
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.memory import matrix_dtype
 from gsnn.edges.gradient.blocks import centred_channels, node_chunks
 from gsnn.edges.sample_store import SampleStore
@@ -41,10 +42,7 @@ from gsnn.edges.stats.permutation_forms import (
     pearson3_tail,
 )
 
-FloatArray = npt.NDArray[np.float64]
 FloatMatrix = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 16
 # Components of less than this share of a node's variance change no moment that matters, and take most of the time.

@@ -10,10 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from gsnn.base.arrays import IntArray
 from gsnn.base.progress import track
 from gsnn.edges.gradient.blocks import Components, fold, slot_counts, squared_norms
-
-IntArray = npt.NDArray[np.int64]
 
 # A residual counts as nothing when its share of the variance is this many times the ridge and the rounding.
 _RESIDUAL = 16

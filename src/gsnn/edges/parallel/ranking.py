@@ -11,15 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.processes import Processes
 from gsnn.edges import EdgeInferer, ScoredPairs
 from gsnn.edges.candidates import Selection, earlier_equals, select
 from gsnn.edges.significance import adjusted
 from gsnn.edges.stats import descending_key
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.int64, np.float64)
 
 _NOTHING = np.zeros(0, dtype=np.int64)
@@ -51,7 +49,7 @@ class _Block:
         order = scored.all_rows()
         key = self.keys(order)
         known = scored.prior.pairs[0] * n + scored.prior.pairs[1]
-        # All pairs that are tested, whatever the user forbids.
+        # All pairs that are tested, forbidden ones included.
         self.tested = order[~np.isin(key, known)]
         keep = ~np.isin(key, np.concatenate([known, forbidden]))
         self.order, self.key = order[keep], key[keep]

@@ -105,7 +105,7 @@ class Statistics:
                 self._moments().reset()
 
     def write(self, stem: Path) -> tuple[list[str], bool]:
-        """Write what is not in a file yet, or everything where it cannot be added to.
+        """Write the batches that are not in a file yet, or, of statistics that are sums, everything.
 
         Args:
             stem: Path without the extension.
@@ -128,7 +128,7 @@ class Statistics:
         return [path.name], False
 
     def read(self, paths: Sequence[Path]) -> None:
-        """Start with what is in files.
+        """Replace the statistics by those in files.
 
         Raises:
             RunError: If one cannot be read.

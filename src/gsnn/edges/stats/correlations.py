@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.errors import unknown_option
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 AGGREGATIONS = ("mean", "max", "mean0")
 # A column counts as constant when its spread is this many roundings of its own mean: relative, never absolute, so

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+from gsnn.base.arrays import FloatArray, IntArray
 
 
 def largest(score: npt.NDArray[np.floating], k: int) -> IntArray:

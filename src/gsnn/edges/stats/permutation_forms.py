@@ -24,14 +24,11 @@ from functools import cache, lru_cache
 from math import factorial
 
 import numpy as np
-import numpy.typing as npt
 import scipy.special
 import torch
 from torch import Tensor
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 
 _Partition = tuple[tuple[int, ...], ...]
 # A variance of less than this share of the squared mean is rounding.
@@ -88,9 +85,6 @@ def form_sums(units: Tensor, *, third: bool = True) -> FormSums:
     Args:
         units: (N, P, C, n) float64, centred over samples; 0 where a node has fewer channels or nothing varies.
         third: Whether sums over three matrices are wanted, which take most of the time.
-
-    Returns:
-        The sums.
 
     Raises:
         ValueError: If the units have another shape.

@@ -139,6 +139,6 @@ function drawAgreement() {
       colorscale: [[0, colour("below")], [0.5, colour("low")], [1, colour("high")]],
       text: matrix.spearman.map((row) => row.map((v) => figure(v, 2))), texttemplate: "%{text}", hoverinfo: "text", textfont: { size: 13, color: colour("text") },
       hovertext: matrix.names.map((a, i) => matrix.names.map((b, j) => `${escaped(a)}<br>${escaped(b)}<br>${figure(matrix.spearman[i][j], 2)}`)),
-    }], { height: Math.max(220, 100 + 44 * names.length), xaxis: { ...axis, tickangle: -35 }, yaxis: { ...axis, autorange: "reversed" }, margin: { l: 40, r: 8, t: 36, b: 40 } }); // room for the toolbar, which would cover cells
+    }], { height: Math.max(220, 100 + 44 * names.length), xaxis: { ...axis, tickangle: -35 }, yaxis: { ...axis, autorange: "reversed" }, margin: { l: 40, r: 8, t: 48, b: 40 } }); // room for the toolbar, which would cover cells
   });
 }

@@ -1,0 +1,65 @@
+"""A part of the samples, drawn at random from those that are too many to have in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gsnn.base.errors import DataError
+
+SAMPLE = 2000  # samples that are drawn, unless the user says how many
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """How samples were drawn from more of them.
+
+    Attributes:
+        used: How many were drawn; some may have been left out since, having no measured readout.
+        of: From how many.
+        seed: Of the draw.
+        fingerprint: That of all the samples; empty where it is not known.
+    """
+
+    used: int
+    of: int
+    seed: int
+    fingerprint: str = ""
+
+    @staticmethod
+    def rows(n: int, pool: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+        """Some of the rows, in ascending order; all of them, if there are no more than ``n``.
+
+        Args:
+            n: How many to draw, at least 3.
+            pool: The rows to draw from.
+            seed: Of the draw.
+
+        Raises:
+            DataError: If ``n`` is below 3.
+
+        Example:
+            >>> Drawn.rows(3, np.arange(10), seed=0).tolist()
+            [5, 6, 9]
+        """
+        if n < _FEWEST:
+            raise DataError(f"a sample needs at least {_FEWEST} samples, got {n}")
+        if n >= len(pool):
+            return np.sort(pool)
+        return np.sort(np.random.default_rng(seed).choice(pool, n, replace=False, shuffle=False))
+
+    @property
+    def partial(self) -> bool:
+        """Whether there are more samples than were drawn."""
+        return self.used < self.of
+
+    def to_dict(self) -> dict[str, int]:
+        """How many of how many, and the seed; JSON-able."""
+        return {"used": self.used, "of": self.of, "seed": self.seed}
+
+    def __str__(self) -> str:
+        """How many of how many, by which seed."""
+        return f"{self.used:,} of {self.of:,} samples, drawn at random (seed {self.seed})"

@@ -1,0 +1,574 @@
+"""What a self-check found: tables, controls, and the precision to expect of a rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gsnn.base.arrays import FloatArray
+from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.verdict import Verdict
+from gsnn.data.drawn import Drawn
+from gsnn.discovery.baselines import PRIOR_BASELINES
+from gsnn.discovery.result_file import StoredResult
+from gsnn.discovery.selfcheck.intervals import (
+    WIDEST,
+    auc_difference,
+    auc_interval,
+    estimable,
+    found_share,
+    least_visible,
+    precision_interval,
+)
+from gsnn.discovery.verdicts import BEST, Found, check_verdict
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
+from gsnn.io.text import counted
+
+NEGATIVES = ("all", "degree-matched")
+PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance")
+# A control that could not show an AUC of this size proves nothing by passing.
+LARGEST_UNSEEN = 0.75
+_SUMMARY = ["kind", "condition", "method", "by", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
+_SUMMARY += ["average_precision", "chance", "precision", "mrr", "n_positives"]
+
+
+def variant_of(kind: str) -> str:
+    """What the files of a self-check of a kind of edges are called after ``selfcheck``.
+
+    Example:
+        >>> variant_of("input->function"), variant_of("function->function")
+        ('-input', '')
+    """
+    return {INPUT_EDGES: "-input", FUNCTION_EDGES: "", OUTPUT_EDGES: "-output"}[kind]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SelfCheck(StoredResult):
+    """The outcome of :func:`gsnn.discovery.self_check`, kept in ``selfcheck.json`` and ``selfcheck.csv``.
+
+    Attributes:
+        settings: What was asked for: ``fraction``, ``repeats``, ``seed``, ``stratify``, ``methods``, ``controls``,
+            ``config``, the ``kind`` of the edges; and the data: ``fingerprint``, ``n_functions``, ``n_known``,
+            ``n_candidates``, and ``sample`` where they are a part of the samples.
+        repeats: A record for each finished repeat, JSON-able: by condition (``real``, ``rewired``, ``permuted``) the
+            hidden edges and, by method, their placements among the negatives.
+    """
+
+    COMMAND: ClassVar[str] = "selfcheck"
+    NOUN: ClassVar[str] = "self-check"
+    COUNT: ClassVar[str] = "repeats"
+
+    settings: dict[str, Any]
+    repeats: list[dict[str, Any]]
+
+    @property
+    def kind(self) -> str:
+        """The kind of the edges that were hidden."""
+        return str(self.settings.get("kind", FUNCTION_EDGES))
+
+    @property
+    def variant(self) -> str:
+        """Empty between functions, ``-input`` or ``-output``."""
+        return variant_of(self.kind)
+
+    @property
+    def drawn(self) -> Drawn | None:
+        """How the samples were drawn; None where all were used."""
+        found = self.settings.get("sample")
+        return None if found is None else Drawn(**found)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every repeat that was asked for is there."""
+        return len(self.repeats) >= int(self.settings["repeats"])
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of the inferers that were checked."""
+        return list(self.settings["methods"])
+
+    def _records(self, condition: str) -> list[dict[str, Any]]:
+        return [each["conditions"][condition] for each in self.repeats if condition in each["conditions"]]
+
+    # ------------------------------------------------------------------ tables
+
+    def table(self) -> pd.DataFrame:
+        """Every figure of every repeat in one tidy table.
+
+        Returns:
+            Columns kind, repeat, condition, method, by (inferer or baseline), negatives (all or degree-matched),
+            metric, value.
+        """
+        rows = []
+        for each in self.repeats:
+            for condition, record in each["conditions"].items():
+                for method, found in record["methods"].items():
+                    for negatives in NEGATIVES:
+                        for metric, value in found["metrics"][negatives].items():
+                            rows.append(
+                                (self.kind, each["repeat"], condition, method, found["by"], negatives, metric, value)
+                            )
+        columns = ["kind", "repeat", "condition", "method", "by", "negatives", "metric", "value"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.astype({"value": float})
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """One row per condition, method and kind of negatives, over the repeats.
+
+        Args:
+            level: Coverage of the interval of the AUC.
+
+        Returns:
+            Columns kind, condition, method, by, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
+            auc_visible (the smallest AUC that so many hidden edges would show, see
+            :func:`gsnn.discovery.least_visible`), auc_sd (over the repeats), average_precision, chance (the average
+            precision of a score that knows nothing),
+            precision (among as many as were hidden), mrr, n_positives (distinct).
+        """
+        rows = []
+        for condition in ("real", *self.settings["controls"]):
+            records = self._records(condition)
+            for method in dict.fromkeys(name for record in records for name in record["methods"]):
+                for negatives in NEGATIVES:
+                    rows.append(self._row(records, condition, method, negatives, level))
+        return pd.DataFrame(rows, columns=_SUMMARY)
+
+    def _row(
+        self, records: list[dict[str, Any]], condition: str, method: str, negatives: str, level: float
+    ) -> dict[str, Any]:
+        edges: list[tuple[str, str]] = []
+        shares: list[FloatArray] = []
+        spread: list[float] = []
+        figures: dict[str, list[float]] = {}
+        by = "inferer"
+        for record in records:
+            found = record["methods"].get(method)
+            if found is None:
+                continue
+            by = found["by"]
+            edges += [(s, t) for s, t in record["testable"]]
+            shares.append(np.array(found["placement"][negatives], dtype=float))
+            spread.append(_number(found["negative_variance"][negatives]))
+            for name, value in found["metrics"][negatives].items():
+                figures.setdefault(name, []).append(_number(value))
+        share = np.concatenate(shares) if shares else np.zeros(0)
+        # The negatives are nearly the same in every repeat, so their part does not shrink with the repeats.
+        auc, low, high = auc_interval(edges, share, _mean(spread), level)
+        aucs = [value for value in figures.get("roc_auc", []) if np.isfinite(value)]
+        return {
+            "condition": condition,
+            "method": method,
+            "kind": self.kind,
+            "by": by,
+            "negatives": negatives,
+            "roc_auc": auc,
+            "auc_low": low,
+            "auc_high": high,
+            "auc_visible": least_visible(edges, share, _mean(spread), level),
+            "auc_sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan"),
+            "average_precision": _mean(figures.get("average_precision", [])),
+            "chance": _mean(figures.get("chance_average_precision", [])),
+            "precision": _mean(figures.get("precision", [])),
+            "mrr": _mean(figures.get("mrr", [])),
+            "n_positives": len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)}),
+        }
+
+    def control_table(self, level: float = 0.95) -> pd.DataFrame:
+        """The negative controls of the inferers: is 0.5 inside the interval of the AUC?
+
+        A rewired graph keeps the degrees, and hidden edges sit where degrees are high, so against all negatives a
+        score that merely follows degrees is above 0.5 even here; what must be at 0.5 is the AUC against
+        degree-matched negatives.
+
+        With few hidden edges the interval holds 0.5 whatever the truth is. A control that would not have shown an AUC
+        of 0.75 (``auc_visible`` is above it, or undefined) has no power, and neither passes nor fails, unless it fails.
+
+        Args:
+            level: Coverage of the interval.
+
+        Returns:
+            The rows of :meth:`summary` of the controls, with a column ``passed``: True, False, or None without power;
+            and ``verdict``, the same in words: passed, failed, no power.
+        """
+        table = self.summary(level)
+        table = table[(table["condition"] != "real") & (table["by"] == "inferer")].reset_index(drop=True)
+        inside = (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5)
+        failed = ~inside & table["auc_low"].notna()
+        power = table["auc_visible"] <= LARGEST_UNSEEN
+        passed = [False if no else True if able else None for no, able in zip(failed, power, strict=True)]
+        table["passed"] = pd.Series(passed, dtype=object)
+        table["verdict"] = [{True: "passed", False: "failed", None: "no power"}[value] for value in passed]
+        return table
+
+    def groups(self, level: float = 0.95) -> pd.DataFrame:
+        """AUC apart for hidden edges that leave a function without children or parents, and for the others.
+
+        Only where fewer than 10 edges could be hidden without leaving such a hole (:func:`gsnn.discovery.mask_edges`).
+        Each group is compared with pairs of its own kind, so neither gains by the hole.
+
+        Args:
+            level: Coverage of the interval.
+
+        Returns:
+            Columns kind, condition, method, by, group (``no hole`` or ``hole``), roc_auc, auc_low, auc_high,
+            n_positives (distinct); empty where no hole was left.
+        """
+        columns = ["kind", "condition", "method", "by", "group", "roc_auc", "auc_low", "auc_high", "n_positives"]
+        rows = []
+        for condition in ("real", *self.settings["controls"]):
+            records = [record for record in self._records(condition) if record.get("holes")]
+            for method in dict.fromkeys(name for record in records for name in record["methods"]):
+                for group in ("no hole", "hole"):
+                    edges: list[tuple[str, str]] = []
+                    shares: list[float] = []
+                    spread: list[float] = []
+                    for record in records:
+                        found = record["methods"][method]["groups"][group]
+                        edges += [(s, t) for s, t in record["testable"]]
+                        shares += [_number(value) for value in found["placement"]]
+                        spread.append(_number(found["negative_variance"]))
+                    share = np.array(shares, dtype=np.float64)
+                    auc, low, high = auc_interval(edges, share, _mean(spread), level)
+                    n = len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)})
+                    by = records[0]["methods"][method]["by"]
+                    rows.append((self.kind, condition, method, by, group, auc, low, high, n))
+        return pd.DataFrame(rows, columns=columns)
+
+    def caveats(self, level: float = 0.95) -> list[str]:
+        """What this self-check cannot say, in sentences: of samples left out, controls without power, holes.
+
+        Args:
+            level: Coverage of the intervals.
+
+        Returns:
+            Sentences; empty if there is nothing to add.
+        """
+        found = []
+        if self.drawn is not None:
+            found.append(
+                f"made with {self.drawn}, and {self.settings['config']['epochs']} epochs: models of all samples may "
+                "find more, so that the precision to expect is of these models and not of the edges of the run"
+            )
+        table = self.control_table(level)
+        blind = table[(table["negatives"] == "degree-matched") & (table["verdict"] == "no power")]
+        for row in blind.to_dict("records"):
+            n = counted(int(row["n_positives"]), "hidden edge")
+            told = f"less than an AUC of {row['auc_visible']:.2f}" if row["auc_visible"] < 1 else "anything"
+            found.append(
+                f"control {row['condition']!r}, {row['method']}: {n} cannot show {told}, so it says nothing that it "
+                "shows nothing"
+            )
+        groups = self.groups(level)
+        # The rewired network may have needed holes where the real one did not.
+        of = groups[groups["condition"] == "real"].groupby("group")["n_positives"].max() if len(groups) else None
+        if of is not None and "hole" in of:
+            found.append(
+                f"{counted(int(of['hole']), 'hidden edge')} of {int(of.sum())} left a function without children or "
+                "parents, which the graph alone can tell: fewer than 10 others could be hidden; look at the AUC of the "
+                "two groups apart"
+            )
+        return found
+
+    def verdicts(self, level: float = 0.95) -> dict[str, Verdict]:
+        """Whether each method found hidden edges, in words; :func:`gsnn.discovery.verdicts.check_verdict` has the rule.
+
+        What the graph alone says is ``structure``, where it was measured; else the best of the other scores that know
+        the graph alone, which makes the rule stricter.
+
+        Args:
+            level: Coverage of the intervals.
+
+        Returns:
+            By method, in the order of :attr:`methods`; empty before the first repeat.
+        """
+        records = self._records("real")
+        controls = self.control_table(level)
+        failed = controls[(controls["negatives"] == "degree-matched") & (controls["verdict"] == "failed")]
+        alone: tuple[str, ...] = ("structure",)
+        if not any("structure" in record["methods"] for record in records):
+            alone = tuple(PRIOR_BASELINES) if self.kind == FUNCTION_EDGES else ("degree product",)
+        aucs = {name: self._row(records, "real", name, "degree-matched", level)["roc_auc"] for name in alone}
+        topology = max((name for name in alone if np.isfinite(aucs[name])), key=lambda name: aucs[name], default="")
+        detours = [record["bypassed"] for record in records if "bypassed" in record]
+        found = {}
+        for method in self.methods if records else ():
+            row = self._row(records, "real", method, "degree-matched", level)
+            beside = "" if method == topology else topology
+            less, less_low, less_high = self._difference(records, method, beside, level) if beside else (np.nan,) * 3
+            edges, place = self._places(records, method, "all")
+            share = pd.Series(place >= 1 - BEST).groupby([f"{source}\t{target}" for source, target in edges]).mean()
+            found[method] = check_verdict(
+                Found(
+                    n=len(share),
+                    auc=float(row["roc_auc"]),
+                    low=float(row["auc_low"]),
+                    high=float(row["auc_high"]),
+                    best=float(share.sum()),
+                    topology=beside,
+                    difference=less,
+                    difference_low=less_low,
+                    difference_high=less_high,
+                    bypassed=len({tuple(edge) for edges in detours for edge in edges}) if detours else None,
+                    failed=tuple(str(name) for name in failed.loc[failed["method"] == method, "condition"]),
+                )
+            )
+        return found
+
+    def _places(
+        self, records: list[dict[str, Any]], method: str, negatives: str
+    ) -> tuple[list[tuple[str, str]], FloatArray]:
+        """Hidden edges, once for each repeat, and the share of the negatives that each beats."""
+        having = [record for record in records if method in record["methods"]]
+        edges = [(s, t) for record in having for s, t in record["testable"]]
+        shares = [value for record in having for value in record["methods"][method]["placement"][negatives]]
+        return edges, np.array(shares, dtype=np.float64)
+
+    def _difference(
+        self, records: list[dict[str, Any]], method: str, other: str, level: float
+    ) -> tuple[float, float, float]:
+        """AUC of a method less that of another score, against pairs of similar degree, with its interval."""
+        both = [record for record in records if {method, other} <= set(record["methods"])]
+        edges, own = self._places(both, method, "degree-matched")
+        _, others = self._places(both, other, "degree-matched")
+        spread = [
+            sum(_number(record["methods"][name]["negative_variance"]["degree-matched"]) for name in (method, other))
+            for record in both
+        ]
+        return auc_difference(edges, own, others, _mean(spread), level)
+
+    # ------------------------------------------------------------------ calibration
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """How many edges were hidden, on average over the repeats, and what became of them."""
+        records = self._records("real")
+        names = ("n_eligible", "n_pathless", "n_protected", "n_last")
+        counts = {name: _mean([float(record.get(name, 0)) for record in records]) for name in names}
+        counts["n_holes"] = _mean([float(len(record.get("holes", ()))) for record in records])
+        counts["n_testable"] = _mean([float(len(record["testable"])) for record in records])
+        counts["n_cut_off"] = _mean([float(len(record["cut_off"])) for record in records])
+        counts["n_distinct"] = float(len({tuple(edge) for record in records for edge in record["testable"]}))
+        return counts
+
+    def missing_edges(self, missing: float | None = None) -> float:
+        """How many edges that could be found are taken to be missing.
+
+        Args:
+            missing: Share of the complete network that the prior graph lacks, in [0, 1); None: as large as the share
+                that was hidden.
+
+        Returns:
+            missing / (1 - missing) times the known edges that could be drawn, times the share of hidden edges that
+            were not cut off.
+
+        Raises:
+            ValueError: If ``missing`` is out of range.
+        """
+        share = float(self.settings["fraction"]) if missing is None else float(missing)
+        if not 0 <= share < 1:
+            raise ValueError(f"missing must be a share in [0, 1), got {missing}")
+        counts = self.counts
+        hidden = counts["n_testable"] + counts["n_cut_off"]
+        if not hidden:
+            return float("nan")
+        return share / (1 - share) * counts["n_eligible"] * counts["n_testable"] / hidden
+
+    def precision(
+        self,
+        method: str,
+        k: npt.ArrayLike,
+        *,
+        missing: float | None = None,
+        level: float = 0.95,
+        widest: float = WIDEST,
+    ) -> pd.DataFrame:
+        """Precision to expect among the k best candidates of a method on the whole prior graph.
+
+        A hidden edge is ranked among the candidates that were never known, each by itself, so that a method is not
+        blamed for the other hidden edges above it. The share found among the k best is turned into a precision by
+        :func:`gsnn.discovery.precision_interval`. It is right on average at every k, so it need not fall with k.
+
+        An expectation is told only where the interval is at most ``widest`` wide. At the first ranks it hardly ever is:
+        a precision among one candidate is 0 or 1, and few hidden edges cannot tell which.
+
+        Args:
+            method: Name of an inferer or a baseline that was checked.
+            k: Numbers of places, at least 1.
+            missing: Share of the complete network that is missing; None: the share that was hidden.
+            level: Coverage of the interval.
+            widest: Where the interval is wider, the expected precision is NaN, not estimable; 1 tells it everywhere.
+
+        Returns:
+            Columns k, expected_precision, precision_low, precision_high, precision_chance (of a score that knows
+            nothing).
+
+        Raises:
+            ValueError: If the method was not checked.
+        """
+        records = self._records("real")
+        names = dict.fromkeys([*self.methods, *(name for record in records for name in record["methods"])])
+        if method not in names:
+            raise unknown_option("method", method, names)
+        places = np.asarray(k, dtype=np.float64)
+        edges, ranks = self._ranks(records, method)
+        times: dict[tuple[str, str], int] = {}
+        for edge in edges:
+            times[edge] = times.get(edge, 0) + 1
+        weight = np.array([1.0 / times[edge] for edge in edges])
+        recall = found_share(ranks, weight, places)
+        expected, low, high = precision_interval(recall, len(times), self.missing_edges(missing), places, level)
+        expected = np.where(estimable(low, high, widest), expected, np.nan)
+        chance = np.where(np.isfinite(low), self.chance(missing), np.nan)
+        return pd.DataFrame({"k": places, **dict(zip(PRECISION_COLUMNS, (expected, low, high, chance), strict=True))})
+
+    def chance(self, missing: float | None = None) -> float:
+        """The precision of a score that knows nothing: the share of missing edges among all candidates.
+
+        Args:
+            missing: As for :meth:`missing_edges`.
+
+        Returns:
+            A share; NaN if no edge was hidden.
+        """
+        return min(1.0, self.missing_edges(missing) / int(self.settings["n_candidates"]))
+
+    def _ranks(self, records: list[dict[str, Any]], method: str) -> tuple[list[tuple[str, str]], FloatArray]:
+        """Hidden edges, once for each repeat, and their ranks among the candidates that were never known."""
+        edges: list[tuple[str, str]] = []
+        ranks: list[float] = []
+        for record in records:
+            if method not in record["methods"]:  # nothing that could be found was hidden
+                continue
+            for (source, target), rank in zip(record["testable"], record["methods"][method]["rank"], strict=True):
+                edges.append((source, target))
+                ranks.append(float(rank))
+        return edges, np.array(ranks)
+
+    def statement(self, missing: float | None = None, level: float = 0.95) -> str:
+        """What the expected precision means and assumes, in words.
+
+        Args:
+            missing: As for :meth:`precision`.
+            level: As for :meth:`precision`.
+        """
+        share = float(self.settings["fraction"]) if missing is None else missing
+        counts = self.counts
+        kind = "" if counts["n_holes"] else ", not the only child or parent of a function"
+        return (
+            f"expected_precision: of the candidates ranked this high or higher, the share that are edges; "
+            f"precision_low and precision_high hold it with probability {level:.0%}. Where they are more than "
+            f"{WIDEST:g} apart it is not estimable, and not told. precision_chance is what guessing gives: "
+            f"{self.chance(missing):.2g}. From "
+            f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
+            f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes "
+            f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of "
+            f"the complete network, that is about {self.missing_edges(missing):.0f} edges of the kind that was hidden "
+            f"(on a path from an input to an output{kind}); with fewer missing edges every precision is lower in "
+            f"proportion. Edges that differ in kind from the known ones are not covered."
+        )
+
+    # ------------------------------------------------------------------ files
+
+    def content(self) -> dict[str, Any]:
+        """Settings and records, with the summary beside them."""
+        result: dict[str, Any] = {"settings": self.settings, "repeats": self.repeats}
+        if self.repeats:
+            result["summary"] = self.summary().to_dict("records")
+            result["counts"] = self.counts
+            result["caveats"] = self.caveats()
+            result["groups"] = self.groups().to_dict("records")
+            result["verdicts"] = {name: verdict.to_dict() for name, verdict in self.verdicts().items()}
+            result["statement"] = self.statement()
+        return result
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SelfCheck:
+        """The inverse of :meth:`to_dict`."""
+        return cls(dict(values["settings"]), list(values["repeats"]))
+
+
+def attach_precision(
+    table: pd.DataFrame,
+    check: SelfCheck,
+    method: str | None = None,
+    *,
+    score_col: str | None = None,
+    missing: float | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Add the precision to expect to a table of edges.
+
+    The candidate of rank k gets the expected precision among the k best, with its interval, and what guessing gives.
+    Known edges and undefined scores get NaN; where the interval is too wide the expected precision alone is NaN.
+
+    Args:
+        table: Of an inferer's ``evaluate`` (every candidate of the whole prior graph), or of ``edges.csv`` (whose
+            column ``rank`` is used, so that it may hold the best ones only).
+        check: The self-check, on the same data and graph.
+        method: Whose scores the table holds; None if the check has one method only.
+        score_col: Column of the scores, where there is no ``rank``; None: ``corr`` or ``score``, whichever is there.
+        missing: Share of the complete network that is missing; None: the share that was hidden.
+        level: Coverage of the interval.
+
+    Returns:
+        A copy with the columns expected_precision, precision_low, precision_high and precision_chance (replaced if
+        they are there).
+
+    Raises:
+        DataError: If the table does not hold every candidate and has no ranks.
+        ValueError: If the method was not checked, or more than one was and none is named.
+    """
+    if method is None:
+        if len(check.methods) != 1:
+            raise ValueError(f"method must be one of {check.methods}: the self-check has more than one")
+        method = check.methods[0]
+    rank = _candidate_ranks(table, int(check.settings["n_candidates"]), score_col)
+    ranked = np.isfinite(rank)
+    found = check.precision(method, rank[ranked], missing=missing, level=level)
+    result = table.drop(columns=[name for name in PRECISION_COLUMNS if name in table.columns])
+    for name in PRECISION_COLUMNS:
+        values = np.full(len(table), np.nan)
+        values[ranked] = found[name].to_numpy()
+        result[name] = values
+    return result
+
+
+def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | None) -> FloatArray:
+    """Rank of each row among all candidates; NaN for what is none or has no score."""
+    from scipy.stats import rankdata
+
+    score_col = score_col or next((name for name in ("corr", "score") if name in table.columns), None)
+    if score_col is None or score_col not in table.columns:
+        raise DataError(f"the table has no column of scores ({score_col or 'corr or score'}): {list(table.columns)}")
+    score = table[score_col].to_numpy(dtype=np.float64)
+    if "rank" in table.columns:
+        given = table["rank"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(np.where(np.isnan(score), np.nan, given), dtype=np.float64)
+    known = next((name for name in ("has_edge", "known") if name in table.columns), None)
+    candidate = np.ones(len(table), bool) if known is None else ~table[known].to_numpy(dtype=bool)
+    if {"src_idx", "dst_idx"} <= set(table.columns):
+        candidate &= (table["src_idx"] != table["dst_idx"]).to_numpy()
+    if int(candidate.sum()) != n_candidates:
+        raise DataError(
+            f"the table holds {int(candidate.sum())} candidates, but the self-check was made on {n_candidates}; pass "
+            "the whole table of the same graph, or one with a column 'rank'"
+        )
+    place: FloatArray = np.full(len(table), np.nan)
+    defined = candidate & ~np.isnan(score)
+    # Tied candidates get the same place, the last of their tie.
+    place[defined] = np.asarray(rankdata(-score[defined], method="max"), dtype=np.float64)
+    return place
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _mean(values: list[float]) -> float:
+    defined = [value for value in values if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else float("nan")

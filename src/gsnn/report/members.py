@@ -1,0 +1,84 @@
+"""How far the members of a run agree, in words and tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gsnn.ask.conditions import name_of
+from gsnn.ask.ensemble import Ensemble
+from gsnn.plot.data import Section
+from gsnn.report.text import number
+from gsnn.runs.inference.columns import members_note
+from gsnn.training.loop import predict
+
+if TYPE_CHECKING:
+    from gsnn.runs import Run
+
+_ROWS = 20
+
+
+def members_section(run: Run, inference: dict[str, Any] | None, edges: pd.DataFrame) -> Section | None:
+    """What the members of a run agree on.
+
+    Args:
+        run: A run whose training is complete.
+        inference: What ``run.json`` says of its inference; None before any.
+        edges: Its candidates, the best first.
+
+    Returns:
+        The section; None for a run without members.
+    """
+    if not run.n_members:
+        return None
+    ranked = {kind: how for kind, how in _by_kind(inference).items() if how.get("members")}
+    notes = [f"{members_note(how['members'], kind)}." for kind, how in ranked.items()]
+    notes = [text[:1].upper() + text[1:] for text in notes]
+    if not notes:
+        notes = ["Edges have not been inferred from the members."]
+    tables = []
+    if "worst_rank" in edges:
+        columns = [name for name in ("rank", "worst_rank", "source", "target", "kind") if name in edges]
+        best = edges.loc[~edges["known"].astype(bool), columns].dropna(subset=["rank"]).head(_ROWS)
+        if len(best):
+            tables.append(("The best candidates, with the last place that a member gives them", best))
+    readouts, words = _predictions(run)
+    if len(readouts):
+        notes.append(words)
+        tables.append(("How far members differ in held-out conditions, in standard deviations of a readout", readouts))
+    return Section("members", "Do the members agree?", notes, tables, "Members")
+
+
+def _by_kind(inference: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    return (inference.get("kinds") or {"": inference}) if inference else {}
+
+
+def _predictions(run: Run) -> tuple[pd.DataFrame, str]:
+    """For each readout the spread of the members and the error of their mean on held-out samples, and a sentence."""
+    rows = run.split().test
+    if not len(rows):
+        return pd.DataFrame(), ""
+    data, ensemble = run.data(), Ensemble.of(run)
+    y = np.asarray(run.standardiser().transform(data.y[rows]), dtype=np.float64)
+    told = np.stack([predict(member, data.x[rows]) for member in ensemble.members])
+    square = (y - told.mean(0)) ** 2
+    seen = np.isfinite(square)
+    n = seen.sum(0)
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(np.where(seen, square, 0.0).sum(0) / n)
+    spread = np.sqrt(told.var(0, ddof=1).mean(0))
+    table = pd.DataFrame(
+        {"readout": [name_of(name) for name in data.graph.outputs], "members differ by": spread, "their error": error}
+    )[n > 0].sort_values("their error", ascending=False, kind="stable", ignore_index=True)
+    ratio = float(np.sqrt((spread[n > 0] ** 2).mean() / (error[n > 0] ** 2).mean())) if len(table) else float("nan")
+    words = (
+        f"In {len(rows)} held-out samples single members differ by {number(ratio)} times the error of their mean. "
+        + (
+            "Most of the error is common to all of them: noise of the data, or edges that the network lacks."
+            if ratio < 1
+            else "They differ by more than they err: with more conditions they would settle."
+        )
+    )
+    return table.head(_ROWS), words

@@ -1,0 +1,253 @@
+"""Weighted metrics and intervals against scikit-learn, loops and simulation."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from gsnn.discovery.selfcheck.intervals import (
+    auc_interval,
+    degree_weights,
+    dyadic_variance,
+    estimable,
+    found_share,
+    least_visible,
+    place,
+    precision_interval,
+    weighted_average_precision,
+)
+
+
+def benchmark():
+    """The benchmark of the expected precision, which is no package."""
+    path = Path(__file__).resolve().parents[3] / "benchmarks" / "precision.py"
+    spec = importlib.util.spec_from_file_location("benchmark_of_precision", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    n = 9
+    scores = rng.integers(0, 12, size=(n, n)).astype(float)  # with ties
+    scores[0, 3] = np.nan
+    kind = rng.choice([0, 1, 2], size=(n, n), p=[0.6, 0.2, 0.2])
+    np.fill_diagonal(kind, 2)
+    return scores, np.stack(np.nonzero(kind == 1)), kind == 0, rng.random((n, n))
+
+
+def flat(scores, positives, negatives, weights):
+    values = np.concatenate([scores[positives[0], positives[1]], scores[negatives]])
+    label = np.arange(len(values)) < positives.shape[1]
+    weight = np.concatenate([np.ones(positives.shape[1]), weights[negatives]])
+    return np.nan_to_num(values, nan=-1.0), label, weight
+
+
+def test_weighted_auc_and_precision_are_those_of_scikit_learn(case):
+    scores, positives, negatives, weights = case
+    values, label, weight = flat(scores, positives, negatives, weights)
+    assert place(scores, positives, negatives).auc == pytest.approx(roc_auc_score(label, values))
+    expected = roc_auc_score(label, values, sample_weight=weight)
+    assert place(scores, positives, negatives, weights).auc == pytest.approx(expected)
+    expected = average_precision_score(label, values, sample_weight=weight)
+    assert weighted_average_precision(values, label, weight) == pytest.approx(expected)
+
+
+def test_placements_and_variance_by_loops(case):
+    scores, positives, negatives, weights = case
+    found = place(scores, positives, negatives, weights)
+    values = np.nan_to_num(scores, nan=-np.inf)
+    pairs = list(zip(*np.nonzero(negatives), strict=True))
+    weight = {pair: weights[pair] / weights[negatives].sum() for pair in pairs}
+
+    def beats(a, b):
+        return 1.0 if a > b else 0.5 if a == b else 0.0
+
+    shares = [sum(weight[q] * beats(values[s, t], values[q]) for q in pairs) for s, t in positives.T]
+    np.testing.assert_allclose(found.share_below, shares)
+    effect = {
+        q: weight[q] * (np.mean([beats(values[s, t], values[q]) for s, t in positives.T]) - found.auc) for q in pairs
+    }
+    expected = sum(effect[p] * effect[q] for p, q in itertools.product(pairs, pairs) if set(p) & set(q))
+    assert found.negative_variance == pytest.approx(max(expected, sum(v**2 for v in effect.values())))
+
+
+def test_variance_of_independent_pairs_is_the_plain_one():
+    effects = np.array([0.5, -1.0, 0.5])
+    assert dyadic_variance(np.array([[0, 2, 4], [1, 3, 5]]), effects, 6) == pytest.approx((effects**2).sum())
+
+
+def test_undefined_without_positives_or_negatives():
+    scores, none = np.zeros((2, 2)), np.zeros((2, 2), bool)
+    assert np.isnan(place(scores, np.array([[0], [1]]), none).auc)
+    assert np.isnan(place(scores, np.zeros((2, 0), int), ~none).auc)
+    assert np.isnan(auc_interval([], np.zeros(0), 0.0)).all()
+    auc, low, high = auc_interval([("a", "b"), ("a", "b")], np.array([0.5, 0.7]), 0.0)
+    assert auc == pytest.approx(0.6)
+    assert np.isnan([low, high]).all()
+
+
+def test_degree_weights_equal_drawing_matched_negatives():
+    rng = np.random.default_rng(1)
+    n = 12
+    known = np.stack(np.nonzero(rng.random((n, n)) < 0.12))
+    negatives = ~np.eye(n, dtype=bool)
+    negatives[known[0], known[1]] = False
+    places = np.stack(np.nonzero(negatives))
+    positives = places[:, rng.choice(places.shape[1], 5, replace=False)]
+    negatives[positives[0], positives[1]] = False
+    weights, matched = degree_weights(known, positives, negatives)
+    out, into = np.bincount(known[0], minlength=n), np.bincount(known[1], minlength=n)
+    drawn = np.zeros((n, n))
+    for (s, t), ok in zip(positives.T, matched, strict=True):
+        like = negatives & (out == out[s])[:, None] & (into == into[t])[None, :]
+        assert like.any() == ok
+        if ok:
+            drawn[like] += 1 / like.sum()
+    np.testing.assert_allclose(weights, drawn * negatives.sum() / drawn.sum())
+
+
+@pytest.mark.parametrize("n_nodes", [25])
+def test_auc_interval_covers_a_half_where_scores_follow_nodes(n_nodes):
+    # Row and column effects make pairs of one node alike; an interval for independent pairs would be too narrow.
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(200):
+        scores = rng.normal(size=(n_nodes, 1)) + rng.normal(size=n_nodes) + 0.5 * rng.normal(size=(n_nodes, n_nodes))
+        negatives = ~np.eye(n_nodes, dtype=bool)
+        places = np.stack(np.nonzero(negatives))
+        positives = places[:, rng.choice(places.shape[1], 15, replace=False)]
+        negatives[positives[0], positives[1]] = False
+        found = place(scores, positives, negatives)
+        _, low, high = auc_interval(
+            [tuple(map(str, e)) for e in positives.T], found.share_below, found.negative_variance
+        )
+        covered.append(low <= 0.5 <= high)
+    assert np.mean(covered) >= 0.92
+
+
+def test_share_found_is_that_of_a_count_once_five_are_found():
+    rng = np.random.default_rng(0)
+    ranks = rng.choice(np.arange(1, 300), 30, replace=False)
+    fifth = np.sort(ranks)[4]
+    k = np.arange(fifth, 310)
+    np.testing.assert_allclose(found_share(ranks, np.ones(30), k), [(ranks <= place).mean() for place in k])
+    head = np.arange(1, fifth)
+    np.testing.assert_allclose(found_share(ranks, np.ones(30), head), head * 4 / (fifth - 1) / 30)
+    assert np.isnan(found_share([], [], [1])).all()
+    assert found_share([7], [1], [1, 6, 7]).tolist() == [0, 0, 1], "one edge has no density"
+    assert found_share([1, 1], [1, 1], [1, 2]).tolist() == [1, 1]
+
+
+def test_share_found_weighs_edges():
+    k = [1, 3, 9, 12]
+    twice = found_share([2, 2, 5, 6, 8, 9, 11], [0.5, 0.5, 1, 1, 1, 1, 1], k)
+    np.testing.assert_allclose(twice, found_share([2, 5, 6, 8, 9, 11], np.ones(6), k))
+
+
+@pytest.mark.parametrize("p", [0.004, 0.05, 0.3])
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_share_found_is_right_on_average_at_the_head(p, k):
+    # Places hold a hidden edge with probability p each, the definition of a precision that does not fall.
+    rng = np.random.default_rng(0)
+    m, draws = 60, 1500
+    ranks = rng.geometric(p, size=(draws, m)).cumsum(axis=1)
+    found = np.array([found_share(row, np.ones(m), [k])[0] for row in ranks])
+    expected = k * p / m
+    assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(draws) + 1e-12
+    if k == 1:
+        before = np.mean([benchmark().majorant(row, int(row[-1]) + 1, np.array([k]))[0] for row in ranks[:400]])
+        assert before > 1.5 * expected, "a concave curve is too high there"
+
+
+@pytest.mark.parametrize("m", [11, pytest.param(40, marks=pytest.mark.slow)])
+def test_quick_form_of_the_precision_benchmark(m):
+    """Chance and skill, few and many edges: no bias, and intervals that hold the truth; all of it in seconds."""
+    found = benchmark().table(40, hidden=(m,))
+    assert set(found["k"]) == {1, 5, 10, 50}
+    chance = found[found["skill"] == "chance"]
+    assert (abs(chance["estimate"] - m / (2000 + m)) < 4 * chance["SE"] + 1e-9).all()
+    assert chance.loc[chance["k"] == 1, "before"].item() > 2 * m / (2000 + m), "what a concave curve promised"
+    assert (found["coverage"] >= 0.9).all()
+    assert found.loc[found["k"] == 1, "told"].max() < 0.1, "among one candidate nothing is known"
+    assert (found.loc[found["k"] == 50, "told"] > 0.9).all()
+
+
+def test_a_precision_is_told_up_to_a_width_of_a_half():
+    assert estimable([0.0, 0.0, np.nan, 0.4], [0.5, 0.51, 1.0, 0.4]).tolist() == [True, False, False, True]
+    assert estimable([0.0], [1.0], widest=1.0).all()
+
+
+def test_least_visible_auc_is_found_with_the_power_it_says():
+    rng = np.random.default_rng(0)
+    n = 30
+    edges = [(f"s{i}", f"t{i}") for i in range(n)]
+    null = rng.random(n)
+    visible = least_visible(edges, null, 0.0)
+    _, low, high = auc_interval(edges, null, 0.0)
+    half = (high - low) / 2
+    assert visible == pytest.approx(0.5 + half * (1 + stats.t.ppf(0.8, n - 1) / stats.t.ppf(0.975, n - 1)))
+    # Placements of that mean, with the spread of the null: found in about 80 of 100 cases.
+    found = 0
+    for _ in range(400):
+        shares = visible + (rng.random(n) - 0.5)
+        found += auc_interval(edges, shares, 0.0)[1] > 0.5
+    assert abs(found / 400 - 0.8) < 0.12
+    assert np.isnan(least_visible(edges[:2], null[:2], 0.0))
+    assert least_visible(edges[:3], np.array([0.0, 0.5, 1.0]), 0.0) == 1.0
+
+
+def test_precision_interval_is_the_predictive_one():
+    rng = np.random.default_rng(0)
+    share, hidden, missing, k = 0.6, 20, 30, 50
+    recall = rng.beta(0.5 + hidden * share, 0.5 + hidden * (1 - share), size=400_000)
+    low, high = np.quantile(rng.binomial(missing, recall) / k, [0.025, 0.975])
+    expected, found_low, found_high = precision_interval([share], hidden, missing, [k])
+    assert expected[0] == pytest.approx(share * (missing + missing * share / k) / k)
+    assert (found_low[0], found_high[0]) == pytest.approx((low, high), abs=0.021)
+
+
+def test_long_tables_are_bounded_by_the_grid():
+    share = np.linspace(0, 1, 3000)
+    k = np.full(3000, 100.0)
+    _, low, high = precision_interval(share, 40, 30.0, k)
+    some = slice(0, None, 100)
+    _, exact_low, exact_high = precision_interval(share[some], 40, 30.0, k[some])
+    assert (low[some] <= exact_low + 1e-12).all()
+    assert (high[some] >= exact_high - 1e-12).all()
+    assert np.abs(low[some] - exact_low).max() < 0.03
+    assert np.abs(high[some] - exact_high).max() < 0.03
+
+
+def test_precision_interval_at_the_ends():
+    expected, low, high = precision_interval([0.0, 1.0, np.nan], 10, 5.0, [100, 1, 1])
+    assert expected[:2].tolist() == [0.0, 1.0]
+    assert (low[0], high[1]) == (0.0, 1.0)
+    assert np.isnan([expected[2], low[2], high[2]]).all()
+    assert [v.tolist() for v in precision_interval([0.5], 10, 0.0, [3])] == [[0.0]] * 3
+
+
+@pytest.mark.parametrize("skill", [0.0, 2.0])
+def test_coverage_of_the_stated_precision_without_a_model(skill):
+    # Scores are normal, true edges shifted by `skill`; hidden and missing edges are drawn alike.
+    rng = np.random.default_rng(0)
+    n, missing, hidden = 400, 12, 30
+    inside = []
+    for _ in range(200):
+        unknown = np.concatenate([rng.normal(size=n), rng.normal(skill, size=missing)])
+        masked = rng.normal(skill, size=hidden)
+        ranks = 1 + (unknown[None] > masked[:, None]).sum(axis=1)
+        true = np.argsort(-unknown)[:20] >= n
+        recall = found_share(ranks, np.ones(hidden), [20])
+        _, low, high = precision_interval(recall, hidden, missing, [20])
+        inside.append(low[0] - 1e-9 <= true.mean() <= high[0] + 1e-9)
+    assert np.mean(inside) >= 0.9
+    assert stats.binomtest(sum(inside), 200, 0.95).pvalue > 1e-4 or np.mean(inside) > 0.95
