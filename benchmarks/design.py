@@ -45,7 +45,13 @@ TOPOLOGIES = ("lembas:PhosphoSite", "lembas:SPIKE", "lembas:SignaLink3", "l1000:
 SEEDS = range(301, 306)
 START, EXPERIMENTS, REPLICATES, NOISE, HIDDEN = 100, 8, 10, 0.3, 0.1
 ARMS = ("start", "design", "random", "variance", "nothing")
-PAIRS = (("design", "random"), ("design", "variance"), ("random", "nothing"))
+PAIRS = (
+    ("design", "random"),
+    ("design", "variance"),
+    ("design", "nothing"),
+    ("random", "nothing"),
+    ("nothing", "start"),
+)
 METHOD = "gradient-explained"
 CONFIG = {"epochs": 40, "layers": 6, "channels": 6}
 

@@ -43,29 +43,12 @@ def self_check_run(
     The precision to expect is added to the ``edges.csv`` of the run if it was inferred by a checked method, and the
     check trained with the settings of the run: of models trained otherwise it says nothing about these edges.
 
-    <<<<<<< HEAD
     ``roles`` is a table of roles, for ``stratify='role'``; ``missing`` the share of the complete network that is taken
     to be missing (None: the share that was hidden); ``notify`` is called with the reason if the edges of the run got no
-    precision. For the other arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.self_check`.
-    =======
-    Args:
-        run: The run; its training need not be complete.
-        methods: Names of registered methods; None: those that are taken by default.
-        settings: Fields of `TrainConfig` to replace; None values are left out.
-        overwrite: Replace a self-check in the folder.
-        resume: Continue one; without one, begin.
-        roles: A table of roles, for ``stratify='role'``.
-        missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
-        notify: Called with the reason if the edges of the run got no precision.
-        sample: How many samples to draw for it, by the ``seed`` among the options; None: 2,000 of samples that stay in
-            their files, all of others. Models of a sample are trained for as many steps as the run, in up to 150
-            epochs (or as many as the run took), unless ``settings`` say how many.
-        **options: Further options of :func:`gsnn.discovery.self_check`.
-
-    Raises:
-        DataError: If an option is wrong.
-        RunError: If the folder or the run in it does not allow this.
-    >>>>>>> w21
+    precision; ``sample`` is how many samples to draw, by the ``seed`` among the options (None: 2,000 of samples that
+    stay in their files, all of others). Models of a sample are trained for as many steps as the run, in up to 150
+    epochs (or as many as the run took), unless ``settings`` say how many. For the other arguments see
+    :mod:`gsnn.runs` and :func:`gsnn.discovery.self_check`.
     """
     config = changed_config(run.config, settings)
     with run.lock():
@@ -96,25 +79,8 @@ def self_check_files(
 ) -> SelfCheck:
     """Self-check of a network file and a response file, or two matrices, without a run.
 
-    <<<<<<< HEAD
     What it finds is written to the folder ``path``, which is made if need be; ``sources`` are the files. The other
-    arguments are those of :func:`self_check_run`.
-    =======
-    Args:
-        path: Folder to write to; made if need be.
-        sources: The files.
-        methods: As for :func:`self_check_run`.
-        settings: Fields of `TrainConfig`.
-        overwrite: As for :func:`self_check_run`.
-        resume: As for :func:`self_check_run`.
-        roles: As for :func:`self_check_run`.
-        sample: Likewise; the settings stay as they are.
-        **options: Further options of :func:`gsnn.discovery.self_check`.
-
-    Raises:
-        DataError: If a file or an option is wrong.
-        RunError: If the folder does not allow this.
-    >>>>>>> w21
+    arguments are those of :func:`self_check_run`; the settings stay as they are, however many samples are drawn.
     """
     from gsnn.training import TrainConfig
 
