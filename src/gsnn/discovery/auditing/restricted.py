@@ -132,7 +132,7 @@ class Restricted(nn.Module):
         self.ends = [index[kind] for kind in EDGE_TYPES]
         self.sizes = [ends.shape[1] for ends in self.ends]
         sizes = ((graph.N, graph.N), (graph.I, graph.N), (graph.N, graph.O))
-        self.bags = [_Bags(*ends, *size) for ends, size in zip(self.ends, sizes, strict=True)]
+        self.bags = [_Bags(ends[0], ends[1], *size) for ends, size in zip(self.ends, sizes, strict=True)]
         # Of each edge the row of its target among biases, then offsets.
         self.target_row = torch.cat([self.ends[0][1], self.ends[1][1], graph.N + self.ends[2][1]])
         drawn = torch.from_numpy(np.random.default_rng(seed).standard_normal(sum(self.sizes))).float()
