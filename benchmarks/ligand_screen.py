@@ -12,10 +12,25 @@ import os
 import tempfile
 from pathlib import Path
 
+from gsnn.data import PerturbationData, build_data
+from gsnn.io import read_network, read_responses
 from gsnn.runs.train import train_files
 
 DATA = Path(os.environ.get("GSNN_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 NAMES = ("model", "ridge", "group mean", "mean")
+
+
+def files() -> dict[str, Path]:
+    """Network, treatments and readouts, by the names that ``train_files`` has for them."""
+    parts = {"graph": "Model", "inputs": "Ligands", "outputs": "TFs"}
+    return {role: DATA / "lembas_ligandscreen" / f"ligandScreen-{part}.tsv" for role, part in parts.items()}
+
+
+def load() -> PerturbationData:
+    """The data in memory."""
+    named = files()
+    responses = read_responses(inputs=named["inputs"], outputs=named["outputs"])
+    return build_data(read_network(named["graph"]), responses)
 
 
 def main() -> None:
@@ -25,12 +40,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--norm", default="layer")
     arguments = parser.parse_args()
-    folder = DATA / "lembas_ligandscreen"
-    files = {
-        "graph": folder / "ligandScreen-Model.tsv",
-        "inputs": folder / "ligandScreen-Ligands.tsv",
-        "outputs": folder / "ligandScreen-TFs.tsv",
-    }
     print(f"{arguments.epochs} epochs, norm {arguments.norm}, else the defaults\n")
     print("| seed | " + " | ".join(f"{name}, r" for name in NAMES) + " | model, R2 | ridge, R2 | seconds |")
     print("|---" * (len(NAMES) + 4) + "|")
@@ -38,7 +47,7 @@ def main() -> None:
     for seed in arguments.seeds:
         settings = {"epochs": arguments.epochs, "norm": arguments.norm, "seed": seed}
         with tempfile.TemporaryDirectory() as place:
-            run, result = train_files(Path(place, "run"), **files, settings=settings)
+            run, result = train_files(Path(place, "run"), **files(), settings=settings)
             seconds = run.info["training"]["seconds"]
         fit = result.report
         r = [f"{fit.correlation[name]:.3f}" for name in NAMES]

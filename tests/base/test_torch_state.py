@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import numpy as np
 import pytest
 import torch
 
+from gsnn.base.torch_state import map_in_threads
 from gsnn.edges import FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.edges import rank as rank_module
 from gsnn.edges.rank_correlation import (
@@ -58,6 +60,24 @@ def trained_step(model, x, y):
     loss.backward()
     optimiser.step()
     return loss.detach().cpu(), [p.detach().cpu() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_parts_are_worked_on_by_as_many_threads_as_torch_has(threads):
+    before, seen = torch.get_num_threads(), threading.Barrier(threads, timeout=60)
+
+    def work(part):
+        seen.wait()  # goes on only once as many threads are in here
+        assert torch.get_num_threads() == 1
+        return part, threading.get_ident()
+
+    try:
+        torch.set_num_threads(threads)
+        found = list(map_in_threads(work, range(threads * 2)))
+    finally:
+        torch.set_num_threads(before)
+    assert [part for part, _ in found] == list(range(threads * 2))
+    assert len({ident for _, ident in found}) == threads
 
 
 def test_moments_stay_on_their_device():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from gsnn.discovery import StackedEdgeInferer, self_check
+from gsnn.discovery import StackedEdgeInferer, audit, self_check
+from gsnn.discovery.auditing.restricted import Recipe
 from gsnn.discovery.refinement.held_out import Folds, losses
 from gsnn.nn import GSNN
 from gsnn.training import TrainConfig
@@ -54,6 +55,14 @@ def test_self_check(tmp_path, forks):
     assert len(forks) == 5
     for count in (2, 3):
         assert json.dumps(told[count]["repeats"]) == json.dumps(told[1]["repeats"])
+
+
+def test_audit(tmp_path, forks):
+    for count in (1, 2):
+        with threads(count):
+            audit(simulated(6), QUICK, recipe=Recipe(steps=5), removal=False, folder=tmp_path / str(count))
+    assert len(forks) >= 4  # for the networks, and for the edges that are closed in them
+    assert (tmp_path / "1" / "audit.json").read_bytes() == (tmp_path / "2" / "audit.json").read_bytes()
 
 
 def test_held_out_losses(forks):

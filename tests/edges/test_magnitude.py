@@ -199,6 +199,19 @@ def test_top_edges_are_rows_of_the_table(agg, score, method):
         pd.testing.assert_frame_equal(top, expected.reset_index(drop=True), check_exact=True)
 
 
+@pytest.mark.parametrize("agg", ["mean0", "max"])
+def test_several_threads_score_as_one_does(agg, monkeypatch):
+    monkeypatch.setattr("gsnn.edges.magnitude._CHUNK_BYTES", 1)  # a block of sources is one source
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(make().top_edges(7, layer_agg=agg))
+    finally:
+        torch.set_num_threads(before)
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+
+
 def test_top_edges_of_nodes_patterns_and_targets():
     inferer = make()
     table = inferer.evaluate("mean0")

@@ -249,12 +249,12 @@ def possible_experiments(
     rows = rows[np.argsort(-count, kind="stable")[:KNOCKED]]
     read = set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
     for row, name in zip(rows, condition_names(rows, data), strict=True):
-        values = tuple(map(float, row))
+        given = tuple(map(float, row))
         for node, function in enumerate(graph.functions):
             if knockouts:
-                found.append(Experiment(values, node, -1, f"{function}{OUT}{name}", "knock-out"))
+                found.append(Experiment(given, node, -1, f"{function}{OUT}{name}", "knock-out"))
             if readouts and node not in read:
-                found.append(Experiment(values, -1, node, f"{function}{READ}{name}", "readout"))
+                found.append(Experiment(given, -1, node, f"{function}{READ}{name}", "readout"))
     return found
 
 
@@ -470,8 +470,8 @@ def _refit(
     again = np.flatnonzero(read >= 0)
     if len(again):
         functions, axes = new
-        base, which = np.unique(treated[again], axis=0, return_inverse=True)
-        state[again] = axes.states(model, base)[which.ravel(), np.searchsorted(functions, read[again])]
+        different, which = np.unique(treated[again], axis=0, return_inverse=True)
+        state[again] = axes.states(model, different)[which.ravel(), np.searchsorted(functions, read[again])]
         found[again] = 0
     found = np.c_[found, state]
     error = y[rows] - predict(model, x)
@@ -516,7 +516,7 @@ def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Expe
     return found
 
 
-def _function(named: object, data: PerturbationData) -> int:
+def _function(named: str | float | None, data: PerturbationData) -> int:
     """Number of the function that a cell names, -1 for an empty one."""
     text = "" if named is None or pd.isna(named) else str(named).strip()
     return numbers_of([text], data.graph.functions, "function")[0] if text else -1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
+from gsnn.base.torch_state import map_in_threads
 from gsnn.edges.capture import Capture, Criterion, capture, tapped, unwrap
 from gsnn.edges.inferer import StreamingInferer, check_model
 from gsnn.edges.magnitude_null import PartialNull, PlainNull
@@ -244,8 +245,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
         dtype = matrix_dtype(self.N)
         result, z = np.empty((2, self.N, n_targets), dtype)
         chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * n_targets))
-        for start in track(range(0, self.N, chunk), "blocks of sources", show=None):
-            rows = slice(start, min(start + chunk, self.N))
+
+        def score_rows(rows: slice) -> None:
             if single:
                 r = pairs.block(rows)
                 result[rows] = mean = aggregate(r, layer_agg)
@@ -253,9 +254,11 @@ class MagnitudeEdgeInferer(StreamingInferer):
                 total, defined = pairs.total(rows)
                 with np.errstate(invalid="ignore"):
                     mean = np.clip(total / defined, -1.0, 1.0)
-                result[rows] = total / self.n_pairs if layer_agg == "mean0" else mean
+                # Where all are defined the two are one.
+                result[rows] = total / self.n_pairs if layer_agg == "mean0" and defined.size > 1 else mean
             # A correlation of -1 has a p-value; -inf says that there is none.
-            found = np.maximum(fisher_z(mean, df), -_LOWEST)
+            found = fisher_z(mean, df)
+            np.maximum(found, -_LOWEST, out=found)
             if null is not None and single:
                 found = _supported(found, *null.largest(rows, r), moments.n)
             elif null is not None:
@@ -263,6 +266,11 @@ class MagnitudeEdgeInferer(StreamingInferer):
                 found /= np.sqrt(variance)
                 found = _supported(found, skewness, step, moments.n)
             z[rows] = found
+
+        blocks = [slice(start, min(start + chunk, self.N)) for start in range(0, self.N, chunk)]
+        done = map(score_rows, blocks) if moments.put_off else map_in_threads(score_rows, blocks)
+        for _ in track(blocks, "blocks of sources", show=None):
+            next(done)
         candidates = self.prior.candidates(self.targets)
 
         def of_max(rows: IntArray) -> FloatArray:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.progress import track
+from gsnn.base.torch_state import map_in_threads
 from gsnn.edges.pair_correlations import PairCorrelations
 from gsnn.edges.stats import PairMoments, at_largest, residual_directions, skewness_of_sum, variance_of_mean
 
@@ -202,16 +203,6 @@ def _half_step(skewness: FloatArray, n: int) -> FloatArray:
     return np.maximum(skewness, 0.0) / 2 + 2 / np.sqrt(n)
 
 
-def _unit(samples: npt.NDArray[np.floating]) -> FloatArray:
-    """Unit-norm deviations (P, N, m), 0 where constant."""
-    deviation = samples.astype(np.float64)
-    deviation -= deviation.mean(-1, keepdims=True)
-    norm = np.sqrt(np.einsum("pnb,pnb->pn", deviation, deviation))
-    # Not a division for each sample, which takes several times as long.
-    deviation *= (1.0 / np.where(norm > 0, norm, 1.0))[:, :, None]
-    return deviation
-
-
 def _triples(n_pairs: int) -> tuple[IntArray, IntArray, IntArray]:
     """Places (K,) in the third moments of p <= q <= s, and how often these three stand in the sum over all p, q, s."""
     first, second = np.triu_indices(n_pairs)
@@ -221,19 +212,32 @@ def _triples(n_pairs: int) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def _two_valued_samples(samples: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:
-    """:func:`_two_valued` of the unit-norm deviations of samples (P, N, m), some at a time that stay in cache."""
+    """:func:`_two_valued` of the deviations of samples (P, N, m), some at a time that stay in cache."""
     out = np.empty(samples.shape[:2])
     step = max(1, _CACHE_BYTES // (8 * max(samples.shape[2], 1)))
-    for p in range(len(samples)):
+
+    def of_pair(p: int) -> None:
         for start in range(0, samples.shape[1], step):
             rows = slice(start, start + step)
-            out[p, rows] = _two_valued(_unit(samples[p : p + 1, rows]), defined[p : p + 1, rows])[0]
+            deviation = samples[p : p + 1, rows].astype(np.float64)
+            deviation -= deviation.mean(-1, keepdims=True)
+            squares = np.einsum("pnb,pnb->pn", deviation, deviation)
+            out[p, rows] = _two_valued(deviation, defined[p : p + 1, rows], np.where(squares > 0, squares, 1.0))[0]
+
+    for _ in map_in_threads(of_pair, range(len(samples))):
+        pass
     return out
 
 
-def _two_valued(u: FloatArray, defined: BoolArray) -> FloatArray:
-    """(P, N) 1 / (kurtosis - squared skewness) of unit-norm deviations, 1 for two values; 0 where not defined."""
+def _two_valued(u: FloatArray, defined: BoolArray, squares: FloatArray | float = 1.0) -> FloatArray:
+    """(P, N) 1 / (kurtosis - squared skewness) of deviations, 1 for two values; 0 where not defined.
+
+    Args:
+        u: (P, N, m) deviations.
+        defined: (P, N) whether they vary.
+        squares: (P, N) sums of their squares, above 0; by default of unit norm.
+    """
     square = np.square(u)
     fourth, third = (np.einsum("pnb,pnb->pn", square, other) for other in (square, u))
-    rest = u.shape[-1] * (fourth - np.square(third))
+    rest = u.shape[-1] * (fourth - np.square(third) / squares) / np.square(squares)
     return np.where(defined, 1.0 / np.maximum(rest, 1.0), 0.0)

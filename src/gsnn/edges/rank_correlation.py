@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gsnn.base.errors import unknown_option
+from gsnn.base.torch_state import map_in_threads
 
 CORRELATIONS = ("spearman", "pearson")
 
@@ -165,12 +165,8 @@ def _constant(low: Tensor, high: Tensor) -> Tensor:
 
 def _in_threads(rows: npt.NDArray[np.float32], work: Callable[[npt.NDArray[np.float32]], None]) -> None:
     """Apply ``work`` to parts of the rows; sorting releases the interpreter lock."""
-    workers = max(1, min(torch.get_num_threads(), len(rows)))
-    if workers == 1:
-        work(rows)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(work, np.array_split(rows, workers)))
+    for _ in map_in_threads(work, np.array_split(rows, max(1, min(torch.get_num_threads(), len(rows))))):
+        pass
 
 
 def _rank_rows_numpy(rows: npt.NDArray[np.float32]) -> None:

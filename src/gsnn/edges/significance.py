@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy.special
 
 from gsnn.base.progress import track
+from gsnn.base.torch_state import map_in_threads
 from gsnn.edges.stats import false_discovery, upper_tail
 
 FloatArray = npt.NDArray[np.float64]
@@ -19,8 +20,8 @@ IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 17
 _BINS = 1 << 16
-# Scores looked through at a time: they stay in cache.
-_BLOCK = 1 << 16
+# Scores looked through at a time: some times as many as there are bins to add up, and still in cache.
+_BLOCK = 1 << 18
 # Share of the candidates up to which their p-values are sorted, not counted in bins.
 _SORTED = 0.02
 
@@ -110,13 +111,15 @@ class Significance:
         """
         bound = _bound(cut)
         width = (bound + 9.0) / _BINS
-        counts = np.zeros(_BINS + 1, np.int64)
-        near_parts = [np.zeros(0)]
-        for z in self._blocks():
-            counts += np.bincount(_bins(z, bound, width), minlength=_BINS + 1)
-            near_parts.append(z[z >= bound])
-        near = np.concatenate(near_parts)
-        counts -= np.bincount(_bins(near, bound, width), minlength=_BINS + 1)
+
+        def counted(z: FloatMatrix) -> IntArray:
+            return np.bincount(_bins(z.astype(np.float64), bound, width), minlength=_BINS + 1)
+
+        near = self.z[(self.z >= bound) & self.candidates].astype(np.float64)
+        # Few pairs are no candidates: they are counted with the others and taken off.
+        counts = -counted(self.z[~self.candidates]) - counted(near)
+        for part in map_in_threads(lambda rows: counted(self.z[rows].ravel()), self._blocks()):
+            counts += part
         near = upper_tail(near)
         near = np.sort(near[near > cut])
         near_least = float(np.min(near * (self._size / np.arange(rank + 1, rank + len(near) + 1)), initial=1.0))
@@ -140,11 +143,14 @@ class Significance:
         outermost = np.flatnonzero(chosen)[[0, -1]]
         highest = min(bound - width * (outermost[0] - 1), bound)
         lowest = bound - width * (outermost[1] + 2) if outermost[1] < _BINS else -np.inf
-        inside = []
-        for z in self._blocks():
-            z = z[(z < highest) & (z >= lowest)] if lowest > -np.inf else z[~(z >= highest)]
-            inside.append(z[chosen[_bins(z, bound, width)]])
-        z = np.concatenate(inside)
+
+        def inside(rows: slice) -> FloatArray:
+            z = self.z[rows]
+            wanted = (z < highest) & (z >= lowest) if lowest > -np.inf else ~(z >= highest)
+            z = z[wanted & self.candidates[rows]].astype(np.float64)
+            return z[chosen[_bins(z, bound, width)]]
+
+        z = np.concatenate(list(map_in_threads(inside, self._blocks())))
         bins = _bins(z, bound, width)
         order = np.lexsort((-z, bins))
         z, bins = z[order], bins[order]
@@ -153,12 +159,10 @@ class Significance:
         exact = np.min(upper_tail(z) * (self._size / ranks), initial=np.inf)
         return min(float(exact), near_least)
 
-    def _blocks(self) -> Iterator[FloatArray]:
-        """Scores of the candidates, in float64, some sources at a time."""
+    def _blocks(self) -> list[slice]:
+        """Some sources at a time."""
         step = max(1, _BLOCK // self.z.shape[1])
-        for start in range(0, len(self.z), step):
-            rows = slice(start, start + step)
-            yield self.z[rows][self.candidates[rows]].astype(np.float64, copy=False)
+        return [slice(start, start + step) for start in range(0, len(self.z), step)]
 
     def _compute(self, rows: IntArray) -> FloatArray:
         # In chunks, so that what a tail needs on the way stays in cache.

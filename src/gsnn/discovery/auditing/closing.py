@@ -35,6 +35,11 @@ class FirstOrder:
     carried: FloatArray
 
 
+def bytes_of(net: Restricted) -> int:
+    """About what estimates and refits of a network take: derivatives for each probe, and as much again."""
+    return 4 * 2 * (PROBES + 2) * (len(net.weight) + len(net.bias) + len(net.offset)) * _BATCH
+
+
 def batches(x: FloatArray, y: FloatArray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Inputs, responses with 0 where missing, and 1 where there is one."""
     for start in range(0, len(x), _BATCH):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,14 +127,19 @@ def audit(
     total = 2 * len(parts.folds) + 1 + (1 if removal else 0)
     refitted = sum("refit" in fold for fold in found.folds)
     with stage("audit: steps", total, done=len(found.folds) + refitted + bool(found.edges), show=progress) as shown:
-        for number in range(len(found.folds), len(parts.folds)):
-            keep(folds=[*found.folds, work.trained(number)])
-            shown.advance(note=f"network {number + 1} of {len(parts.folds)}")
+        numbers = range(len(found.folds), len(parts.folds))
+        with work.side_by_side([partial(work.trained, number) for number in numbers]) as trained:
+            for record in trained:
+                keep(folds=[*found.folds, record])
+                shown.advance(note=f"network {len(found.folds)} of {len(parts.folds)}")
         picked = _picked(work, found.folds, chosen, seed)
-        for number in range(refitted, len(parts.folds)):
-            record = {**found.folds[number], "refit": work.refitted(number, found.folds[number], picked.edges)}
-            keep(folds=[*found.folds[:number], record, *found.folds[number + 1 :]])
-            shown.advance(note=f"edges closed in network {number + 1}")
+        numbers = range(refitted, len(parts.folds))
+        jobs = [partial(work.refitted, number, found.folds[number], picked.edges) for number in numbers]
+        with work.side_by_side(jobs) as refits:
+            for number, refit in zip(numbers, refits, strict=True):
+                record = {**found.folds[number], "refit": refit}
+                keep(folds=[*found.folds[:number], record, *found.folds[number + 1 :]])
+                shown.advance(note=f"edges closed in network {number + 1}")
         if not found.edges:
             edges, agreement = _judged(work, found.folds, chosen, picked)
             _go_together(work, found.folds, chosen, edges)
@@ -233,11 +239,11 @@ def _go_together(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, 
     idle.sort(key=lambda place: records[place]["carried"])
     kept = 0
     if len(idle) > 1:
-        whole = sum(work.loss_without(k, fold, ()) for k, fold in enumerate(folds))
+        whole = work.losses_without(folds, ())
         for share in TOGETHER:
             some = chosen[idle[: int(np.ceil(share * len(idle)))]].tolist()
             # Trained on likewise, on the same batches, so the two losses are paired.
-            if sum(work.loss_without(k, fold, some) for k, fold in enumerate(folds)) <= (1 + _TOLERATED) * whole:
+            if work.losses_without(folds, some) <= (1 + _TOLERATED) * whole:
                 kept = len(some)
                 break
     elif idle:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
+from gsnn.base.workers import json_in_processes, workers_for
 from gsnn.data import PerturbationData, Split
 from gsnn.data.split import conditions
 from gsnn.discovery.auditing.result import Audit
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from gsnn.discovery.auditing.restricted import Recipe, Restricted
     from gsnn.training import TrainConfig
 
+T = TypeVar("T")
 
 FOLDS = 4  # of the conditions, each with a seed of its own
 _AGAIN = 10  # without some edges, a network is trained on for a tenth of its steps
@@ -138,6 +142,19 @@ class Work:
         train, held = self.samples(number)
         net = train_restricted(self.network(record), *train, self.shorter(), self.seed + number, edges)
         return float(squared_errors(net, *held).sum())
+
+    def losses_without(self, records: Sequence[dict[str, Any]], edges: Sequence[int]) -> float:
+        """:meth:`loss_without` of all folds."""
+        with self.side_by_side([partial(self.loss_without, k, fold, edges) for k, fold in enumerate(records)]) as found:
+            return sum(found)
+
+    def side_by_side(self, jobs: Sequence[Callable[[], T]]) -> closing[Generator[T, None, None]]:
+        """Results of jobs, one for each of some folds, in their order, by as many processes as there are threads."""
+        from gsnn.discovery.auditing.closing import bytes_of
+        from gsnn.discovery.auditing.restricted import Restricted
+
+        net = Restricted(self.data.graph)
+        return closing(json_in_processes(jobs, workers_for(net, self.recipe.batch, bytes_of(net))))
 
     def shorter(self) -> Recipe:
         """The recipe of a further, shorter training."""

@@ -152,7 +152,7 @@ def skewed_score(z: FloatArray, skewness: FloatArray, n: int) -> FloatArray:
     flat = np.abs(skewness) < 1e-6
     g = np.where(flat, 1.0, skewness) if flat.any() else np.asarray(skewness)
     score = _wilson_hilferty(z, g)
-    below = g < 0
+    below = (g < 0) & (g * z < -1.0)
     if below.any():
         bend = -1.0 / g[below]
         score[below] = _wilson_hilferty(np.minimum(z[below], bend), g[below]) + np.maximum(z[below] - bend, 0.0)
