@@ -265,6 +265,9 @@ class StackedEdgeInferer(_Hiding):
 
         train = self._trainer(x, y)
         rows = _some_rows(len(x), self.max_samples, self.seed)
+        # First, so that samples that cannot be scored are refused before the refits.
+        model, features = scores(self._model, self._graph)
+        mine = dict(features)
         repeats = self._repeats()
         if not repeats:
             raise ValueError(
@@ -283,15 +286,14 @@ class StackedEdgeInferer(_Hiding):
         both = np.concatenate([topology, np.concatenate([each["scores"] for each in seen])], axis=1)
         label = np.concatenate([repeat.label for repeat in repeats])
         opinion = learn_pairs(both, label, self.seed, self.n_trees)
-        model, mine = scores(self._model, self._graph)
-        features = {**dict(structural_features(self._graph)), **dict(mine)}
+        all_features = {**dict(structural_features(self._graph)), **mine}
         free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
         for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
-            learnt[some] = opinion(stack(features.items(), some, self.N)[1])
+            learnt[some] = opinion(stack(all_features.items(), some, self.N)[1])
         explained, sign = model.explained()
         self._found = {
             "learnt": learnt.reshape(self.N, self.N),
-            "structure": self._unknown(log_probability(log_odds([alone], features.items(), self.N)[0])),
+            "structure": self._unknown(log_probability(log_odds([alone], all_features.items(), self.N)[0])),
             "explained": explained,
             "sign": sign,
         }
