@@ -86,6 +86,7 @@ def opened(browser, address):
         page.on("console", lambda m: troubles.append(m.text) if m.type in {"error", "warning"} else None)
         page.on("pageerror", lambda e: troubles.append(str(e)))
         page.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else troubles.append(r.url))
+        page.set_default_timeout(120_000)  # on a busy machine
         page.goto(url)
         page.wait_for_selector("html[data-ready]", state="attached")
         pages.append(page)
