@@ -244,7 +244,8 @@ def test_demo(tmp_path):
         result = gsnn("demo", "--dataset", "liverdream", "--epochs", "5", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[-1] == "Report: runs/demo/report.html"
+    assert lines[-2] == "Report: runs/demo/report.html"
+    assert lines[-1].startswith("Next: gsnn selfcheck runs/demo, because")
     assert "\x1b" not in result.stdout
     assert len([line for line in lines if re.match(r"\s*\d+\s", line)]) == 10
     assert any(line.startswith("all, pooled") for line in lines)

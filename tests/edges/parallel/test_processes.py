@@ -90,7 +90,7 @@ def test_two_processes_write_the_same_edges(run, alone, start, shard):
         assert found.returncode == 0, found.stderr[-4000:]
         told = found.stdout
     # Process 0 speaks, the other is quiet.
-    assert told.count("Next: gsnn report") == 1
+    assert told.count("Next: gsnn selfcheck") == 1
     pd.testing.assert_frame_equal(pd.read_csv(run / "edges.csv"), alone, atol=1e-10, rtol=0)
     assert inference(run)["processes"] == 2
     assert inference(run)["shard"] == shard
@@ -563,5 +563,5 @@ def test_the_slurm_script_of_the_documentation(run, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("Next: gsnn report") == 1
+    assert done.stdout.count("Next: gsnn selfcheck") == 1
     assert inference(run)["processes"] == 2
