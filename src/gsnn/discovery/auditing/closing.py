@@ -6,15 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.discovery.auditing.restricted import Restricted
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 PROBES = 8  # random directions that stand for all responses
 _BATCH = 512

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.base.progress import now, stage
 from gsnn.data import PerturbationData, Split
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from gsnn.discovery.auditing.restricted import Recipe
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Shares of the edges that are not needed, tried in this order until they can go together.
 TOGETHER = (1.0, 0.75, 0.5, 0.25, 0.125)

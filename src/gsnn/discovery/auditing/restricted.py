@@ -11,14 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray
 from gsnn.graph import EDGE_TYPES, Graph
-
-FloatArray = npt.NDArray[np.float64]
 
 STEPS = 12  # iterations of the recurrence; longer paths carry nothing
 _SLOPE = 0.5  # of the nonlinearity below 0 at the start, beside 1 above

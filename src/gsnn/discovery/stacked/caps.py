@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-
-__all__ = ["capped", "chosen_pairs"]
+from gsnn.base.arrays import BoolArray, FloatArray
 
 
 def chosen_pairs(score: FloatArray, per_target: int | None, per_source: int | None) -> BoolArray:

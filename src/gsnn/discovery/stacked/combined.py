@@ -14,12 +14,13 @@ import torch
 from scipy.special import expit
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.memory import check_fits
 from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes, workers_for
-from gsnn.discovery.stacked.features import Feature, stack, structural_features
+from gsnn.discovery.stacked.features import Feature, structural_features
 from gsnn.discovery.stacked.learners import learn_linear, log_odds, log_probability
-from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, ModelScores, lessons
+from gsnn.discovery.stacked.lessons import FRACTION, OTHERS, REPEATS, Lesson, ModelScores, lessons, shown_rows
 from gsnn.discovery.stacked.refit import untrained
 from gsnn.discovery.stacked.trust import Exam, exam, odds_left_out, weight
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
@@ -29,8 +30,6 @@ from gsnn.edges.sample_store import SampleStore
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
-
-FloatArray = npt.NDArray[np.float64]
 
 # Samples that an untrained network is looked at on, and its channels: more of them find no more.
 SAMPLES, CHANNELS = 256, 3
@@ -42,8 +41,6 @@ ENOUGH = 1000
 FLOOR = 0.1
 # Bytes for each pair of functions, at the peak, once and for each pair of blocks (benchmarks/README.md).
 _BYTES = 50
-
-__all__ = ["CombinedEdgeInferer", "combined_memory"]
 
 
 def combined_memory(n: int, n_pairs: int = 9) -> int:
@@ -205,13 +202,12 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         self.learnt_from, self.weight = sum(int(lesson.label.sum()) for lesson in taught), 0.0
         if not taught:
             return np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
+        x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
         exams = [exam(lesson, self.prior) for lesson in taught]
 
         def seen_of(lesson: Lesson, asked: Exam) -> dict[str, npt.NDArray[Any]]:
-            rows = np.concatenate([lesson.rows, asked.rows])
-            names, topology = stack(structural_features(lesson.graph), rows, self.N)
-            further, of_scores = stack(self._untrained(lesson.graph, lesson.seed), rows, self.N)
-            return {"names": np.array(names + further), "topology": topology, "scores": of_scores}
+            scores = self._untrained(lesson.graph, lesson.seed, x, y)
+            return shown_rows(lesson.graph, np.concatenate([lesson.rows, asked.rows]), self.N, scores)
 
         workers = workers_for(self._model, SAMPLES, combined_memory(self.N, self.n_pairs))
         jobs = [partial(seen_of, lesson, asked) for lesson, asked in zip(taught, exams, strict=True)]
@@ -227,15 +223,14 @@ class CombinedEdgeInferer(GradientEdgeInferer):
             learnt.append(learn_linear(np.concatenate(shown), names[:last], np.concatenate(labels)))
             left_out.append(odds_left_out(list(zip(shown, labels, strict=True)), asked, names[:last]))
         self.weight = weight(left_out[0], left_out[1], exams)
-        features = chain(structural_features(self._graph), self._untrained(self._graph, self.seed))
+        features = chain(structural_features(self._graph), self._untrained(self._graph, self.seed, x, y))
         likely, structure = log_odds(learnt, features, self.N)
         structure = log_probability(structure)
-        structure[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
+        structure[~self.prior.candidates()] = np.nan
         return likely, structure
 
-    def _untrained(self, graph: Graph, seed: int) -> Iterator[Feature]:
+    def _untrained(self, graph: Graph, seed: int, x: Tensor, y: Tensor) -> Iterator[Feature]:
         """What an untrained network on some of the samples, and readouts, say of the pairs of a graph."""
-        x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
 
         def drawn(fixed: int, most: int) -> list[tuple[Tensor, Tensor]]:
             rows = np.sort(np.random.default_rng(fixed).permutation(len(x))[:most])

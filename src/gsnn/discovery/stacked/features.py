@@ -14,10 +14,10 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.stats import rankdata
 
+from gsnn.base.arrays import FloatArray
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
-FloatArray = npt.NDArray[np.float64]
 FloatMatrix = npt.NDArray[np.float32]
 Feature = tuple[str, npt.NDArray[np.floating]]
 
@@ -29,8 +29,6 @@ _ROWS = 256
 FLOOR = 1e-3
 # Responses are features where at least this share of the pairs has an input and an output of its own.
 LEAST_DESIGN = 0.1
-
-__all__ = ["FLOOR", "Feature", "response_scores", "score_features", "stack", "structural_features"]
 
 
 def structural_features(data: Any) -> Iterator[Feature]:  # noqa: ANN401 - anything HeteroData-like

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import own_random_state
@@ -25,7 +26,7 @@ from gsnn.discovery.stacked.features import (
     stack,
     structural_features,
 )
-from gsnn.discovery.stacked.learners import learn_pairs, log_odds, log_probability
+from gsnn.discovery.stacked.learners import learn_linear, learn_pairs, log_odds, log_probability
 from gsnn.discovery.stacked.lessons import (
     FRACTION,
     OTHERS,
@@ -33,8 +34,8 @@ from gsnn.discovery.stacked.lessons import (
     Lesson,
     ModelScores,
     free_pairs,
-    learn_structure,
     lessons,
+    shown_rows,
 )
 from gsnn.discovery.stacked.refit import Train, default_config, refit
 from gsnn.edges.capture import Criterion, all_samples, isolated, iterate_batches, tapped, unwrap
@@ -46,7 +47,6 @@ from gsnn.graph.checks import Edge
 if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
-FloatArray = npt.NDArray[np.float64]
 
 SCORES = ("stacked", "learnt", "structure")
 COLUMNS = ("learnt", "structure", "explained", "sign")
@@ -55,8 +55,6 @@ _FEWER_REPEATS, _MANY = 3, 50
 _BATCH = 256
 # Pairs judged at a time.
 _PAIRS = 1 << 18
-
-__all__ = ["SCORES", "StackedEdgeInferer", "StructureEdgeInferer", "log_score"]
 
 
 class _Hiding(EdgeInferer):
@@ -96,7 +94,7 @@ class _Hiding(EdgeInferer):
 
     def _unknown(self, score: FloatArray) -> FloatArray:
         """The scores, NaN for known edges and self pairs."""
-        score[self.prior.matrix() | np.eye(self.N, dtype=bool)] = np.nan
+        score[~self.prior.candidates()] = np.nan
         return score
 
     def _columns(self, names: Sequence[str]) -> dict[str, Column]:
@@ -275,16 +273,17 @@ class StackedEdgeInferer(_Hiding):
                 "hide others by another seed, or fewer by a smaller fraction"
             )
 
-        def refitted(repeat: Lesson) -> dict[str, npt.NDArray[np.float32]]:
+        def refitted(repeat: Lesson) -> dict[str, npt.NDArray[Any]]:
             features = scores(train(repeat.graph, repeat.seed), repeat.graph)[1]
-            return {"scores": stack(features, repeat.rows, self.N)[1]}
+            return shown_rows(repeat.graph, repeat.rows, self.N, features)
 
         jobs = [partial(refitted, repeat) for repeat in repeats]
         with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
             seen = list(track(done, "refits", total=self.repeats, show=verbose))
-        topology, _, alone = learn_structure(repeats, self.N)
-        both = np.concatenate([topology, np.concatenate([each["scores"] for each in seen])], axis=1)
+        topology, of_scores = (np.concatenate([each[part] for each in seen]) for part in ("topology", "scores"))
+        both = np.concatenate([topology, of_scores], axis=1)
         label = np.concatenate([repeat.label for repeat in repeats])
+        alone = learn_linear(topology, seen[0]["names"].tolist()[: topology.shape[1]], label)
         opinion = learn_pairs(both, label, self.seed, self.n_trees)
         all_features = {**dict(structural_features(self._graph)), **mine}
         free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
@@ -420,7 +419,9 @@ class StructureEdgeInferer(_Hiding):
         repeats = self._repeats()
         found = np.zeros((self.N, self.N))
         if repeats:
-            _, _, alone = learn_structure(repeats, self.N)
+            shown = [stack(structural_features(repeat.graph), repeat.rows, self.N) for repeat in repeats]
+            label = np.concatenate([repeat.label for repeat in repeats])
+            alone = learn_linear(np.concatenate([rows for _, rows in shown]), shown[0][0], label)
             found = log_probability(log_odds([alone], structural_features(self._graph), self.N)[0])
         self._found = {"structure": self._unknown(found)}
         self.masked, self._n = [repeat.hidden for repeat in repeats], n

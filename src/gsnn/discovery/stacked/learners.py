@@ -9,18 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.base.arrays import FloatArray
 from gsnn.base.torch_state import in_turn, usual_threads
 from gsnn.discovery.stacked.features import Feature, FloatMatrix
 
-FloatArray = npt.NDArray[np.float64]
 Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 
 # A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
 _LEAST = 1e-4
 # Inverse of the penalty of the logistic model that stands alone, and the masked edges from which on it is that.
 _LINEAR_C, _MANY = 0.05, 250
-
-__all__ = ["Linear", "learn_linear", "learn_pairs", "log_odds", "log_probability", "sample_alike"]
 
 
 def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: int, n_trees: int = 300) -> Learnt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from gsnn.base.errors import DataError
 from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
-from gsnn.discovery.stacked.features import Feature, FloatMatrix, score_features, stack, structural_features
-from gsnn.discovery.stacked.learners import Linear, learn_linear, sample_alike
+from gsnn.discovery.stacked.features import Feature, score_features, stack, structural_features
+from gsnn.discovery.stacked.learners import sample_alike
 from gsnn.edges.capture import Criterion
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
@@ -24,9 +24,6 @@ from gsnn.graph.checks import EDGE_TYPES, Edge
 
 # What is hidden at a time, how often, and how many other pairs are shown beside it.
 FRACTION, REPEATS, OTHERS = 0.1, 8, 2000
-
-__all__ = ["FRACTION", "OTHERS", "REPEATS", "Lesson", "ModelScores", "free_pairs", "learn_structure", "lessons"]
-
 
 S = TypeVar("S", GradientEdgeInferer, MagnitudeEdgeInferer)
 
@@ -52,7 +49,7 @@ class Lesson:
 
 def free_pairs(prior: PriorEdges) -> npt.NDArray[np.int64]:
     """The pairs that are no known edges and not (i, i), as i * N + j."""
-    return np.flatnonzero(~(prior.matrix() | np.eye(prior.N, dtype=bool)).ravel())
+    return np.flatnonzero(prior.candidates().ravel())
 
 
 def lessons(
@@ -101,23 +98,24 @@ def lessons(
     return found if any(lesson.label.any() for lesson in found) else []
 
 
-def learn_structure(taught: Sequence[Lesson], n: int) -> tuple[FloatMatrix, list[str], Linear]:
-    """What topology alone tells of hidden edges.
+def shown_rows(
+    graph: Graph, rows: npt.NDArray[np.int64], n: int, scores: Iterator[Feature]
+) -> dict[str, npt.NDArray[Any]]:
+    """What a classifier sees of some pairs of a masked graph.
 
     Args:
-        taught: At least one lesson.
+        graph: The graph.
+        rows: (K,) pairs, i * N + j.
         n: N.
+        scores: Features of the scores of a model of the graph.
 
     Returns:
-        (K, F) structural features of the pairs of all lessons, the names of the features, and what learnt from them.
+        ``names`` of all features, those of the topology first; and of the pairs ``topology`` (K, F) and ``scores``
+        (K, G).
     """
-    names: list[str] = []
-    shown = []
-    for lesson in taught:
-        names, rows = stack(structural_features(lesson.graph), lesson.rows, n)
-        shown.append(rows)
-    x = np.concatenate(shown)
-    return x, names, learn_linear(x, names, np.concatenate([lesson.label for lesson in taught]))
+    names, topology = stack(structural_features(graph), rows, n)
+    further, of_scores = stack(scores, rows, n)
+    return {"names": np.array(names + further), "topology": topology, "scores": of_scores}
 
 
 class ModelScores:

@@ -21,8 +21,6 @@ Train = Callable[[Graph, int], nn.Module]
 # Without settings of the user's: about so many steps, of batches between these sizes.
 _STEPS, _SMALLEST, _LARGEST = 1200, 16, 128
 
-__all__ = ["Train", "default_config", "refit", "untrained"]
-
 
 def default_config(n_samples: int) -> TrainConfig:
     """Settings of a refit when the user has named none: about 1200 steps of AdamW."""

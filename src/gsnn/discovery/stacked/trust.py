@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.discovery.stacked.features import FloatMatrix
 from gsnn.discovery.stacked.learners import learn_linear
 from gsnn.discovery.stacked.lessons import Lesson
 from gsnn.edges.pairs import PriorEdges
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Hidden edges of a lesson that are asked for, at most, and their rivals each.
 _EDGES, _RIVALS = 300, 64
@@ -23,8 +20,6 @@ _EDGES, _RIVALS = 300, 64
 _MOST = 1.5
 # A slope beyond this is as good as any: the best is first wherever it can be.
 _STEEPEST = 1e4
-
-__all__ = ["Exam", "exam", "fitted_slope", "odds_left_out", "weight"]
 
 
 @dataclass(frozen=True)
@@ -51,11 +46,11 @@ def exam(lesson: Lesson, prior: PriorEdges) -> Exam:
         The exam; a hidden edge without any rival is left out.
     """
     n, rng = prior.N, np.random.default_rng((lesson.seed, 1))
-    closed = prior.matrix() | np.eye(n, dtype=bool)
+    candidates = prior.candidates()
     parts: list[IntArray] = []
     for row in rng.permutation(lesson.rows[lesson.label])[:_EDGES].tolist():
         target = row % n
-        rivals = rng.permutation(np.flatnonzero(~closed[:, target]))[:_RIVALS]
+        rivals = rng.permutation(np.flatnonzero(candidates[:, target]))[:_RIVALS]
         if len(rivals):
             parts.append(np.concatenate([[row], rivals * n + target]))
     starts = np.cumsum([0, *map(len, parts)])[:-1]
@@ -63,7 +58,7 @@ def exam(lesson: Lesson, prior: PriorEdges) -> Exam:
 
 
 def odds_left_out(
-    taught: Sequence[tuple[FloatMatrix, npt.NDArray[np.bool_]]], asked: Sequence[FloatMatrix], names: Sequence[str]
+    taught: Sequence[tuple[FloatMatrix, BoolArray]], asked: Sequence[FloatMatrix], names: Sequence[str]
 ) -> list[FloatArray]:
     """What a logistic model says of the pairs of each exam when it has learnt from the other lessons.
 
