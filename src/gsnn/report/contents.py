@@ -82,7 +82,7 @@ def collect(run: Run) -> ReportData:
     asked, asked_remarks = asked_sections(run)
     verdict = fit_verdict(fit, run.metrics(), stopped_early=bool(training.get("stopped_early")))
     refinement = _refinement(run)
-    agreeing = members_section(run, inference, edges)
+    agreeing = members_section(run, data, test, inference, edges)
     notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks, *asked_remarks]
     candidates = edges[~edges["known"].astype(bool).to_numpy()]
     return ReportData(

@@ -15,16 +15,21 @@ from gsnn.runs.inference.columns import members_note
 from gsnn.training.loop import predict
 
 if TYPE_CHECKING:
+    from gsnn.data import PerturbationData
     from gsnn.runs import Run
 
 _ROWS = 20
 
 
-def members_section(run: Run, inference: dict[str, Any] | None, edges: pd.DataFrame) -> Section | None:
+def members_section(
+    run: Run, data: PerturbationData, rows: np.ndarray, inference: dict[str, Any] | None, edges: pd.DataFrame
+) -> Section | None:
     """What the members of a run agree on.
 
     Args:
         run: A run whose training is complete.
+        data: Its samples, or some of them.
+        rows: Which of these were held out.
         inference: What ``run.json`` says of its inference; None before any.
         edges: Its candidates, the best first.
 
@@ -44,7 +49,7 @@ def members_section(run: Run, inference: dict[str, Any] | None, edges: pd.DataFr
         best = edges.loc[~edges["known"].astype(bool), columns].dropna(subset=["rank"]).head(_ROWS)
         if len(best):
             tables.append(("The best candidates, with the last place that a member gives them", best))
-    readouts, words = _predictions(run)
+    readouts, words = _predictions(run, data, rows)
     if len(readouts):
         notes.append(words)
         tables.append(("How far members differ in held-out conditions, in standard deviations of a readout", readouts))
@@ -55,12 +60,11 @@ def _by_kind(inference: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
     return (inference.get("kinds") or {"": inference}) if inference else {}
 
 
-def _predictions(run: Run) -> tuple[pd.DataFrame, str]:
+def _predictions(run: Run, data: PerturbationData, rows: np.ndarray) -> tuple[pd.DataFrame, str]:
     """For each readout the spread of the members and the error of their mean on held-out samples, and a sentence."""
-    rows = run.split().test
     if not len(rows):
         return pd.DataFrame(), ""
-    data, ensemble = run.data(), Ensemble.of(run)
+    ensemble = Ensemble.of(run)
     y = np.asarray(run.standardiser().transform(data.y[rows]), dtype=np.float64)
     told = np.stack([predict(member, data.x[rows]) for member in ensemble.members])
     square = (y - told.mean(0)) ** 2

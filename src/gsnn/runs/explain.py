@@ -75,7 +75,7 @@ def _explained(
     run: Run, readouts: Sequence[str], condition: str | None, against: str, picture: str
 ) -> list[Explanation]:
     data, models = run.data(), models_of(run)
-    conditions = [condition or worst_fitted(run, data, readout, against) for readout in readouts]
+    conditions = [condition] * len(readouts) if condition else worst_fitted(run, data, readouts, against)
     with as_data_error():
         found = [
             explain(models, data, run.standardiser(), where, readout, against=against)
@@ -104,29 +104,32 @@ def worst_readouts(run: Run, n: int) -> list[str]:
     return [name_of(str(name)) for name in fit["readout"].head(n)]
 
 
-def worst_fitted(run: Run, data: PerturbationData, readout: str, against: str = UNTREATED) -> str:
-    """The held-out condition in which a readout is missed most.
+def worst_fitted(run: Run, data: PerturbationData, readouts: Sequence[str], against: str = UNTREATED) -> list[str]:
+    """For each readout the held-out condition in which it is missed most.
 
     Args:
         run: The run.
         data: Its data.
-        readout: The readout.
+        readouts: The readouts.
         against: The reference, which is not explained itself.
 
     Returns:
-        Name of the condition.
+        Names of the conditions.
 
     Raises:
         DataError: If there is no such readout, or nothing is held out, so that the condition must be named.
     """
     from gsnn.training import predict
 
-    column = numbers_of([readout], data.graph.outputs, "readout")[0]
+    columns = numbers_of(readouts, data.graph.outputs, "readout")
     rows = run.split().test
     predicted = run.standardiser().inverse_transform(predict(run.model(), data.x[rows]))
-    missed = np.abs(data.y[rows, column] - predicted[:, column])
     labels = condition_names(data.x[rows], data)
-    missed[[label == against for label in labels]] = np.nan
-    if not np.isfinite(missed).any():
-        raise DataError("no held-out sample can be explained; name the condition (--condition)")
-    return labels[int(np.nanargmax(missed))]
+    found = []
+    for column in columns:
+        missed = np.abs(data.y[rows, column] - predicted[:, column])
+        missed[[label == against for label in labels]] = np.nan
+        if not np.isfinite(missed).any():
+            raise DataError("no held-out sample can be explained; name the condition (--condition)")
+        found.append(labels[int(np.nanargmax(missed))])
+    return found
