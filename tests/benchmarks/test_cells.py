@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 KEY = ["problem", "seed"]
 
 
 @pytest.fixture
-def cells(monkeypatch):
-    if not (BENCHMARKS / "cells.py").is_file():
-        pytest.skip("the benchmarks are not part of a built distribution")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("cells")
+def cells(load_benchmark):
+    return load_benchmark("cells")
 
 
 def test_a_stopped_benchmark_goes_on_where_it_was(cells, tmp_path):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,17 +9,13 @@ import pytest
 from gsnn.data import build_data
 from gsnn.io import read_name_map, read_network, read_responses
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "melanoma.py"
 
-
-def test_doses_of_the_melanoma_set(gsnn_data, tmp_path, make_h5ad):
+def test_doses_of_the_melanoma_set(gsnn_data, tmp_path, make_h5ad, load_benchmark):
     """One dose in micromolar for both drugs of a pair tells ridge nothing; one each on a log scale tells it most."""
     folder = gsnn_data / "melanoma_cellbox"
-    if not folder.is_dir() or not BENCHMARK.is_file():
-        pytest.skip(f"{folder} or {BENCHMARK.name} is not there")
-    spec = importlib.util.spec_from_file_location("melanoma", BENCHMARK)
-    melanoma = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(melanoma)
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    melanoma = load_benchmark("melanoma")
     data = melanoma.read(folder)
     given = [row[row > 0] for _, row in data.doses.iterrows()]
     obs = pd.DataFrame(

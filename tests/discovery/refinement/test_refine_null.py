@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
-
 
 @pytest.fixture
-def harness(monkeypatch):
-    if not (BENCHMARKS / "refine_null.py").is_file():
-        pytest.skip("the benchmarks are not part of a built distribution")
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module("refine_null")
+def harness(load_benchmark):
+    return load_benchmark("refine_null")
 
 
 def test_permuted_responses_let_nothing_in(harness, tmp_path):

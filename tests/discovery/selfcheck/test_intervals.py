@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,15 +20,6 @@ from gsnn.discovery.selfcheck.intervals import (
     precision_interval,
     weighted_average_precision,
 )
-
-
-def benchmark():
-    """The benchmark of the expected precision, which is no package."""
-    path = Path(__file__).resolve().parents[3] / "benchmarks" / "precision.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_precision", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -155,7 +144,7 @@ def test_share_found_weighs_edges():
 
 @pytest.mark.parametrize("p", [0.004, 0.05, 0.3])
 @pytest.mark.parametrize("k", [1, 5, 40])
-def test_share_found_is_right_on_average_at_the_head(p, k):
+def test_share_found_is_right_on_average_at_the_head(load_benchmark, p, k):
     # Places hold a hidden edge with probability p each, the definition of a precision that does not fall.
     rng = np.random.default_rng(0)
     m, draws = 60, 1500
@@ -164,14 +153,15 @@ def test_share_found_is_right_on_average_at_the_head(p, k):
     expected = k * p / m
     assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(draws) + 1e-12
     if k == 1:
-        before = np.mean([benchmark().majorant(row, int(row[-1]) + 1, np.array([k]))[0] for row in ranks[:400]])
+        majorant = load_benchmark("precision").majorant
+        before = np.mean([majorant(row, int(row[-1]) + 1, np.array([k]))[0] for row in ranks[:400]])
         assert before > 1.5 * expected, "a concave curve is too high there"
 
 
 @pytest.mark.parametrize("m", [11, pytest.param(40, marks=pytest.mark.slow)])
-def test_quick_form_of_the_precision_benchmark(m):
+def test_quick_form_of_the_precision_benchmark(load_benchmark, m):
     """Chance and skill, few and many edges: no bias, and intervals that hold the truth; all of it in seconds."""
-    found = benchmark().table(40, hidden=(m,))
+    found = load_benchmark("precision").table(40, hidden=(m,))
     assert set(found["k"]) == {1, 5, 10, 50}
     chance = found[found["skill"] == "chance"]
     assert (abs(chance["estimate"] - m / (2000 + m)) < 4 * chance["SE"] + 1e-9).all()

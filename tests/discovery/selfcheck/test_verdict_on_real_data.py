@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
 from gsnn.data import build_data
@@ -12,17 +9,13 @@ from gsnn.discovery import self_check
 from gsnn.io import Network, Responses, read_name_map
 from gsnn.training import TrainConfig
 
-BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "melanoma.py"
-
 
 @pytest.mark.slow
-def test_nothing_is_found_in_the_melanoma_set(gsnn_data, tmp_path):
+def test_nothing_is_found_in_the_melanoma_set(gsnn_data, tmp_path, load_benchmark):
     folder = gsnn_data / "melanoma_cellbox"
-    if not folder.is_dir() or not BENCHMARK.is_file():
-        pytest.skip(f"{folder} or {BENCHMARK.name} is not there")
-    spec = importlib.util.spec_from_file_location("melanoma", BENCHMARK)
-    melanoma = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(melanoma)
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    melanoma = load_benchmark("melanoma")
     found = melanoma.read(folder)
     found.names.to_csv(tmp_path / "names.csv", index=False)
     network = Network.from_edges(list(zip(found.network["source"], found.network["target"], strict=True)))
