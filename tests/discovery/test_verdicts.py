@@ -50,7 +50,6 @@ FUNCTIONS, INPUTS, OUTPUTS = "function->function", "input->function", "function-
         ({FUNCTIONS: {"a": GOOD}}, {}, "gsnn infer RUN, "),
         ({FUNCTIONS: {"b": GOOD}}, {"inferred": "a"}, "gsnn infer RUN --method b, "),
         ({FUNCTIONS: {"a": GOOD}}, {"inferred": "a"}, "gsnn refine RUN, "),
-        ({FUNCTIONS: {"a": GOOD}}, {"inferred": "a", "refinable": False}, "gsnn infer RUN, "),
         ({FUNCTIONS: {"a": BAD}, OUTPUTS: {"a": GOOD}}, {}, "gsnn refine RUN --kinds output, "),
         ({FUNCTIONS: {"a": BAD}}, {}, "gsnn selfcheck RUN --kinds input,output, "),
         ({FUNCTIONS: {"a": UNJUDGED}}, {}, "gsnn selfcheck RUN --repeats 10 --overwrite, "),
@@ -64,7 +63,6 @@ def test_nothing_is_built_on_a_ranking_that_failed(found, options, after):
 def test_an_inference_is_followed_by_a_self_check_and_by_a_refinement_only_where_that_found():
     assert infer_next(None).startswith("gsnn selfcheck RUN")
     assert infer_next(GOOD).startswith("gsnn refine RUN")
-    assert infer_next(GOOD, refinable=False) == "gsnn report RUN"
     for failed in (BAD, UNJUDGED):
         assert "do not build" in infer_next(failed)
         assert "refine" not in infer_next(failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
@@ -36,3 +36,16 @@ def fingerprint(data: PerturbationData | StreamedData) -> str:
         digest.update(str((array.dtype, array.shape)).encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def sample_settings(data: PerturbationData) -> dict[str, Any]:
+    """What a stored result keeps of its data: ``fingerprint`` of all samples, and ``sample`` where not all were used.
+
+    Returns:
+        JSON-able; ``sample`` is None, or how many of how many and the seed.
+    """
+    drawn = data.drawn
+    return {
+        "fingerprint": (drawn.fingerprint if drawn else "") or fingerprint(data),
+        "sample": drawn.to_dict() if drawn and drawn.partial else None,
+    }

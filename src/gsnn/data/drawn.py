@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,6 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError
 
 SAMPLE = 2000  # samples that are drawn, unless the user says how many
-_FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Drawn:
         of: From how many.
         seed: Of the draw.
         fingerprint: That of all the samples; empty where it is not known.
+        FEWEST: With fewer samples nothing can be done.
     """
+
+    FEWEST: ClassVar[int] = 3
 
     used: int
     of: int
@@ -45,8 +48,8 @@ class Drawn:
             >>> Drawn.rows(3, np.arange(10), seed=0).tolist()
             [5, 6, 9]
         """
-        if n < _FEWEST:
-            raise DataError(f"a sample needs at least {_FEWEST} samples, got {n}")
+        if n < Drawn.FEWEST:
+            raise DataError(f"a sample needs at least {Drawn.FEWEST} samples, got {n}")
         if n >= len(pool):
             return np.sort(pool)
         return np.sort(np.random.default_rng(seed).choice(pool, n, replace=False, shuffle=False))
@@ -55,6 +58,11 @@ class Drawn:
     def partial(self) -> bool:
         """Whether there are more samples than were drawn."""
         return self.used < self.of
+
+    @property
+    def note(self) -> str:
+        """What to tell of figures that are of a part of the samples."""
+        return f"the samples stay in their files, and these figures are of {self}"
 
     def to_dict(self) -> dict[str, int]:
         """How many of how many, and the seed; JSON-able."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from gsnn.base.errors import RunError
 from gsnn.base.files import atomic_path, plain, write_text
+from gsnn.data.drawn import Drawn
 
 FORMAT = 1
 
@@ -26,7 +27,8 @@ class StoredResult(ABC):
         COMMAND: The command of ``gsnn`` that makes it.
         NOUN: What it is called in messages.
         COUNT: The setting that says how many steps there are, which may change when it is continued.
-        settings: What was asked for, ``config`` and ``fingerprint`` among it.
+        settings: What was asked for, ``config`` and ``fingerprint`` among it, and ``sample`` where they are a part of
+            the samples.
 
     A folder may hold several ``variant``s of one, each in files of its own.
     """
@@ -43,6 +45,12 @@ class StoredResult(ABC):
     def variant(self) -> str:
         """What its files are called after the command."""
         return ""
+
+    @property
+    def drawn(self) -> Drawn | None:
+        """How the samples were drawn; None where all were used."""
+        found = self.settings.get("sample")
+        return None if found is None else Drawn(**found)
 
     @classmethod
     def json_path(cls, folder: str | Path, variant: str = "") -> Path:

@@ -106,16 +106,13 @@ def _bypasses(found: Found) -> str:
     )
 
 
-def check_next(
-    found: Mapping[str, Mapping[str, Verdict]], default: str, *, inferred: str = "", refinable: bool = True
-) -> str:
+def check_next(found: Mapping[str, Mapping[str, Verdict]], default: str, *, inferred: str = "") -> str:
     """What to do after a self-check: build on a ranking that finds, and on no other.
 
     Args:
         found: By kind of edges the verdict on each method.
         default: The method that the commands take by themselves.
         inferred: The method that has ranked the candidates of the run between functions; empty if none has.
-        refinable: Whether a refinement can work on the run.
 
     Returns:
         A command or words; ``RUN`` stands for the run folder.
@@ -130,7 +127,7 @@ def check_next(
             options = ("" if method == default else f" --method {method}") + (
                 "" if kind == FUNCTION_EDGES else f" --kinds {short_kind(kind)}"
             )
-            if refinable and (inferred == method or kind != FUNCTION_EDGES):
+            if inferred == method or kind != FUNCTION_EDGES:
                 return f"gsnn refine RUN{options}, which adds the best candidates and tests each"
             return f"gsnn infer RUN{options}, whose ranking finds what was hidden"
     if judged and all(each.short == _UNJUDGED for _, _, each in judged):
@@ -145,12 +142,11 @@ def check_next(
     return f"other perturbations or another prior network: {failed}"
 
 
-def infer_next(checked: Verdict | None, *, refinable: bool = True) -> str:
+def infer_next(checked: Verdict | None) -> str:
     """What to do after an inference.
 
     Args:
         checked: What a self-check says of the method that ranked; None without one.
-        refinable: Whether a refinement can work on the run.
 
     Returns:
         A command or words; ``RUN`` stands for the run folder.
@@ -159,7 +155,7 @@ def infer_next(checked: Verdict | None, *, refinable: bool = True) -> str:
         return "gsnn selfcheck RUN, because nothing says yet whether this ranking is better than guessing"
     if checked.tone != "good":
         return "gsnn report RUN, to see why; do not build on this ranking"
-    return "gsnn refine RUN, which tries the best" if refinable else "gsnn report RUN"
+    return "gsnn refine RUN, which tries the best"
 
 
 @dataclass(frozen=True)

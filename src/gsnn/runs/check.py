@@ -92,7 +92,7 @@ def check_up(
         opened = sources.stream_responses(network, {role: Path(entry["path"]) for role, entry in sources.files.items()})
         rows = Drawn.rows(SAMPLE, np.arange(len(opened)), seed=0)
         drawn = Drawn(len(rows), len(opened), seed=0)
-        told += [f"the samples stay in their files, and these figures are of {drawn}"] if drawn.partial else []
+        told += [drawn.note] if drawn.partial else []
         responses = opened.sample(rows)
     else:
         options = {name: value for name, value in given(responses_options).items() if name != "stream"}

@@ -10,6 +10,7 @@ from gsnn.base.errors import DataError, as_data_error
 from gsnn.plot.files import write_picture
 from gsnn.runs.members import models_of
 from gsnn.runs.results import read_audit
+from gsnn.runs.sample import as_many_steps, run_parts, sample_notes
 
 if TYPE_CHECKING:
     from gsnn.ask.experiments import Experiment
@@ -44,10 +45,10 @@ def design_run(
         The design, as ``design.csv`` and ``design.json`` have it.
     """
     edges = run.edges()
-    data = run.data()
+    data, split = run_parts(run)
     candidates = edges[~edges["known"].astype(bool) & edges["rank"].notna()].sort_values("rank", kind="stable")
     listed = None if experiments is None else _read(Path(experiments), data)
-    models, split = models_of(run), run.split()
+    models = models_of(run)
     if len(models) == 1:
         models = [run.reading_model()]  # those weights from which edges are inferred
     with run.lock():
@@ -56,7 +57,7 @@ def design_run(
                 models,
                 data,
                 run.standardiser(),
-                run.config,
+                as_many_steps(run.config, data.drawn),
                 candidates,
                 doubts=_doubts(run),
                 hypotheses=hypotheses,
@@ -69,6 +70,7 @@ def design_run(
                 seed=seed,
                 progress=progress,
             )
+        found.notes.extend(sample_notes(data))
         found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
             write_picture(found.plot, run.path / picture)

@@ -10,9 +10,10 @@ from gsnn.base.errors import DataError, as_data_error
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.io.truth import read_roles, read_table, read_truth
+from gsnn.runs.sample import run_parts, sample_notes
 
 if TYPE_CHECKING:
-    from gsnn.data import PerturbationData
+    from gsnn.data import PerturbationData, Split
     from gsnn.runs.folder import Run
 
 
@@ -57,18 +58,20 @@ def evaluate_files(
         if graph is not None:
             raise DataError(f"{edges} is a run, which knows its graph; leave out graph")
         run = Run.open(edges)
-        table, data = run.edges(), run.data()
+        table, (data, split) = run.edges(), run_parts(run)
         options["max_hops"] = run.config.layers
         if run.complete:
-            options |= _residuals(run, data)
-        return evaluate_table(table, true, None, labels, graph=data.graph, **options)
+            options |= _residuals(run, data, split)
+        found = evaluate_table(table, true, None, labels, graph=data.graph, **options)
+        found.notes.extend(f"residual correlation: {note}" for note in sample_notes(data))
+        return found
 
 
-def _residuals(run: Run, data: PerturbationData) -> dict[str, Any]:
+def _residuals(run: Run, data: PerturbationData, split: Split) -> dict[str, Any]:
     """Inputs and residuals of the training samples of a run."""
     from gsnn.training import predict
 
-    rows = run.split().train
+    rows = split.train
     x = data.x[rows]
     y = run.standardiser().transform(data.y[rows])
     return {"x": x, "y": y, "residual": y - predict(run.model(), x)}

@@ -9,9 +9,11 @@ import numpy as np
 
 from gsnn.ask.conditions import UNTREATED, condition_names, name_of, numbers_of
 from gsnn.ask.explanation import PICTURE, Explanation, explain, write_explanations
+from gsnn.base.arrays import IntArray
 from gsnn.base.errors import DataError, as_data_error
 from gsnn.plot.files import write_picture
 from gsnn.runs.members import models_of
+from gsnn.runs.sample import run_parts, sample_notes
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
@@ -74,13 +76,15 @@ def explain_worst(run: Run, n: int = WORST, *, against: str = UNTREATED, picture
 def _explained(
     run: Run, readouts: Sequence[str], condition: str | None, against: str, picture: str
 ) -> list[Explanation]:
-    data, models = run.data(), models_of(run)
-    conditions = [condition] * len(readouts) if condition else worst_fitted(run, data, readouts, against)
+    (data, split), models = run_parts(run), models_of(run)
+    conditions = [condition] * len(readouts) if condition else worst_fitted(run, data, split.test, readouts, against)
     with as_data_error():
         found = [
             explain(models, data, run.standardiser(), where, readout, against=against)
             for where, readout in zip(conditions, readouts, strict=True)
         ]
+    for each in found:
+        each.notes.extend(sample_notes(data))
     with run.lock():
         write_explanations(found, run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
@@ -104,12 +108,15 @@ def worst_readouts(run: Run, n: int) -> list[str]:
     return [name_of(str(name)) for name in fit["readout"].head(n)]
 
 
-def worst_fitted(run: Run, data: PerturbationData, readouts: Sequence[str], against: str = UNTREATED) -> list[str]:
+def worst_fitted(
+    run: Run, data: PerturbationData, rows: IntArray, readouts: Sequence[str], against: str = UNTREATED
+) -> list[str]:
     """For each readout the held-out condition in which it is missed most.
 
     Args:
         run: The run.
-        data: Its data.
+        data: Its data, or a part of them.
+        rows: The held-out samples among them.
         readouts: The readouts.
         against: The reference, which is not explained itself.
 
@@ -122,7 +129,6 @@ def worst_fitted(run: Run, data: PerturbationData, readouts: Sequence[str], agai
     from gsnn.training import predict
 
     columns = numbers_of(readouts, data.graph.outputs, "readout")
-    rows = run.split().test
     predicted = run.standardiser().inverse_transform(predict(run.model(), data.x[rows]))
     labels = condition_names(data.x[rows], data)
     found = []

@@ -13,6 +13,7 @@ from gsnn.ask.knockouts import DEFAULT_STATE, PICTURE, Knockouts, knockout
 from gsnn.base.errors import as_data_error
 from gsnn.plot.files import write_picture
 from gsnn.runs.members import models_of
+from gsnn.runs.sample import run_parts, sample_notes
 
 if TYPE_CHECKING:
     from gsnn.runs.folder import Run
@@ -30,13 +31,14 @@ def knockout_run(
 ) -> Knockouts:
     """Predict what knocking out functions does, written into the folder of the run.
 
-    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of the data). ``nodes``,
+    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of
+    the data, or of a part of samples that stay in their files). ``nodes``,
     ``pairs`` and ``to`` are those of :func:`gsnn.ask.knockout`; for the other arguments see :mod:`gsnn.runs`.
 
     Returns:
         The outcome, as ``knockout.csv`` and ``knockout.json`` have it.
     """
-    data, models = run.data(), models_of(run)
+    (data, split), models = run_parts(run), models_of(run)
     with as_data_error():
         asked = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
         found = knockout(
@@ -46,11 +48,12 @@ def knockout_run(
             nodes,
             pairs=pairs,
             to=to,
-            train=run.split().train,
+            train=split.train,
             conditions=asked,
             calibration=Ensemble.of(run).calibration if run.n_members else None,
             progress=progress,
         )
+    found.notes.extend(sample_notes(data))
     with run.lock():
         found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:

@@ -9,6 +9,7 @@ from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path
 
 if TYPE_CHECKING:
+    from gsnn.ask.ensemble import Ensemble
     from gsnn.ask.predictions import Predictions
     from gsnn.runs.folder import Run
 
@@ -48,7 +49,6 @@ def predict_run(
             members.
         RunError: If the run is not complete or its data cannot be read.
     """
-    from gsnn.ask.ensemble import Ensemble
     from gsnn.ask.predictions import check_interval, predict
     from gsnn.io import read_treatments
 
@@ -61,9 +61,26 @@ def predict_run(
     responses = read_treatments(
         data, inputs=inputs, format=format, decimal=decimal or ".", anndata=options.get("anndata")
     )
-    found = predict(Ensemble.of(run), responses, interval=interval, ignore_case=bool(build.get("ignore_case", False)))
+    ensemble, notes = _ensemble(run)
+    found = predict(ensemble, responses, interval=interval, ignore_case=bool(build.get("ignore_case", False)))
+    found.notes.extend(notes)
     with atomic_path(path) as temporary:
         (found.to_frame() if long else found.to_table()).to_csv(
             temporary, index=False, lineterminator="\n", float_format="%.6g"
         )
     return found, path
+
+
+def _ensemble(run: Run) -> tuple[Ensemble, list[str]]:
+    """The models of a run, and what to tell of the samples by which a condition is taken for one outside of them."""
+    import numpy as np
+
+    from gsnn.ask.ensemble import Ensemble
+    from gsnn.runs.sample import run_sample, sample_notes
+
+    if not run.sources.streamed:
+        return Ensemble.of(run), []
+    data = run_sample(run, part="train")  # members were refused
+    none = np.zeros((0, len(data)), dtype=np.int64)
+    notes = [f"what lies outside of the training: {note}" for note in sample_notes(data)]
+    return Ensemble(data.graph, run.model(), [], run.standardiser(), data.x, data.y, none), notes

@@ -12,6 +12,7 @@ from gsnn.base.files import atomic_path
 from gsnn.discovery.refinement.result import Refinement
 from gsnn.io.truth import read_truth
 from gsnn.runs.repairs import read_run_repairs
+from gsnn.runs.sample import as_many_steps, run_sample
 from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def refine_run(
 
     Beside the outcome stands the network with all that was kept, ``refined-network.csv``: its edges of all kinds.
 
+    Of samples that stay in their files 2,000 are drawn, and models of them are trained for as many steps as the run, as
+    in :func:`gsnn.runs.selfcheck.self_check_run`.
+
     ``truth`` is a file of true edges (SIF or an edge table), ``repairs`` a table to try in place of what a method
     proposes (True for that of the run). For the other arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.refine`.
     """
@@ -44,7 +48,9 @@ def refine_run(
     refuse_both(overwrite, resume)
     true = None if truth is None else read_truth(truth)
     table = None if repairs is False else read_run_repairs(run, None if repairs is True else repairs)
-    data, config = run.data(), changed_config(run.config, settings)
+    data, config = run_sample(run), changed_config(run.config, settings)
+    if (settings or {}).get("epochs") is None:
+        config = as_many_steps(config, data.drawn)
     given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, "repairs": table, **options}
     with as_data_error(), locked(run):
         found = refine(data, config, method, **given)

@@ -11,6 +11,7 @@ from gsnn.base.progress import now
 from gsnn.graph import KINDS
 from gsnn.io.truth import read_table
 from gsnn.runs.results import read_audit
+from gsnn.runs.sample import run_sample
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ def update_repairs(run: Run) -> pd.DataFrame | None:
             run.repairs_path.unlink(missing_ok=True)
             return None
         now("measuring repairs")
-        table = repairs_table(run.data(), audit, run.edges())
+        table = repairs_table(run_sample(run), audit, run.edges())
         write_csv_file(table, run.repairs_path)
     return table
 

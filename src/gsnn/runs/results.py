@@ -67,7 +67,7 @@ def after_check(run: Run) -> str:
     checks = {kind: read_check(run, kind)[0] for kind in KINDS}
     found = {kind: check.verdicts() for kind, check in checks.items() if check is not None}
     inferred = str(run.info.get("inference", {}).get("method", ""))
-    return check_next(found, DEFAULT_METHOD, inferred=inferred, refinable=not run.sources.streamed) if found else ""
+    return check_next(found, DEFAULT_METHOD, inferred=inferred) if found else ""
 
 
 def after_infer(run: Run) -> tuple[Verdict | None, str]:
@@ -85,7 +85,7 @@ def after_infer(run: Run) -> tuple[Verdict | None, str]:
     """
     check, _ = read_check(run)
     verdict = None if check is None else check.verdicts().get(str(run.info["inference"]["method"]))
-    return verdict, infer_next(verdict, refinable=not run.sources.streamed)
+    return verdict, infer_next(verdict)
 
 
 def read_audit(run: Run) -> tuple[Audit | None, str]:
@@ -132,10 +132,11 @@ def stale_results(run: Run) -> list[str]:
         found += dict.fromkeys(read_check(run, kind)[1] for kind in KINDS)
         found.append(read_audit(run)[1])
         if Refinement.json_path(run.path).is_file():
-            before = Refinement.read(run.path).settings
-            wrong = differing_settings(
-                before.get("config", {}), run.config.to_dict(), names=("was", "in the run it is")
-            )
+            refinement = Refinement.read(run.path)
+            before, now = refinement.settings, run.config.to_dict()
+            if refinement.drawn is not None:
+                now.pop("epochs")  # fewer samples take more of them
+            wrong = differing_settings(before.get("config", {}), now, names=("was", "in the run it is"))
             if before.get("fingerprint") != run.info["data"]["fingerprint"]:
                 wrong.insert(0, "the data differ")
             if wrong:

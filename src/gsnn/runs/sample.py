@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ import numpy as np
 from gsnn.runs.info import RUN, reading
 
 if TYPE_CHECKING:
-    from gsnn.data import PerturbationData
+    from gsnn.data import PerturbationData, Split
+    from gsnn.data.drawn import Drawn
     from gsnn.runs.folder import Run
+    from gsnn.training import TrainConfig
 
 
 def run_sample(run: Run, n: int | None = None, seed: int = 0, part: str | None = None) -> PerturbationData:
@@ -42,3 +45,54 @@ def run_sample(run: Run, n: int | None = None, seed: int = 0, part: str | None =
         data = sources.sample(n, seed, rows)
     assert data.drawn is not None  # rows were given
     return replace(data, drawn=replace(data.drawn, fingerprint=run.info["data"]["fingerprint"]))
+
+
+def run_parts(run: Run) -> tuple[PerturbationData, Split]:
+    """The samples of a run in memory and which of them trained and tested it, for what reads its model.
+
+    Of samples that stay in their files up to 2,000 of the training part are drawn, and as many of the test part.
+
+    Returns:
+        The data, as of :func:`run_sample`, and their split; of drawn samples without a validation part.
+
+    Raises:
+        RunError: As of :func:`run_sample`.
+    """
+    import pandas as pd
+
+    from gsnn.data import Split
+    from gsnn.data.drawn import Drawn
+
+    if not run.sources.streamed:
+        return run.data(), run.split()
+    whole = run.split()
+    train = run_sample(run, part="train")
+    if len(whole.test) < Drawn.FEWEST:
+        return train, Split(np.arange(len(train)), *(np.zeros(0, dtype=np.int64),) * 2, whole.by)
+    test = run_sample(run, part="test")
+    assert train.drawn is not None
+    assert test.drawn is not None
+    n, total = len(train) + len(test), train.drawn.of + test.drawn.of
+    data = replace(
+        train,
+        inputs=pd.concat([train.inputs, test.inputs], ignore_index=True),
+        outputs=pd.concat([train.outputs, test.outputs], ignore_index=True),
+        drawn=replace(train.drawn, used=n, of=total),
+    )
+    rows = np.arange(n)
+    return data, Split(rows[: len(train)], rows[:0], rows[len(train) :], whole.by)
+
+
+def sample_notes(data: PerturbationData) -> list[str]:
+    """What to tell of a result that is of a part of the samples; nothing where it is of all."""
+    return [data.drawn.note] if data.drawn is not None and data.drawn.partial else []
+
+
+def as_many_steps(config: TrainConfig, drawn: Drawn | None) -> TrainConfig:
+    """The settings with epochs for as many steps on a part of the samples, but no more than the default."""
+    from gsnn.training import TrainConfig
+
+    if drawn is None or not drawn.partial:
+        return config
+    most = max(config.epochs, TrainConfig().epochs)
+    return replace(config, epochs=min(most, math.ceil(config.epochs * drawn.of / drawn.used)))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,11 @@ from gsnn.base.errors import RunError, as_data_error
 from gsnn.discovery.selfcheck.result import SelfCheck
 from gsnn.io.truth import read_roles
 from gsnn.runs.results import calibrate_run
-from gsnn.runs.sample import run_sample
+from gsnn.runs.sample import as_many_steps, run_sample
 from gsnn.runs.settings import changed_config, locked, refuse_both
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
-    from gsnn.data.drawn import Drawn
     from gsnn.runs import Run, Sources
     from gsnn.training import TrainConfig
 
@@ -55,7 +52,7 @@ def self_check_run(
         run.refresh()
         data = run_sample(run, sample, int(options.get("seed", 0)))
         if (settings or {}).get("epochs") is None:
-            config = _as_many_steps(config, data.drawn)
+            config = as_many_steps(config, data.drawn)
         check = _self_check(data, config, run.path, methods, overwrite, resume, roles, options, run)
         note = calibrate_run(run, missing)
         if not resume:
@@ -90,16 +87,6 @@ def self_check_files(
     config = changed_config(TrainConfig(), settings)
     data = sources.sample(sample, int(options.get("seed", 0)))
     return _self_check(data, config, path, methods, overwrite, resume, roles, options, None)
-
-
-def _as_many_steps(config: TrainConfig, drawn: Drawn | None) -> TrainConfig:
-    """The settings with epochs for as many steps on a part of the samples, but no more than the default."""
-    from gsnn.training import TrainConfig
-
-    if drawn is None or not drawn.partial:
-        return config
-    most = max(config.epochs, TrainConfig().epochs)
-    return replace(config, epochs=min(most, math.ceil(config.epochs * drawn.of / drawn.used)))
 
 
 def _self_check(

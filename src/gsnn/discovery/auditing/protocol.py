@@ -16,7 +16,7 @@ from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.base.progress import now, stage
 from gsnn.data import PerturbationData, Split
-from gsnn.data.digest import fingerprint
+from gsnn.data.digest import sample_settings
 from gsnn.data.split import conditions
 from gsnn.discovery.auditing.result import Audit
 from gsnn.discovery.auditing.steps import Parts, Work, kind_numbers
@@ -110,7 +110,7 @@ def audit(
         "seed": seed,
         "recipe": recipe.to_dict(),
         "config": config.to_dict(),
-        "fingerprint": fingerprint(data),
+        **sample_settings(data),
     }
     earlier = Audit.to_continue(folder, settings, resume=resume, overwrite=overwrite)
     found = earlier or Audit(settings)

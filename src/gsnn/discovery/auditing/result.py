@@ -92,7 +92,7 @@ class Audit(StoredResult):
     @property
     def warnings(self) -> list[str]:
         """What a user should know before believing the verdicts."""
-        found = []
+        found = [] if self.drawn is None else [self.drawn.note]
         r2 = self.facts.get("r2")
         if self.edges and r2 is not None and r2 < 0.1:
             found.append(

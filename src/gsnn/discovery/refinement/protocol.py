@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.errors import unknown_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData
-from gsnn.data.digest import fingerprint
+from gsnn.data.digest import sample_settings
 from gsnn.discovery.methods import default_method, method_names
 from gsnn.discovery.refinement.bench import Bench, EdgesByKind
 from gsnn.discovery.refinement.held_out import Folds, Losses, degree_classes
@@ -178,7 +178,7 @@ def refine(
         "truth": None if true is None else len(true),
         "seed": seed,
         "config": config.to_dict(),
-        "fingerprint": fingerprint(data),
+        **sample_settings(data),
     }
     earlier = Refinement.to_continue(folder, settings, resume=resume, overwrite=overwrite)
     state = Refinement(settings, earlier.arms if earlier else {})

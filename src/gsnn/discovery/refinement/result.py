@@ -151,8 +151,8 @@ class Refinement(StoredResult):
 
     @property
     def warnings(self) -> list[str]:
-        """A warning if too few conditions decide, with the power that is left."""
-        found: dict[str, str] = {}
+        """That not all samples were used, and that too few conditions decide, with the power that is left."""
+        found: dict[str, str] = {} if self.drawn is None else {"sample": self.drawn.note}
         for each in (each for rounds in self.arms.values() for each in rounds if each["level"]):
             n, level = int(each["conditions"]), float(each["level"])
             left = power(n, level)

@@ -17,7 +17,7 @@ from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import stage
 from gsnn.base.workers import json_in_processes
 from gsnn.data import PerturbationData
-from gsnn.data.digest import fingerprint
+from gsnn.data.digest import sample_settings
 from gsnn.discovery.baselines import prior_scores
 from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edges
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
@@ -134,8 +134,7 @@ def self_check(
         "methods": list(scorers),
         "controls": [control for control in CONTROLS if control in controls],
         "config": config.to_dict(),
-        "fingerprint": (data.drawn.fingerprint if data.drawn else "") or fingerprint(data),
-        "sample": data.drawn.to_dict() if data.drawn and data.drawn.partial else None,
+        **sample_settings(data),
         "n_functions": data.graph.N,
         "n_known": len({edge for edge in prior.edges if edge[0] != edge[1]}),
         "n_candidates": int(prior.candidates().sum()),

@@ -13,7 +13,6 @@ import pandas as pd
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.verdict import Verdict
-from gsnn.data.drawn import Drawn
 from gsnn.discovery.baselines import PRIOR_BASELINES
 from gsnn.discovery.result_file import StoredResult
 from gsnn.discovery.selfcheck.intervals import (
@@ -75,12 +74,6 @@ class SelfCheck(StoredResult):
     def variant(self) -> str:
         """Empty between functions, ``-input`` or ``-output``."""
         return variant_of(self.kind)
-
-    @property
-    def drawn(self) -> Drawn | None:
-        """How the samples were drawn; None where all were used."""
-        found = self.settings.get("sample")
-        return None if found is None else Drawn(**found)
 
     @property
     def complete(self) -> bool:
