@@ -420,3 +420,16 @@ def test_l1000(gsnn_data):
     network = read_network(path)
     assert (len(network.species), len(network.edges)) == (2059, 12127)
     assert sum(len(d.lines) - 1 for d in network.duplicates) == 772
+
+
+def test_of_a_network_that_gsnn_wrote_the_functions_are_the_species(tmp_path):
+    path = tmp_path / "refined-network.csv"
+    rows = ["TR:x,lone,input->function,1", "a,b,function->function,-1", "b,DV:y,function->output,0"]
+    path.write_text("\n".join(["source,target,kind,sign", *rows]) + "\n")
+    network = read_network(path)
+    assert network.species == ["a", "b", "lone"]
+    assert network.edges.to_dict("records") == [{"source": "a", "target": "b", "sign": -1}]
+    assert network.warnings[0].startswith("2 edges of treatments and readouts left out")
+    # A column of that name with other words is none of gsnn's.
+    path.write_text("source,target,kind\na,b,input->function\nb,c,phosphorylation\n")
+    assert network.species != read_network(path).species == ["a", "b", "c"]

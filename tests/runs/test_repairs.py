@@ -11,6 +11,7 @@ import pytest
 from gsnn.base.errors import DataError, RunError
 from gsnn.discovery.auditing.restricted import Recipe
 from gsnn.discovery.repairs import COLUMNS
+from gsnn.io import read_network
 from gsnn.report.contents import collect
 from gsnn.report.html import render
 from gsnn.runs import Run, audit_run, infer_run, refine_run
@@ -82,11 +83,35 @@ def test_a_refinement_tries_it_and_writes_the_network(run, tmp_path):
     assert signs["f0", "f2"] == 1
     assert ("f2", "f3") not in signs
     assert set(edges["kind"]) == {"input->function", "function->function", "function->output"}
+    assert not (run.path / "refined-map.csv").exists()
     with pytest.raises(RunError, match="repairs was"):
         refine_run(run, repairs=True, rounds=1, control=False, decision="none", resume=True)
     mine = refine_run(run, repairs=True, rounds=1, per_round=2, control=False, overwrite=True)
     assert mine.settings["method"] == "repairs"
     assert mine.summary()["test_after"].isna().all()
+
+
+def test_the_refined_network_can_be_trained_on(run, whole, tmp_path):
+    file = tmp_path / "own.csv"
+    file.write_text(
+        "action,source,target,sign,gain,gain_low\nadd,f3,f0,-1,1,1\nadd,TR:g,f3,0,1,1\nadd,f0,DV:f2,0,1,1\n"
+    )
+    refine_run(run, repairs=file, rounds=1, control=False, decision="none")
+    network, names = run.path / "refined-network.csv", run.path / "refined-map.csv"
+    read = read_network(network)
+    assert set(read.species) == {"f0", "<b>f1</b>", "f2", "f3", "g"}
+    assert len(read.edges) == 6
+    assert any("edges of treatments and readouts left out" in warning for warning in read.warnings)
+    table = pd.read_csv(names, keep_default_na=False).set_index(["label", "species"])
+    assert table.loc[("TR:g", "f3"), ["effect", "note"]].tolist() == ["activates", "the effect is not known"]
+    data = whole.path.parent / "data.csv"
+    again = train_files(tmp_path / "again", graph=network, data=data, names=names, settings=SMALL)[0].data().graph
+    was = run.data().graph
+    assert (again.inputs, again.outputs, set(again.functions)) == (was.inputs, was.outputs, set(was.functions))
+    pairs = [
+        set(graph.to_pandas()[0][["source", "target"]].itertuples(index=False, name=None)) for graph in (again, was)
+    ]
+    assert pairs[0] - pairs[1] == {("f3", "f0"), ("TR:g", "f3"), ("f0", "DV:f2")}
 
 
 def test_wrong_files_are_refused(run, tmp_path):

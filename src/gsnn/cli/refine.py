@@ -75,14 +75,14 @@ def refine(
     """Propose the best candidates, keep what helps held-out samples more than random edges do, retrain; in rounds.
 
     Writes refine.json and refine.csv into the run folder after each round, and refined-network.csv, the network with
-    what was kept; the run itself stays as it is.
+    what was kept (with refined-map.csv, where edges of treatments or readouts were); the run itself stays as it is.
 
     Example: gsnn refine runs/first --rounds 2 --per-round 3 --decision joint
     """
     hint = "the rounds that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading the run", show=not quiet):
         from gsnn.runs import Run
-        from gsnn.runs.refine import refine_run
+        from gsnn.runs.refine import MAP, NETWORK, refine_run
 
         found = refine_run(
             Run.open(run),
@@ -107,13 +107,17 @@ def refine(
         tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
         told: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
         told["verdict"] = found.verdict().at(run).to_dict()
-        files = [run / name for name in ("refine.json", "refine.csv", "refined-network.csv")]
+        files = [run / name for name in ("refine.json", "refine.csv", NETWORK)]
+        files += [run / MAP] if (run / MAP).is_file() else []
         print_json({"run": run, "files": files, "warnings": found.warnings, **told})
     elif not quiet:
         show_warnings(found.warnings)
         _show(found)
         show_verdict(found.verdict())
-        typer.echo(f"Refinement: {run / 'refine.json'}, {run / 'refined-network.csv'}")
+        typer.echo(f"Refinement: {run / 'refine.json'}, {run / NETWORK}")
+        if found.kept():
+            mapped = f" and --map {run / MAP}" if (run / MAP).is_file() else ""
+            typer.echo(f"To train on what stayed: gsnn train with the same data, --graph {run / NETWORK}{mapped}")
         show_next(found.verdict().next, run)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gsnn.base.edge_columns import ENDS, SIGNS, SOURCES, TARGETS, find_edge_columns, plain_name
 from gsnn.base.errors import DataError, closest
 from gsnn.base.wording import asked, shell
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS
 from gsnn.io.headerless import advice, first_row_is_data
 from gsnn.io.names import is_number
 from gsnn.io.sif import RawEdges
@@ -74,7 +75,36 @@ def read_edge_table(
         if name in plain:
             raw, signs = _directed(table, plain.index(name), raw, signs, undirected, notes)
             break
+    if "kind" in plain:
+        raw, signs = _between_functions(table.column(plain.index("kind")), raw, signs, notes)
     return raw, signs, notes
+
+
+def _between_functions(
+    kinds: Sequence[str], raw: RawEdges, signs: NDArray[np.int8], notes: list[str]
+) -> tuple[RawEdges, NDArray[np.int8]]:
+    """Of a network that gsnn wrote, the edges between functions: the data say what treatments act on and what is read.
+
+    A function that has none stays, as a species without edges. Tables of other kinds of edges stay as they are.
+    """
+    if len(kinds) != len(raw.sources) or not set(kinds) <= set(KINDS):
+        return raw, signs
+    keep = [kind == FUNCTION_EDGES for kind in kinds]
+    ends = zip(kinds, raw.sources, raw.targets, raw.lines, strict=True)
+    functions = [(t if kind == INPUT_EDGES else s, line) for kind, s, t, line in ends if kind != FUNCTION_EDGES]
+    if functions:
+        notes.append(
+            f"{counted(len(functions), 'edge')} of treatments and readouts left out: the data, or a map of names, tell "
+            "what these act on and measure"
+        )
+    seen = {name for kept, s, t in zip(keep, raw.sources, raw.targets, strict=True) if kept for name in (s, t)}
+    lone = {name: line for name, line in reversed(functions) if name not in seen}
+    names, targets, lines = (
+        [value for value, kept in zip(values, keep, strict=True) if kept]
+        for values in (raw.sources, raw.targets, raw.lines)
+    )
+    isolated = [(len(names), name, line) for name, line in reversed(lone.items())]
+    return RawEdges(names, targets, [], lines, isolated=isolated), signs[np.array(keep, dtype=bool)]
 
 
 def refuse_joined_ends(table: Table) -> None:
