@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from gsnn.cli import main
+from gsnn.graph.bypass import bypass_count
 
 from .conftest import EDGES, PLAIN, write_csv, write_problem
 
@@ -61,6 +63,35 @@ def test_times_and_what_cannot_be_used_even_in_part(tmp_path, capsys):
     assert err.startswith("error: ")
     assert set(json.loads(out)) >= {"ok", "error", "network", "responses"}
     assert "types" not in json.loads(out), "nothing is left to count"
+    assert json.loads(out)["unmatched"]["treatments"] == ["zz"]
+
+
+def test_what_many_bypasses_mean(tmp_path, capsys, monkeypatch):
+    more = [(a, b, 1) for a, b in ("ab", "ad", "ae", "af", "bd", "bf", "cf")]
+    network, data = write_problem(tmp_path, edges=[*EDGES, *more])
+    files = ("--graph", network, "--data", data)
+    code, out, _ = call(capsys, "check", *files)
+    assert code == 0
+    said = "note: 7 of 13 known edges have a bypass: a model that lacks such an edge loses little"
+    assert said in out
+    assert "Values and known edges" in out
+    monkeypatch.setattr("gsnn.graph.bypass.bypass_count", partial(bypass_count, most=5))
+    assert "of 5 drawn at random, of 13" in call(capsys, "check", *files)[1]
+    write_problem(tmp_path)
+    assert "have a bypass: " not in call(capsys, "check", *files)[1]
+
+
+def test_long_lists_of_unmatched_names_are_cut(tmp_path, capsys):
+    names = [f"q{i}" for i in range(30)]
+    write_csv(tmp_path / "n.csv", [("source", "target"), ("a", "b")])
+    write_csv(
+        tmp_path / "d.csv", [["TR:a", "DV:b", *(f"DV:{name}" for name in names)], *([[i] * 32 for i in range(4)])]
+    )
+    code, out, err = call(capsys, "check", "--graph", tmp_path / "n.csv", "--data", tmp_path / "d.csv")
+    assert code == 2
+    assert "'q7'; and 22 more" in err
+    assert "'q8'" not in err
+    assert "and 22 more" in out
 
 
 def test_unmatched_identifiers_are_listed_and_refused(tmp_path, capsys):

@@ -26,6 +26,15 @@ def test_from_a_proposal_to_a_run_and_its_later_commands(labelled, tmp_path):
     refused = gsnn("check", *files, "--write-map", tmp_path / "names.csv")
     assert refused.returncode == 2
     assert "--map" in refused.stderr
+    written = tmp_path / "names.csv"
+    assert (
+        f"Next: correct {written}, then gsnn check --graph {network} --data {data} --map {written}\n" in refused.stdout
+    )
+    without = gsnn("check", *files, "-q")
+    assert without.stdout == ""
+    without = gsnn("check", *files)
+    assert "1: drug\n" in without.stdout
+    assert f"Next: gsnn check --graph {network} --data {data} --write-map names.csv, which guesses" in without.stdout
     proposed = pd.read_csv(tmp_path / "names.csv", keep_default_na=False).set_index("label")
     assert proposed.loc["drug", "scale"] == "log:100"
     assert proposed.loc["d_pS1", ["species", "site"]].tolist() == ["d", "S1"]
@@ -38,6 +47,8 @@ def test_from_a_proposal_to_a_run_and_its_later_commands(labelled, tmp_path):
     write_csv(tmp_path / "map.csv", [*rows, ("d_pS1", "d", "measures", ""), ("d_pT2", "d", "measures", "")])
     files += ["--map", tmp_path / "map.csv"]
     found = json.loads(gsnn("check", *files, "--json").stdout)
+    told = gsnn("check", *files, "--write-map", tmp_path / "third.csv").stdout
+    assert f"Next: gsnn train --graph {network} --data {data} --map {tmp_path / 'map.csv'} -o runs/first\n" in told
     assert (found["ok"], found["types"]["input -> function"], found["types"]["function -> output"]) == (True, 3, 2)
     run = tmp_path / "run"
     trained = gsnn("train", *files, "-o", run, *SMALL[:-1])

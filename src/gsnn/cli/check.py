@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gsnn.base.progress import stage
+from gsnn.base.wording import command_line
 from gsnn.cli.config import Config
 from gsnn.cli.files import Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from gsnn.runs.check import Checkup
 
 _NAMES = 8
+_TITLES = {"masked": "Values and known edges"}
+_HOW = {"reach": "the same treatments before it, the same readouts behind it", "hops": "and in as many steps"}
 
 
 @reads_files
@@ -50,34 +54,55 @@ def check(
     if as_json:
         print_json({**found.to_dict(), **({"map": write_map} if write_map else {})})
     elif not quiet:
-        _show(found)
+        _show(found, config)
         if write_map is not None:
             typer.echo(
                 f"Map: {write_map}; correct it by hand, above all where its note says so, and give it with --map"
             )
+        if found.error and any(map(found.sections.get("unmatched", {}).get, ("treatments", "readouts"))):
+            if write_map is None:
+                typer.echo(f"Next: {_again('check', ' --write-map names.csv')}, which guesses what the names stand for")
+            else:
+                typer.echo(
+                    f"Next: correct {write_map}, then {_again('check', f' --map {shlex.quote(str(write_map))}')}"
+                )
     show_warnings(found.warnings, quiet=quiet or as_json)
     if found.error:
         raise DataError(found.error)
 
 
-def _show(found: Checkup) -> None:
+def _show(found: Checkup, config: Path | None) -> None:
     for title, section in found.sections.items():
         if title == "aliases":
             _show_aliases(section)
         elif title == "to beat":
             typer.echo(left_out_line(section))
         else:
-            typer.echo(title.capitalize())
+            typer.echo(_TITLES.get(title, title.capitalize()))
             width = max(map(len, section))
             for label, value in section.items():
                 typer.echo(f"  {label.ljust(width)}  {_text(value)}")
+    for note in found.notes:
+        typer.echo(f"note: {note}")
     if found.error:
         typer.echo("The files cannot be trained on as they are.")
     elif found.odd:
         typer.echo("These can be trained on, but something looks wrong; see the warnings.")
     else:
         typer.echo("Nothing keeps these from training.")
-        typer.echo("Next: gsnn train with the same files, and -o for the run folder")
+        typer.echo(f"Next: {_again('train', '' if config else ' -o runs/first')}")
+
+
+def _again(command: str, more: str) -> str:
+    """A command with the files of this one, as a shell takes it."""
+    dropped = ("--write-map", *(("--map",) if " --map " in more else ()))
+    kept, skip = [], False
+    for word in shlex.split(command_line())[2:]:
+        own = word in ("--json", "--quiet", "-q", *dropped) or word.startswith(tuple(f"{flag}=" for flag in dropped))
+        if not skip and not own:
+            kept.append(word)
+        skip = word in dropped
+    return shlex.join(["gsnn", command, *kept]) + more
 
 
 def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:
@@ -86,7 +111,7 @@ def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:
         share, largest = groups["share_aliased"], groups["largest_share"]
         typer.echo(
             f"  by {by.ljust(5)}  {percent(share)} have at least one alias; {groups['groups']} groups, the largest "
-            f"with {percent(largest)} of the candidates"
+            f"with {percent(largest)} of the candidates ({_HOW[by]})"
         )
 
 

@@ -19,8 +19,8 @@ from gsnn.io.names import hidden_characters, written
 from gsnn.io.table import check_unique
 from gsnn.io.text import counted, listed
 
-_MAX_LISTED = 50
-_MAX_HINTS = 20
+_MAX_LISTED = 8  # names that are told; gsnn check and its map have them all
+_FEW = 3  # names for each of which several species are suggested
 _COUNTED = 5  # samples from which a column with another number in each is no accident
 _MAKE_RESPONSES = "read_responses reads files, and Responses(treatments, readouts) takes two tables"
 
@@ -416,8 +416,8 @@ def _counters(responses: Named, lost: Sequence[str]) -> str:
 
 def _with_hints(names: list[str], species: list[str], joined: set[str]) -> str:
     shown = []
-    for i, name in enumerate(names[:_MAX_LISTED]):
-        likely = close_species(name, species) if i < _MAX_HINTS and name not in joined else []
+    for name in names[:_MAX_LISTED]:
+        likely = [] if name in joined else close_species(name, species, 3 if len(names) <= _FEW else 1)
         hidden = f" - written {written(name)}, with characters that are not seen" if hidden_characters([name]) else ""
         shown.append(f"'{name}'" + hidden + (f" - closest: {listed(likely)}" if likely else ""))
     more = len(names) - len(shown)

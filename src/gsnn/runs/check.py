@@ -27,6 +27,7 @@ class Checkup:
         odd: What looks as if something was read wrongly; also among the warnings.
         data: The data, without what did not match; None if there are none.
         proposal: A map of the names, to correct by hand (:func:`gsnn.data.naming.proposed_map`).
+        notes: What the figures say about what can be found, in sentences.
     """
 
     sections: dict[str, dict[str, Any]]
@@ -35,6 +36,7 @@ class Checkup:
     data: PerturbationData | None = None
     odd: list[str] = field(default_factory=list)
     proposal: str = ""
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -43,6 +45,7 @@ class Checkup:
             "error": self.error or None,
             **self.sections,
             "looks wrong": self.odd,
+            "notes": self.notes,
             "warnings": self.warnings,
         }
 
@@ -76,6 +79,7 @@ def check_up(
     from gsnn.data.drawn import SAMPLE, Drawn
     from gsnn.data.naming import dose_notes, proposed_map
     from gsnn.data.sanity import oddities
+    from gsnn.graph.bypass import bypass_count
     from gsnn.io import read_name_map, read_network, read_responses
     from gsnn.runs.sources import Sources
 
@@ -111,15 +115,17 @@ def check_up(
         try:
             built = build_data(network, responses, **{**building, "on_unmatched": "drop"})
         except DataError:
+            sections["unmatched"] = _lost(network, responses, ignore_case, mapped)
             return Checkup(sections, [*told, *network.warnings, *responses.warnings], error, proposal=proposal)
     sections["unmatched"] = _unmatched(network, responses, built, ignore_case, mapped)
     sections |= _graph(built)
-    sections["masked"] = _masked(built)
+    bypasses = bypass_count(built.graph)
+    sections["masked"] = _masked(built, bypasses)
     sections["aliases"] = _aliases(built)
     sections["to beat"] = _to_beat(built)
     odd = oddities(built, sections["to beat"], network)
     told += [*built.warnings, *dose_notes(built.graph.inputs, built.x), *odd]
-    return Checkup(sections, told, error, built, odd, proposal)
+    return Checkup(sections, told, error, built, odd, proposal, _notes(bypasses, sections["aliases"]))
 
 
 def _network(network: Network) -> dict[str, Any]:
@@ -151,6 +157,14 @@ def _responses(responses: Responses) -> dict[str, Any]:
 def _unmatched(
     network: Network, responses: Responses, data: PerturbationData, ignore_case: bool, names: NameMap | None
 ) -> dict[str, Any]:
+    found = _lost(network, responses, ignore_case, names)
+    if len(data) < len(responses.treatments):
+        found["samples left"] = len(data)
+    return found | {"functions with a treatment": data.graph.I, "functions with a readout": data.graph.O}
+
+
+def _lost(network: Network, responses: Responses, ignore_case: bool, names: NameMap | None) -> dict[str, Any]:
+    """The names that are no species."""
     from gsnn.data.matching import close_species, unmatched
 
     lost_in, lost_out = unmatched(network, responses, ignore_case, names)
@@ -160,10 +174,7 @@ def _unmatched(
         near = {name: close_species(name, network.species, 1) for name in names[:20]}
         return [f"{name} (closest: {near[name][0]})" if near.get(name) else name for name in names]
 
-    found: dict[str, Any] = {"treatments": hinted(lost_in), "readouts": hinted(lost_out)}
-    if len(data) < len(responses.treatments):
-        found["samples left"] = len(data)
-    return found | {"functions with a treatment": data.graph.I, "functions with a readout": data.graph.O}
+    return {"treatments": hinted(lost_in), "readouts": hinted(lost_out)}
 
 
 def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
@@ -200,19 +211,20 @@ def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
     }
 
 
-def _masked(data: PerturbationData) -> dict[str, Any]:
+def _masked(data: PerturbationData, bypasses: tuple[int, int]) -> dict[str, Any]:
     from gsnn.discovery.hiding import hideable_edges
-    from gsnn.graph.bypass import bypass_count
 
     can = hideable_edges(data.graph)
-    bypassed, of = bypass_count(data.graph)
+    bypassed, of = bypasses
+    known = sum(s != t for s, t in data.graph.function_edges)
+    drawn = f" drawn at random, of {known}" if of < known else ""
     missing = data.outputs.isna()
     return {
         "values missing, left out of the loss": int(missing.to_numpy().sum()),
         "values": int(missing.size),
         "readouts with missing values": [n for n, m in missing.any().items() if m],
         "known edges a self-check can hide": len(can.rows),
-        "known edges with a bypass (their source reaches their target without them)": f"{bypassed} of {of}",
+        "known edges with a bypass (their source reaches their target without them)": f"{bypassed} of {of}{drawn}",
         "known edges on no path from input to output": can.n_pathless,
         "known edges that are the last of a function's children or parents": can.n_last,
     }
@@ -225,6 +237,24 @@ def _aliases(data: PerturbationData) -> dict[str, Any]:
     for by in ("reach", "hops"):
         groups = alias_groups(data.graph, by)
         found[by] = {name: value for name, value in groups.summary().items() if name not in ("by", "max_hops")}
+    return found
+
+
+def _notes(bypasses: tuple[int, int], aliases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What bypasses and look-alikes mean for what can be found, where there are many."""
+    found = []
+    bypassed, of = bypasses
+    if 2 * bypassed > of:
+        found.append(
+            f"{bypassed} of {of} known edges have a bypass: a model that lacks such an edge loses little and does not "
+            "ask for it back, so that a self-check may find few of them; missing edges with a bypass hide as well"
+        )
+    share = aliases["hops"]["share_aliased"]
+    if share is not None and share > 0.5:
+        found.append(
+            f"{share:.0%} of the candidates look like another one to the data: read a group of look-alikes as one "
+            "hypothesis; more treatments or readouts tell them apart"
+        )
     return found
 
 
