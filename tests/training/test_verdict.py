@@ -56,6 +56,12 @@ def test_the_cause_is_the_one_that_the_curves_show():
         pd.DataFrame({"epoch": range(1, 9), "train_loss": 0.95}),
     )
     assert "trained for 8 epochs" in short.text
+    # A patience of 20 never runs out within 12 epochs.
+    by_heart = fit_verdict(
+        FitReport(pd.DataFrame(), pd.DataFrame({"pooled_r2": {"model": 0.48, "ridge": 0.8, "mean": 0.0}}), 9),
+        pd.DataFrame({"epoch": range(1, 13), "train_loss": 0.2}),
+    )
+    assert "--patience 20 --epochs 150 --overwrite" in by_heart.next
     by_heart = verdict(0.3, train=FALLING - 0.6)
     assert "by heart" in by_heart.text
     assert "train longer" not in by_heart.text
@@ -99,3 +105,6 @@ def test_a_fit_without_ridge_or_curves_is_judged_all_the_same():
 def test_r_beside_r2_says_why_they_differ():
     assert "0.943" in r_meaning({"model": 0.95, "mean": 0.943})
     assert "R2 leaves out" in r_meaning({"model": 0.95})
+    # Where readouts do not differ in level, that is no reason.
+    assert "level" not in r_meaning({"model": 0.88, "mean": -0.076})
+    assert "too small or too large" in r_meaning({"model": 0.88, "mean": -0.076})

@@ -21,10 +21,13 @@ _MEMORISED = (
     0.3  # R2 on the training samples above that on unseen ones, from which on a model knows its samples by heart
 )
 
+_LEVEL = 0.2  # r of the mean of each readout, below which readouts do not differ in level to speak of
 _SHORT = 20  # epochs of which the curves say nothing
 _LONG = 150  # epochs that are enough for most
 _CHECK = "gsnn selfcheck RUN, which says whether edges can be found in these data"
-_STOP = "the same gsnn train with --patience 20 --overwrite, which stops in time"
+_PATIENCE = 20  # epochs without a better loss after which a training is told to stop
+_STOP = f"the same gsnn train with --patience {_PATIENCE}"
+_IN_TIME = "--overwrite, which holds conditions out and stops in time"
 _FLAT = "The losses lie flat"
 
 
@@ -83,7 +86,7 @@ def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = 
 
 
 def r_meaning(r: Mapping[str, float]) -> str:
-    """Why an r in the units of the data stands where R2 does not: it counts how readouts differ in level.
+    """Why an r in the units of the data stands where R2 does not: it counts how readouts differ in level, if they do.
 
     Args:
         r: By predictor, as :attr:`gsnn.training.baselines.FitReport.correlation`.
@@ -91,8 +94,13 @@ def r_meaning(r: Mapping[str, float]) -> str:
     Example:
         >>> r_meaning({"model": 0.95, "mean": 0.943})
         'it counts how readouts differ in level, so that the mean of each alone reaches 0.943; R2 does not'
+        >>> r_meaning({"model": 0.88, "mean": -0.07})
+        'it overlooks predictions that are too small or too large, and readouts with large values lead it; R2 does not'
     """
     mean = r.get("mean", float("nan"))
+    if mean < _LEVEL:
+        what = "it overlooks predictions that are too small or too large, and readouts with large values lead it"
+        return f"{what}; R2 does not"
     told = f"so that the mean of each alone reaches {mean:.3f}" if np.isfinite(mean) else "which R2 leaves out"
     return f"it counts how readouts differ in level, {told}" + ("; R2 does not" if np.isfinite(mean) else "")
 
@@ -113,18 +121,21 @@ def _cause(history: pd.DataFrame, r2: float, stopped_early: bool) -> tuple[str, 
     if not len(curve):
         return "", ""
     more = f"the same gsnn train with --resume --epochs {max(_LONG, 2 * len(curve))}"
+    # A patience that is as long as the training would never run out.
+    longer = "" if len(curve) > 2 * _PATIENCE else f" --epochs {_LONG}"
+    stop = f"{_STOP}{longer} {_IN_TIME}"
     fifth = max(1, len(curve) // 5)
     lowest = int(curve.argmin())
     if held_out and lowest < len(curve) - fifth and curve[-fifth:].mean() > (1 + _RISES) * curve[lowest]:
         risen = f"The validation loss has risen since epoch {epochs[lowest]:.0f}"
         if stopped_early:
             return f"{risen}, and training has stopped for it.", ""
-        return f"{risen}: from there on the model learns noise by heart.", _STOP
+        return f"{risen}: from there on the model learns noise by heart.", stop
     if not held_out and 1 - float(curve[-1]) > max(r2, 0) + _MEMORISED:
         return (
             f"It explains {_percent(1 - float(curve[-1]))} of the samples it was trained on, so that it knows them by "
             "heart.",
-            _STOP,
+            stop,
         )
     if len(curve) < _SHORT:
         return f"It was trained for {len(curve)} epochs, too few to tell what is in the way: train longer.", more
