@@ -71,7 +71,7 @@ def test_edges_say_what_p_is_not_and_never_print_p_as_zero(terminal, capsys):
     show_edges(edges, inference)
     text = capsys.readouterr().out
     lines = text.splitlines()
-    assert lines[0] == "Candidate edges: the best 2 of 5 (p and q test association, not an edge)"
+    assert lines[0] == "Candidate edges, each a hypothesis: the best 2 of 5 (p and q test association, not an edge)"
     assert lines[2].split() == ["1", "a", "b", "0.500", "<1e-300", "1.0e-09"]
     assert lines[3].split() == ["2", "b", "c", "-", "-", "-"]
     assert "an association is not an edge" in " ".join(text.split())
@@ -86,7 +86,7 @@ def test_edges_of_a_method_without_a_test_show_what_they_have(terminal, capsys):
     inference = {"candidates": 9, "aliases": {"by": "reach", "share_aliased": 0.9999, "groups": 3}}
     show_edges(edges, inference)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Candidate edges: the best 1 of 9, look-alikes in one row"
+    assert lines[0] == "Candidate edges, each a hypothesis: the best 1 of 9, look-alikes in one row"
     assert lines[1].split() == ["rank", "source", "target", "sign", "score", "expected", "precision", "look-alikes"]
     assert lines[2].split() == ["1", "a", "b", "-", "0.500", "0.250", "(0.125-0.500)", "3"]
     assert "guessing gives 0.010" in lines[-1]

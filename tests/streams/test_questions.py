@@ -11,7 +11,9 @@ import pytest
 from gsnn.cli import main
 from gsnn.data import drawn as drawn_module
 from gsnn.discovery import Audit, Refinement
+from gsnn.discovery.auditing.restricted import Recipe
 from gsnn.runs import Run, infer_run, train_files
+from gsnn.runs.audit import audit_run
 from gsnn.runs.results import stale_results
 from gsnn.runs.sample import run_parts, run_sample
 
@@ -84,9 +86,9 @@ def test_a_refinement_and_an_audit_of_a_sample_hold_for_the_run(streamed, capsys
     # As many steps as the run: 2 epochs of 400 samples are 14 of 60.
     assert found.settings["config"]["epochs"] == 14
     assert not stale_results(streamed)
-    _, err = call(capsys, "audit", streamed.path, "--kinds", "function")
-    assert f"{SAID}60 of 400 samples, drawn at random (seed 0)" in err
-    audit = Audit.read(streamed.path)
+    audit = audit_run(streamed, kinds="function", removal=False, recipe=Recipe(steps=20, batch=16))
+    assert audit.warnings[0] == f"{SAID}60 of 400 samples, drawn at random (seed 0)"
+    assert Audit.read(streamed.path).drawn == audit.drawn
     assert audit.settings["fingerprint"] == streamed.info["data"]["fingerprint"]
     assert {edge["verdict"] for edge in audit.edges}
     assert not np.isnan(audit.facts["r2"])

@@ -164,7 +164,9 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
     folded = "alias_size" in best[0]
     if folded:
         columns["look-alikes"] = lambda row: _members(row, MEMBERS)
-    title = f"Candidate {kind}{' ' * bool(kind)}edges: the best {len(best)} of {inference['candidates']}"
+    title = (
+        f"Candidate {kind}{' ' * bool(kind)}edges, each a hypothesis: the best {len(best)} of {inference['candidates']}"
+    )
     if folded:
         title += ", look-alikes in one row"
     if tested:

@@ -237,7 +237,8 @@ def _show(check: SelfCheck, missing: float | None) -> None:
             expected = precision_text(row["expected_precision"], row["precision_low"])
             rows.append([f"{row['k']:.0f}", expected, *(_cell(row[column]) for column in PRECISION_COLUMNS[1:])])
         typer.echo("")
-        show_table(f"Precision to expect, {name!s}", ["best k", "expected", "from", "to", "guessing"], rows)
+        believed = "" if name in finding else f" ({verdicts[str(name)].short}: see the verdict below)"
+        show_table(f"Precision to expect, {name!s}{believed}", ["best k", "expected", "from", "to", "guessing"], rows)
     if len(stated):
         typer.echo(check.statement(missing))
     typer.echo("")

@@ -453,10 +453,9 @@ class SelfCheck(StoredResult):
         counts = self.counts
         kind = "" if counts["n_holes"] else ", not the only child or parent of a function"
         return (
-            f"expected_precision: of the candidates ranked this high or higher, the share that are edges; "
-            f"precision_low and precision_high hold it with probability {level:.0%}. Where they are more than "
-            f"{WIDEST:g} apart it is not estimable, and not told. precision_chance is what guessing gives: "
-            f"{self.chance(missing):.2g}. From "
+            f"Expected precision: of the candidates ranked this high or higher, the share that are edges; the interval "
+            f"holds it with probability {level:.0%}. Where that is wider than {WIDEST:g} it is not estimable, and not "
+            f"told. Guessing gives {self.chance(missing):.2g}. From "
             f"{counts['n_distinct']:.0f} known edges hidden in {counted(len(self.repeats), 'repeat')} "
             f"({self.settings['fraction']:.0%} each of {counts['n_eligible']:.0f} that can be hidden). It assumes "
             f"that the missing edges are as hard to find as the known ones, and that the graph lacks {share:.0%} of "
