@@ -188,6 +188,17 @@ def test_matrices_columns_and_flags(tmp_path):
     assert shlex.split(command) == list(map(str, ["gsnn", "train", *files, *columns, "-o", "run", *SMALL]))
 
 
+def test_a_longer_training_is_one_of_the_commands_that_made_the_run(tmp_path, problem):
+    files = ["train", "--graph", problem[0], "--data", problem[1], "-o", tmp_path / "run"]
+    assert gsnn(*files, *SMALL).returncode == 0
+    assert gsnn(*files, "--resume", "-q").returncode == 0
+    commands = json.loads((tmp_path / "run" / "run.json").read_text())["commands"]
+    assert list(commands) == ["train"], "the same training, if it was killed"
+    assert gsnn(*files, "--resume", "--epochs", "3", "-q").returncode == 0
+    commands = json.loads((tmp_path / "run" / "run.json").read_text())["commands"]
+    assert commands["train longer"].endswith("--resume --epochs 3 -q")
+
+
 @pytest.mark.slow
 def test_resume_of_a_killed_run_keeps_its_settings_and_ends_alike(tmp_path, problem):
     files = ["train", "--graph", problem[0], "--data", problem[1]]

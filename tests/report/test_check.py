@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import precision_recall_curve
 
+from gsnn.base.verdict import Verdict
 from gsnn.discovery import Refinement
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks, precision_at_recall
 from gsnn.plot.data import ReportData
@@ -67,6 +68,28 @@ def test_a_self_check_that_found_nothing_to_hide_has_no_curves():
     data = ReportData(title="t", check=check_tables(check, "first"))
     assert page_data(data)["check"] is None
     assert "cannot be judged" in [a.short for a in answers(data)]
+
+
+def test_no_number_of_edges_is_praised_beside_a_ranking_that_failed(report_data):
+    def edges(verdict):
+        data = replace(report_data, check=replace(report_data.check, verdict=verdict))
+        return next(answer for answer in answers(data) if answer.question == "How many of the best are edges?")
+
+    assert "But the ranking" not in edges(Verdict("finds 14 of 40", "", "good")).text
+    failed = edges(Verdict("no better than topology", "", "bad"))
+    assert failed.text.endswith(
+        "But the ranking is no better than topology: this number says nothing of what the data add."
+    )
+    assert failed.tone == "unsure"
+
+
+def test_baselines_are_marked_and_methods_are_not(report_data):
+    mark = '{} <span class="soft">(baseline)'.format
+    page = render(report_data)
+    assert not any(mark(name) in page for name in report_data.check.summary["method"])
+    summary = report_data.check.summary.assign(by="baseline")
+    page = render(replace(report_data, check=replace(report_data.check, summary=summary)))
+    assert all(mark(name) in page for name in summary["method"])
 
 
 def test_agreement_is_spearman_and_the_overlap():

@@ -98,6 +98,9 @@ def test_a_report_repeats_the_commands_that_made_the_run(run):
         "gsnn selfcheck 'my run'",
         f"gsnn report {run.path}",
     ]
+    with flags(["train", "--resume", "--epochs", "150"]):
+        run.note_command("train longer")
+    assert collect(run).command.splitlines()[:2] == ["gsnn train -o 'my run'", "gsnn train --resume --epochs 150"]
     steps["infer"]()  # in Python, for which there is no command
     assert "gsnn infer" not in collect(run).command
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gsnn.training.baselines import FitReport
 
 HIDDEN = "hidden edges"
-STEPS = ("train", "infer", "selfcheck")
+STEPS = ("train", "train longer", "infer", "selfcheck")
 _FEWEST = 3  # samples that can be read
 
 

@@ -35,8 +35,12 @@ class Answer:
 def answers(data: ReportData) -> list[Answer]:
     """The answers that lead the page, those the run can give."""
     found = [
-        _fit(data), _found(data.check), _expected(data.candidates), _refined(data), _warnings(len(data.warnings))
-    ]  # fmt: skip
+        _fit(data),
+        _found(data.check),
+        _expected(data.candidates, data.check),
+        _refined(data),
+        _warnings(len(data.warnings)),
+    ]
     return [answer for answer in found if answer is not None]
 
 
@@ -84,7 +88,7 @@ def _refined(data: ReportData) -> Answer | None:
     return Answer("Did adding candidates help?", found.short, text, found.tone, "refine")
 
 
-def _expected(candidates: pd.DataFrame) -> Answer | None:
+def _expected(candidates: pd.DataFrame, check: Check | None) -> Answer | None:
     if "expected_precision" not in candidates.columns:
         return None
     best = candidates[candidates["rank"].notna() & (candidates["rank"] <= BEST)]
@@ -108,7 +112,10 @@ def _expected(candidates: pd.DataFrame) -> Answer | None:
     chance = k * float(row.get("precision_chance", float("nan")))
     if np.isfinite(chance):
         text += f" Guessing finds {f'{chance:.1f}' if chance >= 0.1 else 'less than 0.1'}."
-    tone = "good" if low >= 0.2 * k else "unsure"
+    failed = check is not None and check.verdict is not None and check.verdict.tone == "bad"
+    if check is not None and check.verdict is not None and failed:
+        text += f" But the ranking is {check.verdict.short}: this number says nothing of what the data add."
+    tone = "good" if low >= 0.2 * k and not failed else "unsure"
     return Answer("How many of the best are edges?", f"{expected:.0f} of {k}", text, tone, "selfcheck")
 
 

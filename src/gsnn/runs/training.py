@@ -67,6 +67,7 @@ def train_run(
         config = old.config if old is not None else TrainConfig()
     if old is not None:
         old.check_config(config)
+    before = 0 if old is None else old.config.epochs
     config.check_processes(place.size)
     regressor = check_regressor(regressor, old, place.size)
     if data is None:
@@ -90,6 +91,8 @@ def train_run(
         )
     callbacks = [] if learner is None else [regressor_callback(run, learner)]
     result = fit_prepared(prepared, config, run, resume, progress, device, place, callbacks)
+    if place.first and old is not None and config.epochs > before:
+        run.note_command("train longer")
     if members:
         train_members(run, prepared, config, members, progress, device)
     return run, result
