@@ -23,6 +23,8 @@ def test_knock_out_all_and_pairs(run):
     result = gsnn("knockout", run, "--all", "--pairs", "--picture", "heat.svg")
     assert result.returncode == 0, result.stderr
     assert "Knock-outs: mean effect over" in result.stdout
+    assert "Verdict on the model that was asked: " in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"Next: gsnn report {run}, ")
     assert "gsnn train --members 5" in result.stdout
     table = pd.read_csv(run / "knockout.csv", keep_default_na=False)
     assert list(table.columns) == ["nodes", "condition", "readout", "effect", "interaction"]
@@ -62,6 +64,8 @@ def test_explain_a_prediction(run):
     result = gsnn("explain", run, "--condition", "2", "--readout", HOSTILE["f"])
     assert result.returncode == 0, result.stderr
     assert "Contributions of the inputs" in result.stdout
+    assert "Verdict on the model that was asked: " in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"Next: gsnn report {run}, ")
     for name in ("explain.csv", "explain.json", "explain.graphml", "explain.png"):
         assert (run / name).is_file()
     nx.read_graphml(run / "explain.graphml")
@@ -103,6 +107,9 @@ def test_design_experiments(run, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Experiments: the best 2 of" in result.stdout
     assert "note: assumed: one of the hypotheses is true" in result.stdout
+    assert "not seen to find more than as many random ones" in result.stdout
+    assert "Verdict on the model that was asked: " in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"Next: gsnn report {run}, ")
     table = pd.read_csv(run / "design.csv", keep_default_na=False)
     assert list(table["rank"]) == [1, 2]
     assert {"separates", "readouts"} <= set(table.columns)

@@ -28,6 +28,7 @@ def test_audit_a_run(run):
     result = gsnn("audit", run, "--no-removal")
     assert result.returncode == 0, result.stderr
     assert "Audit: known edges by verdict" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith(f"Next: gsnn infer {run} --kinds all, ")
     assert "conditions judge" in result.stdout
     assert "\x1b" not in result.stdout + result.stderr
     table = pd.read_csv(run / "audit.csv", keep_default_na=False)

@@ -150,7 +150,7 @@ def test_aliases_can_be_switched(trained, tmp_path):
 def test_report_holds_hostile_names_as_text(trained):
     run, (_, _, report) = trained
     assert report.returncode == 0, report.stderr
-    assert report.stdout == f"Report: {run / 'report.html'}\n"
+    assert report.stdout.startswith(f"Report: {run / 'report.html'}\nNext: open it in a browser")
     page = (run / "report.html").read_text(encoding="utf-8")
     assert HOSTILE["a"] not in page
     assert "&lt;/script&gt;&lt;b&gt;x" in page

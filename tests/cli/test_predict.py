@@ -31,6 +31,7 @@ def test_predict_with_intervals(folder):
     result = gsnn("predict", folder / "members", "--data", folder / "new.csv")
     assert result.returncode == 0, result.stderr
     assert "Predicted responses of 2 conditions, 90% intervals" in result.stdout
+    assert "Verdict on the model that was asked: " in result.stdout
     assert "warning: condition B: dose beyond the range: b=9 (0 to 4)" in result.stderr
     table = pd.read_csv(folder / "members" / "predictions.csv", keep_default_na=False)
     assert list(table) == ["condition", "treatments", "d", "d_low", "d_high", "f", "f_low", "f_high", "outside"]
@@ -52,6 +53,7 @@ def test_predict_by_a_matrix_as_json(folder, tmp_path):
     ]
     found = json.loads(gsnn(*words, "--long", "--json", "--quiet").stdout)
     assert found["interval"] == 0.5
+    assert set(found["model"]) == {"short", "text", "tone", "next"}
     assert [row["readout"] for row in found["predictions"]] == ["d", "f", "d", "f"]
     long = pd.read_csv(tmp_path / "p.csv")
     assert list(long) == ["condition", "treatments", "readout", "mean", "sd", "low", "high", "outside"]

@@ -69,7 +69,7 @@ def test_extliver(tmp_path):
     truth = tmp_path / "truth.sif"
     truth.write_text("il1r\t1\tHSP27\nIL6\t1\tSTAT3\n", encoding="utf-8")
     assert protocols(run, truth, "combined")["n_positives"] == 2
-    assert ran("report", run) == f"Report: {run / 'report.html'}\n"
+    assert ran("report", run).startswith(f"Report: {run / 'report.html'}\nNext: open it in a browser")
     assert (run / "report.html").stat().st_size > 100_000
 
 

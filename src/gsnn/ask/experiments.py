@@ -43,6 +43,10 @@ APART = 2.0  # units of noise by which two hypotheses count as separated
 _LEAST_NOISE = 0.05  # standard deviations of a readout
 OUT, READ = " knocked out, ", " measured, "
 JSON, CSV, PICTURE = "design.json", "design.csv", "design.png"
+NOT_SHOWN = (
+    "on simulated networks designed experiments were not seen to find more than as many random ones: take the list as "
+    "where the hypotheses disagree, not as a promise"
+)
 ASSUMED = (
     "one of the hypotheses is true, and each is as likely as any other before the experiments",
     "a candidate edge stands for all of its alias group, whose members these data cannot tell apart",
@@ -410,7 +414,7 @@ def design(
     separation = separations(predicted, spread, np.append(noise, state_noise), replicates)
     chosen, gains = greedy(separation, np.array([one.cost for one in asked]), batch)
     scale, mean = (np.asarray(v, dtype=np.float64) for v in (standardiser.scale, standardiser.mean))
-    notes = [f"assumed: {text}" for text in ASSUMED]
+    notes = [NOT_SHOWN, *(f"assumed: {text}" for text in ASSUMED)]
     if len(models) == 1:
         notes.append(f"one model: the noise of a refit is that of {REFITS} refits (gsnn train --members 5 gives more)")
     return Design(

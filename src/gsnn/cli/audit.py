@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_repairs, show_table, show_warnings
+from gsnn.cli.output import figure, interruptible, print_json, show_next, show_repairs, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Audit
@@ -71,6 +71,10 @@ def audit(
         _show(found)
         typer.echo(f"Audit: {run / 'audit.csv'}")
         show_repairs(run / "repairs.csv")
+        if (run / "repairs.csv").is_file():
+            show_next("gsnn refine RUN --repairs, which tries these repairs on samples that made none of them", run)
+        else:
+            show_next("gsnn infer RUN --kinds all, which with this audit gives a table of repairs", run)
 
 
 def _show(found: Audit) -> None:

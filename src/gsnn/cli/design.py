@@ -10,7 +10,15 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table
+from gsnn.cli.output import (
+    MODEL_ASKED,
+    figure,
+    interruptible,
+    print_json,
+    show_next,
+    show_table,
+    show_verdict,
+)
 
 if TYPE_CHECKING:
     from gsnn.ask import Design
@@ -48,9 +56,11 @@ def design(
     with interruptible("run the command again"), stage("reading the run", show=not quiet):
         from gsnn.runs import Run
         from gsnn.runs.design import design_run
+        from gsnn.runs.results import model_verdict
 
+        opened = Run.open(run)
         found = design_run(
-            Run.open(run),
+            opened,
             hypotheses=hypotheses,
             batch=batch,
             replicates=replicates,
@@ -60,12 +70,15 @@ def design(
             picture=picture,
             progress=not quiet,
         )
+        model = model_verdict(opened)
     files = [run / name for name in ("design.csv", "design.json", picture) if name]
     if as_json:
-        print_json({"run": run, "files": files, **found.content()})
+        print_json({"run": run, "files": files, "model": model.at(run).to_dict(), **found.content()})
     elif not quiet:
         _show(found)
+        show_verdict(model, "the model that was asked")
         typer.echo(f"Design: {', '.join(map(str, files))}")
+        show_next(MODEL_ASKED, run)
 
 
 def _show(found: Design) -> None:

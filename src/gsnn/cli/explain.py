@@ -10,7 +10,15 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table
+from gsnn.cli.output import (
+    MODEL_ASKED,
+    figure,
+    interruptible,
+    print_json,
+    show_next,
+    show_table,
+    show_verdict,
+)
 
 if TYPE_CHECKING:
     from gsnn.ask import Explanation
@@ -49,21 +57,33 @@ def explain(
     with interruptible("run the command again"), stage("reading the run", show=not quiet):
         from gsnn.runs import Run
         from gsnn.runs.explain import explain_run, explain_worst
+        from gsnn.runs.results import model_verdict
 
         opened = Run.open(run)
         if condition is None and readout is None:
             found = explain_worst(opened, worst, against=against, picture=picture)
         else:
             found = [explain_run(opened, condition, readout, against=against, picture=picture)]
+        model = model_verdict(opened)
     files = [run / name for name in ("explain.csv", "explain.json", "explain.graphml", picture) if name]
     if as_json:
         others = [one.content() for one in found[1:]]
-        print_json({"run": run, "files": files, **found[0].content(), **({"others": others} if others else {})})
+        print_json(
+            {
+                "run": run,
+                "files": files,
+                "model": model.at(run).to_dict(),
+                **found[0].content(),
+                **({"others": others} if others else {}),
+            }
+        )
     elif not quiet:
         for number, one in enumerate(found):
             typer.echo("\n" if number else "", nl=False)
             _show(one)
+        show_verdict(model, "the model that was asked")
         typer.echo(f"Explanation: {', '.join(map(str, files))}")
+        show_next(MODEL_ASKED, run)
 
 
 def _show(found: Explanation) -> None:

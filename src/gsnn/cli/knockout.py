@@ -11,7 +11,15 @@ from gsnn.base.errors import DataError
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table
+from gsnn.cli.output import (
+    MODEL_ASKED,
+    figure,
+    interruptible,
+    print_json,
+    show_next,
+    show_table,
+    show_verdict,
+)
 
 if TYPE_CHECKING:
     from gsnn.ask import Knockouts
@@ -60,9 +68,11 @@ def knockout(
         from gsnn.ask.knockouts import DEFAULT_STATE
         from gsnn.runs import Run
         from gsnn.runs.knockout import knockout_run
+        from gsnn.runs.results import model_verdict
 
+        opened = Run.open(run)
         found = knockout_run(
-            Run.open(run),
+            opened,
             named,
             pairs=pairs,
             to="highest" if over else to or DEFAULT_STATE,
@@ -70,12 +80,15 @@ def knockout(
             picture=picture,
             progress=not quiet,
         )
+        model = model_verdict(opened)
     files = [run / name for name in ("knockout.csv", "knockout.json", picture) if name]
     if as_json:
-        print_json({"run": run, "files": files, **found.content()})
+        print_json({"run": run, "files": files, "model": model.at(run).to_dict(), **found.content()})
     elif not quiet:
         _show(found)
+        show_verdict(model, "the model that was asked")
         typer.echo(f"Knock-outs: {', '.join(map(str, files))}")
+        show_next(MODEL_ASKED, run)
 
 
 def _show(found: Knockouts) -> None:

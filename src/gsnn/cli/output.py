@@ -112,6 +112,9 @@ def show_next(text: str, folder: Path) -> None:
         typer.echo(f"Next: {at_run(text, folder)}")
 
 
+MODEL_ASKED = "gsnn report RUN, which has a section on this; an answer of a model is a hypothesis until it is measured"
+
+
 def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
     """Print the best candidates of each kind; say what q and the aliases are, and what they are not.
 

@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table, show_warnings
+from gsnn.cli.output import figure, interruptible, print_json, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.ask import Predictions
@@ -53,9 +53,11 @@ def predict(
     with interruptible("no predictions were written"), stage("reading the run", show=not quiet):
         from gsnn.runs import Run
         from gsnn.runs.predict import predict_run
+        from gsnn.runs.results import model_verdict
 
+        opened = Run.open(run)
         found, path = predict_run(
-            Run.open(run),
+            opened,
             data,
             inputs=inputs,
             format=data_format,
@@ -64,15 +66,18 @@ def predict(
             long=long,
             out=out,
         )
+        model = model_verdict(opened)
     what = found.treatments.index.name or "condition"
     far = [f"{what} {name}: {why}" for name, why in zip(found.treatments.index, found.outside, strict=True) if why]
     show_warnings([*found.notes, *far], quiet=quiet)
     if as_json:
         rows = found.to_frame().to_dict("records")
         level = found.level if found.sd is not None else None
-        print_json({"run": run, "file": path, "interval": level, "notes": found.notes, "predictions": rows})
+        told = {"run": run, "file": path, "model": model.at(run).to_dict(), "interval": level, "notes": found.notes}
+        print_json({**told, "predictions": rows})
     elif not quiet:
         _show(found)
+        show_verdict(model, "the model that was asked")
         typer.echo(f"Predictions: {path}")
 
 

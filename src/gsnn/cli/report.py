@@ -32,3 +32,4 @@ def report(
         print_json({"run": run, "report": path})
     elif not quiet:
         typer.echo(f"Report: {path}")
+        typer.echo("Next: open it in a browser; its head says what to believe and what to do")

@@ -17,9 +17,9 @@ from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.asked import asked_sections
 from gsnn.report.members import members_section
 from gsnn.report.text import number
-from gsnn.runs.results import after_check
+from gsnn.runs.results import after_check, model_verdict
 from gsnn.runs.sample import run_sample
-from gsnn.training.verdict import fit_verdict, r_meaning
+from gsnn.training.verdict import r_meaning
 
 if TYPE_CHECKING:
     from gsnn.base.verdict import Verdict
@@ -80,7 +80,7 @@ def collect(run: Run) -> ReportData:
     check, agrees, remarks = _self_check(run, inference)
     known_edges, audit_remarks = _audit(run)
     asked, asked_remarks = asked_sections(run)
-    verdict = fit_verdict(fit, run.metrics(), stopped_early=bool(training.get("stopped_early")))
+    verdict = model_verdict(run)
     refinement = _refinement(run)
     agreeing = members_section(run, data, test, inference, edges)
     notes = [*([_method_note(inference)] if inference else []), *remarks, *audit_remarks, *asked_remarks]

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from gsnn.runs.folder import Run
 
 
+def model_verdict(run: Run) -> Verdict:
+    """What the fit of a run means, in words, as ``gsnn train`` said it; ``RUN`` stands for the folder in what is next.
+
+    Raises:
+        RunError: If training is not complete, or a file cannot be read.
+    """
+    from gsnn.training.verdict import fit_verdict
+
+    stopped = bool(run.info.get("training", {}).get("stopped_early"))
+    return fit_verdict(run.fit_report(), run.metrics(), stopped_early=stopped)
+
+
 def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, str]:
     """The self-check in the folder of a run, if what it found holds for the run.
 
