@@ -8,6 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
+from gsnn.base.verdict import Verdict
 from gsnn.cli import main
 from gsnn.runs import Run
 from gsnn.runs.infer import infer_run
@@ -242,6 +243,21 @@ def test_selfcheck_of_a_chain_says_why_not(tmp_path, capsys):
     result = call(capsys, "selfcheck", "--graph", network, "--data", data, "-o", tmp_path / "new", *FEW)
     refused(result, "none of the 2 known edges can be hidden")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_refinement_says_first_which_ranking_failed(run, capsys, monkeypatch):
+    class Check:
+        def verdicts(self):
+            return {
+                "magnitude": Verdict("no better than topology", "", "bad"),
+                "gradient": Verdict("finds 4 of 9", "", "good"),
+            }
+
+    monkeypatch.setattr("gsnn.runs.results.read_check", lambda run: (Check(), ""))
+    few = ["--rounds", 1, "--per-round", 1, "--no-control", "--decision", "none", "--epochs", 1]
+    _, _, err = call(capsys, "refine", run, "--method", "magnitude,gradient", *few)
+    assert "warning: the self-check calls the ranking of magnitude no better than topology: what stays may fit" in err
+    assert "the ranking of gradient" not in err
 
 
 def test_refine_a_run(run, truth, capsys):

@@ -81,11 +81,18 @@ def refine(
     """
     hint = "the rounds that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading the run", show=not quiet):
+        from gsnn.discovery.methods import DEFAULT_METHOD, method_names
+        from gsnn.discovery.refinement.protocol import BY_DEFAULT_JOINT
         from gsnn.runs import Run
         from gsnn.runs.refine import MAP, NETWORK, refine_run
+        from gsnn.runs.results import failed_rankings
 
+        opened = Run.open(run)
+        if not (repairs or repairs_file):
+            names = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
+            show_warnings(failed_rankings(opened, method_names(method or names)), quiet=quiet or as_json)
         found = refine_run(
-            Run.open(run),
+            opened,
             method=method or None,
             truth=truth,
             settings={"epochs": epochs},

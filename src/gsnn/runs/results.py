@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import RunError
@@ -98,6 +98,29 @@ def after_infer(run: Run) -> tuple[Verdict | None, str]:
     check, _ = read_check(run)
     verdict = None if check is None else check.verdicts().get(str(run.info["inference"]["method"]))
     return verdict, infer_next(verdict)
+
+
+def failed_rankings(run: Run, methods: Sequence[str]) -> list[str]:
+    """What a self-check says against the methods that are to propose edges between functions.
+
+    Args:
+        run: The run.
+        methods: Their names.
+
+    Returns:
+        A sentence for each whose ranking failed; none without a self-check.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
+    check, _ = read_check(run)
+    verdicts = {} if check is None else check.verdicts()
+    return [
+        f"the self-check calls the ranking of {name} {verdicts[name].short}: what stays may fit better "
+        "and be no discovery"
+        for name in methods
+        if name in verdicts and verdicts[name].tone == "bad"
+    ]
 
 
 def read_audit(run: Run) -> tuple[Audit | None, str]:
