@@ -258,6 +258,9 @@ def test_a_refinement_says_first_which_ranking_failed(run, capsys, monkeypatch):
     _, _, err = call(capsys, "refine", run, "--method", "magnitude,gradient", *few)
     assert "warning: the self-check calls the ranking of magnitude no better than topology: what stays may fit" in err
     assert "the ranking of gradient" not in err
+    # It says nothing of edges of other kinds.
+    _, _, err = call(capsys, "refine", run, "--method", "magnitude", "--kinds", "input", "--overwrite", *few)
+    assert "the ranking of" not in err
 
 
 def test_refine_a_run(run, truth, capsys):

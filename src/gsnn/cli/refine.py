@@ -83,12 +83,13 @@ def refine(
     with interruptible(hint), stage("reading the run", show=not quiet):
         from gsnn.discovery.methods import DEFAULT_METHOD, method_names
         from gsnn.discovery.refinement.protocol import BY_DEFAULT_JOINT
+        from gsnn.graph.kinds import FUNCTION_EDGES, resolve_kinds
         from gsnn.runs import Run
         from gsnn.runs.refine import MAP, NETWORK, refine_run
         from gsnn.runs.results import failed_rankings
 
         opened = Run.open(run)
-        if not (repairs or repairs_file):
+        if not (repairs or repairs_file) and FUNCTION_EDGES in resolve_kinds(kinds or "function"):
             names = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
             show_warnings(failed_rankings(opened, method_names(method or names)), quiet=quiet or as_json)
         found = refine_run(
