@@ -99,10 +99,8 @@ def _between_functions(
         )
     seen = {name for kept, s, t in zip(keep, raw.sources, raw.targets, strict=True) if kept for name in (s, t)}
     lone = {name: line for name, line in reversed(functions) if name not in seen}
-    names, targets, lines = (
-        [value for value, kept in zip(values, keep, strict=True) if kept]
-        for values in (raw.sources, raw.targets, raw.lines)
-    )
+    rows = [row for row in zip(raw.sources, raw.targets, raw.lines, keep, strict=True) if row[3]]
+    names, targets, lines = ([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
     isolated = [(len(names), name, line) for name, line in reversed(lone.items())]
     return RawEdges(names, targets, [], lines, isolated=isolated), signs[np.array(keep, dtype=bool)]
 
