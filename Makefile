@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two test processes with one thread each use a small machine best and keep results independent of the core count.
+# Two test processes with one thread each use a small machine best and keep results independent of the core count; each
+# starts with half of the files, so that what the tests of a file share is mostly made once.
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -23,10 +24,10 @@ demo: install  ## train on real data, infer missing edges, write runs/demo/repor
 	$(BIN)/gsnn demo
 
 test: install  ## the tests that are quick: without long trainings, kills and whole documents
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not browser and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not browser and not slow"
 
 test-all: install  ## the whole test suite but the browser tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not browser"
 
 lint: install  ## ruff: rules and format; bandit: what is known to be unsafe
 	$(BIN)/ruff check .

@@ -5,15 +5,17 @@
     python benchmarks/combined.py --table
 
 A cell is a problem with edges between functions hidden, trained once; its model is read when most was learnt. Beside
-``combined`` stand ``explained`` (the trained model alone), ``likely`` (what is learnt from hidden known edges, with an
-untrained network), ``structure`` (the same without any network) and ``structure + explained``. The difference to the
-best of ``structure`` and the user's own topology (degree product, common neighbours) is what the data add. AUC is also
-against negatives that are like each hidden edge in degrees and distance, or in the score ``structure``. ``permuted`` is
-a teacher whose responses were permuted against its inputs: there nothing may be added. Finished cells stand in
-``combined.csv`` and are not done again.
+``learned`` (what other problems have taught, ``learned/``) and ``combined`` stand ``explained`` (the trained model
+alone), ``likely`` (what is learnt from hidden known edges, with an untrained network), ``structure`` (the same without
+any network), ``learned structure`` (what the other problems have taught of topology alone) and ``structure +
+explained``. The difference to the best of both structures, degree product and common neighbours is what the data add.
+AUC is also against negatives that are like each hidden edge in degrees and distance, or in the score ``structure``.
+``permuted`` is a teacher whose responses were permuted against its inputs: there nothing may be added. Finished cells
+stand in ``combined.csv`` and are not done again.
 
-Everything was chosen on lembas:InnateDB #11 and #13, l1000:SPIKE #12, and seeds 0 and 10 of the random graphs, B and
-DREAM4; the problems here are others.
+Everything of ``combined`` was chosen on lembas:InnateDB #11 and #13, l1000:SPIKE #12, and seeds 0 and 10 of the random
+graphs, B and DREAM4; the problems here are others. ``learned`` has seen neither the data bases of these teachers nor
+any of these seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ import pandas as pd
 
 from cells import arguments, work
 from early import STEPS, permuted
-from gsnn.discovery import CombinedEdgeInferer, StructureEdgeInferer, prior_scores
+from gsnn.discovery import StructureEdgeInferer, prior_scores
+from gsnn.discovery.learned import LearnedEdgeInferer
 from gsnn.discovery.stacked.combined import FLOOR
 from gsnn.edges import MeasuredEdgeInferer
 from gsnn.edges.pairs import PriorEdges
@@ -94,10 +97,12 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
         settings = replace(settings, epochs=min(60, max(20, STEPS // len(given.x_train))))
     (model,), _ = train_watched(given, given.graph, seed, settings, (SHARE,))
     trained = time.process_time()
-    combined, structure = CombinedEdgeInferer(model, given.graph), StructureEdgeInferer(model, given.graph)
-    combined.fit(batches(given), verbose=False)
-    scored = combined.scored()
+    inferer, structure = LearnedEdgeInferer(model, given.graph), StructureEdgeInferer(model, given.graph)
+    inferer.fit(batches(given), verbose=False)
+    scored = inferer.scored(score="combined")
     spent = time.process_time() - trained
+    learned = inferer.score_matrix()
+    longer = time.process_time() - trained
     structure.fit(batches(given), verbose=False)
     pairs = np.arange(scored.score.size)
     likely, explained = (scored.columns[each](pairs).reshape(scored.score.shape) for each in ("likely", "explained"))
@@ -107,6 +112,8 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
     user = prior_scores(given.graph)
     log = np.log(np.maximum(np.nan_to_num(explained), FLOOR))
     scores = {
+        "learned": learned,
+        "learned structure": inferer.beside()["structure"].score,
         "combined": scored.score,
         "explained": explained,
         "likely": np.where(PriorEdges(given.graph).matrix(), np.nan, likely),
@@ -123,15 +130,34 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
         row |= {metric: round(found[metric], 5) for metric in ("auc", "mrr", "precision_at_k", "aupr")}
         row |= {f"auc_{name}": round(matched_auc(given, matrix, by), 5) for name, by in alike.items()}
         rows.append(row)
-    facts: dict[str, object] = {"functions": given.graph.N, "weight": round(combined.weight, 3)}
-    facts |= {"score_s": round(spent, 1), "cpu_s": round(time.process_time() - start)}
+    facts: dict[str, object] = {"functions": given.graph.N, "weight": round(inferer.weight, 3)}
+    facts |= {"distance": round(inferer.distance, 2), "score_s": round(spent, 1), "learned_s": round(longer, 1)}
+    facts |= {"cpu_s": round(time.process_time() - start)}
     return [row | facts | {"date": date.today().isoformat()} for row in rows]
+
+
+def gain(rows: pd.DataFrame, method: str, other: str, metric: str) -> str:
+    """What a method gains over another, paired, with a 95 % interval; structure is the best of ours and the user's."""
+    wide = rows.pivot_table(index="problem", columns="method", values=metric)
+    best = wide[["learned structure", "structure", "degree product", "common neighbours"]].max(axis=1)
+    found = (wide[method] - (best if other == "structure" else wide[other])).to_numpy()
+    half = 1.96 * found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else float("nan")
+    return f"{found.mean():+.3f} ± {half:.3f}"
 
 
 def table(path: Path) -> str:
     """Means over the problems of a family, and paired differences with a 95 % interval, as markdown."""
     done = pd.read_csv(path)
-    shown = ("combined", "explained", "likely", "structure", "structure + explained", "measured")
+    shown = (
+        "learned",
+        "combined",
+        "explained",
+        "likely",
+        "learned structure",
+        "structure",
+        "structure + explained",
+        "measured",
+    )
     figures = {
         "AUC / MRR / P@K": ("auc", "mrr", "precision_at_k"),
         "AUC against negatives alike in degrees and distance / in structure": ("auc_degrees", "auc_structure"),
@@ -143,20 +169,14 @@ def table(path: Path) -> str:
             mean = rows.groupby("method").mean(numeric_only=True)
             texts = [" / ".join(f"{mean[metric].get(method, np.nan):.2f}" for metric in metrics) for method in shown]
             lines.append(f"| {family} | {rows['problem'].nunique()} | {' | '.join(texts)} |")
-    lines += ["", "| family | n | combined less structure: MRR, P@K | combined less explained: MRR, P@K |"]
-    lines.append("|---|---|---|---|")
-    for family, rows in done.groupby("family", sort=False):
-        parts = []
-        for other in ("structure", "explained"):
-            texts = []
-            for metric in ("mrr", "precision_at_k"):
-                wide = rows.pivot_table(index="problem", columns="method", values=metric)
-                best = wide[["structure", "degree product", "common neighbours"]].max(axis=1)
-                gain = (wide["combined"] - (best if other == "structure" else wide[other])).to_numpy()
-                half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
-                texts.append(f"{gain.mean():+.3f} ± {half:.3f}")
-            parts.append(", ".join(texts))
-        lines.append(f"| {family} | {rows['problem'].nunique()} | " + " | ".join(parts) + " |")
+    for method in ("learned", "combined"):
+        others = ["structure", "explained", *(["combined"] if method == "learned" else [])]
+        lines += ["", f"| family | n | {' | '.join(f'{method} less {other}: MRR, P@K' for other in others)} |"]
+        lines.append("|---|---|" + "---|" * len(others))
+        for family, rows in done.groupby("family", sort=False):
+            parts = [", ".join(gain(rows, method, other, metric) for metric in ("mrr", "precision_at_k"))
+                     for other in others]  # fmt: skip
+            lines.append(f"| {family} | {rows['problem'].nunique()} | " + " | ".join(parts) + " |")
     return "\n".join(lines)
 
 

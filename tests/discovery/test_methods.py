@@ -51,6 +51,7 @@ def own_registry(monkeypatch):
 
 def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default():
     assert list(METHODS) == [
+        "learned",
         "combined",
         "gradient",
         "gradient-explained",
@@ -64,9 +65,9 @@ def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default(
         "stacked",
         "structure",
     ]
-    assert [name for name, method in METHODS.items() if method.by_default] == list(METHODS)[:5]
+    assert [name for name, method in METHODS.items() if method.by_default] == ["learned", *list(METHODS)[2:6]]
     assert DEFAULT_METHOD in METHODS
-    assert len(METHODS) == 12
+    assert len(METHODS) == 13
     assert all(method.summary for method in METHODS.values())
 
 

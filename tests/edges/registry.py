@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gsnn.discovery import CombinedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
+from gsnn.discovery import CombinedEdgeInferer, LearnedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
+from gsnn.discovery.learned import LearnedStructureEdgeInferer
 from gsnn.edges import (
     EdgeInferer,
     EmbeddingEdgeInferer,
@@ -174,6 +175,25 @@ ENTRIES += [
         omits={name: reason for name, reason in _HIDES.items() if name != "merge"},
         tolerance=(1e-6, 1e-3),
         finds=0.8,
+    ),
+    Entry(
+        "learned",
+        LearnedEdgeInferer,
+        lambda inferer: inferer.score_matrix(),
+        omits={name: reason for name, reason in _HIDES.items() if name != "merge"}
+        | {"dtype": "features of float32 models differ in the last digits, and trees split between them"},
+        tolerance=(1e-2, 1e-1),
+        finds=0.8,
+    ),
+    Entry(
+        "learned structure",
+        LearnedStructureEdgeInferer,
+        lambda inferer: inferer.score_matrix(),
+        omits=_HIDES
+        | {
+            "isolation": "never reads the model",
+            "planted": "its planted edges are those of networks that repeat themselves, see test_stacked.py",
+        },
     ),
     Entry(
         "structure",

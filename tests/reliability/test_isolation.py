@@ -155,7 +155,7 @@ def test_model_and_process_are_untouched(entry):
     ids=lambda f: f.__name__,
 )
 def test_model_and_process_are_untouched_by_a_failure(entry, failure):
-    if entry.name == "structure":
+    if entry.name.endswith("structure"):
         pytest.skip("reads neither the samples nor the model, so nothing of this reaches it")
     if entry.name == "measured" and failure in (crit_raises_midway, interrupted_in_crit, not_finite):
         pytest.skip("takes no loss")

@@ -48,7 +48,8 @@ def average_ranks(members: Sequence[ScoredPairs]) -> ScoredPairs:
             np.sum([np.asarray(scored.columns["sign"](rows), np.int64) for scored in members], axis=0)
         ).astype(np.int8)
     columns["worst_rank"] = lambda rows: worst[rows]
-    return ScoredPairs(first.prior, score, first.score_name, columns)
+    notes = list(dict.fromkeys(note for scored in members for note in scored.notes))
+    return ScoredPairs(first.prior, score, first.score_name, columns, notes=notes)
 
 
 def agreement(edges: pd.DataFrame, members: int, top: int = TOP) -> dict[str, int]:

@@ -27,7 +27,7 @@ def infer(
         typer.Option(
             help="gradient, magnitude, rank, ... (a wrong name lists them); repeated, or with commas, the first ranks "
             "and the others add their columns.",
-            show_default="combined",
+            show_default="learned",
         ),
     ] = None,
     score: Annotated[

@@ -23,7 +23,7 @@ def refine(
         list[str] | None,
         typer.Option(
             help="Method that proposes edges; repeated, or with commas, each proposes some.",
-            show_default="combined; of joint stacked,gradient-explained",
+            show_default="learned; of joint stacked,gradient-explained",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,

@@ -43,7 +43,7 @@ def selfcheck(
         list[str] | None,
         typer.Option(
             help="Method to check; may be repeated.",
-            show_default="combined, gradient-explained, gradient, magnitude, magnitude-partial",
+            show_default="learned, gradient-explained, gradient, magnitude, magnitude-partial",
         ),
     ] = None,
     kinds: Annotated[
@@ -100,7 +100,7 @@ def selfcheck(
     these kinds), and adds the expected precision to the edges.csv of a run, if it trains as the run did. Without a run
     it takes the same files as gsnn train.
 
-    Example: gsnn selfcheck runs/first --method combined --method magnitude
+    Example: gsnn selfcheck runs/first --method learned --method magnitude
     """
     hint = "the repeats that are done are kept; run the same command with --resume to go on"
     with interruptible(hint), stage("reading network and data", show=not quiet):

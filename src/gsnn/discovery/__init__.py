@@ -12,6 +12,7 @@ from gsnn.discovery.auditing import Audit, audit
 from gsnn.discovery.baselines import PRIOR_BASELINES, prior_scores
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
+from gsnn.discovery.learned import LearnedEdgeInferer, learn
 from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, of_function, register
 from gsnn.discovery.refinement import Refinement, refine
 from gsnn.discovery.repairs import repairs_table
@@ -26,6 +27,7 @@ __all__ = [
     "Audit",
     "CombinedEdgeInferer",
     "Evaluation",
+    "LearnedEdgeInferer",
     "Masking",
     "Method",
     "Refinement",
@@ -34,6 +36,7 @@ __all__ = [
     "StructureEdgeInferer",
     "audit",
     "evaluate_table",
+    "learn",
     "mask_edges",
     "of_function",
     "prior_scores",

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import in_words, memory_bytes
-from gsnn.discovery.stacked.combined import CombinedEdgeInferer, combined_memory
-from gsnn.discovery.stacked.inferer import StackedEdgeInferer, StructureEdgeInferer
+from gsnn.discovery.learned.inferer import LearnedEdgeInferer, learned_memory
+from gsnn.discovery.learned.structure import LearnedStructureEdgeInferer
+from gsnn.discovery.stacked.combined import CombinedEdgeInferer
+from gsnn.discovery.stacked.inferer import StackedEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
 from gsnn.edges.capture import Criterion, iterate_batches
 from gsnn.edges.embedding.inferer import EmbeddingEdgeInferer
@@ -187,11 +189,17 @@ _EXPLAINED_ELSEWHERE = (
 
 METHODS = _Methods(
     {
+        "learned": Method(
+            LearnedEdgeInferer,
+            {"score": "learned"},
+            "boosted trees that hundreds of problems have taught what a missing edge looks like; trains nothing again",
+            by_default=True,
+            other_kinds=_EXPLAINED_ELSEWHERE,
+        ),
         "combined": Method(
             CombinedEdgeInferer,
             {"score": "combined"},
             "gradient-explained, and what a missing edge looks like among known ones; trains nothing again",
-            by_default=True,
             other_kinds=_EXPLAINED_ELSEWHERE,
         ),
         "gradient": Method(
@@ -245,7 +253,7 @@ METHODS = _Methods(
             "classifiers that learn from hidden known edges, on the graph and the scores of the others; trains again",
         ),
         "structure": Method(
-            StructureEdgeInferer,
+            LearnedStructureEdgeInferer,
             {},
             summary="what a missing edge looks like in the graph alone, without the data: the control of the others",
         ),
@@ -253,14 +261,15 @@ METHODS = _Methods(
 )
 
 
-# What ranks edges if nothing else is said: the best of one training over the families of benchmarks/combined.py; and
-# its part that reads the trained model alone, where the features of all pairs do not fit into memory.
-DEFAULT_METHOD, SIMPLER_METHOD = "combined", "gradient-explained"
+# What ranks edges if nothing else is said: the best of one training over families that it had not seen
+# (benchmarks/learned); the best that several processes can share; and its part that reads the trained model alone where
+# the features of all pairs do not fit into memory.
+DEFAULT_METHOD, SHARED_METHOD, SIMPLER_METHOD = "learned", "combined", "gradient-explained"
 
 
 def too_large(n: int, memory_budget: int | float | str | None = None) -> str:
     """Why :data:`DEFAULT_METHOD` does not fit into the memory budget for N functions; empty if it does."""
-    needed, budget = combined_memory(n), memory_bytes(memory_budget)
+    needed, budget = learned_memory(n), memory_bytes(memory_budget)
     if needed <= budget:
         return ""
     return (

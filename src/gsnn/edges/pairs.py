@@ -139,6 +139,7 @@ class ScoredPairs:
         score_name: Column name of the score.
         columns: Further columns by name, in order; each maps rows (K,) to values (K,).
         first: Index of the first target; rows are i * T + (j - first).
+        notes: What whoever reads the scores should know.
     """
 
     prior: PriorEdges
@@ -146,6 +147,7 @@ class ScoredPairs:
     score_name: str = "score"
     columns: Mapping[str, Column] = field(default_factory=dict)
     first: int = 0
+    notes: Sequence[str] = ()
 
     def places(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """Sources and targets (K,) of rows (K,)."""

@@ -183,7 +183,7 @@ def infer_run(
     import pandas as pd
 
     from gsnn.base.torch_state import threads_for
-    from gsnn.discovery.methods import DEFAULT_METHOD, SIMPLER_METHOD, method_names, too_large, ways
+    from gsnn.discovery.methods import DEFAULT_METHOD, SHARED_METHOD, SIMPLER_METHOD, method_names, too_large, ways
     from gsnn.edges.candidates import Ends, Selection, check_patterns, named_edges
     from gsnn.graph import resolve_kinds
     from gsnn.runs.inference.job import Job
@@ -191,8 +191,9 @@ def infer_run(
 
     wanted = resolve_kinds(kinds)
     by_default = method is None and score is None and agg is None
+    job = job or Job()
     if method is None:
-        method = DEFAULT_METHOD if by_default else "magnitude"
+        method = "magnitude" if not by_default else SHARED_METHOD if job.joined.size > 1 else DEFAULT_METHOD
     names = method_names(method)
     if len(names) > 1 and (score is not None or agg is not None):
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
@@ -206,7 +207,6 @@ def infer_run(
         }
     selection = Selection(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
-    job = job or Job()
     if job.joined.size > 1 and wanted != (FUNCTION_EDGES,):
         raise DataError(f"several processes rank {FUNCTION_EDGES} edges alone; start the other kinds in one process")
     with run.lock() if job.joined.first else nullcontext():
@@ -372,8 +372,9 @@ def _infer_kind(
     from gsnn.runs.results import calibrate_edges
 
     now("scoring edges")
+    scores = _score(run, models, data, ways, samples, progress and job.joined.first, job)
     ranking = rank_together(
-        _score(run, models, data, ways, samples, progress and job.joined.first, job),
+        scores,
         selection,
         job.joined,
         forbidden=forbidden,
@@ -382,7 +383,7 @@ def _infer_kind(
     )
     if ranking is None:
         return None
-    table, notes = ranking.table, []
+    table, notes = ranking.table, [note for scored, _ in scores.values() for note in scored.notes]
     prior = PriorEdges(data.graph, ends.kind)
     # Self-edges are never candidates, known or not.
     known_rows = {ends.row(*edge) for edge in prior.edges if edge[0] != edge[1]}

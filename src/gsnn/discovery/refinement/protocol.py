@@ -104,7 +104,7 @@ def refine(
         config: Settings of the training; None takes the defaults. ``config.validation`` is raised to .3, or to 200
             conditions where that is fewer: these samples decide.
         inferer: Name of a registered method, or several (also with commas), or a method, an inferer class or a function
-            (model, graph, batches) -> (N, N); None: ``combined``, with ``'joint'``
+            (model, graph, batches) -> (N, N); None: ``learned``, with ``'joint'``
             ``stacked`` and ``gradient-explained``.
         rounds: Number of rounds.
         per_round: Edges that each method proposes a round, at most, of all kinds together.

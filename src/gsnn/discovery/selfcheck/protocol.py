@@ -20,6 +20,7 @@ from gsnn.data import PerturbationData
 from gsnn.data.digest import sample_settings
 from gsnn.discovery.baselines import prior_scores
 from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edges
+from gsnn.discovery.learned.structure import LearnedStructureEdgeInferer
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
 from gsnn.discovery.selfcheck.controls import permute_samples, rewire
 from gsnn.discovery.selfcheck.intervals import (
@@ -30,7 +31,6 @@ from gsnn.discovery.selfcheck.intervals import (
     weighted_average_precision,
 )
 from gsnn.discovery.selfcheck.result import SelfCheck, variant_of
-from gsnn.discovery.stacked.inferer import StructureEdgeInferer
 from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
@@ -303,7 +303,7 @@ def _structure(graph: Graph, seed: int) -> dict[str, FloatArray]:
     """What the method ``structure`` says; nothing for large graphs."""
     if graph.N > _LEARNT_UP_TO:
         return {}
-    inferer = StructureEdgeInferer(None, graph, seed=seed)
+    inferer = LearnedStructureEdgeInferer(None, graph, seed=seed)
     inferer.fit([(torch.zeros(1, graph.I), torch.zeros(1, graph.O))], verbose=False)
     return {"structure": inferer.score_matrix()}
 

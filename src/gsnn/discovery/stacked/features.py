@@ -102,10 +102,10 @@ def structural_features(data: Any) -> Iterator[Feature]:  # noqa: ANN401 - anyth
     yield "two_steps_back", np.log1p(shared.T)
     yield "three_steps", np.log1p(shared @ A)
     del shared
-    far = _distances(A)
+    far = distances(A)
     yield "distance", far
     yield "distance_back", far.T.copy()
-    yield "distance_undirected", _distances(np.maximum(A, A.T))
+    yield "distance_undirected", distances(np.maximum(A, A.T))
     del A, far
     for name, marks in (("inputs", above), ("outputs", below)):
         shared, size = marks @ marks.T, marks.sum(1)
@@ -154,8 +154,8 @@ def score_features(name: str, given: FloatArray, known: npt.NDArray[np.bool_]) -
     yield f"{name}_of_target", (score / np.where(top > 0, top, 1.0)).astype(np.float32)
     np.negative(score, out=score)
     score[~free] = np.inf
-    yield f"{name}_rank_in_target", _log_ranks(score.T).T
-    yield f"{name}_rank_in_source", _log_ranks(score)
+    yield f"{name}_rank_in_target", log_ranks(score.T).T
+    yield f"{name}_rank_in_source", log_ranks(score)
     yield f"{name}_target_level", columns.astype(np.float32)
     yield f"{name}_source_level", rows.astype(np.float32)
 
@@ -251,7 +251,7 @@ def _hops(step: npt.NDArray[np.float32], ends: npt.NDArray[np.bool_]) -> npt.NDA
     return far
 
 
-def _distances(A: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def distances(A: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Length of the shortest path from each node to each other, capped."""
     far = np.full(A.shape, MAX_HOPS, dtype=np.float32)
     np.fill_diagonal(far, 0.0)
@@ -265,7 +265,7 @@ def _distances(A: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return far
 
 
-def _log_ranks(score: FloatArray) -> FloatMatrix:
+def log_ranks(score: FloatArray) -> FloatMatrix:
     """Logarithms of the ranks within each row, from 0 to 1; smallest first, equal ones share the mean of theirs."""
     ranks = np.empty(score.shape, dtype=np.float32)
     for start in range(0, len(score), _ROWS):

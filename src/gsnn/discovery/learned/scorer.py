@@ -1,0 +1,164 @@
+"""Boosted trees as text, and how far a problem lies from those that they were grown on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from gsnn.base.arrays import FloatArray
+from gsnn.base.errors import DataError
+from gsnn.base.files import atomic_path
+from gsnn.base.torch_state import in_turn
+from gsnn.discovery.stacked.features import FloatMatrix
+
+FORMAT = "gsnn scorer 1"
+# Standardised figures of a problem beyond this are all the same: one strange figure does not make it a stranger.
+_FAR = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """What has learnt to judge pairs of functions from their features.
+
+    Attributes:
+        trees: Boosted trees, in LightGBM's text format.
+        names: Of the features that they see, in order.
+        figures: (P, 2 Q) :func:`figures` of the problems that were learnt from.
+        card: What it saw, when, and with what settings.
+
+    Example:
+        >>> Scorer("", ["a"], np.zeros((2, 2)), {}).familiar([0.0, 0.0])
+        0.0
+    """
+
+    trees: str
+    names: list[str]
+    figures: FloatArray
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    @cache
+    def shipped(name: Literal["scorer", "structure"] = "scorer") -> Scorer:
+        """The one that comes with the package, or its control, which has seen topology alone."""
+        with resources.as_file(resources.files("gsnn.discovery.learned") / f"{name}.json") as path:
+            return Scorer.load(path)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a scorer that :meth:`save` wrote. It is text; nothing of it is run.
+
+        Raises:
+            DataError: If the file holds no scorer.
+        """
+        try:
+            held = json.loads(Path(path).read_text(encoding="utf-8"))
+            if held["format"] != FORMAT:
+                raise DataError(f"{path} has format {held['format']!r}, expected {FORMAT!r}")
+            figures_ = np.array(held["figures"], dtype=np.float64).reshape(-1, 2 * len(held["names"]))
+            return cls(str(held["trees"]), [str(name) for name in held["names"]], figures_, dict(held["card"]))
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path} holds no scorer of gsnn: {error}") from error
+
+    def save(self, path: Path | str) -> None:
+        """Write it as JSON."""
+        held = {
+            "format": FORMAT,
+            "card": self.card,
+            "names": self.names,
+            "figures": np.round(self.figures, 3).tolist(),
+            "trees": self.trees,
+        }
+        with atomic_path(Path(path)) as new:
+            new.write_text(json.dumps(held) + "\n", encoding="utf-8")
+
+    def log_odds(self, names: Sequence[str], values: FloatMatrix) -> FloatArray:
+        """Logarithms of the odds that pairs are missing edges, up to a constant.
+
+        Args:
+            names: Of the features, in any order.
+            values: (K, F) features of the pairs; NaN where one is not defined.
+
+        Returns:
+            (K,).
+
+        Raises:
+            ValueError: If a feature is missing.
+        """
+        ordered = self._ordered(names, values)
+        # On one thread: a process that is forked after OpenMP had several would wait for them for ever.
+        with in_turn(), threadpool_limits(1, user_api="openmp"):
+            found: FloatArray = self._booster.predict(ordered, raw_score=True, num_threads=1)
+        return found
+
+    def distance(self, names: Sequence[str], values: FloatMatrix) -> float:
+        """How far a problem lies from the nearest that was learnt from, as a multiple of what is usual among those."""
+        return self.familiar(figures(self._ordered(names, values)))
+
+    def familiar(self, of_problem: Sequence[float] | FloatArray) -> float:
+        """The same, of the figures of a problem."""
+        if not len(self.figures):
+            return 0.0
+        mean, spread = self.figures.mean(0), self.figures.std(0)
+        spread[spread < 1e-6] = np.inf
+        learnt = np.clip((self.figures - mean) / spread, -_FAR, _FAR)
+        here = np.clip((np.asarray(of_problem) - mean) / spread, -_FAR, _FAR)
+        nearest = float(np.sqrt(((learnt - here) ** 2).mean(1).min()))
+        usual = self._usual(learnt)
+        return nearest / usual if usual > 0 else 0.0
+
+    @staticmethod
+    def _usual(learnt: FloatArray) -> float:
+        """The distance to the nearest other problem that one in twenty problems exceeds."""
+        squares = (learnt**2).mean(1)
+        between = squares[:, None] + squares[None, :] - 2 * learnt @ learnt.T / learnt.shape[1]
+        np.fill_diagonal(between, np.inf)
+        return float(np.quantile(np.sqrt(np.maximum(between.min(1), 0.0)), 0.95)) if len(learnt) > 1 else 0.0
+
+    def _ordered(self, names: Sequence[str], values: FloatMatrix) -> FloatMatrix:
+        place = {name: k for k, name in enumerate(names)}
+        missing = [name for name in self.names if name not in place]
+        if missing:
+            raise ValueError(
+                f"the scorer needs features that were not given: {missing[:5]}; teach one with this version"
+            )
+        return values[:, [place[name] for name in self.names]]
+
+    @cached_property
+    def _booster(self) -> Any:  # noqa: ANN401 - LightGBM has no types
+        from lightgbm import Booster  # deferred: it takes a while
+
+        return Booster(model_str=self.trees)
+
+
+def figures(values: FloatMatrix, weight: npt.NDArray[np.floating] | None = None) -> FloatArray:
+    """Figures of a whole problem: mean and SD of every feature over its pairs.
+
+    Args:
+        values: (K, F), NaN where not defined.
+        weight: (K,) how many pairs each stands for; None for 1.
+
+    Returns:
+        (2 F,): the means, then the SDs; 0 where a feature is defined nowhere.
+
+    Example:
+        >>> figures(np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
+        [2.0, 0.0, 1.0, 0.0]
+    """
+    there = np.isfinite(values)
+    share = there * (np.ones(len(values)) if weight is None else weight)[:, None]
+    total = np.maximum(share.sum(0), 1e-12)
+    filled = np.where(there, values, 0.0).astype(np.float64)
+    mean = (filled * share).sum(0) / total
+    spread = np.sqrt((((filled - mean) * there) ** 2 * share).sum(0) / total)
+    return np.concatenate([mean, spread])
