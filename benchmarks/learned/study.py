@@ -177,7 +177,7 @@ def summary(found: pd.DataFrame, learned: str = "learned") -> str:
         texts = [" / ".join(f"{mean.loc[name, metric]:.2f}" for metric in FIGURES) for name in found["method"].unique()]
         wide = {metric: rows.assign(problem=rows["family"] + rows["number"].astype(str)).pivot_table(
             index="problem", columns="method", values=metric) for metric in FIGURES}  # fmt: skip
-        for others in (["structure", "degree product"], ["combined"], ["explained"]):
+        for others in (["learned, topology only", "structure", "degree product"], ["combined"], ["explained"]):
             parts = []
             for metric in FIGURES[1:]:
                 gain = wide[metric][learned] - wide[metric][others].max(axis=1)
