@@ -180,7 +180,7 @@ def summary(found: pd.DataFrame, learned: str = "learned") -> str:
         for others in (["learned, topology only", "structure", "degree product"], ["combined"], ["explained"]):
             parts = []
             for metric in FIGURES[1:]:
-                gain = wide[metric][learned] - wide[metric][others].max(axis=1)
+                gain = wide[metric][learned] - wide[metric].filter(items=others).max(axis=1)
                 half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else np.nan
                 parts.append(f"{gain.mean():+.3f} ± {half:.3f}")
             texts.append(", ".join(parts))
