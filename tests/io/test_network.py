@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gsnn.base.errors import DataError
 from gsnn.io import Network, read_network
 from gsnn.io.signs import sign_of
+from gsnn.io.truth import read_truth
 
 
 @pytest.fixture
@@ -430,6 +431,9 @@ def test_of_a_network_that_gsnn_wrote_the_functions_are_the_species(tmp_path):
     assert network.species == ["a", "b", "lone"]
     assert network.edges.to_dict("records") == [{"source": "a", "target": "b", "sign": -1}]
     assert network.warnings[0].startswith("2 edges of treatments and readouts left out")
+    every = [("TR:x", "lone"), ("a", "b"), ("b", "DV:y")]
+    assert read_truth(path) == every
+    assert len(read_network(path, between_species=False).edges) == 3
     # A column of that name with other words is none of gsnn's.
     path.write_text("source,target,kind\na,b,input->function\nb,c,phosphorylation\n")
     assert network.species != read_network(path).species == ["a", "b", "c"]

@@ -12,7 +12,7 @@ from gsnn.discovery.auditing import Audit, audit
 from gsnn.discovery.baselines import PRIOR_BASELINES, prior_scores
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.discovery.hiding import Masking, mask_edges
-from gsnn.discovery.learned import LearnedEdgeInferer, learn
+from gsnn.discovery.learned import LearnedEdgeInferer, LearnedStructureEdgeInferer, learn
 from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, of_function, register
 from gsnn.discovery.refinement import Refinement, refine
 from gsnn.discovery.repairs import repairs_table
@@ -28,6 +28,7 @@ __all__ = [
     "CombinedEdgeInferer",
     "Evaluation",
     "LearnedEdgeInferer",
+    "LearnedStructureEdgeInferer",
     "Masking",
     "Method",
     "Refinement",

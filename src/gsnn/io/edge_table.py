@@ -41,6 +41,8 @@ def read_edge_table(
     target: str | None,
     sign: str | tuple[str, str] | None,
     undirected: str = "both",
+    *,
+    between_species: bool = False,
 ) -> tuple[RawEdges, NDArray[np.int8], list[str]]:
     """Edges of a table.
 
@@ -50,6 +52,7 @@ def read_edge_table(
         target: Name of its column of targets, or None.
         sign: Name of its column of signs, or of the columns of stimulation and inhibition, or None.
         undirected: What becomes of rows that say they have no direction: ``"both"`` or ``"drop"``.
+        between_species: Leave out edges of treatments and readouts, which a table that gsnn wrote may have.
 
     Returns:
         The edges, their signs, and notes for the user.
@@ -75,7 +78,7 @@ def read_edge_table(
         if name in plain:
             raw, signs = _directed(table, plain.index(name), raw, signs, undirected, notes)
             break
-    if "kind" in plain:
+    if between_species and "kind" in plain:
         raw, signs = _between_functions(table.column(plain.index("kind")), raw, signs, notes)
     return raw, signs, notes
 

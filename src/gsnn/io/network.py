@@ -182,6 +182,7 @@ def read_network(
     sign: str | tuple[str, str] | None = None,
     undirected: str = "both",
     name: str | None = None,
+    between_species: bool = True,
 ) -> Network:
     r"""Read a prior network from SIF, from an edge table (CSV, TSV, Parquet) or from GraphML.
 
@@ -207,6 +208,8 @@ def read_network(
         undirected: ``"both"`` or ``"drop"``: what becomes of edges without a direction.
         name: GraphML only: the node attribute that holds the names, or ``"id"``. By default the ids, unless they
             only count the nodes and an attribute (``name``, ``shared name``, ``label``) tells their names.
+        between_species: Of a table that gsnn wrote, with edges of every kind, take those between functions; False
+            takes all, with the nodes of treatments and readouts.
 
     Returns:
         The network; every identifier is the text in the file.
@@ -264,7 +267,7 @@ def read_network(
             words = [f"{word} ({n}x)" for word, n in unknown.most_common()]
             notes.append(f"relations of unknown sign, taken as 0: {listed(words)}")
     else:
-        raw, signs, more = read_edge_table(table, source, target, sign, undirected)
+        raw, signs, more = read_edge_table(table, source, target, sign, undirected, between_species=between_species)
         notes += more
         other = held if kind == "graphml" else other_names(table, source, target)
     raw.isolated += [(0, node, 0) for node in nodes]

@@ -26,7 +26,7 @@ def read_truth(path: str | os.PathLike[str], **options: Any) -> list[Edge]:  # n
     """
     from gsnn.io import read_network
 
-    edges = read_network(path, **options).edges
+    edges = read_network(path, **{"between_species": False, **options}).edges
     return list(zip(edges["source"], edges["target"], strict=True))
 
 

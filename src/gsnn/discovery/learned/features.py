@@ -64,7 +64,7 @@ def opinion_features(name: str, log: FloatArray, known: BoolArray) -> Iterator[F
     Example:
         >>> found = dict(opinion_features("s", np.array([[0.0, 1.0], [3.0, 0.0]]), np.eye(2, dtype=bool)))
         >>> found["s_log"].tolist()
-        [[-2.0, -1.0], [1.0, -2.0]]
+        [[-1.0, -1.0], [1.0, -1.0]]
     """
     free = ~(known | np.eye(len(known), dtype=bool))
     least = np.nanmin(log[free]) if free.any() and np.isfinite(log[free]).any() else 0.0
