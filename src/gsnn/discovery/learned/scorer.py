@@ -155,10 +155,12 @@ def figures(values: FloatMatrix, weight: npt.NDArray[np.floating] | None = None)
         >>> figures(np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
         [2.0, 0.0, 1.0, 0.0]
     """
-    there = np.isfinite(values)
-    share = there * (np.ones(len(values)) if weight is None else weight)[:, None]
-    total = np.maximum(share.sum(0), 1e-12)
-    filled = np.where(there, values, 0.0).astype(np.float64)
-    mean = (filled * share).sum(0) / total
-    spread = np.sqrt((((filled - mean) * there) ** 2 * share).sum(0) / total)
+    counts = np.ones(len(values)) if weight is None else np.asarray(weight, np.float64)
+    mean, spread = np.zeros(values.shape[1]), np.zeros(values.shape[1])
+    for k in range(values.shape[1]):  # column by column: all at once they would take several times their memory
+        there = np.isfinite(values[:, k])
+        column, share = values[there, k].astype(np.float64), counts[there]
+        total = max(float(share.sum()), 1e-12)
+        mean[k] = (column * share).sum() / total
+        spread[k] = np.sqrt(((column - mean[k]) ** 2 * share).sum() / total)
     return np.concatenate([mean, spread])
