@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from gsnn.base.arrays import BoolArray, FloatArray
-from gsnn.discovery.stacked.features import MAX_HOPS, Feature, FloatMatrix, distances, log_ranks
+from gsnn.discovery.stacked.features import MAX_HOPS, Feature, FloatMatrix, distances, log_ranks, spread
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
@@ -191,20 +191,8 @@ def reach_of(data: Any, n: int) -> tuple[FloatMatrix, FloatMatrix]:  # noqa: ANN
     step = sparse.csr_matrix((np.ones(edges.shape[1], np.float32), (edges[0], edges[1])), shape=(n, n))
     fed, read = edge_pairs(data, ("input", "to", "function")), edge_pairs(data, ("function", "to", "output"))
     names = data.node_names_dict
-    found = []
-    for moves, nodes, members, size in (
-        (step.T.tocsr(), fed[1], fed[0], len(names["input"])),
-        (step, read[0], read[1], len(names["output"])),
-    ):
-        marks = np.zeros((n, size), np.float32)
-        marks[nodes, members] = 1.0
-        while True:
-            more = np.minimum(marks + moves @ marks, 1.0)
-            if (more == marks).all():
-                break
-            marks = more
-        found.append(marks)
-    return found[0], found[1]
+    above = spread(step.T.tocsr(), fed[1], fed[0], len(names["input"]))
+    return above, spread(step, read[0], read[1], len(names["output"]))
 
 
 def near(data: Any, n: int) -> tuple[FloatArray, FloatArray]:  # noqa: ANN401 - anything HeteroData-like

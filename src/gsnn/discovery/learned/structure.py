@@ -16,8 +16,8 @@ from gsnn.discovery.stacked.features import Feature, stack, structural_features
 from gsnn.discovery.stacked.inferer import StructureEdgeInferer
 from gsnn.edges.capture import Criterion
 
-# Pairs judged at a time.
-_PAIRS = 1 << 18
+# Pairs judged at a time: all features are found anew for each lot, and one of this size takes 400 MB twice.
+_PAIRS = 1 << 21
 
 
 class LearnedStructureEdgeInferer(StructureEdgeInferer):

@@ -59,7 +59,7 @@ def structural_features(data: Any) -> Iterator[Feature]:  # noqa: ANN401 - anyth
     A[edges[0], edges[1]] = 1.0
     fed, read = edge_pairs(data, ("input", "to", "function")), edge_pairs(data, ("function", "to", "output"))
     above, below = (
-        _spread(sparse.csr_matrix(step), nodes, members)
+        spread(sparse.csr_matrix(step), nodes, members, int(members.max(initial=-1)) + 1)
         for step, nodes, members in ((A.T, fed[1], fed[0]), (A, read[0], read[1]))
     )
     out, into = A.sum(1), A.sum(0)
@@ -228,11 +228,11 @@ def stack(features: Iterable[Feature], rows: npt.NDArray[np.int64], n: int) -> t
     return names, np.stack(columns, axis=1)
 
 
-def _spread(
-    step: sparse.csr_matrix, nodes: npt.NDArray[np.int64], members: npt.NDArray[np.int64]
+def spread(
+    step: sparse.csr_matrix, nodes: npt.NDArray[np.int64], members: npt.NDArray[np.int64], size: int
 ) -> npt.NDArray[np.float32]:
-    """Members of each node and of all that it leads to by ``step``: (N, members), 0 or 1."""
-    found = np.zeros((step.shape[0], int(members.max(initial=-1)) + 1), dtype=np.float32)
+    """Members of each node and of all that it leads to by ``step``: (N, size), 0 or 1."""
+    found = np.zeros((step.shape[0], size), dtype=np.float32)
     found[nodes, members] = 1.0
     while True:
         more = np.minimum(found + step @ found, 1.0)
