@@ -15,6 +15,7 @@ from scipy import sparse
 from scipy.sparse import linalg
 
 from gsnn.base.arrays import FloatArray
+from gsnn.discovery.stacked.features import spread
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
@@ -214,20 +215,9 @@ def reach_masks(graph: Graph) -> tuple[FloatArray, FloatArray]:
     index = {kind: edges.numpy() for kind, edges in graph.edge_index_dict.items()}
     edges = adjacency(graph)
     fed, read = index[_IF], index[_FO]
-    above = _spread(sparse.csr_matrix(edges.T), fed[1], fed[0], graph.I)
-    below = _spread(edges, read[0], read[1], graph.O)
-    return above, below
-
-
-def _spread(step: sparse.csr_matrix, nodes: npt.NDArray[np.int64], marks: npt.NDArray[np.int64], n: int) -> FloatArray:
-    """Spread marks from nodes to all nodes that they reach by ``step``: (N, n)."""
-    found = np.zeros((step.shape[0], n), dtype=np.float64)
-    found[nodes, marks] = 1.0
-    while True:
-        more = np.minimum(found + step @ found, 1.0)
-        if (more == found).all():
-            return found
-        found = more
+    above = spread(sparse.csr_matrix(edges.T), fed[1], fed[0], graph.I)
+    below = spread(edges, read[0], read[1], graph.O)
+    return above.astype(np.float64), below.astype(np.float64)
 
 
 def _correlations(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from gsnn.discovery.baselines import reach_masks
 from gsnn.discovery.learned.features import (
     block_features,
     correlations,
     kin_features,
     near,
     opinion_features,
-    reach_of,
     residual_features,
 )
 from gsnn.graph import Graph
@@ -39,7 +39,7 @@ def steps(graph, source, target):
 
 
 def test_reach_and_nearness_are_those_of_shortest_paths(graph):
-    above, below = reach_of(graph, graph.N)
+    above, below = reach_masks(graph)
     near_above, near_below = near(graph, graph.N)
     for i, name in enumerate(graph.functions):
         for a, node in enumerate(graph.inputs):
@@ -58,7 +58,7 @@ def test_residuals_are_summed_over_inputs_above_and_outputs_below(graph):
     y[:, 0] += x[:, 1]
     y[rng.random(y.shape) < 0.1] = np.nan
     known = np.zeros((graph.N, graph.N), dtype=bool)
-    reach = reach_of(graph, graph.N)
+    reach = reach_masks(graph)
     found = dict(residual_features(graph, reach, x, {"residual": y, "response": y}, known))
     above, below = reach
     weights = near(graph, graph.N)

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from gsnn.base.arrays import BoolArray, FloatArray
-from gsnn.discovery.stacked.features import MAX_HOPS, Feature, FloatMatrix, distances, log_ranks, spread
+from gsnn.discovery.stacked.features import MAX_HOPS, Feature, FloatMatrix, distances, log_ranks
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
@@ -107,7 +106,7 @@ def block_features(pairs: Iterable[npt.NDArray[Any]], known: BoolArray) -> Itera
 
 def residual_features(
     data: Any,  # noqa: ANN401 - anything HeteroData-like
-    reach: tuple[FloatMatrix, FloatMatrix],
+    reach: tuple[FloatArray, FloatArray],
     x: FloatArray,
     responses: Mapping[str, FloatArray],
     known: BoolArray,
@@ -129,7 +128,7 @@ def residual_features(
     Yields:
         Name and feature, float32 (N, N): the signed root of z, its logarithmic ranks, and the mean of M r^2.
     """
-    above, below = (each.astype(np.float64) for each in reach)
+    above, below = reach
     near_above, near_below = near(data, len(known))
     fed = edge_pairs(data, ("input", "to", "function"))
     paths = np.zeros((x.shape[1], below.shape[1]))
@@ -176,27 +175,8 @@ def kin_features(alike: FloatMatrix, name: str, kin: Sequence[npt.NDArray[np.int
     yield f"{name}_new", alike - mimic
 
 
-def reach_of(data: Any, n: int) -> tuple[FloatMatrix, FloatMatrix]:  # noqa: ANN401 - anything HeteroData-like
-    """(N, I) inputs that reach each function and (N, O) outputs that each function reaches, 0 or 1.
-
-    Example:
-        >>> from gsnn.graph import Graph
-        >>> edges = [("x", "a"), ("a", "b"), ("b", "y"), ("c", "y")]
-        >>> graph = Graph.from_edges(edges, input_nodes=["x"], function_nodes=["a", "b", "c"], output_nodes=["y"])
-        >>> above, below = reach_of(graph, 3)
-        >>> above.ravel().tolist(), below.ravel().tolist()
-        ([1.0, 1.0, 0.0], [1.0, 1.0, 1.0])
-    """
-    edges = edge_pairs(data, EDGE_TYPES[0])
-    step = sparse.csr_matrix((np.ones(edges.shape[1], np.float32), (edges[0], edges[1])), shape=(n, n))
-    fed, read = edge_pairs(data, ("input", "to", "function")), edge_pairs(data, ("function", "to", "output"))
-    names = data.node_names_dict
-    above = spread(step.T.tocsr(), fed[1], fed[0], len(names["input"]))
-    return above, spread(step, read[0], read[1], len(names["output"]))
-
-
 def near(data: Any, n: int) -> tuple[FloatArray, FloatArray]:  # noqa: ANN401 - anything HeteroData-like
-    """As :func:`reach_of`, but half as much for every step from a function that is fed or to one that is read.
+    """As ``reach_masks``, but half as much for every step from a function that is fed or to one that is read.
 
     Example:
         >>> from gsnn.graph import Graph

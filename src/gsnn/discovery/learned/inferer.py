@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.memory import check_fits
+from gsnn.discovery.baselines import reach_masks
 from gsnn.discovery.learned.features import (
     block_features,
     correlations,
     graph_facts,
     kin_features,
     opinion_features,
-    reach_of,
     residual_features,
 )
 from gsnn.discovery.learned.scorer import Scorer
@@ -182,7 +182,7 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
         residual = y[rows].double() - self._predicted(x[rows])
         responses = {"residual": residual.numpy(), "response": y[rows].double().numpy()}
         drive = x[rows].double().numpy()
-        yield from residual_features(self._graph, reach_of(self._graph, self.N), drive, responses, known)
+        yield from residual_features(self._graph, reach_masks(self._graph), drive, responses, known)
         direct = response_scores(self._graph, drive, responses)
         for name in ("response", "residual"):
             score = direct.get(name, np.full((self.N, self.N), np.nan))
