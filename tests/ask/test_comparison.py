@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import hypergeom, spearmanr
 
 from gsnn.ask import compare
 from gsnn.base.errors import DataError
@@ -57,3 +57,24 @@ def test_refuses_what_cannot_be_compared():
         compare({"one": one, "two": one.assign(target="another")})
     with pytest.raises(DataError, match="edges of two have no column 'rank'"):
         compare({"one": one, "two": one.drop(columns="rank")})
+
+
+def test_verdict_by_the_two_that_agree_least():
+    rng = np.random.default_rng(4)
+    one = table(rng)
+    assert compare({"one": one, "two": one}).verdict.tone == "good"
+    other = table(np.random.default_rng(5))
+    found = compare({"one": one, "two": other, "three": one}, tops=(10,))
+    (row,) = [row for row in found.pairs.to_dict("records") if {row["first"], row["second"]} == {"one", "two"}]
+    assert found.verdict.text.startswith(f"{row['overlap_10']} of the best 10 ")
+    assert hypergeom.sf(row["overlap_10"] - 1, 40, 10, 10) > 0.05
+    assert (found.verdict.short, found.verdict.tone) == ("the rankings do not agree", "bad")
+    part = one.copy()
+    part["rank"] = [*range(31, 41), *range(1, 31)]
+    part.loc[part.index[:4], "rank"], part.loc[part.index[10:14], "rank"] = [1, 2, 3, 4], [31, 32, 33, 34]
+    assert compare({"one": one, "two": part}, tops=(10,)).verdict.tone == "bad"
+    wide = pd.concat([one.assign(target=f"t{k}", rank=one["rank"] + 40 * k) for k in range(5)])
+    shifted = wide.assign(rank=(wide["rank"] + 193) % 200 + 1)
+    found = compare({"one": wide, "two": shifted}, tops=(10,))
+    assert found.pairs["overlap_10"].tolist() == [4]
+    assert (found.verdict.short, found.verdict.tone) == ("the rankings agree in part", "unsure")

@@ -65,6 +65,7 @@ def test_predict_without_members(folder):
     result = gsnn("predict", folder / "plain", "--data", folder / "new.csv")
     assert result.returncode == 0, result.stderr
     assert "gsnn train --members 5 gives intervals" in result.stderr
+    assert result.stdout.splitlines()[-1].startswith("Next: ")
     assert list(pd.read_csv(folder / "plain" / "predictions.csv"))[2:4] == ["d", "f"]
     one_line(
         gsnn("predict", folder / "plain", "--data", folder / "new.csv", "--interval", "0.9"),

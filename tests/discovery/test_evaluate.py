@@ -80,6 +80,40 @@ def test_baselines_and_groups_stand_beside(table, graph):
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_the_verdict_is_that_of_a_self_check(graph):
+    pairs = [(s, t) for s in graph.functions for t in graph.functions if s != t and (s, t) not in graph.function_edges]
+    rng = np.random.default_rng(0)
+    truth = [pairs[k] for k in rng.choice(len(pairs), 24, replace=False)]
+    noise = rng.normal(size=len(pairs))
+    table = pd.DataFrame(pairs, columns=["source", "target"])
+    label = np.array([pair in truth for pair in pairs])
+    for effect, short, tone in ((4.0, "finds ", "good"), (-4.0, "worse than guessing", "bad")):
+        found = evaluate_table(table.assign(score=noise + effect * label), truth, graph=graph)
+        assert found.verdict.short.startswith(short)
+        assert found.verdict.tone == tone
+        assert "24 true edges" in found.verdict.text
+        assert found.to_dict()["verdict"]["next"]
+    auc = roc_auc_score(label, noise + -4.0 * label)
+    assert f"AUC {auc:.2f} (" in found.verdict.text
+    few = evaluate_table(table.assign(score=noise), truth[:5], graph=graph).verdict
+    assert (few.short, few.tone) == ("cannot be judged", "unsure")
+    assert evaluate_table(table.assign(score=noise), truth, graph=graph, baselines=False).verdict is None
+
+
+def test_what_ranked_without_the_data_is_the_baseline_that_counts(graph):
+    pairs = [(s, t) for s in graph.functions for t in graph.functions if s != t and (s, t) not in graph.function_edges]
+    rng = np.random.default_rng(0)
+    truth = [pairs[k] for k in rng.choice(len(pairs), 24, replace=False)]
+    score = rng.normal(size=len(pairs)) + 4 * np.array([pair in truth for pair in pairs])
+    table = pd.DataFrame(pairs, columns=["source", "target"]).assign(score=score)
+    same = table.assign(rank_structure=(-score).argsort().argsort() + 1)
+    found = evaluate_table(same, truth, graph=graph)
+    assert found.wide().loc["structure", "roc_auc"] == found.wide().loc["table", "roc_auc"]
+    assert found.verdict.short == "no better than topology"
+    assert "structure" in found.verdict.text
+    assert evaluate_table(table, truth, graph=graph).verdict.tone == "good"
+
+
 def test_roles(table, graph):
     found = evaluate_table(table, HIDDEN, roles={HIDDEN[0]: "merge", HIDDEN[1]: "merge"}, graph=graph)
     assert list(dict.fromkeys(found.metrics["role"])) == ["all", "merge", "other"]

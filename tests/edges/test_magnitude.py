@@ -241,6 +241,19 @@ def test_score_matrix_is_a_copy_of_the_scores():
     assert inferer.score_matrix().any()
 
 
+@pytest.mark.parametrize("agg", ["mean", "mean0", "max"])
+@pytest.mark.parametrize("score", ["corr", "partial"])
+def test_scores_alone_need_no_null(agg, score, monkeypatch):
+    expected = make().scored(layer_agg=agg, score=score).score
+    for name in ("PlainNull", "PartialNull", "Significance"):
+        monkeypatch.setattr(f"gsnn.edges.magnitude.{name}", None)
+    np.testing.assert_array_equal(make().score_matrix(layer_agg=agg, score=score), expected)
+    with pytest.raises(TypeError):
+        make().scored(layer_agg=agg, score=score)
+    with pytest.raises(ValueError, match="layer_agg"):
+        make().score_matrix(layer_agg="median")
+
+
 def test_attributes():
     inferer = make()
     assert (inferer.N, inferer.L, inferer.n_pairs, inferer.n) == (8, 4, 3, 60)

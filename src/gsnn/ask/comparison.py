@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from gsnn.ask.agreement import TOP
 from gsnn.base.errors import DataError
+from gsnn.base.verdict import Verdict
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.io.text import listed
 
@@ -42,6 +44,44 @@ class Comparison:
         """The candidates, those first that are high in all."""
         return self.edges
 
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the rankings agree, by the two that do so least; of the largest k that was counted.
+
+        They *agree* if at least half of the best k are the same, *agree in part* if fewer are but more than chance
+        gives (hypergeometric test at 5 % divided by the number of pairs), and *do not agree* otherwise.
+        """
+        counts = [int(name.removeprefix("overlap_")) for name in map(str, self.pairs) if name.startswith("overlap_")]
+        worst: tuple[float, float, str] | None = None
+        for row in self.pairs.to_dict("records"):
+            k = max(k for k in counts if row[f"overlap_{k}"] == row[f"overlap_{k}"])
+            n, same = int(row["candidates"]), int(row[f"overlap_{k}"])
+            k = min(k, n)
+            p = float(stats.hypergeom.sf(same - 1, n, k, k)) * len(self.pairs)
+            text = (
+                f"{same} of the best {k} {row['kind']} candidates are the same in {row['first']} and {row['second']}, "
+                f"where chance gives {row[f'chance_{k}']:.1f}"
+            )
+            if worst is None or (same / k, -p) < worst[:2]:
+                worst = same / k, -p, text
+        assert worst is not None  # there are at least two rankings
+        share, p, text = worst[0], -worst[1], worst[2] + ("; no two agree less." if len(self.pairs) > 1 else ".")
+        told = " Agreement is no truth: runs on one network share what it lets any of them say."
+        if share >= 0.5:
+            return Verdict(
+                "the rankings agree", text + told, "good",
+                "gsnn selfcheck RUN for one of them, which tells whether such a ranking finds what is hidden",
+            )  # fmt: skip
+        if p <= 0.05:
+            return Verdict(
+                "the rankings agree in part", text + told, "unsure",
+                "take the candidates high in all; gsnn train --members 5 averages over trainings",
+            )  # fmt: skip
+        return Verdict(
+            "the rankings do not agree", text, "bad",
+            "gsnn train --members 5, which averages over trainings; do not build on one of these rankings",
+        )  # fmt: skip
+
     def high_in_all(self, top: int = TOP) -> pd.DataFrame:
         """The candidates that every ranking has among its best ``top`` of those that all have."""
         return self.edges[self.edges["worst"] <= top]
@@ -70,6 +110,8 @@ def compare(
         >>> found = compare({"one": table, "two": table.assign(rank=[1, 3, 2])}, tops=[1])
         >>> found.pairs[["candidates", "spearman", "overlap_1"]].iloc[0].tolist()
         [3.0, 0.5, 1.0]
+        >>> found.verdict.short
+        'the rankings agree'
     """
     if len(tables) < 2:
         raise DataError(f"give at least two runs to compare, got {len(tables)}")

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from gsnn.training.members import Member
 
 
+MAKE_MEMBERS = (
+    "gsnn train --members 5 gives intervals, where the data are not streamed (with --resume it adds members to a run)"
+)
+"""What to do for an interval."""
+
 LEAST_NOISE = 0.1
 """Of the mean squared error of a readout that is noise in any case, should the spread of members explain it all."""
 

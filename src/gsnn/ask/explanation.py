@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.ask.conditions import UNTREATED, condition_names, inputs_of, name_of, numbers_of
+from gsnn.ask.ensemble import MAKE_MEMBERS
 from gsnn.ask.flows import edge_flows, edge_numbers, restored
 from gsnn.ask.knockouts import Spread
 from gsnn.base.arrays import BoolArray, FloatArray
@@ -212,7 +213,7 @@ def explain(
     table = table.assign(subnetwork=chosen)
     order = np.argsort(-np.abs(contribution), kind="stable")
     mean = float(standardiser.mean[output])
-    notes = [] if len(models) > 1 else ["one model has no interval; train an ensemble (gsnn train --members 5)"]
+    notes = [] if len(models) > 1 else [f"one model has no interval; {MAKE_MEMBERS}"]
     if not live:
         notes.append("the prediction does not differ from that of the reference")
     if live and max(gaps) > 0.01:

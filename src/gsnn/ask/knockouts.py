@@ -15,6 +15,7 @@ from scipy import stats
 from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
+from gsnn.ask.ensemble import MAKE_MEMBERS
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import track
@@ -294,7 +295,7 @@ def _notes(graph: Graph, numbers: Sequence[int], to: str, *, calibrated: bool) -
             "the wrong sign"
         )
     if not calibrated:
-        notes.append("there are no intervals; train an ensemble for one (gsnn train --members 5)")
+        notes.append(f"there are no intervals; {MAKE_MEMBERS}")
     return notes
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.ask.ensemble import Ensemble, TrainedRun
+from gsnn.ask.ensemble import MAKE_MEMBERS, Ensemble, TrainedRun
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, closest, require
 from gsnn.data import PerturbationData
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEVEL = 0.9
-MAKE_MEMBERS = "gsnn train --members 5 gives intervals (with --resume, it adds members to a run)"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table
+from gsnn.cli.output import figure, interruptible, print_json, show_table, show_verdict
 
 if TYPE_CHECKING:
     from gsnn.ask import Comparison
@@ -42,11 +42,20 @@ def compare(
                 found.edges.to_csv(temporary, index=False, lineterminator="\n")
     if as_json:
         tables = {"pairs": found.pairs, "fits": found.fits, "edges": found.edges.head(top)}
-        print_json({"runs": found.names, **{name: table.to_dict("records") for name, table in tables.items()}})
+        verdict = found.verdict.to_dict()
+        print_json(
+            {
+                "runs": found.names,
+                "verdict": verdict,
+                **{name: table.to_dict("records") for name, table in tables.items()},
+            }
+        )
     elif not quiet:
         _show(found, top)
         if out is not None:
             typer.echo(f"Candidates: {out}")
+        show_verdict(found.verdict)
+        typer.echo(f"Next: {found.verdict.next}")
 
 
 def _show(found: Comparison, top: int) -> None:

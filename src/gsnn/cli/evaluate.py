@@ -11,7 +11,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_table
+from gsnn.cli.output import interruptible, print_json, show_next, show_table, show_verdict
 
 if TYPE_CHECKING:
     from gsnn.discovery import Evaluation
@@ -67,6 +67,9 @@ def evaluate(
             if len(every) > 1:
                 typer.echo(f"\n{kind} edges")
             _show(found)
+            if found.verdict is not None:
+                show_verdict(found.verdict, "the table")
+                show_next(found.verdict.next, edges)
 
 
 def _show(found: Evaluation) -> None:

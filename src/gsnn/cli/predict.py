@@ -10,11 +10,13 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table, show_verdict, show_warnings
+from gsnn.cli.output import figure, interruptible, print_json, show_next, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.ask import Predictions
 
+_NEXT = "gsnn explain RUN --condition ROW --readout NAME, which tells why the model predicts a response"
+_MEASURE = "measure before you build on these figures: the model fits unseen conditions badly"
 _CONDITIONS, _READOUTS = 10, 5  # of each that are printed; predictions.csv has them all
 
 
@@ -79,6 +81,7 @@ def predict(
         _show(found)
         show_verdict(model, "the model that was asked")
         typer.echo(f"Predictions: {path}")
+        show_next(_NEXT if model.tone != "bad" else _MEASURE, run)
 
 
 def _show(found: Predictions) -> None:

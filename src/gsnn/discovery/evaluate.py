@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,10 @@ from scipy import sparse
 
 from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError, closest
+from gsnn.base.verdict import Verdict
 from gsnn.discovery.baselines import prior_scores, residual_correlation
+from gsnn.discovery.selfcheck.intervals import auc_difference, auc_interval, place
+from gsnn.discovery.verdicts import BEST, Found, check_verdict
 from gsnn.edges.aliases import AliasBy, alias_groups
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
@@ -26,6 +29,8 @@ from gsnn.metrics.groups import near_hits
 ALL = "all"
 _ENDS = ("src_func", "dst_func")
 _SCORES = ("score", "corr")
+# Baselines that know the data.
+_OF_DATA = ("residual correlation", "response correlation")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +44,13 @@ class Evaluation:
             ``n_outside`` name a node that is no candidate's and ``n_positives`` are left to find; ``n_unscored`` of
             these have no score in the table.
         notes: What a reader must know to read the figures.
+        verdict: What the figures over all true edges say of the table; None without baselines.
     """
 
     metrics: pd.DataFrame
     counts: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    verdict: Verdict | None = None
 
     def wide(self, role: str = ALL) -> pd.DataFrame:
         """The metrics of one role as a table: a row per method, a column per metric."""
@@ -53,11 +60,16 @@ class Evaluation:
         return table.loc[list(dict.fromkeys(chosen["method"])), order].rename_axis(columns=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: counts, notes, and the metrics as records; NaN becomes None."""
+        """JSON-able: counts, notes, the metrics as records, and the verdict; NaN becomes None."""
         from gsnn.base.files import plain
 
         content: dict[str, Any] = plain(
-            {"counts": self.counts, "notes": self.notes, "metrics": self.metrics.to_dict("records")}
+            {
+                "counts": self.counts,
+                "notes": self.notes,
+                "metrics": self.metrics.to_dict("records"),
+                "verdict": None if self.verdict is None else self.verdict.to_dict(),
+            }
         )
         return content
 
@@ -136,12 +148,12 @@ def evaluate_table(
         names = list(dict.fromkeys([*table_nodes(table), *_ends(edges)]))
     else:
         names = prior.names if between else [*prior.sources, *prior.targets]
-    place = {name: i for i, name in enumerate(names)}
-    strange = [end for edge in edges for end in edge if end not in place]
+    at = {name: i for i, name in enumerate(names)}
+    strange = [end for edge in edges for end in edge if end not in at]
     if strange:
         raise DataError(f"known edges name nodes that the graph does not have: {sorted(set(strange))[:5]}")
     notes: list[str] = []
-    outside = [name for name in table_nodes(table) if name not in place]
+    outside = [name for name in table_nodes(table) if name not in at]
     if outside:
         near = closest(outside[0], names)
         raise DataError(
@@ -152,12 +164,12 @@ def evaluate_table(
     if prior is not None and not between:
         sources, targets = set(prior.sources), set(prior.targets)
         given = [(s, t) for s, t in given if s in sources and t in targets]
-    positives, counts = _positives(given, set(edges), place)
-    other_true = [e for e in known_true if e[0] in place and e[1] in place and e not in set(positives) and e[0] != e[1]]
+    positives, counts = _positives(given, set(edges), at)
+    other_true = [e for e in known_true if e[0] in at and e[1] in at and e not in set(positives) and e[0] != e[1]]
     scores = table_matrix(table, score_col, names)
-    index = np.array([[place[s], place[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
-    found = np.array([[place[s], place[t]] for s, t in positives], dtype=np.int64).T
-    others = np.array([[place[s], place[t]] for s, t in other_true], dtype=np.int64).reshape(-1, 2).T
+    index = np.array([[at[s], at[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
+    found = np.array([[at[s], at[t]] for s, t in positives], dtype=np.int64).T
+    others = np.array([[at[s], at[t]] for s, t in other_true], dtype=np.int64).reshape(-1, 2).T
     counts["n_unscored"] = int(np.isnan(scores[found[0], found[1]]).sum())
     if counts["n_unscored"]:
         notes.append(f"{counts['n_unscored']} of {len(positives)} true edges have no score in the table and rank last")
@@ -176,6 +188,9 @@ def evaluate_table(
             base = {name: squared(matrix) for name, matrix in base.items()}
         if not edges:
             base = {"random": base["random"]}
+        # Of a method that also ranked without the data.
+        if "rank_structure" in table and table["rank_structure"].notna().any():
+            base["structure"] = -table_matrix(table, "rank_structure", names)
         methods |= {name: ("baseline", matrix) for name, matrix in base.items()}
 
     groups = None
@@ -196,7 +211,7 @@ def evaluate_table(
             found,
             closed,
             known_true=others,
-            roles=None if labels is None else {(place[s], place[t]): role for (s, t), role in labels.items()},
+            roles=None if labels is None else {(at[s], at[t]): role for (s, t), role in labels.items()},
             within=within,  # type: ignore[arg-type]  # checked there
             filtered=filtered,
             ties=ties,  # type: ignore[arg-type]
@@ -210,7 +225,37 @@ def evaluate_table(
         if groups is not None and between:
             rows += [(kind, method, by, ALL, *row) for row in _near_rows(matrix, found, index, k)]
     columns = ["kind", "method", "by", "role", "metric", "value", "chance"]
-    return Evaluation(pd.DataFrame(rows, columns=columns), counts, notes)
+    verdict = None
+    if baselines:
+        negatives = ~np.eye(len(names), dtype=bool)
+        for pairs in (closed, found, others):
+            negatives[pairs[0], pairs[1]] = False
+        knowing = {name: m for name, (_, m) in methods.items() if name not in ("table", "random", *_OF_DATA)}
+        verdict = _verdict(scores, knowing, positives, found, negatives)
+    return Evaluation(pd.DataFrame(rows, columns=columns), counts, notes, verdict)
+
+
+def _verdict(
+    scores: FloatArray,
+    topology: Mapping[str, FloatArray],
+    edges: Sequence[Edge],
+    positives: IntArray,
+    negatives: npt.NDArray[np.bool_],
+) -> Verdict:
+    """Whether the scores put true edges first, and better so than the best score that knows the graph alone."""
+    own = place(scores, positives, negatives)
+    auc, low, high = auc_interval(edges, own.share_below, own.negative_variance)
+    placed = {name: place(matrix, positives, negatives) for name, matrix in topology.items()}
+    best = max(placed, key=lambda name: placed[name].auc, default="")
+    difference = (np.nan,) * 3
+    if best:
+        variance = own.negative_variance + placed[best].negative_variance
+        difference = auc_difference(edges, own.share_below, placed[best].share_below, variance)
+    count = float(np.count_nonzero(own.share_below >= 1 - BEST))
+    judged = check_verdict(Found(len(edges), auc, low, high, count, best, *difference), "true edge")
+    good = "the best candidates are worth an experiment; those that the truth lacks are no errors for that alone"
+    bad = "another method (gsnn infer --method), other perturbations, or another network; do not build on this ranking"
+    return replace(judged, next=good if judged.tone == "good" else bad if judged.tone == "bad" else "")
 
 
 def _near_rows(
@@ -282,9 +327,9 @@ def _ends(edges: Iterable[Edge]) -> list[str]:
     return [end for edge in edges for end in edge]
 
 
-def _positives(truth: list[Edge], known: set[Edge], place: Mapping[str, int]) -> tuple[list[Edge], dict[str, int]]:
+def _positives(truth: list[Edge], known: set[Edge], at: Mapping[str, int]) -> tuple[list[Edge], dict[str, int]]:
     """The true edges that are candidates, and what became of the others."""
-    inside = [edge for edge in truth if edge[0] in place and edge[1] in place]
+    inside = [edge for edge in truth if edge[0] in at and edge[1] in at]
     loops = [edge for edge in inside if edge[0] == edge[1]]
     held = [edge for edge in inside if edge in known]
     positives = [edge for edge in inside if edge[0] != edge[1] and edge not in known]
@@ -296,8 +341,8 @@ def _positives(truth: list[Edge], known: set[Edge], place: Mapping[str, int]) ->
         "n_positives": len(positives),
     }
     if not positives:
-        missing = next((end for edge in truth for end in edge if end not in place), None)
-        near = closest(missing, place) if missing is not None else []
+        missing = next((end for edge in truth for end in edge if end not in at), None)
+        near = closest(missing, at) if missing is not None else []
         raise DataError(
             f"there is no edge to find: of {len(truth)} true edges {len(held)} are known already, {len(loops)} are "
             f"self-edges and {len(truth) - len(inside)} name a node that is not there"

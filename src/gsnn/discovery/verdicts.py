@@ -54,13 +54,17 @@ class Found:
     failed: tuple[str, ...] = ()
 
 
-def check_verdict(found: Found) -> Verdict:
-    """Whether a method found hidden edges.
+def check_verdict(found: Found, what: str = "hidden edge") -> Verdict:
+    """Whether a method found hidden edges, or true ones.
 
     Below 10 hidden edges it *cannot be judged*. It is *worse than guessing* if the upper end of the AUC's interval is
     below 0.5; *no better than topology* if the interval of the difference to what the graph alone says holds 0, or
     lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless a control does
     so too.
+
+    Args:
+        found: The figures.
+        what: What was to be found, in the singular.
 
     Returns:
         The verdict, with n; ``good`` only where it finds.
@@ -69,14 +73,17 @@ def check_verdict(found: Found) -> Verdict:
         >>> print(check_verdict(Found(n=47, auc=0.28, low=0.18, high=0.38, best=1)).short)
         worse than guessing
     """
-    hidden = counted(found.n, "hidden edge")
+    hidden = counted(found.n, what)
     if found.n < FEWEST or not math.isfinite(found.low):
         return Verdict(_UNJUDGED, f"{hidden} are too few to tell; at least {FEWEST} are needed.", "unsure")
     auc = f"AUC {found.auc:.2f} ({found.low:.2f}-{found.high:.2f}) over {hidden}, where guessing gives 0.5"
     if found.high < 0.5:
-        why = (
-            " What is hidden ranks below pairs that are no edges, and so may what is missing: do not use this ranking."
-        )
+        why = f" Each {what} ranks below most pairs that are none: do not use this ranking."
+        if what == "hidden edge":
+            why = (
+                " What is hidden ranks below pairs that are no edges, and so may what is missing: do not use this "
+                "ranking."
+            )
         return Verdict("worse than guessing", auc + "." + _bypasses(found) + why, "bad")
     if found.topology and not found.difference_low > 0:
         beside = (

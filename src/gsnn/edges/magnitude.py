@@ -214,19 +214,19 @@ class MagnitudeEdgeInferer(StreamingInferer):
         self, *, layer_agg: str = "mean", score: str = "corr", ridge: float = 1e-8, p_method: str = "calibrated"
     ) -> ScoredPairs:
         """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
-        for name, value, options in (
-            ("layer_agg", layer_agg, AGGREGATIONS),
-            ("score", score, SCORES),
-            ("p_method", p_method, P_METHODS),
-        ):
-            if value not in options:
-                raise unknown_option(name, value, options)
-        if not ridge >= 0:
-            raise ValueError(f"ridge must be at least 0, got {ridge}")
-        key = (layer_agg, score, ridge, p_method)
+        key = _checked(layer_agg, score, ridge, p_method)
         return self._scored_once(key, lambda: self._score(*key))
 
-    def _score(self, layer_agg: str, score: str, ridge: float, p_method: str) -> ScoredPairs:
+    def score_matrix(self, **options: Any) -> FloatArray:  # noqa: ANN401
+        """Scores as an array (N, N) alone, without what p-values need; see :meth:`evaluate` for options and errors."""
+        key = _checked(**options)
+        self._check_seen(3)
+        ready = self._last is not None and self._last[0] == key
+        scored = self.scored(**options) if ready else self._score(*key, alone=True)
+        return scored.score.astype(np.float64)
+
+    def _score(self, layer_agg: str, score: str, ridge: float, p_method: str, *, alone: bool = False) -> ScoredPairs:
+        """Scores and columns; ``alone`` leaves out p- and q-values and what they need."""
         moments = self._moments
         assert moments is not None
         pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
@@ -235,7 +235,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         df = (moments.n - 3) - n_given
         single = p_method == "uncorrected" or layer_agg == "max"
         null = None
-        if p_method == "calibrated":
+        if p_method == "calibrated" and not alone:
             own_parents = self.parents_by_target[own]
             null = (
                 PartialNull(pairs, moments, own_parents, ridge, largest=single)
@@ -243,7 +243,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
                 else PlainNull(pairs, moments)
             )
         dtype = matrix_dtype(self.N)
-        result, z = np.empty((2, self.N, n_targets), dtype)
+        result = np.empty((self.N, n_targets), dtype)
+        z = result if alone else np.empty_like(result)
         chunk = max(1, _CHUNK_BYTES // (8 * self.n_pairs * n_targets))
 
         def score_rows(rows: slice) -> None:
@@ -256,6 +257,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
                     mean = np.clip(total / defined, -1.0, 1.0)
                 # Where all are defined the two are one.
                 result[rows] = total / self.n_pairs if layer_agg == "mean0" and defined.size > 1 else mean
+            if alone:
+                return
             # A correlation of -1 has a p-value; -inf says that there is none.
             found = fisher_z(mean, df)
             np.maximum(found, -_LOWEST, out=found)
@@ -271,6 +274,13 @@ class MagnitudeEdgeInferer(StreamingInferer):
         done = map(score_rows, blocks) if moments.put_off else map_in_threads(score_rows, blocks)
         for _ in track(blocks, "blocks of sources", show=None):
             next(done)
+        columns: dict[str, Column] = {}
+        if score == "partial":
+            columns["n_cond"] = lambda rows: n_given[rows % n_targets]
+        for p in range(self.n_pairs):
+            columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
+        if alone:
+            return ScoredPairs(self.prior, result, self.score_name, columns, self.targets.start)
         candidates = self.prior.candidates(self.targets)
 
         def of_max(rows: IntArray) -> FloatArray:
@@ -280,14 +290,25 @@ class MagnitudeEdgeInferer(StreamingInferer):
 
         tail = of_max if null is not None and layer_agg == "max" else None
         significance = Significance(z, candidates, tail, none=z == -np.inf)
-        columns: dict[str, Column] = {}
-        if score == "partial":
-            columns["n_cond"] = lambda rows: n_given[rows % n_targets]
-        for p in range(self.n_pairs):
-            columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
         columns["p_value"] = significance.p_value
         columns["q_value"] = significance.q_value
         return ScoredPairs(self.prior, result, self.score_name, columns, self.targets.start)
+
+
+def _checked(
+    layer_agg: str = "mean", score: str = "corr", ridge: float = 1e-8, p_method: str = "calibrated"
+) -> tuple[str, str, float, str]:
+    """Options, which name the scores."""
+    for name, value, options in (
+        ("layer_agg", layer_agg, AGGREGATIONS),
+        ("score", score, SCORES),
+        ("p_method", p_method, P_METHODS),
+    ):
+        if value not in options:
+            raise unknown_option(name, value, options)
+    if not ridge >= 0:
+        raise ValueError(f"ridge must be at least 0, got {ridge}")
+    return layer_agg, score, ridge, p_method
 
 
 def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) -> FloatArray:

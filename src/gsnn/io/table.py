@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ MISSING = frozenset({"", "na", "nan", "n/a", "#n/a", "<na>"})
 _CELL = re.compile(r'"[^"]*"(?=\s|$)|\S+')  # between blanks
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
+_SHORT = 6  # equal cells shorter than this are one string: a string takes more than 50 bytes
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 _GML = "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"
 _LANGUAGES = (
@@ -316,15 +317,16 @@ def _sniff(lines: list[str], candidates: str) -> str:
 
 
 def _parse(lines: list[str], skipped: int, delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
-    content = "\n".join(lines[skipped:])
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    ended = (f"{line}\n" for line in itertools.islice(lines, skipped, None))
+    reader = csv.reader(ended, delimiter=delimiter, skipinitialspace=True, strict=True)
     rows: list[list[str]] = []
     starts: list[int] = []
     start = skipped + 1
+    shared = dict[str, str]().setdefault
     try:
         for row in reader:
             if row:
-                rows.append([cell.strip() for cell in row])
+                rows.append([shared(cell, cell) if len(cell) < _SHORT else cell for cell in map(str.strip, row)])
                 starts.append(start)
             start = skipped + reader.line_num + 1
     except csv.Error as error:

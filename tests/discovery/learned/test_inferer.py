@@ -9,7 +9,7 @@ import torch
 from gsnn.discovery import METHODS, CombinedEdgeInferer
 from gsnn.discovery.hiding import mask_edges
 from gsnn.discovery.learned import AnsweredPairs, LearnedEdgeInferer, LearnedStructureEdgeInferer, Scorer, learn
-from gsnn.discovery.learned import inferer as module
+from gsnn.discovery.learned import scorer as module
 from gsnn.discovery.learned.features import OF_DATA
 from gsnn.discovery.stacked.features import stack
 from gsnn.graph import Graph
@@ -107,6 +107,20 @@ def test_pairs_beyond_the_first_keep_the_order_of_combined_behind_them(taught, f
     np.testing.assert_allclose(score[order[:40]], every.score.ravel()[order[:40]])
     assert score[order[40:]].max() < score[order[:40]].min()
     assert (np.diff(score[order[40:]]) <= 0).all()
+
+
+def test_pairs_beyond_the_first_keep_the_order_of_the_logistic_model_in_the_control(fresh, monkeypatch):
+    every = fitted(fresh).beside()["structure"].score
+    inferer = fitted(fresh)
+    own = np.where(inferer.prior.candidates(), inferer._opinions()[1], np.nan).ravel()
+    monkeypatch.setattr(module, "JUDGED", 40)
+    few = inferer.beside()["structure"].score
+    order = np.argsort(-own, kind="stable")[: np.isfinite(own).sum()]
+    score = few.ravel()
+    np.testing.assert_allclose(score[order[:40]], every.ravel()[order[:40]])
+    assert score[order[40:]].max() < score[order[:40]].min()
+    assert (np.diff(score[order[40:]]) <= 0).all()
+    assert (np.isnan(few) == np.isnan(every)).all()
 
 
 def test_it_says_when_a_problem_is_a_stranger(taught, fresh):

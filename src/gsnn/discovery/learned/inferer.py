@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ from gsnn.discovery.learned.features import (
     opinion_features,
     residual_features,
 )
-from gsnn.discovery.learned.scorer import Scorer
+from gsnn.discovery.learned.scorer import JUDGED, Scorer, best_judged
 from gsnn.discovery.learned.structure import judged_by_structure
 from gsnn.discovery.stacked.combined import FLOOR, CombinedEdgeInferer, combined_memory
 from gsnn.discovery.stacked.features import Feature, response_scores, score_features, stack, structural_features
@@ -33,8 +34,6 @@ from gsnn.edges.measured import MeasuredEdgeInferer
 from gsnn.edges.pairs import Column, ScoredPairs
 from gsnn.nn.losses import masked_mse
 
-# Pairs that are judged, the best by 'combined'; the others stay behind them in that order.
-JUDGED = 500_000
 # Samples that features are made of.
 SAMPLES = 2048
 _BATCH = 256
@@ -131,22 +130,18 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
         if score != "learned":
             return super().scored(score=score, **options)
         base = super().scored(score="combined", **options)
-        total = base.score.ravel().copy()
-        total[~self.prior.candidates().ravel()] = np.nan
-        free = np.flatnonzero(np.isfinite(total))
-        order = free[np.argsort(-total[free], kind="stable")]
-        rows = np.sort(order[:JUDGED])
-        judged, self.distance = self._judged(rows)
-        if len(order) > len(rows):
-            rest = order[JUDGED:]
-            total[rest] += judged.min() - total[rest].max() - 1.0
-        total[rows] = judged
+
+        def judge(rows: IntArray) -> FloatArray:
+            judged, self.distance = self._judged(rows)
+            return judged
+
+        total = best_judged(base.score, self.prior.candidates(), judge)
 
         def entries(matrix: npt.NDArray[Any]) -> Column:
             return lambda chosen: matrix.ravel()[chosen]
 
         columns = {"combined": entries(base.score), **base.columns}
-        return ScoredPairs(self.prior, total.reshape(self.N, self.N), self.score_name, columns, notes=self._notes())
+        return ScoredPairs(self.prior, total, self.score_name, columns, notes=self._notes())
 
     def beside(self) -> dict[str, ScoredPairs]:
         """The ranking by what other problems, and this network, teach of topology alone."""
@@ -172,12 +167,16 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
         self._check_seen(3)
         known = self.prior.matrix()
         yield from self._of_problem()
+        # Models that served and their samples stand in circles, of up to half a GiB that nobody would count.
+        gc.collect()
         yield from structural_features(self._graph)
         yield from self._opinions_features(known)
         x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
         rows = np.sort(np.random.default_rng((self.seed, 3)).permutation(len(x))[:SAMPLES])
         yield from self._score_features(x[rows], y[rows], known)
+        gc.collect()
         yield from self._halves(rows, known)
+        gc.collect()
         yield from self._signals(rows)
         residual = y[rows].double() - self._predicted(x[rows])
         responses = {"residual": residual.numpy(), "response": y[rows].double().numpy()}
@@ -239,8 +238,13 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
             sign = scored.columns["sign"](np.arange(scored.score.size)).reshape(scored.score.shape)
             found.append((np.nan_to_num(scored.score), sign))
         (first, sign), (second, other) = found
-        yield from score_features("halves", np.sqrt(first * second), known)
-        yield "halves_sign", sign.astype(np.float32) * other.astype(np.float32)
+        found.clear()
+        same = sign.astype(np.float32) * other.astype(np.float32)
+        del sign, other
+        np.multiply(first, second, out=first)
+        del second
+        yield from score_features("halves", np.sqrt(first, out=first), known)
+        yield "halves_sign", same
 
     def _signals(self, rows: IntArray) -> Iterator[Feature]:
         """Likeness of activations to those of known parents, of gradients to those of known children."""

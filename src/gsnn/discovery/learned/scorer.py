@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import resources
@@ -14,13 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from gsnn.base.arrays import FloatArray
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path
 from gsnn.base.torch_state import in_turn
 from gsnn.discovery.stacked.features import FloatMatrix
 
 FORMAT = "gsnn scorer 1"
+# Pairs that are judged, the best by a score that is cheap.
+JUDGED = 500_000
+# And so many at a time.
+_PAIRS = 1 << 16
 # Standardised figures of a problem beyond this are all the same: one strange figure does not make it a stranger.
 _FAR = 5.0
 
@@ -95,15 +99,19 @@ class Scorer:
         Raises:
             ValueError: If a feature is missing.
         """
-        ordered = self._ordered(names, values)
+        places = self._places(names)
+        found = np.empty(len(values))
         # On one thread: a process that is forked after OpenMP had several would wait for them for ever.
         with in_turn(), threadpool_limits(1, user_api="openmp"):
-            found: FloatArray = self._booster.predict(ordered, raw_score=True, num_threads=1)
+            for start in range(0, len(values), _PAIRS):  # in the order of the trees, which takes the memory again
+                ordered = values[start : start + _PAIRS, places]
+                found[start : start + _PAIRS] = self._booster.predict(ordered, raw_score=True, num_threads=1)
         return found
 
     def distance(self, names: Sequence[str], values: FloatMatrix) -> float:
         """How far a problem lies from the nearest that was learnt from, as a multiple of what is usual among those."""
-        return self.familiar(figures(self._ordered(names, values)))
+        places = self._places(names)
+        return self.familiar(figures(values).reshape(2, -1)[:, places].ravel())
 
     def familiar(self, of_problem: Sequence[float] | FloatArray) -> float:
         """The same, of the figures of a problem."""
@@ -125,20 +133,46 @@ class Scorer:
         np.fill_diagonal(between, np.inf)
         return float(np.quantile(np.sqrt(np.maximum(between.min(1), 0.0)), 0.95)) if len(learnt) > 1 else 0.0
 
-    def _ordered(self, names: Sequence[str], values: FloatMatrix) -> FloatMatrix:
+    def _places(self, names: Sequence[str]) -> list[int]:
+        """Where the features of the trees stand among those given."""
         place = {name: k for k, name in enumerate(names)}
         missing = [name for name in self.names if name not in place]
         if missing:
             raise ValueError(
                 f"the scorer needs features that were not given: {missing[:5]}; teach one with this version"
             )
-        return values[:, [place[name] for name in self.names]]
+        return [place[name] for name in self.names]
 
     @cached_property
     def _booster(self) -> Any:  # noqa: ANN401 - LightGBM has no types
         from lightgbm import Booster  # deferred: it takes a while
 
         return Booster(model_str=self.trees)
+
+
+def best_judged(score: FloatArray, candidates: BoolArray, judge: Callable[[IntArray], FloatArray]) -> FloatArray:
+    """Scores of all pairs, of which only the best are judged: features of all would fill the memory.
+
+    Args:
+        score: (N, N) by which the best are chosen.
+        candidates: (N, N), False for pairs that take no part.
+        judge: Gives new scores of some pairs, i * N + j.
+
+    Returns:
+        (N, N): of the best 500,000 pairs the new scores; the others stay behind them in the order that they had. NaN
+        for those that take no part or have no score.
+    """
+    total = np.where(candidates, score, np.nan).ravel()
+    rest = np.isfinite(total)
+    free = np.flatnonzero(rest)
+    rows = np.sort(free[np.argsort(-total[free], kind="stable")[:JUDGED]])
+    del free
+    rest[rows] = False
+    judged = judge(rows)
+    if rest.any():
+        total[rest] += judged.min() - total[rest].max() - 1.0
+    total[rows] = judged
+    return total.reshape(score.shape)
 
 
 def figures(values: FloatMatrix, weight: npt.NDArray[np.floating] | None = None) -> FloatArray:

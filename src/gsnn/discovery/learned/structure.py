@@ -11,13 +11,10 @@ import torch
 
 from gsnn.base.arrays import FloatArray
 from gsnn.discovery.learned.features import graph_facts, opinion_features
-from gsnn.discovery.learned.scorer import Scorer
+from gsnn.discovery.learned.scorer import Scorer, best_judged
 from gsnn.discovery.stacked.features import Feature, stack, structural_features
 from gsnn.discovery.stacked.inferer import StructureEdgeInferer
 from gsnn.edges.capture import Criterion
-
-# Pairs judged at a time: all features are found anew for each lot, and one of this size takes 400 MB twice.
-_PAIRS = 1 << 21
 
 
 class LearnedStructureEdgeInferer(StructureEdgeInferer):
@@ -77,9 +74,11 @@ def judged_by_structure(
 ) -> FloatArray:
     """(N, N) logarithms of odds by the topology alone; NaN for pairs that are no candidates.
 
+    As for ``learned``, of a large network the best 500,000 by ``own`` are judged, the others stay behind them.
+
     Args:
         graph: The graph.
-        own: (N, N) what known edges of this network teach.
+        own: (N, N) what known edges of this network teach; not NaN for a candidate.
         candidates: (N, N).
         scorer: What other networks have taught.
     """
@@ -92,8 +91,4 @@ def judged_by_structure(
         yield from structural_features(graph)
         yield from opinion_features("structure", own, known)
 
-    found = np.full(n * n, np.nan)
-    rows = np.flatnonzero(candidates)
-    for some in np.split(rows, range(_PAIRS, len(rows), _PAIRS)):
-        found[some] = scorer.log_odds(*stack(features(), some, n))
-    return found.reshape(n, n)
+    return best_judged(own, candidates, lambda rows: scorer.log_odds(*stack(features(), rows, n)))
