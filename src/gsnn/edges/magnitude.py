@@ -48,7 +48,7 @@ _NO_STEP, _WHOLE_STEP = 1.5, 4.0
 _ENDLESS = 10**12
 
 _LOWEST = 1e30
-_CHUNK_BYTES = 2**20
+_CHUNK_BYTES = 2 * 2**20
 # Of a pair when ranked: score, z and marks in single precision, and what choosing the best takes.
 _PAIR_BYTES = 12
 

@@ -30,7 +30,7 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 _CHUNK_BYTES = 4 * 2**20
-_CACHE_BYTES = 2**18
+_CACHE_BYTES = 2**19
 
 
 class PlainNull:
@@ -212,32 +212,31 @@ def _triples(n_pairs: int) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def _two_valued_samples(samples: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:
-    """:func:`_two_valued` of the deviations of samples (P, N, m), some at a time that stay in cache."""
+    """:func:`_two_valued` of the deviations of samples (P, N, m), in single precision, some at a time in cache."""
     out = np.empty(samples.shape[:2])
-    step = max(1, _CACHE_BYTES // (8 * max(samples.shape[2], 1)))
+    step = max(1, _CACHE_BYTES // (4 * max(samples.shape[2], 1)))
 
     def of_pair(p: int) -> None:
         for start in range(0, samples.shape[1], step):
             rows = slice(start, start + step)
-            deviation = samples[p : p + 1, rows].astype(np.float64)
-            deviation -= deviation.mean(-1, keepdims=True)
-            squares = np.einsum("pnb,pnb->pn", deviation, deviation)
-            out[p, rows] = _two_valued(deviation, defined[p : p + 1, rows], np.where(squares > 0, squares, 1.0))[0]
+            some = samples[p : p + 1, rows]
+            deviation = (some - some.mean(-1, keepdims=True)).astype(np.float32, copy=False)
+            norm = np.sqrt(np.einsum("pnb,pnb->pn", deviation, deviation))
+            deviation /= np.where(norm > 0, norm, 1.0)[..., None]
+            out[p, rows] = _two_valued(deviation, defined[p : p + 1, rows])[0]
 
     for _ in map_in_threads(of_pair, range(len(samples))):
         pass
     return out
 
 
-def _two_valued(u: FloatArray, defined: BoolArray, squares: FloatArray | float = 1.0) -> FloatArray:
+def _two_valued(u: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:
     """(P, N) 1 / (kurtosis - squared skewness) of deviations, 1 for two values; 0 where not defined.
 
     Args:
-        u: (P, N, m) deviations.
+        u: (P, N, m) deviations of unit norm.
         defined: (P, N) whether they vary.
-        squares: (P, N) sums of their squares, above 0; by default of unit norm.
     """
     square = np.square(u)
-    fourth, third = (np.einsum("pnb,pnb->pn", square, other) for other in (square, u))
-    rest = u.shape[-1] * (fourth - np.square(third) / squares) / np.square(squares)
-    return np.where(defined, 1.0 / np.maximum(rest, 1.0), 0.0)
+    fourth, third = (np.einsum("pnb,pnb->pn", square, other).astype(np.float64) for other in (square, u))
+    return np.where(defined, 1.0 / np.maximum(u.shape[-1] * (fourth - np.square(third)), 1.0), 0.0)
