@@ -118,8 +118,9 @@ def test_selfcheck_of_a_run(run, capsys):
     assert len(json.loads((run / "selfcheck.json").read_text())["repeats"]) == 2
     assert len(pd.read_csv(run / "selfcheck.csv")) > 0
     after = Run.open(run)
-    columns = ["expected_precision", "precision_low", "precision_high", "precision_chance"]
-    assert list(after.edges())[-4:] == columns
+    columns = ["expected_precision", "precision_low", "precision_high", "precision_chance", "stated_fdr"]
+    assert list(after.edges())[-5:] == columns
+    assert "Stated FDR: " in out
     assert "not estimable" in out
     assert "guessing" in out
     pd.testing.assert_frame_equal(after.edges()[list(before)], before)

@@ -172,6 +172,7 @@ def _told(check: SelfCheck, folder: Path, missing: float | None, notes: list[str
         "caveats": check.caveats(),
         "verdicts": {name: verdict.to_dict() for name, verdict in check.verdicts().items()},
         "statement": check.statement(missing),
+        "lists": {name: check.listed(name, missing=missing) for name in check.methods} if check.repeats else {},
         "notes": notes,
     }
 
@@ -229,6 +230,7 @@ def _show(check: SelfCheck, missing: float | None) -> None:
         typer.echo(f"note: {sentence}")
     verdicts = check.verdicts()
     finding = [name for name, verdict in verdicts.items() if verdict.tone == "good"]
+    lists: list[str] = []
     stated = _stated(check, missing)
     stated = stated[stated["method"].isin(finding or check.methods[:1])]
     for name, part in stated.groupby("method", sort=False):
@@ -238,9 +240,18 @@ def _show(check: SelfCheck, missing: float | None) -> None:
             rows.append([f"{row['k']:.0f}", expected, *(_cell(row[column]) for column in PRECISION_COLUMNS[1:])])
         typer.echo("")
         believed = "" if name in finding else f" ({verdicts[str(name)].short}: see the verdict below)"
-        show_table(f"Precision to expect, {name!s}{believed}", ["best k", "expected", "from", "to", "guessing"], rows)
+        show_table(
+            f"Precision to expect, {name!s}{believed}",
+            ["best k", "expected", "from", "to", "guessing", "stated FDR"],
+            rows,
+        )
+        lists.append(check.list_text(str(name), missing=missing))
     if len(stated):
         typer.echo(check.statement(missing))
+        typer.echo(
+            "Stated FDR: the smallest false discovery rate that a list can be stated to have which holds the candidate "
+            f"of this place, under the same assumptions; {'; '.join(lists)}."
+        )
     typer.echo("")
     shared = _shared_end([verdict.text for verdict in verdicts.values()])
     for method, verdict in verdicts.items():

@@ -13,6 +13,11 @@ others; and off a mean, whose steps are finer where the pairs of blocks differ, 
 variance; in full in the tail alone (:mod:`gsnn.edges.magnitude`). Sums of many pairs of blocks are less skewed than
 their terms, but where the skewness comes from a few large samples the sum keeps the tail of a term. So the larger of
 the skewness of the sum and the mean of those of the terms is taken.
+
+What parents leave of a source can have large samples on either side: its skewness is 0, and the upper tail of the
+correlation as long as that of a skewed one. Where the largest of the correlations counts, the cubes of what meets with
+the same sign are therefore added up instead, above with above and below with below, less what normal sides give, if
+that is more.
 """
 
 from __future__ import annotations
@@ -29,6 +34,8 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
+# sqrt(n) times the tail of two normal sides: twice the square of E max(z, 0)^3.
+_NORMAL_TAIL = 4 / np.pi
 _CHUNK_BYTES = 4 * 2**20
 _CACHE_BYTES = 2**19
 
@@ -120,6 +127,12 @@ class PartialNull:
         self._diagonal = np.flatnonzero(self._first == self._second)
         shape = (n_nodes, self._n_targets)
         if largest:
+            y = moments.sketch.samples[1][:, moments.targets.start : moments.targets.stop].cpu().numpy()
+            v = y.astype(np.float64) - y.mean(-1, keepdims=True, dtype=np.float64)
+            norm = np.sqrt(np.einsum("pnb,pnb->pn", v, v))
+            v /= np.where(norm > 0, norm, 1.0)[..., None]
+            # Sums of the cubes of the samples above the mean, and of those below, (P, T).
+            self._above, self._below = ((np.maximum(part, 0.0) ** 3).sum(2) for part in (v, -v))
             self._each, self._steps = np.zeros((2, self._n_pairs, *shape), np.float32)
             self._rho = np.zeros((self._n_pairs - 1, *shape), np.float32)
         else:
@@ -138,11 +151,15 @@ class PartialNull:
         places = np.arange(self._n_pairs)
         # Third moments of m of n samples are those of all times sqrt(m / n).
         scale = _scale(self._n) * np.sqrt(u.shape[-1] / self._n)
-        each = np.square(u) * u
-        each = each.sum(2) * third[self._diagonal, places][:, None] * scale
+        cubes_u = (np.square(u) * u).sum(2)
+        each = cubes_u * third[self._diagonal, places][:, None] * scale
         steps = _half_step(each, self._n) * _two_valued(u, defined) * self._plain.values_y[j][:, None]
         if self._largest:
-            self._each[:, :, j], self._steps[:, :, j] = each, steps
+            above = (np.maximum(u, 0.0) ** 3).sum(2)
+            tail = above * self._above[:, j, None] + (above - cubes_u) * self._below[:, j, None]
+            tail *= _scale(self._n) * u.shape[-1] / self._n
+            self._each[:, :, j] = np.maximum(each, tail - _NORMAL_TAIL / np.sqrt(self._n))
+            self._steps[:, :, j] = steps
             for p in range(1, self._n_pairs):
                 self._rho[p - 1, :, j] = np.einsum("nb,nb->n", u[p], u[p - 1]) * rho[p, p - 1]
             return

@@ -12,7 +12,16 @@ from gsnn.report.text import number, numbers, percent, probability
 
 MOST_OTHERS = 8  # columns the page knows nothing about, such as the ranks of further methods
 # Read by name where a table has them; not columns of their own.
-_PARTS = {"known", "precision_low", "precision_high", "precision_chance", "alias_group", "src_idx", "dst_idx"}
+_PARTS = {
+    "known",
+    "precision_low",
+    "precision_high",
+    "precision_chance",
+    "stated_fdr",
+    "alias_group",
+    "src_idx",
+    "dst_idx",
+}
 
 
 @dataclass(frozen=True)

@@ -204,9 +204,9 @@ def calibrate_edges(
         missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
 
     Returns:
-        The table with the columns expected_precision, precision_low, precision_high and precision_chance, and an empty
-        text; or without them, and why the self-check in the folder says nothing of these edges (empty if there is
-        none).
+        The table with the columns expected_precision, precision_low, precision_high, precision_chance and stated_fdr,
+        and an empty text; or without them, and why the self-check in the folder says nothing of these edges (empty if
+        there is none).
     """
     plain = edges.drop(columns=[name for name in PRECISION_COLUMNS if name in edges.columns])
     check, note = read_check(run, kind)

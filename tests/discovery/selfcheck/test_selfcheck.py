@@ -16,7 +16,7 @@ from gsnn.data import PerturbationData
 from gsnn.discovery import SelfCheck, mask_edges, self_check
 from gsnn.discovery.baselines import degree_product
 from gsnn.discovery.selfcheck.intervals import estimable, found_share, precision_interval
-from gsnn.discovery.selfcheck.result import attach_precision
+from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, attach_precision
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.graph import Graph
 from gsnn.graph.kinds import drawn_treatments
@@ -227,6 +227,31 @@ def test_precision_is_the_interval_of_the_pooled_recall(check):
         check.missing_edges(1.0)
 
 
+def test_stated_rates_are_those_of_a_loop_over_lists(check):
+    n, lacking = 219, check.missing_edges()
+    for method in ("perfect", "noise"):
+        ranks: dict = {}
+        for each in check.repeats:
+            real = each["conditions"]["real"]
+            for edge, rank in zip(real["testable"], real["methods"][method]["rank"], strict=True):
+                ranks.setdefault(tuple(edge), []).append(rank)
+        share = []
+        for k in range(1, n + 1):
+            found = sum(np.mean([rank <= k for rank in each]) for each in ranks.values())
+            share.append(min(1.0, max(0.0, 1 - lacking / k * max(found - 1, 0) / len(ranks))))
+        best = [min(share[k:]) for k in range(n)]
+        stated = check.precision(method, np.arange(1, n + 1))["stated_fdr"]
+        np.testing.assert_allclose(stated, best, atol=1e-12)
+        for rate in (0.1, 0.5, 0.9):
+            assert check.listed(method, rate) == sum(value <= rate for value in best)
+    assert check.listed("perfect", 0.5) > 0
+    assert check.list_text("perfect", 0.5).startswith(f"the best {check.listed('perfect', 0.5)} of perfect")
+    assert check.listed("noise") == check.listed("perfect", missing=0.0) == 0
+    assert check.list_text("noise") == "no list of noise can be stated to hold at most 20% false edges"
+    with pytest.raises(ValueError, match="rate must be"):
+        check.listed("noise", 1.0)
+
+
 def test_better_methods_promise_more(check):
     good, bad = (check.precision(name, np.arange(1, 30), widest=1.0) for name in ("perfect", "noise"))
     assert (good["expected_precision"] > bad["expected_precision"]).all()
@@ -247,7 +272,7 @@ def test_attach_to_both_kinds_of_table(check):
     table.loc[3, "corr"] = np.nan
     table["has_edge"] = [(s, t) in known for s, t, _, _ in rows]
     found = attach_precision(table, check, "noise")
-    assert list(found)[-4:] == ["expected_precision", "precision_low", "precision_high", "precision_chance"]
+    assert list(found)[-5:] == list(PRECISION_COLUMNS)
     assert found.loc[table["has_edge"] | table["corr"].isna(), "expected_precision"].isna().all()
     candidates = found[~found["has_edge"] & found["corr"].notna()]
     last = candidates["corr"].rank(ascending=False, method="max")

@@ -324,6 +324,53 @@ def found_share(ranks: npt.ArrayLike, weights: npt.ArrayLike, at: npt.ArrayLike)
     return found
 
 
+def false_shares(
+    ranks: npt.ArrayLike, weights: npt.ArrayLike, missing: float, at: npt.ArrayLike, n_candidates: int
+) -> FloatArray:
+    r"""The smallest share of false edges that a list can be said to have which holds the candidate of each place.
+
+    If H edges are missing, as hard to find as those that were hidden, then of the k best candidates about H T(k) are
+    edges, T(k) being the share of the hidden edges that rank so high. So a list of k has a false discovery rate of
+
+    .. math:: 1 - \frac{H}{k} \frac{\max(F(k) - 1, 0)}{m}
+
+    with F(k) of m hidden edges found; the 1 is taken off because the end of the list is chosen where it looks best, so
+    that one edge found by luck must not carry it. A candidate may stand in any list that ends there or later, hence
+    the least over these: what is selected at a stated rate is all that has at most this share.
+
+    Args:
+        ranks: (m,) ranks of hidden edges, each by itself among the candidates that were never known.
+        weights: (m,), 1 for an edge that was hidden once; 1 / n for each time of one that was hidden n times.
+        missing: H.
+        at: (K,) places, at least 1.
+        n_candidates: Lists end there at the latest.
+
+    Returns:
+        (K,), from 0 to 1, rising with the place; NaN without ranks.
+
+    Example:
+        >>> false_shares([1, 2, 3, 4, 90], [1] * 5, 5.0, [1, 4, 5, 90], 100).round(2).tolist()
+        [0.25, 0.25, 0.4, 0.96]
+    """
+    places = np.asarray(at, dtype=np.float64)
+    rank, weight = np.asarray(ranks, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    if not len(rank) or not np.isfinite(missing):
+        return np.full(places.shape, np.nan)
+    order = np.argsort(rank, kind="stable")
+    rank, total = rank[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+
+    def share(k: FloatArray) -> FloatArray:
+        found = total[np.searchsorted(rank, k, side="right")]
+        false: FloatArray = 1 - missing / k * np.maximum(found - 1, 0.0) / total[-1]
+        return np.clip(false, 0.0, 1.0)
+
+    # Between two hidden edges the share rises with the place, so that the best ends are places of hidden edges.
+    ends = rank[rank <= n_candidates]
+    later = np.minimum.accumulate(share(ends)[::-1])[::-1] if len(ends) else np.zeros(0)
+    best = np.append(later, 1.0)[np.searchsorted(ends, places, side="left")]
+    return np.minimum(share(places), best)
+
+
 def estimable(low: npt.ArrayLike, high: npt.ArrayLike, widest: float = WIDEST) -> npt.NDArray[np.bool_]:
     """Whether an interval says enough for an expected precision to be told: it is no wider than a half.
 

@@ -20,6 +20,7 @@ from gsnn.discovery.selfcheck.intervals import (
     auc_difference,
     auc_interval,
     estimable,
+    false_shares,
     found_share,
     least_visible,
     precision_interval,
@@ -29,7 +30,9 @@ from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 from gsnn.io.text import counted
 
 NEGATIVES = ("all", "degree-matched")
-PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance")
+PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance", "stated_fdr")
+# The false discovery rate of a list that is told of by itself.
+RATE = 0.2
 # A control that could not show an AUC of this size proves nothing by passing.
 LARGEST_UNSEEN = 0.75
 _SUMMARY = ["kind", "condition", "method", "by", "negatives", "roc_auc", "auc_low", "auc_high", "auc_visible", "auc_sd"]
@@ -398,7 +401,8 @@ class SelfCheck(StoredResult):
 
         Returns:
             Columns k, expected_precision, precision_low, precision_high, precision_chance (of a score that knows
-            nothing).
+            nothing), and stated_fdr: the smallest false discovery rate that a list can be stated to have which holds
+            the candidate of this place (:func:`gsnn.discovery.selfcheck.intervals.false_shares`).
 
         Raises:
             ValueError: If the method was not checked.
@@ -408,16 +412,43 @@ class SelfCheck(StoredResult):
         if method not in names:
             raise unknown_option("method", method, names)
         places = np.asarray(k, dtype=np.float64)
-        edges, ranks = self._ranks(records, method)
-        times: dict[tuple[str, str], int] = {}
-        for edge in edges:
-            times[edge] = times.get(edge, 0) + 1
-        weight = np.array([1.0 / times[edge] for edge in edges])
+        ranks, weight, n_distinct = self._weighted_ranks(records, method)
         recall = found_share(ranks, weight, places)
-        expected, low, high = precision_interval(recall, len(times), self.missing_edges(missing), places, level)
+        lacking = self.missing_edges(missing)
+        expected, low, high = precision_interval(recall, n_distinct, lacking, places, level)
         expected = np.where(estimable(low, high, widest), expected, np.nan)
         chance = np.where(np.isfinite(low), self.chance(missing), np.nan)
-        return pd.DataFrame({"k": places, **dict(zip(PRECISION_COLUMNS, (expected, low, high, chance), strict=True))})
+        stated = false_shares(ranks, weight, lacking, places, int(self.settings["n_candidates"]))
+        columns = zip(PRECISION_COLUMNS, (expected, low, high, chance, stated), strict=True)
+        return pd.DataFrame({"k": places, **dict(columns)})
+
+    def listed(self, method: str, rate: float = RATE, *, missing: float | None = None) -> int:
+        """How many of the best candidates make the longest list with a stated false discovery rate.
+
+        Args:
+            method: As for :meth:`precision`.
+            rate: The share of false edges that the list may have, in (0, 1).
+            missing: As for :meth:`precision`.
+
+        Returns:
+            Their number; 0 if there is no such list.
+
+        Raises:
+            ValueError: If the method was not checked, or the rate is out of range.
+        """
+        if not 0 < rate < 1:
+            raise ValueError(f"rate must be a share in (0, 1), got {rate}")
+        # No list can be longer: it would hold more than all the missing edges.
+        most = min(int(np.nan_to_num(self.missing_edges(missing)) / (1 - rate)), int(self.settings["n_candidates"]))
+        stated = self.precision(method, np.arange(1, most + 1), missing=missing)["stated_fdr"]
+        return int((stated <= rate).sum())
+
+    def list_text(self, method: str, rate: float = RATE, *, missing: float | None = None) -> str:
+        """What :meth:`listed` says, in words."""
+        n = self.listed(method, rate, missing=missing)
+        if not n:
+            return f"no list of {method} can be stated to hold at most {rate:.0%} false edges"
+        return f"the best {n} of {method} are a list with a stated false discovery rate of {rate:.0%}"
 
     def chance(self, missing: float | None = None) -> float:
         """The precision of a score that knows nothing: the share of missing edges among all candidates.
@@ -441,6 +472,14 @@ class SelfCheck(StoredResult):
                 edges.append((source, target))
                 ranks.append(float(rank))
         return edges, np.array(ranks)
+
+    def _weighted_ranks(self, records: list[dict[str, Any]], method: str) -> tuple[FloatArray, FloatArray, int]:
+        """The same ranks, the weight of each so that every hidden edge counts once, and how many edges these are."""
+        edges, ranks = self._ranks(records, method)
+        times: dict[tuple[str, str], int] = {}
+        for edge in edges:
+            times[edge] = times.get(edge, 0) + 1
+        return ranks, np.array([1.0 / times[edge] for edge in edges]), len(times)
 
     def statement(self, missing: float | None = None, level: float = 0.95) -> str:
         """What the expected precision means and assumes, in words.
@@ -508,8 +547,8 @@ def attach_precision(
         level: Coverage of the interval.
 
     Returns:
-        A copy with the columns expected_precision, precision_low, precision_high and precision_chance (replaced if
-        they are there).
+        A copy with the columns expected_precision, precision_low, precision_high, precision_chance and stated_fdr
+        (replaced if they are there).
 
     Raises:
         DataError: If the table does not hold every candidate and has no ranks.

@@ -32,6 +32,8 @@ COLUMN_NOTES = {
     "precision_low": "lower end of the 95 % interval of expected_precision",
     "precision_high": "upper end of the 95 % interval of expected_precision",
     "precision_chance": "what expected_precision is for a score that knows nothing",
+    "stated_fdr": "smallest false discovery rate that a list can be stated to have which holds this candidate, if "
+    "missing edges are as many and as hard to find as the hidden ones",
     "required": "whether the edge was asked for, and so stands here whatever else was",
 }
 _FURTHER = {
@@ -41,7 +43,17 @@ _FURTHER = {
 _TYPES = {
     **dict.fromkeys(("rank", "sign", "alias_group", "alias_size"), "integer"),
     **dict.fromkeys(
-        ("score", "p", "q", "worst_rank", "expected_precision", "precision_low", "precision_high", "precision_chance"),
+        (
+            "score",
+            "p",
+            "q",
+            "worst_rank",
+            "expected_precision",
+            "precision_low",
+            "precision_high",
+            "precision_chance",
+            "stated_fdr",
+        ),
         "number",
     ),
     **{name: {"base": "boolean", "format": "True|False"} for name in ("known", "required")},
