@@ -200,7 +200,7 @@ def _show(check: SelfCheck, missing: float | None) -> None:
     titles = {
         "real": "Hidden known edges: how well they are found (95 % intervals)",
         "rewired": "Control, rewired network: degree-matched AUC must hold 0.5",
-        "permuted": "Control, permuted samples: AUC must hold 0.5",
+        "permuted": "Control, permuted samples: AUC must hold 0.5, or be no better than that of structure",
     }
     for condition in dict.fromkeys(summary["condition"]):
         part = summary[summary["condition"] == condition]

@@ -89,6 +89,31 @@ def test_controls_hold_a_half(fake_training):
     assert (honest["verdict"] == "passed").all()
 
 
+def test_what_networks_have_in_common_is_no_failed_control(fake_training):
+    """A method that finds edges of permuted samples passes where the graph alone finds as many, and nowhere else."""
+    fake_training()
+    data = simulated(40)
+    methods = {"perfect": knowing(data.graph.function_edges)}
+    found = self_check(data, inferers=methods, fraction=0.3, repeats=4)
+
+    def passed(check):
+        controls = check.control_table()
+        part = controls[controls["condition"] == "permuted"]
+        assert len(part) == 2
+        return part["passed"].tolist()
+
+    records = [each["conditions"]["permuted"]["methods"] for each in found.repeats]
+    assert all("structure" in each for each in records)
+    assert not any("structure" in each["conditions"]["rewired"]["methods"] for each in found.repeats)
+    assert passed(found) == [False, False]
+    for each in records:
+        each["structure"] = {**each["perfect"], "by": "baseline"}
+    assert passed(found) == [True, True]
+    for each in records:
+        del each["structure"]
+    assert passed(found) == [False, False]
+
+
 def test_a_control_without_power_says_so(check):
     """Few hidden edges: their interval holds a half whatever is so, and that is no pass."""
     controls = check.control_table()

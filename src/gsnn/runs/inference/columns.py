@@ -80,13 +80,13 @@ def structure_note(shared: Mapping[str, int]) -> str:
         shared: ``top``, how many of the best candidates were looked at, and ``shared``.
 
     Example:
-        >>> structure_note({"top": 50, "shared": 12})
-        '12 of the best 50 would be there by the structure of the network alone (rank_structure), 38 are from the model'
+        >>> structure_note({"top": 50, "shared": 12})[-80:]
+        '(rank_structure), the model put 38 there: for better or worse, says a self-check'
     """
     top, shared_ones = shared["top"], shared["shared"]
     return (
-        f"{shared_ones} of the best {top} would be there by the structure of the network alone (rank_structure), "
-        f"{top - shared_ones} are from the model"
+        f"{shared_ones} of the best {top} would be there by the structure of the network alone (rank_structure), the "
+        f"model put {top - shared_ones} there: for better or worse, says a self-check"
     )
 
 
