@@ -120,7 +120,9 @@ def test_a_control_without_power_says_so(check):
     for row in controls.to_dict("records"):
         told = {True: "passed", False: "failed", None: "no power"}[row["passed"]]
         assert row["verdict"] == told
-        if not row["auc_low"] <= 0.5 <= row["auc_high"]:
+        if row["auc_low"] > 0.5 and row["condition"] == "permuted":
+            continue  # beside structure, which is measured there: see above
+        elif not row["auc_low"] <= 0.5 <= row["auc_high"]:
             assert told == "failed"
         else:
             assert told == ("passed" if row["auc_visible"] <= 0.75 else "no power")

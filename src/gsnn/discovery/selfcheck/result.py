@@ -196,13 +196,15 @@ class SelfCheck(StoredResult):
         table = self.summary(level)
         table = table[(table["condition"] != "real") & (table["by"] == "inferer")].reset_index(drop=True)
         inside = (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5)
-        failed = ~inside & table["auc_low"].notna()
-        for row in np.flatnonzero(failed & (table["auc_low"] > 0.5)):
+        failed = np.array(~inside & table["auc_low"].notna(), dtype=bool)
+        power = np.array(table["auc_visible"] <= LARGEST_UNSEEN, dtype=bool)
+        for row in np.flatnonzero(failed & (table["auc_low"] > 0.5).to_numpy()):
             name, condition, negatives = (table[column][row] for column in ("method", "condition", "negatives"))
             if condition == "permuted" and name != "structure":
-                _, low, _ = self._difference(self._records("permuted"), name, "structure", level, negatives)
+                _, low, high = self._difference(self._records("permuted"), name, "structure", level, negatives)
                 failed[row] = not low <= 0
-        power = table["auc_visible"] <= LARGEST_UNSEEN
+                # As for the AUC: a difference of that size, or none, has been told from nothing.
+                power[row] = high - low <= 2 * (LARGEST_UNSEEN - 0.5)
         passed = [False if no else True if able else None for no, able in zip(failed, power, strict=True)]
         table["passed"] = pd.Series(passed, dtype=object)
         table["verdict"] = [{True: "passed", False: "failed", None: "no power"}[value] for value in passed]
