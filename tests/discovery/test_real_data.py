@@ -7,7 +7,7 @@ import pytest
 
 from gsnn.data import build_data
 from gsnn.discovery import mask_edges, refine, self_check
-from gsnn.discovery.selfcheck.result import attach_precision
+from gsnn.discovery.selfcheck.attach import attach_precision
 from gsnn.io import read_network, read_responses
 from gsnn.training import TrainConfig
 

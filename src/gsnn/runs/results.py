@@ -9,7 +9,8 @@ from gsnn.base.errors import RunError
 from gsnn.discovery.auditing.result import Audit
 from gsnn.discovery.refinement.result import Refinement
 from gsnn.discovery.result_file import differing_settings
-from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, attach_precision, variant_of
+from gsnn.discovery.selfcheck.attach import attach_precision
+from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, variant_of
 from gsnn.discovery.verdicts import check_next, infer_next
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS
 
