@@ -150,7 +150,9 @@ class Scorer:
         return Booster(model_str=self.trees)
 
 
-def best_judged(score: FloatArray, candidates: BoolArray, judge: Callable[[IntArray], FloatArray]) -> FloatArray:
+def best_judged(
+    score: npt.NDArray[np.floating], candidates: BoolArray, judge: Callable[[IntArray], FloatArray]
+) -> FloatArray:
     """Scores of all pairs, of which only the best are judged: features of all would fill the memory.
 
     Args:
@@ -162,7 +164,7 @@ def best_judged(score: FloatArray, candidates: BoolArray, judge: Callable[[IntAr
         (N, N): of the best 500,000 pairs the new scores; the others stay behind them in the order that they had. NaN
         for those that take no part or have no score.
     """
-    total = np.where(candidates, score, np.nan).ravel()
+    total = np.where(candidates, score, np.nan).ravel().astype(np.float64, copy=False)
     rest = np.isfinite(total)
     free = np.flatnonzero(rest)
     rows = np.sort(free[np.argsort(-total[free], kind="stable")[:JUDGED]])
