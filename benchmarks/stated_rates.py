@@ -84,16 +84,15 @@ def cell(family: str, name: str, make: Any) -> list[dict[str, object]]:
         score = resolve_scorers(method, config)[method](model.model, model.graph, model.batches)
         order = np.argsort(-np.where(candidates & np.isfinite(score), score, -np.inf).ravel(), kind="stable")
         order = order[: int((candidates & np.isfinite(score)).sum())]
-        edges, ranks = check._ranks(check._records("real"), method)
-        times = {edge: edges.count(edge) for edge in edges}
-        hit, weight = true.ravel()[order], [1 / times[edge] for edge in edges]
+        ranks, weight, n_hidden = check._weighted_ranks(check._records("real"), method)
+        hit = true.ravel()[order]
         counts = check.counts
         findable = counts["n_testable"] / (counts["n_testable"] + counts["n_cut_off"])
         every = FRACTION / (1 - FRACTION) * int(check.settings["n_known"]) * findable
         for taken, lacking in zip(TAKEN, (check.missing_edges(), every), strict=True):
             shares = false_shares(ranks, weight, lacking, np.arange(1, len(order) + 1), len(order))
             row: dict[str, object] = dict(zip(KEY, (family, name, method, taken), strict=True))
-            row |= {"missing": int(true.sum()), "taken": round(lacking, 1), "hidden": len(times)}
+            row |= {"missing": int(true.sum()), "taken": round(lacking, 1), "hidden": n_hidden}
             for level in LEVELS:
                 k = int((shares <= level).sum())
                 row |= {f"listed {level:.0%}": k, f"false {level:.0%}": float(1 - hit[:k].mean()) if k else 0.0}
@@ -108,7 +107,7 @@ def table(path: Path) -> str:
     done = read(path, KEY)
     titles = [f"stated {level:.0%}: with a list, listed, false, of those with a list" for level in LEVELS]
     lines = [
-        f"| family | method | n | {' | '.join(titles)} | P@10 | P@K |",
+        f"| family | method | taken for missing | n | {' | '.join(titles)} | P@10 | P@K |",
         "|---|---|---|---|" + "---|" * (len(LEVELS) + 2),
     ]
     for (family, method, taken), rows in done.groupby([KEY[0], *KEY[2:]], sort=False):

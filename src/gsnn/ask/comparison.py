@@ -45,16 +45,20 @@ class Comparison:
         return self.edges
 
     @property
+    def tops(self) -> list[int]:
+        """The k whose best candidates were counted."""
+        return [int(name.removeprefix("overlap_")) for name in map(str, self.pairs) if name.startswith("overlap_")]
+
+    @property
     def verdict(self) -> Verdict:
         """Whether the rankings agree, by the two that do so least; of the largest k that was counted.
 
         They *agree* if at least half of the best k are the same, *agree in part* if fewer are but more than chance
         gives (hypergeometric test at 5 % divided by the number of pairs), and *do not agree* otherwise.
         """
-        counts = [int(name.removeprefix("overlap_")) for name in map(str, self.pairs) if name.startswith("overlap_")]
         worst: tuple[float, float, str] | None = None
         for row in self.pairs.to_dict("records"):
-            k = max(k for k in counts if row[f"overlap_{k}"] == row[f"overlap_{k}"])
+            k = max(k for k in self.tops if row[f"overlap_{k}"] == row[f"overlap_{k}"])
             n, same = int(row["candidates"]), int(row[f"overlap_{k}"])
             k = min(k, n)
             p = float(stats.hypergeom.sf(same - 1, n, k, k)) * len(self.pairs)

@@ -60,7 +60,7 @@ def compare(
 
 def _show(found: Comparison, top: int) -> None:
     rows = []
-    counts = [int(name.removeprefix("overlap_")) for name in map(str, found.pairs) if name.startswith("overlap_")]
+    counts = found.tops
     for row in found.pairs.to_dict("records"):
         same = [(row[f"overlap_{k}"], row[f"chance_{k}"]) for k in counts]
         shown = [f"{n:.0f} ({chance:.1f})" if n == n else "-" for n, chance in same]

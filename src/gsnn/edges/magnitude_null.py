@@ -128,9 +128,7 @@ class PartialNull:
         shape = (n_nodes, self._n_targets)
         if largest:
             y = moments.sketch.samples[1][:, moments.targets.start : moments.targets.stop].cpu().numpy()
-            v = y.astype(np.float64) - y.mean(-1, keepdims=True, dtype=np.float64)
-            norm = np.sqrt(np.einsum("pnb,pnb->pn", v, v))
-            v /= np.where(norm > 0, norm, 1.0)[..., None]
+            v = _unit(y.astype(np.float64), np.float64)
             # Sums of the cubes of the samples above the mean, and of those below, (P, T).
             self._above, self._below = ((np.maximum(part, 0.0) ** 3).sum(2) for part in (v, -v))
             self._each, self._steps = np.zeros((2, self._n_pairs, *shape), np.float32)
@@ -236,15 +234,19 @@ def _two_valued_samples(samples: npt.NDArray[np.floating], defined: BoolArray) -
     def of_pair(p: int) -> None:
         for start in range(0, samples.shape[1], step):
             rows = slice(start, start + step)
-            some = samples[p : p + 1, rows]
-            deviation = (some - some.mean(-1, keepdims=True)).astype(np.float32, copy=False)
-            norm = np.sqrt(np.einsum("pnb,pnb->pn", deviation, deviation))
-            deviation /= np.where(norm > 0, norm, 1.0)[..., None]
-            out[p, rows] = _two_valued(deviation, defined[p : p + 1, rows])[0]
+            out[p, rows] = _two_valued(_unit(samples[p : p + 1, rows], np.float32), defined[p : p + 1, rows])[0]
 
     for _ in map_in_threads(of_pair, range(len(samples))):
         pass
     return out
+
+
+def _unit(samples: npt.NDArray[np.floating], dtype: type[np.floating]) -> npt.NDArray[np.floating]:
+    """Deviations (P, N, m) of samples from their means, of unit norm; 0 where they do not vary."""
+    deviation = (samples - samples.mean(-1, keepdims=True)).astype(dtype, copy=False)
+    norm = np.sqrt(np.einsum("pnb,pnb->pn", deviation, deviation))
+    deviation /= np.where(norm > 0, norm, 1.0)[..., None]
+    return deviation
 
 
 def _two_valued(u: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:

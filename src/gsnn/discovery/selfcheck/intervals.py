@@ -308,11 +308,9 @@ def found_share(ranks: npt.ArrayLike, weights: npt.ArrayLike, at: npt.ArrayLike)
         [0.083, 0.667, 0.833, 1.0]
     """
     places = np.asarray(at, dtype=np.float64)
-    rank, weight = np.asarray(ranks, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    rank, total = _found_by(ranks, weights)
     if not len(rank):
         return np.full(places.shape, np.nan)
-    order = np.argsort(rank, kind="stable")
-    rank, total = rank[order], np.concatenate([[0.0], np.cumsum(weight[order])])
     found: FloatArray = total[np.searchsorted(rank, places, side="right")] / total[-1]
     enough = min(_HEAD, total[-1])
     # Sums of thirds may fall short of a whole number.
@@ -322,6 +320,13 @@ def found_share(ranks: npt.ArrayLike, weights: npt.ArrayLike, at: npt.ArrayLike)
         n = total[np.searchsorted(rank, head, side="right")]
         found = np.where(places < head, np.minimum(1.0, places * (n - 1) / (head - 1) / total[-1]), found)
     return found
+
+
+def _found_by(ranks: npt.ArrayLike, weights: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Ranks in order (m,), and how many edges the first 0 to m of them stand for (m + 1,)."""
+    rank, weight = np.asarray(ranks, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    order = np.argsort(rank, kind="stable")
+    return rank[order], np.concatenate([[0.0], np.cumsum(weight[order])])
 
 
 def false_shares(
@@ -353,11 +358,9 @@ def false_shares(
         [0.25, 0.25, 0.4, 0.96]
     """
     places = np.asarray(at, dtype=np.float64)
-    rank, weight = np.asarray(ranks, dtype=np.float64), np.asarray(weights, dtype=np.float64)
+    rank, total = _found_by(ranks, weights)
     if not len(rank) or not np.isfinite(missing):
         return np.full(places.shape, np.nan)
-    order = np.argsort(rank, kind="stable")
-    rank, total = rank[order], np.concatenate([[0.0], np.cumsum(weight[order])])
 
     def share(k: FloatArray) -> FloatArray:
         found = total[np.searchsorted(rank, k, side="right")]
