@@ -78,7 +78,7 @@ def check_verdict(found: Found, what: str = "hidden edge") -> Verdict:
         return Verdict(_UNJUDGED, f"{hidden} are too few to tell; at least {FEWEST} are needed.", "unsure")
     auc = f"AUC {found.auc:.2f} ({found.low:.2f}-{found.high:.2f}) over {hidden}, where guessing gives 0.5"
     if found.high < 0.5:
-        why = f" Each {what} ranks below most pairs that are none: do not use this ranking."
+        why = f" On average a {what} ranks below pairs that are none: do not use this ranking."
         if what == "hidden edge":
             why = (
                 " What is hidden ranks below pairs that are no edges, and so may what is missing: do not use this "
