@@ -3,6 +3,7 @@
     python benchmarks/repairs.py                          # melanoma, 5 folds, 5 refits: an hour of one core
     python benchmarks/repairs.py --data extliver liverdream --steps 0 5 10 15
     python benchmarks/repairs.py --table                  # of what stands in repairs.csv
+    python benchmarks/repairs.py --chart docs/_static/repairs.svg
 
 Every condition is left out once (5 folds over conditions). Edges are chosen on the other folds alone: in rounds of 5,
 one into each target, by the score ``gradient-explained`` of the early weights, averaged over refits from several seeds;
@@ -205,6 +206,54 @@ def table(path: Path) -> str:
     return "\n".join(lines)
 
 
+TITLES = {"melanoma": "Melanoma", "ligandscreen": "Ligand screen", "liverdream": "LiverDREAM", "extliver": "ExtLiver"}
+HEIGHT = 0.32  # of a panel, in R2
+SHOWN = {"function": "#1b6ca8", "all": "#7fb069", "random function": "#999999"}
+LABELS = {"function": "function edges, chosen", "all": "edges of every kind, chosen", "random function": "random edges"}
+
+
+def chart(path: Path, out: Path) -> None:
+    """A panel for each data set: R2 on left-out conditions by the number of edges, beside ridge.
+
+    The line is the mean of the refits, the band goes from the least to the largest.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    done = read(path)
+    plt.rcParams.update(
+        {"svg.hashsalt": "repairs", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    )
+    figure, axes = plt.subplots(1, len(TITLES), figsize=(11, 2.9), constrained_layout=True)
+    for axis, (name, title) in zip(axes, TITLES.items(), strict=True):
+        rows = done[done["data"] == name]
+        most = rows["refits"].max()
+        for arm, colour in SHOWN.items():
+            mine = rows[(rows["arm"].isin([arm, "function"] if arm == "random function" else [arm]))]
+            mine = mine[(mine["refits"] == most) & (mine["seed"] != "mean of refits")]
+            # Random edges start from the network as it stands, which is measured once.
+            mine = mine[(mine["arm"] == arm) | (mine["edges"] == 0)]
+            total = mine.groupby(["edges", "seed"])[["sse", "sst"]].sum()
+            r2 = (1 - total["sse"] / total["sst"]).groupby("edges").agg(["mean", "min", "max"])
+            axis.plot(r2.index, r2["mean"], color=colour, marker="o", markersize=3, label=LABELS[arm])
+            axis.fill_between(r2.index, r2["min"], r2["max"], color=colour, alpha=0.2, linewidth=0)
+        ridge = rows[rows["arm"] == "ridge"]
+        level = 1 - ridge["sse"].sum() / ridge["sst"].sum()
+        axis.axhline(level, color="#c44", linestyle="--", linewidth=1, label="ridge")
+        # The same height for all, so that a small difference looks small.
+        low, high = axis.get_ylim()
+        axis.set_ylim((low + high - HEIGHT) / 2, (low + high + HEIGHT) / 2)
+        axis.set_xticks(sorted(rows["edges"].unique()))
+        axis.set_title(f"{title}, {most} refits", fontsize=9)
+        axis.set_xlabel("edges added")
+    axes[0].set_ylabel("R² of left-out conditions")
+    axes[0].legend(frameon=False, fontsize=7, loc="lower right")
+    with atomic_path(out) as new:
+        figure.savefig(new, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
 def main() -> None:
     """Do the pieces that are not in the file, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -215,7 +264,11 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=list(STEPS), help="numbers of edges; a path has all")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--chart", type=Path, help="draw what stands in the file")
     arguments = parser.parse_args()
+    if arguments.chart:
+        chart(arguments.results, arguments.chart)
+        return
     torch.set_num_threads(1)
     if not arguments.table:
         loaders = sources() | {"ligandscreen": load_screen}

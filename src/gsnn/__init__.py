@@ -28,6 +28,7 @@ _PUBLIC = {
     "OutputEdgeInferer": "edges",
     "RankEdgeInferer": "edges",
     "RunError": "base.errors",
+    "StabilityEdgeInferer": "discovery",
     "StackedEdgeInferer": "discovery",
     "StructureEdgeInferer": "discovery",
 }
@@ -54,6 +55,7 @@ __all__ = [
     "OutputEdgeInferer",
     "RankEdgeInferer",
     "RunError",
+    "StabilityEdgeInferer",
     "StackedEdgeInferer",
     "StructureEdgeInferer",
     "__version__",

@@ -63,11 +63,12 @@ def test_the_research_methods_are_there_and_what_trains_is_not_taken_by_default(
         "embedding",
         "embedding-directed",
         "stacked",
+        "stability",
         "structure",
     ]
     assert [name for name, method in METHODS.items() if method.by_default] == ["learned", *list(METHODS)[2:6]]
     assert DEFAULT_METHOD in METHODS
-    assert len(METHODS) == 13
+    assert len(METHODS) == 14
     assert all(method.summary for method in METHODS.values())
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gsnn.discovery import CombinedEdgeInferer, LearnedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
+from gsnn.discovery import (
+    CombinedEdgeInferer,
+    LearnedEdgeInferer,
+    StabilityEdgeInferer,
+    StackedEdgeInferer,
+    StructureEdgeInferer,
+)
 from gsnn.discovery.learned import LearnedStructureEdgeInferer
 from gsnn.edges import (
     EdgeInferer,
@@ -169,6 +175,17 @@ ENTRIES += [
         finds=0.8,
     ),
     Entry(
+        "stability",
+        lambda model, data: StabilityEdgeInferer(
+            model, data, TrainConfig(epochs=4, batch_size=32, lr=1e-2), subsamples=4, rounds=1
+        ),
+        lambda inferer: inferer.score_matrix(),
+        omits=_HIDES
+        | {"permutation": "trains from weights and sums in the order of the nodes, whose last digits training spreads"},
+        tolerance=(1e-2, 1e-1),
+        finds=0.8,
+    ),
+    Entry(
         "combined",
         CombinedEdgeInferer,
         lambda inferer: inferer.score_matrix(),
@@ -227,7 +244,7 @@ ENTRIES += [
 
 def quickly(entries: Iterable[Entry], slow: Collection[str] = ()) -> list[Any]:
     """The entries as parameters of a test; one that trains models is left to the slow tests, as are others by name."""
-    slow = {"stacked", *slow}
+    slow = {"stacked", "stability", *slow}
     return [pytest.param(entry, marks=[pytest.mark.slow] * (entry.name in slow)) for entry in entries]
 
 

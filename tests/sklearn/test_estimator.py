@@ -254,7 +254,7 @@ class TestTools:
 
 
 # Methods that train something of their own for each table.
-TRAINED = {"stacked", "structure", "embedding", "embedding-directed"}
+TRAINED = {"stacked", "stability", "structure", "embedding", "embedding-directed"}
 
 
 class TestEdges:
@@ -262,9 +262,10 @@ class TestEdges:
         "method", [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINED)) for name in METHODS]
     )
     def test_the_table_is_that_of_the_inferer(self, method, monkeypatch):
-        # Eight trainings of 1200 steps for each of four tables would take minutes.
+        # Eight trainings (or forty) of 1200 steps for each of four tables would take minutes.
         short = TrainConfig(epochs=2, batch_size=16)
-        monkeypatch.setattr("gsnn.discovery.stacked.inferer.default_config", lambda n_samples: short)
+        for module in ("stacked.inferer", "stability"):
+            monkeypatch.setattr(f"gsnn.discovery.{module}.default_config", lambda n_samples: short)
         X, y = samples(60, missing=0.1)
         turned = X[["TR:b", "TR:a"]], y[["DV:d", "DV:c"]]
         model = small().fit(*turned)

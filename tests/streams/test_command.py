@@ -73,7 +73,7 @@ def test_a_run_on_streamed_data(tmp_path, world, network, kind):
     # What needs all samples says so.
     with pytest.raises(RunError, match="needs all of them in memory"):
         run.data()
-    for method in ("stacked", "rank"):
+    for method in ("stacked", "stability", "rank"):
         with pytest.raises(RunError, match=f"'{method}' needs all samples in memory"):
             infer_run(Run.open(run.path), method=method)
     # Training longer continues the run; other bytes in the file do not.

@@ -17,6 +17,7 @@ from gsnn.discovery.methods import DEFAULT_METHOD, METHODS, Method, of_function,
 from gsnn.discovery.refinement import Refinement, refine
 from gsnn.discovery.repairs import repairs_table
 from gsnn.discovery.selfcheck import SelfCheck, self_check
+from gsnn.discovery.stability import StabilityEdgeInferer
 from gsnn.discovery.stacked import CombinedEdgeInferer, StackedEdgeInferer, StructureEdgeInferer
 from gsnn.io.truth import read_roles, read_truth
 
@@ -33,6 +34,7 @@ __all__ = [
     "Method",
     "Refinement",
     "SelfCheck",
+    "StabilityEdgeInferer",
     "StackedEdgeInferer",
     "StructureEdgeInferer",
     "audit",

@@ -23,6 +23,7 @@ from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.memory import in_words, memory_bytes
 from gsnn.discovery.learned.inferer import LearnedEdgeInferer, learned_memory
 from gsnn.discovery.learned.structure import LearnedStructureEdgeInferer
+from gsnn.discovery.stability import StabilityEdgeInferer
 from gsnn.discovery.stacked.combined import CombinedEdgeInferer
 from gsnn.discovery.stacked.inferer import StackedEdgeInferer
 from gsnn.edges.boundary import InputEdgeInferer, OutputEdgeInferer
@@ -251,6 +252,11 @@ METHODS = _Methods(
             StackedEdgeInferer,
             {"score": "stacked"},
             "classifiers that learn from hidden known edges, on the graph and the scores of the others; trains again",
+        ),
+        "stability": Method(
+            StabilityEdgeInferer,
+            {},
+            "how often an edge enters when the network is refined on halves of the conditions; trains again",
         ),
         "structure": Method(
             LearnedStructureEdgeInferer,
