@@ -137,7 +137,10 @@ def table(path: Path) -> str:
 
 
 def chart(path: Path, out: Path) -> None:
-    """A panel for each thing that is changed: share of the first K that are missing edges, K as many as are hidden."""
+    """A panel for each thing that is changed: MRR, and the share of the first K that is missing (K edges are hidden).
+
+    Bands are a standard error over the problems.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -148,23 +151,30 @@ def chart(path: Path, out: Path) -> None:
     plt.rcParams.update(
         {"svg.hashsalt": "planning", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
     )
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(15, 3), sharey=True, constrained_layout=True)
-    for axis, (panel, designs) in zip(axes, PANELS.items(), strict=True):
-        for method, colour in shown.items():
-            values = [
-                done.loc[(done["family"] == f"teacher, {design.name}") & (done["method"] == method), "precision_at_k"]
-                for _, design in designs
-            ]
-            mean = np.array([each.mean() for each in values])
-            half = np.array([1.96 * each.std(ddof=1) / np.sqrt(max(len(each), 1)) for each in values])
-            at = np.arange(len(designs))
-            axis.plot(at, mean, color=colour, marker="o", markersize=3, label=method)
-            axis.fill_between(at, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
-        axis.set_xticks(at, [label for label, _ in designs])
-        axis.set_xlabel(panel)
-        axis.set_ylim(0, None)
-    axes[0].set_ylabel("share of the first K\nthat is missing")
-    axes[0].legend(frameon=False, fontsize=8)
+    rows = {
+        "mrr": "mean of 1 / rank\nwithin the target (MRR)",
+        "precision_at_k": "share of the first K\nthat is missing",
+    }
+    figure, axes = plt.subplots(2, len(PANELS), figsize=(15, 5), sharex="col", sharey="row", constrained_layout=True)
+    for line, (metric, name) in zip(axes, rows.items(), strict=True):
+        for axis, designs in zip(line, PANELS.values(), strict=True):
+            for method, colour in shown.items():
+                values = [
+                    done.loc[(done["family"] == f"teacher, {design.name}") & (done["method"] == method), metric]
+                    for _, design in designs
+                ]
+                mean = np.array([each.mean() for each in values])
+                half = np.array([each.std(ddof=1) / np.sqrt(max(len(each), 1)) for each in values])
+                at = np.arange(len(designs))
+                axis.plot(at, mean, color=colour, marker="o", markersize=3, label=method)
+                axis.fill_between(at, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+            axis.set_xticks(at, [label for label, _ in designs])
+            axis.set_xlim(-0.3, len(designs) - 0.7)
+        line[0].set_ylabel(name)
+        line[0].set_ylim(0, None)
+    for axis, panel in zip(axes[-1], PANELS, strict=True):
+        axis.set_xlabel(panel.replace(", ", ",\n", 1))
+    axes[0, -1].legend(frameon=False, fontsize=8, loc="upper right")
     with atomic_path(out) as new:
         figure.savefig(new, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None)
 
