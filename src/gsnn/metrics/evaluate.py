@@ -135,7 +135,7 @@ def evaluate_edges(
         (1.0, 1.0, 4)
     """
     if isinstance(scores, pd.DataFrame):
-        names = table_nodes(scores) if names is None else list(names)
+        names = table_nodes(scores) if names is None else names
         if known is None and "has_edge" in scores.columns:
             has_edge = scores.loc[scores["has_edge"].to_numpy(dtype=bool), ["src_func", "dst_func"]]
             known = list(has_edge.itertuples(index=False, name=None))
@@ -144,23 +144,22 @@ def evaluate_edges(
         matrix = scores.detach().cpu().double().numpy() if hasattr(scores, "detach") else np.asarray(scores, float)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"scores must have shape (N, N), got {matrix.shape}")
-        names = None if names is None else list(names)
         if names is not None and len(names) != len(matrix):
             raise ValueError(f"names must have one name for each of the {len(matrix)} rows, got {len(names)}")
     n_nodes = len(matrix)
-    found = as_index("positives", positives, n_nodes, names)
-    if not found.size:
+    queries = as_index("positives", positives, n_nodes, names)
+    if not queries.size:
         raise ValueError("positives is empty: there is nothing to find")
     graph = as_index("known", () if known is None else known, n_nodes, names)
     others = as_index("known_true", known_true, n_nodes, names)
 
-    candidate = candidate_mask(n_nodes, found, graph, names, exclude_self=exclude_self)
+    candidate = candidate_mask(n_nodes, queries, graph, names, exclude_self=exclude_self)
     negative = candidate.copy()
     negative[others[0], others[1]] = False
-    negative[found[0], found[1]] = False
+    negative[queries[0], queries[1]] = False
     ranks = edge_ranks(
         matrix,
-        found,
+        queries,
         graph,
         known_true=others,
         within=within,
@@ -179,15 +178,15 @@ def evaluate_edges(
     below.sort()
 
     def measure(rows: npt.NDArray[np.int64], by_role: dict[str, EdgeMetrics]) -> EdgeMetrics:
-        part = found[:, rows]
+        part = queries[:, rows]
         values = matrix[part[0], part[1]]
         scored = SortedScores(as_scores(values), below)
         undefined = n_undefined + int(np.isnan(values).sum())
         by_group = {} if labels is None else _groups(matrix, labels, candidate, negative, part, k)
         return _measure(scored, undefined, ranks.take(rows), by_group, k, top_k, (within, filtered, ties), by_role)
 
-    by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(found, roles, n_nodes, names).items()}
-    return measure(np.arange(found.shape[1]), by_role)
+    by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(queries, roles, n_nodes, names).items()}
+    return measure(np.arange(queries.shape[1]), by_role)
 
 
 def _groups(
@@ -217,10 +216,8 @@ def _rows_by_role(
     """Which positives have which role."""
     if roles is None:
         return {}
-    label: dict[tuple[int, int], str] = {}
-    for edge, role in roles.items():
-        source, target = as_index("roles", [edge], n_nodes, names)[:, 0].tolist()
-        label[source, target] = role
+    edges = as_index("roles", roles, n_nodes, names, unique=False)
+    label = dict(zip(map(tuple, edges.T.tolist()), roles.values(), strict=True))
     pairs = list(map(tuple, positives.T.tolist()))
     without = [pair if names is None else (names[pair[0]], names[pair[1]]) for pair in pairs if pair not in label]
     if without:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 
 from gsnn.base.arrays import IntArray
+from gsnn.metrics.edges import as_nodes
 from gsnn.metrics.scores import SortedScores, collapse_groups, precision_at_k
 
 _NAN = float("nan")
@@ -248,7 +249,7 @@ def near_hits(
     """
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    source, target = _indices("src_idx", src_idx, n_nodes), _indices("dst_idx", dst_idx, n_nodes)
+    source, target = as_nodes("src_idx", src_idx, n_nodes), as_nodes("dst_idx", dst_idx, n_nodes)
     if source.shape != target.shape or source.shape != np.shape(scores) or source.ndim != 1:
         shapes = f"{np.shape(scores)}, {source.shape} and {target.shape}"
         raise ValueError(f"scores, src_idx and dst_idx must have one shape (n,), got {shapes}")
@@ -268,19 +269,9 @@ def near_hits(
     return NearHits(places, n_exact, n_near, chance_exact, chance_near, len(keys), int(is_near.sum()))
 
 
-def _indices(parameter: str, values: npt.ArrayLike, n_nodes: int) -> IntArray:
-    """Indices of nodes, in range."""
-    index = np.asarray(values)
-    if index.size and not np.issubdtype(index.dtype, np.integer):
-        raise ValueError(f"{parameter} must hold whole numbers, got {index.dtype}")
-    if index.size and (index.min() < 0 or index.max() >= n_nodes):
-        raise ValueError(f"{parameter} has an index out of range 0..{n_nodes - 1}: {index.min()}..{index.max()}")
-    return index.astype(np.int64)
-
-
 def _sparse(parameter: str, pairs: Any, n_nodes: int) -> sparse.csr_matrix:  # noqa: ANN401 - array, tensor or lists
     """Pairs as a boolean matrix (N, N)."""
-    index = _indices(parameter, pairs, n_nodes)
+    index = as_nodes(parameter, pairs, n_nodes)
     if index.ndim != 2 or index.shape[0] != 2:
         hint = "; pass its transpose" if index.ndim == 2 and index.shape[1] == 2 else ""
         raise ValueError(f"{parameter} must have shape (2, n), got {index.shape}{hint}")
