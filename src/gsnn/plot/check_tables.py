@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -170,18 +171,12 @@ def agreement(ranks: pd.DataFrame, what: str, top: int | None = TOP) -> pd.DataF
         >>> agreement(ranks, "candidates", top=2)[["first", "second", "spearman", "shared"]].to_dict("list")
         {'first': ['a'], 'second': ['b'], 'spearman': [0.8], 'shared': [2.0]}
     """
-    from scipy.stats import rankdata
-
     rows = []
-    names = [str(name) for name in ranks.columns]
-    table = ranks.to_numpy(dtype=np.float64)
-    for i in range(len(names)):
-        for j in range(i + 1, len(names)):
-            both = np.isfinite(table[:, i]) & np.isfinite(table[:, j])
-            first, second = rankdata(table[both, i]), rankdata(table[both, j])
-            defined = both.sum() > 2 and np.ptp(first) > 0 and np.ptp(second) > 0
-            n = min(top or 0, int(both.sum()))
-            shared = float(((first <= n) & (second <= n)).sum()) if n else float("nan")
-            rho = round(float(np.corrcoef(first, second)[0, 1]), 9) if defined else float("nan")
-            rows.append((what, names[i], names[j], rho, shared, n, int(both.sum())))
+    for pair in combinations(ranks, 2):
+        both = ranks[list(pair)].astype(float).dropna().rank()
+        n = min(top or 0, len(both))
+        shared = float((both <= n).all(axis=1).sum()) if n else float("nan")
+        defined = len(both) > 2 and both.nunique().min() > 1
+        rho = round(float(np.corrcoef(both.T)[0, 1]), 9) if defined else float("nan")
+        rows.append((what, *map(str, pair), rho, shared, n, len(both)))
     return pd.DataFrame(rows, columns=["edges", "first", "second", "spearman", "shared", "top", "n"])

@@ -65,9 +65,7 @@ def edge_neighbourhood(
     for end in edge:
         if whole.nodes.get(end, {}).get("type") != "function":
             functions = [name for name, kind in whole.nodes(data="type") if kind == "function"]
-            near = closest(str(end), functions, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"edge must join two functions of the graph, and {end!r} is none{hint}")
+            raise DataError(f"edge must join two functions of the graph, and {end!r} is none{_hint(end, functions)}")
     kept: dict[str, None] = dict.fromkeys(edge)
     for end in edge:
         for other in (*whole.predecessors(end), *whole.successors(end)):
@@ -143,13 +141,13 @@ def subnetwork(edges: pd.DataFrame, kinds: Mapping[str, str], *, title: str = ""
     for node in graph:
         graph.nodes[node]["type"] = kinds[node]
     roots = [node for node in graph if kinds[node] == "input"]
-    place = positions(graph, roots or list(graph)[:1]) if graph else {}
+    place = positions(graph, roots or list(graph)[:1])
     ax = axes(ax)
     _nodes(ax, graph, place)
-    most = float(edges["contribution"].abs().max()) if len(edges) else 1.0
+    largest = float(edges["contribution"].abs().max()) or 1.0
     for source, target, data in graph.edges(data=True):
         color = PROPOSED if data["by"] > 0 else CANDIDATE
-        _arrow(ax, place, source, target, data["sign"], color, 0.6 + 3.4 * abs(data["by"]) / (most or 1.0), len(graph))
+        _arrow(ax, place, source, target, data["sign"], color, 0.6 + 3.4 * abs(data["by"]) / largest, len(graph))
     _names(ax, graph, place)
     ax.set_title(title, fontsize=9)
     ax.set_axis_off()
@@ -165,12 +163,16 @@ def _read(graph: Any, proposed: Edges | pd.DataFrame) -> tuple[nx.DiGraph, list[
     for source, target, *sign in rows:
         for end in (source, target):
             if end not in whole:
-                near = closest(str(end), whole.nodes, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise DataError(f"proposed edge {source} -> {target}: the graph has no node {end!r}{hint}")
+                unknown = f"the graph has no node {end!r}{_hint(end, whole.nodes)}"
+                raise DataError(f"proposed edge {source} -> {target}: {unknown}")
         if not whole.has_edge(source, target) and source != target:
             edges.append((str(source), str(target), _sign(sign[0] if sign else 0)))
     return whole, edges
+
+
+def _hint(name: Any, options: Iterable[str]) -> str:  # noqa: ANN401 - what should be a name
+    near = closest(str(name), options, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gsnn.base.errors import unknown_option
 from gsnn.plot.axes import GUIDE, PROPOSED, axes
+from gsnn.plot.check_tables import check_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +45,6 @@ def self_check(
     Raises:
         ValueError: If a method was not checked, or ``negatives`` is unknown.
     """
-    from gsnn.plot.check_tables import check_tables
-
     if negatives not in _NEGATIVES:
         raise unknown_option("negatives", negatives, _NEGATIVES)
     curves = check_tables(check, check.methods[0]).curves
