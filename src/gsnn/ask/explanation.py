@@ -182,7 +182,7 @@ def explain(
     names = condition_names(np.stack([end, start]), data)
     if (start == end).all():
         raise DataError(f"the condition and the reference are both {names[0]}; name another one to compare with")
-    edges = _edge_table(graph)
+    edges = graph_edges(graph)
     scale = float(standardiser.scale[output])
     spread, gaps, ends = Spread(), [], []
     for model in models:
@@ -240,22 +240,13 @@ def explain(
     )
 
 
-def _edge_table(graph: Graph) -> pd.DataFrame:
-    """The edges of a graph in the order of a model."""
-    parts, signs = [], graph.edge_sign_dict
-    for kind in EDGE_TYPES:
-        source, target = graph.edge_index_dict[kind].tolist()
-        parts.append(
-            pd.DataFrame(
-                {
-                    "source": [graph.node_names_dict[kind[0]][i] for i in source],
-                    "target": [graph.node_names_dict[kind[2]][i] for i in target],
-                    "kind": kind_of(kind),
-                    "sign": np.zeros(len(source), int) if signs is None else signs[kind].numpy().astype(int),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+def graph_edges(graph: Graph) -> pd.DataFrame:
+    """The edges of a graph in the order of a model: source, target, kind, sign (0 where it is unknown)."""
+    edges, _ = graph.to_pandas()
+    counts = [graph.edge_index_dict[kind].shape[1] for kind in EDGE_TYPES]
+    kinds = np.repeat([kind_of(kind) for kind in EDGE_TYPES], counts)
+    sign = edges["sign"].astype(int) if "sign" in edges else 0
+    return edges[["source", "target"]].assign(kind=kinds, sign=sign)
 
 
 def _carries(share: FloatArray) -> BoolArray:

@@ -12,7 +12,7 @@ from gsnn.ask.experiments import JSON as DESIGN
 from gsnn.ask.explanation import JSON as EXPLANATION
 from gsnn.ask.knockouts import JSON as KNOCKOUTS
 from gsnn.plot.data import Section
-from gsnn.report.text import number
+from gsnn.report.text import number, sentence
 
 if TYPE_CHECKING:
     from gsnn.runs import Run
@@ -97,17 +97,15 @@ def _design(told: Mapping[str, Any]) -> list[Section]:
         f"they would tell them apart, with {told['replicates']} measurements each."
     ]
     for row in batch[:3]:
-        text = (
-            f"{row['rank']}. Do {row['experiment']}. It raises the share of pairs of hypotheses that are told apart by "
-        )
-        text += f"{row['gain']:.0%}."
+        text = f"{row['rank']}. Do {row['experiment']}. "
+        text += f"It raises the share of pairs of hypotheses that are told apart by {row['gain']:.0%}."
         if row["readouts"]:
             text += f" Look at {row['readouts'].replace('; ', ', ')}."
         if row["separates"]:
             some = row["separates"].split("; ")
             text += f" It separates {'; '.join(some[:3])} others."
         notes.append(text)
-    notes += [f"{note[:1].upper()}{note[1:]}." for note in told["notes"]]
+    notes += [sentence(note) for note in told["notes"]]
     columns = ["rank", "experiment", "kind", "cost", "gain", "separation", "pairs", "readouts"]
     hypotheses = pd.DataFrame(told["hypotheses"])[["name", "loss"]].rename(columns={"name": "hypothesis"})
     tables = [

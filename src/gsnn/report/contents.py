@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gsnn.ask.explanation import graph_edges
 from gsnn.base.verdict import at_run
-from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, short_kind
+from gsnn.graph import EDGE_TYPES
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS, OUTPUT_EDGES, short_kind
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.asked import asked_sections
-from gsnn.report.members import members_section
-from gsnn.report.text import number
+from gsnn.report.members import by_kind, members_section
+from gsnn.report.text import number, sentence
 from gsnn.runs.results import after_check, model_verdict
 from gsnn.runs.sample import run_sample
 from gsnn.training.verdict import r_meaning
@@ -49,11 +51,10 @@ def collect(run: Run) -> ReportData:
     fit = run.fit_report()
     split = run.split()
     data, test = _data(run, split)
-    graph = data.graph
+    graph, known = data.graph, graph_edges(data.graph)
     training = run.info.get("training", {})
-    kinds = run.sources
-    name = kinds.name or (Path(kinds.files["graph"]["given"]).name if "graph" in kinds.files else run.path.name)
-    signs = _signs(graph)
+    sources = run.sources
+    name = sources.name or (Path(sources.files["graph"]["given"]).name if "graph" in sources.files else run.path.name)
     summary = {
         "samples": run.info["data"]["samples"],
         "trained on": len(split.train),
@@ -63,7 +64,7 @@ def collect(run: Run) -> ReportData:
         "readouts": graph.O,
         "function nodes": graph.N,
         "known edges between them": len(graph.function_edges),
-        **signs,
+        **_signs(graph),
         "functions no input reaches": len(graph.unreached_functions),
         "functions that reach no readout": len(graph.dead_end_functions),
         "missing responses": None if data.drawn else int(data.outputs.isna().to_numpy().sum()),
@@ -91,14 +92,17 @@ def collect(run: Run) -> ReportData:
             "training": run.config.to_dict(),
             "inference": inference,
             "sources": {
-                "kind": kinds.kind,
-                "name": kinds.name,
+                "kind": sources.kind,
+                "name": sources.name,
                 "files": {
                     # Where a package keeps its files says more about the machine than about the run.
-                    role: {"file": Path(file["given"]).name if kinds.name else file["given"], "sha256": file["sha256"]}
-                    for role, file in kinds.files.items()
+                    role: {
+                        "file": Path(file["given"]).name if sources.name else file["given"],
+                        "sha256": file["sha256"],
+                    }
+                    for role, file in sources.files.items()
                 },
-                "options": {reader: dict(given) for reader, given in kinds.options.items()},
+                "options": {reader: dict(given) for reader, given in sources.options.items()},
             },
             "versions": run.info.get("versions", {}),
         },
@@ -113,10 +117,10 @@ def collect(run: Run) -> ReportData:
         pooled={predictor: float(fit.summary["pooled_r2"][predictor]) for predictor in ("model", "ridge", "mean")},
         predictions=_predictions(run, data, test),
         edges=edges,
-        network=_network(graph),
+        network=known[known["kind"] == FUNCTION_EDGES],
         functions=list(graph.functions),
-        treated=_ends(graph, "input"),
-        measured=_ends(graph, "output"),
+        treated=known[known["kind"] == INPUT_EDGES].groupby("target", sort=False)["source"].agg(list).to_dict(),
+        measured=known[known["kind"] == OUTPUT_EDGES].groupby("source", sort=False)["target"].agg(list).to_dict(),
         notes=notes,
         method=method,
         samples=int(inference["n"]) if inference else 0,
@@ -179,12 +183,9 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
     remarks = _checks_of_others(run, inference)
     check, note = read_check(run)
     if check is None:
-        return None, agreement(pd.DataFrame(), HIDDEN), [*([_sentence(note)] if note else []), *remarks]
+        return None, agreement(pd.DataFrame(), HIDDEN), [*([sentence(note)] if note else []), *remarks]
     if not check.complete:
-        remarks = [
-            *remarks,
-            f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats.",
-        ]
+        remarks.append(f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats.")
     method = ""
     if inference is not None:
         method = str(inference["method"])
@@ -202,14 +203,14 @@ def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     if inference is None:
         return []
     notes = list(inference.get("notes", ()))
-    for kind, how in (inference.get("kinds") or {"": inference}).items():
+    for kind, how in by_kind(inference).items():
         if how.get("members"):
             notes.append(members_note(how["members"], kind))
     if inference.get("structure"):
         notes.append(structure_note(inference["structure"]))
     if inference.get("no_targets"):
         notes.append(no_targets_note(inference["no_targets"]))
-    return [_sentence(note) for note in notes]
+    return [sentence(note) for note in notes]
 
 
 def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
@@ -217,12 +218,12 @@ def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
     from gsnn.runs.results import read_check
 
     remarks = []
-    for kind, how in ((inference or {}).get("kinds") or {}).items():
-        if kind == FUNCTION_EDGES:
+    for kind, how in by_kind(inference).items():
+        if kind in ("", FUNCTION_EDGES):
             continue
         check, note = read_check(run, kind)
         if check is None or how["method"] not in check.methods:
-            remarks.append(_sentence(note or f"no self-check of {kind} edges by the method '{how['method']}'"))
+            remarks.append(sentence(note or f"no self-check of {kind} edges by the method '{how['method']}'"))
             continue
         remarks.append(f"Self-check of {kind} edges by '{how['method']}': {check.verdicts()[how['method']]}")
     return remarks
@@ -235,8 +236,8 @@ def _audit(run: Run) -> tuple[dict[str, Any], list[str]]:
 
     found, note = read_audit(run)
     if found is None:
-        return {}, [_sentence(note)] if note else []
-    notes = [*(_sentence(warning) for warning in found.warnings), *found.notes]
+        return {}, [sentence(note)] if note else []
+    notes = [*(sentence(warning) for warning in found.warnings), *found.notes]
     shown = {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}
     if run.repairs_path.is_file():
         shown["repairs"] = read_run_repairs(run)
@@ -280,15 +281,11 @@ def _correlations(fit: FitReport) -> list[str]:
     return notes
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
-
-
 def _signs(graph: Graph) -> dict[str, int]:
     """Number of known edges between functions by sign; nothing for an unsigned graph."""
     if graph.edge_sign_dict is None:
         return {}
-    sign = _network(graph)["sign"].to_numpy()
+    sign = graph.edge_sign_dict[EDGE_TYPES[0]].numpy()
     names = (("activating edges", 1), ("inhibiting edges", -1), ("edges of unknown sign", 0))
     return {name: int((sign == value).sum()) for name, value in names}
 
@@ -326,24 +323,3 @@ def _predictions(run: Run, data: PerturbationData, rows: np.ndarray) -> pd.DataF
 def _condition(values: np.ndarray, names: tuple[str, ...]) -> str:
     on = [f"{name}={value:g}" for name, value in zip(names, values, strict=True) if value]
     return ", ".join(on[:6]) + (f" and {len(on) - 6} more" if len(on) > 6 else "") if on else "no treatment"
-
-
-def _network(graph: Graph) -> pd.DataFrame:
-    kind = ("function", "to", "function")
-    source, target = graph.edge_index_dict[kind].numpy()
-    names = np.asarray(graph.functions, dtype=object)
-    signs = graph.edge_sign_dict
-    sign = signs[kind].numpy() if signs is not None else np.zeros(len(source), np.int8)
-    return pd.DataFrame({"source": names[source], "target": names[target], "sign": sign})
-
-
-def _ends(graph: Graph, what: str) -> dict[str, list[str]]:
-    """Function node -> the inputs that feed it, or the outputs it feeds."""
-    kind = ("input", "to", "function") if what == "input" else ("function", "to", "output")
-    first, second = graph.edge_index_dict[kind].tolist()
-    pairs = zip(second, first, strict=True) if what == "input" else zip(first, second, strict=True)
-    others = graph.inputs if what == "input" else graph.outputs
-    ends: dict[str, list[str]] = {}
-    for node, other in pairs:
-        ends.setdefault(graph.functions[node], []).append(others[other])
-    return ends

@@ -10,7 +10,7 @@ import pandas as pd
 from gsnn.ask.conditions import name_of
 from gsnn.ask.ensemble import Ensemble
 from gsnn.plot.data import Section
-from gsnn.report.text import number
+from gsnn.report.text import number, sentence
 from gsnn.runs.inference.columns import members_note
 from gsnn.training.loop import predict
 
@@ -38,9 +38,8 @@ def members_section(
     """
     if not run.n_members:
         return None
-    ranked = {kind: how for kind, how in _by_kind(inference).items() if how.get("members")}
-    notes = [f"{members_note(how['members'], kind)}." for kind, how in ranked.items()]
-    notes = [text[:1].upper() + text[1:] for text in notes]
+    ranked = {kind: how for kind, how in by_kind(inference).items() if how.get("members")}
+    notes = [sentence(members_note(how["members"], kind)) for kind, how in ranked.items()]
     if not notes:
         notes = ["Edges have not been inferred from the members."]
     tables = []
@@ -56,7 +55,8 @@ def members_section(
     return Section("members", "Do the members agree?", notes, tables, "Members")
 
 
-def _by_kind(inference: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+def by_kind(inference: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """What ``run.json`` says of an inference, by the kind of edges; the kind is empty if there is only one."""
     return (inference.get("kinds") or {"": inference}) if inference else {}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.plot.data import Check, ReportData
-from gsnn.report.text import number
+from gsnn.report.text import capitalised, number
 
 BEST = 50  # candidates a reader may want to test
 
@@ -84,8 +84,7 @@ def _refined(data: ReportData) -> Answer | None:
     found = data.refine_verdict
     if found is None:
         return None
-    text = found.text[:1].upper() + found.text[1:]
-    return Answer("Did adding candidates help?", found.short, text, found.tone, "refine")
+    return Answer("Did adding candidates help?", found.short, capitalised(found.text), found.tone, "refine")
 
 
 def _expected(candidates: pd.DataFrame, check: Check | None) -> Answer | None:
@@ -112,9 +111,10 @@ def _expected(candidates: pd.DataFrame, check: Check | None) -> Answer | None:
     chance = k * float(row.get("precision_chance", float("nan")))
     if np.isfinite(chance):
         text += f" Guessing finds {f'{chance:.1f}' if chance >= 0.1 else 'less than 0.1'}."
-    failed = check is not None and check.verdict is not None and check.verdict.tone == "bad"
-    if check is not None and check.verdict is not None and failed:
-        text += f" But the ranking is {check.verdict.short}: this number says nothing of what the data add."
+    verdict = None if check is None else check.verdict
+    failed = verdict is not None and verdict.tone == "bad"
+    if verdict is not None and failed:
+        text += f" But the ranking is {verdict.short}: this number says nothing about what the data add."
     tone = "good" if low >= 0.2 * k and not failed else "unsure"
     return Answer("How many of the best are edges?", f"{expected:.0f} of {k}", text, tone, "selfcheck")
 
