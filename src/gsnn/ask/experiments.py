@@ -440,7 +440,7 @@ def _refit(
     from gsnn.training.prepare import new_model
 
     graph = hypothesis.graph(data.graph)
-    model = with_weights_of(start, graph, new_model(graph, config)).train()
+    model = with_weights_of(start, new_model(graph, config)).train()
     x, target = data.x[rows], np.asarray(y[rows], np.float32)
     train_model(model, (x, target), None, config, progress=None)
     model.eval()

@@ -119,8 +119,8 @@ def collect(run: Run) -> ReportData:
         edges=edges,
         network=known[known["kind"] == FUNCTION_EDGES],
         functions=list(graph.functions),
-        treated=known[known["kind"] == INPUT_EDGES].groupby("target", sort=False)["source"].agg(list).to_dict(),
-        measured=known[known["kind"] == OUTPUT_EDGES].groupby("source", sort=False)["target"].agg(list).to_dict(),
+        treated=_ends(known, INPUT_EDGES, "target", "source"),
+        measured=_ends(known, OUTPUT_EDGES, "source", "target"),
         notes=notes,
         method=method,
         samples=int(inference["n"]) if inference else 0,
@@ -323,3 +323,9 @@ def _predictions(run: Run, data: PerturbationData, rows: np.ndarray) -> pd.DataF
 def _condition(values: np.ndarray, names: tuple[str, ...]) -> str:
     on = [f"{name}={value:g}" for name, value in zip(names, values, strict=True) if value]
     return ", ".join(on[:6]) + (f" and {len(on) - 6} more" if len(on) > 6 else "") if on else "no treatment"
+
+
+def _ends(edges: pd.DataFrame, kind: str, function: str, other: str) -> dict[str, list[str]]:
+    """Function node -> the nodes at the other ends of its edges of a kind."""
+    groups = edges[edges["kind"] == kind].groupby(function, sort=False)[other]
+    return {str(name): ends.tolist() for name, ends in groups}
