@@ -24,24 +24,6 @@ if TYPE_CHECKING:
     from gsnn.edges import EdgeInferer
 
 
-# Parameters that are settings of the training under the same name.
-_SETTINGS = (
-    "epochs",
-    "channels",
-    "layers",
-    "norm",
-    "lr",
-    "weight_decay",
-    "batch_size",
-    "dropout",
-    "share_layers",
-    "add_function_self_edges",
-    "residual",
-    "patience",
-    "min_delta",
-    "restore_best",
-    "validation",
-)
 _Y_RULES = {"dtype": np.float64, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
 _BATCH = 256  # of edge inference, whose statistics do not depend on it
 
@@ -173,7 +155,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, validate_separately=(rules, _Y_RULES))
         check_consistent_length(X, y)
         seed = _seed(self.random_state)
-        settings = {name: _builtin(getattr(self, name)) for name in _SETTINGS}
+        fields = TrainConfig.__dataclass_fields__
+        settings = {name: _builtin(value) for name, value in self.get_params(deep=False).items() if name in fields}
         config = TrainConfig(**settings, seed=seed, test=1e-9)  # nothing is held out for a test here
         flat = y.ndim == 1
         if flat:

@@ -117,19 +117,15 @@ class Knockouts(Answer):
         Returns:
             Columns nodes, condition, readout, effect; sd, low and high with a calibration; interaction with pairs.
         """
-        k, m, o = self.effect.shape
-        columns: dict[str, Any] = {
-            "nodes": np.repeat(np.array(self.names, dtype=object), m * o),
-            "condition": np.tile(np.repeat(np.array(self.conditions, dtype=object), o), k),
-            "readout": np.tile(np.array(self.readouts, dtype=object), k * m),
-            "effect": self.effect.ravel(),
-        }
+        columns = {"effect": self.effect}
         if self.sd is not None and self.half is not None:
-            low, high = self.effect - self.half, self.effect + self.half
-            columns |= {"sd": self.sd.ravel(), "low": low.ravel(), "high": high.ravel()}
+            columns |= {"sd": self.sd, "low": self.effect - self.half, "high": self.effect + self.half}
         if self.interaction is not None:
-            columns["interaction"] = self.interaction.ravel()
-        return pd.DataFrame(columns)
+            columns["interaction"] = self.interaction
+        rows = pd.MultiIndex.from_product(
+            [self.names, self.conditions, self.readouts], names=["nodes", "condition", "readout"]
+        )
+        return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, rows).reset_index()
 
     def summary(self) -> pd.DataFrame:
         """A row for each set, the strongest first, with the mean effect over the conditions on every readout.

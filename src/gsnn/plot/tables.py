@@ -14,7 +14,7 @@ from gsnn.graph.checks import Edge
 from gsnn.metrics import average_precision, roc_auc
 from gsnn.metrics.scores import as_scores
 from gsnn.plot.axes import CANDIDATE, GUIDE, KNOWN, PROPOSED, axes
-from gsnn.plot.check_tables import agreement
+from gsnn.plot.check_tables import agreement, agreement_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,12 +211,9 @@ def method_agreement(
         raise ValueError(f"tables must hold at least two methods to compare, got {list(tables)}")
     ranks = pd.DataFrame({name: _ranks(name, table, score_col) for name, table in tables.items()})
     pairs = agreement(ranks, "candidates", top)
-    names = list(tables)
-    values = np.eye(len(names))
-    for row in pairs.to_dict("records"):
-        i, j = names.index(str(row["first"])), names.index(str(row["second"]))
-        value = row["spearman"] if measure == "spearman" else row["shared"] / row["top"] if row["top"] else np.nan
-        values[i, j] = values[j, i] = value
+    names, values = agreement_matrix(
+        pairs, pairs["spearman"] if measure == "spearman" else pairs["shared"] / pairs["top"]
+    )
     ax = axes(ax)
     low, cmap = (-1, "RdBu_r") if measure == "spearman" else (0, "Blues")
     ax.imshow(values, vmin=low, vmax=1, cmap=cmap)
