@@ -139,7 +139,7 @@ def collect(run: Run) -> ReportData:
 
 
 def _next(run: Run, fit: Verdict, refined: Verdict | None) -> str:
-    """What to do next: what the last command said, unless the model itself must be trained otherwise first."""
+    """The next step by the last command, unless the model must first be trained in another way."""
     checked = after_check(run)
     if fit.tone == "bad" and not (checked and "selfcheck" in fit.next):
         return fit.next
@@ -147,7 +147,7 @@ def _next(run: Run, fit: Verdict, refined: Verdict | None) -> str:
 
 
 def _data(run: Run, split: Split) -> tuple[PerturbationData, np.ndarray]:
-    """Samples in memory, and which of them were held out; of samples that stay in their files, some held-out ones."""
+    """Samples in memory, and which of them were held out; if samples stay in their files, some held-out ones."""
     if not run.sources.streamed:
         return run.data(), split.test
     enough = len(split.test) >= _FEWEST
@@ -191,7 +191,7 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
         method = str(inference["method"])
         own = METHODS[method].options if method in METHODS else None
         if method not in check.methods or own != inference["options"]:
-            remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
+            remarks.append(f"The self-check did not cover the method '{method}' with the options of this ranking.")
             method = ""
     return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
 
@@ -214,7 +214,7 @@ def _table_notes(inference: dict[str, Any] | None) -> list[str]:
 
 
 def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
-    """What the self-checks of edges from inputs and to outputs found, of the method that ranked them."""
+    """What the self-checks of edges from inputs and to outputs say about the method that ranked them."""
     from gsnn.runs.results import read_check
 
     remarks = []
@@ -234,11 +234,11 @@ def _audit(run: Run) -> tuple[dict[str, Any], list[str]]:
     from gsnn.runs.repairs import read_run_repairs
     from gsnn.runs.results import read_audit
 
-    found, note = read_audit(run)
-    if found is None:
+    audit, note = read_audit(run)
+    if audit is None:
         return {}, [sentence(note)] if note else []
-    notes = [*(sentence(warning) for warning in found.warnings), *found.notes]
-    shown = {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}
+    notes = [*map(sentence, audit.warnings), *audit.notes]
+    shown = {"audit": audit.table(), "audit_summary": audit.summary(), "audit_notes": notes}
     if run.repairs_path.is_file():
         shown["repairs"] = read_run_repairs(run)
     return shown, []
@@ -248,20 +248,20 @@ def _refinement(run: Run) -> dict[str, Any]:
     """The refinement in the folder of a run as arguments of `ReportData`; nothing if it is of other data."""
     from gsnn.runs.results import read_refinement
 
-    found = read_refinement(run)
-    if found is None:
+    refinement = read_refinement(run)
+    if refinement is None:
         return {}
-    edges = found.table()
+    edges = refinement.table()
     kept = edges[edges["kept"] & (edges["arm"] == "inferred")]
     return {
-        "refinement": found.summary(),
+        "refinement": refinement.summary(),
         "refined": kept[["round", "source", "target", "kind", "gain", "p"]],
-        "refine_verdict": found.verdict(),
+        "refine_verdict": refinement.verdict(),
     }
 
 
 def _correlations(fit: FitReport) -> list[str]:
-    """Pooled r of the model and what it must beat, which alone says whether an r is good."""
+    """Pooled r of the model beside what it must beat, without which an r says nothing."""
     figures = ("folds", "of", "readouts")
 
     def listed(r: dict[str, float]) -> str:
@@ -275,8 +275,8 @@ def _correlations(fit: FitReport) -> list[str]:
         )
     if fit.left_out:
         notes.append(
-            f"What is to be beaten, from all samples with every condition left out once ({fit.left_out['folds']:.0f} "
-            f"folds), as r: {listed(fit.left_out)}."
+            f"The r to beat, from all samples with every condition left out once ({fit.left_out['folds']:.0f} folds): "
+            f"{listed(fit.left_out)}."
         )
     return notes
 

@@ -45,7 +45,7 @@ def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def _hash(text: str) -> str:
-    """Name of an inline script in a content security policy, which then runs no other."""
+    """Hash of an inline script for the content security policy, which allows no other script."""
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
@@ -118,14 +118,15 @@ def _check_rows(check: Check) -> list[dict[Any, Any]]:
     keys = ["condition", "method"]
     rows = matched.merge(every[[*keys, "average_precision", "chance"]], on=keys, suffixes=("_matched", ""))
     passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "verdict"]]
-    found: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
+    records: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
     order = list(CONDITIONS)
-    found.sort(key=lambda r: (order.index(r["condition"]), r["by"] != "inferer", r["method"] != check.method))
-    return found
+    return sorted(
+        records, key=lambda r: (order.index(r["condition"]), r["by"] != "inferer", r["method"] != check.method)
+    )
 
 
 def _group_rows(check: Check) -> list[dict[Any, Any]]:
-    """The two groups of hidden edges, of the inferers; empty where no hole was left."""
+    """The two groups of hidden edges, for each inferer; empty where no hole was left."""
     table = check.groups
     return table[(table["condition"] == "real") & (table["by"] == "inferer")].to_dict("records")
 
@@ -170,7 +171,7 @@ def report_run(run: Run) -> Path:
         MissingExtraError: If the packages of the extra ``report`` are not installed.
     """
     now("writing the report")
-    # Reading needs no lock: a self-check of hours must not keep anybody from a report.
+    # Reading needs no lock, so that a report can be written during a long self-check.
     with run.lock(optional=True):
         run.refresh()
         return write_report(run)
