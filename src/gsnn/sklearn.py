@@ -1,6 +1,6 @@
 """A GSNN as a scikit-learn estimator: `cross_val_score`, pipelines and grid search take it like any other.
 
-The training is that of :mod:`gsnn.training`; what is added is the bookkeeping that scikit-learn expects.
+The training is that of :mod:`gsnn.training`; the estimator adds the bookkeeping that scikit-learn expects.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
     """A graph structured neural network with ``fit``, ``predict`` and ``score``.
 
     Responses are standardised inside (means and standard deviations of the training samples) and predicted in their
-    own units; inputs are used as they come, so put a ``StandardScaler`` before it where they need one. A NaN in ``y``
-    is a missing response: it counts nowhere. A NaN in ``X`` is refused. Global random generators are neither read nor
+    own units; inputs are used unchanged, so put a ``StandardScaler`` before it where they need one. A NaN in ``y`` is a
+    missing response, which is left out. A NaN in ``X`` is refused. Global random generators are neither read nor
     changed.
 
     Without a graph, every input acts on every readout: one function node per input, one per readout, all pairs
@@ -209,9 +209,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         from gsnn.training import predict
 
         x = self._inputs(X)
-        found = self.standardiser_.inverse_transform(predict(self.model_, x))
         result = np.empty((len(x), len(self._output_columns)))
-        result[:, self._output_columns] = found
+        result[:, self._output_columns] = self.standardiser_.inverse_transform(predict(self.model_, x))
         return result[:, 0] if self._flat else result
 
     def score(self, X: Any, y: Any) -> float:  # noqa: ANN401
@@ -235,7 +234,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         return float(r2[~np.isnan(r2)].mean()) if not np.isnan(r2).all() else float("nan")
 
     def edge_inferer(self, X: Any, y: Any, method: str | None = None, **options: Any) -> EdgeInferer:  # noqa: ANN401
-        """An edge inferer that has seen the samples; its own methods give tables, matrices and more.
+        """An edge inferer that is fitted to the samples; its own methods give tables, matrices and more.
 
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
@@ -311,7 +310,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         return tags
 
     def _parts(self, x: Any, config: TrainConfig) -> tuple[Any, IntArray | None]:  # noqa: ANN401
-        """Rows to train on and to watch, split by condition as in the run folders."""
+        """Rows for training and for validation, split by condition as in the run folders."""
         if not config.uses_validation:
             return slice(None), None
         from gsnn.data.split import conditions, draw_split
@@ -403,5 +402,5 @@ def _seed(random_state: Any) -> int:  # noqa: ANN401 - all that scikit-learn all
 
 
 def _builtin(value: Any) -> Any:  # noqa: ANN401
-    """A numpy scalar, as a grid of settings often holds, as the Python number it is."""
+    """A numpy scalar, which grids of settings often hold, as a Python number."""
     return value.item() if isinstance(value, np.generic) else value

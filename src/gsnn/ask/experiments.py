@@ -447,15 +447,13 @@ def _refit(
     treated = np.array([one.treatments for one in experiments], np.float32)
     predicted = predict(model, treated)
     knocked = np.array([one.knocked for one in experiments])
-    if (knocked >= 0).any():
+    knockouts = np.flatnonzero(knocked >= 0)
+    if len(knockouts):
         clamps = clamps_of(model, Conditions.of(x, data).x, DEFAULT_STATE)
-        sets = [*np.unique(knocked[knocked >= 0]).tolist()]
-        base = Conditions.of(treated[knocked >= 0], data)
-        place = {tuple(row): i for i, row in enumerate(base.x.tolist())}
-        _, after = predict_clamped(model, base.x, [(node,) for node in sets], clamps)
-        which = np.searchsorted(sets, knocked)
-        for i in np.flatnonzero(knocked >= 0):
-            predicted[i] = after[which[i], place[tuple(treated[i].tolist())]]
+        base, which = np.unique(treated[knockouts], axis=0, return_inverse=True)
+        nodes, number = np.unique(knocked[knockouts], return_inverse=True)
+        _, after = predict_clamped(model, base, nodes[:, None].tolist(), clamps)
+        predicted[knockouts] = after[number, which.ravel()]
     state = np.zeros(len(treated))
     read = np.array([one.read for one in experiments])
     new_readouts = np.flatnonzero(read >= 0)

@@ -19,7 +19,7 @@ def drawn_nodes(
         graph: Known edges; every function node is in it.
         proposed: Proposed edges, best first.
         limit: Most nodes of a network that is drawn whole.
-        around: Most nodes to draw of a larger one, of which more would be a hairball.
+        around: Most nodes to draw of a larger one; more would be a hairball.
 
     Returns:
         Names in the graph's own order.
@@ -121,7 +121,7 @@ def edges_around(graph: nx.DiGraph, nodes: Sequence[str], *, limit: int) -> list
     Args:
         graph: Known edges with their ``sign``.
         nodes: The nodes, the most important first.
-        limit: Most edges to return; nodes that come late lose theirs.
+        limit: Most edges to return; those of the last nodes are left out.
 
     Returns:
         (source, target, sign) of each.

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them."""
+"""Numbers and sentences as a reader wants them."""
 
 from __future__ import annotations
 
