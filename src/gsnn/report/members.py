@@ -47,7 +47,7 @@ def members_section(
         columns = [name for name in ("rank", "worst_rank", "source", "target", "kind") if name in edges]
         best = edges.loc[~edges["known"].astype(bool), columns].dropna(subset=["rank"]).head(_ROWS)
         if len(best):
-            tables.append(("The best candidates, with the last place that a member gives them", best))
+            tables.append(("The best candidates, with the worst rank that a member gives them", best))
     readouts, words = _predictions(run, data, rows)
     if len(readouts):
         notes.append(words)
