@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SHARE = 0.9  # of the difference that the subnetwork carries
 PATHS, _TRIED_PATHS = 10, 300
 _NOTHING = 1e-6  # standard deviations, the rounding of single precision
-_PRUNED = 150  # most edges of a subnetwork in which leaving out each edge is tried
+_PRUNED = 150  # most edges of a subnetwork that is pruned edge by edge
 JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
 
 

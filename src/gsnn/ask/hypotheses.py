@@ -100,13 +100,13 @@ def with_weights_of(model: GSNN, fresh: GSNN) -> GSNN:
 
 
 def _edges(model: GSNN) -> list[tuple[int, int, int]]:
-    """Each edge by its homogeneous ends, and how many parallel ones stand before it."""
+    """Each edge by its homogeneous ends, and the number of parallel ones before it."""
     count: dict[tuple[int, int], int] = {}
-    found = []
+    edges = []
     for ends in map(tuple, model.layout.edge_index.t().tolist()):
         count[ends] = count.get(ends, -1) + 1
-        found.append((*ends, count[ends]))
-    return found
+        edges.append((*ends, count[ends]))
+    return edges
 
 
 def _weights(model: GSNN, part: str) -> tuple[torch.Tensor, torch.Tensor]:

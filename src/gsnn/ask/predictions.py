@@ -199,8 +199,8 @@ def treatment_inputs(
         table, kinds = pd.DataFrame(values, columns=names), {}
     if not len(table):
         raise DataError("there is no condition to predict: the table of treatments has no rows")
-    found = {str(name): find_input(str(name), kinds.get(str(name)), graph, ignore_case) for name in table}
-    unknown = [name for name, place in found.items() if place is None]
+    matches = {str(name): find_input(str(name), kinds.get(str(name)), graph, ignore_case) for name in table}
+    unknown = [name for name, match in matches.items() if match is None]
     if unknown:
         shown = [name_of(name) for name in names]
         near = {name: closest(name, shown) for name in unknown[:5]}
@@ -210,7 +210,7 @@ def treatment_inputs(
             f"{counted(len(unknown), 'treatment')} of the new data are none of the run ({'; '.join(hints)}{more}); it "
             f"was trained on {listed(shown, 20)}: correct the names, or leave these columns out"
         )
-    places = [str(place) for place in found.values()]
+    places = [str(match) for match in matches.values()]
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice or table.columns.has_duplicates:
         raise DataError(f"two treatment columns are the same input: {listed(twice or table.columns)}; keep one of each")

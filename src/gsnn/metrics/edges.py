@@ -86,8 +86,8 @@ def table_nodes(table: pd.DataFrame) -> list[str]:
     names: dict[str, None] = {}
     for column in ("src_func", "dst_func"):
         values = table[column]
-        found = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values.unique()
-        names.update(dict.fromkeys(found.tolist()))
+        distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values.unique()
+        names.update(dict.fromkeys(distinct.tolist()))
     return list(names)
 
 

@@ -31,7 +31,7 @@ class EdgeMetrics:
         n_negatives: Number of negatives: candidates in no true edge.
         n_undefined: Candidates whose score is undefined (NaN).
         mean_rank_candidates: Mean number of candidates that a positive is ranked among, itself included.
-        chance: Expectation of each metric for scores that know nothing, by name as in :meth:`to_dict`.
+        chance: Expectation of each metric for random scores, by name as in :meth:`to_dict`.
         within: Ranks within 'target' or 'source'.
         filtered: Whether other true edges are left out of the candidates of a rank.
         ties: Tie rule of the ranks.
@@ -203,8 +203,8 @@ def _groups(
     # A candidate that is neither to be found nor a negative is another true edge.
     other = (candidate & ~negative & ~label)[candidate]
     values = scores[candidate], label[candidate], groups[candidate]
-    found = [group_metrics(*values, other_true=other, k=n) for n in ((None,) if k is None else tuple(k))]
-    return {each.k: each for each in found}
+    metrics = [group_metrics(*values, other_true=other, k=n) for n in ((None,) if k is None else tuple(k))]
+    return {each.k: each for each in metrics}
 
 
 def _rows_by_role(

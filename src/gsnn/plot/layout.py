@@ -131,11 +131,11 @@ def edges_around(graph: nx.DiGraph, nodes: Sequence[str], *, limit: int) -> list
         >>> edges_around(graph, ["b"], limit=10)
         [('a', 'b', 1), ('b', 'c', -1)]
     """
-    found: dict[tuple[str, str], int] = {}
+    edges: dict[tuple[str, str], int] = {}
     for node in nodes:
-        if node not in graph or len(found) >= limit:
+        if node not in graph or len(edges) >= limit:
             continue
         for source, target, sign in (*graph.in_edges(node, "sign"), *graph.out_edges(node, "sign")):
-            if len(found) < limit:
-                found.setdefault((source, target), int(sign))
-    return [(source, target, sign) for (source, target), sign in found.items()]
+            if len(edges) < limit:
+                edges.setdefault((source, target), int(sign))
+    return [(source, target, sign) for (source, target), sign in edges.items()]
