@@ -5,6 +5,7 @@ The training is that of :mod:`gsnn.training`; the estimator adds the bookkeeping
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -367,12 +368,12 @@ def _positions(names: list[str] | None, nodes: Sequence[str], width: int, table:
         if width != len(nodes):
             raise ValueError(f"{table} must have a column for each of the {len(nodes)} {kind}, got {width} columns")
         return np.arange(width)
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
     if repeated:
         raise ValueError(f"{table} has columns of the same name: {', '.join(map(repr, repeated[:5]))}; rename them")
-    place = {name: i for i, name in enumerate(names)}
+    place, known = {name: i for i, name in enumerate(names)}, set(nodes)
     missing = [node for node in nodes if node not in place]
-    unknown = [name for name in names if name not in set(nodes)]
+    unknown = [name for name in names if name not in known]
     if missing or unknown:
         parts = []
         if missing:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gsnn.metrics.edges import as_index, table_matrix, table_nodes
 from gsnn.metrics.groups import GroupMetrics, group_metrics
-from gsnn.metrics.ranks import Ranks, Ties, Within, candidate_mask, edge_ranks
+from gsnn.metrics.ranks import Ranks, Ties, Within, candidate_mask, count_ranks, square
 from gsnn.metrics.scores import SortedScores, as_scores
 
 
@@ -157,16 +157,8 @@ def evaluate_edges(
     negative = candidate.copy()
     negative[others[0], others[1]] = False
     negative[queries[0], queries[1]] = False
-    ranks = edge_ranks(
-        matrix,
-        queries,
-        graph,
-        known_true=others,
-        within=within,
-        filtered=filtered,
-        exclude_self=exclude_self,
-        chunk_size=chunk_size,
-    )
+    rivals = negative if filtered else candidate
+    ranks = count_ranks(square(matrix), queries, rivals, within=within, chunk_size=chunk_size)
     labels = None if groups is None else np.asarray(groups)
     if labels is not None and labels.shape != matrix.shape:
         raise ValueError(f"groups must have the shape of the scores, {matrix.shape}, got {labels.shape}")
@@ -181,9 +173,36 @@ def evaluate_edges(
         part = queries[:, rows]
         values = matrix[part[0], part[1]]
         scored = SortedScores(as_scores(values), below)
-        undefined = n_undefined + int(np.isnan(values).sum())
         by_group = {} if labels is None else _groups(matrix, labels, candidate, negative, part, k)
-        return _measure(scored, undefined, ranks.take(rows), by_group, k, top_k, (within, filtered, ties), by_role)
+        own = ranks.take(rows)
+        count = own.n_candidates
+        total = len(rows) + below.size
+        places, prevalence = (len(rows),) if k is None else tuple(k), len(rows) / total
+        blind = Ranks(np.zeros_like(count), count - 1, count)  # all candidates are tied
+        chance = {"roc_auc": 0.5 if below.size else float("nan"), "average_precision": prevalence}
+        chance |= {"mrr": blind.mrr()} | {f"precision@{n}": prevalence for n in places}
+        chance |= {f"recall@{n}": min(n, total) / total for n in places}
+        chance |= {f"top@{n}": blind.top_at(n) for n in top_k}
+        for group in by_group.values():
+            chance |= group.chance
+        return EdgeMetrics(
+            roc_auc=scored.roc_auc(),
+            average_precision=scored.average_precision(),
+            precision_at={n: scored.precision_at(n) for n in places},
+            recall_at={n: scored.recall_at(n) for n in places},
+            mrr=own.mrr(ties),
+            top_at={n: own.top_at(n, ties) for n in top_k},
+            n_positives=len(rows),
+            n_negatives=below.size,
+            n_undefined=n_undefined + int(np.isnan(values).sum()),
+            mean_rank_candidates=float(count.mean()),
+            chance=chance,
+            within=within,
+            filtered=filtered,
+            ties=ties,
+            by_role=by_role,
+            by_group=by_group,
+        )
 
     by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(queries, roles, n_nodes, names).items()}
     return measure(np.arange(queries.shape[1]), by_role)
@@ -224,47 +243,3 @@ def _rows_by_role(
         raise ValueError(f"roles has no label for {len(without)} of the positives: {without[:5]}")
     each = [label[pair] for pair in pairs]
     return {role: np.flatnonzero([this == role for this in each]) for role in dict.fromkeys(each)}
-
-
-def _measure(
-    scored: SortedScores,
-    n_undefined: int,
-    ranks: Ranks,
-    by_group: dict[int, GroupMetrics],
-    k: Sequence[int] | None,
-    top_k: Sequence[int],
-    rules: tuple[Within, bool, Ties],
-    by_role: dict[str, EdgeMetrics],
-) -> EdgeMetrics:
-    """The metrics of some positives and all negatives."""
-    positives, negatives = scored.positives.size, scored.negatives.size
-    total = positives + negatives
-    prevalence = positives / total
-    places = (positives,) if k is None else tuple(k)
-    count = ranks.n_candidates
-    blind = Ranks(np.zeros_like(count), count - 1, count)
-    chance = {"roc_auc": 0.5 if negatives else float("nan"), "average_precision": prevalence}
-    chance |= {"mrr": blind.mrr()} | {f"precision@{n}": prevalence for n in places}
-    chance |= {f"recall@{n}": min(n, total) / total for n in places}
-    chance |= {f"top@{n}": blind.top_at(n) for n in top_k}
-    for group in by_group.values():
-        chance |= group.chance
-    within, filtered, ties = rules
-    return EdgeMetrics(
-        roc_auc=scored.roc_auc(),
-        average_precision=scored.average_precision(),
-        precision_at={n: scored.precision_at(n) for n in places},
-        recall_at={n: scored.recall_at(n) for n in places},
-        mrr=ranks.mrr(ties),
-        top_at={n: ranks.top_at(n, ties) for n in top_k},
-        n_positives=positives,
-        n_negatives=negatives,
-        n_undefined=n_undefined,
-        mean_rank_candidates=float(count.mean()),
-        chance=chance,
-        within=within,
-        filtered=filtered,
-        ties=ties,
-        by_role=by_role,
-        by_group=by_group,
-    )

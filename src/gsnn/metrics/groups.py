@@ -36,8 +36,8 @@ class GroupMetrics:
         roc_auc: Area under the ROC curve of the groups.
         chance_precision: Expectation of ``precision`` for random scores.
         chance_recall: Expectation of ``recall`` for random scores.
-        chance_roc_auc: Expectation of ``roc_auc`` for random scores. Above 0.5 where true groups are larger, because the
-            best of many random scores is a high one.
+        chance_roc_auc: Expectation of ``roc_auc`` for random scores. Above 0.5 where true groups are larger, because
+            the best of many random scores is a high one.
     """
 
     n_groups: int

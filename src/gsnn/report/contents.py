@@ -79,7 +79,7 @@ def collect(run: Run) -> ReportData:
         edges = edges.assign(kind=edges["kind"].map({name: short_kind(name) for name in KINDS}))
     method = str(inference["method"]) if inference else ""
     check, agrees, remarks = _self_check(run, inference)
-    known_edges, audit_remarks = _audit(run)
+    audit, audit_remarks = _audit(run)
     asked, asked_remarks = asked_sections(run)
     verdict = model_verdict(run)
     refinement = _refinement(run)
@@ -133,7 +133,7 @@ def collect(run: Run) -> ReportData:
         fit_verdict=verdict,
         next_step=at_run(_next(run, verdict, refinement.get("refine_verdict")), run.path),
         asked=[*([agreeing] if agreeing else []), *asked],
-        **known_edges,
+        **audit,
         **refinement,
     )
 
