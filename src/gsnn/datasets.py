@@ -90,7 +90,9 @@ def dataset_files(name: str) -> dict[str, Path]:
         DataError: If there is no such data set, or the installed package lacks the file.
         MissingExtraError: If the package that brings it is not installed.
     """
-    dataset = _dataset(name)
+    if name.casefold() not in DATASETS:
+        raise DataError(str(unknown_option("dataset", name, DATASETS)))
+    dataset = DATASETS[name.casefold()]
     try:
         package = metadata.distribution(dataset.package)
     except metadata.PackageNotFoundError as error:
@@ -144,9 +146,3 @@ def load_liverdream() -> PerturbationData:
         MissingExtraError: If the package ``caspo`` is not installed.
     """
     return load_dataset("liverdream")
-
-
-def _dataset(name: str) -> Dataset:
-    if name.casefold() not in DATASETS:
-        raise DataError(str(unknown_option("dataset", name, DATASETS)))
-    return DATASETS[name.casefold()]

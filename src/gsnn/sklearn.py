@@ -156,8 +156,9 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, validate_separately=(rules, _Y_RULES))
         check_consistent_length(X, y)
         seed = _seed(self.random_state)
-        fields = TrainConfig.__dataclass_fields__
-        settings = {name: _builtin(value) for name, value in self.get_params(deep=False).items() if name in fields}
+        fields, parameters = TrainConfig.__dataclass_fields__, self.get_params(deep=False).items()
+        # A grid of settings often holds numpy scalars.
+        settings = {n: v.item() if isinstance(v, np.generic) else v for n, v in parameters if n in fields}
         config = TrainConfig(**settings, seed=seed, test=1e-9)  # nothing is held out for a test here
         flat = y.ndim == 1
         if flat:
@@ -400,8 +401,3 @@ def _seed(random_state: Any) -> int:  # noqa: ANN401 - all that scikit-learn all
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     raise TypeError(f"random_state must be an int, a RandomState, a Generator or None, got {random_state!r}")
-
-
-def _builtin(value: Any) -> Any:  # noqa: ANN401
-    """A numpy scalar, which grids of settings often hold, as a Python number."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -27,6 +27,9 @@ MAKE_MEMBERS = (
 )
 """How to get intervals."""
 
+LEVEL = 0.9
+"""Share of measured responses that an interval holds, unless another one is asked for."""
+
 LEAST_NOISE = 0.1
 """Least share of the mean squared error of a readout that counts as noise, even if members differ by all of it."""
 

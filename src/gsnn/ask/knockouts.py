@@ -15,7 +15,7 @@ from scipy import stats
 from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
-from gsnn.ask.ensemble import MAKE_MEMBERS
+from gsnn.ask.ensemble import LEVEL, MAKE_MEMBERS
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import track
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 DEFAULT_STATE = "lowest"
 PAIRED = 30  # strongest functions that pairs are made of
-LEVEL = 0.9  # of intervals
 JSON, CSV, PICTURE = "knockout.json", "knockout.csv", "knockout.png"
 
 

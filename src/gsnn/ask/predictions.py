@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gsnn.ask.conditions import applied, name_of
-from gsnn.ask.ensemble import MAKE_MEMBERS, Ensemble, TrainedRun
+from gsnn.ask.ensemble import LEVEL, MAKE_MEMBERS, Ensemble, TrainedRun
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, closest
 from gsnn.data import PerturbationData
@@ -22,8 +22,6 @@ from gsnn.io.text import counted, listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-LEVEL = 0.9
 
 
 @dataclass(frozen=True, eq=False)

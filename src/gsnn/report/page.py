@@ -10,11 +10,11 @@ import pandas as pd
 
 from gsnn.plot.check_tables import agreement_matrix
 from gsnn.plot.data import Check, ReportData
+from gsnn.plot.fit import LOSSES
 from gsnn.plot.layout import drawn_nodes, edges_around, positions
 from gsnn.report.columns import edge_columns, edge_values
 from gsnn.report.text import numbers
 
-CURVES = {"train_loss": "training", "val_loss": "validation"}
 CONDITIONS = {
     "real": "hidden known edges",
     "rewired": "control: rewired network",
@@ -53,7 +53,7 @@ def _history(data: ReportData) -> dict[str, Any]:
     return {
         "epoch": numbers(data.history["epoch"]),
         "curves": [
-            {"name": CURVES.get(str(column), str(column)), "values": numbers(data.history[column])} for column in curves
+            {"name": LOSSES.get(str(column), str(column)), "values": numbers(data.history[column])} for column in curves
         ],
     }
 
