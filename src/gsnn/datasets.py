@@ -1,6 +1,6 @@
 """Real data sets, read from the registry packages that bring them.
 
-Nothing of them is copied or shipped here: the files are found through the metadata of the installed package, and
+None of their data are copied or shipped here: the files are found through the metadata of the installed package, and
 none of its code is imported.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["DATASETS", "Dataset", "dataset_files", "load_dataset", "load_extlive
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a data set is, and whose.
+    """A data set and its origin.
 
     Attributes:
         name: What :func:`load_dataset` calls it.
@@ -90,7 +90,9 @@ def dataset_files(name: str) -> dict[str, Path]:
         DataError: If there is no such data set, or the installed package lacks the file.
         MissingExtraError: If the package that brings it is not installed.
     """
-    dataset = _dataset(name)
+    if name.casefold() not in DATASETS:
+        raise DataError(str(unknown_option("dataset", name, DATASETS)))
+    dataset = DATASETS[name.casefold()]
     try:
         package = metadata.distribution(dataset.package)
     except metadata.PackageNotFoundError as error:
@@ -98,7 +100,7 @@ def dataset_files(name: str) -> dict[str, Path]:
             f"the data set '{dataset.name}' comes with the package {dataset.package}, which is not installed; "
             f"run: pip install 'gsnn[{dataset.extra}]'"
         ) from error
-    found = {}
+    files = {}
     for role, inside in dataset.files.items():
         path = Path(str(package.locate_file(inside)))
         if not path.is_file():
@@ -106,8 +108,8 @@ def dataset_files(name: str) -> dict[str, Path]:
                 f"{dataset.package} {package.version} is installed without its file {inside}; "
                 f"run: pip install --force-reinstall 'gsnn[{dataset.extra}]'"
             )
-        found[role] = path
-    return found
+        files[role] = path
+    return files
 
 
 def load_dataset(name: str, *, time: float | str | None = None) -> PerturbationData:
@@ -144,9 +146,3 @@ def load_liverdream() -> PerturbationData:
         MissingExtraError: If the package ``caspo`` is not installed.
     """
     return load_dataset("liverdream")
-
-
-def _dataset(name: str) -> Dataset:
-    if name.casefold() not in DATASETS:
-        raise DataError(str(unknown_option("dataset", name, DATASETS)))
-    return DATASETS[name.casefold()]

@@ -1,10 +1,11 @@
 """A GSNN as a scikit-learn estimator: `cross_val_score`, pipelines and grid search take it like any other.
 
-The training is that of :mod:`gsnn.training`; what is added is the bookkeeping that scikit-learn expects.
+The training is that of :mod:`gsnn.training`; the estimator adds the bookkeeping that scikit-learn expects.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,24 +25,6 @@ if TYPE_CHECKING:
     from gsnn.edges import EdgeInferer
 
 
-# Parameters that are settings of the training under the same name.
-_SETTINGS = (
-    "epochs",
-    "channels",
-    "layers",
-    "norm",
-    "lr",
-    "weight_decay",
-    "batch_size",
-    "dropout",
-    "share_layers",
-    "add_function_self_edges",
-    "residual",
-    "patience",
-    "min_delta",
-    "restore_best",
-    "validation",
-)
 _Y_RULES = {"dtype": np.float64, "ensure_2d": False, "ensure_all_finite": "allow-nan"}
 _BATCH = 256  # of edge inference, whose statistics do not depend on it
 
@@ -52,8 +35,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
     """A graph structured neural network with ``fit``, ``predict`` and ``score``.
 
     Responses are standardised inside (means and standard deviations of the training samples) and predicted in their
-    own units; inputs are used as they come, so put a ``StandardScaler`` before it where they need one. A NaN in ``y``
-    is a missing response: it counts nowhere. A NaN in ``X`` is refused. Global random generators are neither read nor
+    own units; inputs are used unchanged, so put a ``StandardScaler`` before it where they need one. A NaN in ``y`` is a
+    missing response, which is left out. A NaN in ``X`` is refused. Global random generators are neither read nor
     changed.
 
     Without a graph, every input acts on every readout: one function node per input, one per readout, all pairs
@@ -173,7 +156,9 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         X, y = validate_data(self, X, y, validate_separately=(rules, _Y_RULES))
         check_consistent_length(X, y)
         seed = _seed(self.random_state)
-        settings = {name: _builtin(getattr(self, name)) for name in _SETTINGS}
+        fields, parameters = TrainConfig.__dataclass_fields__, self.get_params(deep=False).items()
+        # A grid of settings often holds numpy scalars.
+        settings = {n: v.item() if isinstance(v, np.generic) else v for n, v in parameters if n in fields}
         config = TrainConfig(**settings, seed=seed, test=1e-9)  # nothing is held out for a test here
         flat = y.ndim == 1
         if flat:
@@ -226,9 +211,8 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         from gsnn.training import predict
 
         x = self._inputs(X)
-        found = self.standardiser_.inverse_transform(predict(self.model_, x))
         result = np.empty((len(x), len(self._output_columns)))
-        result[:, self._output_columns] = found
+        result[:, self._output_columns] = self.standardiser_.inverse_transform(predict(self.model_, x))
         return result[:, 0] if self._flat else result
 
     def score(self, X: Any, y: Any) -> float:  # noqa: ANN401
@@ -252,7 +236,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         return float(r2[~np.isnan(r2)].mean()) if not np.isnan(r2).all() else float("nan")
 
     def edge_inferer(self, X: Any, y: Any, method: str | None = None, **options: Any) -> EdgeInferer:  # noqa: ANN401
-        """An edge inferer that has seen the samples; its own methods give tables, matrices and more.
+        """An edge inferer that is fitted to the samples; its own methods give tables, matrices and more.
 
         Args:
             X: (M, I) samples to infer from, usually those of ``fit``.
@@ -328,7 +312,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         return tags
 
     def _parts(self, x: Any, config: TrainConfig) -> tuple[Any, IntArray | None]:  # noqa: ANN401
-        """Rows to train on and to watch, split by condition as in the run folders."""
+        """Rows for training and for validation, split by condition as in the run folders."""
         if not config.uses_validation:
             return slice(None), None
         from gsnn.data.split import conditions, draw_split
@@ -385,12 +369,12 @@ def _positions(names: list[str] | None, nodes: Sequence[str], width: int, table:
         if width != len(nodes):
             raise ValueError(f"{table} must have a column for each of the {len(nodes)} {kind}, got {width} columns")
         return np.arange(width)
-    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    repeated = sorted(name for name, n in Counter(names).items() if n > 1)
     if repeated:
         raise ValueError(f"{table} has columns of the same name: {', '.join(map(repr, repeated[:5]))}; rename them")
-    place = {name: i for i, name in enumerate(names)}
+    place, known = {name: i for i, name in enumerate(names)}, set(nodes)
     missing = [node for node in nodes if node not in place]
-    unknown = [name for name in names if name not in set(nodes)]
+    unknown = [name for name in names if name not in known]
     if missing or unknown:
         parts = []
         if missing:
@@ -417,8 +401,3 @@ def _seed(random_state: Any) -> int:  # noqa: ANN401 - all that scikit-learn all
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31 - 1))
     raise TypeError(f"random_state must be an int, a RandomState, a Generator or None, got {random_state!r}")
-
-
-def _builtin(value: Any) -> Any:  # noqa: ANN401
-    """A numpy scalar, as a grid of settings often holds, as the Python number it is."""
-    return value.item() if isinstance(value, np.generic) else value

@@ -69,7 +69,7 @@ def test_a_refit_starts_from_the_weights_of_the_model(options):
             continue  # an edge that holds 0 is still shifted by its norm
         graph = data.graph
         graph = graph.with_edges(change["add"]) if "add" in change else graph.without_edges(change["drop"])
-        fresh = with_weights_of(model, graph, GSNN.from_graph(graph, **settings)).eval()
+        fresh = with_weights_of(model, GSNN.from_graph(graph, **settings)).eval()
         # With the edges that differ silenced, the two are one function.
         masked = (
             {"mask": torch.ones(fresh.E), "of": fresh}

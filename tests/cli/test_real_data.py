@@ -113,5 +113,5 @@ def test_lembas_ligand_screen(gsnn_data, tmp_path):
     assert pd.read_csv(tmp_path / "run" / "edges.csv")["target"].value_counts().max() == 5
     ran("report", *one, cwd=tmp_path)
     text = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "What is to be beaten" in text
+    assert "The r to beat" in text
     assert "magnitude" in text

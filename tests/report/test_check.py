@@ -78,7 +78,7 @@ def test_no_number_of_edges_is_praised_beside_a_ranking_that_failed(report_data)
     assert "But the ranking" not in edges(Verdict("finds 14 of 40", "", "good")).text
     failed = edges(Verdict("no better than topology", "", "bad"))
     assert failed.text.endswith(
-        "But the ranking is no better than topology: this number says nothing of what the data add."
+        "But the ranking is no better than topology: this number says nothing about what the data add."
     )
     assert failed.tone == "unsure"
 

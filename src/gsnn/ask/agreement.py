@@ -1,4 +1,4 @@
-"""Edges as several models see them: one ranking of all, and how far they agree."""
+"""Rankings by several models: their average, and how far they agree."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from gsnn.base.arrays import FloatArray
 from gsnn.edges.pairs import Column, ScoredPairs
 
 TOP = 10
-"""Candidates of which it is told how many all models have near the top."""
+"""How many of the best candidates are compared."""
 
 
 def pair_ranks(scored: ScoredPairs) -> FloatArray:
-    """(S, T) place of each pair among the candidates, 1 is best; NaN where the score is.
+    """(S, T) rank of each pair among the candidates, 1 is best; NaN where the score is NaN.
 
-    Equals share the mean of their places. A known edge, which is no candidate, has the place between the candidates
-    that its score has.
+    Tied pairs share the mean of their ranks. A known edge is no candidate; it gets the rank that its score would have.
     """
     score = scored.score.astype(np.float64)
     candidates = np.sort(score[scored.prior.candidates()])
@@ -28,19 +27,18 @@ def pair_ranks(scored: ScoredPairs) -> FloatArray:
 
 
 def average_ranks(members: Sequence[ScoredPairs]) -> ScoredPairs:
-    """One ranking of pairs that several models have scored, all pairs by each.
+    """Average the rankings of several models, each of which scored all pairs.
 
-    The score is one over the geometric mean of the ranks, so that a place near the top counts and one far below hardly
-    does. Of the further columns it has the sign that most models give, and ``worst_rank``, the last place that a
-    model gives; p-values are of single models.
+    The score is one over the geometric mean of the ranks, so that ranks near the top count most. Further columns are
+    the sign that most models give, and ``worst_rank``, the worst rank by any model. p-values are left out, because
+    they are of single models.
 
     Args:
         members: By the same method on the same graph.
     """
     first = members[0]
     ranks = np.stack([pair_ranks(scored) for scored in members])
-    logs = np.log(ranks)
-    score = np.exp(-logs.mean(axis=0))
+    score = np.exp(-np.log(ranks).mean(axis=0))
     worst = ranks.max(axis=0).ravel()
     columns: dict[str, Column] = {}
     if all("sign" in scored.columns for scored in members):
@@ -53,12 +51,12 @@ def average_ranks(members: Sequence[ScoredPairs]) -> ScoredPairs:
 
 
 def agreement(edges: pd.DataFrame, members: int, top: int = TOP) -> dict[str, int]:
-    """How many of the best candidates every model has among its best twice as many.
+    """Count the ``top`` best candidates that every model has among its ``2 * top`` best.
 
     Args:
         edges: A table with the columns ``rank`` and ``worst_rank``.
         members: How many models there are.
-        top: How many of the best.
+        top: How many candidates to look at.
 
     Returns:
         ``members``, ``top`` (fewer if there are fewer candidates), and how many of them are ``in_all``.

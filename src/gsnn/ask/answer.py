@@ -1,4 +1,4 @@
-"""What answers have in common: a table and a JSON file in the folder of a run."""
+"""An answer that is kept as a table and a JSON file in the folder of a run."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Answer(ABC):
         """Write :meth:`to_frame` as CSV and :meth:`content` as JSON, each in one step.
 
         Args:
-            folder: Where.
+            folder: The folder.
             **more: Further entries of the JSON file.
         """
-        table, told = (Path(folder) / name for name in self._files)
+        table, summary = (Path(folder) / name for name in self._files)
         write_csv_file(self.to_frame(), table)
-        write_json(told, plain({**self.content(), **more}))
-        return [table, told]
+        write_json(summary, plain({**self.content(), **more}))
+        return [table, summary]

@@ -27,11 +27,11 @@ class Comparison:
 
     Attributes:
         names: Of the rankings.
-        pairs: A row for each kind and pair of rankings: kind, first, second, candidates that both have, spearman of
-            their ranks there; and for each k that there are twice as many candidates of: overlap_k, how many of the
-            top k of the candidates of both are the same, and chance_k, how many would be of random rankings, k² / n.
+        pairs: A row for each kind and pair of rankings: kind, first, second, candidates (how many both have), spearman
+            (of their ranks); and for each k of which there are twice as many candidates: overlap_k, how many of the
+            best k are the same in both, and chance_k, how many would be in random rankings, k² / n.
         edges: A row for each candidate that all rankings have: kind, source, target, worst (of its ranks), and its rank
-            by each; those first that are high in all.
+            by each; the best in all come first.
         fits: A row for each run: run, r of the model, of ridge, and of the mean over all held-out values.
     """
 
@@ -41,7 +41,7 @@ class Comparison:
     fits: pd.DataFrame
 
     def to_frame(self) -> pd.DataFrame:
-        """The candidates, those first that are high in all."""
+        """The candidates; the best in all come first."""
         return self.edges
 
     @property
@@ -51,14 +51,14 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the rankings agree, by the two that do so least; of the largest k that was counted.
+        """Whether the rankings agree, judged by the two that agree least, at the largest k that was counted.
 
         They *agree* if at least half of the best k are the same, *agree in part* if fewer are but more than chance
         gives (hypergeometric test at 5 % divided by the number of pairs), and *do not agree* otherwise.
         """
-        worst: tuple[float, float, str] | None = None
+        agreements = []
         for row in self.pairs.to_dict("records"):
-            k = max(k for k in self.tops if row[f"overlap_{k}"] == row[f"overlap_{k}"])
+            k = max(k for k in self.tops if pd.notna(row[f"overlap_{k}"]))
             n, same = int(row["candidates"]), int(row[f"overlap_{k}"])
             k = min(k, n)
             p = float(stats.hypergeom.sf(same - 1, n, k, k)) * len(self.pairs)
@@ -66,19 +66,18 @@ class Comparison:
                 f"{same} of the best {k} {row['kind']} candidates are the same in {row['first']} and {row['second']}, "
                 f"where chance gives {row[f'chance_{k}']:.1f}"
             )
-            if worst is None or (same / k, -p) < worst[:2]:
-                worst = same / k, -p, text
-        assert worst is not None  # there are at least two rankings
-        share, p, text = worst[0], -worst[1], worst[2] + ("; no two agree less." if len(self.pairs) > 1 else ".")
-        told = " Agreement is no truth: runs on one network share what it lets any of them say."
+            agreements.append((same / k, p, text))
+        share, p, text = min(agreements, key=lambda each: (each[0], -each[1]))
+        text += "; no two agree less." if len(self.pairs) > 1 else "."
+        caution = " Agreement is no truth: runs on one network share what it lets any of them say."
         if share >= 0.5:
             return Verdict(
-                "the rankings agree", text + told, "good",
+                "the rankings agree", text + caution, "good",
                 "gsnn selfcheck RUN for one of them, which tells whether such a ranking finds what is hidden",
             )  # fmt: skip
         if p <= 0.05:
             return Verdict(
-                "the rankings agree in part", text + told, "unsure",
+                "the rankings agree in part", text + caution, "unsure",
                 "take the candidates high in all; gsnn train --members 5 averages over trainings",
             )  # fmt: skip
         return Verdict(
@@ -98,8 +97,8 @@ def compare(
 ) -> Comparison:
     """Compare rankings of candidates, kind by kind.
 
-    Candidates are those without a known edge in any of the tables; ranks are places among the candidates that the
-    rankings compared have in common.
+    A candidate is an edge that no table marks as known; ranks are places among the candidates that the compared
+    rankings have in common.
 
     Args:
         tables: By name a table of edges, with the columns source, target, rank, and perhaps kind and known.
@@ -128,7 +127,7 @@ def compare(
         if both.empty:
             raise DataError(f"{one} and {other} have no candidate edge in common; compare runs on the same network")
         for kind, part in both.groupby(level="kind", sort=False):
-            # Places among the common ones, not their distances, are compared.
+            # Ranked again among the common candidates.
             first, second = (part.iloc[:, k].rank(method="average").to_numpy() for k in (0, 1))
             n = len(part)
             row: dict[str, Any] = {"kind": kind, "first": one, "second": other, "candidates": n}

@@ -13,11 +13,11 @@ from gsnn.data import PerturbationData
 
 UNTREATED = "untreated"
 _PREFIXES = ("TR:", "DV:")
-_LISTED, _SHOWN = 6, 3  # treatments of a condition that are all told, and how many of more
+_LISTED, _SHOWN = 6, 3  # up to so many treatments of a condition are all named, of more only the first few
 
 
 def name_of(node: str) -> str:
-    """An input or output as its species is called.
+    """The species of an input or output.
 
     Example:
         >>> name_of("TR:egf"), name_of("erk")
@@ -26,25 +26,30 @@ def name_of(node: str) -> str:
     return node[3:] if node.startswith(_PREFIXES) else node
 
 
+def applied(values: Iterable[float], inputs: Sequence[str]) -> list[str]:
+    """The treatments that a condition applies, each with its dose where that is not 1."""
+    return [
+        name_of(name) + ("" if value == 1 else f"={value:g}")
+        for value, name in zip(values, inputs, strict=True)
+        if value
+    ]
+
+
 def condition_name(values: Iterable[float], inputs: Sequence[str]) -> str:
-    """The treatments of a condition, joined by plus signs; a dose that is not 1 is told; of more than 6 the first 3.
+    """The treatments of a condition, joined by plus signs, with doses that are not 1; of more than 6 the first 3.
 
     Example:
         >>> condition_name([1, 0, 0.5], ["TR:egf", "TR:tnf", "TR:meki"]), condition_name([0], ["TR:egf"])
         ('egf+meki=0.5', 'untreated')
     """
-    on = [
-        name_of(name) + ("" if value == 1 else f"={value:g}")
-        for value, name in zip(values, inputs, strict=True)
-        if value
-    ]
-    if len(on) > _LISTED:
-        return "+".join(on[:_SHOWN]) + f"+{len(on) - _SHOWN} more"
-    return "+".join(on) or UNTREATED
+    names = applied(values, inputs)
+    if len(names) > _LISTED:
+        return "+".join(names[:_SHOWN]) + f"+{len(names) - _SHOWN} more"
+    return "+".join(names) or UNTREATED
 
 
 def condition_names(x: npt.NDArray[np.floating], data: PerturbationData) -> list[str]:
-    """Names of conditions (M, I) that :func:`inputs_of` reads: of many treatments the first row that has them.
+    """Names of conditions (M, I) that :func:`inputs_of` reads; one of many treatments is called by its first row.
 
     Example:
         >>> import pandas as pd
@@ -56,12 +61,13 @@ def condition_names(x: npt.NDArray[np.floating], data: PerturbationData) -> list
         >>> condition_names(data.x[2:], data), inputs_of("row 2", data)[0].item()
         (['row 2'], 3.0)
     """
+    # Adding 0 makes -0 equal to 0.
     rows = {row.tobytes(): number for number, row in reversed([*enumerate(data.x + np.float32(0))])}
-    found = []
+    names = []
     for values in np.asarray(x, np.float32) + np.float32(0):
         number = rows.get(values.tobytes()) if np.count_nonzero(values) > _LISTED else None
-        found.append(condition_name(values, data.graph.inputs) if number is None else f"row {number}")
-    return found
+        names.append(condition_name(values, data.graph.inputs) if number is None else f"row {number}")
+    return names
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +84,7 @@ class Conditions:
 
     @classmethod
     def of(cls, x: npt.NDArray[np.floating], data: PerturbationData) -> Conditions:
-        """The distinct rows (M, I) in the order in which they come first."""
+        """The distinct rows of (M, I), in order of first occurrence."""
         x = np.asarray(x, np.float32) + np.float32(0)
         first = np.sort(np.unique(x, axis=0, return_index=True)[1])
         return cls(x[first], condition_names(x[first], data))
@@ -88,12 +94,12 @@ def inputs_of(text: str, data: PerturbationData) -> npt.NDArray[np.float32]:
     """The treatments (I,) of a condition that a user names.
 
     Args:
-        text: ``untreated``; treatments joined by ``+``, each with ``=dose`` where it is not 1, which need not stand in
-            the data together; or the name or, if no row has that name, the number (from 0) of a row of the data.
+        text: ``untreated``; any treatments joined by ``+``, each with ``=dose`` where it is not 1; the name of a row of
+            the data; or its number from 0, if no row has that name.
         data: The data.
 
     Raises:
-        DataError: If there is no such treatment or row; the closest names are told.
+        DataError: If there is no such treatment or row, with the closest names.
 
     Example:
         >>> import pandas as pd
@@ -119,7 +125,7 @@ def inputs_of(text: str, data: PerturbationData) -> npt.NDArray[np.float32]:
     place = {spelled: i for i, name in enumerate(data.graph.inputs) for spelled in (name, name_of(name))}
     for part in text.split("+"):
         name, dose = part.strip(), ""
-        if name not in place and "=" in part:  # which a name may hold, too
+        if name not in place and "=" in part:  # a name may hold "=", too
             name, _, dose = (piece.strip() for piece in part.rpartition("="))
         if name not in place:
             raise DataError(
@@ -144,7 +150,7 @@ def numbers_of(names: Sequence[str], known: Sequence[str], what: str) -> list[in
         what: What they are called in the error, such as ``function``.
 
     Raises:
-        DataError: If one is unknown; the closest names are told.
+        DataError: If one is unknown, with the closest names.
 
     Example:
         >>> numbers_of(["erk", "DV:mek"], ["DV:mek", "DV:erk"], "readout")

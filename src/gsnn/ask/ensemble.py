@@ -1,4 +1,4 @@
-"""Members that predict together, and how far their predictions are off, from the conditions that they have not seen."""
+"""Members that predict together, and the errors of their predictions in conditions that they have not seen."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ if TYPE_CHECKING:
 MAKE_MEMBERS = (
     "gsnn train --members 5 gives intervals, where the data are not streamed (with --resume it adds members to a run)"
 )
-"""What to do for an interval."""
+"""How to get intervals."""
+
+LEVEL = 0.9
+"""Share of measured responses that an interval holds, unless another one is asked for."""
 
 LEAST_NOISE = 0.1
-"""Of the mean squared error of a readout that is noise in any case, should the spread of members explain it all."""
+"""Least share of the mean squared error of a readout that counts as noise, even if members differ by all of it."""
 
 
 class TrainedRun(Protocol):
-    """What is asked of a run; :class:`gsnn.runs.Run` is one."""
+    """What an ensemble needs of a run; :class:`gsnn.runs.Run` is one."""
 
     def data(self) -> PerturbationData:
         """What it was trained on."""
@@ -52,17 +55,17 @@ class TrainedRun(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    r"""How far the mean of members is off on conditions that they have not seen.
+    r"""The errors of the mean of members in conditions that they have not seen.
 
-    A response differs from the mean of m members by what their spread tells and by what it does not: replicates
-    differ, and all members miss something. So the variance of the error is taken for
+    A response differs from the mean of m members by what their spread explains and by what it does not: replicates
+    differ, and all members miss something. So the variance of the error is modelled as
 
     .. math:: \sigma_o^2 + s_o^2(x) / m
 
-    with the variance s² of the predictions of members of condition x, which is another for every condition and readout,
-    and the noise σ² of each readout. What is left is one factor for all: the errors in units of this, of which an
-    interval takes a quantile. All of it is from training conditions, each predicted by the members out of whose bags
-    it was (the jackknife+ after bootstrap of Kim, Xu and Barber, 2020, studentised).
+    with s², the variance of the members' predictions for condition x, and σ², the noise of each readout. The errors in
+    units of its root are pooled over all readouts; an interval takes a quantile of them. All is measured on training
+    conditions, each predicted by the members that did not have it in their bags (the jackknife+ after bootstrap of
+    Kim, Xu and Barber, 2020, studentised).
 
     Attributes:
         noise: (O,) σ², of standardised responses; NaN for a readout that was never measured.
@@ -78,26 +81,26 @@ class Calibration:
         Args:
             spread: (..., O) variances s² of what members predict.
             members: How many there are.
-            measured: How many independent responses it is of: 1, or 2 for the difference of two.
+            measured: Number of independent responses: 1, or 2 for the difference of two.
         """
         return np.sqrt(measured * self.noise + spread / members)
 
     @property
     def scale(self) -> float:
-        """The factor of a standard deviation: the root mean square of the ratios."""
+        """Calibrated over uncalibrated standard deviation: the root mean square of the ratios."""
         return float(np.sqrt(np.mean(self.ratios**2)))
 
     def quantile(self, level: float) -> float:
-        """The factor of half an interval that is to hold this share of the responses."""
+        """Half of the interval that is to hold this share of the responses, over the uncalibrated deviation."""
         return float(np.quantile(self.ratios, level))
 
 
 def calibrate(predictions: FloatArray, times: IntArray, y: FloatArray) -> Calibration:
-    """Measure members on the conditions that were out of their bags.
+    """Measure the errors of members in the conditions that were out of their bags.
 
     Args:
-        predictions: (K, M, O) of each member for the training samples.
-        times: (K, M) how often each member was trained on each.
+        predictions: (K, M, O) predictions of each member for the training samples.
+        times: (K, M) how often each member was trained on each of them.
         y: (M, O) standardised responses, NaN where nothing was measured.
 
     Raises:
@@ -110,13 +113,13 @@ def calibrate(predictions: FloatArray, times: IntArray, y: FloatArray) -> Calibr
         mean = (predictions * weight).sum(axis=0) / m
         spread = (weight * (predictions - np.where(m, mean, 0)) ** 2).sum(axis=0) / (m - 1)
     error = y - np.where(m, mean, np.nan)
-    # One member alone has no spread: it is taken for that of the others.
+    # A single member has no spread; the mean of the others stands in.
     spread[m[:, 0] < 2] = spread[m[:, 0] > 1].mean(axis=0) if (m > 1).any() else predictions.var(axis=0, ddof=1).mean(0)
     share = spread / np.maximum(m, 1)
     seen = np.isfinite(error)
     n = np.maximum(seen.sum(axis=0), 1)
-    square, told = (np.where(seen, part, 0).sum(axis=0) / n for part in (error**2, share))
-    noise = np.where(seen.any(axis=0), np.maximum(square - told, LEAST_NOISE * square), np.nan)
+    square, explained = (np.where(seen, part, 0).sum(axis=0) / n for part in (error**2, share))
+    noise = np.where(seen.any(axis=0), np.maximum(square - explained, LEAST_NOISE * square), np.nan)
     variance = noise + share
     rated = seen & (variance > 0)
     if not rated.any():
@@ -148,7 +151,7 @@ class Ensemble:
 
     @classmethod
     def of(cls, run: TrainedRun) -> Ensemble:
-        """The model of a run and its members, with their last weights, which mostly predict better than early ones.
+        """The model of a run and its members, with their last weights, which usually predict better than early ones.
 
         Raises:
             RunError: If training is not complete, or the data cannot be read again.
@@ -173,8 +176,8 @@ class Ensemble:
     def predict(self, x: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray | None]:
         """Standardised predictions for inputs (B, I), and their uncalibrated standard deviations.
 
-        The prediction is the mean of that of the model and of the mean of the members, which errs least on most
-        problems of ``benchmarks/members.py``.
+        The prediction is the mean of two: that of the model, and the mean of the members. It has the lowest error on
+        most problems of ``benchmarks/members.py``.
 
         Returns:
             (B, O) each; None instead of the latter without members.
@@ -182,8 +185,8 @@ class Ensemble:
         alone = predict_standardised(self.model, x)
         if self.calibration is None:
             return alone, None
-        told = np.stack([predict_standardised(member, x) for member in self.members])
-        return (alone + told.mean(axis=0)) / 2, self.calibration.raw(told.var(axis=0, ddof=1), len(told))
+        each = np.stack([predict_standardised(member, x) for member in self.members])
+        return (alone + each.mean(axis=0)) / 2, self.calibration.raw(each.var(axis=0, ddof=1), len(each))
 
     @cached_property
     def calibration(self) -> Calibration | None:

@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import clamps_of, predict_clamped
-from gsnn.ask.conditions import Conditions, condition_name, condition_names, name_of, numbers_of
+from gsnn.ask.conditions import Conditions, condition_name, condition_names, inputs_of, name_of, numbers_of
 from gsnn.ask.hypotheses import Hypothesis, leading_hypotheses, with_weights_of
 from gsnn.ask.knockouts import DEFAULT_STATE
 from gsnn.ask.new_readouts import StateAxes
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
 BATCH, REPLICATES, HYPOTHESES = 8, 3, 8
-EPOCHS = 0.2  # of those of the run, that each refit takes
+EPOCHS = 0.2  # of a refit, as a share of those of the run
 REFITS = 2  # of each hypothesis, if there is one model
-KNOCKED = 8  # conditions of the data, the most frequent, in which nodes are knocked out or read anew
+KNOCKED = 8  # most frequent conditions of the data, in which functions are knocked out or measured anew
 APART = 2.0  # units of noise by which two hypotheses count as separated
 _LEAST_NOISE = 0.05  # standard deviations of a readout
 OUT, READ = " knocked out, ", " measured, "
@@ -63,10 +63,10 @@ class Experiment:
     Attributes:
         treatments: (I,) values of the inputs.
         knocked: Function that is knocked out besides, by number; -1: none.
-        read: Function without a readout that is measured, by number, and nothing else; -1: the readouts that there are.
+        read: Function without a readout that alone is measured, by number; -1: the existing readouts are.
         name: What it is called.
         kind: treatment, knock-out, readout or listed.
-        cost: In units of the user's.
+        cost: In the user's units.
     """
 
     treatments: tuple[float, ...]
@@ -87,8 +87,8 @@ class Design(Answer):
         batch: Numbers of those to do, in the order of the greedy search.
         gain: For each of the batch by how much it raises the share of pairs of hypotheses that will be told apart.
         predicted: (H, X, O) in the units of the data, mean over the refits; NaN where a new readout alone is measured.
-        state: (H, X) what a new readout is predicted at, in standard deviations over the conditions of the data; NaN in
-            experiments without.
+        state: (H, X) prediction of a new readout, in standard deviations over the conditions of the data; NaN in
+            experiments without one.
         separation: (X, H (H - 1) / 2) of each pair of hypotheses, in units of the predictive noise.
         noise: (O,) standard deviation of one measurement, in the units of the data.
         state_noise: That of a new readout, in its standard deviations.
@@ -96,7 +96,7 @@ class Design(Answer):
         loss: (H,) mean squared standardised error of the refits on the samples they were trained on.
         readouts: Names.
         replicates: Measurements of each experiment.
-        notes: What is assumed, and what a reader should know.
+        notes: Assumptions, and what a reader should know.
     """
 
     _files = (CSV, JSON)
@@ -126,8 +126,8 @@ class Design(Answer):
 
         Returns:
             Columns rank, experiment, kind, cost, gain, separation (root mean square over the pairs of hypotheses, in
-            units of the noise), pairs (how many pairs it separates by 2 units or more), separates (the hypotheses that
-            differ most from all others, with a sign), readouts (those that differ most, with the least and the largest
+            units of the noise), pairs (how many pairs it separates by 2 units or more), separates (hypotheses, each
+            with how many others it is told from), readouts (those that differ most, with the least and the largest
             prediction).
         """
         rows = []
@@ -147,8 +147,7 @@ class Design(Answer):
                     "readouts": "; ".join(self._readouts(number)),
                 }
             )
-        names = ("rank", "experiment", "kind", "cost", "gain", "separation", "pairs", "separates", "readouts")
-        return pd.DataFrame(rows, columns=list(names))
+        return pd.DataFrame(rows)
 
     def separated(self, number: int) -> list[str]:
         """Hypotheses that an experiment separates, each with how many others it is told from (2 units of noise)."""
@@ -161,24 +160,25 @@ class Design(Answer):
 
     def table(self, number: int) -> pd.DataFrame:
         """The predictions of an experiment: a row for each hypothesis, a column for each readout that it measures."""
-        table = pd.DataFrame(self._told(number), columns=self._measured(number))
+        names, predicted, _ = self._measured(number)
+        table = pd.DataFrame(predicted, columns=names)
         table.insert(0, "hypothesis", [one.name for one in self.hypotheses])
         return table
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """For each experiment of the batch how far each hypothesis is from the mean of all, in units of the noise.
 
-        Of the readouts the one that is farthest counts.
+        The readout that is farthest counts.
         """
         from gsnn.plot import heatmap
 
-        far = []
+        farthest = []
         for number in self.batch:
-            told, noise = self._told(number), self._noise(number)
-            away = (told - told.mean(0)) / (noise / np.sqrt(self.replicates))
-            far.append(np.take_along_axis(away, np.abs(away).argmax(1)[:, None], axis=1)[:, 0])
+            _, predicted, noise = self._measured(number)
+            distance = (predicted - predicted.mean(0)) / (noise / np.sqrt(self.replicates))
+            farthest.append(np.take_along_axis(distance, np.abs(distance).argmax(1)[:, None], axis=1)[:, 0])
         table = pd.DataFrame(
-            far,
+            farthest,
             index=[self.experiments[i].name for i in self.batch],
             columns=[one.name for one in self.hypotheses],
         )
@@ -186,6 +186,7 @@ class Design(Answer):
 
     def content(self) -> dict[str, Any]:
         """JSON-able: the batch with all its predictions, and the hypotheses."""
+        measured = [self._measured(number) for number in self.batch]
         return {
             "replicates": self.replicates,
             "weighed": len(self.experiments),
@@ -197,45 +198,35 @@ class Design(Answer):
                 for one, loss in zip(self.hypotheses, self.loss.tolist(), strict=True)
             ],
             "batch": [
-                {**row, "measured": self._measured(number), "predicted": self._told(number)}
-                for row, number in zip(self.to_frame().to_dict("records"), self.batch, strict=True)
+                {**row, "measured": names, "predicted": predicted}
+                for row, (names, predicted, _) in zip(self.to_frame().to_dict("records"), measured, strict=True)
             ],
         }
 
-    def _new(self, number: int) -> bool:
-        return self.experiments[number].read >= 0
-
-    def _measured(self, number: int) -> list[str]:
-        return [self.experiments[number].name.split(READ)[0]] if self._new(number) else self.readouts
-
-    def _told(self, number: int) -> FloatArray:
-        return self.state[:, number, None] if self._new(number) else self.predicted[:, number]
-
-    def _noise(self, number: int) -> FloatArray:
-        return np.array([self.state_noise]) if self._new(number) else self.noise
+    def _measured(self, number: int) -> tuple[list[str], FloatArray, FloatArray]:
+        """What an experiment measures: names, predictions (H, names) and noise (names,)."""
+        one = self.experiments[number]
+        if one.read < 0:
+            return self.readouts, self.predicted[:, number], self.noise
+        return [one.name.split(READ)[0]], self.state[:, number, None], np.array([self.state_noise])
 
     def _readouts(self, number: int) -> list[str]:
-        values, names = self._told(number), self._measured(number)
-        wide = (values.max(0) - values.min(0)) / self._noise(number)
-        order = [i for i in np.argsort(-wide, kind="stable")[:3] if wide[i] > 0]
-        unit = " standard deviations" if self._new(number) else ""
+        names, values, noise = self._measured(number)
+        width = (values.max(0) - values.min(0)) / noise
+        order = [i for i in np.argsort(-width, kind="stable")[:3] if width[i] > 0]
+        unit = " standard deviations" if self.experiments[number].read >= 0 else ""
         return [f"{names[i]} {values[:, i].min():.3g} to {values[:, i].max():.3g}{unit}" for i in order]
 
 
-def possible_experiments(
-    data: PerturbationData, *, treatments: bool = True, knockouts: bool = True, readouts: bool = True
-) -> list[Experiment]:
-    """What could be done with the parts that the data have.
+def possible_experiments(data: PerturbationData, *, knockouts: bool = True, readouts: bool = True) -> list[Experiment]:
+    """The experiments that can be made of the treatments and functions of the data.
+
+    Every treatment alone, at its most frequent dose (the median if none is repeated), and every two together.
 
     Args:
         data: The data.
-        treatments: Every treatment alone, at its most frequent dose (the median if none is repeated), and every two
-            together.
-        knockouts: Every function knocked out, in each of the 8 most frequent conditions.
-        readouts: Every function without a readout measured, in each of these conditions.
-
-    Returns:
-        The experiments, each once.
+        knockouts: Also every function knocked out, in each of the 8 most frequent conditions.
+        readouts: Also every function without a readout measured, in each of these conditions.
     """
     x, graph = data.x, data.graph
     doses = {}
@@ -243,23 +234,22 @@ def possible_experiments(
         values, count = np.unique(x[x[:, i] != 0, i], return_counts=True)
         if len(values):
             doses[i] = float(values[count.argmax()] if count.max() > 1 else np.median(values))
-    found: list[Experiment] = []
-    if treatments:
-        for some in [*((i,) for i in doses), *combinations(doses, 2)]:
-            values = np.zeros(graph.I)
-            values[list(some)] = [doses[i] for i in some]
-            found.append(Experiment(tuple(values.tolist()), name=condition_name(values, graph.inputs)))
+    experiments: list[Experiment] = []
+    for some in [*((i,) for i in doses), *combinations(doses, 2)]:
+        values = np.zeros(graph.I)
+        values[list(some)] = [doses[i] for i in some]
+        experiments.append(Experiment(tuple(values.tolist()), name=condition_name(values, graph.inputs)))
     rows, count = np.unique(x, axis=0, return_counts=True)
     rows = rows[np.argsort(-count, kind="stable")[:KNOCKED]]
     read = set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
     for row, name in zip(rows, condition_names(rows, data), strict=True):
-        given = tuple(map(float, row))
+        treatments = tuple(map(float, row))
         for node, function in enumerate(graph.functions):
             if knockouts:
-                found.append(Experiment(given, node, -1, f"{function}{OUT}{name}", "knock-out"))
+                experiments.append(Experiment(treatments, node, -1, f"{function}{OUT}{name}", "knock-out"))
             if readouts and node not in read:
-                found.append(Experiment(given, -1, node, f"{function}{READ}{name}", "readout"))
-    return found
+                experiments.append(Experiment(treatments, -1, node, f"{function}{READ}{name}", "readout"))
+    return experiments
 
 
 def separations(predicted: FloatArray, spread: FloatArray, noise: FloatArray, replicates: int) -> FloatArray:
@@ -267,7 +257,7 @@ def separations(predicted: FloatArray, spread: FloatArray, noise: FloatArray, re
 
     .. math:: d_{hk}^2 = \sum_o \frac{(\mu_{ho} - \mu_{ko})^2}{\sigma_o^2 / r + (\tau_{ho}^2 + \tau_{ko}^2) / 2}
 
-    With r replicates of a measurement with noise sigma, and the spread tau of the refits.
+    r is the number of replicates, sigma the noise of a measurement, tau the spread of the refits.
 
     Args:
         predicted: (H, X, O) means mu.
@@ -281,19 +271,19 @@ def separations(predicted: FloatArray, spread: FloatArray, noise: FloatArray, re
     seen = np.isfinite(noise)
     mu, tau, sigma = predicted[..., seen], spread[..., seen], noise[seen]
     pairs = [*combinations(range(len(mu)), 2)]
-    found = np.empty((mu.shape[1], len(pairs)))
+    separation = np.empty((mu.shape[1], len(pairs)))
     for column, (h, k) in enumerate(pairs):
         variance = sigma**2 / replicates + (tau[h] ** 2 + tau[k] ** 2) / 2
-        found[:, column] = np.sqrt(((mu[h] - mu[k]) ** 2 / variance).sum(1))
-    return found
+        separation[:, column] = np.sqrt(((mu[h] - mu[k]) ** 2 / variance).sum(1))
+    return separation
 
 
 def greedy(separation: FloatArray, cost: FloatArray, n: int) -> tuple[list[int], list[float]]:
-    """The experiments that together tell most pairs apart, one after the other.
+    """Choose experiments one by one, so that together they tell most pairs apart.
 
-    Of independent experiments the squared separations of a pair add up to D^2, and the better of the two hypotheses
-    is told with probability Phi(D / 2) (normal errors, equal priors). Each step takes the experiment that raises the
-    mean of 2 Phi(D / 2) - 1 over the pairs most, for its cost.
+    The squared separations of a pair in independent experiments add up to D^2, and the better of the two hypotheses
+    is recognised with probability Phi(D / 2) (normal errors, equal priors). Each step takes the experiment that raises
+    the mean of 2 Phi(D / 2) - 1 over the pairs most, relative to its cost.
 
     Args:
         separation: (X, pairs).
@@ -311,11 +301,11 @@ def greedy(separation: FloatArray, cost: FloatArray, n: int) -> tuple[list[int],
     chosen: list[int] = []
     gains: list[float] = []
 
-    def told(squares: FloatArray) -> FloatArray:
+    def told_apart(squares: FloatArray) -> FloatArray:
         return np.asarray((2 * ndtr(np.sqrt(squares) / 2) - 1).mean(-1))
 
     for _ in range(min(n, len(separation))):
-        gain = told(total + squared) - told(total)
+        gain = told_apart(total + squared) - told_apart(total)
         worth = gain / cost
         worth[chosen] = -np.inf
         best = int(worth.argmax())
@@ -346,15 +336,12 @@ def design(
     """Rank experiments by how well they would tell the leading hypotheses apart.
 
     The hypotheses are the network as it is, the best alias groups of candidate edges and known edges in doubt
-    (:func:`gsnn.ask.hypotheses.leading_hypotheses`). Each is opened in every model, whose weights the refit starts
-    from, and trained on for a fifth of its epochs. The refits predict every experiment; the criterion is
-    :func:`separations`, and :func:`greedy` makes the batch.
-
-    Assumed is what :data:`ASSUMED` says.
+    (:func:`gsnn.ask.hypotheses.leading_hypotheses`). Every model is refitted for each of them, from its own weights
+    and for a fifth of the epochs. The refits predict every experiment; the criterion is :func:`separations`, and
+    :func:`greedy` chooses the batch. :data:`ASSUMED` lists the assumptions.
 
     Args:
-        models: Trained on ``data``; each is refitted for each hypothesis. A single one is refitted twice, with other
-            orders of the samples and other dropout.
+        models: Trained on ``data``. A single one is refitted twice, with other orders of the samples and other dropout.
         data: The data.
         standardiser: Of the responses that the models were trained on.
         config: Settings of that training.
@@ -365,7 +352,7 @@ def design(
         batch: How many to choose.
         replicates: Measurements of each.
         train: Samples to refit with; None: all.
-        held_out: Samples whose errors tell the noise; None or fewer than 5: those of the training.
+        held_out: Samples whose errors give the noise; None or fewer than 5: those of the training.
         epochs: Of a refit; None: a fifth of the run's.
         seed: Fixes the refits.
         progress: Show progress on stderr.
@@ -381,8 +368,8 @@ def design(
     if not models:
         raise DataError("design needs at least one model")
     leading = leading_hypotheses(candidates, doubts, hypotheses)
-    asked = possible_experiments(data) if experiments is None else list(experiments)
-    if not asked:
+    weighed = possible_experiments(data) if experiments is None else list(experiments)
+    if not weighed:
         raise DataError("there is no experiment to choose from")
     rows = np.arange(len(data)) if train is None else train
     y = np.asarray(standardiser.transform(data.y), dtype=np.float64)
@@ -394,32 +381,32 @@ def design(
         noise = np.maximum(np.sqrt(square.sum(0) / seen.sum(0)), _LEAST_NOISE)
     starts = [*models] if len(models) > 1 else [models[0]] * REFITS
     short = replace(config, epochs=epochs or max(1, round(EPOCHS * config.epochs)), patience=None, restore_best=False)
-    read = sorted({one.read for one in asked if one.read >= 0})
+    read = sorted({one.read for one in weighed if one.read >= 0})
     seen_x = Conditions.of(data.x[rows], data).x
     axes: list[StateAxes] = []
     for start in starts:
         axes.append(StateAxes.of(start, seen_x, read, axes[0] if axes else None))
     jobs = [
-        partial(_refit, start, one, data, rows, y, replace(short, seed=seed + number), asked, (read, axes[number]))
+        partial(_refit, start, one, data, rows, y, replace(short, seed=seed + number), weighed, (read, axes[number]))
         for one in leading
         for number, start in enumerate(starts)
     ]
     with closing(arrays_in_processes(jobs, refit_workers(data, data.graph, short))) as done:
         refits = [*track(done, "design: refits", total=len(jobs), show=progress)]
     shape = (len(leading), len(starts))
-    each = np.stack([one["predicted"] for one in refits]).astype(float).reshape(*shape, len(asked), -1)
-    # Pooled over the hypotheses: two refits alone say little of how much refits differ.
+    each = np.stack([one["predicted"] for one in refits]).astype(float).reshape(*shape, len(weighed), -1)
+    # Pooled over the hypotheses, because two refits alone say little about how much refits differ.
     predicted, spread = each.mean(1), np.sqrt(each.var(1, ddof=1).mean(0, keepdims=True)).repeat(len(leading), 0)
-    state_noise, new = float(np.nanmedian(noise)), np.array([one.read >= 0 for one in asked])
+    state_noise, new = float(np.nanmedian(noise)), np.array([one.read >= 0 for one in weighed])
     separation = separations(predicted, spread, np.append(noise, state_noise), replicates)
-    chosen, gains = greedy(separation, np.array([one.cost for one in asked]), batch)
+    chosen, gains = greedy(separation, np.array([one.cost for one in weighed]), batch)
     scale, mean = (np.asarray(v, dtype=np.float64) for v in (standardiser.scale, standardiser.mean))
     notes = [NOT_SHOWN, *(f"assumed: {text}" for text in ASSUMED)]
     if len(models) == 1:
         notes.append(f"one model: the noise of a refit is that of {REFITS} refits (gsnn train --members 5 gives more)")
     return Design(
         hypotheses=leading,
-        experiments=asked,
+        experiments=weighed,
         batch=chosen,
         gain=gains,
         predicted=np.where(new[:, None], np.nan, predicted[..., :-1] * scale + mean),
@@ -453,74 +440,70 @@ def _refit(
     from gsnn.training.prepare import new_model
 
     graph = hypothesis.graph(data.graph)
-    model = with_weights_of(start, graph, new_model(graph, config)).train()
+    model = with_weights_of(start, new_model(graph, config)).train()
     x, target = data.x[rows], np.asarray(y[rows], np.float32)
     train_model(model, (x, target), None, config, progress=None)
     model.eval()
     treated = np.array([one.treatments for one in experiments], np.float32)
-    found = predict(model, treated)
+    predicted = predict(model, treated)
     knocked = np.array([one.knocked for one in experiments])
-    if (knocked >= 0).any():
+    knockouts = np.flatnonzero(knocked >= 0)
+    if len(knockouts):
         clamps = clamps_of(model, Conditions.of(x, data).x, DEFAULT_STATE)
-        sets = [*np.unique(knocked[knocked >= 0]).tolist()]
-        base = Conditions.of(treated[knocked >= 0], data)
-        place = {tuple(row): i for i, row in enumerate(base.x.tolist())}
-        _, after = predict_clamped(model, base.x, [(node,) for node in sets], clamps)
-        which = np.searchsorted(sets, knocked)
-        for i in np.flatnonzero(knocked >= 0):
-            found[i] = after[which[i], place[tuple(treated[i].tolist())]]
+        base, which = np.unique(treated[knockouts], axis=0, return_inverse=True)
+        nodes, number = np.unique(knocked[knockouts], return_inverse=True)
+        _, after = predict_clamped(model, base, nodes[:, None].tolist(), clamps)
+        predicted[knockouts] = after[number, which.ravel()]
     state = np.zeros(len(treated))
     read = np.array([one.read for one in experiments])
-    again = np.flatnonzero(read >= 0)
-    if len(again):
+    new_readouts = np.flatnonzero(read >= 0)
+    if len(new_readouts):
         functions, axes = new
-        different, which = np.unique(treated[again], axis=0, return_inverse=True)
-        state[again] = axes.states(model, different)[which.ravel(), np.searchsorted(functions, read[again])]
-        found[again] = 0
-    found = np.c_[found, state]
+        different, which = np.unique(treated[new_readouts], axis=0, return_inverse=True)
+        states = axes.states(model, different)
+        state[new_readouts] = states[which.ravel(), np.searchsorted(functions, read[new_readouts])]
+        predicted[new_readouts] = 0
     error = y[rows] - predict(model, x)
     seen = np.isfinite(error)
-    return {"predicted": found.astype(np.float32), "loss": np.array((error[seen] ** 2).mean())}
+    return {"predicted": np.c_[predicted, state].astype(np.float32), "loss": np.array((error[seen] ** 2).mean())}
 
 
 def listed_experiments(table: pd.DataFrame, data: PerturbationData) -> list[Experiment]:
     """Experiments that a user lists.
 
     Args:
-        table: Column ``experiment`` with treatments joined by plus signs; if there are any, ``knockout`` (a function),
+        table: Column ``experiment`` with treatments joined by plus signs; optional are ``knockout`` (a function),
             ``readout`` (a function that has none yet, which alone is measured) and ``cost`` (a number above 0).
         data: The data.
 
     Raises:
-        DataError: If a column is missing, or a name or a cost is wrong; the row is told.
+        DataError: If a column is missing, or a name or a cost is wrong, with the row.
     """
-    from gsnn.ask.conditions import inputs_of
-
     if "experiment" not in table:
         raise DataError(f"the list of experiments needs a column 'experiment'; it has {list(table.columns)}")
-    found = []
+    experiments = []
     for number, row in enumerate(table.to_dict("records"), start=1):
         try:
             values = inputs_of(str(row["experiment"]), data)
             knocked, read = (_function(row.get(name), data) for name in ("knockout", "readout"))
             if read >= 0 and knocked >= 0:
                 raise DataError("a new readout is weighed without a knock-out; give one of the two")
-            given = row.get("cost", 1.0)
-            cost = float(given)
+            text = row.get("cost", 1.0)
+            cost = float(text)
         except DataError as error:
             raise DataError(f"row {number} of the list of experiments: {error}") from error
         except (TypeError, ValueError):
-            raise DataError(f"row {number} of the list of experiments: cost must be a number, got {given!r}") from None
+            raise DataError(f"row {number} of the list of experiments: cost must be a number, got {text!r}") from None
         if not 0 < cost < np.inf:
             raise DataError(f"row {number} of the list of experiments: cost must be above 0, got {cost:g}")
         name = condition_names(values[None], data)[0]
-        for node, what in ((knocked, OUT), (read, READ)):
-            name = f"{data.graph.functions[node]}{what}{name}" if node >= 0 else name
-        found.append(Experiment(tuple(map(float, values)), knocked, read, name, "listed", cost))
-    return found
+        for node, verb in ((knocked, OUT), (read, READ)):
+            name = f"{data.graph.functions[node]}{verb}{name}" if node >= 0 else name
+        experiments.append(Experiment(tuple(map(float, values)), knocked, read, name, "listed", cost))
+    return experiments
 
 
-def _function(named: str | float | None, data: PerturbationData) -> int:
+def _function(cell: str | float | None, data: PerturbationData) -> int:
     """Number of the function that a cell names, -1 for an empty one."""
-    text = "" if named is None or pd.isna(named) else str(named).strip()
+    text = "" if cell is None or pd.isna(cell) else str(cell).strip()
     return numbers_of([text], data.graph.functions, "function")[0] if text else -1

@@ -21,7 +21,7 @@ from gsnn.base.errors import DataError
 from gsnn.base.files import atomic_path, plain, write_json
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.graph import EDGE_TYPES, Graph
-from gsnn.graph.kinds import kind_of
+from gsnn.graph.kinds import INPUT_EDGES, kind_of
 from gsnn.io.graphml_write import write_graphml
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 SHARE = 0.9  # of the difference that the subnetwork carries
 PATHS, _TRIED_PATHS = 10, 300
-_NOTHING = 1e-6  # standard deviations, which is the rounding of single precision
-_PRUNED = 150  # edges of a subnetwork of which each is tried without
+_NOTHING = 1e-6  # standard deviations, the rounding of single precision
+_PRUNED = 150  # most edges of a subnetwork that is pruned edge by edge
 JSON, CSV, GRAPHML, PICTURE = "explain.json", "explain.csv", "explain.graphml", "explain.png"
 
 
@@ -48,10 +48,10 @@ class Explanation:
         reference: Prediction in the reference.
         inputs: A row for each input that differs: input, contribution.
         edges: A row for each edge of the graph, the strongest first: source, target, kind, sign, contribution, low and
-            high with several models, subnetwork (whether it belongs to the smallest one that was found).
+            high with several models, subnetwork (whether it belongs to the smallest one found).
         carried: Share of the difference that the subnetwork alone carries.
         paths: Paths of the subnetwork from an input to the readout, the strongest first: path, alone (the difference if
-            nothing but this path carries the change).
+            only this path carries the change).
         gap: Share of the difference by which the contributions of the inputs miss it.
         members: How many models there were.
         kinds: Node -> input, function or output, of all nodes.
@@ -107,14 +107,14 @@ class Explanation:
         """Write the files of :func:`write_explanations`.
 
         Args:
-            folder: Where.
+            folder: The folder.
             **more: Further entries of the JSON file.
         """
         return write_explanations([self], folder, **more)
 
 
 def write_explanations(
-    found: Sequence[Explanation],
+    explanations: Sequence[Explanation],
     folder: str | Path,
     **more: Any,  # noqa: ANN401 - JSON values
 ) -> list[Path]:
@@ -124,14 +124,14 @@ def write_explanations(
     subnetwork of the first.
 
     Args:
-        found: At least one.
-        folder: Where.
+        explanations: At least one.
+        folder: The folder.
         **more: Further entries of the JSON file.
     """
-    table, graph, told = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
-    named = [one.edges.assign(condition=one.condition, readout=one.readout) for one in found]
+    table, graph, summary = (Path(folder) / name for name in (CSV, GRAPHML, JSON))
+    named = [one.edges.assign(condition=one.condition, readout=one.readout) for one in explanations]
     write_csv_file(pd.concat(named, ignore_index=True), table)
-    first = found[0]
+    first = explanations[0]
     part = first.subnetwork.drop(columns="subnetwork")
     nodes = {
         name: {kind: first.kinds[name] == kind for kind in ("input", "output")}
@@ -139,9 +139,9 @@ def write_explanations(
     }
     with atomic_path(graph) as temporary, temporary.open("wb") as file:
         write_graphml(nodes, part, file)
-    others = [one.content() for one in found[1:]]
-    write_json(told, plain({**first.content(), **({"others": others} if others else {}), **more}))
-    return [table, graph, told]
+    others = [one.content() for one in explanations[1:]]
+    write_json(summary, plain({**first.content(), **({"others": others} if others else {}), **more}))
+    return [table, graph, summary]
 
 
 def explain(
@@ -159,9 +159,9 @@ def explain(
     add up to the difference, those of the edges into the readout too, and at every function as much goes out as comes
     in. They say what the model does, not what the cell does.
 
-    The subnetwork is the smallest that was found whose edges alone carry 90 % to 110 % of the difference, all others
-    holding what they hold in the reference: edges are taken in the order of their contributions until this is so, then
-    each that is not needed goes again. The smallest of all may be smaller.
+    The subnetwork is the smallest one found whose edges alone carry 90 % to 110 % of the difference, while all others
+    hold what they hold in the reference. Edges are added in the order of their contributions until this is so; then
+    edges that are not needed are removed. A smaller one may exist.
 
     Args:
         models: Trained on ``data``; contributions are means over them, with intervals.
@@ -172,7 +172,7 @@ def explain(
         against: The reference, likewise.
 
     Raises:
-        DataError: If a name is unknown, the two conditions are one, or there is no model.
+        DataError: If a name is unknown, the two conditions are the same, or there is no model.
     """
     graph = data.graph
     if not models:
@@ -182,7 +182,7 @@ def explain(
     names = condition_names(np.stack([end, start]), data)
     if (start == end).all():
         raise DataError(f"the condition and the reference are both {names[0]}; name another one to compare with")
-    edges = _edge_table(graph)
+    edges = graph_edges(graph)
     scale = float(standardiser.scale[output])
     spread, gaps, ends = Spread(), [], []
     for model in models:
@@ -197,17 +197,16 @@ def explain(
     contribution = np.asarray(spread.mean)
 
     def share(kept: BoolArray) -> FloatArray:
-        found = np.mean([restored(model, start, end, kept, output) for model in models], axis=0)
-        return np.asarray((found - before) / (after - before))
+        predicted = np.mean([restored(model, start, end, kept, output) for model in models], axis=0)
+        return np.asarray((predicted - before) / (after - before))
 
     live = bool(abs(after - before) > _NOTHING)
     chosen = _smallest(contribution, share) if live else np.zeros(len(edges), bool)
     carried = float(share(chosen[None])[0]) if live else 0.0
     paths = _paths(edges, chosen, graph, graph.outputs[output], share, scale * (after - before))
-    inputs = edges.assign(contribution=contribution)[edges["kind"] == kind_of(EDGE_TYPES[1])]
-    by_input = inputs.groupby("source", sort=False)["contribution"].sum()
-    moved = [i for i in range(graph.I) if start[i] != end[i]]
     table = edges.assign(contribution=contribution)
+    by_input = table[table["kind"] == INPUT_EDGES].groupby("source", sort=False)["contribution"].sum()
+    changed = [i for i in range(graph.I) if start[i] != end[i]]
     if spread.half is not None:
         table = table.assign(low=contribution - spread.half, high=contribution + spread.half)
     table = table.assign(subnetwork=chosen)
@@ -226,8 +225,8 @@ def explain(
         reference=mean + scale * float(before),
         inputs=pd.DataFrame(
             {
-                "input": [name_of(graph.inputs[i]) for i in moved],
-                "contribution": [float(by_input.get(graph.inputs[i], 0.0)) for i in moved],
+                "input": [name_of(graph.inputs[i]) for i in changed],
+                "contribution": [float(by_input.get(graph.inputs[i], 0.0)) for i in changed],
             }
         ).sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True),
         edges=table.iloc[order].reset_index(drop=True),
@@ -240,22 +239,13 @@ def explain(
     )
 
 
-def _edge_table(graph: Graph) -> pd.DataFrame:
-    """The edges of a graph in the order of a model."""
-    parts, signs = [], graph.edge_sign_dict
-    for kind in EDGE_TYPES:
-        source, target = graph.edge_index_dict[kind].tolist()
-        parts.append(
-            pd.DataFrame(
-                {
-                    "source": [graph.node_names_dict[kind[0]][i] for i in source],
-                    "target": [graph.node_names_dict[kind[2]][i] for i in target],
-                    "kind": kind_of(kind),
-                    "sign": np.zeros(len(source), int) if signs is None else signs[kind].numpy().astype(int),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
+def graph_edges(graph: Graph) -> pd.DataFrame:
+    """The edges of a graph in the order of a model: source, target, kind, sign (0 where it is unknown)."""
+    edges, _ = graph.to_pandas()
+    counts = [graph.edge_index_dict[kind].shape[1] for kind in EDGE_TYPES]
+    kinds = np.repeat([kind_of(kind) for kind in EDGE_TYPES], counts)
+    sign = edges["sign"].astype(int) if "sign" in edges else 0
+    return edges[["source", "target"]].assign(kind=kinds, sign=sign)
 
 
 def _carries(share: FloatArray) -> BoolArray:
@@ -267,32 +257,33 @@ def _smallest(contribution: FloatArray, share: Callable[[BoolArray], FloatArray]
     order = np.argsort(-np.abs(contribution), kind="stable")
     order = order[contribution[order] != 0]
     chosen = np.zeros(len(contribution), bool)
-    # The sizes that are tried grow by a tenth where there are many edges.
-    sizes = np.unique(np.round(np.geomspace(1, len(order), 200)).astype(int)) if len(order) else np.array([], int)
+    if not len(order):
+        return chosen
+    # At most 200 sizes are tried, a constant factor apart.
+    sizes = np.unique(np.round(np.geomspace(1, len(order), 200)).astype(int))
     kept = np.zeros((len(sizes), len(contribution)), bool)
     for row, size in zip(kept, sizes, strict=True):
         row[order[:size]] = True
-    enough = _carries(share(kept)) if len(sizes) else np.array([], bool)
+    enough = _carries(share(kept))
     chosen[order[: sizes[int(enough.argmax())] if enough.any() else len(order)]] = True
     members = np.flatnonzero(chosen)
     while 1 < len(members) <= _PRUNED:
         without = np.repeat(chosen[None], len(members), axis=0)
         without[np.arange(len(members)), members] = False
-        left = share(without)
-        good = _carries(left)
+        remaining = share(without)
+        good = _carries(remaining)
         if not good.any():
             break
-        # Edges that do nothing at all go together, else the one that is missed least.
-        now = share(chosen[None])[0]
-        idle = good & (np.abs(left - now) < 1e-6)
+        # Edges without any effect are removed together, else the one with the least effect.
+        idle = good & (np.abs(remaining - share(chosen[None])[0]) < 1e-6)
         if idle.sum() > 1:
             fewer = chosen.copy()
             fewer[members[idle]] = False
             if _carries(share(fewer[None]))[0]:
                 chosen, members = fewer, np.flatnonzero(fewer)
                 continue
-        missed = np.where(good, np.abs(left - 1), np.inf)
-        chosen[members[int(missed.argmin())]] = False
+        error = np.where(good, np.abs(remaining - 1), np.inf)
+        chosen[members[int(error.argmin())]] = False
         members = np.flatnonzero(chosen)
     return chosen
 
@@ -309,21 +300,18 @@ def _paths(
     import networkx as nx
 
     part = edges[chosen]
-    found = nx.DiGraph()
-    found.add_edges_from(
+    subnetwork = nx.DiGraph()
+    subnetwork.add_edges_from(
         (s, t, {"row": row}) for row, s, t in zip(part.index, part["source"], part["target"], strict=True)
     )
-    roots = [name for name in graph.inputs if name in found]
     paths: list[list[str]] = []
-    if output in found:
-        every = (path for root in roots for path in nx.all_simple_paths(found, root, output))
+    if output in subnetwork:
+        roots = [name for name in graph.inputs if name in subnetwork]
+        every = (path for root in roots for path in nx.all_simple_paths(subnetwork, root, output))
         paths = [*islice(every, _TRIED_PATHS)]
     kept = np.zeros((len(paths), len(edges)), bool)
     for row, path in zip(kept, paths, strict=True):
-        row[[found[s][t]["row"] for s, t in pairwise(path)]] = True
-    alone = difference * share(kept) if paths else np.zeros(0)
+        row[[subnetwork[s][t]["row"] for s, t in pairwise(path)]] = True
+    alone = difference * share(kept)
     order = np.argsort(-np.abs(alone), kind="stable")[:PATHS]
-    return pd.DataFrame(
-        {"path": [" -> ".join(paths[i]) for i in order], "alone": [float(alone[i]) for i in order]},
-        columns=["path", "alone"],
-    )
+    return pd.DataFrame({"path": [" -> ".join(paths[i]) for i in order], "alone": alone[order]})

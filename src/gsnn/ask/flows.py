@@ -1,4 +1,4 @@
-"""What a change of the inputs sends along each edge to one output, and what some edges alone would send."""
+"""What a change of the inputs sends along each edge to one output, and what a part of the edges would send alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsnn.nn.block import Recorder
 from gsnn.nn.held import Held, held_states
 
 STEPS = (32, 64, 128, 256, 512, 1024)
-GAP = 0.002  # share of the difference by which the contributions of the inputs may miss it before steps are doubled
+GAP = 0.002  # share of the difference by which the contributions of the inputs may miss it
 _ROWS = 128
 
 
@@ -34,18 +34,17 @@ def edge_numbers(model: GSNN) -> IntArray:
 def edge_flows(model: GSNN, start: npt.NDArray[np.float32], end: npt.NDArray[np.float32], output: int) -> FloatArray:
     r"""Contributions of the edges to the change of an output, along the straight line between two inputs.
 
-    What block l reads of edge e is :math:`s_e^l`; it enters the function at the edge's end, whose channels before the
-    norm are z. The contribution is the conductance (Dhamdhere, Sundararajan and Yan 2018) of what is read, summed over
-    the blocks,
+    Block l reads :math:`s_e^l` of edge e, which enters the function at the edge's end, whose channels before the norm
+    are z. The contribution is the conductance (Dhamdhere, Sundararajan and Yan 2018) of what is read, summed over the
+    blocks,
 
     .. math:: \phi_e = \sum_l \int_0^1 \Big(\sum_c W^l_{ce} \frac{\partial y}{\partial z^l_c}\Big)
               \frac{d s_e^l}{d\alpha}\,d\alpha,
 
     and for an edge into the output what it adds to it. By the chain rule the contributions are a flow: at every
-    function what comes in is what goes out (self-edges aside, which are both), out of the inputs comes the change of
-    the output, of each input as much as its integrated gradient, and into the output goes the same. The integral is a
-    midpoint sum; steps are doubled, from 32 to 1,024, until what comes out of the inputs misses the change by .2 % at
-    most.
+    function as much comes in as goes out (self-edges are both); the inputs send the change of the output, each input
+    its integrated gradient; and the output receives the same. The integral is a midpoint sum; steps are doubled, from
+    32 to 1,024, until what the inputs send misses the change by .2 % at most.
 
     Args:
         model: The model, in eval mode.
@@ -72,7 +71,7 @@ def _flows(
     first, last = (torch.tensor(v, dtype=torch.float64) for v in (start, end))
     x = (first + line * (last - first)).to(model.dtype)
     outputs = model.layout.output_edges
-    mine = (model.output_target == output).double()
+    into_output = (model.output_target == output).double()
     scale = float(model.output_degree[output]) ** 0.5 * (model.L**0.5 if model.options["residual"] else 1.0)
     with threads_for(model, steps):
         states = _edge_states(model, x[::2])
@@ -85,12 +84,12 @@ def _flows(
             for block, before, grad in zip(model.blocks, states, by_z, strict=False):
                 flow += _read_by(block, before, grad)
             change = states[-1][outputs, -1].double() - states[-1][outputs, 0].double()
-            flow[outputs] = mine * change / scale
+            flow[outputs] = into_output * change / scale
     return flow.numpy()
 
 
 def _read_by(block: Any, before: Tensor, grad: Tensor | None) -> Tensor:  # noqa: ANN401 - a Block
-    """(E,) what a block reads of each edge along the line, from the state before it and the gradients by z between."""
+    """(E,) what a block reads of each edge along the line, from the states before it and the gradients by z."""
     if grad is None:
         return torch.zeros(len(before), dtype=torch.float64)
     edges = before if block.edge_norm is None else block.edge_norm(before, {})
@@ -122,7 +121,7 @@ def restored(
         start: (I,) the reference.
         end: (I,) the condition.
         kept: (R, edges of the graph) for each of R predictions the edges that carry the change, in the order of
-            :func:`edge_numbers`. Self-edges that the model adds always do: they carry what their function has.
+            :func:`edge_numbers`. Self-edges that the model adds always carry it.
         output: Number of the output.
 
     Returns:
@@ -134,7 +133,7 @@ def restored(
     fed = np.arange(model.E)[model.layout.input_edges]
     moved = torch.zeros(model.E)
     moved[fed] = states[0, fed] - x[model.input_source]
-    found = np.empty(len(kept))
+    predicted = np.empty(len(kept))
     with torch.no_grad(), threads_for(model, _ROWS):
         for first in range(0, len(kept), _ROWS):
             part = kept[first : first + _ROWS]
@@ -143,5 +142,5 @@ def restored(
             held = Held(edge, sample, states[1:, edge])
             begin = torch.where(free, 0.0, moved)
             y = model.forward_with_taps(x.expand(len(part), -1), held=held, e0=begin)
-            found[first : first + _ROWS] = y[:, output].numpy()
-    return found
+            predicted[first : first + _ROWS] = y[:, output].numpy()
+    return predicted

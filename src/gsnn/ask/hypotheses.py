@@ -1,4 +1,4 @@
-"""Leading hypotheses of what is wrong with a network, and models in which each of them holds."""
+"""Leading hypotheses of what is wrong with a network, and a model for each of them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Hypothesis:
 
     Attributes:
         name: What it says.
-        added: The edge that it adds, which stands for all of its alias group; None for none.
-        removed: The known edge that it leaves out, or None.
-        members: All candidates of the alias group that were ranked, the added one first.
+        added: The edge that it adds, which stands for all of its alias group, or None.
+        removed: The known edge that it removes, or None.
+        members: All ranked candidates of the alias group, the added one first.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Hypothesis:
     members: tuple[Edge, ...] = ()
 
     def graph(self, whole: Graph) -> Graph:
-        """The network, from the prior one."""
+        """The network of the hypothesis, made from the prior one."""
         if self.added is not None:
             return whole.with_edges([self.added])
         return whole if self.removed is None else whole.without_edges([self.removed])
@@ -45,8 +45,8 @@ def leading_hypotheses(candidates: pd.DataFrame, doubts: Iterable[Edge] = (), k:
 
     Args:
         candidates: Columns source and target, the best first; with ``alias_group`` (and ``kind``) the candidates of a
-            group are one hypothesis, of which the best is opened.
-        doubts: Known edges that may not be there.
+            group are one hypothesis, which adds the best of them.
+        doubts: Known edges that may not exist.
         k: How many alias groups.
 
     Raises:
@@ -60,61 +60,53 @@ def leading_hypotheses(candidates: pd.DataFrame, doubts: Iterable[Edge] = (), k:
     if not len(candidates):
         raise DataError("there is no candidate edge to design experiments for; run gsnn infer first")
     keys = [name for name in ("kind", "alias_group") if name in candidates.columns]
-    group: list[tuple[object, ...]] = (
-        [*candidates[keys].itertuples(index=False, name=None)]
-        if "alias_group" in keys
-        else [(i,) for i in range(len(candidates))]
-    )
-    members: dict[tuple[object, ...], list[Edge]] = {}
+    group: Iterable[object] = range(len(candidates))
+    if "alias_group" in keys:
+        group = candidates[keys].itertuples(index=False, name=None)
+    members: dict[object, list[Edge]] = {}
     for key, source, target in zip(group, candidates["source"], candidates["target"], strict=True):
         if key in members or len(members) < k:
             members.setdefault(key, []).append((str(source), str(target)))
-    found = [Hypothesis(AS_IS)]
+    hypotheses = [Hypothesis(AS_IS)]
     for some in members.values():
         like = f" (or {len(some) - 1} like it)" if len(some) > 1 else ""
-        found.append(Hypothesis(f"{_arrow(some[0])}{like}", added=some[0], members=tuple(some)))
-    return [*found, *(Hypothesis(f"no {_arrow(edge)}", removed=edge) for edge in doubts)]
+        hypotheses.append(Hypothesis(f"{_arrow(some[0])}{like}", added=some[0], members=tuple(some)))
+    return [*hypotheses, *(Hypothesis(f"no {_arrow(edge)}", removed=edge) for edge in doubts)]
 
 
-def with_weights_of(model: GSNN, graph: Graph, fresh: GSNN) -> GSNN:
-    """Give a new model the weights of a trained one wherever both have the edge; what is new keeps its first weights.
+def with_weights_of(model: GSNN, fresh: GSNN) -> GSNN:
+    """Copy the weights of a trained model into a new one, whose graph differs by some edges.
 
-    Args:
-        model: The trained model, of a graph that differs by some edges.
-        graph: The graph of the new one.
-        fresh: The new model, changed in place.
-
-    Returns:
-        ``fresh``.
+    New edges keep their initial weights. Returns ``fresh``, changed in place.
     """
     place = {edge: i for i, edge in enumerate(_edges(model))}
     origin = torch.tensor([place.get(edge, -1) for edge in _edges(fresh)])
     shared = origin >= 0
     state, trained = fresh.state_dict(), model.state_dict()
     for name, value in state.items():
-        given = trained[name]
+        source = trained[name]
         part = next((part for part in ("lin_in", "lin_out") if name.endswith(f".{part}.weight")), None)
         if part is not None:
             (start, _), (begin, edge) = (_weights(one, part) for one in (model, fresh))
             kept = shared[edge]
             within = torch.arange(len(edge)) - begin[edge]
-            value[kept] = given[start[origin[edge[kept]]] + within[kept]]
+            value[kept] = source[start[origin[edge[kept]]] + within[kept]]
         elif name.endswith(".lin_out.bias") or (".edge_norm." in name and value.ndim):
-            value[shared] = given[origin[shared]]
+            value[shared] = source[origin[shared]]
         else:
-            value.copy_(given)
+            value.copy_(source)
     fresh.load_state_dict(state)
     return fresh
 
 
 def _edges(model: GSNN) -> list[tuple[int, int, int]]:
-    """Each edge by its homogeneous ends, and how many parallel ones stand before it."""
+    """Each edge by its homogeneous ends, and the number of parallel ones before it."""
     count: dict[tuple[int, int], int] = {}
-    found = []
+    edges = []
     for ends in map(tuple, model.layout.edge_index.t().tolist()):
         count[ends] = count.get(ends, -1) + 1
-        found.append((*ends, count[ends]))
-    return found
+        edges.append((*ends, count[ends]))
+    return edges
 
 
 def _weights(model: GSNN, part: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from scipy import stats
 from gsnn.ask.answer import Answer
 from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
-from gsnn.ask.ensemble import MAKE_MEMBERS
+from gsnn.ask.ensemble import LEVEL, MAKE_MEMBERS
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError, unknown_option
 from gsnn.base.progress import track
@@ -29,21 +29,20 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
 
 DEFAULT_STATE = "lowest"
-PAIRED = 30  # strongest functions of which pairs are made
-LEVEL = 0.9  # of intervals
+PAIRED = 30  # strongest functions that pairs are made of
 JSON, CSV, PICTURE = "knockout.json", "knockout.csv", "knockout.png"
 
 
 @dataclass
 class Spread:
-    """Mean and standard deviation over members, one after the other (Welford 1962)."""
+    """Mean and standard deviation over members that are added one by one (Welford 1962)."""
 
     n: int = 0
     mean: Any = 0.0
     squares: Any = 0.0
 
     def add(self, values: FloatArray) -> None:
-        """Take a member's values."""
+        """Add the values of a member."""
         self.n += 1
         step = values - self.mean
         self.mean = self.mean + step / self.n
@@ -51,16 +50,16 @@ class Spread:
 
     @property
     def variance(self) -> FloatArray:
-        """Over the members; 0 of a single one."""
+        """Over the members; 0 for a single one."""
         return np.asarray(self.squares / max(self.n - 1, 1))
 
     @property
     def half(self) -> FloatArray | None:
-        """Half of the 90 % interval of a further member, t sd sqrt(1 + 1/n); None of a single one."""
+        """Half of the 90 % interval of a further member, t sd sqrt(1 + 1/n); None for a single one."""
         if self.n < 2:
             return None
-        wide = stats.t.ppf(0.5 + LEVEL / 2, self.n - 1) * np.sqrt((1 + 1 / self.n) / (self.n - 1))
-        return np.asarray(wide * np.sqrt(self.squares))
+        factor = stats.t.ppf(0.5 + LEVEL / 2, self.n - 1) * np.sqrt((1 + 1 / self.n) / (self.n - 1))
+        return np.asarray(factor * np.sqrt(self.squares))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +77,9 @@ class Knockouts(Answer):
             pairs.
         plain: (M, O) predictions without a knock-out, in the units of the data.
         scale: (O,) standard deviations of the readouts.
-        to: At which values functions were held.
-        held_at: For each function that is knocked out alone the training condition whose values it was held at, by the
-            first model; empty where they are 0.
+        to: The values at which functions were held.
+        held_at: For each function that is knocked out alone the training condition at whose values the first model
+            held it; empty where they are 0.
         members: How many models there were.
         notes: What a reader should know.
     """
@@ -117,19 +116,15 @@ class Knockouts(Answer):
         Returns:
             Columns nodes, condition, readout, effect; sd, low and high with a calibration; interaction with pairs.
         """
-        k, m, o = self.effect.shape
-        columns: dict[str, Any] = {
-            "nodes": np.repeat(np.array(self.names, dtype=object), m * o),
-            "condition": np.tile(np.repeat(np.array(self.conditions, dtype=object), o), k),
-            "readout": np.tile(np.array(self.readouts, dtype=object), k * m),
-            "effect": self.effect.ravel(),
-        }
+        columns = {"effect": self.effect}
         if self.sd is not None and self.half is not None:
-            low, high = self.effect - self.half, self.effect + self.half
-            columns |= {"sd": self.sd.ravel(), "low": low.ravel(), "high": high.ravel()}
+            columns |= {"sd": self.sd, "low": self.effect - self.half, "high": self.effect + self.half}
         if self.interaction is not None:
-            columns["interaction"] = self.interaction.ravel()
-        return pd.DataFrame(columns)
+            columns["interaction"] = self.interaction
+        rows = pd.MultiIndex.from_product(
+            [self.names, self.conditions, self.readouts], names=["nodes", "condition", "readout"]
+        )
+        return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, rows).reset_index()
 
     def summary(self) -> pd.DataFrame:
         """A row for each set, the strongest first, with the mean effect over the conditions on every readout.
@@ -160,7 +155,7 @@ class Knockouts(Answer):
         return heatmap(table, title=title, ax=ax)
 
     def content(self) -> dict[str, Any]:
-        """JSON-able: what was asked, and the summary."""
+        """JSON-able: the question, and the summary."""
         return {
             "to": self.to,
             "members": self.members,
@@ -190,19 +185,19 @@ def knockout(
 
     A function is held in every block at the channel values that it has in one training condition (``lowest``: where its
     effect on its own readouts is lowest; ``highest``; see :func:`gsnn.ask.clamps.clamps_of`), or its channels are 0
-    (``zero``). Nothing that comes in then reaches what follows it. The effect is the prediction with it, minus that
-    without. The model has learnt from treatments; that a knock-out is the lowest state that was seen is an assumption.
+    (``zero``). No signal then passes through it. The effect is the prediction with the knock-out minus that without.
+    The model has learnt from treatments; that a knock-out is the lowest state that was seen is an assumption.
 
     Intervals are those of a measured effect, a response with the knock-out minus one without. They are calibrated as
     those of predictions are (:class:`gsnn.ask.ensemble.Calibration`), with the spread of the effects over the members
-    and the noise of two responses: with a knock-out the model is taken to err as in treatments that it has not seen.
+    and the noise of two responses: the model is assumed to err with a knock-out as it does in unseen treatments.
 
     Args:
         models: Trained on ``data``; with several, effects are means over them.
         data: The graph, and the conditions unless ``conditions`` are given.
         standardiser: Of the responses that the models were trained on.
         nodes: Names of functions, each knocked out alone; None: all.
-        pairs: Also all pairs, of ``nodes`` or of the 30 strongest singles.
+        pairs: Also all pairs of ``nodes``, or of the 30 strongest functions.
         to: ``lowest``, ``highest`` or ``zero``.
         train: Samples whose conditions give the values to hold; None: all.
         conditions: (M, I) treatments; None: the distinct ones of the data.
@@ -226,13 +221,12 @@ def knockout(
     asked = Conditions.of(data.x if conditions is None else conditions, data)
     scale = np.asarray(standardiser.scale, dtype=np.float64)
     singles: list[tuple[int, ...]] = [(number,) for number in numbers]
-    single, both, plain_ = Spread(), Spread(), Spread()
-    between = Spread()
+    single, paired, unclamped, interactions = Spread(), Spread(), Spread(), Spread()
     clamps = [clamps_of(model, seen.x, to) for model in models]
     for model, clamp in zip(track(models, "knock-outs: models", show=progress), clamps, strict=True):
         before, after = predict_clamped(model, asked.x, singles, clamp)
         single.add((after - before) * scale)
-        plain_.add(np.asarray(standardiser.inverse_transform(before), dtype=np.float64))
+        unclamped.add(np.asarray(standardiser.inverse_transform(before), dtype=np.float64))
     sets, effect, variance, interaction = singles, single.mean, single.variance, None
     if pairs:
         chosen = numbers
@@ -243,12 +237,12 @@ def knockout(
         for model, clamp in zip(track(models, "pairs: models", show=progress), clamps, strict=True):
             before, after = predict_clamped(model, asked.x, [*((number,) for number in chosen), *two], clamp)
             alone, pair = np.split((after - before) * scale, [len(chosen)])
-            both.add(pair)
+            paired.add(pair)
             first, second = np.array([*combinations(range(len(chosen)), 2)]).T
-            between.add(pair - alone[first] - alone[second])
-        effect = np.concatenate([single.mean, both.mean])
-        variance = np.concatenate([variance, both.variance])
-        interaction = np.concatenate([np.full_like(single.mean, np.nan), between.mean])
+            interactions.add(pair - alone[first] - alone[second])
+        effect = np.concatenate([single.mean, paired.mean])
+        variance = np.concatenate([variance, paired.variance])
+        interaction = np.concatenate([np.full_like(single.mean, np.nan), interactions.mean])
         sets = [*singles, *two]
     sd = half = None
     if calibration is not None:
@@ -262,7 +256,7 @@ def knockout(
         sd=sd,
         half=half,
         interaction=interaction,
-        plain=plain_.mean,
+        plain=unclamped.mean,
         scale=scale,
         to=to,
         held_at={
@@ -275,7 +269,7 @@ def knockout(
 
 
 def _strength(effect: FloatArray, scale: FloatArray) -> FloatArray:
-    """Root mean square over what is defined, NaN where nothing is."""
+    """Root mean square over the defined values, NaN if there are none."""
     squares = np.square(effect / scale)
     seen = np.isfinite(squares)
     with np.errstate(invalid="ignore"):
@@ -285,13 +279,13 @@ def _strength(effect: FloatArray, scale: FloatArray) -> FloatArray:
 def _notes(graph: Graph, numbers: Sequence[int], to: str, *, calibrated: bool) -> list[str]:
     notes = []
     dead, read = set(graph.dead_end_functions), set(graph.edge_index_dict[EDGE_TYPES[2]][0].tolist())
-    lost = [graph.functions[i] for i in numbers if graph.functions[i] in dead]
-    if lost:
-        notes.append(f"no readout can be reached from {_some(lost)}: knocking them out changes nothing")
-    hidden = [graph.functions[i] for i in numbers if i not in read and graph.functions[i] not in dead]
-    if hidden and to != "zero":
+    cut_off = [graph.functions[i] for i in numbers if graph.functions[i] in dead]
+    if cut_off:
+        notes.append(f"no readout can be reached from {_some(cut_off)}: knocking them out changes nothing")
+    unread = [graph.functions[i] for i in numbers if i not in read and graph.functions[i] not in dead]
+    if unread and to != "zero":
         notes.append(
-            f"{_some(hidden)} have no readout of their own: which state is the {to} is a guess, and effects may have "
+            f"{_some(unread)} have no readout of their own: which state is the {to} is a guess, and effects may have "
             "the wrong sign"
         )
     if not calibrated:

@@ -1,4 +1,4 @@
-"""What a function without a readout would show: its state along the direction in which it varies most."""
+"""What a new readout of a function would show: its state along the direction in which it varies most."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class StateAxes:
     """One direction in the channels of each of R functions.
 
     Attributes:
-        weights: (R, N*C) the direction, over the standard deviation along it; 0 for a function that does not vary.
-        centre: (R,) what the mean state is along it.
+        weights: (R, N*C) the direction over the standard deviation along it; 0 for a function that does not vary.
+        centre: (R,) the mean state along it.
         pattern: (R, M) the states of the conditions that it was made from: mean 0, standard deviation 1.
     """
 
@@ -46,34 +46,29 @@ class StateAxes:
         node = model.channel_node.numpy()
         rows, columns, weights = [], [], []
         for row, function in enumerate(functions):
-            mine = np.flatnonzero(node == function)
-            _, size, direction = np.linalg.svd(values[:, mine] - values[:, mine].mean(0), full_matrices=False)
+            channels = np.flatnonzero(node == function)
+            _, size, direction = np.linalg.svd(values[:, channels] - values[:, channels].mean(0), full_matrices=False)
             sd = size[0] / np.sqrt(len(x)) if len(size) else 0.0
             if sd > np.finfo(np.float32).eps:
-                rows += [row] * len(mine)
-                columns += mine.tolist()
+                rows += [row] * len(channels)
+                columns += channels.tolist()
                 weights += (direction[0] / sd).tolist()
-        found = sparse.csr_matrix((weights, (rows, columns)), shape=(len(functions), values.shape[1]))
-        along = values @ found.T
+        axes = sparse.csr_matrix((weights, (rows, columns)), shape=(len(functions), values.shape[1]))
+        along = values @ axes.T
         centre, pattern = along.mean(0), (along - along.mean(0)).T
         if like is not None:
             sign = np.where((pattern * like.pattern).sum(1) < 0, -1.0, 1.0)
-            found, centre = sparse.csr_matrix(sparse.diags(sign) @ found), sign * centre
+            axes, centre = sparse.csr_matrix(sparse.diags(sign) @ axes), sign * centre
             pattern = sign[:, None] * pattern
-        return cls(found, centre, pattern)
+        return cls(axes, centre, pattern)
 
     def states(self, model: GSNN, x: npt.NDArray[np.float32]) -> FloatArray:
-        """(B, R) where the functions of a model are along the axes.
-
-        Args:
-            model: The model, with the channels of the one that the axes are of.
-            x: (B, I) conditions.
-        """
+        """(B, R) positions along the axes of a model with the same channels, in conditions x (B, I)."""
         return np.asarray(_channels(model, x) @ self.weights.T - self.centre)
 
 
 def _channels(model: GSNN, x: npt.NDArray[np.float32]) -> FloatArray:
-    """(B, N*C) what the channels hold after the last block."""
+    """(B, N*C) the channel values after the last block."""
     taps = Recorder()
     with torch.no_grad(), threads_for(model, len(x)):
         model.forward_with_taps(torch.tensor(x, dtype=torch.float32), post=taps)

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.ask.ensemble import MAKE_MEMBERS, Ensemble, TrainedRun
+from gsnn.ask.conditions import applied, name_of
+from gsnn.ask.ensemble import LEVEL, MAKE_MEMBERS, Ensemble, TrainedRun
 from gsnn.base.arrays import FloatArray
-from gsnn.base.errors import DataError, closest, require
+from gsnn.base.errors import DataError, closest
 from gsnn.data import PerturbationData
 from gsnn.data.matching import find_input
 from gsnn.graph import Graph
@@ -22,22 +23,20 @@ from gsnn.io.text import counted, listed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEVEL = 0.9
-
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """Responses that a model predicts, in the units of the data. B conditions, O readouts.
 
     Attributes:
-        treatments: (B, I) what is done, a column per input; its index names the conditions.
+        treatments: (B, I) doses, a column per input; the index names the conditions.
         readouts: Names of the readouts.
         mean: (B, O); NaN for a readout that was never measured.
         sd: (B, O) standard deviation of a measured response around it; None without members.
         low: (B, O) lower end of the interval; None without members.
         high: (B, O) upper end.
         level: Share of measured responses that the interval is to hold.
-        outside: For each condition in which way it lies outside what was trained on; empty if it does not.
+        outside: For each condition how it lies outside the training conditions; empty if it does not.
         notes: What a user should know.
     """
 
@@ -56,9 +55,9 @@ class Predictions:
 
     @property
     def conditions(self) -> list[str]:
-        """What is done in each condition, in words."""
-        names = [name.removeprefix("TR:") for name in self.treatments.columns]
-        return [treatment_text(row, names) for row in self.treatments.to_numpy(dtype=float)]
+        """The treatments of each condition, in words."""
+        rows = self.treatments.to_numpy(dtype=float)
+        return [" + ".join(applied(row, list(self.treatments.columns))) or "nothing" for row in rows]
 
     def to_frame(self) -> pd.DataFrame:
         """A row for each condition and readout: condition, treatments, readout, mean, sd, low, high, outside."""
@@ -92,18 +91,16 @@ class Predictions:
         Raises:
             MissingExtraError: If matplotlib is not installed.
         """
-        require("matplotlib", extra="plot")
-        if ax is None:
-            import matplotlib.pyplot as plt
+        from gsnn.plot.axes import CANDIDATE, GUIDE, axes
 
-            ax = plt.subplots(layout="constrained")[1]
+        ax = axes(ax)
         mean, places = self.mean[condition], np.arange(len(self.readouts))
         if self.low is not None and self.high is not None:
             ends = np.stack([mean - self.low[condition], self.high[condition] - mean])
-            ax.errorbar(mean, places, xerr=ends, fmt="o", color="#1f6f8b", ecolor="#b8bcc2")
+            ax.errorbar(mean, places, xerr=ends, fmt="o", color=CANDIDATE, ecolor=GUIDE)
             ax.set_xlabel(f"predicted response, {self.level:.0%} interval")
         else:
-            ax.plot(mean, places, "o", color="#1f6f8b")
+            ax.plot(mean, places, "o", color=CANDIDATE)
             ax.set_xlabel("predicted response")
         ax.set_yticks(places, self.readouts)
         ax.invert_yaxis()
@@ -120,16 +117,16 @@ def predict(
 ) -> Predictions:
     """Predict the responses to conditions, which need not have been measured.
 
-    With members (``gsnn train --members 5``) model and members predict together, with the intervals of
+    With members (``gsnn train --members 5``) the model and its members predict together, with the intervals of
     :class:`gsnn.ask.ensemble.Calibration`; without, the model alone.
 
     Args:
         run: A run, or models with what they were trained on.
-        data: What is done: :func:`gsnn.io.read_treatments`, data on the same graph, a table with a column per treatment
-            (a treatment that has none is not applied), or a matrix (B, I) in the order of ``graph.inputs``.
+        data: The conditions: from :func:`gsnn.io.read_treatments`, data on the same graph, a table with a column per
+            treatment (one without a column is not applied), or a matrix (B, I) in the order of ``graph.inputs``.
         interval: Share of measured responses that the intervals are to hold, between 0 and 1; None: 0.9 with
             members, no intervals without.
-        ignore_case: Whether upper and lower case are one where a treatment is no species as it stands.
+        ignore_case: Whether to ignore the case of a treatment that matches no species as it is written.
 
     Raises:
         DataError: If a treatment is none of the run (the closest are named), a value is missing, or an interval is
@@ -140,9 +137,9 @@ def predict(
     check_interval(interval, members=len(ensemble.members) > 0)
     treatments, notes = treatment_inputs(ensemble.graph, data, ignore_case)
     x = treatments.to_numpy(dtype=np.float32)
-    told, raw = ensemble.predict(x)
+    predicted, raw = ensemble.predict(x)
     level = LEVEL if interval is None else interval
-    mean = np.asarray(ensemble.standardiser.inverse_transform(told), dtype=np.float64)
+    mean = np.asarray(ensemble.standardiser.inverse_transform(predicted), dtype=np.float64)
     sd = low = high = None
     calibration = ensemble.calibration
     if calibration is not None and raw is not None:
@@ -153,19 +150,15 @@ def predict(
         notes.append(f"the run has no members, so these are predictions without intervals: {MAKE_MEMBERS}")
     return Predictions(
         treatments,
-        [name.removeprefix("DV:") for name in ensemble.graph.outputs],
+        [name_of(name) for name in ensemble.graph.outputs],
         *(mean, sd, low, high, level),
-        outside(x, ensemble.x, [name.removeprefix("TR:") for name in ensemble.graph.inputs]),
+        outside(x, ensemble.x, [name_of(name) for name in ensemble.graph.inputs]),
         notes,
     )
 
 
 def check_interval(interval: float | None, *, members: bool) -> None:
-    """Refuse an interval that is no share, or that a run has no members for.
-
-    Raises:
-        DataError: With what to do.
-    """
+    """DataError for an interval that is no share, or that a run has no members for."""
     if interval is not None and not 0 < interval < 1:
         raise DataError(f"interval must be a share between 0 and 1, such as 0.9, got {interval:g}")
     if interval is not None and not members:
@@ -185,7 +178,7 @@ def treatment_inputs(
         ignore_case: Likewise.
 
     Returns:
-        (B, I) the inputs in order, and what a user should know.
+        The (B, I) inputs in order, and notes for the user.
 
     Raises:
         DataError: If a treatment is no input of the graph, two are the same, or a value is missing.
@@ -204,10 +197,10 @@ def treatment_inputs(
         table, kinds = pd.DataFrame(values, columns=names), {}
     if not len(table):
         raise DataError("there is no condition to predict: the table of treatments has no rows")
-    found = {str(name): find_input(str(name), kinds.get(str(name)), graph, ignore_case) for name in table}
-    unknown = [name for name, place in found.items() if place is None]
+    matches = {str(name): find_input(str(name), kinds.get(str(name)), graph, ignore_case) for name in table}
+    unknown = [name for name, match in matches.items() if match is None]
     if unknown:
-        shown = [name.removeprefix("TR:") for name in names]
+        shown = [name_of(name) for name in names]
         near = {name: closest(name, shown) for name in unknown[:5]}
         hints = [f"{name!r}" + (f" - closest: {listed(near[name])}" if near[name] else "") for name in unknown[:5]]
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -215,15 +208,16 @@ def treatment_inputs(
             f"{counted(len(unknown), 'treatment')} of the new data are none of the run ({'; '.join(hints)}{more}); it "
             f"was trained on {listed(shown, 20)}: correct the names, or leave these columns out"
         )
-    places = [str(place) for place in found.values()]
+    places = [str(match) for match in matches.values()]
     twice = sorted({place for place in places if places.count(place) > 1})
     if twice or table.columns.has_duplicates:
         raise DataError(f"two treatment columns are the same input: {listed(twice or table.columns)}; keep one of each")
     inputs = table.set_axis(places, axis="columns").reindex(columns=names)
-    absent = [name.removeprefix("TR:") for name in names if name not in places]
+    absent = [name for name in names if name not in places]
     if absent:
-        notes.append(f"{counted(len(absent), 'treatment')} without a column, taken as not applied: {listed(absent)}")
-        inputs = inputs.fillna(dict.fromkeys((n for n in names if n not in places), 0.0))
+        some = listed(map(name_of, absent))
+        notes.append(f"{counted(len(absent), 'treatment')} without a column, taken as not applied: {some}")
+        inputs = inputs.fillna(dict.fromkeys(absent, 0.0))
     inputs = inputs.apply(pd.to_numeric, errors="coerce").astype(float)
     wrong = np.argwhere(~np.isfinite(inputs.to_numpy()))
     if len(wrong):
@@ -235,28 +229,15 @@ def treatment_inputs(
     return inputs, notes
 
 
-def treatment_text(row: npt.NDArray[Any], names: Sequence[str]) -> str:
-    """What is done, in words; a dose of 1 is not told.
-
-    Example:
-        >>> treatment_text(np.array([1.0, 0.0, 0.5]), ["EGF", "TNF", "MEKi"])
-        'EGF + MEKi=0.5'
-    """
-    parts = [
-        name if value == 1 else f"{name}={value:g}" for name, value in zip(names, row.tolist(), strict=True) if value
-    ]
-    return " + ".join(parts) or "nothing"
-
-
 def outside(x: npt.NDArray[np.float32], seen: npt.NDArray[np.float32], names: Sequence[str]) -> list[str]:
-    """In which way conditions lie outside others.
+    """How conditions lie outside the training conditions.
 
-    The first that holds: a treatment that was never applied, a dose beyond the range of those that were, a combination
-    of treatments that was never applied together. Doses between those that were seen are inside.
+    The first of these that holds: a treatment that was never applied, a dose beyond the range of those applied, a
+    combination of treatments that were never applied together. Doses between those that were seen are inside.
 
     Args:
         x: (B, I) the conditions.
-        seen: (M, I) those that were trained on.
+        seen: (M, I) the training conditions.
         names: Of the I treatments.
 
     Returns:
@@ -269,7 +250,7 @@ def outside(x: npt.NDArray[np.float32], seen: npt.NDArray[np.float32], names: Se
     """
     ever, low, high = (seen != 0).any(axis=0), seen.min(axis=0), seen.max(axis=0)
     together = {tuple(row) for row in (seen != 0).tolist()}
-    found = []
+    texts = []
     for row in x:
         new = [name for name, value, known in zip(names, row, ever, strict=True) if value and not known]
         beyond = [
@@ -278,13 +259,13 @@ def outside(x: npt.NDArray[np.float32], seen: npt.NDArray[np.float32], names: Se
             if not a <= value <= b
         ]
         if new:
-            found.append(f"treatment never seen: {', '.join(new)}")
+            texts.append(f"treatment never seen: {', '.join(new)}")
         elif beyond:
-            found.append(f"dose beyond the range: {', '.join(beyond)}")
+            texts.append(f"dose beyond the range: {', '.join(beyond)}")
         elif tuple((row != 0).tolist()) not in together:
             applied = [name for name, value in zip(names, row, strict=True) if value]
             alone = " alone" if len(applied) == 1 else ""
-            found.append(f"combination never seen: {' + '.join(applied) or 'nothing'}{alone}")
+            texts.append(f"combination never seen: {' + '.join(applied) or 'nothing'}{alone}")
         else:
-            found.append("")
-    return found
+            texts.append("")
+    return texts

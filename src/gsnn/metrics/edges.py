@@ -1,4 +1,4 @@
-"""From what callers pass (names or indices, matrices or tables) to arrays of indices."""
+"""Arrays of indices from what callers pass: names or indices, matrices or tables."""
 
 from __future__ import annotations
 
@@ -64,15 +64,21 @@ def as_index(
                 raise unknown_names(parameter, unknown, place)
             pairs = [(place[source], place[target]) for source, target in pairs]
         index = np.array(pairs).reshape(-1, 2).T
-    if index.size and not np.issubdtype(index.dtype, np.integer):
-        raise ValueError(f"{parameter} must hold whole numbers, got {index.dtype}")
-    index = index.astype(np.int64)
-    if index.size and (index.min() < 0 or index.max() >= n_nodes):
-        raise ValueError(f"{parameter} has an index out of range 0..{n_nodes - 1}: {index.min()}..{index.max()}")
+    index = as_nodes(parameter, index, n_nodes)
     if not unique:
         return index
     _, first = np.unique(index[0] * n_nodes + index[1], return_index=True)
     return index[:, np.sort(first)]
+
+
+def as_nodes(parameter: str, values: npt.ArrayLike, n_nodes: int) -> IntArray:
+    """Numbers of nodes; ValueError unless they are whole and in range."""
+    index = np.asarray(values)
+    if index.size and not np.issubdtype(index.dtype, np.integer):
+        raise ValueError(f"{parameter} must hold whole numbers, got {index.dtype}")
+    if index.size and (index.min() < 0 or index.max() >= n_nodes):
+        raise ValueError(f"{parameter} has an index out of range 0..{n_nodes - 1}: {index.min()}..{index.max()}")
+    return index.astype(np.int64)
 
 
 def table_nodes(table: pd.DataFrame) -> list[str]:
@@ -80,8 +86,8 @@ def table_nodes(table: pd.DataFrame) -> list[str]:
     names: dict[str, None] = {}
     for column in ("src_func", "dst_func"):
         values = table[column]
-        found = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values.unique()
-        names.update(dict.fromkeys(found.tolist()))
+        distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values.unique()
+        names.update(dict.fromkeys(distinct.tolist()))
     return list(names)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gsnn.metrics.edges import as_index, table_matrix, table_nodes
 from gsnn.metrics.groups import GroupMetrics, group_metrics
-from gsnn.metrics.ranks import Ranks, Ties, Within, candidate_mask, edge_ranks
+from gsnn.metrics.ranks import Ranks, Ties, Within, candidate_mask, count_ranks, square
 from gsnn.metrics.scores import SortedScores, as_scores
 
 
@@ -31,7 +31,7 @@ class EdgeMetrics:
         n_negatives: Number of negatives: candidates in no true edge.
         n_undefined: Candidates whose score is undefined (NaN).
         mean_rank_candidates: Mean number of candidates that a positive is ranked among, itself included.
-        chance: Expectation of each metric for scores that know nothing, by name as in :meth:`to_dict`.
+        chance: Expectation of each metric for random scores, by name as in :meth:`to_dict`.
         within: Ranks within 'target' or 'source'.
         filtered: Whether other true edges are left out of the candidates of a rank.
         ties: Tie rule of the ranks.
@@ -135,7 +135,7 @@ def evaluate_edges(
         (1.0, 1.0, 4)
     """
     if isinstance(scores, pd.DataFrame):
-        names = table_nodes(scores) if names is None else list(names)
+        names = table_nodes(scores) if names is None else names
         if known is None and "has_edge" in scores.columns:
             has_edge = scores.loc[scores["has_edge"].to_numpy(dtype=bool), ["src_func", "dst_func"]]
             known = list(has_edge.itertuples(index=False, name=None))
@@ -144,30 +144,21 @@ def evaluate_edges(
         matrix = scores.detach().cpu().double().numpy() if hasattr(scores, "detach") else np.asarray(scores, float)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"scores must have shape (N, N), got {matrix.shape}")
-        names = None if names is None else list(names)
         if names is not None and len(names) != len(matrix):
             raise ValueError(f"names must have one name for each of the {len(matrix)} rows, got {len(names)}")
     n_nodes = len(matrix)
-    found = as_index("positives", positives, n_nodes, names)
-    if not found.size:
+    queries = as_index("positives", positives, n_nodes, names)
+    if not queries.size:
         raise ValueError("positives is empty: there is nothing to find")
     graph = as_index("known", () if known is None else known, n_nodes, names)
     others = as_index("known_true", known_true, n_nodes, names)
 
-    candidate = candidate_mask(n_nodes, found, graph, names, exclude_self=exclude_self)
+    candidate = candidate_mask(n_nodes, queries, graph, names, exclude_self=exclude_self)
     negative = candidate.copy()
     negative[others[0], others[1]] = False
-    negative[found[0], found[1]] = False
-    ranks = edge_ranks(
-        matrix,
-        found,
-        graph,
-        known_true=others,
-        within=within,
-        filtered=filtered,
-        exclude_self=exclude_self,
-        chunk_size=chunk_size,
-    )
+    negative[queries[0], queries[1]] = False
+    rivals = negative if filtered else candidate
+    ranks = count_ranks(square(matrix), queries, rivals, within=within, chunk_size=chunk_size)
     labels = None if groups is None else np.asarray(groups)
     if labels is not None and labels.shape != matrix.shape:
         raise ValueError(f"groups must have the shape of the scores, {matrix.shape}, got {labels.shape}")
@@ -179,15 +170,42 @@ def evaluate_edges(
     below.sort()
 
     def measure(rows: npt.NDArray[np.int64], by_role: dict[str, EdgeMetrics]) -> EdgeMetrics:
-        part = found[:, rows]
+        part = queries[:, rows]
         values = matrix[part[0], part[1]]
         scored = SortedScores(as_scores(values), below)
-        undefined = n_undefined + int(np.isnan(values).sum())
         by_group = {} if labels is None else _groups(matrix, labels, candidate, negative, part, k)
-        return _measure(scored, undefined, ranks.take(rows), by_group, k, top_k, (within, filtered, ties), by_role)
+        own = ranks.take(rows)
+        count = own.n_candidates
+        total = len(rows) + below.size
+        places, prevalence = (len(rows),) if k is None else tuple(k), len(rows) / total
+        blind = Ranks(np.zeros_like(count), count - 1, count)  # all candidates are tied
+        chance = {"roc_auc": 0.5 if below.size else float("nan"), "average_precision": prevalence}
+        chance |= {"mrr": blind.mrr()} | {f"precision@{n}": prevalence for n in places}
+        chance |= {f"recall@{n}": min(n, total) / total for n in places}
+        chance |= {f"top@{n}": blind.top_at(n) for n in top_k}
+        for group in by_group.values():
+            chance |= group.chance
+        return EdgeMetrics(
+            roc_auc=scored.roc_auc(),
+            average_precision=scored.average_precision(),
+            precision_at={n: scored.precision_at(n) for n in places},
+            recall_at={n: scored.recall_at(n) for n in places},
+            mrr=own.mrr(ties),
+            top_at={n: own.top_at(n, ties) for n in top_k},
+            n_positives=len(rows),
+            n_negatives=below.size,
+            n_undefined=n_undefined + int(np.isnan(values).sum()),
+            mean_rank_candidates=float(count.mean()),
+            chance=chance,
+            within=within,
+            filtered=filtered,
+            ties=ties,
+            by_role=by_role,
+            by_group=by_group,
+        )
 
-    by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(found, roles, n_nodes, names).items()}
-    return measure(np.arange(found.shape[1]), by_role)
+    by_role = {role: measure(rows, {}) for role, rows in _rows_by_role(queries, roles, n_nodes, names).items()}
+    return measure(np.arange(queries.shape[1]), by_role)
 
 
 def _groups(
@@ -204,8 +222,8 @@ def _groups(
     # A candidate that is neither to be found nor a negative is another true edge.
     other = (candidate & ~negative & ~label)[candidate]
     values = scores[candidate], label[candidate], groups[candidate]
-    found = [group_metrics(*values, other_true=other, k=n) for n in ((None,) if k is None else tuple(k))]
-    return {each.k: each for each in found}
+    metrics = [group_metrics(*values, other_true=other, k=n) for n in ((None,) if k is None else tuple(k))]
+    return {each.k: each for each in metrics}
 
 
 def _rows_by_role(
@@ -217,57 +235,11 @@ def _rows_by_role(
     """Which positives have which role."""
     if roles is None:
         return {}
-    label: dict[tuple[int, int], str] = {}
-    for edge, role in roles.items():
-        source, target = as_index("roles", [edge], n_nodes, names)[:, 0].tolist()
-        label[source, target] = role
+    edges = as_index("roles", roles, n_nodes, names, unique=False)
+    label = dict(zip(map(tuple, edges.T.tolist()), roles.values(), strict=True))
     pairs = list(map(tuple, positives.T.tolist()))
     without = [pair if names is None else (names[pair[0]], names[pair[1]]) for pair in pairs if pair not in label]
     if without:
         raise ValueError(f"roles has no label for {len(without)} of the positives: {without[:5]}")
     each = [label[pair] for pair in pairs]
     return {role: np.flatnonzero([this == role for this in each]) for role in dict.fromkeys(each)}
-
-
-def _measure(
-    scored: SortedScores,
-    n_undefined: int,
-    ranks: Ranks,
-    by_group: dict[int, GroupMetrics],
-    k: Sequence[int] | None,
-    top_k: Sequence[int],
-    rules: tuple[Within, bool, Ties],
-    by_role: dict[str, EdgeMetrics],
-) -> EdgeMetrics:
-    """The metrics of some positives and all negatives."""
-    positives, negatives = scored.positives.size, scored.negatives.size
-    total = positives + negatives
-    prevalence = positives / total
-    places = (positives,) if k is None else tuple(k)
-    count = ranks.n_candidates
-    blind = Ranks(np.zeros_like(count), count - 1, count)
-    chance = {"roc_auc": 0.5 if negatives else float("nan"), "average_precision": prevalence}
-    chance |= {"mrr": blind.mrr()} | {f"precision@{n}": prevalence for n in places}
-    chance |= {f"recall@{n}": min(n, total) / total for n in places}
-    chance |= {f"top@{n}": blind.top_at(n) for n in top_k}
-    for group in by_group.values():
-        chance |= group.chance
-    within, filtered, ties = rules
-    return EdgeMetrics(
-        roc_auc=scored.roc_auc(),
-        average_precision=scored.average_precision(),
-        precision_at={n: scored.precision_at(n) for n in places},
-        recall_at={n: scored.recall_at(n) for n in places},
-        mrr=ranks.mrr(ties),
-        top_at={n: ranks.top_at(n, ties) for n in top_k},
-        n_positives=positives,
-        n_negatives=negatives,
-        n_undefined=n_undefined,
-        mean_rank_candidates=float(count.mean()),
-        chance=chance,
-        within=within,
-        filtered=filtered,
-        ties=ties,
-        by_role=by_role,
-        by_group=by_group,
-    )

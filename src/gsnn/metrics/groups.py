@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 
 from gsnn.base.arrays import IntArray
+from gsnn.metrics.edges import as_nodes
 from gsnn.metrics.scores import SortedScores, collapse_groups, precision_at_k
 
 _NAN = float("nan")
@@ -33,10 +34,10 @@ class GroupMetrics:
         recall: Share of the true groups among the k best.
         average_precision: Average precision (AUPR) of the groups.
         roc_auc: Area under the ROC curve of the groups.
-        chance_precision: Expectation of ``precision`` for scores that know nothing.
-        chance_recall: Expectation of ``recall`` for such scores.
-        chance_roc_auc: Expectation of ``roc_auc`` for such scores. Above 0.5 where true groups are larger, because the
-            best of many random scores is a high one.
+        chance_precision: Expectation of ``precision`` for random scores.
+        chance_recall: Expectation of ``recall`` for random scores.
+        chance_roc_auc: Expectation of ``roc_auc`` for random scores. Above 0.5 where true groups are larger, because
+            the best of many random scores is a high one.
     """
 
     n_groups: int
@@ -59,7 +60,7 @@ class GroupMetrics:
 
     @property
     def chance(self) -> dict[str, float]:
-        """What scores that know nothing get, by the names of :meth:`to_dict`; those without a formula are missing."""
+        """The expectations for random scores, by the names of :meth:`to_dict`; those without a formula are missing."""
         return {f"group_{name}": value for name, value in self._named("chance_").items()}
 
     def _named(self, prefix: str) -> dict[str, float]:
@@ -78,7 +79,7 @@ def group_metrics(
 ) -> GroupMetrics:
     """Metrics where a group counts once, scored by its best member, true if it holds a true edge (GSNN spec 2.6).
 
-    Scores that know nothing favour large groups, so the expectation by chance is not the share of true groups. Where a
+    Random scores favour large groups, so the expectation by chance is not the share of true groups. Where a
     random member passes a threshold with probability t, a group of s members does with 1 - (1 - t)^s; t is solved for k
     groups, which is exact for many groups. For the area under the ROC curve, a true group of s members beats a
     false one of u with probability s / (s + u), exactly.
@@ -134,7 +135,7 @@ def group_metrics(
 
 
 def _chance_hits(sizes: IntArray, holds: npt.NDArray[np.bool_], k: int) -> float:
-    """Expected number of true groups among the k best of scores that know nothing."""
+    """Expected number of true groups among the k best of random scores."""
     if k >= len(sizes):
         return float(holds.sum())
     size, place = np.unique(sizes, return_inverse=True)
@@ -149,7 +150,7 @@ def _chance_hits(sizes: IntArray, holds: npt.NDArray[np.bool_], k: int) -> float
 
 
 def _chance_auc(sizes: IntArray, holds: npt.NDArray[np.bool_]) -> float:
-    """Expected area under the ROC curve of groups for scores that know nothing."""
+    """Expected area under the ROC curve of groups for random scores."""
     true, n_true = np.unique(sizes[holds], return_counts=True)
     false, n_false = np.unique(sizes[~holds], return_counts=True)
     if not len(true) or not len(false):
@@ -166,8 +167,8 @@ class NearHits:
         k: Number of places.
         exact: Candidates that are hidden edges.
         near: Candidates within one hop of a hidden edge, hidden edges themselves included.
-        chance_exact: Expectation of ``exact`` for scores that know nothing.
-        chance_near: Expectation of ``near`` for such scores.
+        chance_exact: Expectation of ``exact`` for random scores.
+        chance_near: Expectation of ``near`` for random scores.
         n_candidates: Number of candidates.
         n_near: How many of all candidates are within one hop.
     """
@@ -210,9 +211,9 @@ def near_edges(hidden: npt.ArrayLike, edges: npt.ArrayLike, n_nodes: int) -> Int
     at = _sparse("hidden", hidden, n_nodes)
     beside = _sparse("edges", edges, n_nodes)
     beside = beside + beside.T
-    found = (at + beside @ at + at @ beside).tocoo()
-    order = np.lexsort((found.col, found.row))
-    return np.stack([found.row[order], found.col[order]]).astype(np.int64)
+    near = (at + beside @ at + at @ beside).tocoo()
+    order = np.lexsort((near.col, near.row))
+    return np.stack([near.row[order], near.col[order]]).astype(np.int64)
 
 
 def near_hits(
@@ -248,7 +249,7 @@ def near_hits(
     """
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    source, target = _indices("src_idx", src_idx, n_nodes), _indices("dst_idx", dst_idx, n_nodes)
+    source, target = as_nodes("src_idx", src_idx, n_nodes), as_nodes("dst_idx", dst_idx, n_nodes)
     if source.shape != target.shape or source.shape != np.shape(scores) or source.ndim != 1:
         shapes = f"{np.shape(scores)}, {source.shape} and {target.shape}"
         raise ValueError(f"scores, src_idx and dst_idx must have one shape (n,), got {shapes}")
@@ -268,19 +269,9 @@ def near_hits(
     return NearHits(places, n_exact, n_near, chance_exact, chance_near, len(keys), int(is_near.sum()))
 
 
-def _indices(parameter: str, values: npt.ArrayLike, n_nodes: int) -> IntArray:
-    """Indices of nodes, in range."""
-    index = np.asarray(values)
-    if index.size and not np.issubdtype(index.dtype, np.integer):
-        raise ValueError(f"{parameter} must hold whole numbers, got {index.dtype}")
-    if index.size and (index.min() < 0 or index.max() >= n_nodes):
-        raise ValueError(f"{parameter} has an index out of range 0..{n_nodes - 1}: {index.min()}..{index.max()}")
-    return index.astype(np.int64)
-
-
 def _sparse(parameter: str, pairs: Any, n_nodes: int) -> sparse.csr_matrix:  # noqa: ANN401 - array, tensor or lists
     """Pairs as a boolean matrix (N, N)."""
-    index = _indices(parameter, pairs, n_nodes)
+    index = as_nodes(parameter, pairs, n_nodes)
     if index.ndim != 2 or index.shape[0] != 2:
         hint = "; pass its transpose" if index.ndim == 2 and index.shape[1] == 2 else ""
         raise ValueError(f"{parameter} must have shape (2, n), got {index.shape}{hint}")

@@ -1,15 +1,14 @@
-"""Rankings with conventions of their own, as the research methods state them, and the filtered form of one."""
+"""Rankings by the conventions of the research methods, and the filtered form of one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.metrics.edges import as_index, check_table, name_codes, table_nodes, unknown_names
 from gsnn.metrics.ranks import count_ranks, square
 
@@ -91,7 +90,7 @@ def target_ranking(
         >>> summary
         {'n_positives': 2.0, 'mrr': 0.25, 'top@1': 0.0, 'top@2': 0.5}
     """
-    return _ranking(_Asked.of(table, positive_edges, score_col, top_k), None)
+    return _ranking(_Queries(table, positive_edges, score_col, top_k), None)
 
 
 def filtered_target_ranking(
@@ -125,109 +124,79 @@ def filtered_target_ranking(
         >>> filtered_target_ranking(table, [("b", "d")], top_k=(1,), known_true=[("a", "d")])[1]
         {'n_positives': 1.0, 'mrr': 1.0, 'top@1': 1.0}
     """
-    asked = _Asked.of(table, positive_edges, score_col, top_k)
-    true = asked.source == asked.target
+    queries = _Queries(table, positive_edges, score_col, top_k)
+    left_out = queries.self_pair
     if "has_edge" in table.columns:
-        true |= table["has_edge"].to_numpy(dtype=bool)
-    true |= np.isin(asked.cell, [*asked.wanted, *asked.cells(known_true, "known_true")])
-    return _ranking(asked, true)
+        left_out = left_out | table["has_edge"].to_numpy(dtype=bool)
+    other_true = queries.pairs(known_true, "known_true")
+    return _ranking(queries, left_out | np.isin(queries.row_pairs, [*queries.positive_pairs, *other_true]))
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A table and its positives, checked; nodes as numbers, pairs as source * N + target.
+class _Queries:
+    """A table and its positives, checked; nodes are numbers, pairs are source * N + target."""
 
-    Attributes:
-        names: The N names in the table.
-        positives: The positives, sorted.
-        source: (rows,) source of each row.
-        target: (rows,) target of each row.
-        score: (rows,) float64.
-        top_k: The k of top@k.
-    """
-
-    names: list[Any]
-    positives: list[tuple[Any, Any]]
-    source: npt.NDArray[np.int64]
-    target: npt.NDArray[np.int64]
-    score: npt.NDArray[np.float64]
-    top_k: Sequence[int]
-
-    @classmethod
-    def of(
-        cls, table: pd.DataFrame, positive_edges: Iterable[tuple[str, str]], score_col: str, top_k: Sequence[int]
-    ) -> _Asked:
+    def __init__(
+        self, table: pd.DataFrame, positive_edges: Iterable[tuple[str, str]], score_col: str, top_k: Sequence[int]
+    ) -> None:
         check_table(table, score_col)
         positives = list(positive_edges)
         if not positives or table.empty:
             raise ValueError(f"{'the table' if positives else 'positive_edges'} is empty: there is nothing to rank")
         if any(k < 1 for k in top_k):
             raise ValueError(f"top_k must be at least 1, got {tuple(top_k)}")
-        names = table_nodes(table)
-        source, target = (name_codes(table[column], names) for column in ("src_func", "dst_func"))
-        score = table[score_col].to_numpy(dtype=np.float64)
-        _check_pairs(positives, names, "positive_edges")
-        return cls(names, sorted({(s, t) for s, t in positives}), source, target, score, top_k)
+        self.names, self.top_k = table_nodes(table), top_k
+        source, self.target = (name_codes(table[column], self.names) for column in ("src_func", "dst_func"))
+        self.self_pair = source == self.target
+        self.row_pairs = source * len(self.names) + self.target
+        self.score = table[score_col].to_numpy(dtype=np.float64)
+        self.pairs(positives, "positive_edges")  # checks them
+        self.positives = sorted({(s, t) for s, t in positives})
+        self.positive_pairs = self.pairs(self.positives, "positive_edges")
 
-    @property
-    def cell(self) -> npt.NDArray[np.int64]:
-        """(rows,) the pair of each row."""
-        return self.source * len(self.names) + self.target
-
-    @property
-    def wanted(self) -> npt.NDArray[np.int64]:
-        """The pairs of the positives."""
-        return self.cells(self.positives, "positive_edges")
-
-    def cells(self, edges: Iterable[tuple[Any, Any]], parameter: str) -> npt.NDArray[np.int64]:
+    def pairs(self, edges: Iterable[tuple[Any, Any]], parameter: str) -> IntArray:
         """The pairs of edges given by name."""
-        pairs = list(edges)
-        _check_pairs(pairs, self.names, parameter)
-        place = {name: i for i, name in enumerate(self.names)}
-        return np.array([place[s] * len(self.names) + place[t] for s, t in pairs], dtype=np.int64)
+        edges = list(edges)
+        if any(isinstance(edge, str) or len(edge) != 2 for edge in edges):
+            raise ValueError(f"{parameter} must hold (source, target) names, got {edges[:3]}")
+        number = {name: i for i, name in enumerate(self.names)}
+        unknown = {end for edge in edges for end in edge if end not in number}
+        if unknown:
+            raise unknown_names(parameter, unknown, self.names)
+        return np.array([number[s] * len(number) + number[t] for s, t in edges], dtype=np.int64)
 
 
-def _check_pairs(pairs: Sequence[Any], names: Sequence[Any], parameter: str) -> None:
-    if any(isinstance(edge, str) or len(edge) != 2 for edge in pairs):
-        raise ValueError(f"{parameter} must hold (source, target) names, got {pairs[:3]}")
-    known = set(names)
-    unknown = {end for edge in pairs for end in edge if end not in known}
-    if unknown:
-        raise unknown_names(parameter, unknown, names)
-
-
-def _ranking(asked: _Asked, left_out: npt.NDArray[np.bool_] | None) -> tuple[pd.DataFrame, dict[str, float]]:
+def _ranking(queries: _Queries, left_out: BoolArray | None) -> tuple[pd.DataFrame, dict[str, float]]:
     """Ranks among the rows of a target, less those that are left out; a positive is always among its candidates."""
-    wanted, n_nodes = asked.wanted, len(asked.names)
-    wanted_target = wanted % n_nodes
-    scored = np.isin(asked.target, wanted_target) & ~np.isnan(asked.score)
+    n_nodes, target = len(queries.names), queries.target
+    targets = queries.positive_pairs % n_nodes
+    scored = np.isin(target, targets) & ~np.isnan(queries.score)
     rival = scored if left_out is None else scored & ~left_out
-    sizes = np.bincount(asked.target[rival], minlength=n_nodes)
-    # Stable: by target, then by falling score, then as they came.
+    sizes = np.bincount(target[rival], minlength=n_nodes)
+    # Stable: by target, then by falling score, then by row.
     order = np.flatnonzero(scored)
-    order = order[np.lexsort((-asked.score[order], asked.target[order]))]
+    order = order[np.lexsort((-queries.score[order], target[order]))]
     first = np.cumsum(sizes) - sizes
-    before: npt.NDArray[np.int64] = np.cumsum(rival[order]) - rival[order]
-    found = pd.DataFrame(
+    before: IntArray = np.cumsum(rival[order]) - rival[order]
+    ranked = pd.DataFrame(
         {
-            "score": asked.score[order],
-            "rank": (before - first[asked.target[order]] + 1).astype(float),
-            "n_candidates": sizes[asked.target[order]] + ~rival[order],
+            "score": queries.score[order],
+            "rank": (before - first[target[order]] + 1).astype(float),
+            "n_candidates": sizes[target[order]] + ~rival[order],
         },
-        index=asked.cell[order],
+        index=queries.row_pairs[order],
     )
-    rows = found[~found.index.duplicated()].reindex(wanted)
+    rows = ranked[~ranked.index.duplicated()].reindex(queries.positive_pairs)
     ranks = rows["rank"].to_numpy()
     detail = pd.DataFrame(
         {
-            "src_func": [s for s, _ in asked.positives],
-            "dst_func": [t for _, t in asked.positives],
+            "src_func": [s for s, _ in queries.positives],
+            "dst_func": [t for _, t in queries.positives],
             "score": rows["score"].to_numpy(),
             "rank": ranks,
-            "n_candidates": np.where(np.isnan(ranks), sizes[wanted_target], rows["n_candidates"]).astype(np.int64),
+            "n_candidates": np.where(np.isnan(ranks), sizes[targets], rows["n_candidates"]).astype(np.int64),
             "reciprocal_rank": np.where(np.isnan(ranks), 0.0, 1 / ranks),
         }
-        | {f"top@{k}": ranks <= k for k in asked.top_k}
+        | {f"top@{k}": ranks <= k for k in queries.top_k}
     )
-    means = {"mrr": detail["reciprocal_rank"]} | {f"top@{k}": detail[f"top@{k}"] for k in asked.top_k}
+    means = {"mrr": detail["reciprocal_rank"]} | {f"top@{k}": detail[f"top@{k}"] for k in queries.top_k}
     return detail, {"n_positives": float(len(detail))} | {name: float(v.mean()) for name, v in means.items()}

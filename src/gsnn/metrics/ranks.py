@@ -127,7 +127,14 @@ def count_ranks(
         candidate: (N, N), the other candidates.
         within: Compare with the other sources of the target, or the other targets of the source.
         chunk_size: Queries at a time; the working memory is about 10 * chunk_size * N bytes.
+
+    Raises:
+        ValueError: If ``within`` is unknown or ``chunk_size`` is below 1.
     """
+    if within not in get_args(Within):
+        raise unknown_option("within", within, get_args(Within))
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     if within == "target":
         scores, candidate, queries = scores.T, candidate.T, queries[::-1]
     n_queries = queries.shape[1]
@@ -183,10 +190,6 @@ def edge_ranks(
         >>> edge_ranks(scores, [(0, 1), (1, 0)]).rank().tolist()
         [1.0, 2.0]
     """
-    if within not in get_args(Within):
-        raise unknown_option("within", within, get_args(Within))
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     values = square(scores)
     n_nodes = len(values)
     queries = as_index("positives", positives, n_nodes, names)

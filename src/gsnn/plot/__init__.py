@@ -1,7 +1,7 @@
 """Pictures with matplotlib, for notebooks and papers.
 
-Every function takes ``ax`` and returns it. With ``ax`` given nothing global is touched: pyplot is not even imported.
-Without, a new figure is made through pyplot. The numbers drawn come from functions that can be called by themselves
+Every function takes ``ax`` and returns it. With ``ax`` nothing global is touched: pyplot is not even imported. Without
+it a new figure is made through pyplot. The numbers drawn come from functions that can be called by themselves
 (:mod:`gsnn.metrics`, :class:`gsnn.discovery.SelfCheck`); what was drawn can be read back from the axes.
 """
 

@@ -9,12 +9,12 @@ from gsnn.base.errors import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart also by those who do not see red and green as different, and in print without colour.
+# Distinct for readers who do not tell red from green, and in print without colour.
 KNOWN, CANDIDATE, PROPOSED, GUIDE = "#9aa0a6", "#1f6f8b", "#d9541e", "#b8bcc2"
 
 
 def axes(ax: Axes | None) -> Axes:
-    """The axes given, or those of a new pyplot figure.
+    """``ax``, or the axes of a new pyplot figure.
 
     Raises:
         MissingExtraError: If matplotlib is not installed.

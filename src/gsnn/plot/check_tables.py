@@ -1,7 +1,9 @@
-"""What a report shows of a self-check, and how far methods agree."""
+"""The tables of a self-check that a report shows, and how far methods agree."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,27 +61,14 @@ def check_tables(check: SelfCheck, method: str) -> Check:
     for condition in ("real", *check.settings["controls"]):
         records = [each["conditions"][condition] for each in check.repeats if condition in each["conditions"]]
         for name in dict.fromkeys(name for record in records for name in record["methods"]):
-            found = [record["methods"][name] for record in records if name in record["methods"]]
-            by = found[0]["by"]
+            repeats = [record["methods"][name] for record in records if name in record["methods"]]
+            common = {"condition": condition, "method": name, "by": repeats[0]["by"]}
             for negatives in ("all", "degree-matched"):
-                each = [_curve(one, negatives) for one in found]
-                mean = _mean([curve for curve, _ in each])
-                chance = float(_mean([np.array([value]) for _, value in each])[0])
-                curves.append(
-                    pd.DataFrame(
-                        {
-                            "condition": condition,
-                            "method": name,
-                            "by": by,
-                            "negatives": negatives,
-                            "recall": GRID,
-                            "precision": mean,
-                            "chance": chance,
-                        }
-                    )
-                )
-            shares = np.array([v for one in found for v in one["placement"]["all"]], dtype=np.float64)
-            places.append(pd.DataFrame({"condition": condition, "method": name, "by": by, "place": shares}))
+                precisions, chances = zip(*(_curve(each, negatives) for each in repeats), strict=True)
+                curve = {"recall": GRID, "precision": _mean(precisions), "chance": float(_mean(chances))}
+                curves.append(pd.DataFrame({**common, "negatives": negatives, **curve}))
+            shares = np.array([share for each in repeats for share in each["placement"]["all"]], dtype=np.float64)
+            places.append(pd.DataFrame({**common, "place": shares}))
     return Check(
         method=method,
         methods=check.methods,
@@ -97,9 +86,10 @@ def check_tables(check: SelfCheck, method: str) -> Check:
     )
 
 
-def _curve(found: dict[str, Any], negatives: str) -> tuple[FloatArray, float]:
-    share = np.array(found["placement"][negatives], dtype=np.float64)
-    metrics = found["metrics"][negatives]
+def _curve(record: dict[str, Any], negatives: str) -> tuple[FloatArray, float]:
+    """Precisions of a repeat on the grid of recalls, and that of chance; NaN where they are undefined."""
+    share = np.array(record["placement"][negatives], dtype=np.float64)
+    metrics = record["metrics"][negatives]
     chance = metrics["chance_average_precision"]
     if not chance:  # None after reading from a file, where it is undefined
         return np.full(len(GRID), np.nan), float("nan")
@@ -108,16 +98,26 @@ def _curve(found: dict[str, Any], negatives: str) -> tuple[FloatArray, float]:
     return precision_at_recall(share, weight, GRID), float(chance)
 
 
-def _mean(rows: list[FloatArray]) -> FloatArray:
-    """Mean over the rows that are defined, NaN where none is."""
+def _mean(rows: Sequence[npt.ArrayLike]) -> FloatArray:
+    """Mean of the defined values over the rows, NaN where there is none."""
     table = np.array(rows, dtype=np.float64)
     n = np.isfinite(table).sum(axis=0)
     mean: FloatArray = np.where(n > 0, np.nansum(table, axis=0) / np.maximum(n, 1), np.nan)
     return mean
 
 
+def agreement_matrix(pairs: pd.DataFrame, values: Iterable[float]) -> tuple[list[str], FloatArray]:
+    """Names of the rankings in the rows of :func:`agreement`, and the values of the rows as a symmetric matrix."""
+    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    matrix = np.eye(len(names))
+    for first, second, value in zip(pairs["first"], pairs["second"], values, strict=True):
+        i, j = names.index(first), names.index(second)
+        matrix[i, j] = matrix[j, i] = value
+    return names, matrix
+
+
 def hidden_ranks(check: SelfCheck) -> pd.DataFrame:
-    """Rank that each method gave each hidden edge, one row per edge and repeat, one column per method."""
+    """Rank of each hidden edge by each method: a row per edge and repeat, a column per method."""
     parts = [
         pd.DataFrame({name: record["methods"][name]["rank"] for name in check.methods if name in record["methods"]})
         for record in (each["conditions"]["real"] for each in check.repeats)
@@ -130,7 +130,7 @@ def method_ranks(edges: pd.DataFrame, method: str) -> pd.DataFrame:
 
     Args:
         edges: Candidates.
-        method: Who made the columns ``rank`` and ``score``.
+        method: The method of the columns ``rank`` and ``score``.
 
     Returns:
         One column per method, 1 the best.
@@ -158,30 +158,24 @@ def agreement(ranks: pd.DataFrame, what: str, top: int | None = TOP) -> pd.DataF
 
     Args:
         ranks: One column per method, 1 the best, NaN where a method has none.
-        what: What is ranked, for the reader.
+        what: What is ranked, in words.
         top: Places for the overlap; None for none.
 
     Returns:
-        Columns edges (``what``), first, second, spearman (over the edges both rank; NaN below 3), shared (of the
-        ``top`` best of each, how many are the same; NaN without ``top``), top, n. Empty for a single method.
+        Columns edges (``what``), first, second, spearman (over the edges that both rank; NaN below 3), shared (how
+        many of the ``top`` best of each are the same; NaN without ``top``), top, n. Empty for a single method.
 
     Example:
         >>> ranks = pd.DataFrame({"a": [1, 2, 3, 4], "b": [2, 1, 3, 4]})
         >>> agreement(ranks, "candidates", top=2)[["first", "second", "spearman", "shared"]].to_dict("list")
         {'first': ['a'], 'second': ['b'], 'spearman': [0.8], 'shared': [2.0]}
     """
-    from scipy.stats import rankdata
-
     rows = []
-    names = [str(name) for name in ranks.columns]
-    table = ranks.to_numpy(dtype=np.float64)
-    for i in range(len(names)):
-        for j in range(i + 1, len(names)):
-            both = np.isfinite(table[:, i]) & np.isfinite(table[:, j])
-            first, second = rankdata(table[both, i]), rankdata(table[both, j])
-            defined = both.sum() > 2 and np.ptp(first) > 0 and np.ptp(second) > 0
-            n = min(top or 0, int(both.sum()))
-            shared = float(((first <= n) & (second <= n)).sum()) if n else float("nan")
-            rho = round(float(np.corrcoef(first, second)[0, 1]), 9) if defined else float("nan")
-            rows.append((what, names[i], names[j], rho, shared, n, int(both.sum())))
+    for pair in combinations(ranks, 2):
+        both = ranks[list(pair)].astype(float).dropna().rank()
+        n = min(top or 0, len(both))
+        shared = float((both <= n).all(axis=1).sum()) if n else float("nan")
+        defined = len(both) > 2 and both.nunique().min() > 1
+        rho = round(float(np.corrcoef(both.T)[0, 1]), 9) if defined else float("nan")
+        rows.append((what, *map(str, pair), rho, shared, n, len(both)))
     return pd.DataFrame(rows, columns=["edges", "first", "second", "spearman", "shared", "top", "n"])

@@ -65,14 +65,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a report that is words and tables.
+    """A section of a report, in words and tables.
 
     Args:
         anchor: Name of the section in links, unique.
         title: Its heading.
         notes: Paragraphs.
-        tables: Captions and tables; columns of numbers are set to the right.
-        link: What the navigation calls it; empty for a section that it leaves out.
+        tables: Captions and tables; columns of numbers are aligned to the right.
+        link: Its name in the navigation; empty for a section that the navigation leaves out.
     """
 
     anchor: str
@@ -111,7 +111,7 @@ class ReportData:
         check: The self-check, if there is one.
         agreement: How far methods agree, two by two: ``edges`` (what was ranked), ``first``, ``second``, ``spearman``,
             ``shared`` of the ``top`` best of each, ``n``.
-        folder: The run folder as one types it, for the commands the page suggests.
+        folder: The run folder as it is typed in the commands that the page suggests.
         fit_notes: Further figures of the fit, a sentence each.
         audit: What an audit says of the known edges, with the columns of :meth:`gsnn.discovery.Audit.table`.
         audit_summary: How many edges of each kind got which verdict.
@@ -121,7 +121,7 @@ class ReportData:
         refined: Edges that a refinement kept: round, source, target, kind, gain, p.
         refine_verdict: What the refinement means, in words.
         repairs: Edges to add, to remove and to turn, with the columns of :func:`gsnn.discovery.repairs_table`.
-        asked: What the members agree on, and what was asked of the model.
+        asked: Sections on the agreement of members and on what was asked of the model.
         next_step: What to do next, a command or words; empty where nothing is known.
 
     Raises:

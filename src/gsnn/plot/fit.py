@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MAX_READOUTS = 8  # more colours than that cannot be told apart
-_LABELS = {"train_loss": "training", "val_loss": "validation"}
+LOSSES = {"train_loss": "training", "val_loss": "validation"}
 
 
 def loss_curves(history: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -49,7 +49,7 @@ def loss_curves(history: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         if np.isnan(values).all():
             continue
         color = CANDIDATE if name == "train_loss" else PROPOSED if name == "val_loss" else None
-        ax.plot(epoch, values, label=_LABELS.get(name, str(name)), color=color)
+        ax.plot(epoch, values, label=LOSSES.get(name, str(name)), color=color)
         if name == "val_loss":
             best = int(np.nanargmin(values))
             ax.plot(epoch[best], values[best], "o", color=color, label=f"lowest, epoch {epoch[best]}")

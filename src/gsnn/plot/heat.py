@@ -33,10 +33,10 @@ def heatmap(table: pd.DataFrame, *, title: str = "", ax: Axes | None = None) -> 
         >>> [label.get_text() for label in ax.get_yticklabels()]
         ['mek', 'erk']
     """
-    given = ax is not None
+    new_figure = ax is None
     ax = axes(ax)
     values = table.to_numpy(dtype=float)
-    if not given:
+    if new_figure:
         beside, below = (_LETTER * max((len(str(name)) for name in names), default=0) for names in (table.index, table))
         size = 2.5 + beside + _COLUMN * values.shape[1], 1.2 + below + _ROW * values.shape[0]
         ax.figure.set_size_inches(max(size[0], _LETTER * len(title)), size[1])  # type: ignore[union-attr]

@@ -19,7 +19,7 @@ def drawn_nodes(
         graph: Known edges; every function node is in it.
         proposed: Proposed edges, best first.
         limit: Most nodes of a network that is drawn whole.
-        around: Most nodes to draw of a larger one, of which more would be a hairball.
+        around: Most nodes to draw of a larger one; more would be a hairball.
 
     Returns:
         Names in the graph's own order.
@@ -121,7 +121,7 @@ def edges_around(graph: nx.DiGraph, nodes: Sequence[str], *, limit: int) -> list
     Args:
         graph: Known edges with their ``sign``.
         nodes: The nodes, the most important first.
-        limit: Most edges to return; nodes that come late lose theirs.
+        limit: Most edges to return; those of the last nodes are left out.
 
     Returns:
         (source, target, sign) of each.
@@ -131,11 +131,11 @@ def edges_around(graph: nx.DiGraph, nodes: Sequence[str], *, limit: int) -> list
         >>> edges_around(graph, ["b"], limit=10)
         [('a', 'b', 1), ('b', 'c', -1)]
     """
-    found: dict[tuple[str, str], int] = {}
+    edges: dict[tuple[str, str], int] = {}
     for node in nodes:
-        if node not in graph or len(found) >= limit:
+        if node not in graph or len(edges) >= limit:
             continue
         for source, target, sign in (*graph.in_edges(node, "sign"), *graph.out_edges(node, "sign")):
-            if len(found) < limit:
-                found.setdefault((source, target), int(sign))
-    return [(source, target, sign) for (source, target), sign in found.items()]
+            if len(edges) < limit:
+                edges.setdefault((source, target), int(sign))
+    return [(source, target, sign) for (source, target), sign in edges.items()]

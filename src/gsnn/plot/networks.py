@@ -65,9 +65,7 @@ def edge_neighbourhood(
     for end in edge:
         if whole.nodes.get(end, {}).get("type") != "function":
             functions = [name for name, kind in whole.nodes(data="type") if kind == "function"]
-            near = closest(str(end), functions, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"edge must join two functions of the graph, and {end!r} is none{hint}")
+            raise DataError(f"edge must join two functions of the graph, and {end!r} is none{_hint(end, functions)}")
     kept: dict[str, None] = dict.fromkeys(edge)
     for end in edge:
         for other in (*whole.predecessors(end), *whole.successors(end)):
@@ -143,17 +141,15 @@ def subnetwork(edges: pd.DataFrame, kinds: Mapping[str, str], *, title: str = ""
     for node in graph:
         graph.nodes[node]["type"] = kinds[node]
     roots = [node for node in graph if kinds[node] == "input"]
-    place = positions(graph, roots or list(graph)[:1]) if graph else {}
+    place = positions(graph, roots or list(graph)[:1])
+    largest = float(edges["contribution"].abs().max()) or 1.0
+    arrows = [
+        (s, t, data["sign"], PROPOSED if data["by"] > 0 else CANDIDATE, 0.6 + 3.4 * abs(data["by"]) / largest)
+        for s, t, data in graph.edges(data=True)
+    ]
     ax = axes(ax)
-    _nodes(ax, graph, place)
-    most = float(edges["contribution"].abs().max()) if len(edges) else 1.0
-    for source, target, data in graph.edges(data=True):
-        color = PROPOSED if data["by"] > 0 else CANDIDATE
-        _arrow(ax, place, source, target, data["sign"], color, 0.6 + 3.4 * abs(data["by"]) / (most or 1.0), len(graph))
-    _names(ax, graph, place)
+    _picture(ax, graph, place, arrows, graph)
     ax.set_title(title, fontsize=9)
-    ax.set_axis_off()
-    ax.margins(0.12)
     return ax
 
 
@@ -165,12 +161,16 @@ def _read(graph: Any, proposed: Edges | pd.DataFrame) -> tuple[nx.DiGraph, list[
     for source, target, *sign in rows:
         for end in (source, target):
             if end not in whole:
-                near = closest(str(end), whole.nodes, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise DataError(f"proposed edge {source} -> {target}: the graph has no node {end!r}{hint}")
+                unknown = f"the graph has no node {end!r}{_hint(end, whole.nodes)}"
+                raise DataError(f"proposed edge {source} -> {target}: {unknown}")
         if not whole.has_edge(source, target) and source != target:
             edges.append((str(source), str(target), _sign(sign[0] if sign else 0)))
     return whole, edges
+
+
+def _hint(name: Any, options: Iterable[str]) -> str:  # noqa: ANN401 - what should be a name
+    near = closest(str(name), options, 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _rows(table: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -198,46 +198,45 @@ def _draw(
     labelled: set[str],
     strong: tuple[str, str] | None = None,
 ) -> Axes:
-    """Nodes, known edges, proposed edges, legend."""
+    """Known and proposed edges between some nodes, with a legend; ``strong`` is the edge in the middle."""
     import networkx as nx
 
     from gsnn.plot.layout import positions
 
     # Not a subgraph view, which lists nodes by a set: the picture must be the same every time.
-    ordered = nx.DiGraph()
-    ordered.add_nodes_from((node, whole.nodes[node]) for node in nodes)
-    ordered.add_edges_from((s, t, d) for s, t, d in whole.edges(data=True) if s in ordered and t in ordered and s != t)
+    part = nx.DiGraph()
+    part.add_nodes_from((node, whole.nodes[node]) for node in nodes)
+    part.add_edges_from((s, t, d) for s, t, d in whole.edges(data=True) if s in part and t in part and s != t)
     roots = [node for node in nodes if whole.nodes[node]["type"] == "input"]
-    place = positions(ordered, roots or nodes[:1]) if strong is None else _around(ordered, strong)
-    _nodes(ax, ordered, place)
-    signs = set()
-    for source, target, data in ordered.edges(data=True):
-        sign = _sign(data.get("sign", 0))
-        signs.add(sign)
-        _arrow(ax, place, source, target, sign, KNOWN, 1.0, len(nodes))
-    shown = 0
-    for source, target, sign in proposed:
-        if source in place and target in place:
-            signs.add(sign)
-            shown += 1
-            width = 2.6 if (source, target) == strong else 1.6
-            _arrow(ax, place, source, target, sign, PROPOSED, width, len(nodes))
-    _names(ax, [node for node in nodes if node in labelled], place)
-    ax.set_axis_off()
-    ax.margins(0.12)
-    _legend(ax, signs, known=ordered.number_of_edges() > 0, proposed=shown > 0)
+    place = positions(part, roots or nodes[:1]) if strong is None else _columns(part, strong)
+    known = [(s, t, _sign(data.get("sign", 0)), KNOWN, 1.0) for s, t, data in part.edges(data=True)]
+    new = [
+        (s, t, sign, PROPOSED, 2.6 if (s, t) == strong else 1.6) for s, t, sign in proposed if s in place and t in place
+    ]
+    _picture(ax, part, place, [*known, *new], [node for node in nodes if node in labelled])
+    _legend(ax, {sign for _, _, sign, _, _ in (*known, *new)}, known=bool(known), proposed=bool(new))
     return ax
 
 
-def _nodes(ax: Axes, graph: nx.DiGraph, place: dict[str, tuple[float, float]]) -> None:
-    """The nodes by their types."""
+def _picture(
+    ax: Axes,
+    graph: nx.DiGraph,
+    place: dict[str, tuple[float, float]],
+    arrows: Iterable[tuple[str, str, int, str, float]],
+    labelled: Iterable[str],
+) -> None:
+    """Nodes by their types, arrows (source, target, sign, colour, width), and names above some nodes."""
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.patheffects import withStroke
+
+    crowded = len(graph) > _MAX_LABELS
     for kind in NODE_TYPES:
         members = [node for node in graph if graph.nodes[node]["type"] == kind]
         if members:
             ax.scatter(
                 [place[node][0] for node in members],
                 [place[node][1] for node in members],
-                s=90 if len(graph) <= _MAX_LABELS else 18,
+                s=18 if crowded else 90,
                 marker=_MARKERS[kind],
                 facecolor=_FILLS[kind],
                 edgecolor="#5f6368",
@@ -245,19 +244,30 @@ def _nodes(ax: Axes, graph: nx.DiGraph, place: dict[str, tuple[float, float]]) -
                 zorder=3,
                 label=f"{kind}s",
             )
-
-
-def _names(ax: Axes, nodes: Iterable[str], place: dict[str, tuple[float, float]]) -> None:
-    """Names above nodes."""
-    from matplotlib.patheffects import withStroke
-
-    for node in nodes:
+    for source, target, sign, color, width in arrows:
+        arrow = FancyArrowPatch(
+            place[source],
+            place[target],
+            arrowstyle=_HEADS[sign],
+            mutation_scale=7 if crowded else 12,
+            shrinkA=3 if crowded else 6,
+            shrinkB=3 if crowded else 7,
+            connectionstyle="arc3,rad=0.08",  # curved, so that an edge and its reverse are two lines
+            color=color,
+            linewidth=width * (0.6 if crowded else 1.0),
+            zorder=1 if color == KNOWN else 2,
+        )
+        arrow.set_gid(f"{source}->{target}")
+        ax.add_patch(arrow)
+    for node in labelled:
         text = ax.annotate(node, place[node], (0, 8), textcoords="offset points", ha="center", fontsize=8, zorder=4)
         # Readable across an arrow.
         text.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    ax.set_axis_off()
+    ax.margins(0.12)
 
 
-def _around(part: nx.DiGraph, edge: tuple[str, str]) -> dict[str, tuple[float, float]]:
+def _columns(part: nx.DiGraph, edge: tuple[str, str]) -> dict[str, tuple[float, float]]:
     """From left to right: what feeds the source; the source; the target; what the target feeds."""
     source, target = edge
     columns: list[list[str]] = [[], [], [], []]
@@ -273,36 +283,6 @@ def _around(part: nx.DiGraph, edge: tuple[str, str]) -> dict[str, tuple[float, f
     for end, column in ((source, columns[1]), (target, columns[2])):
         column.insert(len(column) // 2, end)
     return {node: (x / 3, (i + 0.5) / len(column)) for x, column in enumerate(columns) for i, node in enumerate(column)}
-
-
-def _arrow(
-    ax: Axes,
-    place: dict[str, tuple[float, float]],
-    source: str,
-    target: str,
-    sign: int,
-    color: str,
-    width: float,
-    crowd: int,
-) -> None:
-    """A slightly curved arrow, so that an edge and its reverse are two lines."""
-    from matplotlib.patches import FancyArrowPatch
-
-    small = crowd > _MAX_LABELS
-    arrow = FancyArrowPatch(
-        place[source],
-        place[target],
-        arrowstyle=_HEADS[sign],
-        mutation_scale=7 if small else 12,
-        shrinkA=3 if small else 6,
-        shrinkB=3 if small else 7,
-        connectionstyle="arc3,rad=0.08",
-        color=color,
-        linewidth=width * (0.6 if small else 1.0),
-        zorder=1 if color == KNOWN else 2,
-    )
-    arrow.set_gid(f"{source}->{target}")
-    ax.add_patch(arrow)
 
 
 def _legend(ax: Axes, signs: set[int], *, known: bool, proposed: bool) -> None:

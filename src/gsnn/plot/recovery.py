@@ -1,4 +1,4 @@
-"""What a self-check promises."""
+"""Precision and recall of the hidden edges of a self-check, and the precision to expect of candidates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gsnn.base.errors import unknown_option
 from gsnn.plot.axes import GUIDE, PROPOSED, axes
+from gsnn.plot.check_tables import check_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,26 +45,24 @@ def self_check(
     Raises:
         ValueError: If a method was not checked, or ``negatives`` is unknown.
     """
-    from gsnn.plot.check_tables import check_tables
-
     if negatives not in _NEGATIVES:
         raise unknown_option("negatives", negatives, _NEGATIVES)
     curves = check_tables(check, check.methods[0]).curves
     checked = list(dict.fromkeys(curves["method"])) if len(curves) else []
-    wanted = check.methods if methods is None else list(methods)
-    for name in wanted:
+    shown = check.methods if methods is None else list(methods)
+    for name in shown:
         if name not in checked:
             raise unknown_option("method", name, checked)
     curves = curves[curves["negatives"] == negatives]
     ax = axes(ax)
-    for i, name in enumerate(wanted):
+    for i, name in enumerate(shown):
         for condition, style in _STYLES.items():
             curve = curves[(curves["method"] == name) & (curves["condition"] == condition)]
             if len(curve) and curve["precision"].notna().any():
                 label = name if condition == "real" else f"{name}, {condition}"
                 width = 1.8 if condition == "real" else 1.1
                 ax.plot(curve["recall"], curve["precision"], style, color=f"C{i}", linewidth=width, label=label)
-    chance = curves.loc[curves["method"].isin(wanted) & (curves["condition"] == "real"), "chance"]
+    chance = curves.loc[curves["method"].isin(shown) & (curves["condition"] == "real"), "chance"]
     if chance.notna().any():
         ax.axhline(float(chance.mean()), color=GUIDE, linestyle="-.", zorder=0, label="chance")
     ax.set(xlabel="recall of hidden edges", ylabel="precision", xlim=(0, 1.02), ylim=(-0.02, 1.02))
@@ -80,7 +79,7 @@ def expected_precision(
     level: float = 0.95,
     ax: Axes | None = None,
 ) -> Axes:
-    """Of the k best candidates, the share to expect to be edges, with its interval, beside that of guessing.
+    """The share of the k best candidates that are expected to be edges, with its interval, beside that of guessing.
 
     The line has gaps where the interval is too wide for an expectation (see
     :meth:`gsnn.discovery.SelfCheck.precision`).
@@ -104,19 +103,19 @@ def expected_precision(
             raise ValueError(f"method must be one of {check.methods}: the self-check has more than one")
         method = check.methods[0]
     places = np.arange(1, min(_PLACES, int(check.settings["n_candidates"])) + 1) if k is None else np.asarray(k)
-    found = check.precision(method, places, missing=missing, level=level)
+    table = check.precision(method, places, missing=missing, level=level)
     ax = axes(ax)
     ax.fill_between(
-        found["k"],
-        found["precision_low"],
-        found["precision_high"],
+        table["k"],
+        table["precision_low"],
+        table["precision_high"],
         color=PROPOSED,
         alpha=0.2,
         linewidth=0,
         label=f"{level:.0%} interval",
     )
-    ax.plot(found["k"], found["expected_precision"], color=PROPOSED, label=method)
-    ax.plot(found["k"], found["precision_chance"], color=GUIDE, linestyle="-.", zorder=0, label="chance")
+    ax.plot(table["k"], table["expected_precision"], color=PROPOSED, label=method)
+    ax.plot(table["k"], table["precision_chance"], color=GUIDE, linestyle="-.", zorder=0, label="chance")
     ax.set(xlabel="candidates taken, best first", ylabel="expected precision", ylim=(-0.02, 1.02))
     ax.legend(fontsize="small")
     return ax

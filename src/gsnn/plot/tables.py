@@ -1,8 +1,8 @@
-"""What tables of scored edges look like, alone, against the truth and against each other."""
+"""Tables of scored edges, alone, against the truth and against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,13 +12,20 @@ from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.base.errors import unknown_option
 from gsnn.graph.checks import Edge
 from gsnn.metrics import average_precision, roc_auc
+from gsnn.metrics.scores import as_scores
 from gsnn.plot.axes import CANDIDATE, GUIDE, KNOWN, PROPOSED, axes
-from gsnn.plot.points import candidate_labels, scored_edges, shared_ranks
+from gsnn.plot.check_tables import agreement, agreement_matrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MAX_BINS = 60
+_COLUMNS = {
+    "source": ("source", "src_func"),
+    "target": ("target", "dst_func"),
+    "score": ("score", "corr"),
+    "known": ("known", "has_edge"),
+}
 
 Tables = pd.DataFrame | Mapping[str, pd.DataFrame]
 
@@ -55,11 +62,11 @@ def roc(
     """
     from sklearn.metrics import roc_curve
 
-    def points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+    labelled = _labelled(tables, positives, known_true, score_col)
+    ax = axes(ax)
+    for name, (scores, labels) in labelled.items():
         x, y, _ = roc_curve(labels, scores, drop_intermediate=False)
-        return x, y
-
-    ax, _ = _curves(tables, positives, known_true, score_col, ax, points, roc_auc, "AUC", "default")
+        ax.plot(x, y, label=f"{name} AUC {roc_auc(scores, labels):.3f}".strip())
     ax.plot([0, 1], [0, 1], color=GUIDE, linestyle="--", zorder=0, label="chance")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.legend(loc="lower right", fontsize="small")
@@ -91,40 +98,38 @@ def precision_recall(
     """
     from sklearn.metrics import precision_recall_curve
 
-    def points(scores: FloatArray, labels: BoolArray) -> tuple[FloatArray, FloatArray]:
+    labelled = _labelled(tables, positives, known_true, score_col)
+    ax = axes(ax)
+    for name, (scores, labels) in labelled.items():
         y, x, _ = precision_recall_curve(labels, scores)
-        return x[::-1], y[::-1]
-
-    ax, each = _curves(tables, positives, known_true, score_col, ax, points, average_precision, "AP", "steps-pre")
-    for prevalence in sorted(each):
+        label = f"{name} AP {average_precision(scores, labels):.3f}".strip()
+        ax.plot(x[::-1], y[::-1], label=label, drawstyle="steps-pre")
+    for prevalence in sorted({float(labels.mean()) for _, labels in labelled.values()}):
         ax.plot([0, 1], [prevalence] * 2, color=GUIDE, linestyle="--", zorder=0, label=f"chance {prevalence:.2g}")
     ax.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.legend(loc="upper right", fontsize="small")
     return ax
 
 
-def _curves(
-    tables: Tables,
-    positives: Iterable[Edge],
-    known_true: Iterable[Edge],
-    score_col: str | None,
-    ax: Axes | None,
-    points: Callable[[FloatArray, BoolArray], tuple[FloatArray, FloatArray]],
-    area: Callable[[FloatArray, BoolArray], float],
-    unit: str,
-    drawstyle: str,
-) -> tuple[Axes, set[float]]:
-    """One line per table; and the shares of positives."""
-    positives, known_true = list(positives), list(known_true)
-    labelled = {
-        name: candidate_labels(table, positives, known_true, score_col) for name, table in _named(tables).items()
-    }
-    ax = axes(ax)
-    for name, (scores, labels) in labelled.items():
-        label = f"{name} {unit} {area(scores, labels):.3f}".strip()
-        finite = np.maximum(scores, np.finfo(np.float64).min)  # scikit-learn takes no infinite scores
-        ax.plot(*points(finite, labels), label=label, drawstyle=drawstyle)
-    return ax, {float(labels.mean()) for _, labels in labelled.values()}
+def _labelled(
+    tables: Tables, positives: Iterable[Edge], known_true: Iterable[Edge], score_col: str | None
+) -> dict[str, tuple[FloatArray, BoolArray]]:
+    """By table the scores of its candidates, undefined ones lowest, and which are positives; others are left out."""
+    true, other_true = set(map(tuple, positives)), set(map(tuple, known_true))
+    labelled = {}
+    for name, table in ({"": tables} if isinstance(tables, pd.DataFrame) else tables).items():
+        edges = _candidates(table, score_col)
+        pairs = list(zip(edges["source"], edges["target"], strict=True))
+        absent = sorted(true - set(pairs))
+        if not true or absent:
+            what = f"{len(absent)} of them are not: {absent[:5]}" if absent else "there are none"
+            raise ValueError(f"positives must be candidates of the table, which known edges are not; {what}")
+        labels = np.array([pair in true for pair in pairs], dtype=bool)
+        kept = labels | [pair not in other_true for pair in pairs]
+        # scikit-learn takes no infinite scores.
+        scores = np.maximum(as_scores(edges["score"].to_numpy()[kept]), np.finfo(np.float64).min)
+        labelled[name] = scores, labels[kept]
+    return labelled
 
 
 def score_distributions(
@@ -150,7 +155,7 @@ def score_distributions(
     Raises:
         ValueError: If a column is missing, or no score is defined.
     """
-    edges = scored_edges(table, score_col)
+    edges = _scored_edges(table, score_col)
     hidden_pairs = set(map(tuple, masked))
     pairs = zip(edges["source"], edges["target"], strict=True)
     hidden = np.fromiter((pair in hidden_pairs for pair in pairs), dtype=bool, count=len(edges))
@@ -204,15 +209,11 @@ def method_agreement(
         raise unknown_option("measure", measure, ["spearman", "shared"])
     if len(tables) < 2:
         raise ValueError(f"tables must hold at least two methods to compare, got {list(tables)}")
-    from gsnn.plot.check_tables import agreement
-
-    pairs = agreement(shared_ranks(dict(tables), score_col), "candidates", top)
-    names = list(tables)
-    values = np.eye(len(names))
-    for row in pairs.to_dict("records"):
-        i, j = names.index(str(row["first"])), names.index(str(row["second"]))
-        value = row["spearman"] if measure == "spearman" else row["shared"] / row["top"] if row["top"] else np.nan
-        values[i, j] = values[j, i] = value
+    ranks = pd.DataFrame({name: _ranks(name, table, score_col) for name, table in tables.items()})
+    pairs = agreement(ranks, "candidates", top)
+    names, values = agreement_matrix(
+        pairs, pairs["spearman"] if measure == "spearman" else pairs["shared"] / pairs["top"]
+    )
     ax = axes(ax)
     low, cmap = (-1, "RdBu_r") if measure == "spearman" else (0, "Blues")
     ax.imshow(values, vmin=low, vmax=1, cmap=cmap)
@@ -226,5 +227,30 @@ def method_agreement(
     return ax
 
 
-def _named(tables: Tables) -> Mapping[str, pd.DataFrame]:
-    return {"": tables} if isinstance(tables, pd.DataFrame) else tables
+def _scored_edges(table: pd.DataFrame, score_col: str | None) -> pd.DataFrame:
+    """Source, target, score and known of a table of edges, whatever it calls them, without self-edges."""
+    names = _COLUMNS | ({} if score_col is None else {"score": (score_col,)})
+    edges = {}
+    for name, options in names.items():
+        column = next((option for option in options if option in table.columns), None)
+        if column is None and name != "known":
+            raise ValueError(
+                f"a table of edges needs a column {' or '.join(map(repr, options))}; this one has {list(table.columns)}"
+            )
+        edges[name] = table[column].to_numpy() if column is not None else np.zeros(len(table), bool)
+    kinds = {"source": object, "target": object, "score": np.float64, "known": bool}
+    scored = pd.DataFrame({name: np.asarray(edges[name], dtype=kind) for name, kind in kinds.items()})
+    return scored[scored["source"] != scored["target"]].reset_index(drop=True)
+
+
+def _candidates(table: pd.DataFrame, score_col: str | None) -> pd.DataFrame:
+    edges = _scored_edges(table, score_col)
+    return edges[~edges["known"]]
+
+
+def _ranks(name: str, table: pd.DataFrame, score_col: str | None) -> pd.Series:
+    """Rank of each candidate by its ends, 1 the best, ties averaged, NaN where it has no score."""
+    edges = _candidates(table, score_col).set_index(["source", "target"])
+    if edges.index.has_duplicates:
+        raise ValueError(f"the table of {name!r} lists an edge twice")
+    return edges["score"].rank(ascending=False)

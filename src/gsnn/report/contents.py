@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gsnn.ask.explanation import graph_edges
 from gsnn.base.verdict import at_run
-from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, short_kind
+from gsnn.graph import EDGE_TYPES
+from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, KINDS, OUTPUT_EDGES, short_kind
 from gsnn.plot.check_tables import agreement, check_tables, hidden_ranks, method_ranks
 from gsnn.plot.data import COLUMNS, Check, ReportData
 from gsnn.report.asked import asked_sections
-from gsnn.report.members import members_section
-from gsnn.report.text import number
+from gsnn.report.members import by_kind, members_section
+from gsnn.report.text import number, sentence
 from gsnn.runs.results import after_check, model_verdict
 from gsnn.runs.sample import run_sample
 from gsnn.training.verdict import r_meaning
@@ -49,11 +51,10 @@ def collect(run: Run) -> ReportData:
     fit = run.fit_report()
     split = run.split()
     data, test = _data(run, split)
-    graph = data.graph
+    graph, known = data.graph, graph_edges(data.graph)
     training = run.info.get("training", {})
-    kinds = run.sources
-    name = kinds.name or (Path(kinds.files["graph"]["given"]).name if "graph" in kinds.files else run.path.name)
-    signs = _signs(graph)
+    sources = run.sources
+    name = sources.name or (Path(sources.files["graph"]["given"]).name if "graph" in sources.files else run.path.name)
     summary = {
         "samples": run.info["data"]["samples"],
         "trained on": len(split.train),
@@ -63,7 +64,7 @@ def collect(run: Run) -> ReportData:
         "readouts": graph.O,
         "function nodes": graph.N,
         "known edges between them": len(graph.function_edges),
-        **signs,
+        **_signs(graph),
         "functions no input reaches": len(graph.unreached_functions),
         "functions that reach no readout": len(graph.dead_end_functions),
         "missing responses": None if data.drawn else int(data.outputs.isna().to_numpy().sum()),
@@ -78,7 +79,7 @@ def collect(run: Run) -> ReportData:
         edges = edges.assign(kind=edges["kind"].map({name: short_kind(name) for name in KINDS}))
     method = str(inference["method"]) if inference else ""
     check, agrees, remarks = _self_check(run, inference)
-    known_edges, audit_remarks = _audit(run)
+    audit, audit_remarks = _audit(run)
     asked, asked_remarks = asked_sections(run)
     verdict = model_verdict(run)
     refinement = _refinement(run)
@@ -91,14 +92,17 @@ def collect(run: Run) -> ReportData:
             "training": run.config.to_dict(),
             "inference": inference,
             "sources": {
-                "kind": kinds.kind,
-                "name": kinds.name,
+                "kind": sources.kind,
+                "name": sources.name,
                 "files": {
                     # Where a package keeps its files says more about the machine than about the run.
-                    role: {"file": Path(file["given"]).name if kinds.name else file["given"], "sha256": file["sha256"]}
-                    for role, file in kinds.files.items()
+                    role: {
+                        "file": Path(file["given"]).name if sources.name else file["given"],
+                        "sha256": file["sha256"],
+                    }
+                    for role, file in sources.files.items()
                 },
-                "options": {reader: dict(given) for reader, given in kinds.options.items()},
+                "options": {reader: dict(given) for reader, given in sources.options.items()},
             },
             "versions": run.info.get("versions", {}),
         },
@@ -113,10 +117,10 @@ def collect(run: Run) -> ReportData:
         pooled={predictor: float(fit.summary["pooled_r2"][predictor]) for predictor in ("model", "ridge", "mean")},
         predictions=_predictions(run, data, test),
         edges=edges,
-        network=_network(graph),
+        network=known[known["kind"] == FUNCTION_EDGES],
         functions=list(graph.functions),
-        treated=_ends(graph, "input"),
-        measured=_ends(graph, "output"),
+        treated=_ends(known, INPUT_EDGES, "target", "source"),
+        measured=_ends(known, OUTPUT_EDGES, "source", "target"),
         notes=notes,
         method=method,
         samples=int(inference["n"]) if inference else 0,
@@ -129,13 +133,13 @@ def collect(run: Run) -> ReportData:
         fit_verdict=verdict,
         next_step=at_run(_next(run, verdict, refinement.get("refine_verdict")), run.path),
         asked=[*([agreeing] if agreeing else []), *asked],
-        **known_edges,
+        **audit,
         **refinement,
     )
 
 
 def _next(run: Run, fit: Verdict, refined: Verdict | None) -> str:
-    """What to do next: what the last command said, unless the model itself must be trained otherwise first."""
+    """The next step by the last command, unless the model must first be trained in another way."""
     checked = after_check(run)
     if fit.tone == "bad" and not (checked and "selfcheck" in fit.next):
         return fit.next
@@ -143,7 +147,7 @@ def _next(run: Run, fit: Verdict, refined: Verdict | None) -> str:
 
 
 def _data(run: Run, split: Split) -> tuple[PerturbationData, np.ndarray]:
-    """Samples in memory, and which of them were held out; of samples that stay in their files, some held-out ones."""
+    """Samples in memory, and which of them were held out; if samples stay in their files, some held-out ones."""
     if not run.sources.streamed:
         return run.data(), split.test
     enough = len(split.test) >= _FEWEST
@@ -179,18 +183,15 @@ def _self_check(run: Run, inference: dict[str, Any] | None) -> tuple[Check | Non
     remarks = _checks_of_others(run, inference)
     check, note = read_check(run)
     if check is None:
-        return None, agreement(pd.DataFrame(), HIDDEN), [*([_sentence(note)] if note else []), *remarks]
+        return None, agreement(pd.DataFrame(), HIDDEN), [*([sentence(note)] if note else []), *remarks]
     if not check.complete:
-        remarks = [
-            *remarks,
-            f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats.",
-        ]
+        remarks.append(f"The self-check is not finished: {len(check.repeats)} of {check.settings['repeats']} repeats.")
     method = ""
     if inference is not None:
         method = str(inference["method"])
         own = METHODS[method].options if method in METHODS else None
         if method not in check.methods or own != inference["options"]:
-            remarks.append(f"The self-check did not cover the method '{method}' as it ranked the candidates.")
+            remarks.append(f"The self-check did not cover the method '{method}' with the options of this ranking.")
             method = ""
     return check_tables(check, method), agreement(hidden_ranks(check), HIDDEN, top=None), remarks
 
@@ -202,27 +203,27 @@ def _table_notes(inference: dict[str, Any] | None) -> list[str]:
     if inference is None:
         return []
     notes = list(inference.get("notes", ()))
-    for kind, how in (inference.get("kinds") or {"": inference}).items():
+    for kind, how in by_kind(inference).items():
         if how.get("members"):
             notes.append(members_note(how["members"], kind))
     if inference.get("structure"):
         notes.append(structure_note(inference["structure"]))
     if inference.get("no_targets"):
         notes.append(no_targets_note(inference["no_targets"]))
-    return [_sentence(note) for note in notes]
+    return [sentence(note) for note in notes]
 
 
 def _checks_of_others(run: Run, inference: dict[str, Any] | None) -> list[str]:
-    """What the self-checks of edges from inputs and to outputs found, of the method that ranked them."""
+    """What the self-checks of edges from inputs and to outputs say about the method that ranked them."""
     from gsnn.runs.results import read_check
 
     remarks = []
-    for kind, how in ((inference or {}).get("kinds") or {}).items():
-        if kind == FUNCTION_EDGES:
+    for kind, how in by_kind(inference).items():
+        if kind in ("", FUNCTION_EDGES):
             continue
         check, note = read_check(run, kind)
         if check is None or how["method"] not in check.methods:
-            remarks.append(_sentence(note or f"no self-check of {kind} edges by the method '{how['method']}'"))
+            remarks.append(sentence(note or f"no self-check of {kind} edges by the method '{how['method']}'"))
             continue
         remarks.append(f"Self-check of {kind} edges by '{how['method']}': {check.verdicts()[how['method']]}")
     return remarks
@@ -233,11 +234,11 @@ def _audit(run: Run) -> tuple[dict[str, Any], list[str]]:
     from gsnn.runs.repairs import read_run_repairs
     from gsnn.runs.results import read_audit
 
-    found, note = read_audit(run)
-    if found is None:
-        return {}, [_sentence(note)] if note else []
-    notes = [*(_sentence(warning) for warning in found.warnings), *found.notes]
-    shown = {"audit": found.table(), "audit_summary": found.summary(), "audit_notes": notes}
+    audit, note = read_audit(run)
+    if audit is None:
+        return {}, [sentence(note)] if note else []
+    notes = [*map(sentence, audit.warnings), *audit.notes]
+    shown = {"audit": audit.table(), "audit_summary": audit.summary(), "audit_notes": notes}
     if run.repairs_path.is_file():
         shown["repairs"] = read_run_repairs(run)
     return shown, []
@@ -247,20 +248,20 @@ def _refinement(run: Run) -> dict[str, Any]:
     """The refinement in the folder of a run as arguments of `ReportData`; nothing if it is of other data."""
     from gsnn.runs.results import read_refinement
 
-    found = read_refinement(run)
-    if found is None:
+    refinement = read_refinement(run)
+    if refinement is None:
         return {}
-    edges = found.table()
+    edges = refinement.table()
     kept = edges[edges["kept"] & (edges["arm"] == "inferred")]
     return {
-        "refinement": found.summary(),
+        "refinement": refinement.summary(),
         "refined": kept[["round", "source", "target", "kind", "gain", "p"]],
-        "refine_verdict": found.verdict(),
+        "refine_verdict": refinement.verdict(),
     }
 
 
 def _correlations(fit: FitReport) -> list[str]:
-    """Pooled r of the model and what it must beat, which alone says whether an r is good."""
+    """Pooled r of the model beside what it must beat, without which an r says nothing."""
     figures = ("folds", "of", "readouts")
 
     def listed(r: dict[str, float]) -> str:
@@ -274,21 +275,17 @@ def _correlations(fit: FitReport) -> list[str]:
         )
     if fit.left_out:
         notes.append(
-            f"What is to be beaten, from all samples with every condition left out once ({fit.left_out['folds']:.0f} "
-            f"folds), as r: {listed(fit.left_out)}."
+            f"The r to beat, from all samples with every condition left out once ({fit.left_out['folds']:.0f} folds): "
+            f"{listed(fit.left_out)}."
         )
     return notes
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
 
 
 def _signs(graph: Graph) -> dict[str, int]:
     """Number of known edges between functions by sign; nothing for an unsigned graph."""
     if graph.edge_sign_dict is None:
         return {}
-    sign = _network(graph)["sign"].to_numpy()
+    sign = graph.edge_sign_dict[EDGE_TYPES[0]].numpy()
     names = (("activating edges", 1), ("inhibiting edges", -1), ("edges of unknown sign", 0))
     return {name: int((sign == value).sum()) for name, value in names}
 
@@ -328,22 +325,7 @@ def _condition(values: np.ndarray, names: tuple[str, ...]) -> str:
     return ", ".join(on[:6]) + (f" and {len(on) - 6} more" if len(on) > 6 else "") if on else "no treatment"
 
 
-def _network(graph: Graph) -> pd.DataFrame:
-    kind = ("function", "to", "function")
-    source, target = graph.edge_index_dict[kind].numpy()
-    names = np.asarray(graph.functions, dtype=object)
-    signs = graph.edge_sign_dict
-    sign = signs[kind].numpy() if signs is not None else np.zeros(len(source), np.int8)
-    return pd.DataFrame({"source": names[source], "target": names[target], "sign": sign})
-
-
-def _ends(graph: Graph, what: str) -> dict[str, list[str]]:
-    """Function node -> the inputs that feed it, or the outputs it feeds."""
-    kind = ("input", "to", "function") if what == "input" else ("function", "to", "output")
-    first, second = graph.edge_index_dict[kind].tolist()
-    pairs = zip(second, first, strict=True) if what == "input" else zip(first, second, strict=True)
-    others = graph.inputs if what == "input" else graph.outputs
-    ends: dict[str, list[str]] = {}
-    for node, other in pairs:
-        ends.setdefault(graph.functions[node], []).append(others[other])
-    return ends
+def _ends(edges: pd.DataFrame, kind: str, function: str, other: str) -> dict[str, list[str]]:
+    """Function node -> the nodes at the other ends of its edges of a kind."""
+    groups = edges[edges["kind"] == kind].groupby(function, sort=False)[other]
+    return {str(name): ends.tolist() for name, ends in groups}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from gsnn.report.columns import edge_columns
 from gsnn.report.contents import collect
 from gsnn.report.page import CONDITIONS, page_data
 from gsnn.report.summary import answers
-from gsnn.report.text import number, percent, probability
+from gsnn.report.text import capitalised, number, percent, probability, sentence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +45,7 @@ def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def _hash(text: str) -> str:
-    """Name of an inline script in a content security policy, which then runs no other."""
+    """Hash of an inline script for the content security policy, which allows no other script."""
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
@@ -70,7 +69,7 @@ def render(data: ReportData) -> str:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "probability": probability, "percent": percent}
+    environment.filters |= {each.__name__: each for each in (capitalised, number, percent, probability, sentence)}
     template = environment.from_string(assets.joinpath("report.html.j2").read_text(encoding="utf-8"))
     page = page_data(data)
     columns = edge_columns(data.candidates)
@@ -84,7 +83,7 @@ def render(data: ReportData) -> str:
         data=data,
         page=page,
         version=__version__,
-        config=json.dumps(_plain(data.config), indent=2, ensure_ascii=False, default=str),
+        config=json.dumps(dict(data.config), indent=2, ensure_ascii=False, default=str),
         answers=answers(data),
         columns=columns,
         conditions=CONDITIONS,
@@ -119,14 +118,15 @@ def _check_rows(check: Check) -> list[dict[Any, Any]]:
     keys = ["condition", "method"]
     rows = matched.merge(every[[*keys, "average_precision", "chance"]], on=keys, suffixes=("_matched", ""))
     passed = check.controls[check.controls["negatives"] == "degree-matched"][[*keys, "verdict"]]
-    found: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
+    records: list[dict[Any, Any]] = rows.merge(passed, on=keys, how="left").to_dict("records")
     order = list(CONDITIONS)
-    found.sort(key=lambda r: (order.index(r["condition"]), r["by"] != "inferer", r["method"] != check.method))
-    return found
+    return sorted(
+        records, key=lambda r: (order.index(r["condition"]), r["by"] != "inferer", r["method"] != check.method)
+    )
 
 
 def _group_rows(check: Check) -> list[dict[Any, Any]]:
-    """The two groups of hidden edges, of the inferers; empty where no hole was left."""
+    """The two groups of hidden edges, for each inferer; empty where no hole was left."""
     table = check.groups
     return table[(table["condition"] == "real") & (table["by"] == "inferer")].to_dict("records")
 
@@ -138,10 +138,6 @@ def _doubted(audit: pd.DataFrame) -> list[dict[Any, Any]]:
     order = ("contradicts the sign", "not needed", "cannot be judged")
     parts = [audit[audit["verdict"] == verdict].sort_values("carried", kind="stable") for verdict in order]
     return [row for part in parts for row in part.to_dict("records")]
-
-
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): item for key, item in value.items()}
 
 
 def write_report(source: Run | ReportData, path: str | Path | None = None) -> Path:
@@ -174,10 +170,8 @@ def report_run(run: Run) -> Path:
         RunError: If training is not complete, or the data are not those of the run any more.
         MissingExtraError: If the packages of the extra ``report`` are not installed.
     """
-    from gsnn.report import write_report
-
     now("writing the report")
-    # Reading needs no lock: a self-check of hours must not keep anybody from a report.
+    # Reading needs no lock, so that a report can be written during a long self-check.
     with run.lock(optional=True):
         run.refresh()
         return write_report(run)

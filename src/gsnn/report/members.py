@@ -10,7 +10,7 @@ import pandas as pd
 from gsnn.ask.conditions import name_of
 from gsnn.ask.ensemble import Ensemble
 from gsnn.plot.data import Section
-from gsnn.report.text import number
+from gsnn.report.text import number, sentence
 from gsnn.runs.inference.columns import members_note
 from gsnn.training.loop import predict
 
@@ -30,7 +30,7 @@ def members_section(
         run: A run whose training is complete.
         data: Its samples, or some of them.
         rows: Which of these were held out.
-        inference: What ``run.json`` says of its inference; None before any.
+        inference: The entry of its inference in ``run.json``; None before any.
         edges: Its candidates, the best first.
 
     Returns:
@@ -38,9 +38,8 @@ def members_section(
     """
     if not run.n_members:
         return None
-    ranked = {kind: how for kind, how in _by_kind(inference).items() if how.get("members")}
-    notes = [f"{members_note(how['members'], kind)}." for kind, how in ranked.items()]
-    notes = [text[:1].upper() + text[1:] for text in notes]
+    ranked = {kind: how for kind, how in by_kind(inference).items() if how.get("members")}
+    notes = [sentence(members_note(how["members"], kind)) for kind, how in ranked.items()]
     if not notes:
         notes = ["Edges have not been inferred from the members."]
     tables = []
@@ -48,7 +47,7 @@ def members_section(
         columns = [name for name in ("rank", "worst_rank", "source", "target", "kind") if name in edges]
         best = edges.loc[~edges["known"].astype(bool), columns].dropna(subset=["rank"]).head(_ROWS)
         if len(best):
-            tables.append(("The best candidates, with the last place that a member gives them", best))
+            tables.append(("The best candidates, with the worst rank that a member gives them", best))
     readouts, words = _predictions(run, data, rows)
     if len(readouts):
         notes.append(words)
@@ -56,7 +55,8 @@ def members_section(
     return Section("members", "Do the members agree?", notes, tables, "Members")
 
 
-def _by_kind(inference: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+def by_kind(inference: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The entry of an inference in ``run.json`` by the kind of edges; the kind is empty if there is only one."""
     return (inference.get("kinds") or {"": inference}) if inference else {}
 
 
@@ -66,13 +66,13 @@ def _predictions(run: Run, data: PerturbationData, rows: np.ndarray) -> tuple[pd
         return pd.DataFrame(), ""
     ensemble = Ensemble.of(run)
     y = np.asarray(run.standardiser().transform(data.y[rows]), dtype=np.float64)
-    told = np.stack([predict(member, data.x[rows]) for member in ensemble.members])
-    square = (y - told.mean(0)) ** 2
+    predicted = np.stack([predict(member, data.x[rows]) for member in ensemble.members])
+    square = (y - predicted.mean(0)) ** 2
     seen = np.isfinite(square)
     n = seen.sum(0)
     with np.errstate(invalid="ignore"):
         error = np.sqrt(np.where(seen, square, 0.0).sum(0) / n)
-    spread = np.sqrt(told.var(0, ddof=1).mean(0))
+    spread = np.sqrt(predicted.var(0, ddof=1).mean(0))
     table = pd.DataFrame(
         {"readout": [name_of(name) for name in data.graph.outputs], "members differ by": spread, "their error": error}
     )[n > 0].sort_values("their error", ascending=False, kind="stable", ignore_index=True)
@@ -82,7 +82,7 @@ def _predictions(run: Run, data: PerturbationData, rows: np.ndarray) -> tuple[pd
         + (
             "Most of the error is common to all of them: noise of the data, or edges that the network lacks."
             if ratio < 1
-            else "They differ by more than they err: with more conditions they would settle."
+            else "They differ by more than they err: more conditions would help."
         )
     )
     return table.head(_ROWS), words

@@ -8,12 +8,13 @@ import networkx as nx
 import numpy as np
 import pandas as pd
 
+from gsnn.plot.check_tables import agreement_matrix
 from gsnn.plot.data import Check, ReportData
+from gsnn.plot.fit import LOSSES
 from gsnn.plot.layout import drawn_nodes, edges_around, positions
 from gsnn.report.columns import edge_columns, edge_values
 from gsnn.report.text import numbers
 
-CURVES = {"train_loss": "training", "val_loss": "validation"}
 CONDITIONS = {
     "real": "hidden known edges",
     "rewired": "control: rewired network",
@@ -52,7 +53,7 @@ def _history(data: ReportData) -> dict[str, Any]:
     return {
         "epoch": numbers(data.history["epoch"]),
         "curves": [
-            {"name": CURVES.get(str(column), str(column)), "values": numbers(data.history[column])} for column in curves
+            {"name": LOSSES.get(str(column), str(column)), "values": numbers(data.history[column])} for column in curves
         ],
     }
 
@@ -200,15 +201,8 @@ def _agreement(table: pd.DataFrame) -> list[dict[str, Any]]:
     """One matrix for each kind of edges that were ranked."""
     result = []
     for what, group in table.groupby("edges", sort=False):
-        names = list(dict.fromkeys([*group["first"], *group["second"]]))
-        index = {name: i for i, name in enumerate(names)}
-        matrix: list[list[float | None]] = [
-            [1.0 if i == j else None for j in range(len(names))] for i in index.values()
-        ]
-        for row, value in zip(group.itertuples(), numbers(group["spearman"]), strict=True):
-            i, j = index[row.first], index[row.second]
-            matrix[i][j] = matrix[j][i] = value
-        result.append({"edges": str(what), "names": [str(name) for name in names], "spearman": matrix})
+        names, matrix = agreement_matrix(group, group["spearman"])
+        result.append({"edges": str(what), "names": names, "spearman": [numbers(row) for row in matrix]})
     return result
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.plot.data import Check, ReportData
-from gsnn.report.text import number
+from gsnn.report.text import capitalised, number
 
 BEST = 50  # candidates a reader may want to test
 
@@ -33,24 +33,25 @@ class Answer:
 
 
 def answers(data: ReportData) -> list[Answer]:
-    """The answers that lead the page, those the run can give."""
-    found = [
+    """The answers at the top of the page, as far as the run can give them."""
+    check = data.check
+    every = [
         _fit(data),
-        _found(data.check),
-        _expected(data.candidates, data.check),
+        _found(check),
+        _expected(data.candidates, check),
         _refined(data),
         _warnings(len(data.warnings)),
     ]
-    return [answer for answer in found if answer is not None]
+    return [answer for answer in every if answer is not None]
 
 
 def _fit(data: ReportData) -> Answer | None:
-    found = data.fit_verdict
-    if found is None:
+    verdict = data.fit_verdict
+    if verdict is None:
         return None
     model, mean = (data.pooled.get(name, float("nan")) for name in ("model", "mean"))
     figures = f"R² {number(float(model))}, of the training mean {number(float(mean))}."
-    return Answer("Does the model fit?", found.short, f"{found.text} {figures}", found.tone, "fit")
+    return Answer("Does the model fit?", verdict.short, f"{verdict.text} {figures}", verdict.tone, "fit")
 
 
 def _found(check: Check | None) -> Answer:
@@ -61,11 +62,11 @@ def _found(check: Check | None) -> Answer:
             "how many come back."
         )
         return Answer(question, "not checked", text, "unsure", "selfcheck")
-    found = check.verdict
-    if found is None:
+    verdict = check.verdict
+    if verdict is None:
         text = "The self-check does not cover the method that ranked these candidates."
         return Answer(question, "not checked", text, "unsure", "selfcheck")
-    text, tone = found.text, found.tone
+    text, tone = verdict.text, verdict.tone
     controls = check.controls
     controls = controls[(controls["method"] == check.method) & (controls["negatives"] == "degree-matched")]
     blind = [str(name) for name in controls.loc[controls["verdict"] == "no power", "condition"]]
@@ -76,16 +77,15 @@ def _found(check: Check | None) -> Answer:
     elif not len(controls):
         text += " No control was run."
     elif tone == "good":
-        text += " The controls show nothing where nothing is to be found."
-    return Answer(question, found.short, text, tone, "selfcheck")
+        text += " The controls show nothing where there is nothing to find."
+    return Answer(question, verdict.short, text, tone, "selfcheck")
 
 
 def _refined(data: ReportData) -> Answer | None:
-    found = data.refine_verdict
-    if found is None:
+    verdict = data.refine_verdict
+    if verdict is None:
         return None
-    text = found.text[:1].upper() + found.text[1:]
-    return Answer("Did adding candidates help?", found.short, text, found.tone, "refine")
+    return Answer("Did adding candidates help?", verdict.short, capitalised(verdict.text), verdict.tone, "refine")
 
 
 def _expected(candidates: pd.DataFrame, check: Check | None) -> Answer | None:
@@ -97,7 +97,7 @@ def _expected(candidates: pd.DataFrame, check: Check | None) -> Answer | None:
         if "precision_low" not in best.columns or not best["precision_low"].notna().any():
             return None
         text = (
-            f"For none of the best {int(best['rank'].max())} candidates is the expected precision estimable: its "
+            f"The expected precision is not estimable for any of the best {int(best['rank'].max())} candidates: its "
             "interval is wider than one half, because too few known edges could be hidden."
         )
         return Answer("How many of the best are edges?", "not known", text, "unsure", "selfcheck")
@@ -112,9 +112,10 @@ def _expected(candidates: pd.DataFrame, check: Check | None) -> Answer | None:
     chance = k * float(row.get("precision_chance", float("nan")))
     if np.isfinite(chance):
         text += f" Guessing finds {f'{chance:.1f}' if chance >= 0.1 else 'less than 0.1'}."
-    failed = check is not None and check.verdict is not None and check.verdict.tone == "bad"
-    if check is not None and check.verdict is not None and failed:
-        text += f" But the ranking is {check.verdict.short}: this number says nothing of what the data add."
+    verdict = None if check is None else check.verdict
+    failed = verdict is not None and verdict.tone == "bad"
+    if verdict is not None and failed:
+        text += f" But the ranking is {verdict.short}: this number says nothing about what the data add."
     tone = "good" if low >= 0.2 * k and not failed else "unsure"
     return Answer("How many of the best are edges?", f"{expected:.0f} of {k}", text, tone, "selfcheck")
 
@@ -123,5 +124,5 @@ def _warnings(n: int) -> Answer:
     question = "Is anything odd about the data?"
     if not n:
         return Answer(question, "no", "Reading the network and the responses gave no warning.", "good", "data")
-    text = "Parts of the network that no treatment or readout touches cannot be learnt about; read the warnings."
+    text = "Nothing can be learnt about parts of the network that no treatment or readout touches; read the warnings."
     return Answer(question, "1 warning" if n == 1 else f"{n} warnings", text, "unsure", "data")

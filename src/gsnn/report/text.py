@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them."""
+"""Numbers and sentences as a reader wants them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,16 @@ def number(value: object, digits: int = 3) -> str:
     if not np.isfinite(value):
         return "–"
     return f"{value:.1e}" if value != 0 and abs(value) < 10**-digits else f"{value:z.{digits}f}"
+
+
+def capitalised(text: str) -> str:
+    """A text with its first letter in upper case; the others stay."""
+    return text[:1].upper() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """A note as a sentence, with a capital and a full stop."""
+    return f"{capitalised(text)}."
 
 
 def probability(value: object) -> str:

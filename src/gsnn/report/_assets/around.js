@@ -34,7 +34,8 @@ function route(from, to) {
 function arrow(svg, a, b, sign, kind, bend = 0) {
   const dx = b.x - a.x, dy = b.y - a.y, far = Math.hypot(dx, dy) || 1;
   const mid = { x: (a.x + b.x) / 2 - (dy / far) * bend, y: (a.y + b.y) / 2 + (dx / far) * bend };
-  const leave = (box, to) => { // a box at the side is met at its inner side, else where the straight line from the middle of a box to a point crosses the border
+  // Where a line leaves a box: the inner side of a box at the side, else where the line from its middle crosses the border.
+  const leave = (box, to) => {
     if (box.port) return { x: box.port, y: box.y };
     const ux = to.x - box.x, uy = to.y - box.y;
     const t = Math.min(ux ? (box.w / 2) / Math.abs(ux) : Infinity, uy ? (box.h / 2) / Math.abs(uy) : Infinity);

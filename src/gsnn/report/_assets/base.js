@@ -1,7 +1,7 @@
-// The scripts of this folder are put together, in the order of SCRIPTS in _render.py, inside one function in strict mode.
+// The scripts of this folder are joined, in the order of SCRIPTS in html.py, inside one function in strict mode.
 //
-// Names come from the user's files and may be anything printable: they are only ever set as text (textContent), escaped
-// before plotly sees them (it reads a part of HTML), and never used as keys of an object.
+// Names come from the user's files and may be anything printable: they are set as text (textContent) or escaped before
+// plotly sees them (it reads some HTML), and are never keys of an object.
 const data = JSON.parse(document.getElementById("report-data").textContent);
 const byId = (id) => document.getElementById(id);
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -15,7 +15,7 @@ const short = (text, most = 16) => {
   return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : text;
 };
 
-// Cells read as Column.cell in _columns.py writes them.
+// Cells read as Column.cell in columns.py writes them.
 const figure = (value, digits = 3) => {
   if (value === null || value === undefined) return "–";
   if (digits === 0) return String(Math.round(value));
@@ -51,6 +51,6 @@ function layout(more) {
 const options = () => ({
   displaylogo: false, responsive: true, displayModeBar: narrow.matches ? false : "hover",
   modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d", "sendChartToCloud", "sendDataToCloud"],
-  showSendToCloud: false, plotlyServerURL: "", // on by default in some versions, and the data are nobody else's
+  showSendToCloud: false, plotlyServerURL: "", // on by default in some versions, and the data must stay here
 });
 const draw = (id, traces, more) => Plotly.react(byId(id), traces, layout(more), options());

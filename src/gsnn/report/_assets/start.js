@@ -14,7 +14,7 @@ function startCopying() {
       let done = "Copied.";
       try {
         await navigator.clipboard.writeText(code.textContent);
-      } catch { // not allowed here: select the text, so that Ctrl-C is all that is left to do
+      } catch { // not allowed here: select the text, so that Ctrl-C copies it
         getSelection().selectAllChildren(code);
         done = "Selected; press Ctrl-C to copy.";
       }

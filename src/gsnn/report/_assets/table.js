@@ -10,7 +10,7 @@ for (let i = 0; i < count; i += 1) {
 }
 const table = { by: "rank", down: false, page: 0, size: 25, chosen: null, group: null };
 
-// Place of every row in the order of a column, made once for each column: sorting again compares whole numbers only.
+// Place of every row in the order of a column, made once for each column, so that sorting again compares whole numbers.
 const orders = new Map();
 function orderOf(name) {
   if (!orders.has(name)) {
