@@ -11,6 +11,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.graph.kinds import FUNCTION_EDGES
+from gsnn.io.edge_list import is_absent
 from gsnn.io.network import Network
 from gsnn.io.text import counted, has_control, listed
 
@@ -135,7 +136,7 @@ def _names(column: pd.Series, name: str) -> pd.Series:
     values = column.astype(object).tolist()
     for i, value in enumerate(values, 1):
         if not isinstance(value, str) or not value:
-            shown = "nothing" if value == "" or _absent(value) else repr(value)
+            shown = "nothing" if value == "" or is_absent(value) else repr(value)
             raise DataError(f"column '{name}' must hold names as text, got {shown} in row {i}")
         if has_control(value):
             raise DataError(f"column '{name}': the name {value!r} in row {i} holds a control character; remove it")
@@ -182,13 +183,13 @@ def numbers(cells: Sequence[object], what: str) -> list[float]:
     Raises:
         DataError: If a cell is not a number.
     """
-    found = []
+    values = []
     for i, cell in enumerate(cells, 1):
         try:
-            found.append(math.nan if cell == "" or _absent(cell) else float(cell))  # type: ignore[arg-type]
+            values.append(math.nan if cell == "" or is_absent(cell) else float(cell))  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise DataError(f"{what} must hold numbers, got {repr(cell)[:100]} in row {i}") from error
-    return found
+    return values
 
 
 def _integers(
@@ -211,8 +212,4 @@ def _further(column: pd.Series) -> pd.Series:
         return column.astype("Int64") if column.isna().any() else column.astype(np.int64)
     if pd.api.types.is_float_dtype(column.dtype):
         return pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    return pd.Series([None if _absent(value) else str(value) for value in column.tolist()], dtype=object)
-
-
-def _absent(value: object) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    return pd.Series([None if is_absent(value) else str(value) for value in column.tolist()], dtype=object)
