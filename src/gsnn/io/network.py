@@ -24,7 +24,7 @@ from gsnn.io.parquet import read_parquet
 from gsnn.io.sif import RawEdges, looks_like_sif, read_sif
 from gsnn.io.signs import signs_of
 from gsnn.io.table import Table, check_edge_columns, read_blanks, read_table
-from gsnn.io.text import HDF5, PARQUET, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
+from gsnn.io.text import HDF5, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
 
 FORMATS = ("sif", "csv", "tsv", "parquet", "graphml")
 _XML = (b"<?xml", b"<graphml")
@@ -283,22 +283,22 @@ def read_network(
 def _kind(file: Raw, format: str | None) -> str:
     """``parquet`` or ``graphml`` by the first bytes, or ``text``."""
     start = file.data[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
-    found = "text"
-    if file.data.startswith(PARQUET) or file.suffix in {".parquet", ".pq"}:
-        found = "parquet"
+    content = "text"
+    if file.is_parquet:
+        content = "parquet"
     elif start.startswith(_XML) or (file.suffix == ".graphml" and file.data.strip()):
-        found = "graphml"
+        content = "graphml"
     elif file.data.startswith(HDF5):
         raise DataError(
             f"network file '{file.path}' is HDF5 (AnnData and MuData hold responses, not a network); give a network as "
             f"one of {listed(FORMATS, 9)}"
         )
-    if format is None or found == "text":
-        return format if found == "text" and format in {"parquet", "graphml"} else found
-    if found != format:
-        given, option = asked(f"format='{format}'", f"--graph-format {format}"), asked("format", "--graph-format")
-        raise DataError(f"network file '{file.path}' is {found}, and {given} was given; leave {option} out")
-    return found
+    if content == "text":
+        return format if format in {"parquet", "graphml"} else content
+    if format not in (None, content):
+        stated, option = asked(f"format='{format}'", f"--graph-format {format}"), asked("format", "--graph-format")
+        raise DataError(f"network file '{file.path}' is {content}, and {stated} was given; leave {option} out")
+    return content
 
 
 _Columns = tuple[str | None, str | None, str | tuple[str, str] | None]
