@@ -1,4 +1,4 @@
-"""A table in ``uns`` of an AnnData file, in the layout that AnnData documents."""
+"""Write and read a table in ``uns`` of an AnnData file, in AnnData's documented layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gsnn.base.errors import DataError, closest, require
+from gsnn.base.errors import DataError, did_you_mean, require
 from gsnn.base.files import atomic_path
 from gsnn.io.h5ad import ANNDATA, check_element, columns, open_file, text
 from gsnn.io.limits import as_data_error
@@ -24,8 +24,8 @@ def write_uns(frame: pd.DataFrame, path: Path, original: Path, key: str) -> None
 
     Args:
         frame: Columns of text, numbers, booleans, and pandas' nullable integers and booleans.
-        path: The file to write; the same as ``original`` to change that.
-        original: The file with everything else. While it is copied the disk holds both.
+        path: The file to write; may be ``original``.
+        original: The file to copy. During the copy the disk holds both.
         key: The key in ``uns``.
 
     Raises:
@@ -61,11 +61,10 @@ def read_uns(path: Path, key: str) -> pd.DataFrame:
         DataError: If there is none.
     """
     with open_file(path, "AnnData") as file, as_data_error(path, ANNDATA):
-        there = list(file["uns"].keys()) if "uns" in file else []
-        if key not in there or file["uns"][key].attrs.get("encoding-type") != "dataframe":
-            near = closest(key, there, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise DataError(f"'{path}' has no table uns['{key}']{hint}; 'uns' has {listed(there, 12) or 'nothing'}")
+        keys = list(file["uns"].keys()) if "uns" in file else []
+        if key not in keys or file["uns"][key].attrs.get("encoding-type") != "dataframe":
+            hint = did_you_mean(key, keys)
+            raise DataError(f"'{path}' has no table uns['{key}']{hint}; 'uns' has {listed(keys, 12) or 'nothing'}")
         group = file["uns"][key]
         check_element(group, path)
         return pd.DataFrame({name: _column(group[name]) for name in columns(group)})
