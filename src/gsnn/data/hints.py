@@ -64,14 +64,11 @@ def kind_of(names: Sequence[str]) -> str:
 
 
 def find_separator(names: Iterable[str], known: Callable[[str], bool]) -> tuple[str, list[str]]:
-    """The separator of species in labels such as ``A+B``.
+    """The separator of species in labels such as ``A+B``, and the labels that it cuts; both empty if there is none.
 
     Args:
         names: Labels that are no species.
         known: Whether a part is a species, or an inhibitor of one.
-
-    Returns:
-        The separator, and the labels that it cuts into known parts; both empty if there is none.
 
     Example:
         >>> find_separator(["A_B", "x"], {"A", "B"}.__contains__)
@@ -124,11 +121,7 @@ def but_for_case(names: Iterable[str], species: Iterable[str], *, inhibitors: bo
 
 
 def but_for_more(names: Sequence[str], species: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Names that would be a species without an addition of a database or an antibody.
-
-    Args:
-        names: Names that are no species.
-        species: The species, which may have such an addition too.
+    """Names that would be a species without an addition of a database or an antibody; the species may have one too.
 
     Returns:
         The addition, and the species by name; both empty if there is none.
@@ -161,18 +154,9 @@ def advice(
     separator: str,
     cut: Sequence[str],
 ) -> list[str]:
-    """What to do about names that are no species, the most likely first.
+    """What to do about treatments and readouts that are no species, the most likely first.
 
-    Args:
-        lost_in: Treatments that are no species.
-        lost_out: Readouts that are no species.
-        species: The species.
-        responses: Their responses.
-        separator: The separator of :func:`find_separator`.
-        cut: The treatments that it cuts.
-
-    Returns:
-        Sentences; none if nothing was found.
+    ``separator`` and ``cut`` are the results of :func:`find_separator` for the treatments.
     """
     known = set(species)
     hints: list[str] = []

@@ -228,9 +228,6 @@ def find_input(name: str, kind: str | None, graph: Graph, ignore_case: bool = Fa
         graph: The graph.
         ignore_case: Whether to ignore case for a name that is not exactly a species.
 
-    Returns:
-        The name of the input; None if there is none.
-
     Example:
         >>> graph = Graph.from_edges(
         ...     [("TR:mek", "mek"), ("TR:meki", "mek"), ("mek", "DV:mek")],

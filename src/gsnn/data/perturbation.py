@@ -213,17 +213,18 @@ def build_data(
         )
     x, scales = _scaled(x, names)
     graph = matched.graph(warnings)
-    moments = ColumnMoments(graph.I), ColumnMoments(graph.O)
-    for table, columns in zip((x, y), moments, strict=True):
-        columns.update(table.to_numpy(dtype=float))
-    warnings += odd_columns(graph, *moments)
-    warnings += graph.summary().warnings
     sources = {} if network.path is None else {"graph": _source(str(network.path), network.sha256)}
     for role, path in responses.paths.items():
         sources[role] = _source(str(path), responses.sha256.get(role))
     if names is not None and names.path is not None:
         sources["map"] = _source(str(names.path), names.sha256)
-    return PerturbationData(graph, x, y, warnings, sources, scales)
+    data = PerturbationData(graph, x, y, warnings, sources, scales)  # refuses infinite values
+    inputs, outputs = ColumnMoments(graph.I), ColumnMoments(graph.O)
+    with np.errstate(over="ignore", invalid="ignore"):  # huge values overflow in squares, which are not used here
+        inputs.update(x.to_numpy(dtype=float))
+        outputs.update(y.to_numpy(dtype=float))
+    warnings += odd_columns(graph, inputs, outputs) + graph.summary().warnings
+    return data
 
 
 def _scaled(x: pd.DataFrame, names: NameMap | None) -> tuple[pd.DataFrame, dict[str, str]]:

@@ -109,19 +109,13 @@ def conditions(x: SampleArray) -> IndexArray:
 def draw_split(
     condition: npt.NDArray[np.integer[Any]], seed: int | np.random.Generator, test: float, validation: float
 ) -> Split:
-    """Set samples aside by condition, so that a condition is never in two parts.
-
-    The shares are shares of the conditions, rounded, at least one each. With fewer than 5 conditions samples are drawn
-    instead, with a warning, since so few conditions cannot measure anything.
+    """Set samples aside by condition; see :meth:`gsnn.data.PerturbationData.split`.
 
     Args:
         condition: (M,) number of the condition of each sample, from 0 on; -1 leaves the sample out.
         seed: Seed or generator of the draw.
-        test: Share for the test, in [0, 1); 0 leaves the part empty.
-        validation: Share for the validation, likewise.
-
-    Raises:
-        ValueError: If a share is out of range or nothing is left to train on.
+        test: Share for the test.
+        validation: Share for the validation.
 
     Example:
         >>> draw_split(np.array([0, 1, 2, 3, 4, 0, -1]), 1, test=0.2, validation=0.0).test.tolist()

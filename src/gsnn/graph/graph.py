@@ -58,7 +58,7 @@ class Graph:
         edge_sign_dict: For each edge type, -1, 0 (unknown) or +1, shape (E_type,); None for an unsigned graph.
 
     Raises:
-        DataError: If a name is repeated or stands in two types, an edge joins types other than the three, an index
+        DataError: If a name is repeated or occurs in two types, an edge joins types other than the three, an index
             is out of range, weights or signs do not fit, or an empty type makes training impossible (no inputs,
             functions or outputs, or no function -> output edge).
 
@@ -177,7 +177,7 @@ class Graph:
 
         Args:
             data: The object; its ``edge_weight_dict`` and ``edge_sign_dict`` are kept if it has them. In a
-                ``HeteroData`` the names stand as ``data[type].node_names``.
+                ``HeteroData`` the names are ``data[type].node_names``.
 
         Raises:
             TypeError: If the object lacks one of the two dictionaries.

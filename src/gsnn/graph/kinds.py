@@ -84,9 +84,9 @@ def resolve_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def drawn_treatments(graph: Any) -> list[str]:  # noqa: ANN401 - a Graph or anything like it
-    """Functions that stand for a treatment: an input activates them, and no function has an edge into them.
+    """Treatments that are drawn as species: an input that does not inhibit feeds them, and they are only sources.
 
-    A network that has a drug as a node knows nothing that acts on it, so an edge into such a node means nothing.
+    A network with a drug as a node has nothing that acts on the drug, so an edge into such a node means nothing.
 
     Example:
         >>> from gsnn.graph import Graph

@@ -26,11 +26,7 @@ READ = ("obs", "var", "X", "layers", "obsm")
 
 
 def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
-    """Open an AnnData file for reading.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the messages.
+    """Open an AnnData file for reading; ``what`` it should hold is for the messages.
 
     Raises:
         DataError: If the file is missing, truncated, damaged, not HDF5 or not AnnData, or refers to other files.
@@ -176,13 +172,7 @@ def text(element: Any, rows: slice = slice(None)) -> list[str]:  # noqa: ANN401 
 
 
 def read_column(file: Any, where: str, name: str, path: Path) -> Column:  # noqa: ANN401 - a h5py.File
-    """Read a column.
-
-    Args:
-        file: The open file, or a group of it.
-        where: The table in it, such as ``"obs"`` or ``"var"``.
-        name: The column.
-        path: The file, for messages.
+    """Read a column of a table (``where``, such as ``"obs"``) in an open file or a group of it.
 
     Raises:
         DataError: If there is no such column or it holds neither text nor numbers.
@@ -255,9 +245,6 @@ class Matrix:
         element: The dataset or group.
         path: The file, for messages.
         name: The matrix, for messages: ``X``, ``layers['counts']``.
-
-    Attributes:
-        shape: Rows and columns.
 
     Raises:
         DataError: If it is no matrix of numbers.

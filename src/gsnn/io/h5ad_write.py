@@ -51,15 +51,7 @@ def write_uns(frame: pd.DataFrame, path: Path, original: Path, key: str) -> None
 
 
 def read_uns(path: Path, key: str) -> pd.DataFrame:
-    """Read the table back.
-
-    Args:
-        path: The file.
-        key: The key in ``uns``.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Read a table from ``uns``; DataError if there is none with this key."""
     with open_file(path, "AnnData") as file, as_data_error(path, ANNDATA):
         keys = list(file["uns"].keys()) if "uns" in file else []
         if key not in keys or file["uns"][key].attrs.get("encoding-type") != "dataframe":

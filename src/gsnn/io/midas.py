@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError, did_you_mean
 from gsnn.base.wording import asked, shell
 from gsnn.io.choose import chosen_rows
+from gsnn.io.responses import Responses
 from gsnn.io.table import MISSING, Table, check_unique, is_number_or_missing
 from gsnn.io.text import clean_name, counted, listed
 
@@ -57,24 +58,8 @@ class Columns:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Rows:
-    """The chosen samples; see :class:`gsnn.io.Responses`."""
-
-    treatments: pd.DataFrame
-    readouts: pd.DataFrame
-    times: list[float]
-    n_baseline: int
-    n_other_times: int
-    warnings: list[str]
-
-
 def find_columns(table: Table, *, measured: bool = True) -> Columns:
-    """Sort the columns of a table by their prefixes.
-
-    Args:
-        table: The table.
-        measured: Whether there must be readouts.
+    """Sort the columns of a table by their prefixes; ``measured`` is whether there must be readouts.
 
     Raises:
         DataError: If there is no treatment or no readout column, a time occurs twice, or a readout has no time.
@@ -113,21 +98,20 @@ def find_columns(table: Table, *, measured: bool = True) -> Columns:
 def read_midas(
     table: Table,
     columns: Columns,
-    time: float | None,
-    cell_line: str | None,
+    sha256: str,
+    time: float | None = None,
+    cell_line: str | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
-) -> Rows:
-    """Choose the rows and the values to use.
+) -> Responses:
+    """The samples of a table; a blank treatment is 0, as the authors of the format read it.
 
     Args:
         table: The table.
         columns: Its columns.
+        sha256: Hex digest of the file.
         time: The time to use, or None for the last of each readout.
-        cell_line: The cell line to keep, or None.
+        cell_line: The cell line to keep, or None for all.
         where: Column -> the values of it to keep.
-
-    Returns:
-        The samples. A blank treatment is 0, as the authors of the format read it.
 
     Raises:
         DataError: If a cell is not a number, a time is not in the file, or nothing is left.
@@ -153,13 +137,16 @@ def read_midas(
         n_other_times = len(rows) - n_baseline - int(keep.any(axis=1).sum())
         rows = rows[keep.any(axis=1)]
     index = _index(table, columns, rows, warnings)
-    return Rows(
+    return Responses(
         pd.DataFrame(treatments[rows], index, pd.Index(columns.treatment_names, dtype=object)),
         pd.DataFrame(readouts[rows], index, pd.Index(columns.readout_names, dtype=object)),
-        times,
-        n_baseline,
-        n_other_times,
-        warnings,
+        kinds=columns.kinds,
+        warnings=warnings,
+        paths={"data": table.path},
+        sha256={"data": sha256},
+        times=times,
+        n_baseline=n_baseline,
+        n_other_times=n_other_times,
     )
 
 

@@ -74,14 +74,7 @@ class ParquetTable(Table):
 
 
 def read_parquet(raw: Raw, what: str) -> ParquetTable:
-    """Read a Parquet file.
-
-    Args:
-        raw: The file.
-        what: What it should hold, for the messages.
-
-    Returns:
-        The table, with at least one row; an index that pandas wrote comes first, without a name if it had none.
+    """The table in a Parquet file; an index that pandas wrote comes first, without a name if it had none.
 
     Raises:
         DataError: If the file is not Parquet, truncated, or has no rows.

@@ -158,18 +158,7 @@ def read_responses(
             f"{asked(f'time={time}', f'--time {time}')} was given, but {raw.path} has no times (DA: columns); "
             "leave it out"
         )
-    samples = read_midas(table, columns, timepoint, cell_line, chosen)
-    return Responses(
-        samples.treatments,
-        samples.readouts,
-        kinds=columns.kinds,
-        warnings=samples.warnings,
-        paths={"data": raw.path},
-        sha256={"data": raw.sha256},
-        times=samples.times,
-        n_baseline=samples.n_baseline,
-        n_other_times=samples.n_other_times,
-    )
+    return read_midas(table, columns, raw.sha256, timepoint, cell_line, chosen)
 
 
 def read_treatments(
@@ -216,35 +205,32 @@ def read_treatments(
         )
     role, file = ("inputs", inputs) if path is None else ("data", path)
     assert file is not None  # checked above
-    kinds: dict[str, str] = {}
-    warnings: list[str] = []
     measured = False
     if path is not None and (format == "h5ad" or _is_anndata(path)):
         with open_anndata(path, anndata) as opened:
             responses = opened.read()
-        treatments, kinds, warnings = responses.treatments, responses.kinds, responses.warnings
-        sha256, measured = responses.sha256["data"], True
+        measured = True
     else:
         raw = read_raw(file, "treatments")
         table, _ = _table(raw, "treatments", decimal)
-        sha256 = raw.sha256
         if path is None or not any(name[:3].upper() in ("TR:", "DV:", "DA:") for name in table.header):
-            treatments = read_treatment_matrix(table)
+            frame = read_treatment_matrix(table)
+            responses = Responses(frame, frame, paths={role: raw.path}, sha256={role: raw.sha256})
         else:
             columns = find_columns(table, measured=False)
             measured = bool(columns.readouts)
             columns.readouts, columns.readout_names = [], []
-            samples = read_midas(table, columns, None, None)
-            treatments, kinds, warnings = samples.treatments, columns.kinds, samples.warnings
+            responses = read_midas(table, columns, raw.sha256)
+    treatments = responses.treatments
     if measured:
         treatments = treatments[~treatments.duplicated().to_numpy()]
     return Responses(
         treatments,
         pd.DataFrame(index=treatments.index),
-        kinds=kinds,
-        warnings=warnings,
-        paths={role: as_path(file, "treatments")},
-        sha256={role: sha256},
+        kinds=responses.kinds,
+        warnings=responses.warnings,
+        paths=responses.paths,
+        sha256=responses.sha256,
     )
 
 

@@ -67,8 +67,8 @@ class ParquetResponses(StreamedResponses):
         super().__init__()
         self._species = frozenset(species)
         check_one_or_two(path, inputs, outputs)
-        given = {"data": path, "inputs": inputs, "outputs": outputs}
-        self.paths = {role: Path(p) for role, p in given.items() if p is not None}
+        paths = {"data": path, "inputs": inputs, "outputs": outputs}
+        self.paths = {role: Path(p) for role, p in paths.items() if p is not None}
         self._files: dict[str, Any] = {}
         heads = {role: self._head(role) for role in self.paths}
         # Name of each column in its file, by side.
@@ -182,14 +182,14 @@ class ParquetResponses(StreamedResponses):
     ) -> Iterator[tuple[NDArray[Any] | None, NDArray[Any] | None]]:
         group = self._groups[self._stretches.index((start, stop))]
         chosen = [
-            [names[i] for i in columns] if columns is not None else names
-            for names, columns in zip(self._names, self._columns, strict=True)
+            [stored[i] for i in columns] if columns is not None else stored
+            for stored, columns in zip(self._names, self._columns, strict=True)
         ]
-        # Both sides in one table are read together; names of samples are compared only if both sides are wanted.
+        # Both sides in one table are read together; names of samples are compared only if both sides are read.
         together = len(self.paths) == 1
         ids = [name if all(sides) and not together else None for name in self._ids]
-        wanted = [(chosen[side] if sides[side] else []) for side in (0, 1)]
-        plans = [wanted[0] + wanted[1]] if together else wanted
+        names = [(chosen[side] if sides[side] else []) for side in (0, 1)]
+        plans = [names[0] + names[1]] if together else names
         streams = [
             self._batches(role, group, size, columns + ([name] if name else []))
             for role, columns, name in zip(self.paths, plans, ids, strict=False)
@@ -201,7 +201,7 @@ class ParquetResponses(StreamedResponses):
             by_side = [next(parts) if sides[side] else None for side in (0, 1)]
             self._same_samples(by_side, ids, row)
             row += len(batches[0])
-            x, y = (None if batch is None else _matrix(batch, wanted[side]) for side, batch in enumerate(by_side))
+            x, y = (None if batch is None else _matrix(batch, names[side]) for side, batch in enumerate(by_side))
             yield x, y
 
     def _same_samples(self, batches: Sequence[Any], ids: Sequence[str | None], row: int) -> None:

@@ -24,26 +24,16 @@ _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
 _SHORT = 6  # equal cells shorter than this share one string, which takes more than 50 bytes
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
-_GML = "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"
-_LANGUAGES = (
-    ("<?xml", "XML"),
-    ("<graphml", "XML"),
-    ("<!DOCTYPE", "HTML"),
-    ("<html", "HTML"),
-    ('{"', "JSON"),
-    ("{\n", "JSON"),
-    ("[{", "JSON"),
-    ("[\n", "JSON"),
-    ("graph [", _GML),
-    ("graph\n[", _GML),
-    ('Creator "', _GML),
-    ("digraph ", "DOT, a language for drawings"),
-    ("strict digraph ", "DOT, a language for drawings"),
-    ("digraph{", "DOT, a language for drawings"),
-    ("graph {", "DOT, a language for drawings"),
-    ("*Vertices", "Pajek (networkx.write_graphml(networkx.read_pajek(path), 'network.graphml') converts it)"),
-    ("*vertices", "Pajek (networkx.write_graphml(networkx.read_pajek(path), 'network.graphml') converts it)"),
-)
+_CONVERTED = "(networkx.write_graphml(networkx.read_{}(path), 'network.graphml') converts it)"
+# How files in other languages begin.
+_LANGUAGES = {
+    "XML": ("<?xml", "<graphml"),
+    "HTML": ("<!DOCTYPE", "<html"),
+    "JSON": ('{"', "{\n", "[{", "[\n"),
+    f"GML {_CONVERTED.format('gml')}": ("graph [", "graph\n[", 'Creator "'),
+    "DOT, a language for drawings": ("digraph ", "strict digraph ", "digraph{", "graph {"),
+    f"Pajek {_CONVERTED.format('pajek')}": ("*Vertices", "*vertices"),
+}
 
 
 @dataclass(frozen=True)
@@ -146,9 +136,6 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
             comma, semicolon, bar.
         header: Whether the first row names the columns; otherwise they are numbered from 1.
 
-    Returns:
-        The table, with at least one row.
-
     Raises:
         DataError: If quotes do not close, rows differ in length, or nothing follows the header.
 
@@ -200,7 +187,7 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
 def language_of(text: Text) -> str:
     """The language of a file that is no table, by its beginning; empty if it may be a table."""
     start = text.content[:1000].lstrip()
-    return next((language for opening, language in _LANGUAGES if start.startswith(opening)), "")
+    return next((language for language, openings in _LANGUAGES.items() if start.startswith(openings)), "")
 
 
 def check_edge_columns(n: int, path: Path) -> None:
@@ -210,28 +197,14 @@ def check_edge_columns(n: int, path: Path) -> None:
 
 
 def check_unique(names: Sequence[str], path: Path | str, kind: str) -> None:
-    """Refuse repeated column names.
-
-    Args:
-        names: The names.
-        path: The file, or what to call the data, for the message.
-        kind: What the columns are ("treatment", "readout").
-
-    Raises:
-        DataError: If a name occurs twice; lists all such names.
-    """
+    """Raise a DataError that lists the names of columns that occur more than once, if there are any."""
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
         raise DataError(f"{path}: duplicated {kind} columns {listed(twice, 20)}; rename or remove all but one of each")
 
 
 def read_blanks(text: Text, *, header: bool = True) -> Table | None:
-    """Parse a table whose cells are separated by blanks; None if its rows differ in length.
-
-    Args:
-        text: The file.
-        header: Whether the first row names the columns; otherwise they are numbered from 1.
-    """
+    """Parse a table whose cells are separated by blanks; None if its rows differ in length. See :func:`read_table`."""
     numbered = [(n, line) for n, line in enumerate(text.content.split("\n"), 1) if line.strip()]
     rows = [(n, [unquoted(cell) for cell in _CELL.findall(line)]) for n, line in numbered if not line.startswith("#")]
     cells, lines = [row for _, row in rows], [n for n, _ in rows]

@@ -51,13 +51,7 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Raw:
-    """A file as bytes, unpacked if it was gzip.
-
-    Attributes:
-        path: The file.
-        data: Its content.
-        sha256: Hex digest of the bytes on the disk.
-    """
+    """The bytes of a file, unpacked if it was gzip; ``sha256`` is the hex digest of the bytes on the disk."""
 
     path: Path
     data: bytes
@@ -76,13 +70,7 @@ class Raw:
 
 @dataclass(frozen=True)
 class Text:
-    """A decoded file: line ends are single line feeds, the byte order mark is gone.
-
-    Attributes:
-        path: The file.
-        content: Its text.
-        sha256: Hex digest of the bytes that were read.
-    """
+    """The text of a file, with line feeds as line ends and without byte order mark; ``sha256`` as in :class:`Raw`."""
 
     path: Path
     content: str
@@ -131,11 +119,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> Text:
 
 
 def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
-    """Read a file, unpack gzip, refuse pickles.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the messages.
+    """Read a file, unpack gzip, refuse pickles; ``what`` it should hold is for the messages.
 
     Raises:
         DataError: If the file is missing, unreadable, a folder, a pickle or a broken archive.
@@ -211,17 +195,7 @@ def has_control(name: str) -> bool:
 
 
 def clean_name(name: str, path: Path, line: int, unit: str = "line") -> str:
-    """Refuse a name that cannot be shown on one line.
-
-    Args:
-        name: The name, already stripped.
-        path: Its file.
-        line: Its line, from 1.
-        unit: What ``line`` counts.
-
-    Raises:
-        DataError: If it is empty or holds control characters.
-    """
+    """A stripped name; DataError if it is empty or holds control characters. ``unit`` is what ``line`` counts."""
     if not name:
         raise DataError(f"{path}, {unit} {line}: a species name is empty; fill it in or delete the {unit}")
     if _CONTROL.search(name):

@@ -97,7 +97,7 @@ def obs_treatments(
     Raises:
         DataError: If a column is missing, a sample has no value in it, or names clash.
     """
-    found = Treatments([])
+    treatments = Treatments([])
     numbers: list[NDArray[np.float64]] = []
     numeric_names: list[str] = []
     categorical: list[tuple[Column, list[str]]] = []
@@ -109,39 +109,39 @@ def obs_treatments(
             continue
         column, gone = _without_labels(column, name, path, exclude, separator, chosen)
         if gone is not None:
-            found.excluded = gone if found.excluded is None else found.excluded | gone
+            treatments.excluded = gone if treatments.excluded is None else treatments.excluded | gone
         names, member, left_out, unlike = _one_hot(column, name, path, control, separator)
         categorical.append((column, names))
-        found._codes.append((column.codes, member))
-        found.names += names
+        treatments._codes.append((column.codes, member))
+        treatments.names += names
         if left_out:
-            found.warnings.append(
+            treatments.warnings.append(
                 f"'{name}': {listed(left_out)} taken for controls, without a treatment "
                 f"({asked('control=', '--control')})"
             )
         if unlike:
-            found.warnings.append(
+            treatments.warnings.append(
                 f"'{name}': {listed(unlike)} may stand for samples of which nobody knows what was done; leave them out "
                 f"with {asked(f'exclude={unlike}', ' '.join(f'--exclude-label {shell(u)}' for u in unlike))}"
             )
     if dose is not None:
         doses = read_column(file, "obs", dose, path)
         if doses.values is None and separator and len(categorical) == 1:
-            found._codes = [_component_doses(doses, dose, path, *categorical[0], separator, found.excluded)]
+            treatments._codes = [_component_doses(doses, dose, path, *categorical[0], separator, treatments.excluded)]
         else:
-            found._dose = _dose(doses.values, path, dose, found)
-            if separator and any(np.diff(member.indptr).max(initial=0) > 1 for _, member in found._codes):
-                found.warnings.append(
+            treatments._dose = _dose(doses.values, path, dose, treatments)
+            if separator and any(np.diff(member.indptr).max(initial=0) > 1 for _, member in treatments._codes):
+                treatments.warnings.append(
                     f"in combinations every component gets the one dose of '{dose}'; if each had its own, write them "
                     f"in the order of the components, joined by {separator!r}: 1.5{separator}60"
                 )
-    found.names += numeric_names
+    treatments.names += numeric_names
     if numbers:
-        found._numbers = np.stack(numbers, axis=1).astype(np.float32)
-    if not found.names:
+        treatments._numbers = np.stack(numbers, axis=1).astype(np.float32)
+    if not treatments.names:
         raise DataError(f"{path}: {listed(perturbation)} of 'obs' name controls only; nothing was done to any sample")
-    check_unique(found.names, path, "treatment")
-    return found
+    check_unique(treatments.names, path, "treatment")
+    return treatments
 
 
 def obsm_treatments(
@@ -150,13 +150,7 @@ def obsm_treatments(
     key: str,
     names: Sequence[str] | None,
 ) -> Treatments:
-    """Treatments from a matrix, or a table of numbers, in ``obsm``.
-
-    Args:
-        file: The open file.
-        path: Its path, for messages.
-        key: Its key.
-        names: The names of its columns, which a matrix does not have.
+    """Treatments from a matrix, whose columns need names, or from a table of numbers in ``obsm``.
 
     Raises:
         DataError: If there is no such matrix, or its columns have no names.
@@ -170,15 +164,15 @@ def obsm_treatments(
         if names is not None:
             raise DataError(f"{path}: {where} is a table and names its columns; leave "
                             f"{asked('treatment_names', '--treatment-names')} out")  # fmt: skip
-        found = Treatments(columns(element))
-        values = [read_column(file["obsm"], key, name, path) for name in found.names]
-        wrong = [name for name, column in zip(found.names, values, strict=True) if column.values is None]
+        treatments = Treatments(columns(element))
+        values = [read_column(file["obsm"], key, name, path) for name in treatments.names]
+        wrong = [name for name, column in zip(treatments.names, values, strict=True) if column.values is None]
         if wrong:
             raise DataError(f"{path}: columns {listed(wrong)} of {where} hold text; a treatment is a number")
         complete = [
-            _complete(c.values, n, path) for c, n in zip(values, found.names, strict=True) if c.values is not None
+            _complete(c.values, n, path) for c, n in zip(values, treatments.names, strict=True) if c.values is not None
         ]
-        found._numbers = np.stack(complete, axis=1).astype(np.float32)
+        treatments._numbers = np.stack(complete, axis=1).astype(np.float32)
     else:
         matrix = Matrix(element, path, where)
         if names is None:
@@ -192,11 +186,11 @@ def obsm_treatments(
                 f"{asked('treatment_names', '--treatment-names')} has {len(names)} names for the "
                 f"{matrix.shape[1]} columns of {where}"
             )
-        found = Treatments([str(name) for name in names], _matrix=matrix, _where=f"{path}: {where}")
-    for name in found.names:
+        treatments = Treatments([str(name) for name in names], _matrix=matrix, _where=f"{path}: {where}")
+    for name in treatments.names:
         clean_name(name, path, 1, "header")
-    check_unique(found.names, path, "treatment")
-    return found
+    check_unique(treatments.names, path, "treatment")
+    return treatments
 
 
 def _one_hot(
@@ -341,17 +335,17 @@ def _component_doses(
     return which.astype(np.int64), sp.csr_array((np.array(values, np.float32), (rows, columns)), shape=shape)
 
 
-def _dose(values: NDArray[np.float64] | None, path: Path, name: str, found: Treatments) -> NDArray[np.float32]:
+def _dose(values: NDArray[np.float64] | None, path: Path, name: str, treatments: Treatments) -> NDArray[np.float32]:
     if values is None:
         raise DataError(
             f"{path}: dose column '{name}' of 'obs' holds text; a dose is a number, or with "
             f"{asked('separator=', '--separator')} several, joined as the treatments are"
         )
-    if not found._codes:
+    if not treatments._codes:
         option = asked(f"dose='{name}'", f"--dose {shell(name)}")
         raise DataError(f"{path}: {option} multiplies a column of categories, and none was given; leave it out")
     treated = np.zeros(len(values), bool)
-    for codes, member in found._codes:
+    for codes, member in treatments._codes:
         treated |= (np.diff(member.indptr) > 0)[codes]
     wrong = np.flatnonzero(treated & ~np.isfinite(values))
     if len(wrong):
