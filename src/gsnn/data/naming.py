@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from gsnn.base.wording import asked
 from gsnn.data.hints import but_for_case, but_for_more
@@ -122,11 +121,8 @@ def proposed_map(
         if not measured[name]:
             guess = _guess(name, network.species)
             rows.append((name, guess, "measures", site, "", _GUESS if guess else _NOTHING))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    return text.getvalue()
+    text: str = pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _guess(name: str, species: Sequence[str]) -> str:

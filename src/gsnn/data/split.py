@@ -1,4 +1,4 @@
-"""Which samples train, validate and test."""
+"""The split of samples for training, validation and test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which known edges have a bypass: their source reaches their target without them."""
+"""Known edges with a bypass: their source reaches their target without them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gsnn.base.errors import DataError
 from gsnn.graph.checks import (
@@ -428,8 +427,9 @@ class Graph:
         """
         oddities = {kind: getattr(self, kind) for kind in ODDITIES if kind != "duplicated_edges"}
         oddities["duplicated_edges"] = [arrow(*edge) for edge in self.duplicated_edges]
-        names, index, weight, sign = self._dictionaries()
-        return summarise(names, index, sign, oddities, weighted=weight is not None)
+        return summarise(
+            self.node_names_dict, self.edge_index_dict, self.edge_sign_dict, oddities, weighted=self._weighted
+        )
 
     def equals(self, other: Graph) -> bool:
         """Whether two graphs have the same nodes in the same order and the same edges, weights and signs in any order.
@@ -448,21 +448,13 @@ class Graph:
         """A small table for notebooks."""
         return self.summary()._repr_html_()
 
-    def _dictionaries(
-        self,
-    ) -> tuple[
-        dict[str, list[str]], dict[EdgeType, Tensor], dict[EdgeType, Tensor] | None, dict[EdgeType, Tensor] | None
-    ]:
-        """Names, edges, weights and signs by type, as the writers take them."""
-        return self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict
-
     def to_networkx(self) -> nx.DiGraph:
         """As a networkx DiGraph: node attribute ``type``, edge attributes ``weight`` and ``sign`` if there are any."""
         return write_networkx(*self.to_pandas())
 
     def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """As two tables, (edges, nodes), which :meth:`from_pandas` reads back."""
-        return write_pandas(*self._dictionaries())
+        return write_pandas(self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict)
 
     def to_pyg(self) -> HeteroData:
         """As a PyG ``HeteroData`` (``edge_index``, ``edge_weight``, ``edge_sign``, ``node_names``, ``num_nodes``).
@@ -470,4 +462,4 @@ class Graph:
         Raises:
             MissingExtraError: If PyG is not installed.
         """
-        return write_pyg(*self._dictionaries())
+        return write_pyg(self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict)

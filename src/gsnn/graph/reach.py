@@ -1,7 +1,7 @@
-"""Which nodes see the same inputs: reachability and hop profiles as bitsets.
+"""Classes of nodes that see the same inputs: reachability and hop profiles as bitsets.
 
-Each node has a row of 64-bit words, one bit for each of the members (inputs, or outputs with the edges reversed) whose
-signal arrives there. Loops run over levels of a graph or over distances, never over nodes or edges.
+Each node has a row of 64-bit words, with one bit for each member (an input, or an output with the edges reversed)
+whose signal arrives there. Loops run over levels of a graph or over distances, never over nodes or edges.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ EFFECTS = ("stimulus", "inhibitor")
 
 
 class AnnDataResponses:
-    """Responses in an AnnData file, of which blocks of samples are read on demand.
+    """Responses in an AnnData file, read in blocks of samples on demand.
 
     Letters: B samples in a block, M samples in the file, I treatments, O readouts. A block takes the memory of B rows
     of the stored matrix plus B x (I + O) float32; codes and doses of the M samples, and the row pointer of a sparse

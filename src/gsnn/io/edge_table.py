@@ -70,7 +70,7 @@ def read_edge_table(
 
 
 def _between_functions(kinds: Sequence[str], raw: RawEdges) -> RawEdges:
-    """Of a network that gsnn wrote, the edges between functions; treatments and readouts are taken from the data.
+    """The edges between functions of a network that gsnn wrote; treatments and readouts are taken from the data.
 
     A function without such edges stays as a species without edges. A table with other kinds is not changed.
     """
@@ -215,16 +215,16 @@ def _signs(
         if len(names) > 2:
             raise DataError(f"sign must name one column, or two (stimulation, inhibition), got {len(names)}")
         columns = [_named(table, name, "sign") for name in names]
-        return _flags(table, columns[0], columns[1]) if len(columns) == 2 else _words(table, columns[0])
+        return (_flags(table, columns[0], columns[1]), []) if len(columns) == 2 else _words(table, columns[0])
     plain = [plain_name(h) if j not in taken else "" for j, h in enumerate(table.header)]
     for name in SIGNS:
         if name in plain:
             return _words(table, plain.index(name))
     pairs = [(plain.index(up), plain.index(down)) for up, down in _FLAGS if up in plain and down in plain]
     if pairs:
-        signs, notes = _flags(table, *pairs[0])
+        signs = _flags(table, *pairs[0])
         consensus = next((pair for pair in pairs[1:] if plain[pair[0]].startswith("consensus")), None)
-        return (signs, notes) if consensus is None else _agreed(table, pairs[0], consensus, signs)
+        return (signs, []) if consensus is None else _agreed(table, pairs[0], consensus, signs)
     for name in _WORDS:
         # A column without any word for a sign holds categories ("protein", "kinase").
         if name in plain and any(sign_of(w) for w in set(table.column(plain.index(name)))):
@@ -267,9 +267,9 @@ def _one_sided(table: Table, j: int, cells: set[str]) -> list[str]:
     ]
 
 
-def _flags(table: Table, up: int, down: int) -> tuple[NDArray[np.int8], list[str]]:
+def _flags(table: Table, up: int, down: int) -> NDArray[np.int8]:
     # Both at once, or neither, is an unknown sign.
-    return _yes(table, up).astype(np.int8) - _yes(table, down).astype(np.int8), []
+    return _yes(table, up).astype(np.int8) - _yes(table, down).astype(np.int8)
 
 
 def _agreed(
@@ -277,12 +277,10 @@ def _agreed(
 ) -> tuple[NDArray[np.int8], list[str]]:
     """The signs, with the consensus of a database's sources where these contradict each other."""
     torn = _yes(table, flags[0]) & _yes(table, flags[1])
-    agreed, _ = _flags(table, *consensus)
+    agreed = _flags(table, *consensus)
     settled = int((torn & (agreed != 0)).sum())
-    notes = (
-        [f"{counted(settled, 'edge')} both stimulating and inhibiting: the sign is the consensus"] if settled else []
-    )
-    return np.where(torn, agreed, signs).astype(np.int8), notes
+    note = f"{counted(settled, 'edge')} both stimulating and inhibiting: the sign is the consensus"
+    return np.where(torn, agreed, signs).astype(np.int8), [note] if settled else []
 
 
 def _yes(table: Table, j: int) -> NDArray[np.bool_]:

@@ -67,29 +67,26 @@ def _write_table(h5py: Any, group: Any, frame: pd.DataFrame) -> None:  # noqa: A
     group.attrs.update(_TABLE)
     group.attrs["_index"] = "_index"
     group.attrs.create("column-order", list(frame.columns), dtype=strings)
-    rows = [str(i) for i in range(len(frame))]
-    _describe(group.create_dataset("_index", data=rows, dtype=strings), "string-array", "0.2.0")
+    _put(group, "_index", [str(i) for i in range(len(frame))], "string-array", dtype=strings)
     for name in frame.columns:
         column = frame[name]
         if "/" in name or name == "_index":
             raise DataError(f"column {name!r} cannot stand in an AnnData file; rename it")
         if column.dtype == object:
-            values = ["" if value is None else value for value in column]
-            _describe(group.create_dataset(name, data=values, dtype=strings), "string-array", "0.2.0")
+            _put(group, name, ["" if value is None else value for value in column], "string-array", dtype=strings)
         elif isinstance(column.dtype, np.dtype):
-            _describe(group.create_dataset(name, data=column.to_numpy()), "array", "0.2.0")
+            _put(group, name, column.to_numpy())
         else:
-            kind = "boolean" if str(column.dtype) == "boolean" else "integer"
+            kind, dtype = ("boolean", np.bool_) if str(column.dtype) == "boolean" else ("integer", np.int64)
             element = group.create_group(name)
-            _describe(element, f"nullable-{kind}", "0.1.0")
-            filled = column.fillna(False) if kind == "boolean" else column.fillna(0)
-            values_array = filled.to_numpy(dtype=np.bool_ if kind == "boolean" else np.int64)
-            _describe(element.create_dataset("values", data=values_array), "array", "0.2.0")
-            _describe(element.create_dataset("mask", data=column.isna().to_numpy()), "array", "0.2.0")
+            element.attrs.update({"encoding-type": f"nullable-{kind}", "encoding-version": "0.1.0"})
+            _put(element, "values", column.to_numpy(dtype=dtype, na_value=0))
+            _put(element, "mask", column.isna().to_numpy())
 
 
-def _describe(element: Any, kind: str, version: str) -> None:  # noqa: ANN401
-    element.attrs.update({"encoding-type": kind, "encoding-version": version})
+def _put(group: Any, name: str, values: Any, kind: str = "array", **options: Any) -> None:  # noqa: ANN401
+    element = group.create_dataset(name, data=values, **options)
+    element.attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
 
 
 def _column(element: Any) -> pd.Series:  # noqa: ANN401

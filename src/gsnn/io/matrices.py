@@ -122,7 +122,7 @@ def _same_numbers(one: Sequence[str] | pd.Index, other: Sequence[str] | pd.Index
 
 
 def _refuse_turned(inputs: Table, outputs: Table) -> None:
-    """Refuse tables whose prefixes are swapped, or of which one has the samples as columns."""
+    """Refuse two tables with swapped prefixes, or with the samples as columns of one or both."""
     for table, prefix in ((inputs, "DV:"), (outputs, "TR:")):
         if all(name.upper().startswith(prefix) for name in table.header[1:]) and len(table.header) > 1:
             raise DataError(

@@ -220,10 +220,7 @@ def _are_names(table: Table, j: int) -> bool:
 
 
 def _are_lines(table: Table, j: int) -> bool:
-    """Whether a column called after cell lines names them: by words or numbers (293); with ``TR:`` by words only.
-
-    Numbers under ``TR:`` are those of an indicator.
-    """
+    """Whether a column holds names of cell lines: words, or numbers (293), which under ``TR:`` are an indicator."""
     cells = {cell for cell in table.column(j) if cell.casefold() not in MISSING}
     words = not all(is_number_or_missing(cell) for cell in cells)
     return bool(cells) and (words or not table.header[j].upper().startswith("TR"))

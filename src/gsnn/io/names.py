@@ -35,10 +35,7 @@ def is_number(word: str) -> bool:
         >>> [is_number(w) for w in ("1950", "0.60", "-1", "1e5", "EGF", "nan", "1_0")]
         [True, True, True, True, False, False, False]
     """
-    try:
-        return float(word) == float(word) and "_" not in word
-    except ValueError:
-        return False
+    return parses_as_number(word) and float(word) == float(word) and "_" not in word
 
 
 def parses_as_number(word: str) -> bool:

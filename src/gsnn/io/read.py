@@ -279,7 +279,7 @@ def open_anndata(
     options: Mapping[str, Any] | None,
     where: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
 ) -> AnnDataResponses:
-    """Open an AnnData file with the options of a user, of which unknown ones are refused; ``where`` is one of them."""
+    """Open an AnnData file with the options of a user and ``where``; an unknown option is a DataError."""
     options = {**(options or {}), **({"where": conditions(where)} if where else {})}
     known = [name for name in inspect.signature(AnnDataResponses).parameters if name not in {"path", "chunk_size"}]
     for name in options:

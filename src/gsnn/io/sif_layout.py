@@ -74,7 +74,7 @@ def _numbers_for_relations(lines: Lines) -> str:
 
 
 def _weight(word: str) -> bool:
-    return (is_number(word) or word.casefold().lstrip("+-") in {"inf", "infinity"}) and not is_plain_sign(word)
+    return is_number(word) and not is_plain_sign(word)
 
 
 def _names_for_relations(lines: Lines, unknown: set[str]) -> str:

@@ -92,7 +92,7 @@ def sign_of(word: str) -> int | None:
 
 
 def words_of_relation(fields: Sequence[str]) -> int:
-    """How many of the fields after the first are one relation of several words ("interacts with").
+    """The number of fields after the first that form one relation ("interacts with").
 
     Args:
         fields: A line cut at its blanks, the source first.

@@ -1,4 +1,4 @@
-"""Perturbation responses in files, of which stretches of samples are read on demand."""
+"""Perturbation responses that stay in files and are read in stretches of samples on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHUNK_BYTES = 8 * 2**20
 
 
 class StreamedResponses(ABC):
-    """Treatments and readouts of the same samples, of which one chunk at a time is in memory.
+    """Treatments and readouts of the same samples, with one chunk in memory at a time.
 
     Letters: B samples in a chunk, M samples in all, I treatments, O readouts. The samples are divided into
     *stretches*: runs of rows that can be read without reading others, such as the row groups of Parquet. A stretch is

@@ -158,7 +158,7 @@ class ParquetResponses(StreamedResponses):
         """Refuse identifiers in one table by which the rows of the other are in another order."""
         sides = ("inputs", "outputs")
         named = self._ids[1 - bare]
-        assert named is not None  # one of the two has them
+        assert named is not None  # one of the two has identifiers
         ids = self._column(sides[1 - bare], named)
         n = len(ids)
         for counts in (numbers or range(0), range(n), range(1, n + 1)):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.io.names import is_number
 from gsnn.io.text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan", "n/a", "#n/a", "<na>"})
@@ -251,12 +252,7 @@ def _others(more: int) -> str:
 
 def is_number_or_missing(cell: str) -> bool:
     """Whether a cell is a finite number, or missing."""
-    if cell.casefold() in MISSING:
-        return True
-    try:
-        return math.isfinite(float(cell)) and "_" not in cell
-    except ValueError:
-        return False
+    return cell.casefold() in MISSING or (is_number(cell) and math.isfinite(float(cell)))
 
 
 def _candidates(path: Path) -> str:
