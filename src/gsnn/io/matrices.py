@@ -32,8 +32,8 @@ def read_matrices(
     """
     _refuse_turned(inputs, outputs)
     shared = inputs.header[0] not in species and shared_ids(inputs, outputs)
-    treatments = _frame(inputs, "TR:", "treatment", shared, missing=False)
-    readouts = _frame(outputs, "DV:", "readout", shared, missing=True)
+    treatments = read_matrix(inputs, "TR:", "treatment", shared, missing=False)
+    readouts = read_matrix(outputs, "DV:", "readout", shared, missing=True)
     notes: list[str] = []
     named = [shared or _first_is_ids(table) for table in (inputs, outputs)]
     if all(named):
@@ -64,16 +64,12 @@ def read_matrices(
     return treatments, readouts, notes
 
 
-def read_treatment_matrix(table: Table) -> pd.DataFrame:
-    """A matrix of treatments alone, with the identifiers or lines of the samples as index.
+def read_matrix(table: Table, prefix: str, kind: str, shared: bool = False, *, missing: bool) -> pd.DataFrame:
+    """One matrix, with the identifiers or lines of the samples as index; see :func:`matrix_columns`.
 
     Raises:
-        DataError: If it has no columns of numbers, or a cell is missing or not a number.
+        DataError: If it has no columns of numbers, or a cell is not a number, or is missing where that is not allowed.
     """
-    return _frame(table, "TR:", "treatment", shared=False, missing=False)
-
-
-def _frame(table: Table, prefix: str, kind: str, shared: bool, *, missing: bool) -> pd.DataFrame:
     columns, names, has_ids = matrix_columns(table, prefix, kind, shared)
     values = table.numbers(columns, missing=missing)
     index = pd.Index(table.lines, name=table.unit)

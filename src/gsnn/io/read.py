@@ -16,7 +16,7 @@ from gsnn.base.errors import DataError, did_you_mean, unknown_option
 from gsnn.base.wording import asked
 from gsnn.io.anndata import AnnDataResponses
 from gsnn.io.choose import conditions
-from gsnn.io.matrices import read_matrices, read_treatment_matrix
+from gsnn.io.matrices import read_matrices, read_matrix
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
 from gsnn.io.responses import FORMATS, Responses, check_one_or_two
@@ -214,7 +214,7 @@ def read_treatments(
         raw = read_raw(file, "treatments")
         table, _ = _table(raw, "treatments", decimal)
         if path is None or not any(name[:3].upper() in ("TR:", "DV:", "DA:") for name in table.header):
-            frame = read_treatment_matrix(table)
+            frame = read_matrix(table, "TR:", "treatment", missing=False)
             responses = Responses(frame, frame, paths={role: raw.path}, sha256={role: raw.sha256})
         else:
             columns = find_columns(table, measured=False)
