@@ -126,6 +126,15 @@ def test_labels_of_unknown_samples_beside_a_control(make_h5ad, word, text):
     assert list(believed.treatments) in (["A", "B"], ["B", "A"])
 
 
+def test_a_control_may_have_blanks_around_it(make_h5ad):
+    labels = ["none", "B", "A + control", "A + B", "A", "none", "B", "A + B"]
+    found = read_responses(
+        make_h5ad(obs(labels), pd.DataFrame(index=["C", "D"]), VALUES),
+        anndata={"perturbation": "drug", "separator": "+"},
+    )
+    assert found.treatments["none"].tolist() == [1, 0, 0, 0, 0, 1, 0, 0]  # beside a control it is none
+
+
 @pytest.mark.parametrize("word", ["none", "None"])
 def test_none_alone_is_a_control_and_told(make_h5ad, word):
     path = make_h5ad(

@@ -374,7 +374,7 @@ def test_an_edge_cannot_be_proposed_and_known(write, table, network):
     ("name", "kwargs", "message"),
     [
         ("edges.xlsx", {}, "unknown extension '.xlsx' for edges; use .csv, .tsv, .tab, .parquet, .pq, .sif, .graphml"),
-        ("edges.grapml", {}, "unknown extension '.grapml' (did you mean .graphml?)"),
+        ("edges.grapml", {}, "unknown extension '.grapml' (did you mean '.graphml'?)"),
         ("edges", {}, "unknown extension '(none)'"),
         ("edges.gz", {}, "unknown extension '(none)'"),
         ("edges.csv", {"format": "xml"}, "unknown format 'xml'"),
@@ -418,7 +418,8 @@ def test_other_arguments(table, tmp_path):
         ("e.csv", "source,target,score\na,b,x\n", "e.csv': column 'score' must hold numbers, got 'x' in row 1"),
         ("e.csv", "a,b\n1,2\n", "e.csv': edges must have the columns source and target"),
         ("e.sif", "a\tfrobs\tb\n", "relations 'frobs' are none that write_edges writes"),
-        ("e.parquet", "nonsense", "e.parquet': it is no complete Parquet file"),
+        ("e.parquet", "nonsense", "e.parquet' is called Parquet and is not"),
+        ("e.parquet", "PAR1", "e.parquet' is not a complete Parquet file"),
         ("e.graphml", "<graphml", "line 1, column 1: not well-formed XML (unclosed token)"),
         ("e.h5ad", "text", "is not HDF5"),
     ],

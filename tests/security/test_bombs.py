@@ -11,7 +11,7 @@ import pytest
 
 from gsnn.base.errors import DataError
 from gsnn.io import AnnDataResponses, read_edges, read_network, read_responses
-from gsnn.io.hdf5_heaps import _found, check_heaps
+from gsnn.io.hdf5_heaps import _starts, check_heaps
 from gsnn.nn import GSNN, load_model, save_model
 
 # ---------------------------------------------------------------- XML
@@ -256,7 +256,7 @@ def test_hdf5_heaps_of_whole_files_end(h5ad, monkeypatch):
     for block in (2**24, 4099, 100):
         monkeypatch.setattr("gsnn.io.hdf5_heaps._BLOCK", block)
         with path.open("rb") as file:
-            assert list(_found(file)) == starts
+            assert list(_starts(file)) == starts
     check_heaps(path)
     # These bytes in the midst of numbers are no heap if what follows is longer than the file.
     path.write_bytes(data + b"GCOL\1\0\0\0" + b"\xff" * 64)

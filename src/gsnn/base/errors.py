@@ -77,6 +77,17 @@ def closest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
     return [by_fold[m] for m in difflib.get_close_matches(name.casefold(), by_fold, n=n, cutoff=0.5)]
 
 
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """A hint at the closest of the options, to be put behind a name that is unknown; empty if none is close.
+
+    Example:
+        >>> did_you_mean("TNFA", ["tnfa", "il1a"]), did_you_mean("x", ["tnfa"])
+        (" (did you mean 'tnfa'?)", '')
+    """
+    near = closest(name, options, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
 def unknown_option(parameter: str, value: object, options: Iterable[str]) -> ValueError:
     """A ValueError for a value outside a closed set of names; lists the set.
 
@@ -85,11 +96,9 @@ def unknown_option(parameter: str, value: object, options: Iterable[str]) -> Val
         "unknown norm 'layr'; use one of 'layer', 'none' (did you mean 'layer'?)"
     """
     options = list(options)
-    hint = closest(value, options, 1) if isinstance(value, str) else []
+    hint = did_you_mean(value, options) if isinstance(value, str) else ""
     listed = ", ".join(repr(o) for o in options)
-    return ValueError(
-        f"unknown {parameter} {value!r}; use one of {listed}" + (f" (did you mean {hint[0]!r}?)" if hint else "")
-    )
+    return ValueError(f"unknown {parameter} {value!r}; use one of {listed}{hint}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Perturbation data on a prior network: matching, splitting, standardising, in memory or as a stream."""
+"""Perturbation data on a prior network: matching, splits, standardising, in memory or as a stream."""
 
 from __future__ import annotations
 

@@ -1,21 +1,17 @@
-"""A digest of perturbation data: is it the same network, are these the same numbers?"""
+"""A digest of perturbation data, to tell whether network and numbers are the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from gsnn.data import PerturbationData, StreamedData
+from gsnn.data.perturbation import PerturbationData
+from gsnn.data.stream import StreamedData
 
 
 def fingerprint(data: PerturbationData | StreamedData) -> str:
-    """Hex digest of all that a run depends on: the graph with its signs, the inputs and the responses with their names.
-
-    Returns:
-        SHA-256 in hex.
-    """
+    """SHA-256 in hex of what a run depends on: the graph with its signs, inputs and responses with their names."""
     digest = hashlib.sha256()
     names = data.graph.node_names_dict
     digest.update(json.dumps({kind: list(names[kind]) for kind in sorted(names)}).encode())
@@ -27,8 +23,6 @@ def fingerprint(data: PerturbationData | StreamedData) -> str:
         for kind, each in sorted((values or {}).items(), key=lambda item: item[0]):
             digest.update(f"{label} of {'/'.join(kind)}".encode())
             digest.update(each.contiguous().numpy().tobytes())
-    from gsnn.data import StreamedData
-
     if isinstance(data, StreamedData):
         digest.update(data.digest().encode())
         return digest.hexdigest()
@@ -39,10 +33,10 @@ def fingerprint(data: PerturbationData | StreamedData) -> str:
 
 
 def sample_settings(data: PerturbationData) -> dict[str, Any]:
-    """What a stored result keeps of its data: ``fingerprint`` of all samples, and ``sample`` where not all were used.
+    """What a result stores about its data; JSON-able.
 
     Returns:
-        JSON-able; ``sample`` is None, or how many of how many and the seed.
+        ``fingerprint`` of all samples, and ``sample``: None, or how many of how many samples were used and the seed.
     """
     drawn = data.drawn
     return {

@@ -1,4 +1,4 @@
-"""A part of the samples, drawn at random from those that are too many to have in memory."""
+"""A random sample of data with too many samples for the memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy.typing as npt
 
 from gsnn.base.errors import DataError
 
-SAMPLE = 2000  # samples that are drawn, unless the user says how many
+SAMPLE = 2000  # samples that are drawn by default
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """How samples were drawn from more of them.
+    """How a sample was drawn.
 
     Attributes:
-        used: How many were drawn; some may have been left out since, having no measured readout.
+        used: How many samples were drawn; those without measured readout may have been left out since.
         of: From how many.
-        seed: Of the draw.
-        fingerprint: That of all the samples; empty where it is not known.
-        FEWEST: With fewer samples nothing can be done.
+        seed: Seed of the draw.
+        fingerprint: That of all the samples; empty if it is not known.
+        FEWEST: Smallest number of samples that can be used.
     """
 
     FEWEST: ClassVar[int] = 3
@@ -34,12 +34,12 @@ class Drawn:
 
     @staticmethod
     def rows(n: int, pool: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
-        """Some of the rows, in ascending order; all of them, if there are no more than ``n``.
+        """``n`` of the rows in ascending order, or all of them if there are no more.
 
         Args:
             n: How many to draw, at least 3.
             pool: The rows to draw from.
-            seed: Of the draw.
+            seed: Seed of the draw.
 
         Raises:
             DataError: If ``n`` is below 3.
@@ -61,7 +61,7 @@ class Drawn:
 
     @property
     def note(self) -> str:
-        """What to tell of figures that are of a part of the samples."""
+        """A note for results that are computed from a part of the samples."""
         return f"the samples stay in their files, and these figures are of {self}"
 
     def to_dict(self) -> dict[str, int]:

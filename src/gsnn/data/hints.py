@@ -1,15 +1,19 @@
-"""Why names of responses are no species: another separator, another case, other identifiers."""
+"""Hints why names of responses are no species: another separator, another case, other identifiers."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from gsnn.base.wording import asked, shell
 from gsnn.io.names import probably, spreadsheet_dates
-from gsnn.io.text import counted, listed
+from gsnn.io.text import counted, joined, listed
 from gsnn.io.treatments import CONTROLS, UNKNOWN
+
+if TYPE_CHECKING:
+    from gsnn.io import Responses, StreamedResponses
 
 # The longest first, so that "A || B" is not cut at a blank.
 SEPARATORS = (" || ", "||", " + ", "+", ";", "|", "&", ",", "_", "/", ":", "-", " ")
@@ -21,8 +25,8 @@ _ACCESSIONS = {
     "HGNC identifiers": re.compile(r"HGNC:\d+", re.IGNORECASE),
     "numbers, as Entrez identifiers are": re.compile(r"\d+"),
 }
-# What databases and antibodies put around a name, and how that is called.
-_AROUND = (
+# Additions of databases and antibodies to a name, and how messages call them.
+_ADDITIONS = (
     ("the version behind the dot", re.compile(r"\.\d{1,3}$")),
     ("the number of the isoform", re.compile(r"(?<=[A-Z0-9]{5})-\d{1,2}$")),
     ("the number of the organism before the dot", re.compile(r"^\d{3,7}\.(?=\D)")),
@@ -32,18 +36,18 @@ _AROUND = (
     ("the site", re.compile(r"[_-]p?[STY]\d+([_-]?p?[STY]\d+)*$")),
     ("the p of phosphorylated", re.compile(r"^(p|phospho)[-_]?(?=[A-Z])")),
 )
-# Labels that are probably controls, beside those that are taken for controls without a word.
+# Labels that are probably controls, beside those that always count as controls.
 _CONTROL = re.compile(
     r"(.*[-_. ])?(ctrl|ctr|con|control|controls|nt|ntc|dmso|vehicle|scr|scramble|scrambled|mock|untreated|unstimulated"
     r"|wt|wild[- _]?type|baseline|media|medium|pbs|neg|no[- _]treatment|not[- _]treated|sgnt|safe[- _]?targeting)"
     r"([-_. (+].*)?",
     re.IGNORECASE,
 )
-_JOINERS = 10  # strings between names that are tried as separators
+_MOST_TRIED = 10  # strings between names that are tried as separators
 
 
 def accession(name: str) -> str:
-    """What kind of accession a name is; empty if it is none.
+    """The kind of accession of a name; empty if it is none.
 
     Example:
         >>> accession("ENSG00000146648"), accession("P00533"), accession("EGFR")
@@ -60,14 +64,11 @@ def kind_of(names: Sequence[str]) -> str:
 
 
 def find_separator(names: Iterable[str], known: Callable[[str], bool]) -> tuple[str, list[str]]:
-    """What joins species in labels such as ``A+B``.
+    """The separator of species in labels such as ``A+B``, and the labels that it cuts; both empty if there is none.
 
     Args:
         names: Labels that are no species.
-        known: Whether a part of one is a species, or an inhibitor of one.
-
-    Returns:
-        The separator, and the labels that it cuts into known parts; empty if there is none.
+        known: Whether a part is a species, or an inhibitor of one.
 
     Example:
         >>> find_separator(["A_B", "x"], {"A", "B"}.__contains__)
@@ -75,12 +76,12 @@ def find_separator(names: Iterable[str], known: Callable[[str], bool]) -> tuple[
     """
     names = list(names)
     best: tuple[str, list[str]] = ("", [])
-    # What stands between letters and digits in the labels themselves, such as "__", and the word for it.
+    # Strings between letters and digits in the labels themselves, such as "__" and " and ".
     between = Counter(
         joiner for name in names for joiner in set(re.findall(r"[^\W_](\W+and\W+|[\W_]+)(?=[^\W_])", name))
     )
-    found = [joiner for joiner, _ in between.most_common(_JOINERS) if joiner not in SEPARATORS]
-    for separator in (*sorted(found, key=len, reverse=True), *SEPARATORS):
+    others = [joiner for joiner, _ in between.most_common(_MOST_TRIED) if joiner not in SEPARATORS]
+    for separator in (*sorted(others, key=len, reverse=True), *SEPARATORS):
         cut = []
         for name in names:
             parts = [part.strip() for part in name.split(separator)]
@@ -93,12 +94,12 @@ def find_separator(names: Iterable[str], known: Callable[[str], bool]) -> tuple[
 
 
 def but_for_case(names: Iterable[str], species: Iterable[str], *, inhibitors: bool = True) -> dict[str, str]:
-    """Names that would be a species if upper and lower case were one, and which; an ambiguous one is left out.
+    """Names that differ from exactly one species in case only.
 
     Args:
         names: Names that are no species.
         species: The species.
-        inhibitors: Whether an i behind a name may make it an inhibitor, as for treatments.
+        inhibitors: Whether an i after a name may make it an inhibitor, as for treatments.
 
     Returns:
         The species by name.
@@ -110,24 +111,20 @@ def but_for_case(names: Iterable[str], species: Iterable[str], *, inhibitors: bo
     folded: dict[str, list[str]] = {}
     for each in species:
         folded.setdefault(each.casefold(), []).append(each)
-    found = {}
+    hits = {}
     for name in names:
         bare = name.casefold()
         hit = folded.get(bare) or (folded.get(bare[:-1]) if inhibitors and bare.endswith("i") else None)
         if hit and len(hit) == 1:
-            found[name] = hit[0]
-    return found
+            hits[name] = hit[0]
+    return hits
 
 
 def but_for_more(names: Sequence[str], species: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Names that would be a species without what a database or an antibody adds, and what that is.
-
-    Args:
-        names: Names that are no species.
-        species: The species, which may have the same about them.
+    """Names that would be a species without an addition of a database or an antibody; the species may have one too.
 
     Returns:
-        What is too much, and the species by name; empty if there is none.
+        The addition, and the species by name; both empty if there is none.
 
     Example:
         >>> but_for_more(["ENSG00000146648.19", "x"], ["ENSG00000146648"])
@@ -135,13 +132,13 @@ def but_for_more(names: Sequence[str], species: Iterable[str]) -> tuple[str, dic
     """
     species = list(species)
     best: tuple[str, dict[str, str]] = ("", {})
-    for what, pattern in _AROUND:
+    for what, pattern in _ADDITIONS:
         bare = {pattern.sub("", each): each for each in species} | {each: each for each in species}
         hits = {}
         for name in names:
             short = pattern.sub("", name)
             hit = bare.get(short) or bare.get(pattern.sub("", name.removesuffix("i")))
-            # One of the two must have it, or this is about something else.
+            # One of the two must have the addition.
             if hit is not None and (short != name or pattern.search(name.removesuffix("i")) or pattern.search(hit)):
                 hits[name] = hit
         if len(hits) > len(best[1]):
@@ -153,93 +150,76 @@ def advice(
     lost_in: Sequence[str],
     lost_out: Sequence[str],
     species: Sequence[str],
-    others: Mapping[str, Sequence[str]],
-    splittable: bool,
-    categories: bool = False,
-    *,
-    joined: tuple[str, Sequence[str]] = ("", ()),
+    responses: Responses | StreamedResponses,
+    separator: str,
+    cut: Sequence[str],
 ) -> list[str]:
-    """What to do about names that are no species, the likeliest first.
+    """What to do about treatments and readouts that are no species, the most likely first.
 
-    Args:
-        lost_in: Treatments that are none.
-        lost_out: Readouts that are none.
-        species: The species.
-        others: What each column of ``var`` calls the readouts.
-        splittable: Whether the treatments are labels that a separator can cut.
-        categories: Whether they are labels at all, cut or not.
-        joined: What :func:`find_separator` says of the treatments.
-
-    Returns:
-        Sentences; none if nothing was found.
+    ``separator`` and ``cut`` are the results of :func:`find_separator` for the treatments.
     """
-    there = set(species)
-    found: list[str] = []
-    explained: set[str] = set()
-    separator, cut = joined
+    known = set(species)
+    hints: list[str] = []
+    explained = set(cut)
     if cut:
         how = (
             f"pass {asked(f'separator={separator!r}', f'--separator {shell(separator)}')}"
-            if splittable
+            if responses.labels
             else "give each a column of its own"
         )
-        found.append(f"{counted(len(cut), 'treatment')} ({listed(cut, 3)}) join species by {separator!r}: {how}")
-        explained |= set(cut)
-    hits = {column: len(there & set(names)) for column, names in others.items()}
+        hints.append(f"{counted(len(cut), 'treatment')} ({listed(cut, 3)}) join species by {separator!r}: {how}")
+    hits = {column: len(known & set(names)) for column, names in responses.other_names.items()}
     column = max(hits, key=lambda name: hits[name], default="")
     if column and hits[column] and lost_out:
         option = asked(f"var_names={column!r}", f"--var-names {shell(column)}")
-        found.append(
+        hints.append(
             f"column {column!r} of 'var' holds {counted(hits[column], 'species', 'species')} of the network: pass "
             f"{option}"
         )
     case = but_for_case(lost_in, species) | but_for_case(lost_out, species, inhibitors=False)
     if case:
-        found.append(
-            f"{counted(len(case), 'name')} would match if upper and lower case were one ({_is_there(case)}): "
+        hints.append(
+            f"{counted(len(case), 'name')} would match if upper and lower case were one ({_in_species(case)}): "
             f"pass {asked('ignore_case=True', '--ignore-case')}"
         )
         explained |= set(case)
     what, more = but_for_more([name for name in (*lost_in, *lost_out) if name not in explained], species)
     if more:
-        found.append(
-            f"{counted(len(more), 'name')} would match without {what} ({_is_there(more)}): write the names of both "
+        hints.append(
+            f"{counted(len(more), 'name')} would match without {what} ({_in_species(more)}): write the names of both "
             "files alike"
         )
-    inhibitors = [name for name in lost_out if name.endswith("i") and name[:-1] in there]
+    inhibitors = [name for name in lost_out if name.endswith("i") and name[:-1] in known]
     if inhibitors:
         sides = asked("treatments and readouts (inputs and outputs)", "--inputs and --outputs")
-        found.append(f"{listed(inhibitors, 3)} among the readouts would be inhibitors; are {sides} swapped?")
-    alone = [name for name in lost_in if name not in explained]
-    unknown = [name for name in alone if name.casefold() in UNKNOWN]
+        hints.append(f"{listed(inhibitors, 3)} among the readouts would be inhibitors; are {sides} swapped?")
+    rest = [name for name in lost_in if name not in explained]
+    unknown = [name for name in rest if name.casefold() in UNKNOWN]
     if unknown:
         how = "leave that column, and the samples it marks, out of the file"
-        if categories:
+        if responses.categories:
             flags = " ".join(f"--exclude-label {shell(name)}" for name in unknown[:3])
             how = f"pass {asked(f'exclude={unknown[:3]}', flags)} to leave these samples out"
-        found.append(f"{listed(unknown, 3)} may say that nobody knows what was done: {how}")
-    controls = [name for name in alone if _CONTROL.fullmatch(name) and name not in unknown]
+        hints.append(f"{listed(unknown, 3)} may say that nobody knows what was done: {how}")
+    controls = [name for name in rest if _CONTROL.fullmatch(name) and name not in unknown]
     if controls:
         how = "leave that column out of the file: a control is a row of zeros"
-        if categories:
+        if responses.categories:
             flags = " ".join(f"--control {shell(name)}" for name in controls[:3])
             how = f"pass {asked(f'control={controls[:3]}', flags)} if nothing was done there"
-        found.append(f"{listed(controls, 3)} may be a control: {how}")
+        hints.append(f"{listed(controls, 3)} may be a control: {how}")
     dates = spreadsheet_dates([*lost_in, *lost_out])
     if dates:
-        found.append(f"a spreadsheet made dates of genes: {probably(dates, 3)}; import the column as text")
-    kind, known = kind_of([*lost_in, *lost_out] if not lost_out else lost_out), kind_of(species)
-    if not found and kind != known:
-        one = f"are {kind}" if kind else "are names"
-        other = f"are {known}" if known else "are names"
-        found.append(
-            f"the {'readouts' if lost_out else 'treatments'} that are missing {one} and the species {other}: "
-            f"{TRANSLATE} (mygene, biomaRt or a table of the database)"
+        hints.append(f"a spreadsheet made dates of genes: {probably(dates, 3)}; import the column as text")
+    ours, theirs = kind_of(lost_out or lost_in), kind_of(species)
+    if not hints and ours != theirs:
+        hints.append(
+            f"the {'readouts' if lost_out else 'treatments'} that are missing are {ours or 'names'} and the species "
+            f"are {theirs or 'names'}: {TRANSLATE} (mygene, biomaRt or a table of the database)"
         )
-    return found
+    return hints
 
 
-def _is_there(names: Mapping[str, str]) -> str:
-    """The first of the names, with the species each is."""
-    shown = [f"{name!r} is {hit!r} there" for name, hit in list(names.items())[:3]]
-    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+def _in_species(names: Mapping[str, str]) -> str:
+    """The first of the names, each with its species."""
+    return joined([f"{name!r} is {hit!r} there" for name, hit in names.items()], 3)

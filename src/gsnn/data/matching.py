@@ -1,10 +1,10 @@
-"""Which treatments and readouts are which species of a prior network, and the graph that follows."""
+"""Match treatments and readouts with the species of a prior network, and build the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,54 +16,31 @@ from gsnn.graph import Graph
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import map_notes
 from gsnn.io.names import hidden_characters, written
+from gsnn.io.stream import StreamedResponses
 from gsnn.io.table import check_unique
-from gsnn.io.text import counted, listed
+from gsnn.io.text import counted, joined, listed
 
-_MAX_LISTED = 8  # names that are told; gsnn check and its map have them all
-_FEW = 3  # names for each of which several species are suggested
-_COUNTED = 5  # samples from which a column with another number in each is no accident
+_MAX_LISTED = 8  # names in a message; gsnn check and its map have all of them
+_FEW = 3  # up to so many names, several species are suggested for each
+_COUNTED = 5  # samples from which a column of distinct numbers is no accident
 _MAKE_RESPONSES = "read_responses reads files, and Responses(treatments, readouts) takes two tables"
 
 
-class Named(Protocol):
-    """What :func:`match` needs to know of responses."""
-
-    @property
-    def name(self) -> str:
-        """How messages call them."""
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """As in :class:`gsnn.io.Responses`."""
-
-    @property
-    def warnings(self) -> list[str]:
-        """What a user should know."""
-
-    @property
-    def other_names(self) -> dict[str, list[str]]:
-        """As in :class:`gsnn.io.Responses`."""
-
-    @property
-    def labels(self) -> bool:
-        """As in :class:`gsnn.io.Responses`."""
-
-    @property
-    def categories(self) -> bool:
-        """As in :class:`gsnn.io.Responses`."""
+AnyResponses = Responses | StreamedResponses
+Targets = list[tuple[str, int]]
 
 
 @dataclass(frozen=True, eq=False)
 class Match:
-    """Which columns of responses go where on a network.
+    """The columns of responses that match a network.
 
     Attributes:
         treatments: Positions of the treatments that are kept.
-        readouts: Likewise.
-        inputs: Names of the inputs made of them.
-        outputs: Names of the outputs made of them.
+        readouts: Positions of the readouts that are kept.
+        inputs: Names of the inputs made of the treatments.
+        outputs: Names of the outputs made of the readouts.
         warnings: What a user should know so far.
-        dropped: Positions of the treatments that are dropped, and with them the samples they were applied to.
+        dropped: Positions of the treatments that are dropped, with the samples to which they were applied.
     """
 
     treatments: list[int]
@@ -73,94 +50,108 @@ class Match:
     warnings: list[str]
     dropped: list[int]
     _network: Network
-    _targets: list[list[tuple[str, int]]]
-    _read: list[list[str]]
+    _targets: list[Targets]
+    _measured: list[list[str]]
 
     def graph(self, warnings: list[str]) -> Graph:
-        """The network with these inputs and outputs; adds to ``warnings`` what was done to it."""
-        index = {name: i for i, name in enumerate(self._network.species)}
-        return _graph(self._network, index, self.inputs, self._targets, self.outputs, self._read, warnings)
+        """The network with these inputs and outputs; adds to ``warnings`` if self-edges were left out."""
+        edges, species = self._network.edges, self._network.species
+        index = {name: i for i, name in enumerate(species)}
+        pairs = np.stack([edges[end].map(index).to_numpy(np.int64) for end in ("source", "target")])
+        keep = pairs[0] != pairs[1]
+        if not keep.all():
+            warnings.append("self-edges of the prior network left out: the model gives every function one")
+        driven = [(i, index[name], sign) for i, targets in enumerate(self._targets) for name, sign in targets]
+        measured = [(index[name], i) for i, names in enumerate(self._measured) for name in names]
+        source, target, sign = np.array(driven, dtype=np.int64).reshape(-1, 3).T
+        return Graph(
+            {
+                ("function", "to", "function"): pairs[:, keep],
+                ("input", "to", "function"): np.stack([source, target]),
+                ("function", "to", "output"): np.array(measured, dtype=np.int64).reshape(-1, 2).T,
+            },
+            {"input": self.inputs, "function": species, "output": self.outputs},
+            edge_sign_dict={
+                ("function", "to", "function"): edges["sign"].to_numpy(dtype=np.int8)[keep],
+                ("input", "to", "function"): sign.astype(np.int8),
+                ("function", "to", "output"): np.ones(len(measured), dtype=np.int8),
+            },
+        )
 
 
 def match(
     network: Network,
-    responses: Named,
+    responses: AnyResponses,
     on_unmatched: str,
-    treatments: Sequence[str] | None = None,
-    readouts: Sequence[str] | None = None,
     *,
     ignore_case: bool = False,
     names: NameMap | None = None,
 ) -> Match:
-    """Find the species of every treatment and readout; see :func:`gsnn.data.build_data`.
-
-    Args:
-        network: The prior network.
-        responses: Where they are from; if the names below are not given, :class:`gsnn.io.Responses`.
-        on_unmatched: ``"error"`` or ``"drop"``.
-        treatments: Their names.
-        readouts: Their names.
-        ignore_case: Whether upper and lower case are one where a name is no species as it stands.
-        names: What labels stand for; one that it does not have is looked up as a species.
-
-    Returns:
-        Which columns to take.
+    """Find the species of every treatment and readout; see :func:`gsnn.data.build_data` for the arguments.
 
     Raises:
         DataError: If they do not match.
     """
     if on_unmatched not in ("error", "drop"):
         raise unknown_option("on_unmatched", on_unmatched, ["error", "drop"])
-    if isinstance(responses, Responses):
-        treatments, readouts = list(responses.treatments.columns), list(responses.readouts.columns)
-    elif treatments is None or readouts is None:
-        raise TypeError(f"responses must be gsnn.io.Responses, got {type(responses).__name__}; {_MAKE_RESPONSES}")
+    treatments, readouts = _column_names(responses)
     if not isinstance(network, Network):
-        raise TypeError(f"network must be gsnn.io.Network, got {type(network).__name__}; read_network reads a file and "
-                        "Network.from_edges takes edges")  # fmt: skip
-    treatments, readouts = list(treatments or ()), list(readouts or ())
-    index = {name: i for i, name in enumerate(network.species)}
-    species_of = _Species(index, ignore_case)
+        raise TypeError(
+            f"network must be gsnn.io.Network, got {type(network).__name__}; read_network reads a file and "
+            "Network.from_edges takes edges"
+        )
     names = names or NameMap()
-    resolved = {name: _targets_of(name, responses.kinds.get(name), species_of, names) for name in treatments}
-    measured = {name: _measured_by(name, species_of, names) for name in readouts}
-    lost_in = [name for name in treatments if not resolved[name]]
+    targets, measured = resolve(network, responses, names, ignore_case)
+    lost_in = [name for name in treatments if not targets[name]]
     lost_out = [name for name in readouts if not measured[name]]
     warnings = [*network.warnings, *responses.warnings, *map_notes(names, treatments, readouts)]
-    absent = _absent_species(names, species_of, treatments, readouts)
+    absent = _absent_species(names, _Species(network.species, ignore_case), treatments, readouts)
     if lost_in or lost_out:
-        shapes = len(treatments), len(readouts)
-        _unmatched(network, responses, shapes, lost_in, lost_out, on_unmatched == "drop", warnings, absent)
+        shape = len(treatments), len(readouts)
+        warnings.append(_unmatched(network, responses, shape, lost_in, lost_out, on_unmatched == "drop", absent))
     elif absent:
         warnings.append(absent)
-    places = [i for i, name in enumerate(treatments) if resolved[name]]
-    found = [resolved[treatments[i]] for i in places]
-    kept = [i for i, name in enumerate(readouts) if measured[name]]
-    read = [measured[readouts[i]] for i in kept]
-    # Those that are dropped may stand as often as they like.
-    check_unique([treatments[i] for i in places], responses.name, "treatment")
-    check_unique([readouts[i] for i in kept], responses.name, "readout")
-    # A label of the map names its node. Else the species, not the column, names an inhibitor's input:
-    # "mek12i:Inhibitors" is mek12's all the same.
+    kept_in = [i for i, name in enumerate(treatments) if targets[name]]
+    kept_out = [i for i, name in enumerate(readouts) if measured[name]]
+    # Dropped columns may have the same name.
+    check_unique([treatments[i] for i in kept_in], responses.name, "treatment")
+    check_unique([readouts[i] for i in kept_out], responses.name, "readout")
+    # A label of the map names its node; otherwise the species does, not the column: "mek12i:Inhibitors" is mek12's.
     inputs, outputs = [], []
-    for i, hits in zip(places, found, strict=True):
-        target, sign = hits[0]
-        label = treatments[i] if treatments[i] in names.treatments else target + "i" * (sign < 0)
-        inputs.append("TR:" + label)
-    for i, species in zip(kept, read, strict=True):
-        outputs.append("DV:" + (readouts[i] if readouts[i] in names.readouts else species[0]))
-    _check_node_names(inputs, outputs, index, network)
-    dropped = [i for i, name in enumerate(treatments) if not resolved[name]]
-    return Match(places, kept, inputs, outputs, warnings, dropped, network, found, read)
+    for name in (treatments[i] for i in kept_in):
+        target, sign = targets[name][0]
+        inputs.append("TR:" + (name if name in names.treatments else target + "i" * (sign < 0)))
+    for name in (readouts[i] for i in kept_out):
+        outputs.append("DV:" + (name if name in names.readouts else measured[name][0]))
+    _check_node_names(inputs, outputs, network)
+    return Match(
+        kept_in,
+        kept_out,
+        inputs,
+        outputs,
+        warnings,
+        [i for i, name in enumerate(treatments) if not targets[name]],
+        network,
+        [targets[treatments[i]] for i in kept_in],
+        [measured[readouts[i]] for i in kept_out],
+    )
+
+
+def _column_names(responses: AnyResponses) -> tuple[list[str], list[str]]:
+    """The names of the treatments and of the readouts."""
+    if isinstance(responses, StreamedResponses):
+        return list(responses.treatments), list(responses.readouts)
+    if not isinstance(responses, Responses):
+        raise TypeError(f"responses must be gsnn.io.Responses, got {type(responses).__name__}; {_MAKE_RESPONSES}")
+    return list(map(str, responses.treatments.columns)), list(map(str, responses.readouts.columns))
 
 
 def resolve(
-    network: Network, responses: Responses, names: NameMap | None = None, ignore_case: bool = False
-) -> tuple[dict[str, list[tuple[str, int]]], dict[str, list[str]]]:
+    network: Network, responses: AnyResponses, names: NameMap | None = None, ignore_case: bool = False
+) -> tuple[dict[str, Targets], dict[str, list[str]]]:
     """The species of every treatment, with -1 or 1, and of every readout; empty where there is none."""
-    species = _Species({name: i for i, name in enumerate(network.species)}, ignore_case)
-    names = names or NameMap()
-    treatments, readouts = (list(map(str, table.columns)) for table in (responses.treatments, responses.readouts))
+    species, names = _Species(network.species, ignore_case), names or NameMap()
+    treatments, readouts = _column_names(responses)
     return (
         {name: _targets_of(name, responses.kinds.get(name), species, names) for name in treatments},
         {name: _measured_by(name, species, names) for name in readouts},
@@ -170,13 +161,13 @@ def resolve(
 def unmatched(
     network: Network, responses: Responses, ignore_case: bool = False, names: NameMap | None = None
 ) -> tuple[list[str], list[str]]:
-    """Treatments and readouts that are no species, and that the map does not know."""
+    """Treatments and readouts that are neither species nor labels of the map."""
     targets, read = resolve(network, responses, names, ignore_case)
     return [name for name, hits in targets.items() if not hits], [name for name, hits in read.items() if not hits]
 
 
 def _targets_of(name: str, kind: str | None, species: _Species, names: NameMap) -> list[tuple[str, int]]:
-    """The species a treatment acts on, and how; by the map, or by its own name."""
+    """The species on which a treatment acts, with -1 or 1, by the map or by its name."""
     if name in names.treatments:
         return [(species[target], sign) for target, sign in names.treatments[name] if target in species]
     hit = find_target(name, kind, species)
@@ -184,43 +175,39 @@ def _targets_of(name: str, kind: str | None, species: _Species, names: NameMap) 
 
 
 def _measured_by(name: str, species: _Species, names: NameMap) -> list[str]:
-    """The species a readout measures; by the map, or by its own name."""
+    """The species that a readout measures, by the map or by its name."""
     own = names.readouts[name] if name in names.readouts else [name]
     return [species[each] for each in own if each in species]
 
 
 def _absent_species(names: NameMap, species: _Species, treatments: Sequence[str], readouts: Sequence[str]) -> str:
-    """What to say of species that the map names and the network does not have; empty if it has all."""
-    lost = [(label, target) for label in treatments for target, _ in names.treatments.get(label, ())]
-    lost += [(label, target) for label in readouts for target in names.readouts.get(label, ())]
-    shown = [f"{target!r} (of {label!r})" for label, target in lost if target not in species]
-    if not shown:
-        return ""
-    more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
-    return f"the map names species that the network does not have: {', '.join(shown[:8])}{more}"
+    """A warning about species of the map that the network does not have; empty if it has all."""
+    pairs = [(label, target) for label in treatments for target, _ in names.treatments.get(label, ())]
+    pairs += [(label, target) for label in readouts for target in names.readouts.get(label, ())]
+    shown = [f"{target!r} (of {label!r})" for label, target in pairs if target not in species]
+    return f"the map names species that the network does not have: {joined(shown, 8)}" if shown else ""
 
 
 class _Species:
-    """The species by name; with ``ignore_case`` also by a name that differs in case, if only one does so."""
+    """Species by name; with ``ignore_case`` also by a name that differs in case only, unless several do."""
 
-    def __init__(self, index: dict[str, int], ignore_case: bool) -> None:
+    def __init__(self, names: Iterable[str], ignore_case: bool) -> None:
         self.ignore_case = ignore_case
-        self._index, self._folded = index, dict[str, str | None]()
-        for name in index if ignore_case else ():
-            fold = name.casefold()
-            self._folded[fold] = None if fold in self._folded else name
+        self._names = set(names)
+        times = Counter(map(str.casefold, self._names if ignore_case else ()))
+        self._folded = {name.casefold(): name for name in self._names if times[name.casefold()] == 1}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._index or self._folded.get(name.casefold()) is not None
+        return name in self._names or name.casefold() in self._folded
 
     def __getitem__(self, name: str) -> str:
-        return name if name in self._index else str(self._folded[name.casefold()])
+        return name if name in self._names else self._folded[name.casefold()]
 
 
 def find_target(name: str, kind: str | None, species: _Species) -> tuple[str, int] | None:
-    """The species a treatment acts on, and how."""
+    """The species on which a treatment acts, with -1 or 1; None if there is none."""
     if kind == "inhibitor":
-        # The reader added an i; the file may have had one already.
+        # The reader added an i, although the name may have had one.
         bare = name.removesuffix("i")
         options = [bare, bare[:-1] if bare.endswith(("i", "I")) else bare]
         return next(((species[option], -1) for option in options if option in species), None)
@@ -233,16 +220,13 @@ def find_target(name: str, kind: str | None, species: _Species) -> tuple[str, in
 
 
 def find_input(name: str, kind: str | None, graph: Graph, ignore_case: bool = False) -> str | None:
-    """The input of a graph that a treatment is, by the rules of :func:`gsnn.data.build_data` or by its own name.
+    """The input of a graph for a treatment, by the rules of :func:`gsnn.data.build_data` or by its own name.
 
     Args:
-        name: The treatment, as :func:`gsnn.io.read_treatments` calls it.
-        kind: What its file says of it, as in :class:`gsnn.io.Responses`.
+        name: The treatment, as named by :func:`gsnn.io.read_treatments`.
+        kind: Its kind, as in :class:`gsnn.io.Responses`.
         graph: The graph.
-        ignore_case: Whether upper and lower case are one where a name is no species as it stands.
-
-    Returns:
-        The name of the input; None if there is none.
+        ignore_case: Whether to ignore case for a name that is not exactly a species.
 
     Example:
         >>> graph = Graph.from_edges(
@@ -252,116 +236,70 @@ def find_input(name: str, kind: str | None, graph: Graph, ignore_case: bool = Fa
         >>> find_input("meki", None, graph), find_input("mek", "inhibitor", graph), find_input("raf", None, graph)
         ('TR:meki', 'TR:meki', None)
     """
-    found = find_target(name, kind, _Species({each: i for i, each in enumerate(graph.functions)}, ignore_case))
+    target = find_target(name, kind, _Species(graph.functions, ignore_case))
     options = [name, f"TR:{name}"] if kind is None else []
-    if found is not None:
-        options.append("TR:" + (found[0] + "i" if found[1] < 0 else found[0]))
+    if target is not None:
+        options.append("TR:" + target[0] + "i" * (target[1] < 0))
     return next((option for option in options if option in graph.inputs), None)
 
 
 def count_dropped(n: int, dropped: Sequence[str]) -> str:
-    """What to tell of samples that leave with their treatments."""
+    """A warning about samples that are left out with dropped treatments."""
     dropped = list(dict.fromkeys(dropped))
     which = "a treatment that is no species was" if len(dropped) == 1 else "one that is no species was"
     return f"{counted(n, 'sample')} left out, since {which} applied there: {listed(dropped)}"
 
 
-def _graph(
-    network: Network,
-    index: dict[str, int],
-    inputs: list[str],
-    targets: list[list[tuple[str, int]]],
-    outputs: list[str],
-    readouts: list[list[str]],
-    warnings: list[str],
-) -> Graph:
-    species = pd.Index(network.species, dtype=object)
-    ends = [species.get_indexer(pd.Index(network.edges[end], dtype=object)) for end in ("source", "target")]
-    pairs = np.stack(ends).astype(np.int64)
-    keep = pairs[0] != pairs[1]
-    if not keep.all():
-        warnings.append("self-edges of the prior network left out: the model gives every function one")
-    return Graph(
-        {
-            ("function", "to", "function"): pairs[:, keep],
-            ("input", "to", "function"): np.array(
-                [[i, index[target]] for i, hits in enumerate(targets) for target, _ in hits], dtype=np.int64
-            )
-            .reshape(-1, 2)
-            .T,
-            ("function", "to", "output"): np.array(
-                [[index[name], i] for i, names in enumerate(readouts) for name in names], dtype=np.int64
-            )
-            .reshape(-1, 2)
-            .T,
-        },
-        {"input": inputs, "function": network.species, "output": outputs},
-        edge_sign_dict={
-            ("function", "to", "function"): network.edges["sign"].to_numpy(dtype=np.int8)[keep],
-            ("input", "to", "function"): np.array([sign for hits in targets for _, sign in hits], dtype=np.int8),
-            ("function", "to", "output"): np.ones(sum(map(len, readouts)), dtype=np.int8),
-        },
-    )
-
-
 def _unmatched(
     network: Network,
-    responses: Named,
-    columns: tuple[int, int],
+    responses: AnyResponses,
+    shape: tuple[int, int],
     lost_in: list[str],
     lost_out: list[str],
     drop: bool,
-    warnings: list[str],
-    absent: str = "",
-) -> None:
-    """Refuse identifiers that are no species, or note that they are dropped."""
-    all_in, all_out = columns
-    where = "the network" if network.path is None else str(network.path)
-    lost = ((lost_in, all_in, "treatment", "TR"), (lost_out, all_out, "readout", "DV"))
-    there = set(network.species)
-    separator, cut = find_separator(lost_in, lambda part: part in there or part.removesuffix("i") in there)
-    found = advice(
-        *(lost_in, lost_out, network.species, responses.other_names, responses.labels, responses.categories),
-        joined=(separator, cut),
-    )
-    if len(lost_in) == all_in and len(lost_out) == all_out:
-        turned = _transposed(responses, [*lost_in, *lost_out], network.species)
-        found = [turned] if turned else found
-    counters = _counters(responses, lost_in)
-    if counters:
-        if drop and "identifiers" in counters:  # with it all samples would leave
-            raise DataError(f"{responses.name}: {counters}")
-        found.insert(0, counters)
+    absent: str,
+) -> str:
+    """The warning about dropped treatments and readouts that are no species, or a DataError if they may not be."""
+    where = _name_of(network)
+    sides = ((lost_in, shape[0], "treatment", "TR"), (lost_out, shape[1], "readout", "DV"))
+    nothing_left = shape == (len(lost_in), len(lost_out))
+    species = set(network.species)
+    separator, cut = find_separator(lost_in, lambda part: part in species or part.removesuffix("i") in species)
+    hints = advice(lost_in, lost_out, network.species, responses, separator, cut)
+    if nothing_left:
+        transposed = _transposed(responses, [*lost_in, *lost_out], network.species)
+        hints = [transposed] if transposed else hints
+    useless = _useless_column(responses, lost_in)
+    if useless:
+        if drop and "identifiers" in useless:  # all samples would be dropped with it
+            raise DataError(f"{responses.name}: {useless}")
+        hints.insert(0, useless)
     if absent:
-        found.insert(0, absent)
+        hints.insert(0, absent)
     elsewhere = network.named_otherwise([*lost_in, *lost_out])
     if elsewhere:
-        found = [elsewhere, *(each for each in found if TRANSLATE not in each)]
-    joined = set(cut)
+        hints = [elsewhere, *(hint for hint in hints if TRANSLATE not in hint)]
     parts = [
-        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species, joined)})"
-        for names, total, kind, _ in lost
+        f"{len(names)} of {counted(total, kind)} ({_with_hints(names, network.species, set(cut))})"
+        for names, total, kind, _ in sides
         if names
     ]
-    if len(lost_in) == all_in and len(lost_out) == all_out:
+    if nothing_left:
         its = f"its species are {listed(network.species)}"
-        ways = [*found, *parts, its] if found else [*parts, its, "check the names"]
+        ways = [*hints, *parts, its] if hints else [*parts, its, "check the names"]
         raise DataError(f"{responses.name} shares no identifier with {where}: {'; '.join(ways)}")
     if drop and cut and responses.labels:
-        # What was done is known, and dropping it would lose most samples or call them something else.
+        # These treatments are known; dropping them would lose most samples or call them something else.
         raise DataError(
             f"{responses.name}: {counted(len(cut), 'treatment')} ({listed(cut, 3)}) join species by {separator!r}, so "
             f"they are not dropped: pass {asked(f'separator={separator!r}', f'--separator {shell(separator)}')}"
         )
-    for names, total, kind, prefix in lost:
+    for names, total, kind, prefix in sides:
         if drop and names and len(names) == total:
-            hints = "".join(f"; {hint}" for hint in found)
-            raise DataError(
-                f"no {kind} of {responses.name} is a species of {where}; nothing would be left ({prefix}:){hints}"
-            )
+            ways = [f"nothing would be left ({prefix}:)", *hints]
+            raise DataError(f"no {kind} of {responses.name} is a species of {where}; {'; '.join(ways)}")
     if drop:
-        warnings.append("; ".join([f"not in the network and left out: {'; '.join(parts)}", *found]))
-        return
+        return "; ".join([f"not in the network and left out: {'; '.join(parts)}", *hints])
     option = asked("on_unmatched='drop'", "--drop-unmatched")
     leave = f"pass {option} to leave them out" + (
         ", and with the treatments the samples they were applied to" if lost_in else ""
@@ -371,33 +309,37 @@ def _unmatched(
         f"correct the names, or say what they stand for in a table for {table} one to correct), add the species to the "
         f"network, or {leave}"
     )
-    ways = [*found, *parts, f"otherwise {way}"] if found else [*parts, way]
+    ways = [*hints, *parts, f"otherwise {way}"] if hints else [*parts, way]
     raise DataError(f"{responses.name} names species that {where} does not have: {'; '.join(ways)}")
 
 
-def _transposed(responses: Named, columns: list[str], species: Sequence[str]) -> str:
-    """Whether the rows of a table are species and its columns are not; empty if they are not.
+def _name_of(network: Network) -> str:
+    return "the network" if network.path is None else str(network.path)
 
-    Samples may be called after what was done to them, so most rows must be species, and the columns nothing that
-    databases use.
+
+def _transposed(responses: AnyResponses, columns: list[str], species: Sequence[str]) -> str:
+    """A hint if the rows of the tables are species and the columns are not; empty otherwise.
+
+    Samples may be named after their treatments, so most rows must be species, and the columns no identifiers of
+    databases.
     """
     if not isinstance(responses, Responses):
         return ""
-    rows, there = list(dict.fromkeys(map(str, responses.treatments.index))), set(species)
-    words = [row for row in rows if row in there or row.removesuffix("i") in there]
+    rows, known = list(dict.fromkeys(map(str, responses.treatments.index))), set(species)
+    words = [row for row in rows if row in known or row.removesuffix("i") in known]
     numbers = sorted({int(name) for name in columns if name.isdecimal()})
-    ids = numbers and numbers[-1] - numbers[0] >= 2 * len(numbers)  # Entrez, not samples that are numbered
+    ids = numbers and numbers[-1] - numbers[0] >= 2 * len(numbers)  # Entrez, not numbers of samples
     if 2 * len(words) < len(rows) or all(map(str.isdigit, words)) or ids:
         return ""
     if kind_of([name for name in columns if not name.isdecimal()]):
         return ""
-    if but_for_case(columns, species) or find_separator(columns, there.__contains__)[1]:
-        return ""  # these are species too, written otherwise
+    if but_for_case(columns, species) or find_separator(columns, known.__contains__)[1]:
+        return ""  # the columns are species too, written in another way
     return f"the tables look transposed: their row names are species ({listed(words, 3)}); samples must be the rows"
 
 
-def _counters(responses: Named, lost: Sequence[str]) -> str:
-    """What to say of a column that is no treatment: identifiers, or the same in every sample; empty if none is."""
+def _useless_column(responses: AnyResponses, lost: Sequence[str]) -> str:
+    """A hint at a column that is no treatment: identifiers, or equal in every sample; empty if there is none."""
     if not isinstance(responses, Responses) or len(responses.treatments) < _COUNTED:
         return ""
     for name in lost:
@@ -414,10 +356,11 @@ def _counters(responses: Named, lost: Sequence[str]) -> str:
     return ""
 
 
-def _with_hints(names: list[str], species: list[str], joined: set[str]) -> str:
+def _with_hints(names: list[str], species: list[str], cut: set[str]) -> str:
+    """Names with the closest species, except for those that a separator has cut."""
     shown = []
     for name in names[:_MAX_LISTED]:
-        likely = [] if name in joined else close_species(name, species, 3 if len(names) <= _FEW else 1)
+        likely = [] if name in cut else close_species(name, species, 3 if len(names) <= _FEW else 1)
         hidden = f" - written {written(name)}, with characters that are not seen" if hidden_characters([name]) else ""
         shown.append(f"'{name}'" + hidden + (f" - closest: {listed(likely)}" if likely else ""))
     more = len(names) - len(shown)
@@ -425,32 +368,25 @@ def _with_hints(names: list[str], species: list[str], joined: set[str]) -> str:
 
 
 def close_species(name: str, species: Sequence[str], n: int = 3) -> list[str]:
-    """Species that a misspelt name may mean; none between accessions, where the distance means nothing."""
+    """Species that a misspelt name may mean; none for accessions, whose similarity means nothing."""
     if accession(name):
         return []
-    near = [each for each in closest(name, species, n) if not accession(each)]
-    # An inhibitor that is misspelt is as near to its species as the name without the i.
-    return near or ([] if not name.endswith("i") else [e for e in closest(name[:-1], species, n) if not accession(e)])
+    # A misspelt inhibitor may be close to its species only without the i.
+    for word in dict.fromkeys((name, name.removesuffix("i"))):
+        near = [each for each in closest(word, species, n) if not accession(each)]
+        if near:
+            return near
+    return []
 
 
-def _check_node_names(inputs: list[str], outputs: list[str], index: dict[str, int], network: Network) -> None:
-    clash = [name for name in (*inputs, *outputs) if name in index]
+def _check_node_names(inputs: list[str], outputs: list[str], network: Network) -> None:
+    species = set(network.species)
+    clash = [name for name in (*inputs, *outputs) if name in species]
     if clash:
-        where = "the network" if network.path is None else str(network.path)
         raise DataError(
-            f"{where} has species named like the inputs or outputs made for the data: {listed(clash)}; rename them"
+            f"{_name_of(network)} has species named like the inputs or outputs made for the data: {listed(clash)}; "
+            "rename them"
         )
-    seen: set[str] = set()
-    twice = [name for name in inputs if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    twice = [name for name, n in Counter(inputs).items() if n > 1]
     if twice:
         raise DataError(f"two treatment columns become the same input: {listed(twice)}; keep one of each")
-
-
-def odd_columns(constant: list[str], empty: list[str], flat: list[str]) -> list[str]:
-    """What to tell of inputs that never change, and of outputs never measured or that never change."""
-    notes = (
-        (constant, "input", "the same in every sample, so that nothing can be learnt about it"),
-        (empty, "output", "never measured"),
-        (flat, "output", "the same wherever it was measured"),
-    )
-    return [f"{counted(len(names), kind)} {what}: {listed(names)}" for names, kind, what in notes if names]

@@ -1,26 +1,25 @@
-"""A map of names to correct by hand, and what to say of doses: proposed from a network and responses."""
+"""Propose a map of names to correct by hand, and warn about doses."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from gsnn.base.wording import asked
 from gsnn.data.hints import but_for_case, but_for_more
 from gsnn.data.matching import close_species, resolve
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import COLUMNS, EFFECTS, Scale
-from gsnn.io.text import counted
+from gsnn.io.text import counted, joined
 
 WIDEST = 10.0  # factor between the doses of a treatment above which another scale is offered
 LARGEST = 5.0  # a dose beyond which training suffers: inputs are taken as they are
 _SITE = re.compile(r"(?:[_-]p?|p)([STY]\d+)(?:[_/-]?p?[STY]?\d+)*$")
-# What antibodies and drugs are called after, where the symbol of the gene is another; of families the first member.
+# Names in antibodies and drugs that differ from the symbol of the gene; for a family its first member.
 _CALLED = dict(
     pair.split("=")
     for pair in (
@@ -37,25 +36,22 @@ _GUESS, _NOTHING = "a guess: check it", "no species is near: fill in or delete"
 
 
 def too_wide(doses: npt.NDArray[np.floating]) -> bool:
-    """Whether the doses of a treatment ask for another scale: they span more than a factor of 10, or go beyond 5.
+    """Whether the doses of a treatment need another scale: they span more than a factor of 10, or exceed 5.
 
     Example:
         >>> too_wide(np.array([0.0, 0.1, 2.0])), too_wide(np.array([0.0, 60.0])), too_wide(np.array([0.0, 1.0]))
         (True, True, False)
     """
-    given = np.abs(doses[np.isfinite(doses) & (doses != 0)])
-    return bool(len(given)) and bool(given.max() > WIDEST * given.min() or given.max() > LARGEST)
+    applied = np.abs(doses[np.isfinite(doses) & (doses != 0)])
+    return bool(len(applied)) and bool(applied.max() > WIDEST * applied.min() or applied.max() > LARGEST)
 
 
 def dose_notes(names: Sequence[str], doses: npt.NDArray[np.floating]) -> list[str]:
-    """What to say of doses that span too much, or lie too far out, to be trained on well.
+    """A warning about doses that span too much, or are too large, for training; at most one sentence.
 
     Args:
         names: I treatments.
         doses: (M, I) as the model gets them.
-
-    Returns:
-        At most one sentence.
 
     Example:
         >>> print(dose_notes(["TR:a", "TR:b"], np.array([[0.0, 60.0], [1.0, 120.0]]))[0][:68])
@@ -65,12 +61,11 @@ def dose_notes(names: Sequence[str], doses: npt.NDArray[np.floating]) -> list[st
     if not wide:
         return []
     shown = []
-    for i in wide[:4]:
-        given = np.abs(doses[:, i][doses[:, i] != 0])
-        shown.append(f"{names[i]} {given.min():g} to {given.max():g}")
-    more = f", and {len(wide) - 4} more" if len(wide) > 4 else ""
+    for i in wide:
+        applied = np.abs(doses[:, i][doses[:, i] != 0])
+        shown.append(f"{names[i]} {applied.min():g} to {applied.max():g}")
     return [
-        f"{counted(len(wide), 'treatment')} ({', '.join(shown)}{more}) {'have' if len(wide) > 1 else 'has'} doses that "
+        f"{counted(len(wide), 'treatment')} ({joined(shown, 4)}) {'have' if len(wide) > 1 else 'has'} doses that "
         f"span more than a factor of {WIDEST:g} or go beyond {LARGEST:g}: a log or square-root scale is offered, in "
         f"the column scale of a map of names ({asked('names=', '--map; gsnn check --write-map FILE writes one')})"
     ]
@@ -79,11 +74,10 @@ def dose_notes(names: Sequence[str], doses: npt.NDArray[np.floating]) -> list[st
 def proposed_map(
     network: Network, responses: Responses, names: NameMap | None = None, ignore_case: bool = False
 ) -> str:
-    """A map of names for data, as the text of a CSV file: what is known, and guesses to correct by hand.
+    """A map of names for data as the text of a CSV file, with guesses to correct by hand.
 
-    A label that is a species, or stands in a map already, is written as it is; for another one the nearest species is
-    guessed, without its site, and its ``note`` says so. Where the doses of a treatment span too much, all treatments
-    get a log scale.
+    For a label that is neither a species nor in ``names``, the nearest species is guessed, without its site, and its
+    ``note`` says so. If the doses of a treatment span too much, all treatments get a log scale.
 
     Args:
         network: The prior network.
@@ -106,13 +100,12 @@ def proposed_map(
         JUN,JUN,measures,,,
     """
     names = names or NameMap()
-    given, measured = list(map(str, responses.treatments.columns)), list(map(str, responses.readouts.columns))
-    targets, read = resolve(network, responses, names, ignore_case)
+    targets, measured = resolve(network, responses, names, ignore_case)
     words = {sign: effect for effect, sign in EFFECTS.items()}
     rows: list[tuple[str, ...]] = []
     # One scale for all, or the treatments would not be comparable.
-    wide = any(too_wide(responses.treatments[name].to_numpy(dtype=float)) for name in given)
-    for name in given:
+    wide = any(too_wide(responses.treatments[name].to_numpy(dtype=float)) for name in targets)
+    for name in targets:
         doses = responses.treatments[name].to_numpy(dtype=float)
         scale = names.scales.get(name, Scale("log").of(doses) if wide else Scale())
         shown = "" if scale.kind == "none" else str(scale)
@@ -122,29 +115,26 @@ def proposed_map(
             guess = _guess(name, network.species)
             rows.append((name, guess, "inhibits", "", shown, _GUESS if guess else _NOTHING))
     for name in measured:
-        site = names.sites.get(name) or (found.group(1) if (found := _SITE.search(name)) else "")
-        for species in read[name]:
+        site = names.sites.get(name) or (match.group(1) if (match := _SITE.search(name)) else "")
+        for species in measured[name]:
             rows.append((name, species, "measures", "" if name == species else site, "", ""))
-        if not read[name]:
+        if not measured[name]:
             guess = _guess(name, network.species)
             rows.append((name, guess, "measures", site, "", _GUESS if guess else _NOTHING))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    return text.getvalue()
+    text: str = pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n")
+    return text
 
 
 def _guess(name: str, species: Sequence[str]) -> str:
     """The species that a label most likely means; empty if none is near."""
-    for found in (but_for_case([name], species), but_for_more([name], species)[1]):
-        if found:
-            return found[name]
+    for hits in (but_for_case([name], species), but_for_more([name], species)[1]):
+        if hits:
+            return hits[name]
     bare = re.sub(r"[^A-Za-z0-9]", "", _SITE.sub("", name)).upper()
-    there, tried = {each.upper(): each for each in species}, [bare, bare[1:]]  # aMEK, anti-MEK: an antibody or a drug
+    by_upper, tried = {each.upper(): each for each in species}, [bare, bare[1:]]  # aMEK may be an antibody against MEK
     for word in tried:
-        if _CALLED.get(word, word) in there:
-            return there[_CALLED.get(word, word)]
+        if _CALLED.get(word, word) in by_upper:
+            return by_upper[_CALLED.get(word, word)]
     for word in tried:
         family = sorted((each for each in species if len(word) > 2 and each.upper().startswith(word)), key=len)
         near = family[:1] or [each for each in close_species(word, species) if each.upper()[:2] == word[:2]]

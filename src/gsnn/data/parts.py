@@ -19,7 +19,7 @@ Pair = tuple[SampleArray, SampleArray]
 
 
 class Chunked(Protocol):
-    """What a part asks of its data."""
+    """The interface of data that a part reads."""
 
     @property
     def graph(self) -> Graph:
@@ -40,12 +40,12 @@ class Part:
     """The samples of one part, with standardised readouts.
 
     Attributes:
-        data: Where they are read from.
+        data: The data with the samples.
         codes: (M,) the part of each sample; None takes all samples.
-        code: Which part this is.
-        standardiser: What the readouts are brought to one scale by.
+        code: The code of this part.
+        standardiser: Standardises the readouts.
         counts: (S,) samples of the part in each stretch; None if they were not counted.
-        observed: Whether any of them has a measured readout that training has seen.
+        observed: Whether a sample has a measured readout that training has seen.
     """
 
     data: Chunked
@@ -58,9 +58,9 @@ class Part:
     def chunks(self, stretches: Sequence[int] | None = None) -> Iterator[Pair]:
         """Treatments (B, I) and standardised readouts (B, O) of some stretches; all, if None."""
         for _, codes, x, y in self.data.chunks(self.codes, stretches):
-            mine = codes == self.code
-            if mine.any():
-                yield x[mine], self.standardiser.transform(y[mine]).astype(np.float32, copy=False)
+            rows = codes == self.code
+            if rows.any():
+                yield x[rows], self.standardiser.transform(y[rows]).astype(np.float32, copy=False)
 
     def __iter__(self) -> Iterator[Pair]:
         return self.chunks()
@@ -71,16 +71,16 @@ class Part:
         return int(self.counts.sum())
 
     def whole(self) -> Pair:
-        """All of them at once."""
+        """All samples at once."""
         graph = self.data.graph
-        found = np.empty((0, graph.I), np.float32), np.empty((0, graph.O), np.float32)
+        samples = np.empty((0, graph.I), np.float32), np.empty((0, graph.O), np.float32)
         for chunk in self.chunks():
-            found = joined_pairs(found, chunk)
-        return found
+            samples = joined_pairs(samples, chunk)
+        return samples
 
 
 class Rebatched:
-    """Samples of a part in the order of the file, in batches of one size; may be gone through again and again.
+    """Samples of a part in the order of the file, in batches of equal size; can be iterated repeatedly.
 
     Args:
         part: The samples; they need not have been counted.

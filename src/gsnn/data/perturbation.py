@@ -12,20 +12,19 @@ import pandas as pd
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.data.drawn import Drawn
-from gsnn.data.matching import count_dropped, match, odd_columns
-from gsnn.data.split import Codes, SampleArray, Split, conditions, draw_split
+from gsnn.data.matching import count_dropped, match
+from gsnn.data.split import MIN_SAMPLES, Codes, SampleArray, Split, conditions, draw_split
+from gsnn.data.standardiser import ColumnMoments, odd_columns
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network, Responses
 from gsnn.io.name_map import Scale
 from gsnn.io.table import MISSING
 from gsnn.io.text import counted, listed
 
-_MIN_SAMPLES = 3
-
 
 @dataclass(frozen=True, eq=False)
 class PerturbationData:
-    """A graph, what was done to its inputs, and what was measured at its outputs.
+    """A graph with the treatments of its inputs and the measurements of its outputs.
 
     Letters: M samples, I inputs, O outputs.
 
@@ -34,11 +33,11 @@ class PerturbationData:
         inputs: (M, I) numbers without gaps; the columns are ``graph.inputs``, in order.
         outputs: (M, O) numbers, NaN where nothing was measured; the columns are ``graph.outputs``, in order.
         warnings: What a user should know: about the files, the match, and the graph.
-        sources: What was read: by role (``graph``, ``data`` or ``inputs`` and ``outputs``, ``map``) its ``path`` and
+        sources: The files by role (``graph``, ``data`` or ``inputs`` and ``outputs``, ``map``), each with ``path`` and
             ``sha256``. JSON-able.
-        scales: Input -> the scale that its doses were brought to, as ``log:1.5`` (:class:`gsnn.io.name_map.Scale`);
-            those that are missing stand as they were given.
-        drawn: Where these are a part of the samples, how they were drawn.
+        scales: Input -> the scale of its doses, as ``log:1.5`` (:class:`gsnn.io.name_map.Scale`); other doses are not
+            scaled.
+        drawn: How the samples were drawn, if these are a part of them.
 
     Raises:
         DataError: If the tables do not fit the graph or each other, or an input is missing.
@@ -105,11 +104,11 @@ class PerturbationData:
     def split(self, seed: int | np.random.Generator = 0, test: float = 0.2, validation: float = 0.1) -> Split:
         """Set samples aside by distinct treatment row, so that a condition is never in two parts.
 
-        The shares are shares of the distinct rows, rounded, at least one each. Under 5 distinct rows samples are
-        drawn instead, with a warning, since a part of conditions would be no measure of anything.
+        The shares are shares of the distinct rows, rounded, at least one each. With fewer than 5 distinct rows samples
+        are drawn instead, with a warning, since so few conditions cannot measure anything.
 
         Args:
-            seed: Seed or generator of the draw. The order of the samples does not matter to it.
+            seed: Seed or generator of the draw, which does not depend on the order of the samples.
             test: Share for the test, in [0, 1); 0 leaves the part empty.
             validation: Share for the validation, likewise.
 
@@ -127,17 +126,17 @@ class PerturbationData:
 
     @property
     def buffer_rows(self) -> int:
-        """Samples that may be held at a time: all of them."""
+        """Number of samples that may be in memory at a time: all of them."""
         return len(self)
 
     def stretches(self) -> list[tuple[int, int]]:
-        """First and last but one row of each stretch: there is one."""
+        """First row of each stretch, and the row after its last: there is one."""
         return [(0, len(self))]
 
     def chunks(
         self, codes: Codes | None = None, stretches: Sequence[int] | None = None
     ) -> Iterator[tuple[int, Codes, SampleArray, SampleArray]]:
-        """What :meth:`gsnn.data.StreamedData.chunks` gives, in one chunk."""
+        """All samples in one chunk, as from :meth:`gsnn.data.StreamedData.chunks`."""
         if stretches is None or 0 in stretches:
             yield 0, np.zeros(len(self), np.int8) if codes is None else codes, self.x, self.y
 
@@ -162,14 +161,14 @@ def build_data(
         responses: Treatments and readouts.
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
             with a warning. The samples to which a dropped treatment was applied are dropped as well.
-        ignore_case: Whether upper and lower case are one where a name is no species as it stands.
-        names: What labels stand for, such as those of drugs and phosphosites, and the scales of doses
-            (:func:`gsnn.io.read_name_map`). A label of it names its node: ``TR:label``, ``DV:label``; it may have
-            several species.
+        ignore_case: Whether to ignore case for a name that is not exactly a species.
+        names: The species of labels, such as those of drugs and phosphosites, and the scales of doses
+            (:func:`gsnn.io.read_name_map`). A label names its node (``TR:label``, ``DV:label``) and may have several
+            species.
 
     Raises:
-        DataError: If identifiers do not match (all are listed, with the closest names), none does, a species is named
-            like an input or output, or fewer than 3 samples are left.
+        DataError: If identifiers do not match (all are listed, with the closest names), a species is named like an
+            input or output, or fewer than 3 samples are left.
 
     Example:
         >>> network = Network.from_edges([("egfr", "mek", 1), ("mek", "erk", 1)])
@@ -195,7 +194,7 @@ def build_data(
     if not measured.all():
         warnings.append(f"{counted(int((~measured).sum()), 'sample')} without any measured readout left out")
         x, y = x.loc[measured], y.loc[measured]
-    if len(x) < _MIN_SAMPLES:
+    if len(x) < MIN_SAMPLES:
         gone = [
             counted(responses.n_baseline, "baseline row") + " at time 0" if responses.n_baseline else "",
             counted(responses.n_other_times, "row") + " at other times" if responses.n_other_times else "",
@@ -209,37 +208,41 @@ def build_data(
                 "sample: give more conditions"
             )
         raise DataError(
-            f"{responses.name} holds {counted(len(x), 'usable sample')}{before}; at least {_MIN_SAMPLES} are needed, "
+            f"{responses.name} holds {counted(len(x), 'usable sample')}{before}; at least {MIN_SAMPLES} are needed, "
             f"one each to train, validate and test{hint}"
         )
     x, scales = _scaled(x, names)
     graph = matched.graph(warnings)
-    warnings += _odd_columns(x, y)
-    warnings += graph.summary().warnings
     sources = {} if network.path is None else {"graph": _source(str(network.path), network.sha256)}
     for role, path in responses.paths.items():
         sources[role] = _source(str(path), responses.sha256.get(role))
     if names is not None and names.path is not None:
         sources["map"] = _source(str(names.path), names.sha256)
-    return PerturbationData(graph, x, y, warnings, sources, scales)
+    data = PerturbationData(graph, x, y, warnings, sources, scales)  # refuses infinite values
+    inputs, outputs = ColumnMoments(graph.I), ColumnMoments(graph.O)
+    with np.errstate(over="ignore", invalid="ignore"):  # huge values overflow in squares, which are not used here
+        inputs.update(x.to_numpy(dtype=float))
+        outputs.update(y.to_numpy(dtype=float))
+    warnings += odd_columns(graph, inputs, outputs) + graph.summary().warnings
+    return data
 
 
 def _scaled(x: pd.DataFrame, names: NameMap | None) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Doses on the scales of the map, and these scales with their units, by input."""
+    """Doses on the scales of the map, and the scales with their units by input."""
     chosen = {f"TR:{label}": scale for label, scale in (names.scales if names else {}).items()}
-    found = {}
+    scales = {}
     for name in x.columns:
         if chosen.get(name, Scale()).kind == "none":
             continue
         doses = x[name].to_numpy(dtype=float)
         scale = chosen[name].of(doses)
         x = x.assign(**{name: scale.apply(doses)})
-        found[str(name)] = str(scale)
-    return x, found
+        scales[str(name)] = str(scale)
+    return x, scales
 
 
 def _numeric(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
-    """The table with numbers for all that is text; a cell that is none is named."""
+    """The table with text converted to numbers; DataError for a cell that is no number."""
     for j, name in enumerate(table.columns):
         column = table.iloc[:, j]
         if pd.api.types.is_numeric_dtype(column.dtype):
@@ -254,14 +257,6 @@ def _numeric(table: pd.DataFrame, kind: str, where: str) -> pd.DataFrame:
             )
         table = table.assign(**{str(name): numbers.astype(float)})
     return table
-
-
-def _odd_columns(x: pd.DataFrame, y: pd.DataFrame) -> list[str]:
-    return odd_columns(
-        [str(name) for name in x if x[name].nunique() == 1],
-        [str(name) for name in y if not y[name].notna().any()],
-        [str(name) for name in y if y[name].nunique() == 1],
-    )
 
 
 def _source(path: str, sha256: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One pass over the data: how many samples each part has, the scale of the readouts, and what looks odd."""
+"""One pass over the data: the samples of each part, the scale of the readouts, and warnings."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.errors import DataError
-from gsnn.data.matching import odd_columns
 from gsnn.data.parts import Part
 from gsnn.data.perturbation import PerturbationData
 from gsnn.data.sanity import odd_network, odd_samples
-from gsnn.data.split import PARTS, TRAIN, UNUSED, Codes, Split
-from gsnn.data.standardiser import ColumnMoments, Standardiser
+from gsnn.data.split import MIN_SAMPLES, PARTS, TRAIN, UNUSED, Codes, Split
+from gsnn.data.standardiser import ColumnMoments, Standardiser, odd_columns
 from gsnn.data.stream import StreamedData
 from gsnn.io.text import counted
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What one pass over the data found.
+    """The result of one pass over the data.
 
     Attributes:
         data: The data.
         codes: (M,) the part of each sample.
         counts: (S, 4) samples of each part in each stretch; the last column counts those left out.
         standardiser: From the training part.
-        observed: (4,) whether a part has a measured readout that training has seen.
+        observed: (4,) whether each part has a measured readout that training has seen.
         warnings: What a user should know.
     """
 
@@ -48,12 +47,9 @@ class Scan:
 def scan(data: PerturbationData | StreamedData, split: Split) -> Scan:
     """Count the samples and fit the standardiser, in one pass.
 
-    Returns:
-        What was found.
-
     Raises:
-        ValueError: If the split is not one of these samples.
-        DataError: If nothing can be trained on.
+        ValueError: If the split does not fit these samples.
+        DataError: If there is nothing to train on.
     """
     graph = data.graph
     everything = split.codes(len(data))
@@ -63,7 +59,7 @@ def scan(data: PerturbationData | StreamedData, split: Split) -> Scan:
     unmeasured = untreated = 0
     for number, codes, x, y in data.chunks(everything):
         counts[number] += np.bincount(codes, minlength=UNUSED + 1)
-        # What was not measured is in no part of a stream.
+        # In a stream, samples without a measurement are in no part.
         lost = (codes == UNUSED) & np.isnan(y).all(1)
         unmeasured += int(lost.sum())
         untreated += int((x[~lost] == 0).all(axis=1).sum())
@@ -73,11 +69,11 @@ def scan(data: PerturbationData | StreamedData, split: Split) -> Scan:
         for code in range(UNUSED):
             seen[code] |= (~np.isnan(y[codes == code])).any(0)
     total = int(counts[:, :UNUSED].sum())
-    if total < 3 or not counts[:, TRAIN].sum():
+    if total < MIN_SAMPLES or not counts[:, TRAIN].sum():
         name = data.responses.name if isinstance(data, StreamedData) else "the data"
         raise DataError(
-            f"{name} holds {counted(total, 'usable sample')}, {counts[:, TRAIN].sum()} of them to train on; at least 3 "
-            "are needed, one each to train, validate and test"
+            f"{name} holds {counted(total, 'usable sample')}, {counts[:, TRAIN].sum()} of them to train on; at least "
+            f"{MIN_SAMPLES} are needed, one each to train, validate and test"
         )
     standardiser = Standardiser.from_moments(train)
     unseen = train.count == 0
@@ -87,17 +83,10 @@ def scan(data: PerturbationData | StreamedData, split: Split) -> Scan:
         ", or with a treatment that was dropped," if isinstance(data, StreamedData) and data.responses.dropped else ""
     )
     warnings = [f"{counted(unmeasured, 'sample')} without any measured readout{also} left out"] if unmeasured else []
-
-    def names(nodes: tuple[str, ...], chosen: npt.NDArray[np.bool_]) -> list[str]:
-        return [nodes[i] for i in np.flatnonzero(chosen)]
-
-    none, constant = readouts.count == 0, readouts.constant
-    warnings += odd_columns(
-        names(graph.inputs, inputs.constant), names(graph.outputs, none), names(graph.outputs, constant)
-    )
-    flat = names(graph.outputs, constant & (readouts.count > 1))
+    warnings += odd_columns(graph, inputs, readouts)
+    flat = [graph.outputs[i] for i in np.flatnonzero(readouts.constant & (readouts.count > 1))]
     warnings += odd_samples(untreated, len(data) - unmeasured, flat) + odd_network(graph)
-    absent = names(graph.outputs, unseen & ~none)
+    absent = [graph.outputs[i] for i in np.flatnonzero(unseen & (readouts.count > 0))]
     if absent:
         warnings.append(f"measured in no training sample and left out of all figures: {', '.join(absent)}")
     observed = np.asarray(np.logical_and(seen, ~unseen).any(axis=1))

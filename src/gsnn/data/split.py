@@ -1,4 +1,4 @@
-"""Which samples train, validate and test."""
+"""The split of samples for training, validation and test."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ SampleArray = npt.NDArray[np.float32]  # inputs and responses are kept in single
 
 PARTS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, UNUSED = range(4)
+MIN_SAMPLES = 3  # one each to train, validate and test
 _MIN_CONDITIONS = 5
-# Above so many samples the parts are written as packed codes, which take a hundredth of the space of numbers.
+# For more samples the parts are written as packed codes, which take a hundredth of the space of numbers.
 _LISTED = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which samples train, which stop the training, which test.
+    """The samples for training, for stopping the training, and for the test.
 
     Attributes:
         train: Indices of samples, ascending int64.
         validation: Likewise.
         test: Likewise.
-        by: ``"condition"`` if no treatment row is in two parts, ``"sample"`` if there were too few to see to that.
+        by: ``"condition"`` if no treatment row is in two parts, ``"sample"`` if there were too few rows for that.
         warnings: What a user should know about the split.
     """
 
@@ -44,7 +45,7 @@ class Split:
 
     @classmethod
     def from_codes(cls, codes: Codes, by: str, warnings: Sequence[str] = ()) -> Split:
-        """The split in which each sample has the part that :meth:`codes` gives it."""
+        """The inverse of :meth:`codes`."""
         train, validation, test = (np.flatnonzero(codes == code) for code in range(UNUSED))
         return cls(train, validation, test, by, list(warnings))
 
@@ -52,7 +53,7 @@ class Split:
         """The part of each of ``n`` samples: 0 train, 1 validation, 2 test, 3 none.
 
         Raises:
-            ValueError: If an index is out of range, or stands in the parts more than once.
+            ValueError: If an index is out of range, or occurs more than once.
         """
         codes = np.full(n, UNUSED, np.int8)
         for code, name in enumerate(PARTS):
@@ -67,20 +68,20 @@ class Split:
         return codes
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        found: dict[str, Any] = {"by": self.by, "warnings": list(self.warnings)}
+        """The split as JSON-able values."""
+        values: dict[str, Any] = {"by": self.by, "warnings": list(self.warnings)}
         parts = {name: np.asarray(getattr(self, name), dtype=np.int64) for name in PARTS}
         if sum(map(len, parts.values())) <= _LISTED:
-            return found | {name: rows.tolist() for name, rows in parts.items()}
+            return values | {name: rows.tolist() for name, rows in parts.items()}
         codes = self.codes(1 + max(int(rows.max(initial=-1)) for rows in parts.values()))
-        return found | {"packed": base64.b64encode(zlib.compress(codes.tobytes())).decode()}
+        return values | {"packed": base64.b64encode(zlib.compress(codes.tobytes())).decode()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], n: int) -> Split:
         """The inverse of :meth:`to_dict`, for ``n`` samples.
 
         Raises:
-            ValueError: If these are no parts of ``n`` samples.
+            ValueError: If the parts do not fit ``n`` samples.
         """
         by, warnings = str(values["by"]), list(values["warnings"])
         if "packed" in values:
@@ -97,30 +98,24 @@ class Split:
 
 
 def conditions(x: SampleArray) -> IndexArray:
-    """The number of each sample's condition, a distinct row of treatments; (B, I) to (B,), in the order of the rows.
+    """Number the conditions, which are distinct rows of treatments; (B, I) to (B,), in sorted order of the rows.
 
-    Rows that differ only beyond single precision are one condition, as the model sees them, and -0 is 0.
+    Rows that are equal in single precision are one condition, as for the model, and -0 is 0.
     """
-    found: IndexArray = np.unique(np.asarray(x, np.float32) + np.float32(0), axis=0, return_inverse=True)[1]
-    return found.reshape(-1)
+    numbers: IndexArray = np.unique(np.asarray(x, np.float32) + np.float32(0), axis=0, return_inverse=True)[1]
+    return numbers.reshape(-1)
 
 
 def draw_split(
     condition: npt.NDArray[np.integer[Any]], seed: int | np.random.Generator, test: float, validation: float
 ) -> Split:
-    """Set samples aside by condition, so that a condition is never in two parts.
-
-    The shares are shares of the conditions, rounded, at least one each. Under 5 conditions samples are drawn instead,
-    with a warning, since a part of conditions would be no measure of anything.
+    """Set samples aside by condition; see :meth:`gsnn.data.PerturbationData.split`.
 
     Args:
         condition: (M,) number of the condition of each sample, from 0 on; -1 leaves the sample out.
         seed: Seed or generator of the draw.
-        test: Share for the test, in [0, 1); 0 leaves the part empty.
-        validation: Share for the validation, likewise.
-
-    Raises:
-        ValueError: If a share is out of range or nothing is left to train on.
+        test: Share for the test.
+        validation: Share for the validation.
 
     Example:
         >>> draw_split(np.array([0, 1, 2, 3, 4, 0, -1]), 1, test=0.2, validation=0.0).test.tolist()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.io.text import listed
+from gsnn.io.text import counted, listed
+
+if TYPE_CHECKING:
+    from gsnn.graph import Graph
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -51,7 +54,7 @@ class ColumnMoments:
             self._add(np.array(values[start : start + _BLOCK], dtype=np.float64))
 
     def _add(self, values: npt.NDArray[np.float64]) -> None:
-        """Add a block, which is overwritten."""
+        """Add a block; the array is overwritten."""
         self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
         self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
         gaps = np.isnan(values)
@@ -59,7 +62,7 @@ class ColumnMoments:
         n = len(values) - gaps.sum(0)
         n_or_1 = np.maximum(n, 1)
         mean = np.zeros(len(n))
-        for _ in range(2):  # the first pass rounds; the residuals say by how much
+        for _ in range(2):  # the second pass corrects the rounding of the first
             if some:
                 values[gaps] = 0.0
             step = values.sum(0) / n_or_1
@@ -86,6 +89,17 @@ class ColumnMoments:
         return self.low == self.high
 
 
+def odd_columns(graph: Graph, inputs: ColumnMoments, outputs: ColumnMoments) -> list[str]:
+    """Warnings about inputs that never change, and outputs that were never measured or never change."""
+    notes = (
+        (graph.inputs, inputs.constant, "input", "the same in every sample, so that nothing can be learnt about it"),
+        (graph.outputs, outputs.count == 0, "output", "never measured"),
+        (graph.outputs, outputs.constant, "output", "the same wherever it was measured"),
+    )
+    odd = [([nodes[i] for i in np.flatnonzero(mask)], kind, what) for nodes, mask, kind, what in notes]
+    return [f"{counted(len(names), kind)} {what}: {listed(names)}" for names, kind, what in odd if names]
+
+
 @dataclass(frozen=True, eq=False)
 class Standardiser:
     """Subtracts a mean and divides by a scale, per column; missing values stay missing.
@@ -93,7 +107,7 @@ class Standardiser:
     Attributes:
         mean: (O,), NaN for a column without any value.
         scale: (O,), the unbiased standard deviation + 1e-8. A column that never varies gets 1 instead of 1e-8, so
-            that a value not seen before does not become a hundred million; a column without values gets NaN.
+            that a new value does not become a hundred million; a column without values gets NaN.
 
     Example:
         >>> standardiser = Standardiser.fit(np.array([[1.0, 5.0], [3.0, np.nan], [np.nan, 5.0]]))
@@ -193,7 +207,7 @@ class Standardiser:
 
 
 def standardise(y_train: npt.ArrayLike, *others: npt.ArrayLike) -> tuple[FloatArray, ...]:
-    """Standardise targets with the mean and unbiased standard deviation (+ 1e-8) of the training ones.
+    """Standardise targets with the mean and unbiased standard deviation (+ 1e-8) of the training targets.
 
     Args:
         y_train: (M, O), NaN where missing.

@@ -1,4 +1,4 @@
-"""Perturbation data that stay in their file."""
+"""Perturbation data that are read from their files in stretches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gsnn.base.splitmix import mixed
 from gsnn.base.wording import asked
 from gsnn.data.matching import count_dropped, match
 from gsnn.data.parts import Part, Rebatched
-from gsnn.data.split import PARTS, UNUSED, Codes, SampleArray, Split, conditions, draw_split
+from gsnn.data.split import MIN_SAMPLES, PARTS, UNUSED, Codes, SampleArray, Split, conditions, draw_split
 from gsnn.data.standardiser import Standardiser
 from gsnn.graph import Graph
 from gsnn.io import NameMap, Network
@@ -29,22 +29,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BUFFER_BYTES = 256 * 2**20
-# Bytes of samples that are read between two times that freed memory is given back.
+# Freed memory is returned to the system each time so many bytes of samples have been read.
 _TRIMMED_EVERY = 32 * 2**20
-# Groups of conditions that a split draws where there are too many conditions to keep.
+# Groups of conditions from which a split draws if there are too many conditions for the memory.
 _GROUPS = 2**16
-_MIN_SAMPLES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class StreamedData:
-    """What :class:`gsnn.data.PerturbationData` is, for samples that stay in their file; made by :func:`stream_data`.
+    """Like :class:`gsnn.data.PerturbationData`, for samples that stay in their file; made by :func:`stream_data`.
 
     Attributes:
         graph: The prior network with an input per treatment and an output per readout.
-        responses: Where the samples are read from; its columns are those of ``graph.inputs`` and ``graph.outputs``.
+        responses: The files of the samples; the columns are those of ``graph.inputs`` and ``graph.outputs``.
         warnings: What a user should know: about the files, the match, and the graph.
-        buffer_bytes: How much of the samples, in single precision, training may hold at a time.
+        buffer_bytes: Size of the samples, in single precision, that training may hold at a time.
     """
 
     graph: Graph
@@ -57,11 +56,11 @@ class StreamedData:
 
     @property
     def buffer_rows(self) -> int:
-        """Samples that ``buffer_bytes`` hold."""
+        """Number of samples that fit in ``buffer_bytes``."""
         return max(1, self.buffer_bytes // (4 * (self.graph.I + self.graph.O)))
 
     def stretches(self) -> list[tuple[int, int]]:
-        """First and last but one row of each stretch of the file."""
+        """First row of each stretch of the file, and the row after its last."""
         return self.responses.stretches()
 
     def chunks(
@@ -70,12 +69,12 @@ class StreamedData:
         """The samples of some stretches, a chunk at a time.
 
         Args:
-            codes: (M,) the part of each sample, from :meth:`Split.codes`; None puts all of them into the first one.
-            stretches: Which, by number; None for all.
+            codes: (M,) the part of each sample, from :meth:`Split.codes`; None puts all samples into part 0.
+            stretches: Numbers of the stretches; None for all.
 
         Yields:
-            Number of the stretch, part of each sample (B,), 3 also where nothing was measured; treatments (B, I),
-            readouts (B, O).
+            Number of the stretch; part of each sample (B,), 3 if nothing was measured; treatments (B, I); readouts
+            (B, O).
         """
         places = self.stretches()
         passed = 0
@@ -83,7 +82,7 @@ class StreamedData:
             start, stop = places[number]
             passed += 4 * (stop - start) * (self.graph.I + self.graph.O)
             if passed > _TRIMMED_EVERY:
-                # Freed chunks of many sizes leave holes in the heap, which would grow with the samples.
+                # Freed chunks of many sizes leave holes in the heap, which would grow with the number of samples.
                 trim_freed_memory()
                 passed = 0
             for x, y in self.responses.read(start, stop):
@@ -99,12 +98,12 @@ class StreamedData:
         split: Split | None = None,
         part: str = "train",
     ) -> Iterable[tuple[Tensor, Tensor]]:
-        """Samples in the order of the file, for ``fit`` of an inferer; may be gone through again and again.
+        """Samples in the order of the file, for ``fit`` of an inferer; can be iterated repeatedly.
 
         Args:
-            standardiser: Brings the readouts to one scale.
+            standardiser: Standardises the readouts.
             batch_size: Samples in a batch; the last one may have fewer.
-            split: Tells the parts; None takes all samples.
+            split: The split into parts; None takes all samples.
             part: ``"train"``, ``"validation"`` or ``"test"`` of a split.
 
         Returns:
@@ -123,8 +122,8 @@ class StreamedData:
     def split(self, seed: int | np.random.Generator = 0, test: float = 0.2, validation: float = 0.1) -> Split:
         """Set conditions aside as :meth:`gsnn.data.PerturbationData.split` does, in one pass over the samples.
 
-        The same samples in memory are drawn for the same parts, unless the distinct treatment rows need more than a
-        quarter of ``buffer_bytes``. Groups of conditions are drawn then, by a hash of the row.
+        It draws the same parts as for these samples in memory, unless the distinct treatment rows need more than a
+        quarter of ``buffer_bytes``; then it draws groups of conditions by a hash of the row.
 
         Args:
             seed: Seed or generator of the draw.
@@ -148,37 +147,37 @@ class StreamedData:
         return draw_split(self._conditions(), seed, test, validation)
 
     def _conditions(self) -> npt.NDArray[np.int32]:
-        """(M,) number of the condition of each sample, in the order of the rows; -1 where nothing was measured."""
-        found = np.full(len(self), -1, np.int32)
+        """(M,) number of the condition of each sample, in sorted order of the rows; -1 where nothing was measured."""
+        number = np.full(len(self), -1, np.int32)
         keys, rows = pd.Index([], dtype=np.uint64), list[SampleArray]()
         kept, start = True, 0
         for _, codes, x, _ in self.chunks():
             used = np.flatnonzero(codes != UNUSED)
-            mine = _row_keys(x[used])
+            key = _row_keys(x[used])
             if kept:
-                new, first = np.unique(mine, return_index=True)
+                new, first = np.unique(key, return_index=True)
                 first = first[keys.get_indexer(pd.Index(new)) < 0]
                 if len(first):
-                    keys = keys.append(pd.Index(mine[first]))
+                    keys = keys.append(pd.Index(key[first]))
                     rows.append(x[used[first]])
                 kept = 16 * len(keys) * x.shape[1] <= self.buffer_bytes
                 if not kept:
                     group = (keys.to_numpy() % _GROUPS).astype(np.int32)
-                    rows, seen = [], found >= 0
-                    found[seen] = group[found[seen]]
-            found[start + used] = keys.get_indexer(pd.Index(mine)) if kept else mine % _GROUPS
+                    rows, seen = [], number >= 0
+                    number[seen] = group[number[seen]]
+            number[start + used] = keys.get_indexer(pd.Index(key)) if kept else key % _GROUPS
             start += len(x)
-        seen = found >= 0
+        seen = number >= 0
         if rows:
             distinct = np.concatenate(rows)
-            rows.clear()  # they are many
-            found[seen] = conditions(distinct)[found[seen]]
+            rows.clear()  # they take much memory
+            number[seen] = conditions(distinct)[number[seen]]
         elif not kept:  # groups without a sample do not count
-            found[seen] = (np.cumsum(np.bincount(found[seen]) > 0) - 1)[found[seen]]
-        return found
+            number[seen] = (np.cumsum(np.bincount(number[seen]) > 0) - 1)[number[seen]]
+        return number
 
     def digest(self) -> str:
-        """Hex digest of the samples as they will be read: the files, the columns, and what the order depends on."""
+        """Hex digest of the files, the columns, and what the order of the samples depends on."""
         described = {
             "files": self.responses.digests(),
             "treatments": self.responses.treatments,
@@ -210,9 +209,9 @@ def stream_data(
     names: NameMap | None = None,
     buffer_bytes: int = BUFFER_BYTES,
 ) -> StreamedData:
-    """Put responses that stay in their file on a prior network, by the rules of :func:`gsnn.data.build_data`.
+    """Put streamed responses on a prior network, by the rules of :func:`gsnn.data.build_data`.
 
-    Only the columns that the network has are read. Samples without any measured readout are left out when they come.
+    Only the columns that the network has are read. Samples without any measured readout are left out while reading.
 
     Args:
         network: The prior network.
@@ -220,8 +219,8 @@ def stream_data(
         on_unmatched: What to do with treatments and readouts that are no species: ``"error"``, or ``"drop"`` them
             with a warning. The samples to which a dropped treatment was applied are dropped as well.
         ignore_case: As for :func:`gsnn.data.build_data`.
-        names: As there, but without scales: doses must stand in the files as they are to be taken.
-        buffer_bytes: How much of the samples training may hold, and shuffle, at a time.
+        names: As there, but without scales: the files must have the doses on the scale of the model.
+        buffer_bytes: Size of the samples that training may hold, and shuffle, at a time.
 
     Raises:
         DataError: If identifiers do not match, or there are fewer than 3 samples.
@@ -246,25 +245,22 @@ def stream_data(
             f"the map has scales ({listed(scaled, 3)}), and samples that stay in their files are taken as they are; "
             f"write the doses on that scale, or pass {asked('stream=False', '--no-stream')}"
         )
-    matched = match(
-        *(network, responses, on_unmatched, responses.treatments, responses.readouts),
-        ignore_case=ignore_case,
-        names=names,
-    )
-    if len(responses) < _MIN_SAMPLES:
+    matched = match(network, responses, on_unmatched, ignore_case=ignore_case, names=names)
+    if len(responses) < MIN_SAMPLES:
         raise DataError(
-            f"{responses.name} holds {counted(len(responses), 'sample')}; at least {_MIN_SAMPLES} are needed, one each "
+            f"{responses.name} holds {counted(len(responses), 'sample')}; at least {MIN_SAMPLES} are needed, one each "
             "to train, validate and test"
         )
     warnings = list(matched.warnings)
     responses.keep(matched.treatments, matched.readouts, matched.dropped)
     if responses.dropped:
         left = sum(len(x) for a, b in responses.stretches() for x, _ in responses.read(a, b, readouts=False))
-        told = count_dropped(len(responses) - left, responses.dropped)
-        if left < _MIN_SAMPLES:
-            raise DataError(f"{responses.name}: {told}; {counted(left, 'sample')} of {len(responses)} are left, and at "
-                            f"least {_MIN_SAMPLES} are needed")  # fmt: skip
-        warnings.append(told)
+        warnings.append(count_dropped(len(responses) - left, responses.dropped))
+        if left < MIN_SAMPLES:
+            raise DataError(
+                f"{responses.name}: {warnings[-1]}; {counted(left, 'sample')} of {len(responses)} are left, and at "
+                f"least {MIN_SAMPLES} are needed"
+            )
     graph = matched.graph(warnings)
     warnings += graph.summary().warnings
     data = StreamedData(graph, responses, warnings, buffer_bytes)
@@ -279,9 +275,9 @@ def stream_data(
 
 
 def _row_keys(x: SampleArray) -> npt.NDArray[np.uint64]:
-    """A key for each row, the same for equal rows; (B,), spread evenly.
+    """A hash (B,) of each row, equal for equal rows and evenly distributed; -0 is 0.
 
-    Every value is hashed with a salt of its column, and the sum over the columns once more. -0 is 0.
+    Every value is hashed with a salt of its column, then the sum over the columns is hashed.
     """
     bits = (x + np.float32(0)).view(np.uint32).astype(np.uint64)
     return mixed(mixed(bits + mixed(np.arange(bits.shape[1], dtype=np.uint64))).sum(axis=1, dtype=np.uint64))

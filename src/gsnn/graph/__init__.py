@@ -1,4 +1,4 @@
-"""The prior network: typed nodes and edges, their rules, and what can be said of them at once."""
+"""The prior network: typed nodes and edges, their rules, conversions, and a summary."""
 
 from __future__ import annotations
 

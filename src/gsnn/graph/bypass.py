@@ -1,4 +1,4 @@
-"""Which known edges have a bypass: their source reaches their target without them."""
+"""Known edges with a bypass: their source reaches their target without them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from gsnn.graph.checks import Edge
     from gsnn.graph.graph import Graph
 
-_MOST = 1000  # edges that are looked at one by one; of more a sample is
+_MOST = 1000  # edges that are examined; of more edges, a random sample
 
 
 def routed(graph: Graph, edges: Sequence[Edge]) -> list[bool]:
-    """Whether the source of each pair reaches its target over function edges.
+    """Whether the source of each pair reaches its target by function edges.
 
     Args:
-        graph: The prior graph; for hidden edges the one without them.
+        graph: The prior graph; to test hidden edges, the graph without them.
         edges: Pairs of names of functions.
 
     Example:
@@ -41,18 +41,18 @@ def routed(graph: Graph, edges: Sequence[Edge]) -> list[bool]:
 
 
 def bypass_count(graph: Graph, most: int = _MOST, seed: int = 0) -> tuple[int, int]:
-    """How many known edges between functions have a bypass; edges of a function to itself are left out.
+    """Count the known edges between functions that have a bypass, self-edges left out.
 
-    A self-check hides such an edge to little effect: what the edge carried goes the other way, so that a model without
-    it loses little and does not ask for it back.
+    Hiding such an edge in a self-check has little effect: the signal takes the other path, so a model without the edge
+    loses little and does not propose it again.
 
     Args:
         graph: The prior graph.
-        most: Of more edges than so many, a random sample is looked at.
-        seed: Of that sample.
+        most: Largest number of edges to examine; of more, a random sample is taken.
+        seed: Seed of that sample.
 
     Returns:
-        How many have one, and of how many edges.
+        How many edges have a bypass, and how many were examined.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -68,23 +68,20 @@ def bypass_count(graph: Graph, most: int = _MOST, seed: int = 0) -> tuple[int, i
         chosen = np.sort(np.random.default_rng(seed).choice(len(chosen), most, replace=False))
     n = 0
     for k in chosen.tolist():
-        steps.indices[k] = source[k]  # the edge, turned into one to its own source, leads nowhere
+        steps.indices[k] = source[k]  # as a self-edge, the edge leads nowhere
         n += bool((_reached(steps, int(source[k])) == target[k]).any())
         steps.indices[k] = target[k]
     return n, len(chosen)
 
 
 def _steps(graph: Graph) -> sparse.csr_array:
-    """The edges between different functions, each once, as a matrix."""
+    """The edges between different functions as a matrix (N, N)."""
     source, target = graph.edge_index_dict[edge_type(FUNCTION_EDGES)].numpy()
     apart = source != target
-    ones = np.ones(int(apart.sum()))
-    steps = sparse.csr_array((ones, (source[apart], target[apart])), shape=(graph.N, graph.N))
-    steps.sum_duplicates()
-    return steps
+    return sparse.csr_array((np.ones(apart.sum()), (source[apart], target[apart])), shape=(graph.N, graph.N))
 
 
 def _reached(steps: sparse.csr_array, start: int) -> npt.NDArray[np.int32]:
-    """Functions that a function leads to, itself left out."""
-    found: npt.NDArray[np.int32] = csgraph.breadth_first_order(steps, start, return_predecessors=False)[1:]
-    return found
+    """Functions that a function reaches, itself left out."""
+    order: npt.NDArray[np.int32] = csgraph.breadth_first_order(steps, start, return_predecessors=False)
+    return order[1:]

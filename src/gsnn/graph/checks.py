@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ import torch
 
 from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.edge_rows import edge_rows
-from gsnn.base.errors import DataError, closest
+from gsnn.base.errors import DataError, did_you_mean
 
 Edge = tuple[str, str]
 SignedEdge = tuple[str, str, int]
@@ -72,19 +73,19 @@ class Edges:
         )
 
     def append(self, new: Edges, *, signed: bool) -> Edges:
-        """These edges, then the new ones; where only one side has signs the other's are unknown."""
-        sign: SignArray | None = None
+        """These edges, then the new ones; if only one side has signs, those of the other are unknown (0)."""
+        sign = weight = None
         if signed:
-            sides = (np.zeros(e.index.shape[1], np.int8) if e.sign is None else e.sign for e in (self, new))
-            sign = np.concatenate(list(sides))
-        weight = None
+            sign = np.concatenate(
+                [np.zeros(e.index.shape[1], np.int8) if e.sign is None else e.sign for e in (self, new)]
+            )
         if self.weight is not None and new.weight is not None:
             weight = np.concatenate([self.weight, new.weight])
         return Edges(np.concatenate([self.index, new.index], axis=1), weight, sign, self.duplicated)
 
 
 def check_names(names: Mapping[str, Iterable[str]]) -> Names:
-    """Names of each type, if they are non-empty, unique strings in the three known types."""
+    """The names of each node type, after checking that they are non-empty and unique strings."""
     unknown = sorted(str(kind) for kind, listed in names.items() if kind not in NODE_TYPES and len(list(listed)))
     if unknown:
         raise DataError(f"unknown node types {unknown}; use 'input', 'function' and 'output'")
@@ -114,9 +115,7 @@ def check_names(names: Mapping[str, Iterable[str]]) -> Names:
 
 def _repeated(names: Sequence[str]) -> str:
     """The names that occur more than once, for a message."""
-    seen: set[str] = set()
-    twice = dict.fromkeys(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-    return shown(map(repr, twice))
+    return shown(repr(name) for name, n in Counter(names).items() if n > 1)
 
 
 def check_edges(
@@ -125,20 +124,16 @@ def check_edges(
     sign: Mapping[EdgeType, Any] | None,
     names: Names,
 ) -> dict[EdgeType, Edges]:
-    """Edges of each type, in range and collapsed.
+    """The edges of each type, checked, with duplicates collapsed.
 
     Raises:
-        DataError: If anything is not as the class Graph says.
+        DataError: If the edges break a rule of :class:`gsnn.graph.Graph`.
     """
-    foreign = {}
-    for kind, given in index.items():
-        count = _as_array(given).size // 2
-        if kind not in EDGE_TYPES and count:
-            foreign[kind] = count
+    counts = {kind: _as_array(ends).size // 2 for kind, ends in index.items() if kind not in EDGE_TYPES}
+    foreign = [f"{kind} ({n} edges)" for kind, n in counts.items() if n]
     if foreign:
-        listed = shown(f"{kind} ({count} edges)" for kind, count in foreign.items())
         raise DataError(
-            f"edges of types that a graph has not: {listed}; allowed are {_ALLOWED}, "
+            f"edges of types that a graph has not: {shown(foreign)}; allowed are {_ALLOWED}, "
             "with keys (source type, 'to', target type)"
         )
     return {
@@ -159,15 +154,13 @@ def _as_array(values: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a tensor or an
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def check_index(kind: EdgeType, given: Any, names: Names) -> IntArray:  # noqa: ANN401
-    """A copy of the index as (2, E_type) int64, in range.
+def check_index(kind: EdgeType, values: Any, names: Names) -> IntArray:  # noqa: ANN401
+    """A copy of the index as (2, E_type) int64; None has no edges.
 
     Raises:
-        DataError: If it is none, or one that the nodes do not have.
+        DataError: If it has another shape or type, or a node that does not exist.
     """
-    if given is None:
-        return np.empty((2, 0), np.int64)
-    index = _as_array(given)
+    index = _as_array([] if values is None else values)
     if index.size == 0:
         return np.empty((2, 0), np.int64)
     if index.ndim != 2 or index.shape[0] != 2:
@@ -198,22 +191,22 @@ def _collapse(
     signed: bool,
 ) -> Edges:
     """One edge for each pair, in order of first occurrence."""
-    values = _attribute("edge_weight_dict", kind, weight, index.shape[1]) if weighted else None
-    given = _attribute("edge_sign_dict", kind, sign, index.shape[1]) if signed else None
-    if values is not None:
-        _refuse("edge_weight_dict", kind, index, values, ~np.isfinite(values), names, "a weight must be finite")
-    if given is not None:
-        _refuse("edge_sign_dict", kind, index, given, ~np.isin(given, (-1, 0, 1)), names, "a sign is -1, 0 or +1")
-    signs = None if given is None else given.astype(np.int8)
-
+    weights = signs = None
+    if weighted:
+        weights = _attribute("edge_weight_dict", kind, weight, index.shape[1])
+        _refuse("edge_weight_dict", kind, index, weights, ~np.isfinite(weights), names, "a weight must be finite")
+    if signed:
+        numbers = _attribute("edge_sign_dict", kind, sign, index.shape[1])
+        _refuse("edge_sign_dict", kind, index, numbers, ~np.isin(numbers, (-1, 0, 1)), names, "a sign is -1, 0 or +1")
+        signs = numbers.astype(np.int8)
     key = index[0] * len(names[kind[2]]) + index[1]
     _, first, inverse, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     if len(first) == len(key):
-        return Edges(index, values, signs, np.empty((2, 0), np.int64))
-    if values is not None:
-        differs = values != values[first[inverse]]
-        _refuse("edge_weight_dict", kind, index, values, differs, names, "repeated edges must agree; combine them")
-    order = np.argsort(first)  # np.unique sorts by key; the graph keeps the order in which edges came
+        return Edges(index, weights, signs, np.empty((2, 0), np.int64))
+    if weights is not None:
+        differs = weights != weights[first[inverse]]
+        _refuse("edge_weight_dict", kind, index, weights, differs, names, "repeated edges must agree; combine them")
+    order = np.argsort(first)  # np.unique sorts by key; the graph keeps the order of the edges
     collapsed = None
     if signs is not None:
         positive = np.bincount(inverse, weights=signs > 0) > 0
@@ -221,12 +214,12 @@ def _collapse(
         collapsed = (positive.astype(np.int8) - negative.astype(np.int8))[order]
     rows = first[order]
     duplicated = index[:, rows[count[order] > 1]]
-    return Edges(index[:, rows], None if values is None else values[rows], collapsed, duplicated)
+    return Edges(index[:, rows], None if weights is None else weights[rows], collapsed, duplicated)
 
 
-def _attribute(parameter: str, kind: EdgeType, given: Any, n_edges: int) -> FloatArray:  # noqa: ANN401
+def _attribute(parameter: str, kind: EdgeType, numbers: Any, n_edges: int) -> FloatArray:  # noqa: ANN401
     """Weights or signs of one type as float64, one for each edge."""
-    values = np.empty(0) if given is None else _as_array(given)
+    values = np.empty(0) if numbers is None else _as_array(numbers)
     if values.shape != (n_edges,):
         raise DataError(f"{parameter}[{kind}] must have shape ({n_edges},), one number an edge, got {values.shape}")
     try:
@@ -244,7 +237,7 @@ def _refuse(
     names: Names,
     rule: str,
 ) -> None:
-    """Raise with the edges whose value breaks a rule, if there are any."""
+    """Raise a DataError that lists the edges whose value breaks a rule, if there are any."""
     rows = np.flatnonzero(bad)
     if rows.size:
         source, target = names[kind[0]], names[kind[2]]
@@ -253,7 +246,7 @@ def _refuse(
 
 
 def check_trainable(edges: Mapping[EdgeType, Edges]) -> None:
-    """Refuse a graph none of whose outputs depends on a parameter."""
+    """Raise a DataError if no output depends on a parameter of the model."""
     if not edges["function", "to", "output"].index.shape[1]:
         raise DataError(
             "no function -> output edges: no output depends on the model, so it cannot be trained; "
@@ -265,7 +258,7 @@ def locate(source: Sequence[str], target: Sequence[str], names: Names) -> list[t
     """Sort edges given by name into the edge types.
 
     Returns:
-        For each edge type: the type, the edges (2, E_type) by local index, and their positions in what was given.
+        For each edge type: the type, its edges (2, E_type) by local index, and their positions in the arguments.
 
     Raises:
         DataError: If a name is unknown, or an edge joins types that have no edges.
@@ -273,12 +266,8 @@ def locate(source: Sequence[str], target: Sequence[str], names: Names) -> list[t
     place = {name: (code, i) for code, kind in enumerate(NODE_TYPES) for i, name in enumerate(names[kind])}
     unknown = [name for name in dict.fromkeys([*source, *target]) if name not in place]
     if unknown:
-        hints = []
-        for name in islice(unknown, 5):
-            near = closest(str(name), place, 1)
-            hints.append(repr(name) + (f" (did you mean {near[0]!r}?)" if near else ""))
-        more = ", ..." if len(unknown) > 5 else ""
-        raise DataError(f"{len(unknown)} edge ends that are not nodes of the graph: {', '.join(hints)}{more}")
+        hints = shown(f"{name!r}{did_you_mean(str(name), place)}" for name in unknown)
+        raise DataError(f"{len(unknown)} edge ends that are not nodes of the graph: {hints}")
     n_edges = len(source)
     ends = np.array([place[name] for name in (*source, *target)], np.int64).reshape(2, n_edges, 2)
     kinds = ends[0, :, 0] * len(NODE_TYPES) + ends[1, :, 0]
@@ -311,7 +300,7 @@ def columns(edges: Iterable[Edge | SignedEdge]) -> tuple[list[str], list[str], l
 
 
 def _is_sign(element: Any) -> bool:  # noqa: ANN401 - of an edge
-    """Whether it is -1, 0 or 1, also as text; a missing one is 0."""
+    """Whether an element of an edge is -1, 0 or 1, also as text; a missing value counts as 0."""
     if isinstance(element, str):
         return element in {"-1", "0", "1", "+1", "+", "-"}
     return element is None or bool(np.isscalar(element) and (element in (-1, 0, 1) or element != element))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from gsnn.base.errors import DataError, closest, require
+from gsnn.base.errors import DataError, did_you_mean, require
 from gsnn.graph.checks import EDGE_TYPES, NODE_TYPES, EdgeType, arrow, shown
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def read_networkx(G: nx.DiGraph, lists: Lists, weight_attr: str | None, sign_att
         raise TypeError(f"G must be a networkx DiGraph, got {type(G).__name__}")
     if not G.is_directed():
         raise TypeError(f"G must be directed, got {type(G).__name__}; use a networkx.DiGraph")
-    names = _types_of_nodes(G) if all(given is None for given in lists) else _listed_nodes(G, lists)
+    names = _types_of_nodes(G) if all(nodes is None for nodes in lists) else _listed_nodes(G, lists)
     source, target, attributes = [], [], []
     for u, v, attribute in G.edges(data=True):
         source.append(u)
@@ -59,10 +59,10 @@ def _types_of_nodes(G: nx.DiGraph) -> dict[str, list[str]]:
 def _listed_nodes(G: nx.DiGraph, lists: Lists) -> dict[str, list[str]]:
     """Names as listed; every node of the graph must be in one of the lists."""
     parameters = ("input_nodes", "function_nodes", "output_nodes")
-    absent = [parameter for parameter, given in zip(parameters, lists, strict=True) if given is None]
+    absent = [parameter for parameter, nodes in zip(parameters, lists, strict=True) if nodes is None]
     if absent:
         raise DataError(f"{' and '.join(absent)} left out; pass all three lists of nodes, or none")
-    names = {kind: list(given or ()) for kind, given in zip(("input", "function", "output"), lists, strict=True)}
+    names = {kind: list(nodes or ()) for kind, nodes in zip(("input", "function", "output"), lists, strict=True)}
     listed = {name for listed in names.values() for name in listed}
     untyped = [repr(node) for node in G.nodes if node not in listed]
     if untyped:
@@ -82,18 +82,18 @@ def _edge_attribute(
     default: str,
     missing: float | None,
 ) -> list[float] | None:
-    """One value an edge, or None where there is nothing to read."""
+    """One value per edge, or None if the attribute is not to be read, or is the default one and no edge has it."""
     if key is None:
         return None
     if not any(key in attribute for attribute in attributes):
         if key == default:
             return None
-        there = sorted({str(k) for attribute in attributes for k in attribute})
-        near = closest(key, there, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise DataError(f"no edge of G has the attribute {key!r}{hint}; there are {there}; None reads no {default}")
-    found = (attribute.get(key) for attribute in attributes)
-    values: list[Any] = [missing if value is None else value for value in found]
+        known = sorted({str(k) for attribute in attributes for k in attribute})
+        raise DataError(
+            f"no edge of G has the attribute {key!r}{did_you_mean(key, known)}; there are {known}; "
+            f"None reads no {default}"
+        )
+    values: list[Any] = [missing if attribute.get(key) is None else attribute[key] for attribute in attributes]
     without = [arrow(s, t) for s, t, value in zip(source, target, values, strict=True) if value is None]
     if without:
         raise DataError(f"{len(without)} edges lack the attribute {key!r}: {shown(without)}; None ignores it")
@@ -107,8 +107,9 @@ def read_pandas(edges: pd.DataFrame, nodes: pd.DataFrame) -> dict[str, Any]:
             raise TypeError(f"{label} must be a pandas DataFrame, got {type(table).__name__}")
         absent = [column for column in columns if column not in table.columns]
         if absent:
-            there = list(table.columns)
-            raise DataError(f"{label} has no column {shown(map(repr, absent))}; it has {there}; rename them")
+            raise DataError(
+                f"{label} has no column {shown(map(repr, absent))}; it has {list(table.columns)}; rename them"
+            )
     kinds = nodes["type"].astype(object).tolist()
     wrong = dict.fromkeys(repr(kind) for kind in kinds if kind not in NODE_TYPES)
     if wrong:
@@ -144,12 +145,12 @@ def read_hetero(data: Any) -> tuple[Any, Any, Any, Any]:  # noqa: ANN401 - Heter
             f"{'edge_index_dict' if index is None else 'node_names_dict'}; build one with Graph.from_edges, "
             "from_networkx or from_pandas (in a HeteroData, set data[type].node_names)"
         )
-    # An edge type without edges often has no attributes; one with edges must have them, and Graph says so.
+    # An edge type without edges often has no attributes; Graph checks that one with edges has them.
     return index, names, _filled(weight, index), _filled(sign, index)
 
 
 def _dictionary(data: Any, key: str) -> Mapping[Any, Any] | None:  # noqa: ANN401
-    """An attribute of the object, None if it has none (PyG raises KeyError where no store has the key)."""
+    """An attribute of the object if it is a dictionary, else None (PyG raises KeyError where no store has the key)."""
     try:
         value = getattr(data, key, None)
     except KeyError:
@@ -163,25 +164,21 @@ def _filled(values: Mapping[Any, Any] | None, index: Mapping[Any, Any]) -> dict[
     return {kind: values[kind] if kind in values else np.empty(0) for kind in {**dict.fromkeys(EDGE_TYPES), **index}}
 
 
-def write_networkx(names: NameLists, index: ByType, weight: ByType | None, sign: ByType | None) -> nx.DiGraph:
-    """See ``Graph.to_networkx``; the dictionaries are those of a ``Graph``."""
+def write_networkx(edges: pd.DataFrame, nodes: pd.DataFrame) -> nx.DiGraph:
+    """See ``Graph.to_networkx``; the tables are those of :func:`write_pandas`."""
     import networkx as nx
 
     G = nx.DiGraph()
-    for kind in NODE_TYPES:
-        G.add_nodes_from(names[kind], type=kind)
-    edges, _ = write_pandas(names, index, weight, sign)
-    columns = {name: edges[name].tolist() for name in edges.columns}
-    attributes = [name for name in ("weight", "sign") if name in columns]
-    rows = zip(*(columns[name] for name in ("source", "target", *attributes)), strict=True)
-    G.add_edges_from((row[0], row[1], dict(zip(attributes, row[2:], strict=True))) for row in rows)
+    G.add_nodes_from((name, {"type": kind}) for name, kind in nodes.itertuples(index=False, name=None))
+    rows = edges.itertuples(index=False, name=None)
+    G.add_edges_from((s, t, dict(zip(edges.columns[2:], values, strict=True))) for s, t, *values in rows)
     return G
 
 
 def write_pandas(
     names: NameLists, index: ByType, weight: ByType | None, sign: ByType | None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """See ``Graph.to_pandas``."""
+    """See ``Graph.to_pandas``; the dictionaries are those of a ``Graph``."""
     listed = {kind: np.array(each, dtype=object) for kind, each in names.items()}
     edges = {
         "source": np.concatenate([listed[kind[0]][index[kind][0].numpy()] for kind in EDGE_TYPES]),
@@ -201,7 +198,7 @@ def write_pandas(
 def write_pyg(names: NameLists, index: ByType, weight: ByType | None, sign: ByType | None) -> HeteroData:
     """See ``Graph.to_pyg``."""
     with warnings.catch_warnings():
-        # PyG still compiles with torch.jit.script while it is imported; nothing a user of this package can mend.
+        # PyG calls torch.jit.script while it is imported; a user of this package cannot change that.
         warnings.simplefilter("ignore", DeprecationWarning)
         data = require("torch_geometric.data", extra="pyg").HeteroData()
     for kind, listed in names.items():

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gsnn.base.errors import DataError
 from gsnn.graph.checks import (
@@ -42,8 +41,8 @@ class Graph:
     """An immutable prior network of input, function and output nodes.
 
     Letters: I inputs, N functions, O outputs, E edges of all types. It has the two dictionaries that research
-    code passes around (``edge_index_dict`` and ``node_names_dict``), so it goes wherever those go. What the
-    dictionaries return are copies: nothing a caller does to them reaches the graph.
+    code passes around (``edge_index_dict`` and ``node_names_dict``), so it can be used in their place. Both are
+    copies: changing them does not change the graph.
 
     Duplicated edges are collapsed into their first occurrence and reported by :attr:`duplicated_edges`. Signs
     that disagree become 0 (unknown); an unknown sign disagrees with nothing, so +1 and 0 give +1. Weights that
@@ -58,7 +57,7 @@ class Graph:
         edge_sign_dict: For each edge type, -1, 0 (unknown) or +1, shape (E_type,); None for an unsigned graph.
 
     Raises:
-        DataError: If a name is repeated or stands in two types, an edge joins types other than the three, an index
+        DataError: If a name is repeated or occurs in two types, an edge joins types other than the three, an index
             is out of range, weights or signs do not fit, or an empty type makes training impossible (no inputs,
             functions or outputs, or no function -> output edge).
 
@@ -96,9 +95,9 @@ class Graph:
         """Build from an edge list.
 
         Args:
-            edges: (source, target) or (source, target, sign); a sign is -1, 0 (unknown) or +1, and counts as 0 where
-                it is left out while other edges have one. Triples in the order of SIF (source, sign, target) are
-                told by their signs; a data frame is read by its columns.
+            edges: (source, target) or (source, target, sign); a sign is -1, 0 (unknown) or +1, and 0 where it is left
+                out while other edges have one. Triples in the order of SIF (source, sign, target) are recognised by
+                their signs; a data frame is read by its columns.
             input_nodes: Names of the inputs, in order.
             function_nodes: Names of the functions, in order.
             output_nodes: Names of the outputs, in order.
@@ -157,7 +156,7 @@ class Graph:
 
         Args:
             edges: Columns ``source`` and ``target``; ``weight`` and ``sign`` if there are any (an empty sign is 0).
-            nodes: Columns ``name`` and ``type`` (input, function or output), one row a node, in order.
+            nodes: Columns ``name`` and ``type`` (input, function or output), one row per node, in order.
 
         Raises:
             DataError: If a column is missing or the graph is not valid.
@@ -177,7 +176,7 @@ class Graph:
 
         Args:
             data: The object; its ``edge_weight_dict`` and ``edge_sign_dict`` are kept if it has them. In a
-                ``HeteroData`` the names stand as ``data[type].node_names``.
+                ``HeteroData`` the names are ``data[type].node_names``.
 
         Raises:
             TypeError: If the object lacks one of the two dictionaries.
@@ -187,7 +186,7 @@ class Graph:
 
     @classmethod
     def coerce(cls, obj: Any) -> Graph:  # noqa: ANN401 - HeteroData or anything that looks like it
-        """The object itself if it is a Graph, else :meth:`from_pyg` of it.
+        """The object itself if it is a Graph, otherwise what :meth:`from_pyg` makes of it.
 
         Example:
             >>> from types import SimpleNamespace
@@ -208,7 +207,7 @@ class Graph:
         *,
         names: Mapping[str, Iterable[str]],
     ) -> Graph:
-        """Build from columns of names: the one way from names to indices."""
+        """Build from columns of names."""
         checked = check_names(names)
         located = locate(source, target, checked)
         weights, signs = (None if v is None else np.asarray(v) for v in (weight, sign))
@@ -220,7 +219,7 @@ class Graph:
         )
 
     def _with(self, edges: dict[EdgeType, Edges]) -> Graph:
-        """The same nodes with other edges that are valid already."""
+        """A graph with the same nodes and other edges, which have been checked."""
         check_trainable(edges)
         graph = object.__new__(type(self))
         graph._names, graph._edges = self._names, edges
@@ -239,14 +238,14 @@ class Graph:
     @property
     def edge_weight_dict(self) -> dict[EdgeType, torch.Tensor] | None:
         """Weights of each type: float64 of shape (E_type,), or None if unweighted (a copy)."""
-        found = {kind: self._edges[kind].weight for kind in EDGE_TYPES}
-        return {kind: torch.from_numpy(w.copy()) for kind, w in found.items() if w is not None} or None
+        weights = {kind: edges.weight for kind, edges in self._edges.items()}
+        return {kind: torch.from_numpy(w.copy()) for kind, w in weights.items() if w is not None} or None
 
     @property
     def edge_sign_dict(self) -> dict[EdgeType, torch.Tensor] | None:
         """Signs of each type: int8 of shape (E_type,), -1, 0 (unknown) or +1, or None if unsigned (a copy)."""
-        found = {kind: self._edges[kind].sign for kind in EDGE_TYPES}
-        return {kind: torch.from_numpy(s.copy()) for kind, s in found.items() if s is not None} or None
+        signs = {kind: edges.sign for kind, edges in self._edges.items()}
+        return {kind: torch.from_numpy(s.copy()) for kind, s in signs.items() if s is not None} or None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -332,8 +331,8 @@ class Graph:
             The larger graph. An unsigned graph becomes signed (old edges 0) if a new edge brings a sign.
 
         Raises:
-            DataError: If an edge is in the graph already or is given twice (a loop that adds an edge again has lost
-                count, and says nothing if this is let pass), or it names an unknown node.
+            DataError: If an edge is in the graph already or is given twice, which would hide a bug in a loop that
+                adds edges, or if it names an unknown node.
 
         Example:
             >>> edges = [("x", "a"), ("a", "y")]
@@ -383,7 +382,7 @@ class Graph:
 
     @cached_property
     def _reached(self) -> tuple[np.ndarray, np.ndarray]:
-        """Which functions an input reaches, and which reach an output; shape (N,) each."""
+        """Which functions are reached by an input, and which reach an output; shape (N,) each."""
         ff = self._edges[_FF].index
         down = reached(ff, np.unique(self._edges[_IF].index[1]), self.N)
         up = reached(ff[::-1], np.unique(self._edges[_FO].index[0]), self.N)
@@ -428,17 +427,15 @@ class Graph:
         """
         oddities = {kind: getattr(self, kind) for kind in ODDITIES if kind != "duplicated_edges"}
         oddities["duplicated_edges"] = [arrow(*edge) for edge in self.duplicated_edges]
-        names, index, weight, sign = self._dictionaries()
-        return summarise(names, index, sign, oddities, weighted=weight is not None)
+        return summarise(
+            self.node_names_dict, self.edge_index_dict, self.edge_sign_dict, oddities, weighted=self._weighted
+        )
 
     def equals(self, other: Graph) -> bool:
         """Whether two graphs have the same nodes in the same order and the same edges, weights and signs in any order.
 
         Args:
-            other: The graph to compare with. What was collapsed on the way is not compared.
-
-        Returns:
-            True if they are equal.
+            other: The graph to compare with; duplicates that were collapsed are not compared.
         """
         if self._names != other._names or (self._weighted, self._signed) != (other._weighted, other._signed):
             return False
@@ -451,21 +448,13 @@ class Graph:
         """A small table for notebooks."""
         return self.summary()._repr_html_()
 
-    def _dictionaries(
-        self,
-    ) -> tuple[
-        dict[str, list[str]], dict[EdgeType, Tensor], dict[EdgeType, Tensor] | None, dict[EdgeType, Tensor] | None
-    ]:
-        """Names, edges, weights and signs by type, as the writers take them."""
-        return self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict
-
     def to_networkx(self) -> nx.DiGraph:
         """As a networkx DiGraph: node attribute ``type``, edge attributes ``weight`` and ``sign`` if there are any."""
-        return write_networkx(*self._dictionaries())
+        return write_networkx(*self.to_pandas())
 
     def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """As two tables, (edges, nodes), which :meth:`from_pandas` reads back."""
-        return write_pandas(*self._dictionaries())
+        return write_pandas(self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict)
 
     def to_pyg(self) -> HeteroData:
         """As a PyG ``HeteroData`` (``edge_index``, ``edge_weight``, ``edge_sign``, ``node_names``, ``num_nodes``).
@@ -473,4 +462,4 @@ class Graph:
         Raises:
             MissingExtraError: If PyG is not installed.
         """
-        return write_pyg(*self._dictionaries())
+        return write_pyg(self.node_names_dict, self.edge_index_dict, self.edge_weight_dict, self.edge_sign_dict)

@@ -1,4 +1,4 @@
-"""The three kinds of edges, by the words that tables and options use."""
+"""The three kinds of edges, as tables and options name them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gsnn.graph.checks import EdgeType
 
 INPUT_EDGES, FUNCTION_EDGES, OUTPUT_EDGES = "input->function", "function->function", "function->output"
 
-# From where a signal enters to where it is read.
+# From the inputs to the outputs.
 KINDS: tuple[str, ...] = (INPUT_EDGES, FUNCTION_EDGES, OUTPUT_EDGES)
 
 _SHORT = dict(zip(("input", "function", "output"), KINDS, strict=True))
 
 
 def edge_pairs(data: Any, kind: EdgeType) -> npt.NDArray[np.int64]:  # noqa: ANN401 - anything HeteroData-like
-    """(2, E) sources and targets of the edges of a type; none where the graph has no such type."""
+    """Sources and targets (2, E) of the edges of a type; E is 0 if the graph has no such type."""
     index = data.edge_index_dict.get(kind)
     return np.zeros((2, 0), np.int64) if index is None else np.asarray(index.cpu(), dtype=np.int64)
 
@@ -47,7 +47,7 @@ def kind_of(edge: EdgeType) -> str:
 
 
 def short_kind(kind: str) -> str:
-    """What ``--kinds`` calls a kind: its end that is not always a function.
+    """The short name of a kind in ``--kinds``.
 
     Example:
         >>> short_kind("function->output"), short_kind("function->function")
@@ -57,36 +57,36 @@ def short_kind(kind: str) -> str:
 
 
 def resolve_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
-    """Kinds from what a user writes: ``input``, ``function``, ``output``, the whole names, or ``all``.
+    """The kinds that a user names: ``input``, ``function``, ``output``, their full names, or ``all``.
 
     Args:
-        kinds: A text, also with commas, or several.
+        kinds: One or several texts, each with one or several kinds between commas.
 
     Returns:
-        The kinds, each once, from where a signal enters to where it is read.
+        The kinds, each once, in the order of ``KINDS``.
 
     Raises:
-        DataError: If there is none, or no kind of that name.
+        DataError: If none is named, or a name is unknown.
 
     Example:
         >>> resolve_kinds("output,input")
         ('input->function', 'function->output')
     """
     texts = [kinds] if isinstance(kinds, str) else kinds
-    given = [part.strip() for text in texts for part in text.split(",") if part.strip()]
-    if not given:
+    names = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    if not names:
         raise DataError(f"give at least one kind of edges: {', '.join(_SHORT)}, or all")
-    for name in given:
+    for name in names:
         if name not in (*_SHORT, *KINDS, "all"):
             raise DataError(str(unknown_option("kind", name, (*_SHORT, "all"))))
-    wanted = set(KINDS) if "all" in given else {_SHORT.get(name, name) for name in given}
-    return tuple(kind for kind in KINDS if kind in wanted)
+    chosen = set(KINDS) if "all" in names else {_SHORT.get(name, name) for name in names}
+    return tuple(kind for kind in KINDS if kind in chosen)
 
 
 def drawn_treatments(graph: Any) -> list[str]:  # noqa: ANN401 - a Graph or anything like it
-    """Treatments that stand in the network as species: fed by an input that does not inhibit them, and only sources.
+    """Treatments that are drawn as species: an input that does not inhibit feeds them, and they are only sources.
 
-    Whatever an edge into one of them would mean, it is not known to the network who draws a drug as a node.
+    A network with a drug as a node has nothing that acts on the drug, so an edge into such a node means nothing.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -100,12 +100,12 @@ def drawn_treatments(graph: Any) -> list[str]:  # noqa: ANN401 - a Graph or anyt
     inner = inner[:, inner[0] != inner[1]]
     sign = signs.get(edge_type(INPUT_EDGES))
     raised = fed[1] if sign is None else fed[1][sign.numpy() >= 0]
-    found = np.setdiff1d(np.intersect1d(raised, inner[0]), inner[1])
-    return [graph.node_names_dict["function"][i] for i in found.tolist()]
+    names = graph.node_names_dict["function"]
+    return [names[i] for i in np.setdiff1d(np.intersect1d(raised, inner[0]), inner[1]).tolist()]
 
 
 def drawn_targets(graph: Any, kind: str) -> list[int]:  # noqa: ANN401
-    """Numbers of the targets of a kind of edges that are :func:`drawn_treatments`; an output is none."""
+    """Indices of the targets of a kind of edges that are :func:`drawn_treatments`; outputs never are."""
     if kind == OUTPUT_EDGES:
         return []
     place = {name: i for i, name in enumerate(graph.node_names_dict["function"])}

@@ -1,7 +1,7 @@
-"""Which nodes see the same inputs: reachability and hop profiles as bitsets.
+"""Classes of nodes that see the same inputs: reachability and hop profiles as bitsets.
 
-Each node has a row of 64-bit words, one bit for each of the members (inputs, or outputs with the edges reversed) whose
-signal arrives there. Loops run over levels of a graph or over distances, never over nodes or edges.
+Each node has a row of 64-bit words, with one bit for each member (an input, or an output with the edges reversed)
+whose signal arrives there. Loops run over levels of a graph or over distances, never over nodes or edges.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def hop_classes(edges: IntArray, bits: Bits, max_hops: int | None) -> IntArray:
 
 
 def _levels(source: IntArray, target: IntArray, n_nodes: int) -> Iterator[IntArray]:
-    """Edges of an acyclic graph in batches, by target; all edges into the sources of a batch came before it."""
+    """Batches of the edges of an acyclic graph, by target, after all edges into the sources of the batch."""
     waiting = np.bincount(target, minlength=n_nodes)
     depth = np.zeros(n_nodes, np.int64)
     by_source = np.argsort(source, kind="stable")
@@ -129,7 +129,7 @@ def _levels(source: IntArray, target: IntArray, n_nodes: int) -> Iterator[IntArr
 
 
 def _segments(first: IntArray, nodes: IntArray) -> tuple[IntArray, IntArray]:
-    """Places of the edges that leave some nodes, and how many leave each."""
+    """Positions of the edges that leave some nodes, and how many leave each."""
     count = first[nodes + 1] - first[nodes]
     skipped = np.concatenate([[0], np.cumsum(count)[:-1]]).astype(np.int64)[: len(nodes)]
     return np.repeat(first[nodes] - skipped, count) + np.arange(count.sum()), count
@@ -137,12 +137,12 @@ def _segments(first: IntArray, nodes: IntArray) -> tuple[IntArray, IntArray]:
 
 def _gather_or(rows: Bits, index: IntArray, starts: IntArray) -> Bits:
     """Bitwise or of ``rows[index]`` over segments of the index, which begin at ``starts``."""
-    found = np.empty((len(starts), rows.shape[1]), np.uint64)
+    merged = np.empty((len(starts), rows.shape[1]), np.uint64)
     if len(starts):
         for word in range(0, rows.shape[1], _BLOCK):
             block = slice(word, word + _BLOCK)
-            found[:, block] = np.bitwise_or.reduceat(rows[:, block][index], starts, axis=0)
-    return found
+            merged[:, block] = np.bitwise_or.reduceat(rows[:, block][index], starts, axis=0)
+    return merged
 
 
 def _row_classes(rows: Bits) -> IntArray:

@@ -1,4 +1,4 @@
-"""What a graph looks like: counts, reachability, warnings."""
+"""The summary of a graph: counts, reachability, warnings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsnn.graph.checks import EdgeType, shown
 
 
 def reached(edges: npt.NDArray[np.int64], start: npt.NDArray[np.int64], n_nodes: int) -> npt.NDArray[np.bool_]:
-    """Which nodes some start node reaches; every start node reaches itself. O(N + E).
+    """Which nodes are reached from any start node, the start nodes included. O(N + E).
 
     Args:
         edges: (2, E) from, to.
@@ -31,14 +31,14 @@ def reached(edges: npt.NDArray[np.int64], start: npt.NDArray[np.int64], n_nodes:
     columns = np.concatenate([edges[1], start])
     adjacency = sparse.csr_matrix((np.ones(len(rows), np.int8), (rows, columns)), shape=(n_nodes + 1, n_nodes + 1))
     order = csgraph.breadth_first_order(adjacency, n_nodes, directed=True, return_predecessors=False)
-    found = np.zeros(n_nodes + 1, bool)
-    found[order] = True
-    return found[:n_nodes]
+    mask = np.zeros(n_nodes + 1, bool)
+    mask[order] = True
+    return mask[:n_nodes]
 
 
 @dataclass(frozen=True)
 class GraphSummary:
-    """Counts of a graph and what is odd about it; ``str()`` of it is readable.
+    """Counts of a graph and warnings about it; ``str()`` makes a readable text.
 
     Attributes:
         n_inputs: I.
@@ -47,8 +47,8 @@ class GraphSummary:
         n_edges: Edges of each type, by 'function -> function', 'input -> function', 'function -> output'.
         n_signs: Edges with sign +1, -1 and unknown; empty if the graph is unsigned.
         weighted: Whether edges have weights.
-        n_cyclic: Functions that lie on a cycle, those with a self-edge included.
-        warnings: One sentence for each thing worth a look; none of them is an error.
+        n_cyclic: Functions on a cycle, including self-edges.
+        warnings: One sentence for each oddity; none of them is an error.
     """
 
     n_inputs: int
@@ -84,15 +84,15 @@ class GraphSummary:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
-#: What is odd about nodes or edges: a property of a graph, what they are, what is said of them, and its verb.
+#: Oddities of nodes and edges: the property of a graph that lists them, their noun, and what the warning says.
 ODDITIES = {
-    "unused_inputs": ("input", "without any edge", ("", "")),
-    "unreached_functions": ("function", "that no input reaches", ("", "")),
-    "dead_end_functions": ("function", "that {} no output", ("reaches", "reach")),
-    "unfed_outputs": ("output", "that nobody feeds: always 0, whatever the model learns", ("", "")),
-    "unreached_outputs": ("output", "that no input reaches: the same for every sample", ("", "")),
-    "duplicated_edges": ("duplicated edge", "(signs that disagree become 0)", ("", "")),
-    "self_edges": ("function", "with a self-edge", ("", "")),
+    "unused_inputs": ("input", "without any edge"),
+    "unreached_functions": ("function", "that no input reaches"),
+    "dead_end_functions": ("function", "that {reach} no output"),
+    "unfed_outputs": ("output", "that nobody feeds: always 0, whatever the model learns"),
+    "unreached_outputs": ("output", "that no input reaches: the same for every sample"),
+    "duplicated_edges": ("duplicated edge", "(signs that disagree become 0)"),
+    "self_edges": ("function", "with a self-edge"),
 }
 
 
@@ -104,7 +104,7 @@ def summarise(
     *,
     weighted: bool,
 ) -> GraphSummary:
-    """Count what is in a graph and say what is odd about it.
+    """The summary of a graph.
 
     Args:
         names: Names of the nodes by type.
@@ -123,7 +123,6 @@ def summarise(
     _, component = csgraph.connected_components(adjacency, directed=True, connection="strong")
     cyclic = np.bincount(component)[component] > 1
     cyclic[ff[0, ff[0] == ff[1]]] = True
-    warnings = [_warning(oddities[kind], *phrase) for kind, phrase in ODDITIES.items()]
     return GraphSummary(
         n_inputs=len(names["input"]),
         n_functions=n,
@@ -132,13 +131,11 @@ def summarise(
         n_signs=n_signs,
         weighted=weighted,
         n_cyclic=int(cyclic.sum()),
-        warnings=[warning for warning in warnings if warning],
+        warnings=[_warning(oddities[kind], *phrase) for kind, phrase in ODDITIES.items() if oddities[kind]],
     )
 
 
-def _warning(names: Sequence[str], noun: str, what: str, verb: tuple[str, str] = ("", "")) -> str:
-    """'3 functions that no input reaches: a, b, c', or nothing."""
-    if not names:
-        return ""
-    plural = len(names) > 1
-    return f"{len(names)} {noun}{'s' if plural else ''} {what.format(verb[plural])}: {shown(names, 10)}"
+def _warning(names: Sequence[str], noun: str, phrase: str) -> str:
+    """For instance '3 functions that no input reaches: a, b, c'."""
+    plural, reach = ("s", "reach") if len(names) > 1 else ("", "reaches")
+    return f"{len(names)} {noun}{plural} {phrase.format(reach=reach)}: {shown(names, 10)}"

@@ -1,10 +1,10 @@
 """Readers of prior networks and of perturbation responses, and the writer of proposed edges.
 
-Two doors in: :func:`read_network` for who acts on whom, :func:`read_responses` for what was done and what was
-measured (:func:`stream_responses` where that is larger than memory, :func:`read_treatments` where nothing has been
-measured). Both return plain frozen dataclasses around pandas tables, keep every identifier as the text that stands in
-the file (``NA``, ``007`` and ``1e5`` are names like any other), and raise :class:`gsnn.base.errors.DataError` with the
-file, the line and the remedy. One door out: :func:`write_edges`, which :func:`read_edges` reverses.
+:func:`read_network` reads who acts on whom, :func:`read_responses` what was done and measured
+(:func:`stream_responses` if that is larger than memory, :func:`read_treatments` if nothing has been measured). Both
+return frozen dataclasses around pandas tables, keep every identifier as the text in the file (``NA``, ``007`` and
+``1e5`` are names like any other), and raise :class:`gsnn.base.errors.DataError` with the file, the line and the
+remedy. :func:`write_edges` writes proposed edges, and :func:`read_edges` reads them back.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gsnn.base.errors import DataError, closest
+from gsnn.base.errors import DataError, did_you_mean
 from gsnn.base.files import sha256
 from gsnn.base.wording import asked
 from gsnn.io.choose import check_left, conditions, holds, unknown_column
@@ -27,27 +27,27 @@ EFFECTS = ("stimulus", "inhibitor")
 
 
 class AnnDataResponses:
-    """Responses in an AnnData file that stay there: a block of samples is read when it is asked for.
+    """Responses in an AnnData file, read in blocks of samples on demand.
 
-    Letters: B samples in a block, M samples in the file, I treatments, O readouts. A block costs B rows of the
-    matrix as stored plus B x (I + O) float32; besides, codes and doses of the M samples are kept, and the row
-    pointer of a sparse matrix, some 20 bytes a sample. The matrix itself is never loaded as a whole, unless it is
-    stored by columns (CSC), which :meth:`chunks` therefore refuses.
+    Letters: B samples in a block, M samples in the file, I treatments, O readouts. A block takes the memory of B rows
+    of the stored matrix plus B x (I + O) float32; codes and doses of the M samples, and the row pointer of a sparse
+    matrix, take some 20 bytes a sample. The matrix is never loaded as a whole, unless it is stored by columns (CSC),
+    which :meth:`chunks` therefore refuses.
 
-    It has what a map-style data set of PyTorch has: a length, ``[i]`` and the blockwise ``__getitems__``. It may be
-    sent to worker processes, each of which opens the file for itself. Close it, or use it in a ``with`` block.
+    It is a map-style data set of PyTorch, with a length, ``[i]`` and the blockwise ``__getitems__``. It may be sent to
+    worker processes, each of which opens the file again. Close it, or use it in a ``with`` block.
 
     Args:
         path: The file.
-        perturbation: Columns of ``obs`` that say what was done. One of categories or text becomes an indicator (0 or
-            1) per category; one of numbers or booleans becomes a treatment of its own name with that value.
+        perturbation: Columns of ``obs`` that say what was done. A column of categories or text becomes an indicator
+            (0 or 1) per category; a column of numbers or booleans becomes a treatment with its name and values.
         dose: A numeric column of ``obs`` by which the indicators are multiplied.
         control: Categories that are no treatment; by default the usual words for it (control, DMSO, vehicle, ...).
-        separator: What joins several treatments in one category: ``"+"`` for ``A+B``. By default nothing does.
+        separator: Separator of several treatments in one category: ``"+"`` for ``A+B``. By default none.
         obsm: Instead of ``perturbation``, the key in ``obsm`` of a matrix of samples by treatments.
         treatment_names: The names of its columns, if it is a matrix and not a table.
-        effect: ``"inhibitor"`` if the treatments inhibit what they name (knock-downs), ``"stimulus"`` if none does;
-            by default the names decide, as for MIDAS.
+        effect: ``"inhibitor"`` if all treatments inhibit the species they name (knock-downs), ``"stimulus"`` if none
+            does; by default the names decide, as for MIDAS.
         layer: The layer with the responses, by default X.
         var_names: The column of ``var`` with the names of the readouts, by default its index.
         readouts: Keep only variables of these names, for instance ``network.species``.
@@ -57,7 +57,7 @@ class AnnDataResponses:
         chunk_size: Samples in a block.
 
     Raises:
-        DataError: If the file is not AnnData, is truncated, or does not hold what was asked for.
+        DataError: If the file is not AnnData, is truncated, or lacks something that an argument names.
         MissingExtraError: If h5py is not installed.
 
     Attributes:
@@ -109,23 +109,10 @@ class AnnDataResponses:
         exclude: str | Collection[str] = (),
         chunk_size: int = CHUNK,
     ) -> None:
+        # Other processes open the file again with the same options.
+        self._options = {name: value for name, value in locals().items() if name not in ("self", "path")}
         self.path = as_path(path, "responses")
         self._pid = os.getpid()
-        self._options: dict[str, Any] = {
-            "perturbation": perturbation,
-            "dose": dose,
-            "control": control,
-            "separator": separator,
-            "obsm": obsm,
-            "treatment_names": treatment_names,
-            "effect": effect,
-            "layer": layer,
-            "var_names": var_names,
-            "readouts": readouts,
-            "where": where,
-            "exclude": exclude,
-            "chunk_size": chunk_size,
-        }
         self._file: Any = None
         if effect is not None and effect not in EFFECTS:
             raise DataError(f"effect must be 'stimulus', 'inhibitor' or None, got {effect!r}")
@@ -164,14 +151,11 @@ class AnnDataResponses:
                     )
                 self.categories = obsm is None
                 self.labels = self.categories and separator is None
-                wanted = None if not where else self._find_rows(where)
-                self._treatments = self._find_treatments(
-                    perturbation, dose, control, separator, obsm, treatment_names,
-                    [exclude] if isinstance(exclude, str) else exclude, wanted,
-                )  # fmt: skip
+                chosen = None if not where else self._find_rows(where)
+                self._treatments = self._find_treatments(chosen)
                 gone = self._treatments.excluded
-                if gone is None and wanted is not None:
-                    gone = ~wanted
+                if gone is None and chosen is not None:
+                    gone = ~chosen
                 self._rows: NDArray[np.intp] | None = None
                 if gone is not None:
                     self._rows = np.flatnonzero(~gone)
@@ -195,8 +179,7 @@ class AnnDataResponses:
     def _find_matrix(self) -> Matrix:
         layers = list(self._file["layers"]) if "layers" in self._file else []
         if self._layer is not None and self._layer not in layers:
-            near = closest(self._layer, layers, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            hint = did_you_mean(self._layer, layers)
             raise DataError(f"{self.path} has no layer '{self._layer}'{hint}; it has {listed(layers) or 'none'}")
         if self._layer is None and "X" not in self._file:
             if layers:
@@ -217,7 +200,7 @@ class AnnDataResponses:
             names = text(index)
         else:
             column = read_column(self._file, "var", var_names, self.path)
-            if column.codes is None or column.categories is None:
+            if column.values is not None:
                 raise DataError(f"{self.path}: column '{var_names}' of 'var' holds numbers; names must be text")
             names = [column.categories[code] if code >= 0 else "" for code in column.codes]
         if len(names) != self._matrix.shape[1]:
@@ -228,79 +211,73 @@ class AnnDataResponses:
         if readouts is not None:
             if isinstance(readouts, str):
                 raise DataError(f"readouts must be a list of names, got the string {readouts!r}; put it in []")
-            wanted = set(readouts)
-            keep = np.flatnonzero([name in wanted for name in names])
+            chosen = set(readouts)
+            keep = np.flatnonzero([name in chosen for name in names])
             names = [names[i] for i in keep]
             if not names:
                 raise DataError(
-                    f"{self.path}: none of the {counted(len(wanted), 'name')} in readouts ({listed(sorted(wanted))}) "
+                    f"{self.path}: none of the {counted(len(chosen), 'name')} in readouts ({listed(sorted(chosen))}) "
                     f"is a variable; the variables are {listed(text(index, slice(0, 6)))}, ..."
                 )
-            lost = len(wanted - set(names))
+            lost = len(chosen - set(names))
             if lost:
                 self.warnings.append(f"{counted(lost, 'name')} in readouts that no variable has")
         if not names:
             raise DataError(f"{self.path} has no variables, so nothing was measured")
         for i, name in enumerate(names, 1):
             clean_name(name, self.path, i, "variable")
-        if keep is not None:  # these were asked for; of the others the network may have none
+        if keep is not None:  # variables that the network does not have may repeat
             check_unique(names, self.path, "readout")
         return names, keep
 
-    def _find_treatments(
-        self,
-        perturbation: str | Sequence[str] | None,
-        dose: str | None,
-        control: str | Collection[str] | None,
-        separator: str | None,
-        obsm: str | None,
-        treatment_names: Sequence[str] | None,
-        exclude: Collection[str],
-        wanted: NDArray[np.bool_] | None,
-    ) -> Treatments:
+    def _find_treatments(self, chosen: NDArray[np.bool_] | None) -> Treatments:
+        perturbation, obsm, separator = (self._options[name] for name in ("perturbation", "obsm", "separator"))
         if (perturbation is None) == (obsm is None):
-            there = list(self._file["obsm"]) if "obsm" in self._file else []
+            keys = list(self._file["obsm"]) if "obsm" in self._file else []
             raise DataError(
                 f"{self.path}: say what was done to the samples, by {asked('perturbation=', '--perturbation')} "
                 f"(columns of 'obs': {listed(columns(self._file['obs']), 12) or 'none'}) or by "
-                f"{asked('obsm=', '--obsm')} ({listed(there, 12) or 'none'})"
+                f"{asked('obsm=', '--obsm')} ({listed(keys, 12) or 'none'})"
                 + (", not both" if perturbation is not None else "")
             )
         if obsm is not None:
-            found = obsm_treatments(self._file, self.path, obsm, treatment_names)
+            treatments = obsm_treatments(self._file, self.path, obsm, self._options["treatment_names"])
         else:
-            names = [perturbation] if isinstance(perturbation, str) else list(perturbation or ())
-            controls = [control] if isinstance(control, str) else control
+            names, control, exclude = (
+                [value] if isinstance(value, str) else value
+                for value in (perturbation, self._options["control"], self._options["exclude"])
+            )
             if separator == "":
                 raise DataError("separator must be at least one character, got ''; leave it out for none")
-            found = obs_treatments(self._file, self.path, names, dose, controls, separator, exclude, wanted)
-        if self._n and len(found.rows(0, 1)) != 1:
+            dose = self._options["dose"]
+            treatments = obs_treatments(self._file, self.path, names, dose, control, separator, exclude, chosen)
+        if self._n and len(treatments.rows(0, 1)) != 1:
             raise DataError(f"{self.path}: the treatments have no row for each of the {self._n} of 'obs'")
-        return found
+        return treatments
 
     def _find_rows(self, where: Mapping[str, str | Sequence[str]]) -> NDArray[np.bool_]:
-        """(M,) whether each sample has the values asked for."""
+        """(M,) whether each sample has the values in ``where``."""
         keep = np.ones(self._n, bool)
-        name = f"{self.path}: obs"
-        there = columns(self._file["obs"])
-        wanted = conditions(where)
-        for column, values in wanted.items():
-            if column not in there:
-                raise unknown_column(name, column, there)
-            found = read_column(self._file, "obs", column, self.path)
-            if found.codes is not None and found.categories is not None:
-                used = sorted(set(found.codes[found.codes >= 0].tolist()))
-                hit = holds(name, column, [found.categories[code] for code in used], values)
-                keep &= np.isin(found.codes, np.array(used, dtype=np.int64)[hit])
-            elif found.values is not None:
-                words = {1.0: "True", 0.0: "False"} if found.truth else {}
-                cells = [words.get(v) or (str(int(v)) if v.is_integer() else str(v)) for v in found.values.tolist()]
-                keep &= holds(name, column, cells, values)
-        check_left(name, keep, wanted)
+        frame = f"{self.path}: obs"
+        known = columns(self._file["obs"])
+        chosen = conditions(where)
+        for name, values in chosen.items():
+            if name not in known:
+                raise unknown_column(frame, name, known)
+            column = read_column(self._file, "obs", name, self.path)
+            if column.values is None:
+                used = np.unique(column.codes[column.codes >= 0])
+                hit = holds(frame, name, [column.categories[code] for code in used], values)
+                keep &= np.isin(column.codes, used[hit])
+            else:
+                words = {1.0: "True", 0.0: "False"} if column.truth else {}
+                cells = [words.get(v) or (str(int(v)) if v.is_integer() else str(v)) for v in column.values.tolist()]
+                keep &= holds(frame, name, cells, values)
+        check_left(frame, keep, chosen)
         return keep
 
     def _physical(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Where in the file some samples stand."""
+        """Runs of rows in the file for a range of samples."""
         return [(start, stop)] if self._rows is None else list(runs(self._rows[start:stop])) or [(0, 0)]
 
     def _treated(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -316,16 +293,16 @@ class AnnDataResponses:
 
     @property
     def other_names(self) -> dict[str, list[str]]:
-        """What else the readouts could be called: names by column of ``var`` that holds text."""
-        found = {}
+        """Other names of the readouts, by column of ``var`` that holds text."""
+        names = {}
         with as_data_error(self.path, ANNDATA):
             for name in columns(self._file["var"]):
                 column = read_column(self._file, "var", name, self.path)
-                if column.codes is not None and column.categories is not None:
-                    found[name] = list(column.categories)
+                if column.values is None:
+                    names[name] = list(column.categories)
             if self._options["var_names"] is not None:
-                found["_index"] = text(index_of(self._file["var"], self.path, "var"))
-        return found
+                names["_index"] = text(index_of(self._file["var"], self.path, "var"))
+        return names
 
     def __len__(self) -> int:
         return self._n
@@ -333,7 +310,7 @@ class AnnDataResponses:
     def __getitem__(
         self, rows: int | slice | Sequence[int] | NDArray[np.integer]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Treatments (B, I) and readouts (B, O) of some samples, in the order asked for; a sample's without B."""
+        """Treatments (B, I) and readouts (B, O) of some samples, in that order; (I,) and (O,) of a single sample."""
         if isinstance(rows, int | np.integer):
             i = int(rows)
             if not -self._n <= i < self._n:
@@ -342,20 +319,20 @@ class AnnDataResponses:
             return x[0], y[0]
         if isinstance(rows, slice):
             rows = np.arange(self._n)[rows]
-        wanted = np.asarray(rows)
-        if wanted.dtype == bool:
+        index = np.asarray(rows)
+        if index.dtype == bool:
             raise TypeError("rows must be numbers of samples, got booleans; pass numpy.flatnonzero(rows)")
-        wanted = wanted.astype(np.intp)
-        if wanted.size and not (-self._n <= wanted.min() and wanted.max() < self._n):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {self._n} samples")
-        # The file is read forwards, each row once, whatever order a shuffled batch has.
-        ordered, inverse = np.unique(wanted % max(self._n, 1), return_inverse=True)
+        index = index.astype(np.intp)
+        if index.size and not (-self._n <= index.min() and index.max() < self._n):
+            raise IndexError(f"rows {index.min()} to {index.max()} of {self._n} samples")
+        # The file is read forwards, each row once, in whatever order the samples are wanted.
+        ordered, inverse = np.unique(index % max(self._n, 1), return_inverse=True)
         blocks = [self._block(a, b) for a, b in runs(ordered)] or [self._block(0, 0)]
         x, y = (np.concatenate([block[side] for block in blocks]) for side in (0, 1))
         return x[inverse], y[inverse]
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Samples of a batch, read together; what PyTorch's ``DataLoader`` calls."""
+        """Samples of a batch, read together; PyTorch's ``DataLoader`` calls this."""
         x, y = self[list(rows)]
         return list(zip(x, y, strict=True))
 
@@ -366,7 +343,7 @@ class AnnDataResponses:
 
     @property
     def stored_rows(self) -> int:
-        """Rows of the blocks in which the file holds the matrix; 1 if it does not matter."""
+        """Rows of a block in which the matrix is stored; 1 if there are no blocks."""
         return self._matrix.stored_rows
 
     def treated(self, start: int, stop: int) -> NDArray[np.float32]:
@@ -379,12 +356,12 @@ class AnnDataResponses:
         if self._file is None:
             raise DataError(f"{self.path} was closed; open it again")
         if self._pid != os.getpid():
-            # A forked process shares the place in the file with its parent; it needs a handle of its own.
+            # A forked process shares the file position with its parent and needs a handle of its own.
             self.__dict__.update(type(self)(self.path, **self._options).__dict__)
 
     def _block(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         self._reopen()
-        # A sparse matrix in the file says nothing of the size of a dense one.
+        # The size of a sparse matrix in the file says nothing about the dense one.
         needed = 4 * (stop - start) * (len(self._treatments.names) + self._matrix.shape[1])
         check_growth(needed, self._stored, self.path, f"a block of {stop - start} rows as a dense matrix")
         with as_data_error(self.path, ANNDATA):

@@ -1,4 +1,4 @@
-"""Which samples of a table are wanted, by what stands in its columns."""
+"""Choose samples of a table by the values in its columns."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gsnn.base.errors import DataError, closest
+from gsnn.base.errors import DataError, closest, did_you_mean
 from gsnn.base.wording import asked
 from gsnn.io.table import Table
 from gsnn.io.text import listed
 
 
 def same_value(cell: str, value: str) -> bool:
-    """Whether a cell holds a value: the same text, or the same number.
+    """Whether a cell and a value are the same text or the same number.
 
     Example:
         >>> same_value("1.0", "1"), same_value("TRUE", "true"), same_value("A", "a"), same_value("", "0")
@@ -30,18 +30,12 @@ def same_value(cell: str, value: str) -> bool:
 
 
 def _number(word: str) -> float:
-    """A word as a number; R writes TRUE, pandas True, and others 1."""
+    """A word as a number; TRUE (of R) and True (of pandas) are 1."""
     return float({"true": "1", "false": "0"}.get(word.casefold(), word))
 
 
 def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) -> dict[str, list[str]]:
-    """Which values of which columns are wanted.
-
-    Args:
-        where: As :func:`gsnn.io.read_responses` takes it.
-
-    Returns:
-        Column -> values.
+    """The values to keep of each column; ``where`` is that of :func:`gsnn.io.read_responses`.
 
     Raises:
         DataError: If a condition has no ``=``.
@@ -50,32 +44,25 @@ def conditions(where: Mapping[str, str | Sequence[str]] | Sequence[str] | None) 
         >>> conditions(["cell=A", "batch=1", "cell=B"]), conditions({"batch": 2})
         ({'cell': ['A', 'B'], 'batch': ['1']}, {'batch': ['2']})
     """
-    found: dict[str, list[str]] = {}
+    values: dict[str, list[str]] = {}
     if isinstance(where, Mapping):
         for name, value in where.items():
-            found[str(name)] = [str(v) for v in ([value] if isinstance(value, str) or not hasattr(value, "__iter__")
-                                                 else value)]  # fmt: skip
-        return found
+            several = not isinstance(value, str) and hasattr(value, "__iter__")
+            values[str(name)] = [str(v) for v in value] if several else [str(value)]
+        return values
     for condition in [where] if isinstance(where, str) else where or ():
         name, equals, value = str(condition).partition("=")
         if not equals or not name.strip():
             raise DataError(f'{asked("where", "--where")} must be "column=value", got {condition!r}')
-        found.setdefault(name.strip(), []).append(value.strip())
-    return found
+        values.setdefault(name.strip(), []).append(value.strip())
+    return values
 
 
 def chosen_rows(table: Table, where: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:
-    """The rows in which every column has one of the values asked for.
-
-    Args:
-        table: The table.
-        where: Column -> values.
-
-    Returns:
-        (rows,) booleans.
+    """Which rows have, in each column, one of its values; (rows,) booleans.
 
     Raises:
-        DataError: If a column or a value is not there, or no row is left.
+        DataError: If a column or a value does not exist, or no row is left.
     """
     keep = np.ones(len(table), bool)
     for name, values in where.items():
@@ -87,33 +74,31 @@ def chosen_rows(table: Table, where: Mapping[str, Sequence[str]]) -> NDArray[np.
 
 
 def holds(path: str, name: str, cells: Sequence[str], values: Sequence[str]) -> NDArray[np.bool_]:
-    """Which cells of a column have one of some values; DataError for a value that none has."""
-    found = np.zeros(len(cells), bool)
+    """Which cells of a column have one of some values; DataError for a value that no cell has."""
+    keep = np.zeros(len(cells), bool)
     for value in values:
         hit = np.array([same_value(cell, value) for cell in cells], dtype=bool)
         if not hit.any():
-            there = list(dict.fromkeys(cells))
-            near = closest(value, there, 1)
+            held = list(dict.fromkeys(cells))
             raise DataError(
-                f"{path}: no row has {value!r} in column {name!r}"
-                + (f" (did you mean {near[0]!r}?)" if near else "")
-                + f"; it holds {listed(there, 8)}"
+                f"{path}: no row has {value!r} in column {name!r}{did_you_mean(value, held)}; it holds "
+                f"{listed(held, 8)}"
             )
-        found |= hit
-    return found
+        keep |= hit
+    return keep
 
 
-def unknown_column(path: str, name: str, there: Sequence[str]) -> DataError:
-    """The error for a column to choose by that is not there."""
-    near = closest(name, there, 1)
+def unknown_column(path: str, name: str, columns: Sequence[str]) -> DataError:
+    """The error for an unknown column in ``where``."""
+    near = closest(name, columns, 1)
     return DataError(
         f"{path} has no column {name!r} to choose samples by ({asked('where=', '--where')})"
-        + (f"; did you mean {near[0]!r}?" if near else f"; it has {listed(there, 12)}")
+        + (f"; did you mean {near[0]!r}?" if near else f"; it has {listed(columns, 12)}")
     )
 
 
 def check_left(path: str, keep: NDArray[np.bool_], where: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a choice that leaves nothing."""
+    """Raise a DataError if no sample is left."""
     if not keep.any():
         asked_for = ", ".join(f"{name}={' or '.join(values)}" for name, values in where.items())
         raise DataError(f"{path}: no sample has {asked_for}; leave one of these conditions out")

@@ -1,4 +1,4 @@
-"""Proposed edges as one table with fixed columns, whatever they come from and wherever they go."""
+"""Proposed edges as one table with fixed columns, from any source and for any format."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.graph.kinds import FUNCTION_EDGES
+from gsnn.io.edge_list import is_absent
 from gsnn.io.network import Network
 from gsnn.io.text import counted, has_control, listed
 
@@ -19,29 +20,29 @@ if TYPE_CHECKING:
 
 COLUMNS = ("source", "target", "status", "score", "sign", "rank", "p", "q")
 STATUSES = ("proposed", "known")
-# What an inferer's own table calls them.
+# Other names of the columns, in the tables of inferers.
 _ALIASES = {"src_func": "source", "dst_func": "target", "has_edge": "known", "p_value": "p", "q_value": "q"}
 _LARGEST = 2.0**62  # of a rank
 _LEFT_OUT = ("src_idx", "dst_idx", "known")
-# Types that can lack a value, for those that cannot.
+# Types that can hold NA, in place of those that cannot.
 _NULLABLE = {"bool": pd.BooleanDtype(), "int64": pd.Int64Dtype()}
 
 
 def edge_frame(table: pd.DataFrame, graph: Graph | Network | None = None) -> pd.DataFrame:
-    """Bring a table of edges to the columns that are written.
+    """Convert a table of edges to the columns that are written.
 
     Args:
         table: Columns ``source`` and ``target``; ``score``, ``sign``, ``rank``, ``p``, ``q`` where there are any;
             ``status`` (proposed or known) or ``known``; further columns of numbers, booleans or text.
-        graph: The prior network, whose edges are added as known where the table lacks them: of a Graph those of the
-            kinds in the table's column ``kind``, without it those between functions.
+        graph: The prior network; its edges that the table lacks are added as known. Of a Graph, these are the edges
+            of the kinds in the table's column ``kind``, without this column those between functions.
 
     Returns:
         A frame with :data:`COLUMNS`, then the further ones; NA where a value is undefined.
 
     Raises:
         TypeError: If the table is no data frame.
-        DataError: If a column is missing or of the wrong kind, a name is empty or not text, or an edge stands twice.
+        DataError: If a column is missing or of the wrong kind, a name is empty or not text, or an edge occurs twice.
     """
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"table must be a pandas DataFrame, got {type(table).__name__}")
@@ -67,59 +68,49 @@ def edge_frame(table: pd.DataFrame, graph: Graph | Network | None = None) -> pd.
     others = [name for name in table.columns if name not in frame and name not in _LEFT_OUT]
     if others:
         frame = pd.concat([frame, pd.DataFrame({str(name): _further(table[name]) for name in others})], axis=1)
-    return frame if graph is None else _with_known(frame, graph, told=bool({"status", "known"} & set(table.columns)))
+    stated = "status" in table or "known" in table
+    return frame if graph is None else _with_known(frame, graph, stated=stated)
 
 
-def known_edges(graph: Graph | Network, kinds: Sequence[str] = (FUNCTION_EDGES,)) -> pd.DataFrame:
+def known_edges(graph: Graph | Network, kinds: Sequence[str]) -> pd.DataFrame:
     """The edges of a prior network: source, target, sign; of a Graph, those of some kinds, with their kind."""
     if isinstance(graph, Network):
-        return graph.edges
+        return graph.edges[["source", "target", "sign"]]
     edges, nodes = graph.to_pandas()
     type_of = dict(zip(nodes["name"], nodes["type"], strict=True))
     kind = edges["source"].map(type_of) + "->" + edges["target"].map(type_of)
-    edges = edges.assign(kind=kind, sign=edges["sign"] if "sign" in edges else 0)
-    return edges[kind.isin(list(kinds))].reset_index(drop=True)
+    edges = edges[["source", "target"]].assign(kind=kind, sign=edges["sign"] if "sign" in edges else 0)
+    return edges[kind.isin(list(kinds))]
 
 
 def species(frame: pd.DataFrame, graph: Graph | Network | None) -> list[str]:
     """Every species, those of the network first."""
-    if graph is None:
-        listed_first: list[str] = []
-    else:
-        listed_first = list(graph.species if isinstance(graph, Network) else graph.functions)
+    first = () if graph is None else graph.species if isinstance(graph, Network) else graph.functions
     ends = frame[["source", "target"]].to_numpy(dtype=object).ravel().tolist()
-    return list(dict.fromkeys([*listed_first, *ends]))
+    return list(dict.fromkeys([*first, *ends]))
 
 
-def _with_known(frame: pd.DataFrame, graph: Graph | Network, *, told: bool) -> pd.DataFrame:
-    known = known_edges(
-        graph, sorted({FUNCTION_EDGES, *frame["kind"].dropna()}) if "kind" in frame else (FUNCTION_EDGES,)
-    )
+def _with_known(frame: pd.DataFrame, graph: Graph | Network, *, stated: bool) -> pd.DataFrame:
+    """The table with the edges of the network as known; ``stated`` is whether it says which edges are."""
+    kinds = sorted({FUNCTION_EDGES, *frame["kind"].dropna()}) if "kind" in frame else (FUNCTION_EDGES,)
+    known = known_edges(graph, kinds)
     prior = dict(zip(zip(known["source"], known["target"], strict=True), known["sign"].tolist(), strict=True))
     pairs = list(zip(frame["source"], frame["target"], strict=True))
-    there = np.array([pair in prior for pair in pairs], dtype=bool)
-    if told:
-        clash = [
-            f"{s} -> {t}" for (s, t), k, yes in zip(pairs, frame["status"], there, strict=True) if yes > (k == "known")
-        ]
-        if clash:
-            raise DataError(
-                f"{counted(len(clash), 'edge')} proposed in the table and known in the graph: {listed(clash)}; "
-                "pass the graph on which they were inferred"
-            )
-    frame.loc[there, "status"] = "known"
+    in_prior = np.array([pair in prior for pair in pairs], dtype=bool)
+    clash = [f"{s} -> {t}" for (s, t), odd in zip(pairs, in_prior & (frame["status"] != "known"), strict=True) if odd]
+    if stated and clash:
+        raise DataError(
+            f"{counted(len(clash), 'edge')} proposed in the table and known in the graph: {listed(clash)}; "
+            "pass the graph on which they were inferred"
+        )
+    frame.loc[in_prior, "status"] = "known"
     signs = pd.array([prior.get(pair, pd.NA) for pair in pairs], dtype="Int8")
-    frame["sign"] = frame["sign"].where(frame["sign"].notna() | ~there, signs)
-    stated = set(pairs)
-    rest = [(s, t, sign) for (s, t), sign in prior.items() if (s, t) not in stated]
-    if not rest:
+    frame["sign"] = frame["sign"].where(frame["sign"].notna() | ~in_prior, signs)
+    listed_pairs = set(pairs)
+    added = known[[pair not in listed_pairs for pair in zip(known["source"], known["target"], strict=True)]]
+    if added.empty:
         return frame
-    added = pd.DataFrame(rest, columns=["source", "target", "sign"]).astype({"source": object, "target": object})
-    added["status"] = "known"
-    if "kind" in frame and "kind" in known:
-        kind_of = dict(zip(zip(known["source"], known["target"], strict=True), known["kind"], strict=True))
-        added["kind"] = [kind_of[s, t] for s, t, _ in rest]
-    added["sign"] = added["sign"].astype("Int8")
+    added = added.assign(status="known", sign=added["sign"].astype("Int8"))
     # Column by column, since concatenating frames with empty columns loses their types.
     parts = {}
     for name in frame.columns:
@@ -135,7 +126,7 @@ def _names(column: pd.Series, name: str) -> pd.Series:
     values = column.astype(object).tolist()
     for i, value in enumerate(values, 1):
         if not isinstance(value, str) or not value:
-            shown = "nothing" if value == "" or _absent(value) else repr(value)
+            shown = "nothing" if value == "" or is_absent(value) else repr(value)
             raise DataError(f"column '{name}' must hold names as text, got {shown} in row {i}")
         if has_control(value):
             raise DataError(f"column '{name}': the name {value!r} in row {i} holds a control character; remove it")
@@ -144,11 +135,11 @@ def _names(column: pd.Series, name: str) -> pd.Series:
 
 def _status(table: pd.DataFrame) -> pd.Series:
     if "status" in table:
-        found = table["status"].astype(object)
-        wrong = [repr(status) for status in dict.fromkeys(found) if status not in STATUSES]
+        status = table["status"].astype(object)
+        wrong = [repr(each) for each in dict.fromkeys(status) if each not in STATUSES]
         if wrong:
             raise DataError(f"column 'status' must hold 'known' or 'proposed', got {', '.join(wrong[:5])}")
-        return found
+        return status
     known = pd.Series([False] * len(table)) if "known" not in table else table["known"]
     if known.dtype == object or str(known.dtype) in {"str", "string"}:
         known = known.map({"True": True, "False": False, True: True, False: False})
@@ -170,25 +161,25 @@ def _numbers(table: pd.DataFrame, name: str) -> pd.Series:
 
 
 def numbers(cells: Sequence[object], what: str) -> list[float]:
-    """Cells as numbers, exactly as Python reads them (what pandas makes of text may differ in the last digit).
+    """Cells as numbers, exactly as Python reads them (pandas may differ in the last digit of a text).
 
     Args:
         cells: Numbers or text; None and an empty text are undefined.
-        what: What holds them, for the message.
+        what: How the message calls the cells.
 
     Returns:
-        One number a cell, NaN where it is undefined.
+        One number per cell, NaN where it is undefined.
 
     Raises:
         DataError: If a cell is not a number.
     """
-    found = []
+    values = []
     for i, cell in enumerate(cells, 1):
         try:
-            found.append(math.nan if cell == "" or _absent(cell) else float(cell))  # type: ignore[arg-type]
+            values.append(math.nan if cell == "" or is_absent(cell) else float(cell))  # type: ignore[arg-type]
         except (TypeError, ValueError) as error:
             raise DataError(f"{what} must hold numbers, got {repr(cell)[:100]} in row {i}") from error
-    return found
+    return values
 
 
 def _integers(
@@ -204,15 +195,11 @@ def _integers(
 
 
 def _further(column: pd.Series) -> pd.Series:
-    """A column of a caller's own: numbers and booleans as they are, the rest as text."""
+    """A further column: numbers and booleans as they are, anything else as text."""
     if pd.api.types.is_bool_dtype(column.dtype):
         return column.astype("boolean") if column.isna().any() else column.astype(bool)
     if pd.api.types.is_integer_dtype(column.dtype):
         return column.astype("Int64") if column.isna().any() else column.astype(np.int64)
     if pd.api.types.is_float_dtype(column.dtype):
         return pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    return pd.Series([None if _absent(value) else str(value) for value in column.tolist()], dtype=object)
-
-
-def _absent(value: object) -> bool:
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+    return pd.Series([None if is_absent(value) else str(value) for value in column.tolist()], dtype=object)

@@ -1,28 +1,29 @@
-"""GraphML, read by a parser that refuses entities and what lies outside the file."""
+"""Read GraphML with a parser that refuses entities and references to other files."""
 
 from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import ParseError  # nosec B405  # an exception; defusedxml parses
 
-from gsnn.base.errors import DataError, closest, require
+from gsnn.base.errors import DataError, did_you_mean, require
 from gsnn.base.wording import asked, shell
 from gsnn.io.names import is_number
 from gsnn.io.table import Table
 from gsnn.io.text import Raw, counted, listed
 
-# What programs count nodes by when the names stand elsewhere: 62 (Cytoscape), n0 (igraph, yEd), n0::n3 (yEd groups).
+# Ids that only count the nodes: 62 (Cytoscape), n0 (igraph, yEd), n0::n3 (yEd groups).
 _COUNTED = re.compile(r"(n|node|v|vertex)?[_:]?\d+(::n\d+)*", re.IGNORECASE)
-_ALWAYS_ALLOWED = 2_000_000  # attributes of nodes and edges in all; more where the file is as large
+_ALWAYS_ALLOWED = 2_000_000  # attributes of all nodes and edges; a larger file may have as many as it has bytes
 _NAMES = ("shared name", "name", "label", "Label")
 
 
 @dataclass
 class _Parsed:
-    """Nodes and edges as they stand in the file."""
+    """Nodes and edges in the order of the file."""
 
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     ends: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -39,12 +40,12 @@ def read_graphml(raw: Raw, name: str | None) -> tuple[Table, list[str], list[str
 
     Args:
         raw: The file.
-        name: Attribute of the nodes that holds their names, ``"id"`` for their identifiers, None to choose: the
-            identifiers, unless they only count the nodes and an attribute names them.
+        name: Attribute of the nodes with their names, or ``"id"``; None takes the ids, unless they only count the
+            nodes and an attribute names them.
 
     Returns:
-        The edges with their attributes as further columns, the names of all nodes, notes for the user, and what the
-        attributes that were not taken call the nodes, by how they are asked for.
+        The edges with their attributes as further columns, the names of all nodes, notes for the user, and other
+        names of the nodes by the options that read them.
 
     Raises:
         DataError: If the file is not GraphML, has entities, is truncated, or is no plain graph.
@@ -114,7 +115,7 @@ def _parse(raw: Raw) -> _Parsed:
         ) from error
     except DataError:
         raise
-    except (LookupError, ValueError) as error:  # an encoding that nobody knows
+    except (LookupError, ValueError) as error:  # an unknown encoding
         raise DataError(f"{raw.path} cannot be read as XML ({error}); save it as UTF-8") from error
     return parsed
 
@@ -133,7 +134,7 @@ def _end(raw: Raw, parsed: _Parsed, tag: str, element: Any) -> None:  # noqa: AN
     elif tag == "key":
         default = next((child.text or "" for child in element if child.tag.endswith("default")), None)
         key = element.get("id", "")
-        # yEd describes a node's shape, label and all, in a key without a name.
+        # yEd describes a node's shape and label in a key without a name.
         title = element.get("attr.name") or ("label" if element.get("yfiles.type") == "nodegraphics" else key)
         parsed.keys[key] = title
         if default is not None:
@@ -161,20 +162,20 @@ def _end(raw: Raw, parsed: _Parsed, tag: str, element: Any) -> None:  # noqa: AN
 
 def _data(raw: Raw, parsed: _Parsed, element: Any, kind: str) -> dict[str, str]:  # noqa: ANN401
     """The attributes of a node or an edge, by name."""
-    found = dict(parsed.defaults.get(kind, {}))
+    values = dict(parsed.defaults.get(kind, {}))
     for child in element:
         if child.tag.rsplit("}", 1)[-1] == "data":
             title = parsed.keys.get(child.get("key", ""), child.get("key", ""))
             labels = [part for part in child.iter() if part.tag.endswith("NodeLabel")]
             text = (labels[0].text if labels else child.text) or ""
-            found[title] = text.strip()
-    parsed.cells += len(found)
+            values[title] = text.strip()
+    parsed.cells += len(values)
     _check_cells(raw, parsed.cells)
-    return found
+    return values
 
 
 def _check_cells(raw: Raw, cells: int) -> None:
-    """Each of a thousand keys with a default, or of a thousand attributes, may be a column of every row."""
+    """Refuse too many attributes: each key with a default, and each attribute of an edge, fills a column."""
     if cells > max(_ALWAYS_ALLOWED, len(raw.data)):
         raise DataError(
             f"network file '{raw.path}' gives its nodes and edges {cells} attributes, most of them by default or "
@@ -189,11 +190,9 @@ def _node_names(raw: Raw, parsed: _Parsed, name: str | None) -> tuple[dict[str, 
     attributes = dict.fromkeys(key for node in parsed.nodes.values() for key in node)
     if name is not None:
         if name not in attributes:
-            near = closest(name, attributes, 1)
             raise DataError(
-                f"{raw.path}: no node has the attribute '{name}'"
-                + (f" (did you mean '{near[0]}'?)" if near else "")
-                + f"; its nodes have {listed(attributes) or 'none'}; {_by_id()} takes their identifiers"
+                f"{raw.path}: no node has the attribute '{name}'{did_you_mean(name, attributes)}; its nodes have "
+                f"{listed(attributes) or 'none'}; {_by_id()} takes their identifiers"
             )
         names = _called(parsed, name)
         fault = _faults(names)
@@ -212,8 +211,13 @@ def _node_names(raw: Raw, parsed: _Parsed, name: str | None) -> tuple[dict[str, 
     return ids, _unnamed(raw, parsed, attributes)
 
 
+def _by(attribute: str) -> str:
+    """The option that takes the names of the nodes from an attribute."""
+    return asked(f"name='{attribute}'", f"--node-names {shell(attribute)}")
+
+
 def _by_id() -> str:
-    return asked("name='id'", "--node-names id")
+    return _by("id")
 
 
 def _called(parsed: _Parsed, attribute: str) -> dict[str, str]:
@@ -225,8 +229,7 @@ def _faults(names: dict[str, str]) -> str:
     without = [identifier for identifier, name in names.items() if not name]
     if without:
         return f"leaves {counted(len(without), 'node')} without a name (id {listed(without)})"
-    seen: set[str] = set()
-    twice = dict.fromkeys(n for n in names.values() if n in seen or seen.add(n))  # type: ignore[func-returns-value]
+    twice = [name for name, n in Counter(names.values()).items() if n > 1]
     if not twice:
         return ""
     where = [identifier for identifier, name in names.items() if name in twice]
@@ -234,7 +237,7 @@ def _faults(names: dict[str, str]) -> str:
 
 
 def _unnamed(raw: Raw, parsed: _Parsed, attributes: dict[str, None]) -> list[str]:
-    """What to tell where ids only count and no attribute names all nodes; an attribute that names most is refused."""
+    """Notes where ids only count and no attribute names all nodes; an attribute that names most is refused."""
     for option in _NAMES:
         names = _called(parsed, option)
         if option in attributes and 2 * len({name for name in names.values() if name}) >= len(names):
@@ -243,22 +246,18 @@ def _unnamed(raw: Raw, parsed: _Parsed, attributes: dict[str, None]) -> list[str
                 f"{_faults(names)}; give each node a name of its own there, choose another attribute with "
                 f"{asked('name=', '--node-names')}, or {_by_id()} for the ids"
             )
-    able = [each for each in attributes if _names_all(parsed, each)]
+    columns = {each: _called(parsed, each) for each in attributes}
+    able = [each for each, names in columns.items() if not _faults(names) and not any(map(is_number, names.values()))]
     unfit = [option for option in _NAMES if option in attributes]
     if not able:
         return [f"nodes are named by their ids, since '{unfit[0]}' does not tell them apart"] if unfit else []
-    ways = " or ".join(asked(f"name='{each}'", f"--node-names {shell(each)}") for each in able[:3])
+    ways = " or ".join(map(_by, able[:3]))
     return [f"nodes are named by their ids, which only count; their names may stand in an attribute: {ways}"]
 
 
-def _names_all(parsed: _Parsed, attribute: str) -> bool:
-    names = _called(parsed, attribute)
-    return not _faults(names) and not any(map(is_number, names.values()))
-
-
 def _otherwise(parsed: _Parsed, names: dict[str, str]) -> dict[str, list[str]]:
-    """What each attribute calls the nodes, where that differs from the names taken."""
+    """Other names of the nodes, from each attribute and the ids, by the options that read them."""
     attributes = dict.fromkeys(key for node in parsed.nodes.values() for key in node)
-    found = {asked(f"name='{each}'", f"--node-names {shell(each)}"): _called(parsed, each) for each in attributes}
-    found[_by_id()] = {identifier: identifier for identifier in parsed.nodes}
-    return {asked: [n for n in called.values() if n] for asked, called in found.items() if called != names}
+    others = {_by(each): _called(parsed, each) for each in attributes}
+    others[_by_id()] = {identifier: identifier for identifier in parsed.nodes}
+    return {option: [n for n in called.values() if n] for option, called in others.items() if called != names}

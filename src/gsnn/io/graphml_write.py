@@ -1,4 +1,4 @@
-"""GraphML, written an edge at a time: a network of a million proposals is no tree in memory."""
+"""Write GraphML in blocks of edges, so that a network of a million proposals needs no tree in memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SPACE = "http://graphml.graphdrawing.org/xmlns"
 _SCHEMA = f"{_SPACE} {_SPACE}/1.0/graphml.xsd"
 _TYPES = {"b": "boolean", "i": "long", "u": "long", "f": "double"}
 _ROWS = 20_000
-# A reader of XML makes blanks of these, in an attribute or anywhere.
+# XML readers turn these into blanks, in attributes or anywhere.
 _IN_ATTRIBUTE = {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 _IN_TEXT = {"\r": "&#13;"}
 
@@ -25,12 +25,12 @@ def write_graphml(nodes: Mapping[str, Mapping[str, bool]], edges: pd.DataFrame, 
 
     Args:
         nodes: Name -> attributes.
-        edges: source, target, and a column for each attribute: text, numbers or booleans. What is undefined is left
+        edges: source, target, and a column for each attribute: text, numbers or booleans. Undefined values are left
             out, and so is an attribute that no edge has.
         file: Where to write.
 
     Raises:
-        DataError: If a number is infinite, for which not every reader has a word.
+        DataError: If a number is infinite, which not every reader understands.
     """
     columns = [name for name in edges.columns[2:] if edges[name].notna().any()]
     for name in columns:

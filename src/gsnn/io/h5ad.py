@@ -1,13 +1,13 @@
-"""What stands in an AnnData file (``.h5ad``), element by element, without loading what was not asked for.
+"""Read the elements of an AnnData file (``.h5ad``) on demand.
 
-The layout is the one AnnData documents as its on-disk format. It is read with h5py, so that a matrix larger than
-memory can be read in blocks of rows, and so that this package asks for no version of AnnData or pandas.
+The layout is AnnData's documented on-disk format. It is read with h5py, so that a matrix larger than memory can be
+read in blocks of rows, and so that this package needs no particular version of AnnData or pandas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gsnn.base.errors import DataError, closest, require
+from gsnn.base.errors import DataError, did_you_mean, require
 from gsnn.io.hdf5_heaps import check_heaps
 from gsnn.io.limits import TEXT_BYTES, as_data_error, check_growth
 from gsnn.io.text import HDF5, listed, read_start
 
 ANNDATA = "an AnnData file"
-# All that is read of one; what else it holds is nobody's business.
+# The parts that are read; others are ignored.
 READ = ("obs", "var", "X", "layers", "obsm")
 
 
 def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
-    """Open an AnnData file for reading.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the messages.
+    """Open an AnnData file for reading; ``what`` it should hold is for the messages.
 
     Raises:
         DataError: If the file is missing, truncated, damaged, not HDF5 or not AnnData, or refers to other files.
@@ -49,7 +45,7 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
         raise DataError(f"{what} file '{path}' cannot be opened as HDF5 ({_reason(error)}); copy it again") from error
     try:
         with as_data_error(path, ANNDATA):
-            kind = other_kind(file, path)
+            kind = _other_kind(file, path)
             if kind:
                 raise DataError(f"{what} file '{path}' is {kind}")
             for name in ("obs", "var"):
@@ -72,17 +68,13 @@ def open_file(path: Path, what: str) -> Any:  # noqa: ANN401 - a h5py.File
     return file
 
 
-def other_kind(file: Any, path: Path) -> str:  # noqa: ANN401 - a h5py.File
-    """What HDF5 that is no AnnData is, and the way out; empty if it may be AnnData.
-
-    Returns:
-        What it is, to be put after "is".
-    """
+def _other_kind(file: Any, path: Path) -> str:  # noqa: ANN401 - a h5py.File
+    """The kind of an HDF5 file that is not AnnData, and how to convert it; empty if it may be AnnData."""
     if file.attrs.get("encoding-type", "") in ("MuData", b"MuData") or ("mod" in file and hasattr(file["mod"], "keys")):
-        there = [str(name) for name in file["mod"]] if "mod" in file else []
-        one = there[0] if there else "rna"
+        parts = [str(name) for name in file["mod"]] if "mod" in file else []
+        one = parts[0] if parts else "rna"
         return (
-            f"MuData, which holds several AnnData ({listed(there) or 'none'}); write the one that was measured: "
+            f"MuData, which holds several AnnData ({listed(parts) or 'none'}); write the one that was measured: "
             f"mudata.read_h5mu('{path.name}').mod['{one}'].write_h5ad('{one}.h5ad'), with the column of 'obs' that "
             "says what was done"
         )
@@ -96,15 +88,12 @@ def other_kind(file: Any, path: Path) -> str:  # noqa: ANN401 - a h5py.File
 
 
 def check_element(element: Any, path: Path, seen: set[Any] | None = None) -> None:  # noqa: ANN401 - a h5py object
-    """Refuse an element, or what is in it, that is kept in other files or is far larger than this one could fill.
+    """Refuse an element with data in other files, or far larger than this file can hold; groups with all they contain.
 
     Args:
         element: A group or a dataset.
         path: The file, for messages.
-        seen: Where the groups that were looked at are noted, since they may contain each other.
-
-    Raises:
-        DataError: If it is so.
+        seen: Addresses of the groups checked so far, since groups may contain each other.
     """
     h5py = require("h5py", extra="anndata")
     if isinstance(element, h5py.Dataset):
@@ -135,23 +124,23 @@ def _check_link(h5py: Any, group: Any, name: str, path: Path, seen: set[Any] | N
 
 @dataclass(frozen=True)
 class Column:
-    """A column of ``obs`` or ``var``.
+    """A column of ``obs`` or ``var``: categories, which text is too, or numbers.
 
     Attributes:
-        codes: For categories and text, the number of each row's category, -1 where it has none; shape (M,).
-        categories: Their names; None for numbers.
-        values: For numbers, shape (M,), NaN where missing.
+        codes: Index of each row's category, -1 where it has none; shape (M,), empty for numbers.
+        categories: Their names.
+        values: Numbers, shape (M,), NaN where missing; None for categories.
         truth: Whether the numbers stand for true and false.
     """
 
-    codes: NDArray[np.int64] | None = None
-    categories: list[str] | None = None
+    codes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    categories: list[str] = field(default_factory=list)
     values: NDArray[np.float64] | None = None
     truth: bool = False
 
 
 def index_of(frame: Any, path: Path, where: str) -> Any:  # noqa: ANN401 - h5py objects
-    """The element that holds the row names of ``obs`` or ``var``; :func:`text` reads it."""
+    """The element with the row names of ``obs`` or ``var``; :func:`text` reads it."""
     name = frame.attrs.get("_index", "_index")
     if name not in frame:
         raise DataError(f"{path}: '{where}' has no index; write the file again with AnnData")
@@ -159,14 +148,14 @@ def index_of(frame: Any, path: Path, where: str) -> Any:  # noqa: ANN401 - h5py 
 
 
 def length(element: Any) -> int:  # noqa: ANN401 - a h5py object
-    """How many entries a column has."""
+    """The number of entries of a column."""
     if hasattr(element, "keys"):
         return len(element["codes" if "codes" in element else "values"])
     return len(element)
 
 
 def text(element: Any, rows: slice = slice(None)) -> list[str]:  # noqa: ANN401 - a h5py object
-    """Entries of a column of text, also where it is stored with a mask or as categories."""
+    """Entries of a column of text, which may be stored with a mask or as categories."""
     if hasattr(element, "keys"):
         if "codes" in element:
             categories = text(element["categories"])
@@ -183,32 +172,22 @@ def text(element: Any, rows: slice = slice(None)) -> list[str]:  # noqa: ANN401 
 
 
 def read_column(file: Any, where: str, name: str, path: Path) -> Column:  # noqa: ANN401 - a h5py.File
-    """A column of ``obs`` or ``var``.
-
-    Args:
-        file: The open file.
-        where: ``"obs"`` or ``"var"``.
-        name: The column.
-        path: The file, for messages.
-
-    Returns:
-        The column as categories or as numbers.
+    """Read a column of a table (``where``, such as ``"obs"``) in an open file or a group of it.
 
     Raises:
         DataError: If there is no such column or it holds neither text nor numbers.
     """
     frame = file[where]
-    found = _column(file, frame, where, name, path)
+    column = _column(file, frame, where, name, path)
     rows = length(index_of(frame, path, where))
-    if any(part is not None and part.shape != (rows,) for part in (found.codes, found.values)):
+    if (column.codes if column.values is None else column.values).shape != (rows,):
         raise DataError(f"{path}: column '{name}' of '{where}' has not one value for each of the {rows} rows")
-    return found
+    return column
 
 
 def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:  # noqa: ANN401
     names = columns(frame)
     if name not in names:
-        near = closest(name, names, 1)
         other = "var" if where == "obs" else "obs"
         if other in file and name in columns(file[other]):
             raise DataError(
@@ -216,44 +195,38 @@ def _column(file: Any, frame: Any, where: str, name: str, path: Path) -> Column:
                 "be the rows; turn it round and write it again: adata.T.copy().write_h5ad('data.h5ad')"
             )
         raise DataError(
-            f"{path}: '{where}' has no column '{name}'" + (f" (did you mean '{near[0]}'?)" if near else "")
-            + f"; it has {listed(names, 12) or 'none'}"
-        )  # fmt: skip
+            f"{path}: '{where}' has no column '{name}'{did_you_mean(name, names)}; it has {listed(names, 12) or 'none'}"
+        )
     element = frame[name]
-    if hasattr(element, "keys"):
-        if "codes" in element:
-            return _without_blanks(integers(element["codes"], path), text(element["categories"]))
-        if element["values"].dtype.kind in "OS":
-            return _factorised(text(element))
-        values = _numbers(element["values"], path, where, name)
-        truth = element["values"].dtype.kind == "b"
-        return Column(values=np.where(element["mask"][:], np.nan, values), truth=truth)
-    if "categories" in element.attrs:  # as AnnData 0.7 wrote them
+    masked = hasattr(element, "keys")
+    if masked and "codes" in element:
+        return _without_blanks(integers(element["codes"], path), text(element["categories"]))
+    if not masked and "categories" in element.attrs:  # as AnnData 0.7 wrote them
         categories = file[element.attrs["categories"]]
         check_element(categories, path)
         return _without_blanks(integers(element, path), text(categories))
-    if element.dtype.kind in "OS":
-        return _factorised(text(element))
-    return Column(values=_numbers(element, path, where, name), truth=element.dtype.kind == "b")
+    stored = element["values"] if masked else element
+    if stored.dtype.kind in "OS":
+        codes, words = pd.factorize(np.array(text(element), dtype=object))
+        return _without_blanks(codes.astype(np.int64), [str(word) for word in words])
+    if stored.dtype.kind not in "biuf":
+        raise DataError(f"{path}: column '{name}' of '{where}' holds {stored.dtype}, neither text nor numbers")
+    values: NDArray[np.float64] = stored[:].astype(np.float64)
+    if masked:
+        values = np.where(element["mask"][:], np.nan, values)
+    return Column(values=values, truth=stored.dtype.kind == "b")
 
 
 def _without_blanks(codes: NDArray[np.int64], categories: list[str]) -> Column:
-    """Categories, of which one that is blank says as little as a missing one."""
+    """A column of categories; a blank category counts as missing."""
     blank = [k for k, category in enumerate(categories) if not category.strip()]
     if blank:
         codes = np.where(np.isin(codes, blank), -1, codes)
     return Column(codes, categories)
 
 
-def _numbers(element: Any, path: Path, where: str, name: str) -> NDArray[np.float64]:  # noqa: ANN401
-    if element.dtype.kind not in "biuf":
-        raise DataError(f"{path}: column '{name}' of '{where}' holds {element.dtype}, neither text nor numbers")
-    values: NDArray[np.float64] = element[:].astype(np.float64)
-    return values
-
-
 def integers(element: Any, path: Path) -> NDArray[np.int64]:  # noqa: ANN401 - a h5py.Dataset
-    """A whole dataset of integers; DataError if it holds anything else."""
+    """All of a dataset of integers; DataError if it holds anything else."""
     if element.dtype.kind not in "biu":
         raise DataError(f"{path}: {element.name} holds {element.dtype}, where AnnData keeps integers; write it again")
     values: NDArray[np.int64] = element[:].astype(np.int64)
@@ -265,21 +238,13 @@ def columns(frame: Any) -> list[str]:  # noqa: ANN401 - a h5py.Group
     return [str(name) for name in frame.attrs.get("column-order", [])]
 
 
-def _factorised(cells: list[str]) -> Column:
-    codes, categories = pd.factorize(np.array(cells, dtype=object))
-    return _without_blanks(codes.astype(np.int64), [str(category) for category in categories])
-
-
 class Matrix:
-    """A matrix in the file, dense or sparse, of which some rows are read at a time.
+    """A dense or sparse matrix in the file, read some rows at a time.
 
     Args:
         element: The dataset or group.
         path: The file, for messages.
-        name: What the matrix is called in messages: ``X``, ``layers['counts']``.
-
-    Attributes:
-        shape: Rows and columns.
+        name: The matrix, for messages: ``X``, ``layers['counts']``.
 
     Raises:
         DataError: If it is no matrix of numbers.
@@ -309,12 +274,12 @@ class Matrix:
 
     @property
     def streams(self) -> bool:
-        """Whether rows can be read without reading all of it."""
+        """Whether some rows can be read without reading the whole matrix."""
         return not self._by_column
 
     @property
     def stored_rows(self) -> int:
-        """Rows of the blocks in which a dense matrix is stored; 1 without blocks."""
+        """Rows of a block in which a dense matrix is stored; 1 without blocks."""
         chunks = None if self._indptr is not None else self._element.chunks
         return int(chunks[0]) if chunks else 1
 
@@ -333,12 +298,12 @@ class Matrix:
             DataError: If a value is infinite or the matrix is damaged.
         """
         try:
-            values = self._dense(start, stop) if self._indptr is None else self._sparse(start, stop, keep)
+            values = self._element[start:stop] if self._indptr is None else self._sparse(start, stop, keep)
         except OSError as error:
             raise DataError(f"{self._path}: rows of {self._name} cannot be read ({_reason(error)})") from error
         if keep is not None and self._indptr is None:
             values = values[:, keep]
-        with np.errstate(over="ignore"):  # found below
+        with np.errstate(over="ignore"):  # refused below, as infinite
             values = values.astype(np.float32, copy=False)
         wrong = np.argwhere(np.isinf(values))
         if len(wrong):
@@ -348,10 +313,6 @@ class Matrix:
                 f"{self._path}: {self._name} is infinite in row {start + i + 1}, column {column + 1} (from 1); "
                 "write NaN where nothing was measured"
             )
-        return values
-
-    def _dense(self, start: int, stop: int) -> NDArray[Any]:
-        values: NDArray[Any] = self._element[start:stop]
         return values
 
     def _sparse(self, start: int, stop: int, keep: NDArray[np.intp] | None) -> NDArray[Any]:
@@ -374,7 +335,7 @@ class Matrix:
 
 
 def runs(rows: NDArray[np.intp]) -> Sequence[tuple[int, int]]:
-    """Stretches of ascending distinct rows, as (first, one past the last).
+    """The consecutive runs of ascending distinct rows, as (first, one past the last).
 
     Example:
         >>> runs(np.array([0, 1, 2, 7, 8]))

@@ -1,4 +1,4 @@
-"""A table in ``uns`` of an AnnData file, in the layout that AnnData documents."""
+"""Write and read a table in ``uns`` of an AnnData file, in AnnData's documented layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gsnn.base.errors import DataError, closest, require
+from gsnn.base.errors import DataError, did_you_mean, require
 from gsnn.base.files import atomic_path
 from gsnn.io.h5ad import ANNDATA, check_element, columns, open_file, text
 from gsnn.io.limits import as_data_error
@@ -24,8 +24,8 @@ def write_uns(frame: pd.DataFrame, path: Path, original: Path, key: str) -> None
 
     Args:
         frame: Columns of text, numbers, booleans, and pandas' nullable integers and booleans.
-        path: The file to write; the same as ``original`` to change that.
-        original: The file with everything else. While it is copied the disk holds both.
+        path: The file to write; may be ``original``.
+        original: The file to copy. During the copy the disk holds both.
         key: The key in ``uns``.
 
     Raises:
@@ -51,21 +51,12 @@ def write_uns(frame: pd.DataFrame, path: Path, original: Path, key: str) -> None
 
 
 def read_uns(path: Path, key: str) -> pd.DataFrame:
-    """Read the table back.
-
-    Args:
-        path: The file.
-        key: The key in ``uns``.
-
-    Raises:
-        DataError: If there is none.
-    """
+    """Read a table from ``uns``; DataError if there is none with this key."""
     with open_file(path, "AnnData") as file, as_data_error(path, ANNDATA):
-        there = list(file["uns"].keys()) if "uns" in file else []
-        if key not in there or file["uns"][key].attrs.get("encoding-type") != "dataframe":
-            near = closest(key, there, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise DataError(f"'{path}' has no table uns['{key}']{hint}; 'uns' has {listed(there, 12) or 'nothing'}")
+        keys = list(file["uns"].keys()) if "uns" in file else []
+        if key not in keys or file["uns"][key].attrs.get("encoding-type") != "dataframe":
+            hint = did_you_mean(key, keys)
+            raise DataError(f"'{path}' has no table uns['{key}']{hint}; 'uns' has {listed(keys, 12) or 'nothing'}")
         group = file["uns"][key]
         check_element(group, path)
         return pd.DataFrame({name: _column(group[name]) for name in columns(group)})
@@ -76,29 +67,26 @@ def _write_table(h5py: Any, group: Any, frame: pd.DataFrame) -> None:  # noqa: A
     group.attrs.update(_TABLE)
     group.attrs["_index"] = "_index"
     group.attrs.create("column-order", list(frame.columns), dtype=strings)
-    rows = [str(i) for i in range(len(frame))]
-    _describe(group.create_dataset("_index", data=rows, dtype=strings), "string-array", "0.2.0")
+    _put(group, "_index", [str(i) for i in range(len(frame))], "string-array", dtype=strings)
     for name in frame.columns:
         column = frame[name]
         if "/" in name or name == "_index":
             raise DataError(f"column {name!r} cannot stand in an AnnData file; rename it")
         if column.dtype == object:
-            values = ["" if value is None else value for value in column]
-            _describe(group.create_dataset(name, data=values, dtype=strings), "string-array", "0.2.0")
+            _put(group, name, ["" if value is None else value for value in column], "string-array", dtype=strings)
         elif isinstance(column.dtype, np.dtype):
-            _describe(group.create_dataset(name, data=column.to_numpy()), "array", "0.2.0")
+            _put(group, name, column.to_numpy())
         else:
-            kind = "boolean" if str(column.dtype) == "boolean" else "integer"
+            kind, dtype = ("boolean", np.bool_) if str(column.dtype) == "boolean" else ("integer", np.int64)
             element = group.create_group(name)
-            _describe(element, f"nullable-{kind}", "0.1.0")
-            filled = column.fillna(False) if kind == "boolean" else column.fillna(0)
-            values_array = filled.to_numpy(dtype=np.bool_ if kind == "boolean" else np.int64)
-            _describe(element.create_dataset("values", data=values_array), "array", "0.2.0")
-            _describe(element.create_dataset("mask", data=column.isna().to_numpy()), "array", "0.2.0")
+            element.attrs.update({"encoding-type": f"nullable-{kind}", "encoding-version": "0.1.0"})
+            _put(element, "values", column.to_numpy(dtype=dtype, na_value=0))
+            _put(element, "mask", column.isna().to_numpy())
 
 
-def _describe(element: Any, kind: str, version: str) -> None:  # noqa: ANN401
-    element.attrs.update({"encoding-type": kind, "encoding-version": version})
+def _put(group: Any, name: str, values: Any, kind: str = "array", **options: Any) -> None:  # noqa: ANN401
+    element = group.create_dataset(name, data=values, **options)
+    element.attrs.update({"encoding-type": kind, "encoding-version": "0.2.0"})
 
 
 def _column(element: Any) -> pd.Series:  # noqa: ANN401

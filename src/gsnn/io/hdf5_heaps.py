@@ -1,4 +1,4 @@
-"""Global heaps of an HDF5 file, where texts of varying length are kept: the HDF5 library trusts them, this does not."""
+"""Check the global heaps of an HDF5 file, which hold texts of varying length and which the HDF5 library trusts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _START = b"GCOL\1\0\0\0"
 _OBJECT = struct.Struct("<HHIQ")  # index, reference count, reserved, size
 _HEADER = 16
 _BLOCK = 2**24
-# A file of more bytes is not searched: it would take longer than reading what was asked for.
+# A larger file is not searched: that would take longer than reading the data.
 MOST_SEARCHED = 2**30
 
 
 def check_heaps(path: Path) -> None:
-    """Refuse a file with a heap that the HDF5 library would go round in for ever.
+    """Refuse a file with a heap on which the HDF5 library would loop for ever.
 
-    The library walks the objects of a heap by their sizes. A free one of size 0 keeps it in its place, in C, where no
-    signal of Python is heard (seen with HDF5 2.0.0). In a whole heap every object is at least its own header long and
-    ends within the heap.
+    The library walks the objects of a heap by their sizes. On a free object of size 0 it does not advance, in C, where
+    Python handles no signals (seen with HDF5 2.0.0). In an intact heap every object is at least as long as its header
+    and ends within the heap.
 
     Args:
         path: A file of HDF5; one larger than `MOST_SEARCHED` is not searched.
@@ -35,10 +35,10 @@ def check_heaps(path: Path) -> None:
         end = file.seek(0, 2)
         if end > MOST_SEARCHED:
             return
-        for start in _found(file):
+        for start in _starts(file):
             file.seek(start + len(_START))
             size = int.from_bytes(file.read(8), "little")
-            # What is longer than the file is no heap but other bytes, or the library refuses it.
+            # Bytes that claim a size beyond the file are no heap, or the library refuses them.
             if size <= end - start and not _ends(file, start, size):
                 raise DataError(
                     f"{path} cannot be read as HDF5 (the global heap at byte {start} does not end); it is damaged: "
@@ -46,8 +46,8 @@ def check_heaps(path: Path) -> None:
                 )
 
 
-def _found(file: BinaryIO) -> Iterator[int]:
-    """Where heaps start; the file is read in blocks that overlap."""
+def _starts(file: BinaryIO) -> Iterator[int]:
+    """Positions of the heaps; the file is read in overlapping blocks."""
     place = 0
     while True:
         file.seek(place)
@@ -62,12 +62,12 @@ def _found(file: BinaryIO) -> Iterator[int]:
 
 
 def _ends(file: BinaryIO, start: int, size: int) -> bool:
-    """Whether a walk over the objects of a heap comes to its end."""
+    """Whether a walk over the objects of a heap reaches its end."""
     place, end = start + _HEADER, start + size
     while place + _OBJECT.size <= end:
         file.seek(place)
         index, _, _, length = _OBJECT.unpack(file.read(_OBJECT.size))
-        # The size of what is free, index 0, includes its header; the others are padded to 8 bytes.
+        # The size of a free object (index 0) includes its header; other objects are padded to 8 bytes.
         step = length if index == 0 else _OBJECT.size + -(-length // 8) * 8
         if step < _OBJECT.size or place + step > end:
             return False

@@ -1,4 +1,4 @@
-"""What a file from a stranger may ask for: errors of libraries that it provokes, and memory it does not fill itself."""
+"""Limits for files from strangers: the memory they may take, and the errors of libraries they provoke."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import numpy as np
 
 from gsnn.base.errors import DataError, GsnnError
 
-# A packed file may grow by so much, or to so much, whichever is more. Tables of zeros and ones grow a hundredfold.
+# A packed file may grow by this factor, or to this size, whichever is more; a table of 0 and 1 grows a hundredfold.
 MOST_GROWTH = 1000
 ALWAYS_ALLOWED = 2**28
-# What a text takes in Python, beside its characters.
+# Memory of a text in Python, beside its characters.
 TEXT_BYTES = 64
-# All that the readers of binary formats raise on bytes that somebody changed.
+# The errors of the readers of binary formats on damaged bytes.
 _PROVOKED = (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def check_growth(needed: int, stored: int, path: Path, what: str) -> None:
-    """Refuse a file that says it holds far more than its size can, before anything is unpacked.
+    """Refuse a file that claims to hold far more than its size can, before anything is unpacked.
 
     Args:
-        needed: Bytes of memory that its content takes, by what the file says.
+        needed: Bytes of memory that its content takes, as the file states.
         stored: Bytes of the file.
         path: The file.
-        what: What is so large, for the message.
+        what: The content that is so large, for the message.
 
     Raises:
         DataError: If it is more than `MOST_GROWTH` times the file and more than `ALWAYS_ALLOWED`.
@@ -47,17 +47,14 @@ def check_growth(needed: int, stored: int, path: Path, what: str) -> None:
 
 @contextmanager
 def as_data_error(path: Path, what: str) -> Iterator[None]:
-    """Turn what a library raises on a damaged file into one line that names the file.
+    """Turn the errors of a library on a damaged file into a DataError of one line that names the file.
 
     Args:
         path: The file.
         what: What it should be, for the message: "an AnnData file".
-
-    Raises:
-        DataError: In place of any other error but that of a missing extra.
     """
     try:
-        # A number that does not fit must be an error, not a warning and infinity.
+        # A number that overflows must be an error, not a warning and infinity.
         with np.errstate(over="raise", invalid="raise"):
             yield
     except GsnnError:

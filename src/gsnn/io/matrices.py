@@ -1,4 +1,4 @@
-"""Plain matrices: one of treatments, one of readouts, brought together by sample."""
+"""Two plain matrices, of treatments and of readouts, paired by sample."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gsnn.io.text import clean_name, listed
 def read_matrices(
     inputs: Table, outputs: Table, species: Collection[str] = ()
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Bring the rows of two tables together.
+    """Pair the rows of two tables.
 
     Args:
         inputs: Samples by treatments.
         outputs: Samples by readouts.
-        species: Names of the network, which name no column of identifiers.
+        species: Names of the network; a column with such a name does not hold identifiers.
 
     Returns:
         Treatments, readouts (rows in the order of ``inputs``), and notes for the user.
@@ -32,8 +32,8 @@ def read_matrices(
     """
     _refuse_turned(inputs, outputs)
     shared = inputs.header[0] not in species and shared_ids(inputs, outputs)
-    treatments = _frame(inputs, "TR:", "treatment", shared, missing=False)
-    readouts = _frame(outputs, "DV:", "readout", shared, missing=True)
+    treatments = read_matrix(inputs, "TR:", "treatment", shared, missing=False)
+    readouts = read_matrix(outputs, "DV:", "readout", shared, missing=True)
     notes: list[str] = []
     named = [shared or _first_is_ids(table) for table in (inputs, outputs)]
     if all(named):
@@ -48,7 +48,7 @@ def read_matrices(
         table, other = (inputs, outputs) if named[0] else (outputs, inputs)
         counts = _row_numbers(other)
         if counts is not None and sorted(index) == sorted(counts):
-            # What pandas stores of a plain index are its bounds; these are identifiers like any other.
+            # pandas stores only the bounds of a plain index; its numbers are identifiers like any other.
             if named[0]:
                 return treatments, readouts.set_axis(counts).loc[index].set_axis(index), notes
             return treatments.set_axis(counts), readouts.loc[counts], notes
@@ -64,16 +64,12 @@ def read_matrices(
     return treatments, readouts, notes
 
 
-def read_treatment_matrix(table: Table) -> pd.DataFrame:
-    """A matrix of treatments alone: a column per treatment, its rows by their identifiers or lines.
+def read_matrix(table: Table, prefix: str, kind: str, shared: bool = False, *, missing: bool) -> pd.DataFrame:
+    """One matrix, with the identifiers or lines of the samples as index; see :func:`matrix_columns`.
 
     Raises:
-        DataError: If it has no columns of numbers, or a cell is missing or not a number.
+        DataError: If it has no columns of numbers, or a cell is not a number, or is missing where that is not allowed.
     """
-    return _frame(table, "TR:", "treatment", shared=False, missing=False)
-
-
-def _frame(table: Table, prefix: str, kind: str, shared: bool, *, missing: bool) -> pd.DataFrame:
     columns, names, has_ids = matrix_columns(table, prefix, kind, shared)
     values = table.numbers(columns, missing=missing)
     index = pd.Index(table.lines, name=table.unit)
@@ -85,16 +81,13 @@ def _frame(table: Table, prefix: str, kind: str, shared: bool, *, missing: bool)
 def shared_ids(inputs: Table, outputs: Table, *, whole: bool = True) -> bool:
     """Whether the first columns of both tables are identifiers of the same samples.
 
-    They are if both have the same header, or the same values, each once; unless the column holds what a treatment or
-    a readout would: few values, or numbers that are no whole ones.
+    They are if both have the same header or the same values, each once, unless the values may be those of a treatment
+    or a readout: repeated ones, or numbers with decimals.
 
     Args:
         inputs: The table of treatments.
         outputs: The table of readouts.
-        whole: Whether these are all rows, so that values can be compared.
-
-    Returns:
-        Whether it is so.
+        whole: Whether these are all rows, so that the values can be compared.
     """
     if min(len(inputs.header), len(outputs.header)) < 2:
         return False
@@ -113,9 +106,9 @@ def _is_label(cell: str) -> bool:
 
 
 def _same_numbers(one: Sequence[str] | pd.Index, other: Sequence[str] | pd.Index) -> tuple[list[int], list[int]] | None:
-    """Identifiers as whole numbers; None if one is none, two become the same, or the two sides hold other numbers.
+    """Identifiers as whole numbers; None if one is no number, two become the same, or the two sides differ.
 
-    1, 01 and 1.0 are one identifier that a spreadsheet or pandas wrote in its way.
+    1, 01 and 1.0 are the same identifier, written by different programs.
     """
     if not all(_is_label(name) and parses_as_number(name) for name in (*one, *other)):
         return None
@@ -125,7 +118,7 @@ def _same_numbers(one: Sequence[str] | pd.Index, other: Sequence[str] | pd.Index
 
 
 def _refuse_turned(inputs: Table, outputs: Table) -> None:
-    """Refuse tables that are swapped by their prefixes, or of which one has its samples for columns."""
+    """Refuse two tables with swapped prefixes, or with the samples as columns of one or both."""
     for table, prefix in ((inputs, "DV:"), (outputs, "TR:")):
         if all(name.upper().startswith(prefix) for name in table.header[1:]) and len(table.header) > 1:
             raise DataError(
@@ -150,11 +143,11 @@ def _refuse_turned(inputs: Table, outputs: Table) -> None:
 
 
 def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -> tuple[list[int], list[str], bool]:
-    """Which columns of a matrix hold numbers.
+    """The columns of numbers of a matrix.
 
     Args:
         table: The matrix, or its first rows.
-        prefix: What the names may begin with, all or none.
+        prefix: The prefix that all names may have.
         kind: What the columns are ("treatment", "readout").
         shared: Whether the first column is known to name the samples.
 
@@ -162,7 +155,7 @@ def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -
         Their positions, their names, and whether the first column of the table names the samples.
 
     Raises:
-        DataError: If there are none, or one has no name or that of another.
+        DataError: If there are none, or one has no name.
     """
     has_ids = shared or _first_is_ids(table)
     columns = list(range(1 if has_ids else 0, len(table.header)))
@@ -180,15 +173,14 @@ def matrix_columns(table: Table, prefix: str, kind: str, shared: bool = False) -
 
 
 def _first_is_ids(table: Table) -> bool:
-    """A first column without a name, called after samples, or of text only, names the samples.
+    """Whether the first column names the samples: it has no name or one for samples, or holds only text.
 
-    A column of numbers with one slip in it is not a column of names: the slip must be reported.
+    A column of numbers with one typing error does not name samples: the error must be reported.
     """
     header = table.header[0].casefold()
     if header in {"", "sample", "sample_id", "sampleid", "samples", "id", "condition", "condition_id", "index"}:
         return True
-    cells = table.column(0)
-    return not any(parses_as_number(c) for c in cells)
+    return not any(map(parses_as_number, table.column(0)))
 
 
 def _aligned(
@@ -209,33 +201,24 @@ def _aligned(
         if frame.index.has_duplicates:
             twice = list(dict.fromkeys(frame.index[frame.index.duplicated()]))
             raise DataError(f"{table.path}: sample identifiers {listed(twice)} stand more than once; make them unique")
-    ids = list(treatments.index), list(readouts.index)
-    alone = (_missing(*ids), _missing(*ids[::-1]))
-    if any(alone):
-        parts = [
-            f"{len(names)} only in {table.path} ({listed(names)})"
-            for names, table in zip(alone, (inputs, outputs), strict=True)
-            if names
-        ]
+    ours, theirs = treatments.index, readouts.index
+    alone = [(ours.difference(theirs, sort=False), inputs), (theirs.difference(ours, sort=False), outputs)]
+    parts = [f"{len(names)} only in {table.path} ({listed(names)})" for names, table in alone if len(names)]
+    if parts:
         raise DataError(f"the two tables hold different samples: {'; '.join(parts)}; give both the same identifiers")
     return readouts.loc[treatments.index]
 
 
 def _row_numbers(table: Table) -> list[str] | None:
-    """The row numbers that pandas noted in the file instead of an index, as text."""
-    noted = getattr(table, "row_numbers", None)
-    return None if noted is None else [str(number) for number in noted]
+    """The row numbers that pandas stored in the file instead of an index, as text."""
+    numbers = getattr(table, "row_numbers", None)
+    return None if numbers is None else [str(number) for number in numbers]
 
 
 def _permuted(index: pd.Index) -> bool:
-    """Whether identifiers are the numbers of the rows, from 0 or 1, in another order."""
+    """Whether identifiers are row numbers, from 0 or 1, in another order."""
     names = list(map(str, index))
     if not all(name.isdecimal() for name in names):
         return False
     numbers = [int(name) for name in names]
     return numbers != sorted(numbers) and sorted(numbers) in ([*range(len(numbers))], [*range(1, len(numbers) + 1)])
-
-
-def _missing(these: Sequence[str], others: Sequence[str]) -> list[str]:
-    known = set(others)
-    return [name for name in these if name not in known]

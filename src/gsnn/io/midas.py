@@ -1,4 +1,4 @@
-"""MIDAS: treatments, times and values in one table, by the prefix of each column."""
+"""MIDAS: a table with treatments, times and readouts, told apart by the prefixes of the columns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from gsnn.base.errors import DataError, closest
+from gsnn.base.errors import DataError, did_you_mean
 from gsnn.base.wording import asked, shell
 from gsnn.io.choose import chosen_rows
-from gsnn.io.table import MISSING, Table, check_unique, is_number
+from gsnn.io.responses import Responses
+from gsnn.io.table import MISSING, Table, check_unique, is_number_or_missing
 from gsnn.io.text import clean_name, counted, listed
 
 _PREFIX = re.compile(r"(TR|DA|DV|ID)\s*:\s*(.*)", re.IGNORECASE | re.DOTALL)
@@ -23,22 +24,22 @@ _CELL_LINE = re.compile(
     r"((TR|ID)\s*:\s*)?cell[\s_.-]?(lines?|types?|names?|s)?(\s*:\s*cell[\s_-]?line)?", re.IGNORECASE
 )
 _ANY_PREFIX = re.compile(r"\b(?:TR|DA|DV):", re.IGNORECASE)
-_LATE = 20  # rows in which a header that comes late is looked for
-# Columns that say "nothing was added", as CellNOpt's files have them.
+_LATE = 20  # rows in which a late header is searched for
+# Columns of CellNOpt's files that say "nothing was added".
 _NOTHING = frozenset({"noinhib", "no-inhib", "nocyto", "no-cyto", "nolig", "no-lig"})
 
 
 @dataclass
 class Columns:
-    """Where everything stands in a prefixed table.
+    """The columns of a prefixed table.
 
     Attributes:
         treatments: Positions of the treatment columns.
         treatment_names: Their names, without prefix; an explicit inhibitor's name ends in ``i``.
-        kinds: What the file itself says about a treatment.
+        kinds: The kinds of treatments that the file states, as in :class:`gsnn.io.Responses`.
         readouts: Positions of the readout columns.
         readout_names: Their names, without prefix.
-        times: Position of the time column of each readout, or of the one for all under ``ALL``.
+        times: Position of the time column of each readout; ``ALL`` is the one for all.
         cell_lines: Positions of the cell line columns, by name.
         cell_column: Position of a column with the name of each row's cell line.
         ids: Position of a column of sample identifiers.
@@ -57,29 +58,11 @@ class Columns:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Rows:
-    """The samples that were chosen."""
-
-    treatments: NDArray[np.float64]
-    treatment_names: list[str]
-    readouts: NDArray[np.float64]
-    index: pd.Index
-    times: list[float]
-    n_baseline: int
-    n_other_times: int
-    warnings: list[str]
-
-
 def find_columns(table: Table, *, measured: bool = True) -> Columns:
-    """Sort the columns of a table by their prefixes.
-
-    Args:
-        table: The table.
-        measured: Whether there must be readouts.
+    """Sort the columns of a table by their prefixes; ``measured`` is whether there must be readouts.
 
     Raises:
-        DataError: If there is no treatment or no readout column, a time stands twice, or a readout has no time.
+        DataError: If there is no treatment or no readout column, a time occurs twice, or a readout has no time.
     """
     columns = Columns()
     ignored: list[str] = []
@@ -115,21 +98,20 @@ def find_columns(table: Table, *, measured: bool = True) -> Columns:
 def read_midas(
     table: Table,
     columns: Columns,
-    time: float | None,
-    cell_line: str | None,
+    sha256: str,
+    time: float | None = None,
+    cell_line: str | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
-) -> Rows:
-    """Choose the rows and the values that count.
+) -> Responses:
+    """The samples of a table; a blank treatment is 0, as the authors of the format read it.
 
     Args:
         table: The table.
         columns: Its columns.
+        sha256: Hex digest of the file.
         time: The time to use, or None for the last of each readout.
-        cell_line: The cell line to keep, or None.
+        cell_line: The cell line to keep, or None for all.
         where: Column -> the values of it to keep.
-
-    Returns:
-        The samples. A blank treatment is 0, as the makers of the format read it.
 
     Raises:
         DataError: If a cell is not a number, a time is not in the file, or nothing is left.
@@ -155,8 +137,16 @@ def read_midas(
         n_other_times = len(rows) - n_baseline - int(keep.any(axis=1).sum())
         rows = rows[keep.any(axis=1)]
     index = _index(table, columns, rows, warnings)
-    return Rows(
-        treatments[rows], columns.treatment_names, readouts[rows], index, times, n_baseline, n_other_times, warnings
+    return Responses(
+        pd.DataFrame(treatments[rows], index, pd.Index(columns.treatment_names, dtype=object)),
+        pd.DataFrame(readouts[rows], index, pd.Index(columns.readout_names, dtype=object)),
+        kinds=columns.kinds,
+        warnings=warnings,
+        paths={"data": table.path},
+        sha256={"data": sha256},
+        times=times,
+        n_baseline=n_baseline,
+        n_other_times=n_other_times,
     )
 
 
@@ -195,7 +185,8 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str], measured: 
                 f"{path}: nothing separates the columns of its header ({header}); separate them by commas, tabs or "
                 "semicolons"
             )
-        late = next((i for i, row in enumerate(table.rows[:_LATE]) if sum(map(_is_marked, row)) > 1), None)
+        marks = [sum(_PREFIX.fullmatch(cell) is not None for cell in row) for row in table.rows[:_LATE]]
+        late = next((i for i, n in enumerate(marks) if n > 1), None)
         if late is not None:
             raise DataError(
                 f"{path}: the names of the columns (TR:, DV:) stand in {table.unit} {table.lines[late]}; delete what "
@@ -205,9 +196,9 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str], measured: 
             f"{path} has no {lacking} columns; found {header}. Name treatments TR:<species> and readouts "
             f"DV:<species>, or give two tables, {asked('inputs= and outputs=', '--inputs and --outputs')}"
         )
-    # Which duplicates matter is seen where the columns meet the network.
-    times_seen = Counter(columns.readout_names)
-    check_unique([name for name in time_names if times_seen[name] < 2], path, "time")
+    # Duplicated readouts are refused later, if the network has them.
+    occurrences = Counter(columns.readout_names)
+    check_unique([name for name in time_names if occurrences[name] < 2], path, "time")
     if columns.times and "ALL" not in columns.times:
         untimed = [n for n in columns.readout_names if n not in columns.times]
         if untimed:
@@ -216,10 +207,6 @@ def _check(table: Table, columns: Columns, time_names: Sequence[str], measured: 
     unread = [n for n in columns.times if n not in readouts]
     if unread:
         columns.warnings.append(f"times without a readout ignored: {listed(unread)}")
-
-
-def _is_marked(cell: str) -> bool:
-    return _PREFIX.fullmatch(cell) is not None
 
 
 def _are_names(table: Table, j: int) -> bool:
@@ -233,12 +220,9 @@ def _are_names(table: Table, j: int) -> bool:
 
 
 def _are_lines(table: Table, j: int) -> bool:
-    """Whether a column called after cell lines names them: by a word (of which 293 may be one), or by numbers.
-
-    With ``TR:`` numbers are those of an indicator.
-    """
+    """Whether a column holds names of cell lines: words, or numbers (293), which under ``TR:`` are an indicator."""
     cells = {cell for cell in table.column(j) if cell.casefold() not in MISSING}
-    words = not all(is_number(cell) for cell in cells)
+    words = not all(is_number_or_missing(cell) for cell in cells)
     return bool(cells) and (words or not table.header[j].upper().startswith("TR"))
 
 
@@ -256,17 +240,16 @@ def _cell_line_rows(
         varying += lines if len(lines) > 1 else []
     if cell_line is not None:
         if cell_line not in of:
-            near = closest(cell_line, of, 1)
             raise DataError(
                 f"{table.path} has no cell line '{cell_line}'; it has {listed(of, 12) or 'none'}"
-                + (f" (did you mean '{near[0]}'?)" if near else "")
+                f"{did_you_mean(cell_line, of)}"
             )
         kept = np.array(of[cell_line])
         if not kept.any():
             raise DataError(f"{table.path}: no row is of cell line '{cell_line}'")
         return kept
     if varying:
-        # The network has no node that a cell line could act on, so it cannot be an input.
+        # A cell line acts on no node of the network, so it cannot be an input.
         warnings.append(
             f"several cell lines ({listed(varying)}) are pooled, since no node stands for a cell line; "
             f"choose one with {asked('cell_line=', '--cell-line')}"

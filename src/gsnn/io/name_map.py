@@ -1,4 +1,4 @@
-"""Which species labels of drugs, phosphosites and antibodies stand for, and on which scale doses are taken."""
+"""A map from labels of drugs, phosphosites and antibodies to species, and the scales of doses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.base.errors import DataError, did_you_mean, unknown_option
 from gsnn.io.table import read_table
 from gsnn.io.text import counted, listed, read_text
 
@@ -23,11 +23,11 @@ _NEEDED = COLUMNS[:3]
 
 @dataclass(frozen=True)
 class Scale:
-    """How the doses of a treatment enter the model; 0 stays 0, and a sign stays.
+    """The scale on which the doses of a treatment enter the model; 0 and signs are kept.
 
     Attributes:
         kind: ``none`` for the doses d themselves, ``log`` for log10(1 + d / unit), ``sqrt`` for sqrt(d / unit).
-        unit: The dose that counts as one; None: the smallest that was given.
+        unit: The dose that counts as one; None: the smallest dose in the data.
 
     Example:
         >>> Scale("log").of(np.array([0.0, 1.5, 13.5])).apply(np.array([0.0, 1.5, 13.5])).round(3).tolist()
@@ -41,10 +41,10 @@ class Scale:
 
     @classmethod
     def parse(cls, text: str) -> Scale:
-        """From ``log``, ``sqrt`` or ``none``, with the unit behind a colon where it is fixed: ``log:1.5``.
+        """Read ``log``, ``sqrt`` or ``none``, optionally with a unit: ``log:1.5``.
 
         Raises:
-            ValueError: If there is no such scale, or the unit is no number above 0.
+            ValueError: If there is no such scale, or the unit is not a number above 0.
         """
         kind, _, unit = text.strip().casefold().partition(":")
         if (kind or "none") not in SCALES:
@@ -58,11 +58,11 @@ class Scale:
         return cls(kind or "none", value)
 
     def of(self, doses: npt.NDArray[np.floating]) -> Scale:
-        """The same with its unit fixed: the smallest dose that is not 0, or 1 without one."""
+        """The scale with its unit fixed to the smallest dose that is not 0, or to 1 if there is none."""
         if self.kind == "none" or self.unit is not None:
             return self
-        given = np.abs(doses[doses != 0])
-        return Scale(self.kind, float(given.min()) if len(given) else 1.0)
+        applied = np.abs(doses[doses != 0])
+        return Scale(self.kind, float(applied.min()) if len(applied) else 1.0)
 
     def apply(self, doses: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """Doses on this scale."""
@@ -74,19 +74,19 @@ class Scale:
         return scaled
 
     def __str__(self) -> str:
-        """As :meth:`parse` reads it."""
+        """The text that :meth:`parse` reads."""
         return self.kind if self.unit is None else f"{self.kind}:{self.unit:.6g}"
 
 
 @dataclass(frozen=True)
 class NameMap:
-    """What labels of data stand for in a network.
+    """The species of a network that labels of data stand for.
 
     Attributes:
         treatments: Label -> the species it acts on, with -1 (inhibits) or 1 (activates).
         readouts: Label -> the species it measures.
         scales: Label of a treatment -> the scale of its doses.
-        sites: Label of a readout -> the site, such as ``S473``; for the reader, the model does not use it.
+        sites: Label of a readout -> the site, such as ``S473``; a note that the model does not use.
         path: The file.
         sha256: Hex digest of its content.
     """
@@ -100,20 +100,20 @@ class NameMap:
 
 
 def read_name_map(path: str | os.PathLike[str]) -> NameMap:
-    """Read a table with the columns ``label,species,effect`` and, if wanted, ``site``, ``scale`` and ``note``.
+    """Read a table with the columns ``label,species,effect`` and optionally ``site``, ``scale`` and ``note``.
 
     A label may have several rows: a drug with several targets, an antibody for several proteins. A row without a
-    species says that nobody knows it, and is as good as none. ``effect`` is ``inhibits``, ``activates`` or
-    ``measures``.
+    species means that the species is unknown, as if the row were missing. ``effect`` is ``inhibits``, ``activates``
+    or ``measures``.
 
     Args:
         path: CSV or TSV.
 
     Returns:
-        The map. ``TR:`` and ``DV:`` before labels are taken off.
+        The map, with labels without ``TR:`` and ``DV:``.
 
     Raises:
-        DataError: If a column is missing or unknown, an effect or a scale is none, or rows of a label disagree.
+        DataError: If a column is missing or unknown, an effect or a scale is invalid, or rows of a label disagree.
     """
     text = read_text(path, "map of names")
     table = read_table(text, "map of names")
@@ -123,8 +123,7 @@ def read_name_map(path: str | os.PathLike[str]) -> NameMap:
         raise DataError(f"{text.path} must have the columns label, species and effect, and lacks {listed(lacking)}")
     for name in header:
         if name not in COLUMNS:
-            near = closest(name, COLUMNS, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            hint = did_you_mean(name, COLUMNS)
             raise DataError(f"{text.path}: unknown column '{name}'{hint}; a map has {listed(COLUMNS)}")
     treatments: dict[str, list[tuple[str, int]]] = {}
     readouts: dict[str, list[str]] = {}
@@ -160,7 +159,7 @@ def read_name_map(path: str | os.PathLike[str]) -> NameMap:
 
 
 def _note_scale(scales: dict[str, Scale], label: str, text: str, measures: bool, where: str) -> None:
-    """Keep the scale of a treatment; all rows of a label have one."""
+    """Store the scale of a treatment, which must be the same in all rows of its label."""
     if measures:
         raise DataError(f"{where}: a readout has no dose; leave its scale empty")
     try:
@@ -172,9 +171,9 @@ def _note_scale(scales: dict[str, Scale], label: str, text: str, measures: bool,
 
 
 def map_notes(names: NameMap, treatments: Sequence[str], readouts: Sequence[str]) -> list[str]:
-    """What to tell of labels of a map that the data do not have."""
-    lost = [name for name in names.treatments if name not in treatments]
-    lost += [name for name in names.readouts if name not in readouts]
-    if not lost:
+    """A warning about labels of a map that the data do not have, if there are any."""
+    unused = [name for name in names.treatments if name not in treatments]
+    unused += [name for name in names.readouts if name not in readouts]
+    if not unused:
         return []
-    return [f"the map has {counted(len(lost), 'label')} that the data do not have: {listed(lost, 5)}"]
+    return [f"the map has {counted(len(unused), 'label')} that the data do not have: {listed(unused, 5)}"]

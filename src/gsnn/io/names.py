@@ -1,4 +1,4 @@
-"""Names that are suspect: dates a spreadsheet made of genes, what cannot be seen, words and numbers of a file."""
+"""Suspect names: dates that a spreadsheet made of genes, invisible characters, words and numbers of a file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from gsnn.io.text import counted, listed
+from gsnn.io.text import counted, joined, listed
 
-# Words that stand in headers and relations, and in no list of genes.
+# Words of headers and relations that are not genes.
 FILE_WORDS = frozenset(
     """source target src dst from to interacts interaction interactions relation relations relationship sign effect
     weight score confidence mor edge edges node nodes node1 node2 gene1 gene2 protein1 protein2 source_name target_name
@@ -35,10 +35,7 @@ def is_number(word: str) -> bool:
         >>> [is_number(w) for w in ("1950", "0.60", "-1", "1e5", "EGF", "nan", "1_0")]
         [True, True, True, True, False, False, False]
     """
-    try:
-        return float(word) == float(word) and "_" not in word
-    except ValueError:
-        return False
+    return parses_as_number(word) and float(word) == float(word) and "_" not in word
 
 
 def parses_as_number(word: str) -> bool:
@@ -56,7 +53,7 @@ def parses_as_number(word: str) -> bool:
 
 
 def is_file_word(word: str) -> bool:
-    """Whether a word is one of headers and relations (``Source``, ``V1``), not a name.
+    """Whether a word belongs to headers or relations (``Source``, ``V1``) and is not a name.
 
     Example:
         >>> is_file_word("Target"), is_file_word("V1"), is_file_word("EGFR")
@@ -67,16 +64,13 @@ def is_file_word(word: str) -> bool:
 
 
 def spreadsheet_dates(names: Iterable[str]) -> dict[str, str]:
-    """Names that a spreadsheet made of genes, with what they probably were.
-
-    Returns:
-        For each date among them, the genes it may stand for, or an empty text.
+    """The dates among names, which a spreadsheet made of genes, with the genes that they may have been (or "").
 
     Example:
         >>> spreadsheet_dates(["EGF", "1-Mar", "7-Sep"])
         {'1-Mar': 'MARCH1 or MARC1', '7-Sep': 'SEPT7'}
     """
-    found = {}
+    dates = {}
     for name in names:
         match = _DATE.fullmatch(name)
         if match is None:
@@ -87,18 +81,17 @@ def spreadsheet_dates(names: Iterable[str]) -> dict[str, str]:
             day = int(match["day"] or match["day2"])
         else:
             month, day = (int(match["mm"]), int(match["dd"])) if match["year"] else (int(match["m3"]), int(match["d3"]))
-        found[name] = " or ".join(f"{gene}{day}" for gene in _GENES.get(month, ()))
-    return found
+        dates[name] = " or ".join(f"{gene}{day}" for gene in _GENES.get(month, ()))
+    return dates
 
 
 def probably(dates: dict[str, str], most: int) -> str:
-    """The first of the dates that :func:`spreadsheet_dates` found, each with its genes."""
-    first = list(dates.items())[:most]
-    return ", ".join(f"'{name}'" + (f" (probably {gene})" if gene else "") for name, gene in first)
+    """The first dates of :func:`spreadsheet_dates`, each with its genes."""
+    return joined([f"'{name}'" + (f" (probably {gene})" if gene else "") for name, gene in dates.items()], most)
 
 
 def hidden_characters(names: Iterable[str]) -> list[str]:
-    r"""Names with characters that cannot be seen: of no width, or blanks that are not the common one, or at an end.
+    r"""Names with invisible characters: of no width, unusual blanks, or blanks at an end.
 
     Example:
         >>> hidden_characters(["EGF", "\u200bEGF", "IL\xa06"])
@@ -115,54 +108,41 @@ def _hidden(character: str) -> bool:
     return character != " " and unicodedata.category(character) in {"Cf", "Zs", "Cc"}
 
 
-def seen(name: str) -> str:
-    """A name without what cannot be seen."""
+def visible(name: str) -> str:
+    """A name without invisible characters."""
     return "".join(character for character in name if not _hidden(character)).strip()
 
 
 def written(name: str) -> str:
-    r"""A name with what cannot be seen written as ``\u200b``."""
-    return "".join(f"\\u{ord(c):04x}" if _hidden(c) else c for c in name)
+    """A name with invisible characters written as ``<U+200B>``."""
+    return "".join(f"<U+{ord(c):04X}>" if _hidden(c) else c for c in name)
 
 
 def doubtful(species: list[str]) -> list[str]:
-    """What to tell of names that are probably not what their author wrote.
-
-    Args:
-        species: All names of a network, or of responses.
-
-    Returns:
-        At most one sentence for dates and one for characters that cannot be seen.
-    """
+    """Warnings about names that are probably not those of their author: dates, and invisible characters."""
     notes = []
     dates = spreadsheet_dates(species)
     if dates:
-        more = f" and {len(dates) - 5} more" if len(dates) > 5 else ""
         notes.append(
-            f"{counted(len(dates), 'name')} that a spreadsheet made of genes: {probably(dates, 5)}{more}; two genes "
+            f"{counted(len(dates), 'name')} that a spreadsheet made of genes: {probably(dates, 5)}; two genes "
             "may have become one: take them from the original and import the column as text"
         )
     hidden = hidden_characters(species)
     if hidden:
-        there = set(species)
-        twice = [name for name in map(seen, hidden) if name in there]
+        known = set(species)
+        twice = [name for name in map(visible, hidden) if name in known]
         also = f"; without them there are {listed(twice)} too, which are other species as it is" if twice else ""
         notes.append(
             f"{counted(len(hidden), 'name')} with characters that cannot be seen: "
-            f"{listed(map(_shown, hidden))}{also}; remove them"
+            f"{listed(map(written, hidden))}{also}; remove them"
         )
     return notes
 
 
-def _shown(name: str) -> str:
-    """With the code points of what cannot be seen, which a terminal would not show."""
-    return "".join(f"<U+{ord(c):04X}>" if _hidden(c) else c for c in name)
-
-
 def strange(species: Iterable[str], elsewhere: Iterable[str] = ()) -> list[str]:
-    """What looks as if a network was read wrongly: species that are numbers, or words of files.
+    """Signs that a network was read wrongly: species that are numbers, or words of file headers.
 
-    Identifiers may be numbers (Entrez). If one of them is a name of the data too, only fractions are reported.
+    Identifiers may be numbers (Entrez). If the data have one of them too, only fractions are reported.
 
     Args:
         species: The names in the network.
@@ -177,12 +157,12 @@ def strange(species: Iterable[str], elsewhere: Iterable[str] = ()) -> list[str]:
         >>> strange(["1950", "1956"], ["1950i"])
         []
     """
-    species, there = list(species), set(map(str, elsewhere))
-    there |= {name[:-1] for name in there if name.endswith("i")}
+    species, known = list(species), set(map(str, elsewhere))
+    known |= {name[:-1] for name in known if name.endswith("i")}
     notes = []
     numbers = [name for name in species if is_number(name)]
-    if there & set(numbers):
-        numbers = [name for name in numbers if not re.fullmatch(r"[+-]?\d+", name) and name not in there]
+    if known & set(numbers):
+        numbers = [name for name in numbers if not re.fullmatch(r"[+-]?\d+", name) and name not in known]
     if numbers:
         are = "is a number" if len(numbers) == 1 else "are numbers"
         notes.append(
@@ -190,7 +170,7 @@ def strange(species: Iterable[str], elsewhere: Iterable[str] = ()) -> list[str]:
             f"{listed(numbers)}; was a column of numbers read as names?"
         )
     # SRC is a gene; src is a word of files.
-    words = [name for name in species if name not in there and name != "SRC" and is_file_word(name)]
+    words = [name for name in species if name not in known and name != "SRC" and is_file_word(name)]
     if words:
         are = "is a word" if len(words) == 1 else "are words"
         notes.append(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from gsnn.base.edge_columns import find_edge_columns
 from gsnn.base.errors import DataError, unknown_option
@@ -25,14 +24,14 @@ from gsnn.io.parquet import read_parquet
 from gsnn.io.sif import RawEdges, looks_like_sif, read_sif
 from gsnn.io.signs import signs_of
 from gsnn.io.table import Table, check_edge_columns, read_blanks, read_table
-from gsnn.io.text import HDF5, PARQUET, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
+from gsnn.io.text import HDF5, Raw, Text, check_names, counted, decode, listed, read_raw, suffix_of
 
 FORMATS = ("sif", "csv", "tsv", "parquet", "graphml")
 _XML = (b"<?xml", b"<graphml")
 
 
 class DuplicateEdge(NamedTuple):
-    """An edge that stands more than once in a file.
+    """An edge that a file has more than once.
 
     Attributes:
         source: Its source.
@@ -51,20 +50,20 @@ class DuplicateEdge(NamedTuple):
 class Network:
     """A prior network as read from a file: each ordered pair of species at most once.
 
-    Self-edges are kept here, since they are what the file says, and listed; :func:`gsnn.data.build_data`
-    leaves them out, because the model gives every function node a self-edge of its own.
+    Self-edges are kept and listed; :func:`gsnn.data.build_data` leaves them out, because the model gives every
+    function node a self-edge of its own.
 
     Attributes:
         edges: Table with columns ``source``, ``target`` (text) and ``sign`` (int8: +1, -1, 0 unknown).
         species: Every name in the file, in order of first appearance, those without edges included.
-        duplicates: Edges that stood more than once and were collapsed; opposite signs became 0, and an unknown
+        duplicates: Edges that occurred more than once and were collapsed; opposite signs became 0, and an unknown
             sign yields to a known one.
         self_edges: Species that act on themselves.
         warnings: What a user should know about the file.
         path: The file, or None for a network made in memory.
         sha256: Hex digest of the file.
-        other_names: What else the species could be called: for each node attribute of GraphML, or pair of columns of
-            a table, the names it holds, by how it is asked for.
+        other_names: Other names of the species, from node attributes of GraphML or pairs of columns of a table; the
+            keys are the options that read them.
     """
 
     edges: pd.DataFrame
@@ -77,7 +76,7 @@ class Network:
     other_names: dict[str, list[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Look at what was given.
+        """Check the edges and the species.
 
         Raises:
             TypeError: If the edges are no data frame.
@@ -107,8 +106,8 @@ class Network:
 
         Args:
             edges: ``(source, target)`` or ``(source, target, sign)``; a sign is -1, 0 (unknown), 1 or a word such as
-                "inhibits". Triples in the order of SIF, ``(source, sign, target)``, are told by their signs. A data
-                frame is read by its columns, as a file would be; columns 0, 1, 2 without names as pairs or triples.
+                "inhibits". Triples in the order of SIF, ``(source, sign, target)``, are recognised by their signs. A
+                data frame is read by its columns, like a file; columns 0, 1, 2 without names as pairs or triples.
             species: Further names, without edges.
 
         Returns:
@@ -122,15 +121,15 @@ class Network:
             >>> print(Network.from_edges([("a", "b", 1), ("b", "c", -1)], species=["d"]))
             network: 4 species, 2 edges (1 activating, 1 inhibiting, 0 of unknown sign)
         """
-        raw, signs, notes = read_edges_of(edges)
+        raw = read_edges_of(edges)
         raw.isolated = [(len(raw.sources), name, 0) for name in names_of(species, "species")]
-        return _network(raw, signs, notes, None)
+        return _network(raw)
 
     def oddities(self, names: Iterable[str] = ()) -> list[str]:
-        """What looks as if the network was read wrongly: species that are numbers, or words of files.
+        """Signs that the network was read wrongly: species that are numbers, or words of file headers.
 
         Args:
-            names: The treatments and readouts of the data. Numbers are identifiers (Entrez) if some of them are.
+            names: The treatments and readouts of the data. If some are numbers, numbers are identifiers (Entrez).
 
         Returns:
             Sentences, none if nothing is odd.
@@ -142,19 +141,19 @@ class Network:
         return strange(self.species, names)
 
     def named_otherwise(self, names: Iterable[str]) -> str:
-        """Where else in the file names stand that are no species; empty if nowhere.
+        """A hint at another place of the file that has names which are not species; empty if there is none.
 
         Args:
             names: Treatments and readouts that were not found.
 
         Returns:
-            What to say, with how to read those names instead.
+            A sentence with the option that reads those names instead.
         """
-        wanted = {str(name) for name in names}
-        wanted |= {name[:-1] for name in wanted if name.endswith("i")}
-        hits = {asked: len(wanted & set(held)) for asked, held in self.other_names.items()}
-        best = max(hits, key=lambda asked: hits[asked], default="")
-        if not best or not hits[best]:
+        missing = {str(name) for name in names}
+        missing |= {name[:-1] for name in missing if name.endswith("i")}
+        hits = {option: len(missing & set(held)) for option, held in self.other_names.items()}
+        best = max(hits, key=lambda option: hits[option], default="")
+        if not hits.get(best):
             return ""
         return f"the network file has {counted(hits[best], 'of them', 'of them')} in another place: read it with {best}"
 
@@ -188,28 +187,27 @@ def read_network(
 
     SIF is ``source<TAB>relation<TAB>target(s)`` without a header: signs as CellNOpt writes them, words as
     Cytoscape does, blanks instead of tabs on a line without a tab, a name alone for a species without edges. Quotes
-    are parts of names, unless every field has them. Tables of another kind without a header (numbers as relations or
-    further targets) are refused; number their columns with ``source`` and ``target``. An edge table has a header and
-    follows the rules of CSV; the columns of OmniPath and SIGNOR are known. GraphML is read as a table of its edges
-    and their attributes.
-    Parquet and GraphML are recognised by their content, the others by the header, then the extension, then the
-    content. Text may be packed as ``.gz``. Pickles are refused.
+    are parts of names, unless every field has them. Other tables without a header (numbers as relations or further
+    targets) are refused; number their columns with ``source`` and ``target``. An edge table has a header and follows
+    the rules of CSV; the columns of OmniPath and SIGNOR are known. GraphML is read as a table of its edges and their
+    attributes. Parquet and GraphML are recognised by their content, the others by the header, then the extension,
+    then the content. Text may be packed as ``.gz``. Pickles are refused.
 
-    Rows that say they have no direction (``is_directed`` = 0, or an undirected GraphML edge) become an edge each
-    way, with a warning, since nothing tells which of the two is real; ``undirected="drop"`` leaves them out.
+    Rows without a direction (``is_directed`` = 0, or an undirected GraphML edge) become an edge each way, with a
+    warning, since the file does not say which is real; ``undirected="drop"`` leaves them out.
 
     Args:
         path: The file.
         format: ``"sif"``, ``"csv"`` (comma, semicolon or bar), ``"tsv"``, ``"parquet"`` or ``"graphml"``; overrides
             the recognition.
-        source: Name of the column of sources, if it is not recognised; where there is no header its number, from 1.
+        source: Name of the column of sources, if it is not recognised; its number, from 1, if there is no header.
         target: Name of the column of targets.
         sign: Name of the column of signs, or of the two columns (stimulation, inhibition).
-        undirected: ``"both"`` or ``"drop"``: what becomes of edges without a direction.
-        name: GraphML only: the node attribute that holds the names, or ``"id"``. By default the ids, unless they
-            only count the nodes and an attribute (``name``, ``shared name``, ``label``) tells their names.
-        between_species: Of a table that gsnn wrote, with edges of every kind, take those between functions; False
-            takes all, with the nodes of treatments and readouts.
+        undirected: What to do with edges without a direction: ``"both"`` or ``"drop"``.
+        name: GraphML only: the node attribute with the names, or ``"id"``. By default the ids, unless they only
+            count the nodes and an attribute (``name``, ``shared name``, ``label``) names them.
+        between_species: Of a table that gsnn wrote, take the edges between functions; False takes those of all
+            kinds, with the nodes of treatments and readouts.
 
     Returns:
         The network; every identifier is the text in the file.
@@ -248,61 +246,59 @@ def read_network(
     table: Table | None
     nodes: list[str] = []
     notes: list[str] = []
-    held: dict[str, list[str]] = {}
+    others: dict[str, list[str]] = {}
     if kind == "parquet":
         table = read_parquet(file, "network")
     elif kind == "graphml":
-        table, nodes, notes, held = read_graphml(file, name)
+        table, nodes, notes, others = read_graphml(file, name)
         if not nodes:
             raise DataError(f"network file '{file.path}' holds no nodes")
     else:
         text = decode(file, "network")
         table = None if format == "sif" else _as_table(text, format, (source, target, sign), notes)
-    other: dict[str, list[str]] = {}
     if table is None:
         raw = read_sif(text, as_is=format == "sif")
-        notes += raw.notes
-        signs, unknown = signs_of(raw.relations)
+        raw.signs, unknown = signs_of(raw.relations)
         if unknown:
             words = [f"{word} ({n}x)" for word, n in unknown.most_common()]
-            notes.append(f"relations of unknown sign, taken as 0: {listed(words)}")
+            raw.notes.append(f"relations of unknown sign, taken as 0: {listed(words)}")
     else:
-        raw, signs, more = read_edge_table(table, source, target, sign, undirected, between_species=between_species)
-        notes += more
-        other = held if kind == "graphml" else other_names(table, source, target)
+        raw = read_edge_table(table, source, target, sign, undirected, between_species=between_species)
+        others = others if kind == "graphml" else other_names(table, source, target)
+    raw.notes = [*notes, *raw.notes]
     raw.isolated += [(0, node, 0) for node in nodes]
     if raw.comments:
-        notes.append(
+        raw.notes.append(
             f"{counted(len(raw.comments), 'line')} beginning with '#' read as comments though they look like edges "
             f"(line {raw.comments[0]}{', ...' if len(raw.comments) > 1 else ''})"
         )
     unit = "line" if table is None else table.unit
     check_names(raw.sources, raw.lines, file.path, unit)
     check_names(raw.targets, raw.lines, file.path, unit)
-    isolated = [(n, line) for _, n, line in raw.isolated]
-    check_names([n for n, _ in isolated], [line for _, line in isolated], file.path, "node" if nodes else unit)
-    return _network(raw, signs, notes, file, other)
+    _, names, lines = zip(*raw.isolated, strict=True) if raw.isolated else ((), (), ())
+    check_names(names, lines, file.path, "node" if nodes else unit)
+    return _network(raw, file, others)
 
 
 def _kind(file: Raw, format: str | None) -> str:
     """``parquet`` or ``graphml`` by the first bytes, or ``text``."""
     start = file.data[:100].removeprefix(b"\xef\xbb\xbf").lstrip()
-    found = "text"
-    if file.data.startswith(PARQUET) or file.suffix in {".parquet", ".pq"}:
-        found = "parquet"
+    content = "text"
+    if file.is_parquet:
+        content = "parquet"
     elif start.startswith(_XML) or (file.suffix == ".graphml" and file.data.strip()):
-        found = "graphml"
+        content = "graphml"
     elif file.data.startswith(HDF5):
         raise DataError(
             f"network file '{file.path}' is HDF5 (AnnData and MuData hold responses, not a network); give a network as "
             f"one of {listed(FORMATS, 9)}"
         )
-    if format is None or found == "text":
-        return format if found == "text" and format in {"parquet", "graphml"} else found
-    if found != format:
-        given, option = asked(f"format='{format}'", f"--graph-format {format}"), asked("format", "--graph-format")
-        raise DataError(f"network file '{file.path}' is {found}, and {given} was given; leave {option} out")
-    return found
+    if content == "text":
+        return format if format in {"parquet", "graphml"} else content
+    if format not in (None, content):
+        stated, option = asked(f"format='{format}'", f"--graph-format {format}"), asked("format", "--graph-format")
+        raise DataError(f"network file '{file.path}' is {content}, and {stated} was given; leave {option} out")
+    return content
 
 
 _Columns = tuple[str | None, str | None, str | tuple[str, str] | None]
@@ -314,7 +310,7 @@ def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str
     named = any(column is not None for column in columns)
     if delimiters is not None or named:
         table = _any_table(text, delimiters, header=True)
-        refuse_matrix(table.header, table.rows, text.path)
+        refuse_matrix(table)
         table = _numbered(text, table, delimiters, columns, notes)
         check_edge_columns(len(table.header), text.path)
         return table
@@ -322,22 +318,22 @@ def _as_table(text: Text, format: str | None, columns: _Columns, notes: list[str
     try:
         table = read_table(text, "network")
     except DataError:
-        # SIF rows may differ in length and hold lone quotes; only a file that is no SIF deserves that message.
+        # SIF rows may differ in length and hold lone quotes, which are errors only in a table.
         if suffix == ".sif" or looks_like_sif(text):
             return None
         raise
-    refuse_matrix(table.header, table.rows, text.path)
+    refuse_matrix(table)
     check_edge_columns(len(table.header), text.path)
     if find_edge_columns(table.header) is not None:
         return table
     refuse_joined_ends(table)
     by_blanks = _or_blanks(text, table, header=True)
-    refuse_matrix(by_blanks.header, by_blanks.rows, text.path)
+    refuse_matrix(by_blanks)
     if find_edge_columns(by_blanks.header) is not None:
         return by_blanks
     if suffix == ".sif" or looks_like_sif(text):
         return None
-    return by_blanks if first_row_is_data(by_blanks.header, by_blanks.rows) else table
+    return by_blanks if first_row_is_data(by_blanks) else table
 
 
 def _or_blanks(text: Text, table: Table, *, header: bool) -> Table:
@@ -348,7 +344,7 @@ def _or_blanks(text: Text, table: Table, *, header: bool) -> Table:
 
 
 def _any_table(text: Text, delimiters: str | None, *, header: bool) -> Table:
-    """A table that the user says it is, cut at its blanks if nothing else separates its cells."""
+    """A file that the user calls a table, cut at its blanks if nothing else separates its cells."""
     try:
         table = read_table(text, "network", delimiters, header=header)
     except DataError:  # quotes that close before a blank do not close before a tab
@@ -360,7 +356,7 @@ def _any_table(text: Text, delimiters: str | None, *, header: bool) -> Table:
 
 
 def _numbered(text: Text, table: Table, delimiters: str | None, columns: _Columns, notes: list[str]) -> Table:
-    """The table as it is, or with the numbers of its columns as their names if they are asked for by number."""
+    """The table; if its columns are asked for by number, with numbers instead of a header."""
     source, target, sign = columns
     ends = [end for end in (source, target) if end is not None]
     others = sign.split(",") if isinstance(sign, str) else list(sign or ())
@@ -376,7 +372,7 @@ def _numbered(text: Text, table: Table, delimiters: str | None, columns: _Column
     first = bare.rows[0]
     if len(bare) > 1 and _names_columns(first, bare.rows[1:]):
         notes.append(f"line {bare.lines[0]} read as a header: {listed(first)}; the columns are those of these numbers")
-        bare = Table(bare.path, bare.header, bare.rows[1:], bare.lines[1:], bare.delimiter, bare.unit)
+        bare = replace(bare, rows=bare.rows[1:], lines=bare.lines[1:])
     beyond = [name for name in (*ends, *others) if name.strip() not in bare.header]
     if beyond:
         raise DataError(
@@ -387,101 +383,64 @@ def _numbered(text: Text, table: Table, delimiters: str | None, columns: _Column
 
 
 def _names_columns(first: list[str], rows: list[list[str]]) -> bool:
-    """Whether a first row is a header, though columns were asked for by number."""
+    """Whether a first row is a header, although columns were asked for by number."""
     if find_edge_columns(first) is not None or all(is_file_word(cell) for cell in first if cell):
         return True
     return any(cell and not is_number(cell) and all(is_number(row[j]) for row in rows) for j, cell in enumerate(first))
 
 
-def _network(
-    raw: RawEdges,
-    signs: NDArray[np.int8],
-    notes: list[str],
-    file: Raw | None,
-    other_names: dict[str, list[str]] | None = None,
-) -> Network:
-    """Collapse duplicates and list what is odd; vectorised over edges."""
-    n = len(raw.sources)
-    flat = np.empty(2 * n, dtype=object)
+def _network(raw: RawEdges, file: Raw | None = None, others: dict[str, list[str]] | None = None) -> Network:
+    """Collapse duplicated edges and add warnings."""
+    flat = np.empty(2 * len(raw.sources), dtype=object)
     flat[0::2], flat[1::2] = raw.sources, raw.targets
     if raw.isolated:
         flat = np.insert(flat, [2 * at for at, _, _ in raw.isolated], [name for _, name, _ in raw.isolated])
     species = [str(name) for name in pd.unique(flat)]
     if not species:
         raise DataError("a network needs at least one species")
-    index = pd.Index(species, dtype=object)
-    pairs = np.stack([index.get_indexer(pd.Index(end, dtype=object)) for end in (raw.sources, raw.targets)])
-    keys = pairs[0].astype(np.int64) * len(species) + pairs[1]
-    _, first, inverse, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-    low, high = np.full(len(first), 2, np.int8), np.full(len(first), -2, np.int8)
-    np.minimum.at(low, inverse, signs)
-    np.maximum.at(high, inverse, signs)
+    ends = ["source", "target"]
+    table = pd.DataFrame({"source": raw.sources, "target": raw.targets}, dtype=object)
+    table["sign"], table["line"] = raw.signs, np.asarray(raw.lines, dtype=np.int64)
+    signs = table.groupby(ends, sort=False)["sign"]
     # As in Graph: opposite signs cancel, and an unknown one contradicts nothing.
-    merged = np.sign(low + high).astype(np.int8)
-    order = np.argsort(first)
-    kept = first[order]
-    edges = pd.DataFrame(
-        {
-            "source": pd.Series([raw.sources[i] for i in kept], dtype=object),
-            "target": pd.Series([raw.targets[i] for i in kept], dtype=object),
-            "sign": merged[order],
-        }
-    )
-    duplicates = _duplicates(raw, signs, inverse, count, order)
-    loops = [species[i] for i in pairs[0][kept][pairs[0][kept] == pairs[1][kept]]]
-    warnings = [*notes, *_warnings(edges, duplicates, loops), *doubtful(species), *_gates(species)]
+    merged = (signs.min() + signs.max()).clip(-1, 1).to_numpy()
+    edges = table.drop_duplicates(ends, ignore_index=True)[ends].assign(sign=merged)
+    occurrences: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for source, target, sign, line in table[table.duplicated(ends, keep=False)].itertuples(index=False):
+        occurrences.setdefault((source, target), []).append((sign, line))
+    duplicates = [DuplicateEdge(*edge, *zip(*rows, strict=True)) for edge, rows in occurrences.items()]
+    loops = edges["source"][edges["source"] == edges["target"]].tolist()
     return Network(
         edges=edges,
         species=species,
         duplicates=duplicates,
         self_edges=loops,
-        warnings=warnings,
+        warnings=[*raw.notes, *_warnings(edges, duplicates, loops), *doubtful(species), *_gates(species)],
         path=None if file is None else file.path,
         sha256=None if file is None else file.sha256,
-        other_names=other_names or {},
+        other_names=others or {},
     )
 
 
-def _duplicates(
-    raw: RawEdges,
-    signs: NDArray[np.int8],
-    inverse: NDArray[np.intp],
-    count: NDArray[np.intp],
-    order: NDArray[np.intp],
-) -> list[DuplicateEdge]:
-    groups: dict[int, list[int]] = {int(g): [] for g in order[count[order] > 1]}
-    for i in np.flatnonzero(count[inverse] > 1):
-        groups[int(inverse[i])].append(int(i))
-    return [
-        DuplicateEdge(
-            raw.sources[members[0]],
-            raw.targets[members[0]],
-            tuple(int(signs[i]) for i in members),
-            tuple(raw.lines[i] for i in members),
-        )
-        for members in groups.values()
-    ]
-
-
 def _warnings(edges: pd.DataFrame, duplicates: list[DuplicateEdge], loops: list[str]) -> list[str]:
-    found = []
+    notes = []
     if edges.empty:
-        found.append("the network has no edges")
+        notes.append("the network has no edges")
     if duplicates:
         names = [f"{d.source} -> {d.target}" for d in duplicates]
-        found.append(f"{counted(len(names), 'duplicated edge')} collapsed: {listed(names)}")
+        notes.append(f"{counted(len(names), 'duplicated edge')} collapsed: {listed(names)}")
     unlike = [f"{d.source} -> {d.target}" for d in duplicates if {-1, 1} <= set(d.signs)]
     if unlike:
-        found.append(
+        notes.append(
             f"{counted(len(unlike), 'duplicated edge')} whose signs disagree, taken as unknown: {listed(unlike)}"
         )
     if loops:
-        found.append(f"{counted(len(loops), 'self-edge')}: {listed(loops)}")
-    return found
+        notes.append(f"{counted(len(loops), 'self-edge')}: {listed(loops)}")
+    return notes
 
 
 def _gates(species: list[str]) -> list[str]:
-    """CellNOpt writes what needs two causes at once as a species and1, and2, ..."""
+    """A warning for AND gates, which CellNOpt writes as species and1, and2, ..."""
     gates = [name for name in species if re.fullmatch(r"and_?\d+", name, re.IGNORECASE)]
     if not gates:
         return []

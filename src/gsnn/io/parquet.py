@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from gsnn.io.text import PARQUET, Raw
 
 @dataclass(frozen=True)
 class ParquetTable(Table):
-    """A table whose columns have types: turned into text, or into numbers, only where that is asked for.
+    """A table of typed columns, which are converted to text or to numbers on demand.
 
     Attributes:
         arrays: The columns, as Arrow arrays.
-        stored: What each column is called in the file; the header has no name for an unnamed index.
-        row_numbers: The row numbers that pandas noted instead of an index, if it did.
+        stored: The names of the columns in the file; the header has no name for an unnamed index.
+        row_numbers: The row numbers that pandas stored instead of an index, or None.
     """
 
     arrays: list[Any] = field(default_factory=list)
@@ -34,11 +35,11 @@ class ParquetTable(Table):
 
     def column(self, j: int) -> list[str]:
         """The cells of column ``j`` as text, empty where a value is missing."""
-        with as_data_error(self.path, "a table"):  # a time may lie outside what Python has
+        with as_data_error(self.path, "a table"):  # Python cannot represent every time
             return ["" if value is None else str(value) for value in self.arrays[j].to_pylist()]
 
     def with_cells(self, changed: Callable[[str], str]) -> ParquetTable:
-        """The table with another text in the cells of its columns of text."""
+        """The table with a function applied to each cell of its columns of text."""
         arrow = require("pyarrow", extra="parquet")
         arrays = [
             arrow.array([None if v is None else changed(v) for v in array.to_pylist()])
@@ -49,7 +50,7 @@ class ParquetTable(Table):
         return replace(self, arrays=arrays)
 
     def names(self, j: int) -> list[str]:
-        """The cells of column ``j``, which holds names: text or integers."""
+        """The names in column ``j``, which must hold text or integers."""
         kind = str(self.arrays[j].type)
         if not kind.startswith(("string", "large_string", "int", "uint")):
             raise DataError(
@@ -68,49 +69,49 @@ class ParquetTable(Table):
         for k, j in enumerate(columns):
             values[:, k] = self.arrays[j].to_numpy(zero_copy_only=False).astype(np.float64)
         if np.isinf(values).any() or (not missing and np.isnan(values).any()):
-            return super().numbers(columns, missing=missing)  # which says where
+            return super().numbers(columns, missing=missing)  # raises an error that says where
         return values
 
 
 def read_parquet(raw: Raw, what: str) -> ParquetTable:
-    """Read a Parquet file.
-
-    An index that pandas wrote beside the columns comes first, without a name if it had none.
-
-    Args:
-        raw: The file.
-        what: What it should hold, for the messages.
-
-    Returns:
-        The table, with at least one row.
+    """The table in a Parquet file; an index that pandas wrote comes first, without a name if it had none.
 
     Raises:
         DataError: If the file is not Parquet, truncated, or has no rows.
         MissingExtraError: If pyarrow is not installed.
+    """
+    return parquet_table(read_arrow(raw, what), raw.path, what)
+
+
+@contextmanager
+def complete_parquet(path: Path, what: str) -> Iterator[None]:
+    """Turn errors of pyarrow about a damaged file into a DataError."""
+    pyarrow = require("pyarrow", extra="parquet")
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise DataError(
+            f"{what} file '{path}' is not a complete Parquet file ({reason}); it may be truncated: write it again"
+        ) from error
+
+
+def read_arrow(raw: Raw, what: str) -> Any:  # noqa: ANN401 - pyarrow has no types to name
+    """The Arrow table in a Parquet file, with categories replaced by their values.
+
+    Raises:
+        DataError: If the file is no complete Parquet, or declares far more data than its size can hold.
     """
     if not raw.data.startswith(PARQUET):
         raise DataError(
             f"{what} file '{raw.path}' is called Parquet and is not; give it the extension of what it is (.csv, .tsv), "
             "or write it again"
         )
-    pyarrow = require("pyarrow", extra="parquet")
-    try:
-        table = read_arrow(raw)
-    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(
-            f"{what} file '{raw.path}' is not a complete Parquet file ({reason}); it may be truncated: write it again"
-        ) from error
-    return parquet_table(table, raw.path, what)
+    with complete_parquet(raw.path, what):
+        return _read_arrow(raw)
 
 
-def read_arrow(raw: Raw) -> Any:  # noqa: ANN401 - pyarrow has no types to name
-    """The Arrow table in a Parquet file, with categories as what they stand for.
-
-    Raises:
-        DataError: If it says that it holds far more than its size can.
-        Exception: What pyarrow raises on a damaged file.
-    """
+def _read_arrow(raw: Raw) -> Any:  # noqa: ANN401
     parquet = require("pyarrow.parquet", extra="parquet")
     described = parquet.ParquetFile(io.BytesIO(raw.data))
     about, schema = described.metadata, described.schema
@@ -118,8 +119,8 @@ def read_arrow(raw: Raw) -> Any:  # noqa: ANN401 - pyarrow has no types to name
     unpacked = sum(about.row_group(g).total_byte_size for g in range(about.num_row_groups))
     cells = about.num_rows * (8 * (about.num_columns - len(texts)) + TEXT_BYTES * len(texts))
     check_growth(max(unpacked, cells), len(raw.data), raw.path, "the table")
-    # One thread: a table of a network is small, and the caller may be one of many processes. A text that stands in
-    # many rows is stored once; it is looked at so, before it is repeated.
+    # One thread: a table of a network is small, and the caller may be one of many processes. Repeated texts are read
+    # as a dictionary, so that their size is checked before they are written out.
     names = [schema.column(i).path for i in texts]
     table = parquet.ParquetFile(io.BytesIO(raw.data), read_dictionary=names).read(use_threads=False)
     for j, array in enumerate(table.columns):
@@ -130,7 +131,7 @@ def read_arrow(raw: Raw) -> Any:  # noqa: ANN401 - pyarrow has no types to name
 
 
 def _repeated(array: Any) -> int:  # noqa: ANN401
-    """Bytes of a column of categories once each is written out in its rows."""
+    """Bytes of a column of categories after each is written out in its rows."""
     compute = require("pyarrow.compute", extra="parquet")
     total = 0
     for chunk in array.chunks:
@@ -141,15 +142,7 @@ def _repeated(array: Any) -> int:  # noqa: ANN401
 
 
 def parquet_table(table: Any, path: Path, what: str) -> ParquetTable:  # noqa: ANN401 - pyarrow has no types to name
-    """An Arrow table, of all rows of a file or of some, as one of ours.
-
-    Args:
-        table: The Arrow table.
-        path: The file it is from.
-        what: What it should hold, for the messages.
-
-    Returns:
-        The table, an index of pandas first.
+    """An Arrow table, of all or some rows of a file, as a :class:`ParquetTable` with an index of pandas first.
 
     Raises:
         DataError: If it has no columns or no rows.
@@ -171,13 +164,13 @@ def parquet_table(table: Any, path: Path, what: str) -> ParquetTable:  # noqa: A
     return ParquetTable(path, header, [], range(1, table.num_rows + 1), "", "row", arrays, stored, numbers)
 
 
-def _plain(array: Any) -> Any:  # noqa: ANN401 - pyarrow has no types to name here
-    """Categories as what they stand for."""
+def _plain(array: Any) -> Any:  # noqa: ANN401
+    """An array with categories replaced by their values."""
     return array.cast(array.type.value_type) if str(array.type).startswith("dictionary") else array
 
 
 def _index_columns(metadata: dict[bytes, bytes]) -> list[Any]:
-    """What pandas noted of the index: names of columns, or the bounds of row numbers."""
+    """The metadata of pandas about the index: names of columns, or the bounds of row numbers."""
     try:
         described = json.loads(metadata.get(b"pandas", b"{}"))
         columns = described.get("index_columns", []) if isinstance(described, dict) else []
@@ -196,7 +189,7 @@ def _row_numbers(metadata: dict[bytes, bytes]) -> range | None:
 
 
 def _index_column(metadata: dict[bytes, bytes], header: list[str]) -> int | None:
-    """The column in which pandas keeps an index, if there is one and only one."""
+    """The column with the index of pandas, if there is exactly one."""
     columns = _index_columns(metadata)
     stored = [name for name in columns if isinstance(name, str) and name in header]
     return header.index(stored[0]) if len(stored) == 1 else None

@@ -7,26 +7,24 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.base.errors import DataError, did_you_mean, unknown_option
 from gsnn.base.wording import asked
+from gsnn.io.anndata import AnnDataResponses
 from gsnn.io.choose import conditions
-from gsnn.io.matrices import read_matrices, read_treatment_matrix
+from gsnn.io.matrices import read_matrices, read_matrix
 from gsnn.io.midas import find_columns, read_midas
 from gsnn.io.parquet import read_parquet
 from gsnn.io.responses import FORMATS, Responses, check_one_or_two
 from gsnn.io.sif import looks_like_sif
 from gsnn.io.table import Table, read_table
-from gsnn.io.text import HDF5, PARQUET, Raw, Text, as_path, decode, listed, read_raw, read_start, suffix_of
+from gsnn.io.text import HDF5, Raw, Text, as_path, decode, listed, read_raw, read_start, suffix_of
 
 _COMMA = re.compile(r"([+-]?\d*),(\d+)([eE][+-]?\d+)?")
-
-if TYPE_CHECKING:
-    from gsnn.io.anndata import AnnDataResponses
 
 
 def read_responses(
@@ -48,32 +46,32 @@ def read_responses(
 
     MIDAS is a table with treatments ``TR:<species>`` (inhibitions ``TR:<species>i``), times ``DA:<readout>``
     or ``DA:ALL``, and readouts ``DV:<species>``. Rows at time 0 are the baseline and are left out; of later
-    times each readout's last is used, or ``time``. A value at another time counts as not measured, so that a
-    row with several times keeps what was measured at the right one. A table with ``TR:`` and ``DV:`` columns
-    and no ``DA:`` is a matrix whose rows are all samples. Missing values are empty, NA or NaN in any case.
-    A ``TR:<name>:CellLine`` column that never changes is ignored; a column ``CellLine`` of words, in any place, names
-    the cell line of each row. A blank treatment is 0, with a warning that counts them.
+    times each readout's last is used, or ``time``. A value at another time counts as not measured, so a row with
+    several times keeps the values of the right one. In a table with ``TR:`` and ``DV:`` columns and no ``DA:`` all
+    rows are samples. Missing values are empty, NA or NaN in any case. A ``TR:<name>:CellLine`` column that never
+    changes is ignored; a column ``CellLine`` of words, in any place, names the cell line of each row. A blank
+    treatment is 0, with a warning that counts them.
 
-    In two matrices the columns of ``inputs`` are treatments and those of ``outputs`` readouts, by the same
-    naming rule (a prefix may be there or not). A first column without a name, or of text, or with the same header
-    or the same values in both tables (each once), holds sample identifiers, by which the rows are brought together.
+    In two matrices the columns of ``inputs`` are treatments and those of ``outputs`` readouts, named as above with or
+    without prefix. A first column without a name, or of text, or with the same header or the same values in both
+    tables (each once), holds sample identifiers, by which the rows are paired.
 
-    An AnnData file (``.h5ad``) is read as :class:`gsnn.io.AnnDataResponses` reads it, all at once; that class also
-    reads in blocks what does not fit in memory.
+    An AnnData file (``.h5ad``) is read as a whole by :class:`gsnn.io.AnnDataResponses`, which can also read a file
+    larger than memory in blocks.
 
     Args:
         path: The MIDAS file, prefixed table or AnnData file; leave out if ``inputs`` and ``outputs`` are given.
         inputs: The matrix of treatments.
         outputs: The matrix of readouts.
-        format: ``"midas"`` demands times, ``"matrix"`` ignores them, ``"h5ad"`` is AnnData; by default the content
+        format: ``"midas"`` requires times, ``"matrix"`` ignores them, ``"h5ad"`` is AnnData; by default the content
             and the header decide.
         time: The time to use, in the units of the file.
-        cell_line: Keep only the rows of this cell line, where a file holds several.
+        cell_line: Keep only the rows of this cell line, if a file holds several.
         where: Keep only the rows with these values: ``{"batch": "2"}``, or ``["batch=2"]``; all must hold. A list of
             values, or the same column twice, keeps the rows with any of them. A column of ``obs`` for AnnData.
         decimal: ``","`` reads 0,5 as a half.
         anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`, such as ``{"perturbation": "drug"}``.
-        species: Names of the network; a first column of two matrices with such a name is none of identifiers.
+        species: Names of the network; a first column of two matrices with such a name does not hold identifiers.
 
     Returns:
         The responses; rows are labelled with the sample identifier, or with the line in the file.
@@ -97,12 +95,9 @@ def read_responses(
         >>> responses.readouts["erk"].tolist(), responses.times, responses.n_baseline
         ([0.9, nan], [10.0], 1)
     """
-    if format is not None and format not in FORMATS:
-        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
+    _check_options(format, decimal)
     check_one_or_two(path, inputs, outputs)
-    if decimal not in (".", ","):
-        raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
-    wanted = conditions(where)
+    chosen = conditions(where)
     if inputs is not None and outputs is not None:
         if time is not None or cell_line is not None or format == "midas":
             raise DataError(
@@ -114,7 +109,7 @@ def read_responses(
                 asked("anndata and format='h5ad'", "the options of AnnData")
                 + f" belong to one .h5ad file, not to {asked('inputs= and outputs=', '--inputs and --outputs')}"
             )
-        if wanted:
+        if chosen:
             raise DataError(
                 f"{asked('where', '--where')} chooses rows of one file, not of two matrices; write the rows you want"
             )
@@ -137,12 +132,10 @@ def read_responses(
                 f"'{path}' is AnnData, which has no times or cell lines of MIDAS; leave {options} out, and choose "
                 f"samples by a column of obs with {where_}"
             )
-        given = {**(anndata or {}), **({"where": wanted} if wanted else {})}
-        with open_anndata(path, given) as opened:
+        with open_anndata(path, anndata, chosen) as opened:
             return opened.read()
     if anndata is not None:
-        flags = listed_flags(anndata)
-        raise DataError(f"{asked('anndata=', flags)} is for AnnData, and '{path}' is not a .h5ad file; leave it out")
+        raise refuse_anndata(anndata, path)
     raw = read_raw(path, "responses")
     table, text = _table(raw, "responses", decimal)
     if text and not any(h.upper().startswith(("TR:", "DV:")) for h in table.header) and looks_like_sif(text):
@@ -159,26 +152,13 @@ def read_responses(
         )
     if format == "matrix":
         columns.times.clear()
-    chosen = None
-    if time is not None:
-        chosen = _time(time)
-        if not columns.times:
-            raise DataError(
-                f"{asked(f'time={time}', f'--time {time}')} was given, but {raw.path} has no times (DA: columns); "
-                "leave it out"
-            )
-    found = read_midas(table, columns, chosen, cell_line, wanted)
-    return Responses(
-        pd.DataFrame(found.treatments, found.index, pd.Index(found.treatment_names, dtype=object)),
-        pd.DataFrame(found.readouts, found.index, pd.Index(columns.readout_names, dtype=object)),
-        kinds=columns.kinds,
-        warnings=found.warnings,
-        paths={"data": raw.path},
-        sha256={"data": raw.sha256},
-        times=found.times,
-        n_baseline=found.n_baseline,
-        n_other_times=found.n_other_times,
-    )
+    timepoint = None if time is None else _time(time)
+    if timepoint is not None and not columns.times:
+        raise DataError(
+            f"{asked(f'time={time}', f'--time {time}')} was given, but {raw.path} has no times (DA: columns); "
+            "leave it out"
+        )
+    return read_midas(table, columns, raw.sha256, timepoint, cell_line, chosen)
 
 
 def read_treatments(
@@ -189,12 +169,12 @@ def read_treatments(
     decimal: str = ".",
     anndata: Mapping[str, Any] | None = None,
 ) -> Responses:
-    r"""Read what is to be done to samples, of which nothing need have been measured.
+    r"""Read treatments alone, for instance of experiments that have not been done.
 
     Args:
         path: A table with columns ``TR:<species>``, a MIDAS file, or AnnData; a table without any such prefix is read
-            as a matrix of treatments. Readouts and their times are left aside, and rows at time 0 are rows.
-        inputs: Instead a matrix of treatments, as for :func:`read_responses`.
+            as a matrix of treatments. Readouts and their times are ignored, and rows at time 0 are kept.
+        inputs: In place of ``path``, a matrix of treatments, as for :func:`read_responses`.
         format: As for :func:`read_responses`.
         decimal: Likewise.
         anndata: Likewise, for AnnData.
@@ -218,59 +198,59 @@ def read_treatments(
         A          1.0   0.0
         B          1.0   0.5
     """
-    if format is not None and format not in FORMATS:
-        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
+    _check_options(format, decimal)
     if (path is None) == (inputs is None):
         raise DataError(
             f"give the new treatments with {asked('path or inputs=', '--data or --inputs')}, one of the two"
         )
-    if decimal not in (".", ","):
-        raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
-    kinds: dict[str, str] = {}
-    warnings: list[str] = []
+    role, file = ("inputs", inputs) if path is None else ("data", path)
+    assert file is not None  # checked above
+    measured = False
     if path is not None and (format == "h5ad" or _is_anndata(path)):
-        with open_anndata(path, anndata or {}) as opened:
-            found = opened.read()
-        treatments, kinds, warnings, sha = found.treatments, found.kinds, found.warnings, found.sha256["data"]
+        with open_anndata(path, anndata) as opened:
+            responses = opened.read()
         measured = True
     else:
-        file = path if path is not None else inputs
-        assert file is not None  # checked above
         raw = read_raw(file, "treatments")
         table, _ = _table(raw, "treatments", decimal)
-        sha = raw.sha256
-        measured = False
         if path is None or not any(name[:3].upper() in ("TR:", "DV:", "DA:") for name in table.header):
-            treatments = read_treatment_matrix(table)
+            frame = read_matrix(table, "TR:", "treatment", missing=False)
+            responses = Responses(frame, frame, paths={role: raw.path}, sha256={role: raw.sha256})
         else:
             columns = find_columns(table, measured=False)
             measured = bool(columns.readouts)
-            columns.readouts.clear()
-            rows = read_midas(table, columns, None, None)
-            kinds, warnings = columns.kinds, rows.warnings
-            treatments = pd.DataFrame(rows.treatments, rows.index, pd.Index(rows.treatment_names, dtype=object))
+            columns.readouts, columns.readout_names = [], []
+            responses = read_midas(table, columns, raw.sha256)
+    treatments = responses.treatments
     if measured:
         treatments = treatments[~treatments.duplicated().to_numpy()]
-    role = "data" if path is not None else "inputs"
     return Responses(
         treatments,
         pd.DataFrame(index=treatments.index),
-        kinds=kinds,
-        warnings=warnings,
-        paths={role: as_path(path if path is not None else inputs or "", "treatments")},
-        sha256={role: sha},
+        kinds=responses.kinds,
+        warnings=responses.warnings,
+        paths=responses.paths,
+        sha256=responses.sha256,
     )
 
 
-def listed_flags(options: Mapping[str, Any]) -> str:
-    """Options of AnnData as they are typed."""
-    flags = {"exclude": "exclude-label"}
-    return ", ".join("--" + flags.get(name, name).replace("_", "-") for name in options)
+def _check_options(format: str | None, decimal: str) -> None:
+    if format is not None and format not in FORMATS:
+        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
+    if decimal not in (".", ","):
+        raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
+
+
+def refuse_anndata(options: Mapping[str, Any], path: str | os.PathLike[str]) -> DataError:
+    """The error for options of AnnData with a file of another format."""
+    names = ("exclude-label" if name == "exclude" else name.replace("_", "-") for name in options)
+    flags = ", ".join(f"--{name}" for name in names)
+    return DataError(f"{asked('anndata=', flags)} is for AnnData, and '{path}' is not a .h5ad file; leave it out")
 
 
 def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
     """The file as a table, and its text if it is text."""
-    if raw.data.startswith(PARQUET) or raw.suffix in {".parquet", ".pq"}:
+    if raw.is_parquet:
         stored = read_parquet(raw, what)
         return (stored if decimal == "." else stored.with_cells(_with_point)), None
     text = decode(raw, what)
@@ -286,7 +266,7 @@ def _table(raw: Raw, what: str, decimal: str) -> tuple[Table, Text | None]:
 
 
 def _with_point(cell: str) -> str:
-    """A number with a decimal point in place of its comma; what is no such number stays."""
+    """A number with a decimal point in place of its comma; any other text is not changed."""
     return _COMMA.sub(r"\1.\2\3", cell) if _COMMA.fullmatch(cell) else cell
 
 
@@ -294,16 +274,17 @@ def _is_anndata(path: str | os.PathLike[str]) -> bool:
     return suffix_of(as_path(path, "responses")) == ".h5ad" or read_start(path, "responses").startswith(HDF5)
 
 
-def open_anndata(path: str | os.PathLike[str], options: Mapping[str, Any]) -> AnnDataResponses:
-    """An AnnData file with the options that a user gave; an unknown one is refused."""
-    from gsnn.io.anndata import AnnDataResponses
-
+def open_anndata(
+    path: str | os.PathLike[str],
+    options: Mapping[str, Any] | None,
+    where: Mapping[str, str | Sequence[str]] | Sequence[str] | None = None,
+) -> AnnDataResponses:
+    """Open an AnnData file with the options of a user and ``where``; an unknown option is a DataError."""
+    options = {**(options or {}), **({"where": conditions(where)} if where else {})}
     known = [name for name in inspect.signature(AnnDataResponses).parameters if name not in {"path", "chunk_size"}]
     for name in options:
         if name not in known:
-            near = closest(name, known, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
-            raise DataError(f"anndata has no option '{name}'{hint}; use {listed(known, 20)}")
+            raise DataError(f"anndata has no option '{name}'{did_you_mean(name, known)}; use {listed(known, 20)}")
     return AnnDataResponses(path, **options)
 
 

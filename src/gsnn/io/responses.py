@@ -25,20 +25,20 @@ class Responses:
     Attributes:
         treatments: (M, I) numbers, a column per treatment, named without ``TR:``.
         readouts: (M, O) numbers, a column per readout, named without ``DV:``; NaN where nothing was measured.
-        kinds: ``"stimulus"`` or ``"inhibitor"`` for the treatments of which the file says so
+        kinds: ``"stimulus"`` or ``"inhibitor"`` for the treatments for which the file says so
             (``TR:mek12:Inhibitors`` is column ``mek12i`` here); for the others the name decides.
         warnings: What a user should know about the files.
         paths: The files by role: ``data``, or ``inputs`` and ``outputs``.
         sha256: Hex digest of each file, by the same roles.
-        times: The times that were kept, in ascending order; empty where the file has none.
+        times: The times that were kept, in ascending order; empty if the file has none.
         n_baseline: How many rows at time 0 were left out.
         n_other_times: How many rows at other times than those kept were left out.
-        other_names: What else the readouts could be called: names by column of ``var``.
-        labels: Whether the treatments are made of labels, which a separator can cut.
-        categories: Whether they are made of labels at all.
+        other_names: Other names of the readouts, by column of ``var``.
+        labels: Whether the treatments are labels that a separator can still split.
+        categories: Whether they are labels at all.
 
-    Rows are paired by the index of the two tables where both have one: labels in another order are aligned. A first
-    column of text, or of the same whole numbers in both tables, is such an index where the table has none of its own.
+    Rows are paired by the index of the two tables if both have one; labels in another order are aligned. In a table
+    without an index, a first column of text, or of the same whole numbers in both tables, becomes the index.
 
     Raises:
         TypeError: If one of them is no data frame.
@@ -61,13 +61,13 @@ class Responses:
     def __post_init__(self) -> None:
         sides = (("treatments", "TR:", "DV:"), ("readouts", "DV:", "TR:"))
         if not self.paths:  # the readers have done this
-            given = [_table(getattr(self, what), what) for what, _, _ in sides]
-            found = _labelled(given[0], given[1])
-            taken = [table.columns[0] for table, rest in zip(given, found, strict=True) if table is not rest]
-            if len(taken) == 2 and not any(isinstance(table.index[0], str) for table in found):
+            tables = [_table(getattr(self, what), what) for what, _, _ in sides]
+            labelled = _labelled(tables[0], tables[1])
+            taken = [table.columns[0] for table, rest in zip(tables, labelled, strict=True) if table is not rest]
+            if len(taken) == 2 and not any(isinstance(table.index[0], str) for table in labelled):
                 note = f"the first columns ({listed(taken)}) hold the same whole numbers and were taken for identifiers"
                 object.__setattr__(self, "warnings", [*self.warnings, note])
-            for (what, prefix, other), table in zip(sides, found, strict=True):
+            for (what, prefix, other), table in zip(sides, labelled, strict=True):
                 object.__setattr__(self, what, _named(table, what, prefix, other))
         if len(self.treatments) != len(self.readouts):
             raise DataError(
@@ -121,11 +121,7 @@ class Responses:
 
 
 def check_one_or_two(path: object, inputs: object, outputs: object) -> None:
-    """Refuse anything but one file, or a table of treatments with one of readouts.
-
-    Raises:
-        DataError: If both or neither are given, or half of the two.
-    """
+    """Raise a DataError unless either one file or two (treatments and readouts) are given."""
     if (path is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
         raise DataError(
             f"give either one response file, or both {asked('inputs= and outputs=', '--inputs and --outputs')}"
@@ -142,7 +138,7 @@ def _table(table: object, what: str) -> pd.DataFrame:
 
 
 def _named(table: pd.DataFrame, what: str, prefix: str, other: str) -> pd.DataFrame:
-    """The table with names of species for its columns: text, without a prefix that all of them have."""
+    """The table with names of species as columns: text, without a prefix that all of them have."""
     columns: pd.Index[Any] = table.columns
     if isinstance(columns, pd.RangeIndex) and table.shape[1]:
         raise DataError(f"the columns of {what} have no names; name each after its species (columns=[...])")
@@ -160,21 +156,22 @@ def _named(table: pd.DataFrame, what: str, prefix: str, other: str) -> pd.DataFr
 
 
 def _labelled(treatments: pd.DataFrame, readouts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables with identifiers that stand in their first columns as index."""
+    """The tables with identifiers in their first columns moved to the index."""
     tables = (treatments, readouts)
     first = [_first_column(table) for table in tables]
     texts = [column is not None and isinstance(column.iloc[0], str) for column in first]
     same = all(column is not None and column.is_unique for column in first) and set(first[0]) == set(first[1])  # type: ignore[arg-type]
-    found = []
-    for table, column, is_text in zip(tables, first, texts, strict=True):
-        if column is not None and (is_text or same):
-            table = table.iloc[:, 1:].set_axis(pd.Index(column, name=table.columns[0]))
-        found.append(table)
-    return found[0], found[1]
+    ours, theirs = (
+        table.iloc[:, 1:].set_axis(pd.Index(column, name=table.columns[0]))
+        if column is not None and (is_text or same)
+        else table
+        for table, column, is_text in zip(tables, first, texts, strict=True)
+    )
+    return ours, theirs
 
 
 def _first_column(table: pd.DataFrame) -> pd.Series | None:
-    """The first column, if it may hold identifiers: words, or whole numbers that are no indicators."""
+    """The first column, if it may hold identifiers: words or whole numbers."""
     if table.shape[1] < 2 or not len(table) or not isinstance(table.index, pd.RangeIndex):
         return None
     column = table.iloc[:, 0]

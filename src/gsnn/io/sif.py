@@ -1,4 +1,4 @@
-"""The simple interaction format: one source, a relation, one or more targets per line."""
+"""The simple interaction format (SIF): a source, a relation and one or more targets per line."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
 from gsnn.io.headerless import is_plain_sign
 from gsnn.io.names import is_file_word
-from gsnn.io.sif_layout import check_layout
+from gsnn.io.sif_layout import Lines, check_layout
 from gsnn.io.signs import sign_of, words_of_relation
 from gsnn.io.text import Text, listed
 
@@ -19,44 +22,43 @@ _QUOTED = re.compile(r'"[^"\t]*"(?=\s|$)|\S+')
 
 @dataclass
 class RawEdges:
-    """Edges as they stand in a file, before duplicates are collapsed.
+    """Edges in the order of a file, before duplicates are collapsed.
 
     Attributes:
         sources: One name per edge.
         targets: One name per edge.
-        relations: One relation word per edge.
         lines: The line of each edge, from 1.
-        isolated: Names that stand alone, with their position among the edges.
+        signs: One sign per edge; empty for SIF, which has relations.
+        relations: One relation word per edge of SIF.
+        isolated: Names without an edge: position among the edges, name, line.
         comments: Lines that begin with ``#`` and would have been edges without it.
-        notes: What a user should know about how the lines were read.
+        notes: What a user should know about how the file was read.
     """
 
     sources: list[str] = field(default_factory=list)
     targets: list[str] = field(default_factory=list)
-    relations: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    signs: NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
+    relations: list[str] = field(default_factory=list)
     isolated: list[tuple[int, str, int]] = field(default_factory=list)
     comments: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class _Line:
-    """A line as an editor counts it, and its fields."""
-
-    number: int
-    fields: list[str]
+    def take(self, rows: NDArray[np.intp]) -> RawEdges:
+        """The edges of a table at some positions, with the same notes."""
+        sources, targets = ([column[i] for i in rows] for column in (self.sources, self.targets))
+        return RawEdges(sources, targets, [self.lines[i] for i in rows], self.signs[rows], notes=self.notes)
 
 
 def _cut(line: str, tabs: bool) -> list[str]:
-    """The fields of a line: at its tabs, and at its blanks where it has no tab or too few to hold an edge."""
+    """The fields of a line, cut at its tabs, or at its blanks if it has no tab or too few to hold an edge."""
     line = line.rstrip()
     if tabs:
         fields = [f.strip() for f in line.split("\t")]
         blanks = line.split()
         if "\t" in line and not (len(fields) == 2 and len(blanks) == 3 and _known(blanks[1])):
             return fields
-        # Names may hold blanks, so that a lone name of two words is one.
+        # Names may hold blanks: two words that are no edge are one name.
         if "\t" not in line and not _is_edge(_joined(blanks)):
             return fields
         return _joined(blanks)
@@ -72,7 +74,7 @@ def _joined(fields: list[str]) -> list[str]:
 
 
 def _unquoted(lines: Sequence[str], tabs: bool) -> list[list[str]] | None:
-    """The fields without their quotes, if every field that is no number stands between quotes."""
+    """The fields without their quotes, if every field but relations and signs is quoted; None otherwise."""
     if not lines or any('"' not in line for line in lines):
         return None
     rows = [[f.strip() for f in line.rstrip().split("\t")] if tabs else _QUOTED.findall(line) for line in lines]
@@ -87,19 +89,20 @@ def _is_quoted(field: str) -> bool:
     return len(field) > 2 and field[0] == field[-1] == '"' and '"' not in field[1:-1]
 
 
-def _rows(kept: Sequence[tuple[int, str]]) -> list[_Line]:
-    tabs = any("\t" in line.rstrip() for _, line in kept)
-    rows = _unquoted([line for _, line in kept], tabs)
+def _rows(numbered: Sequence[tuple[int, str]]) -> list[tuple[int, list[str]]]:
+    """The number of each line and its fields."""
+    tabs = any("\t" in line.rstrip() for _, line in numbered)
+    rows = _unquoted([line for _, line in numbered], tabs)
     if rows is None:
-        rows = [_cut(line, tabs) for _, line in kept]
-    return [_Line(n, fields) for (n, _), fields in zip(kept, rows, strict=True)]
+        rows = [_cut(line, tabs) for _, line in numbered]
+    return [(n, fields) for (n, _), fields in zip(numbered, rows, strict=True)]
 
 
 def looks_like_sif(text: Text) -> bool:
-    """Whether most lines read as source, known relation, target(s), and none as anything but a SIF line."""
+    """Whether most lines are a source, a known relation and target(s), and no line is a pair."""
     numbered = enumerate(text.content.split("\n"), 1)
     lines = [(n, line) for n, line in numbered if line.strip() and not line.startswith("#")][:200]
-    rows = [row.fields for row in _rows(lines) if len(row.fields) > 1]
+    rows = [fields for _, fields in _rows(lines) if len(fields) > 1]
     if not rows or any(len(row) == 2 for row in rows):
         return False
     return 2 * sum(_known(row[1]) for row in rows) > len(rows)
@@ -108,22 +111,21 @@ def looks_like_sif(text: Text) -> bool:
 def read_sif(text: Text, *, as_is: bool = False) -> RawEdges:
     r"""Parse SIF as CellNOpt (``1``/``-1``) and Cytoscape (words, several targets) write it.
 
-    Tabs separate, and names may hold blanks; a line without a tab is cut at its blanks, if it holds an edge then. A
-    line with one field is a species without edges. Lines that begin with ``#`` are comments. Quotes around every
-    field, as R writes them, are taken off. A relation is a word, 1, -1 or 0 (of unknown sign); relations of several
-    words that are common ("interacts with") are known.
+    Tabs separate the fields, so names may hold blanks; a line without a tab is cut at its blanks if that makes an
+    edge. A line with one field is a species without edges. Lines that begin with ``#`` are comments. Quotes around
+    every field, as R writes them, are removed. A relation is a word, 1, -1 or 0 (unknown sign); common relations of
+    several words ("interacts with") are known.
 
     Args:
         text: The file.
-        as_is: Whether the user said that it is SIF: what is a legal edge and looks like a header, or like a column of
+        as_is: Whether the user said that it is SIF; then a legal edge that looks like a header, or like a column of
             notes, is an edge.
 
     Returns:
         The edges in the order of the file.
 
     Raises:
-        DataError: If a line has a source and a relation but no target, or an empty field, or if the file is a table of
-            another kind without a header.
+        DataError: If a line has two fields or an empty one, or the file is another kind of table without a header.
 
     Example:
         >>> from pathlib import Path
@@ -139,12 +141,12 @@ def read_sif(text: Text, *, as_is: bool = False) -> RawEdges:
     tabs = any("\t" in line.rstrip() for _, line in kept)
     raw = RawEdges()
     raw.comments = [n for n, line in numbered if line.startswith("#") and _is_edge(_cut(line, tabs))]
-    rows = _rows(kept)
+    rows: Lines = _rows(kept)
     if not as_is:
         rows = _without_header(rows, text, raw.notes)
-    ends = {row.fields[i] for row in rows if len(row.fields) > 2 for i in (0, 2)}
-    for row in rows:
-        fields, n = row.fields, row.number
+    edges = [(n, fields) for n, fields in rows if len(fields) > 2]
+    ends = {fields[i] for _, fields in edges for i in (0, 2)}
+    for n, fields in rows:
         if "" in fields:
             raise DataError(
                 f"{path}, line {n}: field {fields.index('') + 1} is empty; SIF is source, relation, target(s) "
@@ -165,14 +167,14 @@ def read_sif(text: Text, *, as_is: bool = False) -> RawEdges:
                 )
             raw.isolated.append((len(raw.sources), fields[0], n))
             continue
-        for target in fields[2:]:
-            raw.sources.append(fields[0])
-            raw.targets.append(target)
-            raw.relations.append(fields[1])
-            raw.lines.append(n)
+        source, relation, *targets = fields
+        raw.sources += [source] * len(targets)
+        raw.relations += [relation] * len(targets)
+        raw.lines += [n] * len(targets)
+        raw.targets += targets
     if not raw.sources:
         _refuse_other_separators(raw.isolated[0][1], text)
-    check_layout([(row.number, row.fields) for row in rows if len(row.fields) > 2], path, as_is=as_is)
+    check_layout(edges, path, as_is=as_is)
     return raw
 
 
@@ -184,20 +186,20 @@ def _is_edge(fields: list[str]) -> bool:
     return len(fields) >= 3 and _known(fields[1])
 
 
-def _without_header(rows: list[_Line], text: Text, notes: list[str]) -> list[_Line]:
-    """Leave out a first line that names the columns; refuse one that may."""
-    first, rest = rows[0], rows[1:]
-    edges = [row.fields for row in rest if len(row.fields) > 2]
-    if len(first.fields) < 3 or not edges:
+def _without_header(rows: Lines, text: Text, notes: list[str]) -> Lines:
+    """The lines without a header; a first line that may be one is refused."""
+    (n, first), rest = rows[0], rows[1:]
+    edges = [fields for _, fields in rest if len(fields) > 2]
+    if len(first) < 3 or not edges:
         return rows
-    if all(map(is_file_word, first.fields)):
-        notes.append(f"line {first.number} read as a header: {listed(first.fields)}")
+    if all(map(is_file_word, first)):
+        notes.append(f"line {n} read as a header: {listed(first)}")
         return rest
-    below = {field for row in rest for field in row.fields}
-    odd = not _known(first.fields[1]) and all(_known(row[1]) for row in edges)
-    if odd and len(edges) > 1 and not below & set(first.fields):
+    below = {field for _, fields in rest for field in fields}
+    odd = not _known(first[1]) and all(_known(row[1]) for row in edges)
+    if odd and len(edges) > 1 and not below & set(first):
         raise DataError(
-            f"{text.path}, line {first.number}: {listed(first.fields)} reads like a header, since its relation is "
+            f"{text.path}, line {n}: {listed(first)} reads like a header, since its relation is "
             "unknown and its names stand nowhere else; delete the line, or pass "
             + asked("format='sif'", "--graph-format sif")
             + " if it is an edge"

@@ -1,4 +1,4 @@
-"""Whether lines of three fields or more are SIF, or a table of another kind that has no header."""
+"""Tell SIF from other tables without a header."""
 
 from __future__ import annotations
 
@@ -8,35 +8,35 @@ from pathlib import Path
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
-from gsnn.io.headerless import advice, is_plain_sign
+from gsnn.io.headerless import advice, is_plain_sign, is_sign
 from gsnn.io.names import is_number
 from gsnn.io.signs import is_passive, sign_of
 from gsnn.io.text import listed
 
 _NOTE = re.compile(r"pmid|pubmed|doi:|https?:", re.IGNORECASE)
-_SEVERAL = 3  # lines from which a column that says the same is no accident
+_SEVERAL = 3  # lines from which a column with equal cells is no accident
 
 Lines = Sequence[tuple[int, list[str]]]
 
 
 def check_layout(lines: Lines, path: Path, *, as_is: bool = False) -> None:
-    """Refuse what is no SIF, with what it looks like and how it can be read.
+    """Refuse a table that is not SIF, and say how to read it.
 
     Args:
         lines: Number and fields of every line with three fields or more.
         path: The file.
-        as_is: Whether the user said that it is SIF, which settles what may be either.
+        as_is: Whether the user said that it is SIF, which decides in doubt.
 
     Raises:
-        DataError: If relations are numbers other than 1, -1 and 0, or stand in another field than the second, or
-            further targets are numbers or notes.
+        DataError: If relations are numbers other than 1, -1 and 0, or are not in the second field, or further targets
+            are numbers or notes.
     """
     if not lines:
         return
     relations = {fields[1] for _, fields in lines}
     unknown = {word for word in relations if sign_of(word) is None}
     third = {fields[2] for _, fields in lines}
-    if unknown == relations and max(len(fields) for _, fields in lines) == 3 and all(map(_says_sign, third)):
+    if unknown == relations and max(len(fields) for _, fields in lines) == 3 and all(map(is_sign, third)):
         raise DataError(
             f"network file '{path}': the signs stand in the third field; SIF is source, sign, target. "
             "Swap the columns, or read it with "
@@ -65,10 +65,6 @@ def check_layout(lines: Lines, path: Path, *, as_is: bool = False) -> None:
             )
 
 
-def _says_sign(word: str) -> bool:
-    return is_plain_sign(word) or (not is_number(word) and sign_of(word) is not None)
-
-
 def _numbers_for_relations(lines: Lines) -> str:
     numbers = [(n, f[1]) for n, f in lines if _weight(f[1])]
     if not numbers:
@@ -78,7 +74,7 @@ def _numbers_for_relations(lines: Lines) -> str:
 
 
 def _weight(word: str) -> bool:
-    return (is_number(word) or word.casefold().lstrip("+-") in {"inf", "infinity"}) and not is_plain_sign(word)
+    return is_number(word) and not is_plain_sign(word)
 
 
 def _names_for_relations(lines: Lines, unknown: set[str]) -> str:
@@ -95,7 +91,7 @@ def _names_for_relations(lines: Lines, unknown: set[str]) -> str:
 
 
 def _numbers_for_targets(lines: Lines) -> str:
-    """Identifiers or scores beside names; fractions; whole numbers that fill a column and are no species elsewhere."""
+    """Reason: identifiers or scores beside names, fractions, or a column of whole numbers that are no species."""
     first = {fields[0] for _, fields in lines} | {fields[2] for _, fields in lines}
     extra = [(n, t) for n, fields in lines for t in fields[3:] if is_number(t)]
     if not any(map(is_number, first)):
@@ -116,7 +112,7 @@ def _numbers_for_targets(lines: Lines) -> str:
 
 
 def _notes_for_targets(lines: Lines, as_is: bool) -> str:
-    """Names of databases and articles: a column that says few things, none of which is a species elsewhere."""
+    """Reason: databases or articles, that is a column of few distinct words, none of them a species elsewhere."""
     noted = next(((n, t) for n, fields in lines for t in fields[3:] if _NOTE.search(t)), None)
     if noted is not None:
         return f"in line {noted[0]} {noted[1]!r} stands where a further target is wanted"
@@ -133,7 +129,7 @@ def _notes_for_targets(lines: Lines, as_is: bool) -> str:
 
 
 def _columns(lines: Lines, *, at_least: int) -> range:
-    """The fields after the first target, if all lines have as many and there are some lines."""
+    """The fields after the first target, if all lines have the same number and there are enough lines."""
     widths = {len(fields) for _, fields in lines}
     return range(3, min(widths)) if len(widths) == 1 and len(lines) >= at_least else range(0)
 

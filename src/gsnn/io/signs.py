@@ -1,4 +1,4 @@
-"""What the words for an interaction mean: +1, -1 or 0 (unknown)."""
+"""The signs that words for interactions stand for: +1, -1 or 0 (unknown)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NEUTRAL = frozenset(
     catalysis-precedes consumption-controlled-by controls-state-change-of controls-phosphorylation-of
     controls-expression-of controls-transport-of controls-transport-of-chemical controls-production-of""".split()
 )
-# Relations of several words, where blanks separate the fields: a word that begins one, and all that may follow.
+# Relations of several words, in lines whose fields are separated by blanks.
 _PHRASE = re.compile(
     r"(positively|negatively) (regulates|regulated|influences|affects|controls|correlates)( with)?"
     r"|(positive|negative) (regulation|regulator|effect|influence)( (of|on))?"
@@ -57,7 +57,7 @@ def sign_of(word: str) -> int | None:
         word: A sign (``1``, ``-1``, ``+``), a weight (``-0.3``) or a word (``activates``, ``down-regulates``).
 
     Returns:
-        +1, -1, 0 for a word that says that the sign is unknown or both, None for a word nobody knows.
+        +1, -1, 0 for a word that means an unknown sign or both, None for an unknown word.
 
     Example:
         >>> [sign_of(w) for w in ("1", "-| ", "Up-regulates activity", "pp", "-0.5", "frobs")]
@@ -78,7 +78,7 @@ def sign_of(word: str) -> int | None:
         pass
     else:
         return 0 if math.isnan(value) else int(np.sign(value))
-    # What `write_edges` puts before the relation of an edge that is a proposal.
+    # `write_edges` puts "proposed-" before the relation of a proposal.
     joined = word.removeprefix("proposed-").replace("-", "").replace(" ", "_")
     joined = _DEGREE.sub("", joined, count=1) if _DEGREE.match(joined) else joined
     if joined in _NEUTRAL:
@@ -92,7 +92,7 @@ def sign_of(word: str) -> int | None:
 
 
 def words_of_relation(fields: Sequence[str]) -> int:
-    """How many of the fields after the first are one relation of several words ("interacts with").
+    """The number of fields after the first that form one relation ("interacts with").
 
     Args:
         fields: A line cut at its blanks, the source first.
@@ -106,14 +106,14 @@ def words_of_relation(fields: Sequence[str]) -> int:
     """
     for n in range(min(_LONGEST_PHRASE, len(fields) - 2), 1, -1):
         words = fields[1 : 1 + n]
-        # A name in capitals ("activates IN") is no part of a relation in small letters.
+        # A name in capitals ("activates IN") is not part of a relation in lower case.
         if _PHRASE.fullmatch(" ".join(words)) and (words[0].isupper() or not any(w.isupper() for w in words[1:])):
             return n
     return 1
 
 
 def is_passive(relation: str) -> bool:
-    """Whether a relation says that its second species acts on its first.
+    """Whether a relation means that its second species acts on its first.
 
     Example:
         >>> is_passive("activated by"), is_passive("is-inhibited-by"), is_passive("activates")
@@ -123,11 +123,7 @@ def is_passive(relation: str) -> bool:
 
 
 def signs_of(words: Sequence[str]) -> tuple[NDArray[np.int8], Counter[str]]:
-    """Signs of many words; each distinct word is looked up once.
-
-    Returns:
-        The signs (0 where the word is not known), and the unknown words with how often each stands.
-    """
+    """The signs of many words (0 for an unknown word), and how often each unknown word occurs."""
     meaning = {word: sign_of(word) for word in set(words)}
     signs = np.fromiter((meaning[w] or 0 for w in words), dtype=np.int8, count=len(words))
     unknown = {w for w, s in meaning.items() if s is None}
@@ -135,7 +131,7 @@ def signs_of(words: Sequence[str]) -> tuple[NDArray[np.int8], Counter[str]]:
 
 
 def flag_of(cell: str) -> bool | None:
-    """Whether a stimulation or inhibition column says yes; None if it says neither.
+    """Whether a cell of a stimulation or inhibition column says yes; None if it says neither yes nor no.
 
     Example:
         >>> flag_of("1"), flag_of("FALSE"), flag_of(""), flag_of("maybe")

@@ -1,4 +1,4 @@
-"""Perturbation responses that stay in their file: stretches of samples are read when they are asked for."""
+"""Perturbation responses that stay in files and are read in stretches of samples on demand."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from gsnn.io.text import counted, listed
 
 Chunk = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-# Bytes of float32 in a chunk, unless the caller says how many rows it wants.
+# Bytes of float32 in a chunk by default.
 CHUNK_BYTES = 8 * 2**20
 
 
 class StreamedResponses(ABC):
-    """Treatments and readouts of the same samples, of which no more than a chunk is in memory.
+    """Treatments and readouts of the same samples, with one chunk in memory at a time.
 
-    Letters: B samples in a chunk, M samples in all, I treatments, O readouts. The samples stand in *stretches*: runs
-    of rows that can be read without reading others, such as the row groups of Parquet. A stretch is read from its
-    beginning, chunk by chunk.
+    Letters: B samples in a chunk, M samples in all, I treatments, O readouts. The samples are divided into
+    *stretches*: runs of rows that can be read without reading others, such as the row groups of Parquet. A stretch is
+    read from its beginning, chunk by chunk.
 
     A subclass names its columns, sets ``paths``, and implements ``__len__``, ``stretches`` and ``_read``.
 
@@ -61,13 +61,13 @@ class StreamedResponses(ABC):
 
     @abstractmethod
     def stretches(self) -> list[tuple[int, int]]:
-        """First row of each stretch, and the row after its last; together they are all rows, in order."""
+        """First row of each stretch, and the row after its last; together they cover all rows, in order."""
 
     @abstractmethod
     def _read(
         self, start: int, stop: int, size: int, sides: tuple[bool, bool]
     ) -> Iterator[tuple[NDArray[Any] | None, NDArray[Any] | None]]:
-        """Treatments and readouts of a stretch as chunks of ``size`` rows; None for a side that is not wanted."""
+        """Treatments and readouts of a stretch in chunks of ``size`` rows; None for a side not in ``sides``."""
 
     @property
     def name(self) -> str:
@@ -75,13 +75,13 @@ class StreamedResponses(ABC):
         return " and ".join(str(path) for path in self.paths.values()) or "the responses"
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 of every file, by role, taken once."""
+        """SHA-256 of every file, by role, computed once."""
         if self._digests is None:
             self._digests = {role: sha256(path) for role, path in self.paths.items()}
         return self._digests
 
     def trust(self, digests: Mapping[str, str]) -> None:
-        """Take the digests of the files from a caller who has just read them."""
+        """Accept the digests of the files from a caller who has just read them."""
         self._digests = {role: digests[role] for role in self.paths}
 
     def keep(self, treatments: Sequence[int], readouts: Sequence[int], dropped: Sequence[int] = ()) -> None:
@@ -92,22 +92,21 @@ class StreamedResponses(ABC):
             readouts: Positions in ``readouts``.
             dropped: Positions of treatments that are left out, and with them the samples to which one was applied.
         """
-        # Those that were dropped before are read behind the others.
+        # Treatments that were dropped before are read after the others.
         known = [*self.treatments, *self.dropped]
         order = [*treatments, *dropped, *range(len(self.treatments), len(known))]
-        wanted = np.asarray(order, dtype=np.intp), np.asarray(readouts, dtype=np.intp)
-        old = self._columns
-        self._columns = (
-            wanted[0] if old[0] is None else old[0][wanted[0]],
-            wanted[1] if old[1] is None else old[1][wanted[1]],
+        x, y = (
+            np.asarray(new, dtype=np.intp) if old is None else old[np.asarray(new, dtype=np.intp)]
+            for old, new in zip(self._columns, (order, readouts), strict=True)
         )
+        self._columns = x, y
         self.treatments = [known[i] for i in treatments]
         self.dropped = [known[i] for i in order[len(treatments) :]]
         self.readouts = [self.readouts[i] for i in readouts]
         self.kinds = {name: kind for name, kind in self.kinds.items() if name in set(self.treatments)}
 
     def chunk_rows(self) -> int:
-        """Rows of a chunk where the caller does not say."""
+        """Rows of a chunk by default."""
         width = max(1, len(self.treatments) + len(self.readouts))
         return max(64, CHUNK_BYTES // (4 * width))
 
@@ -117,19 +116,19 @@ class StreamedResponses(ABC):
         Args:
             start: First row of the stretch.
             stop: The row after its last.
-            size: Rows in a chunk, at most; None takes some megabytes of them.
-            readouts: False reads the treatments alone, without the samples of a dropped treatment; the second array
+            size: Largest number of rows in a chunk; None takes some megabytes of them.
+            readouts: False reads the treatments alone and leaves out samples of a dropped treatment; the second array
                 of each pair then has no columns.
 
         Yields:
-            Treatments (B, I) and readouts (B, O), NaN where nothing was measured, or a dropped treatment was applied.
+            Treatments (B, I) and readouts (B, O), NaN where nothing was measured or a dropped treatment was applied.
 
         Raises:
             DataError: If a treatment is missing, or a value is infinite or cannot be read.
         """
         row = start
         for x, y in self._read(start, stop, size or self.chunk_rows(), (True, readouts)):
-            assert x is not None  # asked for
+            assert x is not None  # sides[0] is True
             treated = self._checked(x, row, [*self.treatments, *self.dropped], "treatment")
             applied = (treated[:, len(self.treatments) :] != 0).any(axis=1)
             treated = treated[:, : len(self.treatments)]
@@ -148,7 +147,7 @@ class StreamedResponses(ABC):
         """Some of the samples, in memory; stretches without any of them are not read.
 
         Args:
-            rows: Their numbers, from 0 on; each is taken once.
+            rows: Their indices; each is taken once.
 
         Returns:
             The samples, in the order of the rows.
@@ -156,15 +155,15 @@ class StreamedResponses(ABC):
         Raises:
             DataError: As for :meth:`read`.
         """
-        wanted = np.unique(rows)
+        rows = np.unique(rows)
         none = [np.empty((0, len(names)), np.float32) for names in (self.treatments, self.readouts)]
         parts: list[Chunk] = [(none[0], none[1])]
         for start, stop in self.stretches():
-            mine = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
-            if not len(mine):
+            here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)]
+            if not len(here):
                 continue
             for x, y in self.read(start, stop):
-                inside = mine[(mine >= start) & (mine < start + len(x))] - start
+                inside = here[(here >= start) & (here < start + len(x))] - start
                 parts.append((x[inside], y[inside]))
                 start += len(x)
         x, y = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
@@ -181,14 +180,14 @@ class StreamedResponses(ABC):
         )
 
     def _checked(self, values: NDArray[Any], row: int, names: Sequence[str], kind: str) -> NDArray[np.float32]:
-        found = values.astype(np.float32, copy=False)
-        bad = ~np.isfinite(found) if kind == "treatment" else np.isinf(found)
+        checked = values.astype(np.float32, copy=False)
+        bad = ~np.isfinite(checked) if kind == "treatment" else np.isinf(checked)
         if bad.any():
             i, j = (int(k) for k in np.argwhere(bad)[0])
-            what = "missing" if np.isnan(found[i, j]) else "infinite, or too large for single precision"
+            what = "missing" if np.isnan(checked[i, j]) else "infinite, or too large for single precision"
             fix = "write 0 where it was not applied" if kind == "treatment" else "leave it empty where not measured"
             raise DataError(f"{self.name}: {kind} '{names[j]}' is {what} in row {row + i + 1} (from 1); {fix}")
-        return found
+        return checked
 
     def close(self) -> None:  # noqa: B027 - arrays have nothing to close
         """Close the files, if there are any."""
@@ -202,7 +201,7 @@ class StreamedResponses(ABC):
 
 
 def even_stretches(n: int, rows: int) -> list[tuple[int, int]]:
-    """Stretches of so many rows each, the last one possibly shorter.
+    """Stretches of ``rows`` rows each, the last one possibly shorter.
 
     Example:
         >>> even_stretches(5, 2)
@@ -212,14 +211,14 @@ def even_stretches(n: int, rows: int) -> list[tuple[int, int]]:
 
 
 def checked_names(names: Sequence[str], width: int, what: str) -> list[str]:
-    """Names for the columns of an array.
+    """Names for the columns of an array, stripped.
 
     Raises:
         DataError: If their number is not that of the columns, or one is empty.
     """
-    found = [str(name).strip() for name in names]
-    if isinstance(names, str) or len(found) != width:
-        raise DataError(f"{what} must name {counted(width, 'column')}, got {listed(found)} ({len(found)})")
-    if "" in found:
-        raise DataError(f"{what} must not be empty, got {listed(found)}")
-    return found
+    stripped = [str(name).strip() for name in names]
+    if isinstance(names, str) or len(stripped) != width:
+        raise DataError(f"{what} must name {counted(width, 'column')}, got {listed(stripped)} ({len(stripped)})")
+    if "" in stripped:
+        raise DataError(f"{what} must not be empty, got {listed(stripped)}")
+    return stripped

@@ -1,4 +1,4 @@
-"""Responses in two arrays: ``.npy`` files that are mapped into memory, or anything that numpy can slice."""
+"""Responses in two arrays: memory-mapped ``.npy`` files, or arrays in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Source = str | os.PathLike[str] | npt.NDArray[Any]
 class ArrayResponses(StreamedResponses):
     """Treatments and readouts in two arrays of numbers with a row per sample.
 
-    Files are mapped a chunk at a time, so that what was read does not stay in memory. Arrays are sliced as they are.
+    Files are mapped for each chunk, so that rows which were read do not stay in memory. Arrays are sliced as they are.
 
     Args:
         inputs: (M, I) treatments: an ``.npy`` file, or an array.
@@ -32,7 +32,7 @@ class ArrayResponses(StreamedResponses):
         stretch: Samples in a stretch.
 
     Raises:
-        DataError: If a file is no matrix of numbers by rows, the numbers of rows differ, or names do not fit.
+        DataError: If a file is no matrix of numbers stored by rows, the numbers of rows differ, or names do not fit.
 
     Example:
         >>> x, y = np.eye(3), np.arange(6.0).reshape(3, 2)
@@ -75,19 +75,19 @@ class ArrayResponses(StreamedResponses):
         return self._n
 
     def stretches(self) -> list[tuple[int, int]]:
-        """As many rows each as ``stretch`` says."""
+        """Stretches of ``stretch`` rows each."""
         return even_stretches(self._n, self._stretch)
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of every file or array, by role."""
-        found = super().digests()
+        digests = super().digests()
         for role, source in zip(("inputs", "outputs"), self._sources, strict=True):
-            if isinstance(source, np.ndarray) and role not in found:
+            if isinstance(source, np.ndarray) and role not in digests:
                 digest = hashlib.sha256(str((source.dtype, source.shape)).encode())
                 for start, stop in even_stretches(self._n, 4096):
                     digest.update(np.ascontiguousarray(source[start:stop]).tobytes())
-                found[role] = digest.hexdigest()
-        return found
+                digests[role] = digest.hexdigest()
+        return digests
 
     def _read(
         self, start: int, stop: int, size: int, sides: tuple[bool, bool]
@@ -99,12 +99,12 @@ class ArrayResponses(StreamedResponses):
 
     def _rows(self, side: int, start: int, stop: int) -> NDArray[np.float32]:
         source, columns = self._sources[side], self._columns[side]
-        # The mapping is let go with the rows, or the whole file would count as memory of this process in the end.
+        # The mapping is released with the rows, or the whole file would count as memory of this process in the end.
         array = np.load(source, mmap_mode="r", allow_pickle=False) if isinstance(source, Path) else source
         rows = array[start:stop] if columns is None else array[start:stop, columns]
-        with np.errstate(over="ignore"):  # reported as infinite, with its place
-            found: NDArray[np.float32] = np.array(rows, dtype=np.float32)
-        return found
+        with np.errstate(over="ignore"):  # refused later as infinite, with its position
+            values: NDArray[np.float32] = np.array(rows, dtype=np.float32)
+        return values
 
 
 def _shape(source: Path | NDArray[Any], role: str) -> tuple[int, int]:

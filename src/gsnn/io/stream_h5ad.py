@@ -42,23 +42,23 @@ class AnnDataStream(StreamedResponses):
         return len(self._source)
 
     def stretches(self) -> list[tuple[int, int]]:
-        """Multiples of the rows in a block of the file, where these are no more than ``chunk_size``."""
+        """Stretches of whole blocks of the file, unless a block is larger than ``chunk_size``."""
         block = min(self._source.stored_rows, self._source.chunk_size)
         return even_stretches(len(self), max(block, MIN_ROWS // block * block))
 
     def _read(
         self, start: int, stop: int, size: int, sides: tuple[bool, bool]
     ) -> Iterator[tuple[NDArray[Any] | None, NDArray[Any] | None]]:
-        # Memory goes with the columns in the file, which may be many more than are kept.
+        # A chunk takes memory for all columns in the file, which may be many more than are kept.
         size = min(size, self._source.chunk_size)
         for a in range(start, stop, size):
             b = min(a + size, stop)
-            x, y = self._source[a:b] if sides[1] else (self._source.treated(a, b), None)
-            yield self._kept(x, 0), None if y is None else self._kept(y, 1)
-
-    def _kept(self, values: NDArray[Any], side: int) -> NDArray[Any]:
-        columns = self._columns[side]
-        return values if columns is None else values[:, columns]
+            both = self._source[a:b] if sides[1] else (self._source.treated(a, b), None)
+            x, y = (
+                values if values is None or columns is None else values[:, columns]
+                for values, columns in zip(both, self._columns, strict=True)
+            )
+            yield x, y
 
     def close(self) -> None:
         """Close the file."""

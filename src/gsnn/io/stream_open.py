@@ -1,4 +1,4 @@
-"""From files to a stream of responses, whatever their format."""
+"""Open files of any format as a stream of responses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.io.read import open_anndata, refuse_anndata
 from gsnn.io.responses import check_one_or_two
 from gsnn.io.stream import StreamedResponses
-from gsnn.io.text import HDF5, PARQUET, listed, read_start
-
-NPY = b"\x93NUMPY"
-KINDS = ("parquet", "h5ad", "npy")
+from gsnn.io.stream_arrays import ArrayResponses
+from gsnn.io.stream_h5ad import AnnDataStream
+from gsnn.io.stream_parquet import ParquetResponses
+from gsnn.io.text import HDF5, NPY, PARQUET, listed, read_start
 
 
 def stream_kind(path: str | os.PathLike[str]) -> str | None:
-    """What kind of file that can be streamed this is, by its content: one of ``KINDS``, or None.
+    """The format of a file that can be streamed, by its content: ``parquet``, ``h5ad`` or ``npy``; None for others.
 
     Raises:
         DataError: If there is no such file.
@@ -43,19 +44,19 @@ def stream_responses(
 ) -> StreamedResponses:
     """Open responses without reading them: Parquet, AnnData, or two ``.npy`` files.
 
-    Takes what :func:`gsnn.io.read_responses` takes, and says which of it cannot be had from a stream.
+    It has the parameters of :func:`gsnn.io.read_responses`, and refuses those that a stream cannot have.
 
     Args:
         path: A Parquet table with ``TR:`` and ``DV:`` columns, or an AnnData file.
         inputs: The matrix of treatments, as Parquet or ``.npy``.
         outputs: The matrix of readouts, of the same format.
         format: As for :func:`gsnn.io.read_responses`; ``"midas"`` is refused.
-        time: Refused: which time is the last is known only at the end.
+        time: Refused: the last time is known only at the end.
         cell_line: Refused.
         where: As for :func:`gsnn.io.read_responses`, of AnnData; refused for the others.
-        decimal: For text only, so of no effect here.
+        decimal: No effect, since it is for text only.
         anndata: Keyword arguments of :class:`gsnn.io.AnnDataResponses`.
-        names: Of ``.npy`` files: the names of their columns, under ``treatments`` and ``readouts``.
+        names: For ``.npy`` files, the names of their columns, under ``treatments`` and ``readouts``.
         species: As for :func:`gsnn.io.read_responses`.
 
     Raises:
@@ -74,17 +75,17 @@ def stream_responses(
         4
     """
     check_one_or_two(path, inputs, outputs)
-    given = [p for p in (path, inputs, outputs) if p is not None]
-    kinds = [stream_kind(p) for p in given]
-    for p, kind in zip(given, kinds, strict=True):
+    paths = [p for p in (path, inputs, outputs) if p is not None]
+    kinds = [stream_kind(p) for p in paths]
+    for p, kind in zip(paths, kinds, strict=True):
         if kind is None or (kind == "h5ad" and path is None) or (kind == "npy" and path is not None):
-            wanted = "Parquet or AnnData (.h5ad)" if path is not None else "two Parquet or two .npy files"
+            allowed = "Parquet or AnnData (.h5ad)" if path is not None else "two Parquet or two .npy files"
             raise DataError(
-                f"'{p}' cannot be streamed: a stream is {wanted}; read it into memory "
+                f"'{p}' cannot be streamed: a stream is {allowed}; read it into memory "
                 f"({asked('read_responses', '--no-stream')})"
             )
     if len(set(kinds)) > 1:
-        raise DataError(f"'{given[0]}' is {kinds[0]} and '{given[1]}' {kinds[1]}; a stream needs both in one format")
+        raise DataError(f"'{paths[0]}' is {kinds[0]} and '{paths[1]}' {kinds[1]}; a stream needs both in one format")
     if format == "midas" or time is not None or cell_line is not None:
         raise DataError(
             "times and cell lines cannot be chosen from a stream; write the rows of one, and leave these out"
@@ -98,28 +99,15 @@ def stream_responses(
         option = asked("names=", "--treatment-names and --readout-names")
         raise DataError(f"{option} belongs to .npy files; the columns of the others have names")
     if anndata and kinds[0] != "h5ad":
-        from gsnn.io.read import listed_flags
-
-        options = asked("anndata=", listed_flags(anndata))
-        raise DataError(f"{options} is for AnnData, and '{given[0]}' is not a .h5ad file; leave it out")
+        raise refuse_anndata(anndata, paths[0])
     if kinds[0] == "parquet":
-        from gsnn.io.stream_parquet import ParquetResponses
-
         return ParquetResponses(path, inputs=inputs, outputs=outputs, species=species)
     if kinds[0] == "h5ad":
-        from gsnn.io.choose import conditions
-        from gsnn.io.read import open_anndata
-        from gsnn.io.stream_h5ad import AnnDataStream
-
-        return AnnDataStream(
-            open_anndata(given[0], {**(anndata or {}), **({"where": conditions(where)} if where else {})})
-        )
-    from gsnn.io.stream_arrays import ArrayResponses
-
+        return AnnDataStream(open_anndata(paths[0], anndata, where))
     if names is None or set(names) != {"treatments", "readouts"}:
         raise DataError(
-            f"'{given[0]}' has no names of columns, got {listed(names or ()) or 'none'}; give the treatments "
+            f"'{paths[0]}' has no names of columns, got {listed(names or ()) or 'none'}; give the treatments "
             "and the readouts: "
             + asked("names={'treatments': [...], 'readouts': [...]}", "--treatment-names, --readout-names")
         )
-    return ArrayResponses(given[0], given[1], treatments=names["treatments"], readouts=names["readouts"])
+    return ArrayResponses(paths[0], paths[1], treatments=names["treatments"], readouts=names["readouts"])

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from gsnn.base.errors import DataError, require
 from gsnn.io.matrices import matrix_columns, shared_ids
 from gsnn.io.midas import Columns, find_columns
-from gsnn.io.parquet import ParquetTable, parquet_table
+from gsnn.io.parquet import ParquetTable, complete_parquet, parquet_table
 from gsnn.io.responses import ONE_SIDED, check_one_or_two
 from gsnn.io.stream import StreamedResponses
-from gsnn.io.text import counted, listed
+from gsnn.io.text import counted, listed, read_start
 
-_HEAD_ROWS = 64  # from which it is seen what the columns are
+_HEAD_ROWS = 64  # rows by which columns are recognised
 _READ_AHEAD = 2**18  # bytes of a column that are read at once
 _NUMBERS = ("int", "uint", "float", "double", "bool", "halffloat")
 
@@ -29,15 +29,15 @@ _NUMBERS = ("int", "uint", "float", "double", "bool", "halffloat")
 class ParquetResponses(StreamedResponses):
     """Responses in one Parquet table with ``TR:`` and ``DV:`` columns, or in two of treatments and of readouts.
 
-    Columns are recognised as :func:`gsnn.io.read_responses` recognises them, and no other ones are read. A row group
-    is a stretch; it is decoded page by page, so it may be larger than memory. Rows of two tables are paired in order:
-    both must have the same row groups, and if both name their samples, the same names in the same order.
+    Columns are recognised as by :func:`gsnn.io.read_responses`; other columns are not read. A row group is a stretch;
+    it is decoded page by page, so it may be larger than memory. Rows of two tables are paired in order: both must
+    have the same row groups, and if both name their samples, the same names in the same order.
 
     Args:
         path: The table; leave out if ``inputs`` and ``outputs`` are given.
         inputs: The table of treatments.
         outputs: The table of readouts.
-        species: Names of the network; a first column of two tables with such a name is none of identifiers.
+        species: Names of the network; a first column of two tables with such a name does not hold identifiers.
 
     Raises:
         DataError: If a file is no complete Parquet, has times (``DA:``), or holds text where numbers must be.
@@ -67,8 +67,8 @@ class ParquetResponses(StreamedResponses):
         super().__init__()
         self._species = frozenset(species)
         check_one_or_two(path, inputs, outputs)
-        given = {"data": path, "inputs": inputs, "outputs": outputs}
-        self.paths = {role: Path(p) for role, p in given.items() if p is not None}
+        paths = {"data": path, "inputs": inputs, "outputs": outputs}
+        self.paths = {role: Path(p) for role, p in paths.items() if p is not None}
         self._files: dict[str, Any] = {}
         heads = {role: self._head(role) for role in self.paths}
         # Name of each column in its file, by side.
@@ -108,11 +108,11 @@ class ParquetResponses(StreamedResponses):
             self._names[side] = _numeric(head, positions)
 
     def _one_cell_line(self, head: ParquetTable, columns: Columns) -> None:
-        """Refuse cell lines that would be pooled; columns that say the same in every row say nothing."""
-        lines = {name: {_in_file(head, j)} for name, j in columns.cell_lines.items()}
+        """Refuse a file with several cell lines; a column with equal cells has only one."""
+        lines = dict(columns.cell_lines)
         if columns.cell_column is not None:
-            lines[head.header[columns.cell_column]] = {_in_file(head, columns.cell_column)}
-        varying = [name for name, (column,) in lines.items() if len(np.unique(self._column("data", column))) > 1]
+            lines[head.header[columns.cell_column]] = columns.cell_column
+        varying = [name for name, j in lines.items() if len(np.unique(self._column("data", head.stored[j]))) > 1]
         if varying:
             raise DataError(
                 f"{head.path} has several cell lines (in {listed(varying)}), which cannot be streamed; write the rows "
@@ -120,12 +120,12 @@ class ParquetResponses(StreamedResponses):
             )
 
     def _column(self, role: str, name: str) -> NDArray[np.uint64]:
-        """A number for each row of a column of names, the same for the same name; 8 bytes a row."""
-        found = [np.zeros(0, np.uint64)]
+        """A hash for each name in a column: 8 bytes a row."""
+        parts = [np.zeros(0, np.uint64)]
         for batch in self._open(role).iter_batches(columns=[name], use_threads=False):
             words = ["" if value is None else str(value).strip() for value in batch.column(0).to_pylist()]
-            found.append(_hashed(words))
-        return np.concatenate(found)
+            parts.append(_hashed(words))
+        return np.concatenate(parts)
 
     def _two(self, inputs: ParquetTable, outputs: ParquetTable) -> None:
         named = []
@@ -136,7 +136,7 @@ class ParquetResponses(StreamedResponses):
         for side, (head, prefix, kind) in enumerate(((inputs, "TR:", "treatment"), (outputs, "DV:", "readout"))):
             positions, names, has_ids = matrix_columns(head, prefix, kind, shared)
             self._names[side] = _numeric(head, positions)
-            self._ids[side] = _in_file(head, 0) if has_ids else None
+            self._ids[side] = head.stored[0] if has_ids else None
             named.append(names)
         self.treatments, self.readouts = named
         if self._ids.count(None) == 1:
@@ -144,28 +144,26 @@ class ParquetResponses(StreamedResponses):
             self._ids = [None, None]
 
     def _same_names(self, inputs: ParquetTable, outputs: ParquetTable) -> bool:
-        """Whether the first columns hold the same names, each once, whatever they are called."""
+        """Whether the first columns hold the same names, each once, under any headers."""
         for head in (inputs, outputs):
             kind = str(head.arrays[0].type)
             if len(head.header) < 2 or not kind.startswith(("string", "large_string", "int", "uint")):
                 return False
-            if len(set(head.column(0))) < len(head):  # the first rows tell indicators from names
+            if len(set(head.column(0))) < len(head):  # indicators repeat in the first rows, names do not
                 return False
-        one, other = (
-            self._column(role, _in_file(head, 0)) for role, head in (("inputs", inputs), ("outputs", outputs))
-        )
+        one, other = self._column("inputs", inputs.stored[0]), self._column("outputs", outputs.stored[0])
         return len(set(one)) == len(one) == len(other) and set(one) == set(other)
 
     def _check_order(self, bare: int, numbers: range | None) -> None:
-        """Refuse identifiers in one table that say that the rows of the other stand in another order."""
+        """Refuse identifiers in one table by which the rows of the other are in another order."""
         sides = ("inputs", "outputs")
         named = self._ids[1 - bare]
-        assert named is not None  # one of the two has them
+        assert named is not None  # one of the two has identifiers
         ids = self._column(sides[1 - bare], named)
         n = len(ids)
         for counts in (numbers or range(0), range(n), range(1, n + 1)):
-            wanted = _hashed([str(i) for i in counts])
-            if not np.array_equal(ids, wanted) and np.array_equal(np.sort(ids), np.sort(wanted)):
+            rows = _hashed([str(i) for i in counts])
+            if not np.array_equal(ids, rows) and np.array_equal(np.sort(ids), np.sort(rows)):
                 raise DataError(
                     f"the identifiers of {self.paths[sides[1 - bare]]} are row numbers in another order than those of "
                     f"{self.paths[sides[bare]]}; streamed tables must hold the same samples in the same order"
@@ -184,36 +182,27 @@ class ParquetResponses(StreamedResponses):
     ) -> Iterator[tuple[NDArray[Any] | None, NDArray[Any] | None]]:
         group = self._groups[self._stretches.index((start, stop))]
         chosen = [
-            [names[i] for i in columns] if columns is not None else names
-            for names, columns in zip(self._names, self._columns, strict=True)
+            [stored[i] for i in columns] if columns is not None else stored
+            for stored, columns in zip(self._names, self._columns, strict=True)
         ]
-        roles = list(self.paths)
-        # Both sides in one table are read together; names of samples are compared only where both sides are wanted.
-        together = len(roles) == 1
+        # Both sides in one table are read together; names of samples are compared only if both sides are read.
+        together = len(self.paths) == 1
         ids = [name if all(sides) and not together else None for name in self._ids]
-        wanted = [(chosen[side] if sides[side] else []) for side in (0, 1)]
-        plans = [wanted[0] + wanted[1]] if together else wanted
+        names = [(chosen[side] if sides[side] else []) for side in (0, 1)]
+        plans = [names[0] + names[1]] if together else names
         streams = [
             self._batches(role, group, size, columns + ([name] if name else []))
-            for role, columns, name in zip(roles, plans, ids, strict=False)
+            for role, columns, name in zip(self.paths, plans, ids, strict=False)
             if columns
         ]
         row = start
         for batches in zip(*streams, strict=True):
-            if together:
-                (batch,) = batches
-                values = _matrix(batch, plans[0])
-                sides_of = [values[:, : len(wanted[0])], values[:, len(wanted[0]) :]]
-            else:
-                parts = iter(batches)
-                found = [next(parts) if sides[side] else None for side in (0, 1)]
-                self._same_samples(found, ids, row)
-                sides_of = [
-                    np.empty((0, 0), np.float32) if batch is None else _matrix(batch, wanted[side])
-                    for side, batch in enumerate(found)
-                ]
+            parts = iter(batches * 2 if together else batches)
+            by_side = [next(parts) if sides[side] else None for side in (0, 1)]
+            self._same_samples(by_side, ids, row)
             row += len(batches[0])
-            yield (sides_of[0] if sides[0] else None), (sides_of[1] if sides[1] else None)
+            x, y = (None if batch is None else _matrix(batch, names[side]) for side, batch in enumerate(by_side))
+            yield x, y
 
     def _same_samples(self, batches: Sequence[Any], ids: Sequence[str | None], row: int) -> None:
         if ids[0] is None or ids[1] is None:
@@ -240,18 +229,11 @@ class ParquetResponses(StreamedResponses):
 
     def _open(self, role: str) -> Any:  # noqa: ANN401 - a pyarrow ParquetFile
         if role not in self._files:
-            arrow, parquet = (require(m, extra="parquet") for m in ("pyarrow", "pyarrow.parquet"))
-            path = self.paths[role]
-            try:
-                # Without these two a whole row group is held as it is stored.
+            parquet, path = require("pyarrow.parquet", extra="parquet"), self.paths[role]
+            read_start(path, "responses")  # raises an error for a file that is missing
+            with complete_parquet(path, "responses"):
+                # Without these two options a whole row group is held in memory as it is stored.
                 self._files[role] = parquet.ParquetFile(path, pre_buffer=False, buffer_size=_READ_AHEAD)
-            except FileNotFoundError as error:
-                raise DataError(f"responses file '{path}' does not exist; check the path") from error
-            except (arrow.ArrowException, OSError) as error:
-                raise DataError(
-                    f"responses file '{path}' is not a complete Parquet file ({str(error).strip().splitlines()[0]}); "
-                    "it may be truncated: write it again"
-                ) from error
         return self._files[role]
 
     def _head(self, role: str) -> ParquetTable:
@@ -277,11 +259,6 @@ def _hashed(words: list[str]) -> NDArray[np.uint64]:
     return np.asarray(pd.util.hash_array(np.array(words, dtype=object)), dtype=np.uint64)
 
 
-def _in_file(head: ParquetTable, j: int) -> str:
-    """What a column is called in the file: an index of pandas loses its name in the header."""
-    return head.stored[j]
-
-
 def _numeric(head: ParquetTable, positions: Sequence[int]) -> list[str]:
     """The names in the file of columns that must hold numbers."""
     wrong = [head.header[j] for j in positions if not str(head.arrays[j].type).startswith(_NUMBERS)]
@@ -290,17 +267,17 @@ def _numeric(head: ParquetTable, positions: Sequence[int]) -> list[str]:
             f"{head.path}: {counted(len(wrong), 'column')} {listed(wrong)} hold text or other values, and a stream "
             "takes numbers only; convert them before the table is saved (frame[column].astype(float))"
         )
-    return [_in_file(head, j) for j in positions]
+    return [head.stored[j] for j in positions]
 
 
 def _matrix(batch: Any, columns: Sequence[str]) -> NDArray[np.float32]:  # noqa: ANN401 - a pyarrow RecordBatch
-    """Columns of a batch, NaN where a value is missing; what single precision cannot hold becomes infinite."""
-    found = np.empty((len(columns), len(batch)), dtype=np.float32)
+    """Columns of a batch, NaN where a value is missing, infinite where single precision overflows."""
+    matrix = np.empty((len(columns), len(batch)), dtype=np.float32)
     with np.errstate(over="ignore"):
         for k, name in enumerate(columns):
             column = batch.column(name)
             values = column.to_numpy(zero_copy_only=False)
             if values.dtype == object:  # booleans or integers with gaps
                 values = np.array([np.nan if v is None else v for v in values.tolist()], dtype=np.float64)
-            found[k] = values
-    return np.ascontiguousarray(found.T)
+            matrix[k] = values
+    return np.ascontiguousarray(matrix.T)

@@ -1,4 +1,4 @@
-"""Delimited tables, read as text: numbers are made of cells only where they are asked for."""
+"""Delimited tables, read as text; cells are converted to numbers on demand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import csv
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,34 +16,25 @@ from numpy.typing import NDArray
 
 from gsnn.base.errors import DataError
 from gsnn.base.wording import asked
+from gsnn.io.names import is_number
 from gsnn.io.text import Text, counted, listed, suffix_of
 
 MISSING = frozenset({"", "na", "nan", "n/a", "#n/a", "<na>"})
 _CELL = re.compile(r'"[^"]*"(?=\s|$)|\S+')  # between blanks
 _SNIFFED_ROWS = 20
 MOST_EDGE_COLUMNS = 10_000
-_SHORT = 6  # equal cells shorter than this are one string: a string takes more than 50 bytes
+_SHORT = 6  # equal cells shorter than this share one string, which takes more than 50 bytes
 _DELIMITER_NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
-_GML = "GML (networkx.write_graphml(networkx.read_gml(path), 'network.graphml') converts it)"
-_LANGUAGES = (
-    ("<?xml", "XML"),
-    ("<graphml", "XML"),
-    ("<!DOCTYPE", "HTML"),
-    ("<html", "HTML"),
-    ('{"', "JSON"),
-    ("{\n", "JSON"),
-    ("[{", "JSON"),
-    ("[\n", "JSON"),
-    ("graph [", _GML),
-    ("graph\n[", _GML),
-    ('Creator "', _GML),
-    ("digraph ", "DOT, a language for drawings"),
-    ("strict digraph ", "DOT, a language for drawings"),
-    ("digraph{", "DOT, a language for drawings"),
-    ("graph {", "DOT, a language for drawings"),
-    ("*Vertices", "Pajek (networkx.write_graphml(networkx.read_pajek(path), 'network.graphml') converts it)"),
-    ("*vertices", "Pajek (networkx.write_graphml(networkx.read_pajek(path), 'network.graphml') converts it)"),
-)
+_CONVERTED = "(networkx.write_graphml(networkx.read_{}(path), 'network.graphml') converts it)"
+# How files in other languages begin.
+_LANGUAGES = {
+    "XML": ("<?xml", "<graphml"),
+    "HTML": ("<!DOCTYPE", "<html"),
+    "JSON": ('{"', "{\n", "[{", "[\n"),
+    f"GML {_CONVERTED.format('gml')}": ("graph [", "graph\n[", 'Creator "'),
+    "DOT, a language for drawings": ("digraph ", "strict digraph ", "digraph{", "graph {"),
+    f"Pajek {_CONVERTED.format('pajek')}": ("*Vertices", "*vertices"),
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +65,7 @@ class Table:
         return [row[j] for row in self.rows]
 
     def names(self, j: int) -> list[str]:
-        """The cells of column ``j``, which holds names."""
+        """The names in column ``j``."""
         return self.column(j)
 
     def where(self, i: int, j: int) -> str:
@@ -104,7 +96,7 @@ class Table:
                     values[:, k] = [math.nan if c.casefold() in MISSING else float(c) for c in cells]
                 except ValueError:
                     self._refuse(columns)
-            # Python's float() also takes "1_000" and "inf"; a data file that says so is a mistake.
+            # Python's float() also reads "1_000" and "inf", which are mistakes in a data file.
             if np.isinf(values[:, k]).any() or "_" in "".join(cells):
                 self._refuse(columns)
         if not missing and np.isnan(values).any():
@@ -116,16 +108,16 @@ class Table:
         return values
 
     def _refuse(self, columns: Sequence[int]) -> None:
-        bad = sorted((i, j) for j in columns for i, cell in enumerate(self.column(j)) if not is_number(cell))
+        bad = sorted((i, j) for j in columns for i, cell in enumerate(self.column(j)) if not is_number_or_missing(cell))
         i, j = bad[0]
         cell = self.column(j)[i]
         hint = "write a number, or leave the cell empty where the value is missing"
         comma = asked("decimal=','", "--decimal ,")
         if re.fullmatch(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", cell):
             hint = f"take the commas out if they part thousands, or pass {comma} if they are decimal commas"
-        elif is_number(cell.replace(",", ".")):
+        elif is_number_or_missing(cell.replace(",", ".")):
             hint = f"use a decimal point, or pass {comma}"
-        elif is_number(cell.replace("\u2212", "-")):
+        elif is_number_or_missing(cell.replace("\u2212", "-")):
             hint = "write the minus as '-'"
         raise DataError(f"{self.where(i, j)}: {listed([cell])} is not a number; {hint}{_others(len(bad) - 1)}")
 
@@ -133,10 +125,10 @@ class Table:
 def read_table(text: Text, what: str, delimiters: str | None = None, *, header: bool = True) -> Table:
     r"""Parse a delimited text by the rules of CSV (quoted fields, doubled quotes).
 
-    A first line ``sep=;``, as Excel writes it, says what separates. Lines that begin with ``#`` before the header are
-    comments, except a last one that has as many fields as the first row: that is the header. A header one field
-    shorter than every row gets an empty first name, which is how R writes row names. Blank lines are skipped, and so
-    are columns without name and content.
+    A first line ``sep=;``, as Excel writes it, gives the delimiter. Lines that begin with ``#`` before the header are
+    comments, except a last one with as many fields as the first row, which is the header. A header one field shorter
+    than every row, as R writes it for row names, gets an empty first name. Blank lines are skipped, and so are columns
+    without name and content.
 
     Args:
         text: The file.
@@ -144,9 +136,6 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
         delimiters: The characters to choose the delimiter from; by default by the extension, then tab,
             comma, semicolon, bar.
         header: Whether the first row names the columns; otherwise they are numbered from 1.
-
-    Returns:
-        The table, with at least one row.
 
     Raises:
         DataError: If quotes do not close, rows differ in length, or nothing follows the header.
@@ -158,11 +147,10 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
     """
     path = text.path
     lines = text.content.split("\n")
-    # Excel's own way to say what separates the cells.
-    told = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\ufeff ").casefold()) if lines else None
-    if told:
-        lines[0] = ""
-        delimiters = told[1]
+    # Excel's own way to state the delimiter.
+    stated = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\ufeff ").casefold()) if lines else None
+    if stated:
+        lines[0], delimiters = "", stated[1]
     elif lines and lines[0].strip("\ufeff ").casefold() in ("sep=", "sep=\t"):
         lines[0], delimiters = "", "\t"
     language = language_of(text)
@@ -198,49 +186,26 @@ def read_table(text: Text, what: str, delimiters: str | None = None, *, header: 
 
 
 def language_of(text: Text) -> str:
-    """The language of a file that is no table, by how it begins; empty if it may be one."""
+    """The language of a file that is no table, by its beginning; empty if it may be a table."""
     start = text.content[:1000].lstrip()
-    return next((language for opening, language in _LANGUAGES if start.startswith(opening)), "")
+    return next((language for language, openings in _LANGUAGES.items() if start.startswith(openings)), "")
 
 
 def check_edge_columns(n: int, path: Path) -> None:
-    """Refuse a table of edges with so many columns that it is none.
-
-    Args:
-        n: How many there are.
-        path: The file.
-
-    Raises:
-        DataError: If there are more than `MOST_EDGE_COLUMNS`.
-    """
+    """Raise a DataError if a table has too many columns for one of edges."""
     if n > MOST_EDGE_COLUMNS:
         raise DataError(f"{path} has {n} columns, where a table of edges has a few; is it a matrix of responses?")
 
 
 def check_unique(names: Sequence[str], path: Path | str, kind: str) -> None:
-    """Refuse repeated column names.
-
-    Args:
-        names: The names.
-        path: The file, or what to call the data, for the message.
-        kind: What the columns are ("treatment", "readout").
-
-    Raises:
-        DataError: If a name stands twice; lists all such names.
-    """
-    seen: set[str] = set()
-    twice = list(dict.fromkeys(n for n in names if n in seen or seen.add(n)))  # type: ignore[func-returns-value]
+    """Raise a DataError that lists the names of columns that occur more than once, if there are any."""
+    twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
         raise DataError(f"{path}: duplicated {kind} columns {listed(twice, 20)}; rename or remove all but one of each")
 
 
 def read_blanks(text: Text, *, header: bool = True) -> Table | None:
-    """Parse a table whose cells blanks separate, or None if its rows differ in length.
-
-    Args:
-        text: The file.
-        header: Whether the first row names the columns; otherwise they are numbered from 1.
-    """
+    """Parse a table whose cells are separated by blanks; None if its rows differ in length. See :func:`read_table`."""
     numbered = [(n, line) for n, line in enumerate(text.content.split("\n"), 1) if line.strip()]
     rows = [(n, [unquoted(cell) for cell in _CELL.findall(line)]) for n, line in numbered if not line.startswith("#")]
     cells, lines = [row for _, row in rows], [n for n, _ in rows]
@@ -256,13 +221,13 @@ def read_blanks(text: Text, *, header: bool = True) -> Table | None:
 
 
 def _shorter_by_one(rows: list[list[str]]) -> bool:
-    """Whether all rows but the first have one field more, not always empty: names of rows, as R writes them."""
+    """Whether all rows but the first have one more field, not always empty, as R writes row names."""
     width = len(rows[0]) + 1
     return len(rows) > 1 and all(len(row) == width for row in rows[1:]) and any(row[-1] for row in rows[1:])
 
 
 def unquoted(cell: str) -> str:
-    """A cell without the double quotes around it."""
+    """A cell without double quotes around it."""
     return cell[1:-1] if len(cell) > 1 and cell[0] == cell[-1] == '"' else cell
 
 
@@ -270,7 +235,7 @@ def _numbered(path: Path, rows: list[list[str]], lines: list[int], delimiter: st
     """A table without a header."""
     filled = [(n, row) for n, row in zip(lines, rows, strict=True) if any(row)]
     lines, rows = [n for n, _ in filled], [row for _, row in filled]
-    if _shorter_by_one(rows):  # a header all the same: R leaves out the name of the row names
+    if _shorter_by_one(rows):  # a header after all: R does not name the column of row names
         lines, rows = lines[1:], rows[1:]
     header = [str(j) for j in range(1, len(rows[0]) + 1)]
     _square(header, rows, lines, delimiter, path)
@@ -285,14 +250,9 @@ def _others(more: int) -> str:
     return f" ({more} more such cell{'s' if more > 1 else ''})" if more > 0 else ""
 
 
-def is_number(cell: str) -> bool:
+def is_number_or_missing(cell: str) -> bool:
     """Whether a cell is a finite number, or missing."""
-    if cell.casefold() in MISSING:
-        return True
-    try:
-        return math.isfinite(float(cell)) and "_" not in cell
-    except ValueError:
-        return False
+    return cell.casefold() in MISSING or (is_number(cell) and math.isfinite(float(cell)))
 
 
 def _candidates(path: Path) -> str:
@@ -301,7 +261,7 @@ def _candidates(path: Path) -> str:
 
 
 def _sniff(lines: list[str], candidates: str) -> str:
-    """The first delimiter that cuts the first rows alike; failing that, the one that cuts the header most."""
+    """The first delimiter that gives the first rows equal lengths, or else the most frequent one in the header."""
     sample = [line for line in lines[: 2 * _SNIFFED_ROWS] if line.strip()][:_SNIFFED_ROWS]
     most, best = 0, candidates[0]
     for delimiter in candidates:
@@ -356,4 +316,4 @@ def _without_empty_columns(table: Table) -> Table:
     if len(keep) == len(table.header):
         return table
     rows = [[row[j] for j in keep] for row in table.rows]
-    return Table(table.path, [table.header[j] for j in keep], rows, table.lines, table.delimiter)
+    return replace(table, header=[table.header[j] for j in keep], rows=rows)

@@ -1,4 +1,4 @@
-"""From a path to text, or to an error a user can act on."""
+"""Read files as bytes or text, with errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from gsnn.base.errors import DataError, closest
 
 PARQUET = b"PAR1"
 HDF5 = b"\x89HDF"
+NPY = b"\x93NUMPY"
 _GZIP = b"\x1f\x8b"
 _MAGIC = (
     (_GZIP, "a gzip archive in a gzip archive; unpack it first"),
@@ -26,18 +27,18 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook; export the sheet as CSV"),
     (b"%PDF", "a PDF; find the table among the supplements of the article"),
     (
-        b"\x93NUMPY",
+        NPY,
         "a numpy array, whose columns have no names; arrays are read as a pair of .npy, one of treatments and "
         "one of readouts, with a list of names for each",
     ),
     (b"RDX", "a file of R; write the table with write.csv"),
 )
-# What lies in a folder that is Zarr, of either version.
+# Files in a Zarr store, of either version.
 _ZARR = (".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# Protocols 2 to 5 begin with a mark and the number; protocol 0 with the name of a class to import.
+# Protocols 2 to 5 begin with a mark and their number; protocol 0 with the name of a class to import.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|c[A-Za-z_][\w.]*\r?\n\w+\r?\n")
-# A packed text may grow by so much, or to so much, whichever is more; tables of numbers grow less than tenfold.
+# A packed text may grow by this factor, or to this size, whichever is more; tables of numbers grow less than tenfold.
 _MOST_GROWTH, _ALWAYS_ALLOWED, _PIECE = 100, 2**25, 2**20
 _LONGEST = 100  # characters of a name in a message
 _PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".gpickle", ".p"})
@@ -50,13 +51,7 @@ _INSTEAD = {
 
 @dataclass(frozen=True)
 class Raw:
-    """A file as bytes, unpacked if it was gzip.
-
-    Attributes:
-        path: The file.
-        data: Its content.
-        sha256: Hex digest of the bytes on the disk.
-    """
+    """The bytes of a file, unpacked if it was gzip; ``sha256`` is the hex digest of the bytes on the disk."""
 
     path: Path
     data: bytes
@@ -67,16 +62,15 @@ class Raw:
         """The extension in lower case, the one before ``.gz`` if it is packed."""
         return suffix_of(self.path)
 
+    @property
+    def is_parquet(self) -> bool:
+        """Whether it is Parquet by its content or its extension."""
+        return self.data.startswith(PARQUET) or self.suffix in {".parquet", ".pq"}
+
 
 @dataclass(frozen=True)
 class Text:
-    """A decoded file: line ends are single line feeds, the byte order mark is gone.
-
-    Attributes:
-        path: The file.
-        content: Its text.
-        sha256: Hex digest of the bytes that were read.
-    """
+    """The text of a file, with line feeds as line ends and without byte order mark; ``sha256`` as in :class:`Raw`."""
 
     path: Path
     content: str
@@ -84,23 +78,18 @@ class Text:
 
 
 def listed(names: Iterable[object], limit: int = 5) -> str:
-    """Quote names for a message, the first few of them.
-
-    Args:
-        names: What to list.
-        limit: How many to write out.
-
-    Returns:
-        For instance ``'a', 'b' and 3 more``.
+    """Quote names for a message, at most ``limit`` of them.
 
     Example:
         >>> listed("abcde", limit=2)
         "'a', 'b' and 3 more"
     """
-    quoted = [repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in map(str, names)]
-    if len(quoted) <= limit:
-        return ", ".join(quoted)
-    return ", ".join(quoted[:limit]) + f" and {len(quoted) - limit} more"
+    return joined([repr(name if len(name) <= _LONGEST else name[:_LONGEST] + "...") for name in map(str, names)], limit)
+
+
+def joined(parts: Sequence[str], limit: int) -> str:
+    """Parts of a message between commas, at most ``limit`` of them, then how many more there are."""
+    return ", ".join(parts[:limit]) + (f" and {len(parts) - limit} more" if len(parts) > limit else "")
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:
@@ -116,15 +105,12 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
 def read_text(path: str | os.PathLike[str], what: str) -> Text:
     """Read and decode a text file.
 
-    UTF-8 with or without byte order mark, and UTF-16 with one (as spreadsheets write "Unicode text"), are
-    understood; nothing else is guessed, because a wrong guess silently changes names.
+    It may be UTF-8 with or without byte order mark, or UTF-16 with one (as spreadsheets write "Unicode text"). Other
+    encodings are not guessed, because a wrong guess silently changes names.
 
     Args:
         path: The file.
         what: What it should hold, for the messages ("network", "responses").
-
-    Returns:
-        The text with normalised line ends, and its fingerprint.
 
     Raises:
         DataError: If the file is missing, unreadable, a folder, empty, binary or not UTF-8.
@@ -133,11 +119,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> Text:
 
 
 def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
-    """Read a file, unpack gzip, refuse pickles.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the messages.
+    """Read a file, unpack gzip, refuse pickles; ``what`` it should hold is for the messages.
 
     Raises:
         DataError: If the file is missing, unreadable, a folder, a pickle or a broken archive.
@@ -162,7 +144,7 @@ def read_raw(path: str | os.PathLike[str], what: str) -> Raw:
 
 
 def _unpacked(data: bytes, path: Path) -> bytes:
-    """What is in a gzip archive, piece by piece, so that one made to fill the memory is noticed before it does."""
+    """The content of a gzip archive, read in pieces, so that one made to fill the memory is noticed in time."""
     parts, total = [], 0
     with gzip.open(io.BytesIO(data)) as archive:
         while part := archive.read(_PIECE):
@@ -177,14 +159,14 @@ def _unpacked(data: bytes, path: Path) -> bytes:
 
 
 def as_path(path: object, what: str) -> Path:
-    """The path; TypeError for a table, or anything else that stands in memory."""
+    """The path; raises a TypeError for a table or anything else in memory."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"the {what} file must be a path, got {type(path).__name__}; {_IN_MEMORY}")
     return Path(path)
 
 
 def read_start(path: str | os.PathLike[str], what: str, n: int = 100) -> bytes:
-    """The first bytes of a file that may be too large to read; its errors are those of :func:`read_raw`."""
+    """The first bytes of a file that may be too large to read, with the errors of :func:`read_raw`."""
     return _bytes(as_path(path, what), what, n)
 
 
@@ -208,22 +190,12 @@ def suffix_of(path: Path) -> str:
 
 
 def has_control(name: str) -> bool:
-    """Whether a name cannot be shown on one line or written as UTF-8; a tab is let pass, since tables can quote it."""
+    """Whether a name cannot be shown on one line or written as UTF-8; a tab is allowed, since tables can quote it."""
     return bool(_CONTROL.search(name.replace("\t", " "))) or any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def clean_name(name: str, path: Path, line: int, unit: str = "line") -> str:
-    """Refuse a name that cannot be shown on one line.
-
-    Args:
-        name: The name, already stripped.
-        path: The file it stands in.
-        line: Its line, from 1.
-        unit: What is counted: lines, or rows of a file without lines.
-
-    Raises:
-        DataError: If it is empty or holds control characters.
-    """
+    """A stripped name; DataError if it is empty or holds control characters. ``unit`` is what ``line`` counts."""
     if not name:
         raise DataError(f"{path}, {unit} {line}: a species name is empty; fill it in or delete the {unit}")
     if _CONTROL.search(name):
@@ -232,7 +204,7 @@ def clean_name(name: str, path: Path, line: int, unit: str = "line") -> str:
 
 
 def check_names(names: Sequence[str], lines: Sequence[int], path: Path, unit: str = "line") -> None:
-    """Apply :func:`clean_name` to many names, at the cost of one search over all of them."""
+    """Apply :func:`clean_name` to many names; one search over all of them if they are clean."""
     if "" in names or _CONTROL.search("".join(names)):
         for name, line in zip(names, lines, strict=True):
             clean_name(name, path, line, unit)
@@ -250,7 +222,7 @@ def _bytes(path: Path, what: str, n: int | None = None) -> bytes:
     except IsADirectoryError as error:
         raise DataError(_folder(path, what)) from error
     except OSError as error:
-        if path.is_dir():  # some systems answer a folder with "permission denied"
+        if path.is_dir():  # some systems say "permission denied" for a folder
             raise DataError(_folder(path, what)) from error
         raise DataError(f"{what} file '{path}' cannot be read: {error.strerror or error}") from error
 
@@ -289,7 +261,7 @@ def _neighbours(path: Path) -> str:
 
 
 def _folder(path: Path, what: str) -> str:
-    """Why a folder is no file: a Zarr store, or any other."""
+    """The message for a folder in place of a file: a Zarr store, or any other."""
     if any((path / name).is_file() for name in _ZARR) or path.suffix.casefold() == ".zarr":
         if what in ("network", "graph"):
             return (

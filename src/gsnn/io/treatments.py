@@ -1,4 +1,4 @@
-"""What was done to each sample of an AnnData file: from columns of ``obs`` or a matrix in ``obsm``."""
+"""The treatments of the samples of an AnnData file, from columns of ``obs`` or a matrix in ``obsm``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gsnn.base.errors import DataError, closest
+from gsnn.base.errors import DataError, did_you_mean
 from gsnn.base.wording import asked, shell
 from gsnn.io.h5ad import Column, Matrix, columns, read_column
 from gsnn.io.table import check_unique
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 CONTROLS = frozenset(
     "control ctrl dmso vehicle untreated unperturbed mock none pbs non-targeting non_targeting".split()
 )
-"""Categories that mean "nothing was done", in any case."""
+"""Categories that mean "nothing was done", in upper or lower case."""
 UNKNOWN = frozenset("none nan na n/a unassigned unknown undetermined ambiguous negative doublet multiplet".split())
-"""Categories that, beside a control, mean "nobody knows what was done", in any case."""
+"""Categories that mean "unknown" if there is another control, in upper or lower case."""
 
 
 @dataclass
 class Treatments:
-    """Treatments of samples, of which some rows are made at a time.
+    """Treatments of samples, computed some rows at a time.
 
     Attributes:
         names: A name per treatment.
@@ -63,7 +63,7 @@ class Treatments:
             return values
         parts = [member[codes[start:stop]].toarray() for codes, member in self._codes]
         if self._dose is not None:
-            # A control has no dose to speak of, so that none is asked of it.
+            # A control needs no dose.
             parts = [np.where(part != 0, part * self._dose[start:stop, None], 0) for part in parts]
         if self._numbers is not None:
             parts.append(self._numbers[start:stop])
@@ -79,7 +79,7 @@ def obs_treatments(
     control: Collection[str] | None,
     separator: str | None,
     exclude: Collection[str] = (),
-    wanted: NDArray[np.bool_] | None = None,
+    chosen: NDArray[np.bool_] | None = None,
 ) -> Treatments:
     """Treatments from columns of ``obs``: an indicator per category, or a number per numeric column.
 
@@ -87,17 +87,17 @@ def obs_treatments(
         file: The open file.
         path: Its path, for messages.
         perturbation: The columns.
-        dose: A numeric column by which the indicators are multiplied, or None. With a separator it may be text that
-            gives every component its own, in their order: ``1.5+60``.
-        control: Categories that are no treatment; None for those that usually mean it (:data:`CONTROLS`).
-        separator: What joins several treatments in one category, such as ``+``, or None.
+        dose: A numeric column by which the indicators are multiplied, or None. With a separator it may be text with a
+            dose for each component, in their order: ``1.5+60``.
+        control: Categories that are no treatment; None for the usual ones (:data:`CONTROLS`).
+        separator: Separator of several treatments in one category, such as ``+``, or None.
         exclude: Labels of samples that are left out.
-        wanted: (M,) the samples that were chosen by other columns, or None for all.
+        chosen: (M,) the samples that were chosen by other columns, or None for all.
 
     Raises:
         DataError: If a column is missing, a sample has no value in it, or names clash.
     """
-    found = Treatments([])
+    treatments = Treatments([])
     numbers: list[NDArray[np.float64]] = []
     numeric_names: list[str] = []
     categorical: list[tuple[Column, list[str]]] = []
@@ -107,42 +107,41 @@ def obs_treatments(
             numbers.append(_complete(column.values, name, path))
             numeric_names.append(name)
             continue
-        column, gone = _without_labels(column, name, path, exclude, separator, wanted)
+        column, gone = _without_labels(column, name, path, exclude, separator, chosen)
         if gone is not None:
-            found.excluded = gone if found.excluded is None else found.excluded | gone
+            treatments.excluded = gone if treatments.excluded is None else treatments.excluded | gone
         names, member, left_out, unlike = _one_hot(column, name, path, control, separator)
-        assert column.codes is not None  # a column holds numbers or codes
         categorical.append((column, names))
-        found._codes.append((column.codes, member))
-        found.names += names
+        treatments._codes.append((column.codes, member))
+        treatments.names += names
         if left_out:
-            found.warnings.append(
+            treatments.warnings.append(
                 f"'{name}': {listed(left_out)} taken for controls, without a treatment "
                 f"({asked('control=', '--control')})"
             )
         if unlike:
-            found.warnings.append(
+            treatments.warnings.append(
                 f"'{name}': {listed(unlike)} may stand for samples of which nobody knows what was done; leave them out "
                 f"with {asked(f'exclude={unlike}', ' '.join(f'--exclude-label {shell(u)}' for u in unlike))}"
             )
     if dose is not None:
         doses = read_column(file, "obs", dose, path)
-        if doses.codes is not None and separator and len(categorical) == 1:
-            found._codes = [_component_doses(doses, dose, path, *categorical[0], separator, found.excluded)]
+        if doses.values is None and separator and len(categorical) == 1:
+            treatments._codes = [_component_doses(doses, dose, path, *categorical[0], separator, treatments.excluded)]
         else:
-            found._dose = _dose(doses.values, path, dose, found)
-            if separator and any(np.diff(member.indptr).max(initial=0) > 1 for _, member in found._codes):
-                found.warnings.append(
+            treatments._dose = _dose(doses.values, path, dose, treatments)
+            if separator and any(np.diff(member.indptr).max(initial=0) > 1 for _, member in treatments._codes):
+                treatments.warnings.append(
                     f"in combinations every component gets the one dose of '{dose}'; if each had its own, write them "
                     f"in the order of the components, joined by {separator!r}: 1.5{separator}60"
                 )
-    found.names += numeric_names
+    treatments.names += numeric_names
     if numbers:
-        found._numbers = np.stack(numbers, axis=1).astype(np.float32)
-    if not found.names:
+        treatments._numbers = np.stack(numbers, axis=1).astype(np.float32)
+    if not treatments.names:
         raise DataError(f"{path}: {listed(perturbation)} of 'obs' name controls only; nothing was done to any sample")
-    check_unique(found.names, path, "treatment")
-    return found
+    check_unique(treatments.names, path, "treatment")
+    return treatments
 
 
 def obsm_treatments(
@@ -151,36 +150,29 @@ def obsm_treatments(
     key: str,
     names: Sequence[str] | None,
 ) -> Treatments:
-    """Treatments from a matrix, or a table of numbers, in ``obsm``.
-
-    Args:
-        file: The open file.
-        path: Its path, for messages.
-        key: Its key.
-        names: The names of its columns, which a matrix does not have.
+    """Treatments from a matrix, whose columns need names, or from a table of numbers in ``obsm``.
 
     Raises:
         DataError: If there is no such matrix, or its columns have no names.
     """
-    there = list(file["obsm"]) if "obsm" in file else []
-    if key not in there:
-        near = closest(key, there, 1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
-        raise DataError(f"{path}: 'obsm' has no '{key}'{hint}; it has {listed(there, 12) or 'nothing'}")
+    keys = list(file["obsm"]) if "obsm" in file else []
+    if key not in keys:
+        hint = did_you_mean(key, keys)
+        raise DataError(f"{path}: 'obsm' has no '{key}'{hint}; it has {listed(keys, 12) or 'nothing'}")
     element, where = file["obsm"][key], f"obsm['{key}']"
     if hasattr(element, "keys") and "column-order" in element.attrs:
         if names is not None:
             raise DataError(f"{path}: {where} is a table and names its columns; leave "
                             f"{asked('treatment_names', '--treatment-names')} out")  # fmt: skip
-        found = Treatments(columns(element))
-        values = [read_column(file["obsm"], key, name, path) for name in found.names]
-        wrong = [name for name, column in zip(found.names, values, strict=True) if column.values is None]
+        treatments = Treatments(columns(element))
+        values = [read_column(file["obsm"], key, name, path) for name in treatments.names]
+        wrong = [name for name, column in zip(treatments.names, values, strict=True) if column.values is None]
         if wrong:
             raise DataError(f"{path}: columns {listed(wrong)} of {where} hold text; a treatment is a number")
         complete = [
-            _complete(c.values, n, path) for c, n in zip(values, found.names, strict=True) if c.values is not None
+            _complete(c.values, n, path) for c, n in zip(values, treatments.names, strict=True) if c.values is not None
         ]
-        found._numbers = np.stack(complete, axis=1).astype(np.float32)
+        treatments._numbers = np.stack(complete, axis=1).astype(np.float32)
     else:
         matrix = Matrix(element, path, where)
         if names is None:
@@ -194,24 +186,24 @@ def obsm_treatments(
                 f"{asked('treatment_names', '--treatment-names')} has {len(names)} names for the "
                 f"{matrix.shape[1]} columns of {where}"
             )
-        found = Treatments([str(name) for name in names], _matrix=matrix, _where=f"{path}: {where}")
-    for name in found.names:
+        treatments = Treatments([str(name) for name in names], _matrix=matrix, _where=f"{path}: {where}")
+    for name in treatments.names:
         clean_name(name, path, 1, "header")
-    check_unique(found.names, path, "treatment")
-    return found
+    check_unique(treatments.names, path, "treatment")
+    return treatments
 
 
 def _one_hot(
     column: Column, name: str, path: Path, control: Collection[str] | None, separator: str | None
 ) -> tuple[list[str], sp.csr_array, list[str], list[str]]:
-    """Names of the treatments in a column, and which of them each category is; shape (categories, treatments).
+    """The treatments in a column of categories.
 
-    Then the categories that are controls by their names, and labels that are none although they may seem so.
+    Returns:
+        Their names, an indicator matrix (categories, treatments), the categories taken for controls by their names,
+        and the labels that probably mean "unknown".
     """
     import scipy.sparse as sp
 
-    assert column.codes is not None  # the caller has looked
-    assert column.categories is not None
     if (column.codes < 0).any():
         row = int(np.flatnonzero(column.codes < 0)[0])
         option = asked("exclude='nan'", "--exclude-label nan")
@@ -221,31 +213,25 @@ def _one_hot(
             f"samples out with {option}"
         )
     categories = column.categories
-    there = {p.strip() for c in categories for p in (c.split(separator) if separator else [c])}
+    parts = [_parts(category, separator) for category in categories]
     if control is not None:
-        lacking = [c for c in control if c not in there]
+        known = {treatment for several in parts for treatment in several}
+        lacking = [each for each in control if each not in known]
         if lacking:
-            near = closest(lacking[0], categories, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            hint = did_you_mean(lacking[0], categories)
             raise DataError(f"{path}: column '{name}' of 'obs' has no control {listed(lacking)}{hint}")
-    used = np.bincount(column.codes, minlength=len(categories)) > 0
+    used = np.unique(column.codes).tolist()
     number: dict[str, int] = {}
     rows, treatments, left_out, unlike = [], [], {}, {}
-    spoken = {t.casefold() for k, c in enumerate(categories) if used[k] for t in (c.split(separator) if separator
-              else [c])} & (CONTROLS - UNKNOWN)  # fmt: skip
-    for k, category in enumerate(categories):
-        if not used[k]:
-            continue
-        for part in category.split(separator) if separator else [category]:
-            treatment = part.strip()
-            if control is None and treatment.casefold() in UNKNOWN and (spoken or treatment.casefold() not in CONTROLS):
-                # Beside a word that says "control", or by itself, this says that nothing is known.
+    has_control = any(treatment.casefold() in CONTROLS - UNKNOWN for k in used for treatment in parts[k])
+    for k in used:
+        for treatment in parts[k]:
+            word = treatment.casefold()
+            # "none" is a control, unless another word says "control".
+            unknown = control is None and word in UNKNOWN and (has_control or word not in CONTROLS)
+            if unknown:
                 unlike[treatment] = True
-            if (
-                treatment in control
-                if control is not None
-                else treatment.casefold() in CONTROLS - set(map(str.casefold, unlike))
-            ):
+            if treatment in control if control is not None else word in CONTROLS and not unknown:
                 left_out[treatment] = True
                 continue
             clean_name(treatment, path, k + 1, f"category of '{name}'")
@@ -257,27 +243,28 @@ def _one_hot(
     return list(number), member, list(left_out) if control is None else [], list(unlike)
 
 
+def _parts(label: str, separator: str | None) -> list[str]:
+    return [part.strip() for part in (label.split(separator) if separator else [label])]
+
+
 def _without_labels(
     column: Column,
     name: str,
     path: Path,
     exclude: Collection[str],
     separator: str | None,
-    wanted: NDArray[np.bool_] | None,
+    chosen: NDArray[np.bool_] | None,
 ) -> tuple[Column, NDArray[np.bool_] | None]:
-    """The column with a first label in place of those that were excluded, and which samples had one."""
-    assert column.codes is not None  # the caller has looked
-    assert column.categories is not None
-    gone = None if wanted is None else ~wanted
+    """The column with a label that is kept in place of excluded ones, and which samples are left out."""
+    gone = None if chosen is None else ~chosen
     if exclude:
-        labels = [{c, *(part.strip() for part in c.split(separator))} if separator else {c} for c in column.categories]
+        labels = [{c, *(_parts(c, separator) if separator else ())} for c in column.categories]
         lacking = [e for e in exclude if not any(e in own for own in labels)]
-        # A missing value is called so by pandas.
+        # pandas calls a missing value NaN or NA.
         missing = {e for e in lacking if e.casefold() in ("nan", "na", "") and (column.codes < 0).any()}
         lacking = [e for e in lacking if e not in missing]
         if lacking:
-            near = closest(lacking[0], column.categories, 1)
-            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            hint = did_you_mean(lacking[0], column.categories)
             raise DataError(f"{path}: column '{name}' of 'obs' has no label {listed(lacking)} to exclude{hint}")
         bad = np.array([bool(own & set(exclude)) for own in labels] + [bool(missing)])
         gone = bad[column.codes] if gone is None else gone | bad[column.codes]
@@ -298,7 +285,7 @@ def _component_doses(
     separator: str,
     excluded: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.int64], sp.csr_array]:
-    """A row of doses for each pair of a category and a text of doses, and which one each sample has.
+    """A row of doses for each pair of a category and a text of doses, and the number of the row of each sample.
 
     Args:
         doses: Column of texts such as ``1.5+60``.
@@ -306,15 +293,11 @@ def _component_doses(
         path: The file.
         column: Column of treatments.
         treatments: Their names; other parts of the column are controls.
-        separator: What joins components and doses.
-        excluded: Samples that are left out, whose doses may be anything.
+        separator: Separator of components and of doses.
+        excluded: Samples that are left out, whose doses do not matter.
     """
     import scipy.sparse as sp
 
-    assert doses.codes is not None  # the caller has looked
-    assert doses.categories is not None
-    assert column.codes is not None
-    assert column.categories is not None
     place = {treatment: i for i, treatment in enumerate(treatments)}
     pairs, which = np.unique(column.codes * (len(doses.categories) + 1) + doses.codes + 1, return_inverse=True)
     first = np.unique(which, return_index=True)[1]
@@ -323,20 +306,20 @@ def _component_doses(
         code, text = divmod(pair, len(doses.categories) + 1)
         if excluded is not None and excluded[which == row].all():
             continue
-        parts = [part.strip() for part in column.categories[code].split(separator)]
-        given = [] if text == 0 else [part.strip() for part in doses.categories[text - 1].split(separator)]
+        parts = _parts(column.categories[code], separator)
+        numbers = [] if text == 0 else _parts(doses.categories[text - 1], separator)
         treated = [part for part in parts if part in place]
         if not treated:
             continue
-        if len(given) == len(treated):  # a control needs no dose
+        if len(numbers) == len(treated):  # a control needs no dose
             parts = treated
         where = f"{path}: dose column '{name}' of 'obs', row {first[row] + 1} (from 1)"
-        if len(given) != len(parts):
+        if len(numbers) != len(parts):
             raise DataError(
                 f"{where}: {listed(parts)} need {counted(len(parts), 'dose')}, joined by {separator!r}, got "
                 f"{'nothing' if text == 0 else repr(doses.categories[text - 1])}"
             )
-        for part, number in zip(parts, given, strict=True):
+        for part, number in zip(parts, numbers, strict=True):
             if part not in place:
                 continue
             try:
@@ -352,17 +335,17 @@ def _component_doses(
     return which.astype(np.int64), sp.csr_array((np.array(values, np.float32), (rows, columns)), shape=shape)
 
 
-def _dose(values: NDArray[np.float64] | None, path: Path, name: str, found: Treatments) -> NDArray[np.float32]:
+def _dose(values: NDArray[np.float64] | None, path: Path, name: str, treatments: Treatments) -> NDArray[np.float32]:
     if values is None:
         raise DataError(
             f"{path}: dose column '{name}' of 'obs' holds text; a dose is a number, or with "
             f"{asked('separator=', '--separator')} several, joined as the treatments are"
         )
-    if not found._codes:
+    if not treatments._codes:
         option = asked(f"dose='{name}'", f"--dose {shell(name)}")
         raise DataError(f"{path}: {option} multiplies a column of categories, and none was given; leave it out")
     treated = np.zeros(len(values), bool)
-    for codes, member in found._codes:
+    for codes, member in treatments._codes:
         treated |= (np.diff(member.indptr) > 0)[codes]
     wrong = np.flatnonzero(treated & ~np.isfinite(values))
     if len(wrong):

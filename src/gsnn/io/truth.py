@@ -1,4 +1,4 @@
-"""Readers of what an evaluation needs: true edges, roles of edges, tables of scored edges."""
+"""Readers for evaluations: true edges, roles of edges, tables of scored edges."""
 
 from __future__ import annotations
 
@@ -9,32 +9,25 @@ import pandas as pd
 
 from gsnn.base.errors import DataError
 from gsnn.graph.checks import Edge
+from gsnn.io.network import read_network
 
 
 def read_truth(path: str | os.PathLike[str], **options: Any) -> list[Edge]:  # noqa: ANN401 - of the reader
-    """True edges from a file: SIF or an edge table, as :func:`gsnn.io.read_network` reads them.
+    """The true edges in a file, as (source, target) names.
 
     Args:
-        path: The file.
-        **options: Options of the reader.
-
-    Returns:
-        (source, target) names.
+        path: The file: any that :func:`gsnn.io.read_network` reads.
+        **options: Options of that reader.
 
     Raises:
         DataError: If the file cannot be read.
     """
-    from gsnn.io import read_network
-
     edges = read_network(path, **{"between_species": False, **options}).edges
     return list(zip(edges["source"], edges["target"], strict=True))
 
 
 def read_roles(path: str | os.PathLike[str]) -> dict[Edge, str]:
-    """Roles of edges from a CSV or TSV file with the columns source, target and role.
-
-    Returns:
-        The role of each edge.
+    """The role of each edge, from a CSV or TSV file with the columns source, target and role.
 
     Raises:
         DataError: If the file is missing or lacks a column.
@@ -47,7 +40,7 @@ def read_roles(path: str | os.PathLike[str]) -> dict[Edge, str]:
 
 
 def read_table(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """A CSV or TSV file with a header; names are the text that stands there, ``NA`` included.
+    """A CSV or TSV file with a header; names are kept as text, ``NA`` included.
 
     Raises:
         DataError: If it cannot be read.

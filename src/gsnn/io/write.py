@@ -1,4 +1,4 @@
-"""Proposed edges as files, next to the known ones, and back."""
+"""Write and read files of proposed and known edges."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, cast
 import pandas as pd
 
 from gsnn.base.csv_file import write_csv
-from gsnn.base.errors import DataError, closest, require, unknown_option
+from gsnn.base.errors import DataError, did_you_mean, require, unknown_option
 from gsnn.base.files import atomic_path
 from gsnn.base.wording import asked
 from gsnn.io.edge_frame import STATUSES, edge_frame, numbers, species
@@ -40,15 +40,15 @@ _RELATIONS = {1: "activates", -1: "inhibits"}
 
 @dataclass(frozen=True)
 class EdgeFormat:
-    """How edges stand in a file; a new format is an entry of ``EDGE_FORMATS``.
+    """A file format of edges; a new format is an entry of ``EDGE_FORMATS``.
 
     Attributes:
-        extensions: Those that choose it, in small letters.
-        write: Writes the edges, a row each with the columns of :func:`write_edges`, beside the prior network (or None)
-            into an open file. None for AnnData, where the edges go into a file that is there.
-        read: Makes a table of edges of what a file holds; the path is for messages.
+        extensions: Extensions of its files, in lower case.
+        write: Writes a table of edges with the columns of :func:`write_edges` to an open file; also gets the prior
+            network or None. None for AnnData, where the edges are added to an existing file.
+        read: Returns the table of edges in a file; the path is for messages.
         network: Whether such a file is a network, so that ``gsnn infer --out`` writes the known edges too.
-        text: Whether a spreadsheet may open it, and take names for formulas.
+        text: Whether spreadsheets open it and may take names for formulas.
     """
 
     extensions: tuple[str, ...]
@@ -71,22 +71,20 @@ def write_edges(
     r"""Write proposed edges, next to the known ones if the graph is given.
 
     Each edge has ``source``, ``target``, ``status`` (proposed or known), ``score``, ``sign``, ``rank``, ``p``, ``q``
-    and the further columns of the table. CSV, TSV and Parquet are that table, with empty cells where a value is
-    undefined. GraphML has them as attributes of the edges, left out where undefined, with no attribute type but
-    boolean, long, double and string, and ``interaction`` for the styles of Cytoscape. SIF has room for the relation
-    only: activates, inhibits or interacts, after ``proposed-`` for a proposal. In an AnnData file the table
-    stands in ``uns``.
+    and the further columns of the table. CSV, TSV and Parquet hold this table, with empty cells where a value is
+    undefined. GraphML has the values as attributes of the edges (boolean, long, double or string), left out where
+    undefined, and ``interaction`` for the styles of Cytoscape. SIF has only the relation: activates, inhibits or
+    interacts, after ``proposed-`` for a proposal. An AnnData file has the table in ``uns``.
 
-    The file is whole or, after an error, as it was before. CSV, TSV, SIF and GraphML are packed if the path ends in
-    ``.gz``; the bytes depend on the edges alone.
+    After an error the file is as it was before. CSV, TSV, SIF and GraphML are packed if the path ends in ``.gz``; the
+    bytes depend on the edges alone.
 
     Args:
         table: The edges, as ``gsnn.runs.infer.infer_run`` returns them or as an inferer's ``evaluate`` does.
         path: The file to write.
         format: One of ``EDGE_FORMATS``; by default the extension decides.
-        graph: The prior network. Its edges (of a Graph, those of the kinds in the table) are written as known. An
-            edge of the table that stands in it is known too, unless the table says that it is a proposal, which is an
-            error.
+        graph: The prior network. Its edges (of a Graph, those of the kinds in the table) are written as known. Edges
+            of the table that it has are known too; if the table calls one a proposal, that is an error.
         h5ad: For AnnData, the file of which ``path`` becomes a copy with the edges; by default ``path`` itself.
         key: For AnnData, the key in ``uns``. A table there is replaced.
         formulas: What to do in CSV and TSV with names that a spreadsheet would run as a formula (they begin with =, +,
@@ -94,7 +92,7 @@ def write_edges(
             leading apostrophe, which changes the name for those programs; ``"refuse"`` to write.
 
     Raises:
-        DataError: If the table is not one of edges, a name has no place in the format, or the extension is unknown.
+        DataError: If it is no table of edges, the format cannot hold a name, or the extension is unknown.
         MissingExtraError: If Parquet or AnnData needs a package that is not installed.
 
     Example:
@@ -144,7 +142,7 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
 
     Returns:
         A frame with the columns source, target, status, score (float64), sign (Int8), rank (Int64), p, q (float64) and
-        further ones, undefined where the format has no room for them.
+        further ones; NA where the file has no value.
 
     Raises:
         DataError: If the file does not hold such edges.
@@ -166,28 +164,20 @@ def read_edges(path: str | os.PathLike[str], *, format: str | None = None, key: 
 
 
 def format_of(path: Path, format: str | None = None) -> str:
-    """The name of the format that an extension chooses.
-
-    Args:
-        path: The file.
-        format: A name, which comes before the extension.
-
-    Returns:
-        A key of ``EDGE_FORMATS``.
+    """The key of ``EDGE_FORMATS`` for a file: ``format``, or by default the format of its extension.
 
     Raises:
         DataError: If there is no such format or extension.
     """
+    if format is not None and format not in EDGE_FORMATS:
+        raise DataError(str(unknown_option("format", format, EDGE_FORMATS)))
     if format is not None:
-        if format not in EDGE_FORMATS:
-            raise DataError(str(unknown_option("format", format, EDGE_FORMATS)))
         return format
     suffix = suffix_of(path)
     known = {extension: name for name, way in EDGE_FORMATS.items() for extension in way.extensions}
     if suffix in known:
         return known[suffix]
-    near = closest(suffix, list(known), 1) if suffix else []
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = did_you_mean(suffix, known) if suffix else ""
     more = asked(", or pass format=", "")
     raise DataError(f"'{path}': unknown extension {suffix or '(none)'!r}{hint} for edges; use {', '.join(known)}{more}")
 
@@ -220,7 +210,7 @@ def _read_table(separator: str) -> Callable[[Raw, Path], pd.DataFrame]:
     def read(raw: Raw, path: Path) -> pd.DataFrame:
         content = decode(raw, "edges").content
         check_edge_columns(content.split("\n", 1)[0].count(separator), path)
-        # Not by read_table, which strips cells: what was written comes back.
+        # Not read_table, which strips cells: the names must come back as they were written.
         cells = pd.read_csv(io.StringIO(content), sep=separator, dtype=str, na_filter=False)
         return _typed(cells.astype(object))
 
@@ -232,15 +222,9 @@ def _parquet(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]
 
 
 def _read_parquet(raw: Raw, path: Path) -> pd.DataFrame:
-    pyarrow = require("pyarrow", extra="parquet")
-    try:
-        table = read_arrow(raw)
-    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"it is no complete Parquet file ({reason}); write it again") from error
+    table = read_arrow(raw, "edges")
     with as_data_error(path, "a Parquet file of edges"):
-        found: pd.DataFrame = table.to_pandas()
-        return edge_frame(found)
+        return edge_frame(table.to_pandas())
 
 
 def _sif(frame: pd.DataFrame, graph: Graph | Network | None, file: IO[bytes]) -> None:
@@ -265,13 +249,13 @@ def _relation(sign: object) -> str:
 
 
 def _read_sif(raw: Raw, path: Path) -> pd.DataFrame:
-    found = read_sif(decode(raw, "edges"), as_is=True)
-    signs, unknown = signs_of(found.relations)
+    edges = read_sif(decode(raw, "edges"), as_is=True)
+    signs, unknown = signs_of(edges.relations)
     if unknown:
         raise DataError(f"relations {listed(unknown)} are none that write_edges writes; read it with read_network")
-    statuses = [STATUSES[not relation.startswith("proposed-")] for relation in found.relations]
+    statuses = [STATUSES[not relation.startswith("proposed-")] for relation in edges.relations]
     return pd.DataFrame(
-        {"source": found.sources, "target": found.targets, "status": statuses, "sign": signs}, dtype=object
+        {"source": edges.sources, "target": edges.targets, "status": statuses, "sign": signs}, dtype=object
     )
 
 
@@ -299,7 +283,7 @@ def _read_graphml(raw: Raw, path: Path) -> pd.DataFrame:
 
 
 def _typed(cells: pd.DataFrame) -> pd.DataFrame:
-    """Text cells as numbers or booleans in the columns that hold nothing else; empty ones are undefined."""
+    """The cells with columns of only numbers or only booleans converted; empty cells become None."""
     for name in cells.columns:
         if name in ("source", "target", "kind", "status", "known"):
             continue
