@@ -1,8 +1,8 @@
 """The sign of an edge: orienting nodes whose channels have arbitrary signs.
 
-What a node's activity is called "up" is a convention, since flipping a hidden node and all its edges changes nothing.
-Here a node is oriented by the measured nodes nearest to it in the prior graph, inputs that reach it or outputs it
-reaches, along paths whose edges count with their known signs, an unknown one as positive.
+Which activity of a node is "up" is a convention, since flipping a hidden node and all its edges changes nothing. Here
+the measured nodes nearest to it in the prior graph, inputs that reach it or outputs it reaches, orient a node, along
+paths whose edges count with their known signs, an unknown sign as positive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def reference_weights(data: Any, n_nodes: int, n_inputs: int, n_outputs: int) ->
     """Which inputs and outputs orient each function node, and how.
 
     Args:
-        data: HeteroData-like prior graph, with signs in ``edge_sign_dict`` or without.
+        data: HeteroData-like prior graph, with or without signs in ``edge_sign_dict``.
         n_nodes: N.
         n_inputs: I.
         n_outputs: O.
@@ -105,18 +105,18 @@ def _edges(data: Any, kind: tuple[str, str, str]) -> tuple[npt.NDArray[Any], npt
 
 
 def _nearest(step: sparse.csr_matrix, direct: sparse.csr_matrix) -> tuple[sparse.csr_matrix, npt.NDArray[np.float64]]:
-    """Signed counts of shortest paths to the nearest measured nodes, and how long they are."""
+    """Signed counts of shortest paths to the nearest measured nodes, and the lengths of the paths."""
     n_nodes = step.shape[0]
     hops = np.full(n_nodes, np.inf)
     hops[np.diff(direct.indptr) > 0] = 1
     plain = abs(step)
-    found, frontier, length = direct, direct, 1
+    counts, frontier, length = direct, direct, 1
     while True:
         length += 1
         touched = plain @ (hops == length - 1).astype(float) > 0
         fresh = touched & np.isinf(hops)
         if not fresh.any():
-            return found.tocsr(), hops
+            return counts.tocsr(), hops
         hops[fresh] = length
         frontier = sparse.diags(fresh.astype(float)) @ (step @ frontier)
-        found = found + frontier
+        counts = counts + frontier

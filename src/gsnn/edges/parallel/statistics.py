@@ -61,7 +61,7 @@ class Statistics:
             self.inferer._last = None
             return
         own, dtype = self.inferer._store, self._dtype()
-        pooled = self.inferer._new_store(self.inferer.targets)
+        pooled = self.inferer._new_store()
         for rank in range(joined.size):
             widths = joined.broadcast(own.widths if rank == joined.rank else None, rank)
             for at, width in enumerate(widths):
@@ -87,12 +87,12 @@ class Statistics:
             )
         else:
             whole, keys = inferer._store, range(inferer.L, inferer.L + inferer.n_pairs)
-            own = inferer._channels_of(targets)
-            inferer._store = inferer._new_store(targets)
+            inferer.targets = targets
+            own = inferer._own_channels()
+            inferer._store = inferer._new_store()
             for at in range(len(whole.widths)):
                 parts = whole.batch(at)
                 inferer._store.append([part[own] if key in keys else part for key, part in enumerate(parts)])
-            inferer.targets = targets
         inferer._last = None
 
     # ------------------------------------------------------------------ files
