@@ -1,4 +1,4 @@
-"""Which batches of a loader are whose."""
+"""Which process takes which batches of a loader."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
-# A batch of one's own with its number, or None; and how many batches all processes have done after it.
+# A batch of this process with its number, or None; and how many batches all processes have done after it.
 Turn = tuple[tuple[int, Any] | None, int]
 
 
 def turns(loader: Iterable[Any], start: int, rank: int, size: int) -> Iterator[Turn]:
     """Deal the batches of a loader out, one to each process in turn.
 
-    Of a sequence, or a ``DataLoader`` over a data set with numbered samples, only one's own batches are read; every
-    process reads all of any other loader and passes over those of the others.
+    Of a sequence, or a ``DataLoader`` over a data set with numbered samples, a process reads only its own batches; of
+    any other loader it reads all and skips those of the others.
 
     Args:
         loader: Yields batches, the same in every process.
         start: Batches that were done before.
-        rank: Which process this is.
-        size: How many there are.
+        rank: Number of this process.
+        size: Number of processes.
 
     Yields:
-        As often in every process.
+        Equally often in every process.
 
     Raises:
         ValueError: If the loader shuffles, while there are several processes or some batches were done before.

@@ -1,4 +1,4 @@
-"""The statistics of an inferer as processes handle them: pooled, cut to some targets, kept in files."""
+"""The statistics of an inferer: pooled over processes, cut to some targets, kept in files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FORMAT = "gsnn-statistics-2"
 
 
 class Statistics:
-    """What an inferer holds of its samples.
+    """The statistics of an inferer's samples.
 
     Args:
         inferer: A magnitude or gradient inferer.
-        device: Where it adds up.
+        device: Of the sums.
 
     Raises:
         TypeError: If it is another one.
@@ -48,7 +48,7 @@ class Statistics:
 
     @property
     def adds_up(self) -> bool:
-        """Whether statistics of several processes make one of the same size."""
+        """Whether the statistics of several processes are added to statistics of the same size."""
         return isinstance(self.inferer, MagnitudeEdgeInferer)
 
     def pool(self, joined: Processes) -> None:
@@ -75,7 +75,7 @@ class Statistics:
         self.inferer._last = None
 
     def narrow(self, targets: range) -> None:
-        """Keep what edges into some targets need."""
+        """Keep only the statistics for edges into some targets."""
         inferer = self.inferer
         if targets == inferer.targets:
             return
@@ -98,20 +98,20 @@ class Statistics:
     # ------------------------------------------------------------------ files
 
     def gather_for_file(self, joined: Processes) -> None:
-        """Before :meth:`write` where samples are shared: statistics that add up go to process 0, others stay."""
+        """Before :meth:`write`, with shared samples: statistics that add up go to process 0, others stay."""
         if joined.size > 1 and isinstance(self.inferer, MagnitudeEdgeInferer):
             self.pool(joined)
             if not joined.first:
                 self._moments().reset()
 
     def write(self, stem: Path) -> tuple[list[str], bool]:
-        """Write the batches that are not in a file yet, or, of statistics that are sums, everything.
+        """Write the batches that are not in a file yet; statistics that are sums are written whole.
 
         Args:
             stem: Path without the extension.
 
         Returns:
-            The names of the new files, and whether they replace those before.
+            The names of the new files, and whether they replace the earlier ones.
         """
         path = stem.with_suffix(".safetensors")
         if isinstance(self.inferer, MagnitudeEdgeInferer):
@@ -158,14 +158,9 @@ class Statistics:
         """Hex digest of all but the samples: the model with its weights, the known edges and the options."""
         inferer = self.inferer
         model = cast("Described", unwrap(inferer._model))
-        options = [
-            type(inferer).__name__,
-            inferer.use_pre_norm,
-            str(self._dtype()),
-            inferer.prior.edges,
-            inferer.function_nodes,
-        ]
-        options.append(inferer.reduction if isinstance(inferer, MagnitudeEdgeInferer) else inferer.keep_post)
+        own = inferer.reduction if isinstance(inferer, MagnitudeEdgeInferer) else inferer.keep_post
+        kind, dtype = type(inferer).__name__, str(self._dtype())
+        options = [kind, inferer.use_pre_norm, dtype, inferer.prior.edges, inferer.function_nodes, own]
         digest = hashlib.sha256(json.dumps([options, config_of(model, edges=True)]).encode())
         for name, value in inferer._model.state_dict().items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
