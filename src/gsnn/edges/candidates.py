@@ -175,11 +175,9 @@ def _between(ends: Sequence[Ends]) -> str:
 def _unknown(text: str, ends: Sequence[Ends], what: str) -> str:
     if ":" not in text:
         return f"{what} edge {text!r} is neither A:B nor a file of edges"
+    known = {name for each in ends for name in each.sources}, {name for each in ends for name in each.targets}
     hints = []
-    for name, sides in zip(
-        text.split(":", 1), zip(*((each.sources, each.targets) for each in ends), strict=True), strict=True
-    ):
-        names = {name for side in sides for name in side}
+    for name, names in zip(text.split(":", 1), known, strict=True):
         if name not in names:
             near = closest(name, sorted(names), 1)
             hints.append(f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name))
@@ -188,15 +186,7 @@ def _unknown(text: str, ends: Sequence[Ends], what: str) -> str:
 
 
 def candidate_rows(scored: ScoredPairs, forbidden: IntArray) -> IntArray:
-    """All candidates by score, best first, undefined last: neither known, nor forbidden, nor on the diagonal.
-
-    Args:
-        scored: The scores.
-        forbidden: (K,) pairs.
-
-    Returns:
-        Rows i * T + j, in the order of their ranks.
-    """
+    """Rows of all candidates by score, best first, undefined last: neither known, nor forbidden, nor self pairs."""
     excluded = np.zeros(scored.score.size, dtype=bool)
     excluded[scored.prior.rows(*scored.prior.pairs)] = True
     excluded[forbidden] = True

@@ -284,9 +284,9 @@ class StreamingInferer(EdgeInferer):
         Args:
             x: (B, I) inputs.
             y: (B, O) targets, NaN where missing.
-            crit: As in :meth:`fit`.
+            crit: As in :meth:`fit`, like the others.
             model_kwargs: Arguments of the model's forward.
-            loss_reduction: As in :meth:`fit`.
+            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
 
         Returns:
             Number of samples so far.
@@ -338,21 +338,10 @@ class StreamingInferer(EdgeInferer):
         model_kwargs: ForwardOptions = None,
         loss_reduction: str | None = None,
     ) -> int:
-        """Start afresh and add every batch of a loader.
+        """As :meth:`EdgeInferer.fit`, with two more options.
 
-        Args:
-            dataloader: As for :meth:`EdgeInferer.fit`, but ``model_kwargs`` may use the further items.
-            crit: As there.
-            device: As there.
-            verbose: As there.
-            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
-            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: As there.
+        ``model_kwargs`` are arguments of the model's forward, or a function of the batch tuple that returns them.
+        ``loss_reduction`` is ``'mean'`` or ``'sum'``; None finds out.
         """
         self.reset_stats()
         try:
@@ -408,11 +397,6 @@ def check_nodes(gsnn: Tapped, function_nodes: Sequence[str]) -> None:
 
 def check_model(gsnn: Tapped, function_nodes: Sequence[str], use_pre_norm: bool) -> None:
     """Refuse a model whose adjacent blocks cannot be read for these nodes at this tap.
-
-    Args:
-        gsnn: The model.
-        function_nodes: The N names of the prior graph.
-        use_pre_norm: Whether the tap before the norm is read.
 
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.

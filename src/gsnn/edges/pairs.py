@@ -210,21 +210,7 @@ class ScoredPairs:
         sources: Nodes | None = None,
         targets: Nodes | None = None,
     ) -> IntArray:
-        """The best pairs, ranked; never the diagonal, never an undefined score.
-
-        Args:
-            k: At most this many in all; None for no limit.
-            per_target: At most this many for each target, chosen before ``k`` applies.
-            exclude_known: Leave out known edges.
-            sources: Names or glob patterns of the sources allowed.
-            targets: The same for targets.
-
-        Returns:
-            (K,) rows.
-
-        Raises:
-            ValueError: If ``k`` or ``per_target`` is negative, or a name matches no node.
-        """
+        """Rows (K,) of the best pairs, ranked; arguments and errors are those of :meth:`EdgeScores.top_edges`."""
         for name, value in (("k", k), ("per_target", per_target)):
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be at least 0 or None, got {value}")
@@ -321,16 +307,9 @@ def checked_targets(targets: range | None, n_nodes: int) -> range:
 def match_nodes(
     names: Sequence[str], patterns: str | list[str] | tuple[str, ...], parameter: str, node: str = "function"
 ) -> npt.NDArray[np.bool_]:
-    """Which nodes match names or glob patterns (``*``, ``?``, ``[...]``); an exact name wins over a pattern.
+    """Which of N nodes match names or glob patterns (``*``, ``?``, ``[...]``); an exact name wins over a pattern.
 
-    Args:
-        names: The N node names.
-        patterns: A name or pattern, or several.
-        parameter: What to call them in the error.
-        node: The type of the nodes, for the error.
-
-    Returns:
-        (N,) bool.
+    Errors name the ``parameter`` and the type of the ``node``.
 
     Raises:
         ValueError: If a name or pattern matches no node; near misses are suggested.
@@ -355,15 +334,7 @@ def match_nodes(
 
 
 def edge_indices(edges: Iterable[Any], index: Mapping[str, int], parameter: str) -> npt.NDArray[np.int64]:
-    """Indices of edges given by the names of their ends.
-
-    Args:
-        edges: (source, target) pairs of names.
-        index: Position of each name.
-        parameter: What to call the edges in an error.
-
-    Returns:
-        int64 (2, K).
+    """Indices (2, K) of edges given as (source, target) names; errors name the ``parameter``.
 
     Raises:
         ValueError: If an edge is no pair or a name is unknown; near misses are suggested.

@@ -85,21 +85,17 @@ def _travelling(
     """Products of all rows, block by block on another device."""
     for at in range(0, len(y), step):
         columns = slice(at, at + step)
-        there = _copied(y[columns], device)
-        standardise(there)
+        # Copies: ``to`` alone would give the values themselves on the same device.
+        targets = y[columns].to(device, copy=True)
+        standardise(targets)
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            block = _copied(x[rows], device)
+            block = x[rows].to(device, copy=True)
             if at == 0:
                 standardise(block)
                 if len(y) > step:
                     x[rows] = block.to(x.device)
-            out[rows, columns] = (block.flatten(1) @ there.flatten(1).T).to(out.device)
-
-
-def _copied(values: Tensor, device: torch.device) -> Tensor:
-    """A copy on a device, never the values themselves."""
-    return values.to(device, copy=True)
+            out[rows, columns] = (block.flatten(1) @ targets.flatten(1).T).to(out.device)
 
 
 def _standardise_values(values: Tensor) -> None:
@@ -118,7 +114,10 @@ def _standardise_ranks(values: Tensor) -> None:
     """Replace each row by its centred average ranks divided by their norm, in place; a constant row becomes 0."""
     rows = values.view(-1, values.shape[-1])
     if rows.device.type == "cpu":
-        _in_threads(rows.numpy(), _rank_rows_numpy)
+        # Sorting releases the interpreter lock.
+        parts = np.array_split(rows.numpy(), max(1, min(torch.get_num_threads(), len(rows))))
+        for _ in map_in_threads(_rank_rows_numpy, parts):
+            pass
         return
     for block in rows.split(max(1, _SORT_VALUES // max(1, rows.shape[1]))):  # pragma: no cover - needs a GPU
         block.copy_(_unit(average_ranks(block), _constant(block.amin(1), block.amax(1))))
@@ -161,12 +160,6 @@ def _unit(ranks: Tensor, constant: Tensor) -> Tensor:
 def _constant(low: Tensor, high: Tensor) -> Tensor:
     size = torch.maximum(low.abs(), high.abs())
     return high - low <= _CONSTANT_ROUNDINGS * torch.finfo(low.dtype).eps * size
-
-
-def _in_threads(rows: npt.NDArray[np.float32], work: Callable[[npt.NDArray[np.float32]], None]) -> None:
-    """Apply ``work`` to parts of the rows; sorting releases the interpreter lock."""
-    for _ in map_in_threads(work, np.array_split(rows, max(1, min(torch.get_num_threads(), len(rows))))):
-        pass
 
 
 def _rank_rows_numpy(rows: npt.NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Which candidate edges of a scored table are taken for true."""
+"""Which candidate edges of a scored table count as true."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STRATEGIES = ("fdr", "topk_per_target")
 def mine_edges(
     table: pd.DataFrame, score_col: str, strategy: str, *, fdr_alpha: float = 0.05, top_k_per_target: int = 5
 ) -> pd.DataFrame:
-    """Rows of the candidates to trust: the significant ones, or the best sources of each target.
+    """Rows of the candidates that count as true: the significant ones, or the best sources of each target.
 
     Rows without a score, self-edges and known edges are never taken.
 
@@ -45,5 +45,5 @@ def mine_edges(
     if strategy == "fdr":
         # A missing q is no discovery: NaN <= alpha is False.
         usable &= table["q_value"].to_numpy(dtype=np.float64) <= fdr_alpha
-    found = table[usable].sort_values(score_col, ascending=False, kind="stable")
-    return found if strategy == "fdr" else found.groupby("dst_idx", sort=False).head(top_k_per_target)
+    ranked = table[usable].sort_values(score_col, ascending=False, kind="stable")
+    return ranked if strategy == "fdr" else ranked.groupby("dst_idx", sort=False).head(top_k_per_target)

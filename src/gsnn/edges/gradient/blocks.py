@@ -58,14 +58,7 @@ class Components:
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
     def rows_of(self, nodes: IntArray) -> tuple[IntArray, IntArray]:
-        """Rows of all components of some nodes, node by node.
-
-        Args:
-            nodes: (K,) nodes, in any order, also repeatedly.
-
-        Returns:
-            The rows, and for each the index into ``nodes`` it belongs to.
-        """
+        """Rows of all components of ``nodes`` (K,), in their order, and for each its index into ``nodes``."""
         owner, slot = runs(self.rank[nodes])
         return self.offsets[slot] + self.position[nodes][owner], owner
 
@@ -139,12 +132,9 @@ def principal_components(values: Tensor, channel_node: Tensor, n_nodes: int, tol
 
 
 def leading(components: Components, n_slots: int, floor: float) -> Components:
-    """The first components of each node, each scaled to a sum of squares of 1: whitened.
+    """At most ``n_slots`` first components of each node, each scaled to a sum of squares of 1: whitened.
 
-    Args:
-        components: All of them.
-        n_slots: How many to keep at most.
-        floor: Components with a standard deviation below this share of the largest of any node are dropped.
+    Components with a standard deviation below the share ``floor`` of the largest of any node are dropped.
     """
     owner = np.concatenate([components.order[:c] for c in components.counts] or [np.zeros(0, np.int64)])
     absolute = components.sd.numpy() * components.scale.numpy()[owner]
@@ -171,16 +161,9 @@ def fold(products: Tensor, counts: list[int], n_nodes: int) -> Tensor:
 
 
 def squared_norms(products: Tensor, target_counts: list[int], n_targets: int, source: Components) -> Tensor:
-    """Sums of squares over the components of each target and source.
+    """Sums of squares over the components of each target and source: (T, N), sources by position.
 
-    Args:
-        products: (R_targets, R_sources); overwritten.
-        target_counts: Number of targets in each slot of rows.
-        n_targets: T.
-        source: Layout of the columns.
-
-    Returns:
-        (T, N), sources by position.
+    The rows of ``products`` (R_targets, R_sources), which is overwritten, have ``target_counts`` targets in each slot.
     """
     folded = fold(products.square_(), source.counts, len(source.rank))
     out = folded.new_zeros(n_targets, folded.shape[1])
@@ -203,15 +186,9 @@ def _layout(rank: IntArray) -> tuple[IntArray, IntArray, list[int]]:
 
 
 def pair_norms(source: Components, target: Components, working_bytes: int) -> Tensor:
-    r"""Frobenius norm of :math:`Z_i G_j^\top` for all sources i and targets j, in blocks of targets.
+    r"""Frobenius norm (N, T) of :math:`Z_i G_j^\top` for all sources i and targets j; 0 where either is constant.
 
-    Args:
-        source: Components of the sources.
-        target: Components of the targets.
-        working_bytes: Approximate limit of the memory of the blocks.
-
-    Returns:
-        (N, T), [i, j]; 0 where either is constant.
+    It is computed in blocks of targets that take about ``working_bytes``.
     """
     n_nodes = len(source.rank)
     out = source.values.new_zeros(n_nodes, len(target.rank))
@@ -245,10 +222,7 @@ def centred_chunks(
 ) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
     """Some nodes at a time, and :func:`centred_channels` of theirs at each key of a store.
 
-    Args:
-        store: Holds a matrix (channels, M) at each key.
-        keys: Some of its keys.
-        channels: (N,) number of channels of each node.
+    Nodes have ``channels`` (N,) channels each, in matrices (channels, M) of the store.
     """
     first = np.concatenate([[0], np.cumsum(channels)])
     for start, end in node_chunks(channels, len(keys) * store.n):
@@ -257,14 +231,9 @@ def centred_chunks(
 
 
 def centred_channels(values: Tensor, channels: IntArray) -> tuple[Tensor, Tensor]:
-    """Deviations of some nodes from their means, node by node.
+    """Deviations (n, C, M) of the channels of n nodes from their means, float64, padded with zeros; the means (n, C).
 
-    Args:
-        values: (channels, M) of n nodes.
-        channels: (n,) number of channels of each.
-
-    Returns:
-        (n, C, M) float64, padded with zeros, and the means (n, C).
+    ``values`` (channels, M) holds ``channels`` (n,) rows of each node.
     """
     widest = int(channels.max(initial=0))
     exact = values.double()

@@ -115,14 +115,9 @@ class Chance:
 
 
 def p_values(pairs: list[FloatMatrix], chance: Chance) -> FloatArray:
-    """P(sum of the squared scores >= the observed one) of every pair of nodes.
+    """(N, T) P(sum of the squared scores >= the observed one); 1 where nothing is defined or nothing varies.
 
-    Args:
-        pairs: P matrices (N, T) of scores, NaN where undefined: these count as 0.
-        chance: Sums, with third moments.
-
-    Returns:
-        (N, T); 1 where nothing is defined or nothing varies.
+    ``pairs`` are P matrices (N, T) of scores, in which NaN counts as 0; ``chance`` needs third moments.
     """
     out = np.ones(pairs[0].shape)
     for rows, p in _p_blocks(pairs, chance):

@@ -54,15 +54,10 @@ def reference_weights(data: Any, n_nodes: int, n_inputs: int, n_outputs: int) ->
 
 
 def references(weights: sparse.csr_matrix, x: Tensor, y: Tensor) -> Tensor:
-    """The signal that orients each node.
+    """The signal that orients each node, (N, M) in the dtype of ``x``.
 
-    Args:
-        weights: (N, I + O) of :func:`reference_weights`.
-        x: (I, M) inputs.
-        y: (O, M) targets, NaN where missing.
-
-    Returns:
-        (N, M), in the dtype of ``x``; inputs and targets count in units of their standard deviations.
+    Weights are those of :func:`reference_weights`. Inputs x (I, M) and targets y (O, M), NaN where missing, count in
+    units of their standard deviations.
     """
     measured = torch.cat([x, y.to(x.dtype)]).double()
     measured = measured - measured.nanmean(1, keepdim=True)
@@ -73,15 +68,9 @@ def references(weights: sparse.csr_matrix, x: Tensor, y: Tensor) -> Tensor:
 
 
 def orientation(values: Tensor, reference: Tensor, channel_node: Tensor) -> Tensor:
-    """The direction in which each node's channels move as its reference rises.
+    """The direction (channels,) in which each node's channels move as its reference (N, M) rises.
 
-    Args:
-        values: (channels, M) activations.
-        reference: (N, M).
-        channel_node: (channels,).
-
-    Returns:
-        (channels,), of unit norm for each node; 0 where nothing moves.
+    It has unit norm for each node, and is 0 where nothing moves.
     """
     centred = values - values.double().mean(1, keepdim=True).to(values.dtype)
     moved = torch.linalg.vecdot(centred, reference[channel_node]).double()

@@ -58,8 +58,7 @@ class Keeper:
 
     @property
     def _folder(self) -> Path:
-        if self.checkpoint is None:
-            raise RuntimeError("nothing is kept")
+        assert self.checkpoint is not None
         return Path(self.checkpoint.folder)
 
     def due(self) -> bool:
@@ -71,8 +70,9 @@ class Keeper:
 
     def worthwhile(self) -> bool:
         """Whether the pass was long enough to keep its statistics while they are scored."""
-        long = self.checkpoint is not None and time.monotonic() - self.begun >= self.checkpoint.every
-        return self.checkpoint is not None and (long or self._saved >= 0)
+        if self.checkpoint is None:
+            return False
+        return time.monotonic() - self.begun >= self.checkpoint.every or self._saved >= 0
 
     def load(self) -> int:
         """Load saved statistics.
@@ -142,10 +142,9 @@ class Keeper:
         self._generation += 1
         if self.shard == "samples":
             self.statistics.gather_for_file(joined)
-        held = joined.first or self.shard == "targets" or not self.statistics.adds_up
         names: list[str] = []
         replace = True
-        if held:
+        if joined.first or self.shard == "targets" or not self.statistics.adds_up:
             names, replace = self.statistics.write(folder / f"statistics-{self._generation:06d}-{joined.rank:04d}")
         self._names = names if replace else self._names + names
         parts = joined.gather(self._names, "saving statistics")

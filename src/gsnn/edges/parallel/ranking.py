@@ -149,16 +149,7 @@ def top_edges(
     targets: str | Sequence[str] | None = None,
     **options: object,
 ) -> pd.DataFrame | None:
-    """As ``inferer.top_edges``, of all processes together.
-
-    Args:
-        inferer: What :func:`gsnn.edges.parallel.fit` fitted.
-        joined: The processes.
-        k: At most this many in all; None for no limit.
-        per_target: At most this many for each target, chosen before ``k`` applies.
-        sources: Names or glob patterns of the sources allowed.
-        targets: The same for targets.
-        **options: What ``evaluate`` takes, except ``exclude_self``.
+    """As ``inferer.top_edges``, of all processes together, for what :func:`gsnn.edges.parallel.fit` fitted.
 
     Returns:
         In process 0 one row per candidate, best first, none with an undefined score, q over the candidates of all

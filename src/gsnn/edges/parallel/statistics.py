@@ -55,10 +55,10 @@ class Statistics:
         """Every process ends with the statistics of the samples of all."""
         if joined.size == 1:
             return
+        self.inferer._last = None
         if isinstance(self.inferer, MagnitudeEdgeInferer):
             pool_moments(self._moments(), joined.all_reduce)
             pool_sketches(self._moments(), joined.rank, joined.size, joined.all_reduce)
-            self.inferer._last = None
             return
         own, dtype = self.inferer._store, self._dtype()
         pooled = self.inferer._new_store()
@@ -72,7 +72,6 @@ class Statistics:
                 ]
                 pooled.append([joined.broadcast_tensor(part, rank) for part in parts])
         self.inferer._store = pooled
-        self.inferer._last = None
 
     def narrow(self, targets: range) -> None:
         """Keep only the statistics for edges into some targets."""
@@ -173,8 +172,7 @@ class Statistics:
 
     def _moments(self) -> PairMoments:
         inferer = self.inferer
-        if not isinstance(inferer, MagnitudeEdgeInferer):
-            raise TypeError("only magnitudes have moments")
+        assert isinstance(inferer, MagnitudeEdgeInferer)
         if inferer._moments is None:
             inferer._moments = inferer._new_moments(self._dtype(), self.device)
         return inferer._moments
