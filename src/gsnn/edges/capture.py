@@ -71,16 +71,13 @@ class Capture:
 
 
 def node_norms(values: Tensor, channel_node: Tensor, n_nodes: int, reduction: str) -> Tensor:
-    """Norm over the channels of each node.
+    """Norm (N, B) of ``values`` (N*C, B) over the channels of each node.
 
     Args:
         values: (N*C, B).
         channel_node: (N*C,) int64, the node of each channel; nodes may differ in their number of channels.
         n_nodes: N.
         reduction: ``'l1'`` (sum of absolute values) or ``'l2'``.
-
-    Returns:
-        (N, B).
 
     Raises:
         ValueError: If ``reduction`` is unknown.
@@ -449,16 +446,7 @@ def _without_missing(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
-    """Refuse samples that do not fit a model.
-
-    Args:
-        gsnn: The model.
-        x: (B, I) inputs.
-        y: (B, O) targets.
-
-    Raises:
-        ValueError: If a width is wrong, the numbers of rows differ, or there is none.
-    """
+    """Raise a ValueError unless x (B, I) and y (B, O) fit a model and hold a sample."""
     for name, value, width in (("x", x, gsnn.I), ("y", y, gsnn.O)):
         letter = "I" if name == "x" else "O"
         if value.ndim != 2 or value.shape[1] != width:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gsnn.base.progress import track
 from gsnn.edges.capture import (
+    Capture,
     Criterion,
     ForwardOptions,
     LossScale,
@@ -105,14 +106,7 @@ class EdgeScores(ABC):
         return scored.table(scored.all_rows(exclude_self=exclude_self))
 
     def score_matrix(self, **options: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401
-        """Scores as an array, without a table.
-
-        Args:
-            **options: Those of :meth:`scored`.
-
-        Returns:
-            (S, T), [i, j] for the edge i -> j; NaN where undefined.
-        """
+        """Scores as an array (S, T), [i, j] for the edge i -> j, NaN where undefined; options of :meth:`scored`."""
         return self.scored(**options).score.astype(np.float64)
 
     def top_edges(
@@ -381,6 +375,14 @@ def check_unchanged(before: int, now: int) -> None:
     """Refuse to compute a column of scores after samples were added to those that were scored."""
     if now != before:
         raise RuntimeError("samples were added since; evaluate again")
+
+
+def check_capture(seen: Capture, n_blocks: int, n_nodes: int) -> None:
+    """Refuse a capture of another model."""
+    if len(seen.activations) != n_blocks or seen.n_nodes != n_nodes:
+        raise ValueError(
+            f"seen holds {len(seen.activations)} blocks of {seen.n_nodes} nodes, expected {n_blocks} and {n_nodes}"
+        )
 
 
 def check_blocks(gsnn: Tapped) -> None:

@@ -98,7 +98,7 @@ class LossScale:
             )
         allowed = [self.reduction] if self.reduction is not None else list(REDUCTIONS)
         misfit = dict.fromkeys(allowed, 0.0)
-        told = bool(gradient.any())
+        informative = bool(gradient.any())
         size = gradient.reshape(n, -1).abs().sum(1)
         order = torch.argsort(size, descending=True, stable=True)
         cut = n // 3 if n >= 6 else max(1, (n - 1) // 2)  # never half of more than two rows
@@ -113,7 +113,7 @@ class LossScale:
                     "pass loss_reduction='mean' or 'sum'"
                 ) from error
             eps = max(eps, torch.finfo(dtype).eps)
-            told = told or bool(alone.any())
+            informative = informative or bool(alone.any())
             inside = gradient[part]
             for name in allowed:
                 expected = alone * (len(part) / n) if name == "mean" else alone
@@ -121,7 +121,7 @@ class LossScale:
                 difference = (inside - expected).abs().amax()
                 # Two zeros agree; NaN in one part does not.
                 misfit[name] = max(misfit[name], _ratio(difference, largest))
-        if not told:
+        if not informative:
             return None
         best = min(misfit, key=misfit.__getitem__)
         if misfit[best] <= _ROUNDINGS * eps:

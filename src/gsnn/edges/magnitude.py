@@ -16,7 +16,7 @@ from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.base.torch_state import map_in_threads
 from gsnn.edges.capture import Capture, Criterion, capture
-from gsnn.edges.inferer import StreamingInferer
+from gsnn.edges.inferer import StreamingInferer, check_capture
 from gsnn.edges.magnitude_null import PartialNull, PlainNull
 from gsnn.edges.pair_correlations import PairCorrelations
 from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
@@ -140,10 +140,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         Args:
             seen: What :func:`gsnn.edges.capture.capture` gave for this model, at this inferer's tap.
         """
-        if len(seen.activations) != self.L or seen.n_nodes != self.N:
-            raise ValueError(
-                f"seen holds {len(seen.activations)} blocks of {seen.n_nodes} nodes, expected {self.L} and {self.N}"
-            )
+        check_capture(seen, self.L, self.N)
         x = torch.stack([seen.node_norms(v, self.reduction) for v in seen.activations[:-1]])
         y = torch.stack([seen.node_norms(v, self.reduction) for v in seen.gradients[1:]])
         if self._moments is None:

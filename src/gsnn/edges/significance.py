@@ -42,9 +42,9 @@ class Significance:
     Args:
         z: (N, N) scores, float64 or float32; the p-value of a pair is at least P(Z > z) of a standard normal wherever
             that is below 1/2.
-        candidates: (N, N) bool, the pairs tested; all others, and those without a p-value, get q = NaN.
+        candidates: (N, N) bool, the pairs tested; the others, and those without a p-value, have q = NaN.
         tail: Maps rows i * N + j (K,) to their p-values (K,), elementwise; None for P(Z > z) itself.
-        none: (N, N) bool, pairs without a p-value: it is NaN; None for no such pair.
+        none: (N, N) bool, the pairs whose p-value is NaN; None for no such pair.
     """
 
     def __init__(

@@ -45,13 +45,9 @@ def skip_gram_loss(sources: Tensor, targets: Tensor, positives: Pairs, negatives
 
 
 def cell_loss(sources: Tensor, targets: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """:func:`skip_gram_loss` from the counts of each cell (h, t), which is faster if pairs outnumber cells.
+    """:func:`skip_gram_loss` from the numbers (N, N) of true and of drawn pairs in each cell (h, t).
 
-    Args:
-        sources: (N, d).
-        targets: (N, d).
-        positives: (N, N) number of true pairs in each cell.
-        negatives: (N, N) number of drawn pairs.
+    It is faster if pairs outnumber cells.
 
     Example:
         >>> counts = torch.tensor([[0.0, 2.0], [1.0, 0.0]])

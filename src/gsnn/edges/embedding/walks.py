@@ -38,15 +38,7 @@ class WalkGraph:
         A repeated arc counts once, with its largest weight; with ``undirected`` an edge and its reverse are the same.
         Self-edges and arcs without a positive weight are left out.
 
-        Args:
-            heads: int64 (K,) sources.
-            tails: int64 (K,) targets.
-            weights: (K,) weights, NaN counts as 0.
-            n_nodes: N.
-            undirected: Whether an edge can be walked both ways.
-
-        Returns:
-            The graph; a node without arcs is allowed.
+        Arcs go from ``heads`` to ``tails``, int64 (K,); a weight of NaN counts as 0. A node without arcs is allowed.
 
         Example:
             >>> pair = torch.tensor([0, 0]), torch.tensor([1, 2])
@@ -77,15 +69,7 @@ class WalkGraph:
         return cls(n_nodes, starts, arc - source * n_nodes, reach)
 
     def step(self, nodes: Tensor, uniform: Tensor) -> Tensor:
-        """One step of W walks.
-
-        Args:
-            nodes: int64 (W,) where they are, ``ENDED`` allowed.
-            uniform: float64 (W,) draws from [0, 1).
-
-        Returns:
-            int64 (W,) where they go; ``ENDED`` from a node without arcs.
-        """
+        """One step of W walks from ``nodes`` (W,), by uniform draws (W,) from [0, 1); ``ENDED`` without an arc."""
         here = nodes.clamp(min=0)
         first, last = self.starts[here], self.starts[here + 1] - 1
         stuck = (nodes < 0) | (last < first)
@@ -98,17 +82,9 @@ class WalkGraph:
 
 
 def random_walks(graph: WalkGraph, walks_per_node: int, walk_length: int, generator: torch.Generator) -> Tensor:
-    """Walks from every node, all at once.
+    """Walks of ``walk_length`` nodes, start included, from every node at once: int64 (N * walks_per_node, walk_length).
 
-    Args:
-        graph: Where walks can go.
-        walks_per_node: How many start at each node.
-        walk_length: Number of nodes of a walk, its start included.
-        generator: Source of the draws, on the CPU.
-
-    Returns:
-        int64 (N * walks_per_node, walk_length); ``ENDED`` after a node that cannot be left. Walk w starts at node
-        w // walks_per_node.
+    Walk w starts at node w // walks_per_node; ``ENDED`` follows a node that cannot be left.
 
     Example:
         >>> ring = WalkGraph.build(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), torch.ones(3), 3, undirected=False)
@@ -126,15 +102,9 @@ def random_walks(graph: WalkGraph, walks_per_node: int, walk_length: int, genera
 
 
 def window_pairs(walks: Tensor, window_size: int, *, both_ways: bool = True) -> Tensor:
-    """All pairs of different nodes at most ``window_size`` places apart in a walk.
+    """All pairs of different nodes at most ``window_size`` places apart in a walk, (pairs, 2), one row per occurrence.
 
-    Args:
-        walks: int64 (W, length), ``ENDED`` where there is no node.
-        window_size: Largest distance.
-        both_ways: Whether to return each pair in both orders, or only as (earlier, later).
-
-    Returns:
-        int64 (pairs, 2), a row for every occurrence of a pair.
+    Each pair comes in both orders, or with ``both_ways=False`` only as (earlier, later).
 
     Example:
         >>> window_pairs(torch.tensor([[0, 1, 0]]), 2).tolist()
@@ -177,11 +147,7 @@ class NegativeSampler:
         self._n, self._generator = n, generator
 
     def draw(self, nodes: Tensor, n_negatives: int) -> tuple[Tensor, Tensor]:
-        """``n_negatives`` allowed nodes for each of B nodes.
-
-        Args:
-            nodes: int64 (B,).
-            n_negatives: How many for each.
+        """``n_negatives`` allowed nodes for each of ``nodes`` (B,).
 
         Returns:
             int64 (K,) which of the B nodes each negative belongs to, ascending, and (K,) the negatives; K is

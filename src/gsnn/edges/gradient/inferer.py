@@ -22,7 +22,7 @@ from gsnn.edges.gradient.blocks import Components, leading, pair_norms, principa
 from gsnn.edges.gradient.null import Chance, combined, excess, node_sums, normal_scores, p_values
 from gsnn.edges.gradient.regressed import Regressors, regressed_norms
 from gsnn.edges.gradient.sign import along, orientation, references
-from gsnn.edges.inferer import check_unchanged
+from gsnn.edges.inferer import check_capture, check_unchanged
 from gsnn.edges.pairs import Column, FloatMatrix, ScoredPairs, checked_targets, column_of, undefined_column
 from gsnn.edges.significance import Significance, lazy_columns
 from gsnn.edges.stats.moments import full_precision
@@ -183,12 +183,9 @@ class GradientEdgeInferer(StoredInferer):
         """
         if self._separate_post and post is None:
             raise ValueError("post is missing: pass the capture at the post tap, or build with keep_post=False")
-        for taken in (seen, post):
-            if taken is not None and (len(taken.activations) != self.L or taken.n_nodes != self.N):
-                raise ValueError(
-                    f"seen holds {len(taken.activations)} blocks of {taken.n_nodes} nodes, expected {self.L} and "
-                    f"{self.N}"
-                )
+        for each in (seen, post):
+            if each is not None:
+                check_capture(each, self.L, self.N)
         own = self._own_channels()
         parts = [*seen.activations, *(g[own] for g in seen.gradients[1:])]
         if self._separate_post and post is not None:
@@ -381,8 +378,8 @@ class GradientEdgeInferer(StoredInferer):
         working = min(self.memory_budget // 4, free_on(self._device) // 4)
         freedom = np.full(len(self.targets), self.n - 1.0)
         if score == "regressed":
-            scores, taken = regressed_norms(source, target, regressors, ridge, working)
-            return scores.cpu().numpy(), np.maximum(freedom - taken, 1.0)
+            scores, used = regressed_norms(source, target, regressors, ridge, working)
+            return scores.cpu().numpy(), np.maximum(freedom - used, 1.0)
         scores = pair_norms(source, target, working).clamp_(max=1.0)
         if score == "explained":
             scores *= torch.where(target.raw > 0, target.scale / target.raw, 0.0).to(scores)

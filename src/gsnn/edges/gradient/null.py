@@ -58,19 +58,16 @@ def node_sums(
     *,
     third: bool = True,
 ) -> FormSums:
-    """The sums over samples that the moments under permutation need.
+    """The sums over samples that the moments of N nodes under permutation need, from the P matrices at ``keys``.
 
     Args:
         store: The samples.
-        keys: The P matrices (channels, M) in it.
+        keys: Of matrices (channels, M).
         channels: (N,) number of channels of each node.
-        scale: (P, N) what each node's deviations are divided by, 0 where it is constant.
-        rank: (P, N) how many leading principal components count, each with a sum of squares of 1; None for the
+        scale: (P, N) divides each node's deviations; 0 where it is constant.
+        rank: (P, N) number of leading principal components to use, each with a sum of squares of 1; None for the
             deviations themselves.
         third: Whether third moments are needed.
-
-    Returns:
-        The sums of the N nodes.
     """
     inverse = torch.from_numpy(np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0))
     parts = []

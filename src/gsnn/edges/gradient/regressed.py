@@ -56,7 +56,7 @@ class Regressors:
 def regressed_norms(
     source: Components, target: Components, regressors: Regressors, ridge: float, working_bytes: int
 ) -> tuple[Tensor, npt.NDArray[np.float64]]:
-    r"""As the cosine of :func:`pair_norms`, once the regressors of j are taken out of z_i and g_j alike.
+    r"""As the cosine of :func:`pair_norms`, once the regressors of j are regressed out of z_i and g_j alike.
 
     With W the components of the regressors, H = W' (W W' + ridge I)^-1 W, and the residual forms
     :math:`\langle a, b\rangle_H = a (I - H) b^\top`:
@@ -80,7 +80,7 @@ def regressed_norms(
     """
     n_nodes, n_targets, item = len(source.rank), len(target.rank), source.values.element_size()
     out = source.values.new_full((n_nodes, n_targets), torch.nan)
-    taken_freedom = np.zeros(n_targets)
+    used_freedom = np.zeros(n_targets)
     least = _RESIDUAL * (torch.finfo(source.values.dtype).eps + ridge)
     n_rows = len(source.values)
     width = np.add.reduceat(source.rank[regressors.nodes], regressors.indptr[:-1])
@@ -100,27 +100,31 @@ def regressed_norms(
     in_chunks = _explained_in_chunks(source, regressors, narrow, width, ridge, spare) if shared is None else iter(())
     for nodes in track(blocks, "blocks of targets", show=None):
         counts = slot_counts(target.rank[nodes])
-        given, owner = regressors.of_targets(nodes)
-        at, valid = _regressor_rows(source, given, owner, len(nodes))
+        regressor, owner = regressors.of_targets(nodes)
+        at, valid = _regressor_rows(source, regressor, owner, len(nodes))
         if at.shape[1] > source.values.shape[1]:
             basis, freedom = _basis_of_samples(source.values, at, valid, ridge)
-            taken = torch.stack([fold((q @ source.values.T).square_(), source.counts, n_nodes).sum(0) for q in basis])
+            parts = [fold((q @ source.values.T).square_(), source.counts, n_nodes).sum(0) for q in basis]
+            explained = torch.stack(parts)
         else:
             basis, inverse = _basis(source.values, at, valid, ridge)
             # tr H = tr K^-1 (K - ridge I), with K = W W' + ridge I.
             freedom = valid.sum(1) - ridge * inverse.square().sum((1, 2)) if len(source.values) else valid.sum(1) * 0.0
-            taken = next(in_chunks) if shared is None else fold(_explained(shared, at, inverse), source.counts, n_nodes)
-        taken_freedom[nodes] = freedom.cpu().numpy()
+            if shared is None:
+                explained = next(in_chunks)
+            else:
+                explained = fold(_explained(shared, at, inverse), source.counts, n_nodes)
+        used_freedom[nodes] = freedom.cpu().numpy()
         residual, left = _residuals(target, nodes, basis)
-        share = 1.0 - taken
+        share = 1.0 - explained
         squared = squared_norms(residual @ source.values.T, counts, len(nodes), source)
         scores = (squared / (share * left[:, None].to(share))).sqrt_().clamp_(max=1.0)
         undefined = (share <= least) | (left <= least).to(share.device)[:, None]
         scores = torch.where(undefined, torch.nan, scores)[:, back]
         scores[:, constant] = torch.nan
-        scores[torch.from_numpy(owner), torch.from_numpy(given)] = torch.nan
+        scores[torch.from_numpy(owner), torch.from_numpy(regressor)] = torch.nan
         out[:, torch.from_numpy(nodes).to(out.device)] = scores.T
-    return out, taken_freedom
+    return out, used_freedom
 
 
 def _target_blocks(
@@ -191,8 +195,8 @@ def _explained(products: Tensor, at: Tensor, inverse: Tensor) -> Tensor:
     step = max(1, _CACHE_BYTES // max(1, width * products.shape[1] * products.element_size()))
     for start in range(0, n_targets, step):
         chunk = slice(start, start + step)
-        taken = products.index_select(0, at[chunk].flatten()).view(-1, width, products.shape[1])
-        torch.sum(torch.bmm(inverse[chunk].to(products.dtype), taken).square_(), 1, out=out[chunk])
+        rows = products.index_select(0, at[chunk].flatten()).view(-1, width, products.shape[1])
+        torch.sum(torch.bmm(inverse[chunk].to(products.dtype), rows).square_(), 1, out=out[chunk])
     return out
 
 

@@ -16,7 +16,7 @@ from gsnn.base.progress import track
 from gsnn.edges import StreamingInferer
 from gsnn.edges.capture import Criterion, ForwardOptions, isolated, iterate_batches, naming_batch
 from gsnn.edges.parallel.checkpoint import Checkpoint, Keeper, check_folder
-from gsnn.edges.parallel.shares import turns
+from gsnn.edges.parallel.shares import deal_batches
 from gsnn.edges.parallel.statistics import Statistics
 
 SHARDS = ("samples", "targets")
@@ -121,7 +121,7 @@ def fit(
     try:
         with isolated(statistics.inferer._model, device), nullcontext() if checkpoint is None else joined.patient():
             shown = track(
-                turns(dataloader, start, rank, size),
+                deal_batches(dataloader, start, rank, size),
                 "Reading activations and gradients",
                 total=_rounds(dataloader, start, size),
                 show=verbose and joined.first,

@@ -65,9 +65,9 @@ class Statistics:
         for rank in range(joined.size):
             widths = joined.broadcast(own.widths if rank == joined.rank else None, rank)
             for at, width in enumerate(widths):
-                mine = own.batch(at) if rank == joined.rank else None
+                batch = own.batch(at) if rank == joined.rank else None
                 parts = [
-                    torch.empty(rows, width, dtype=dtype) if mine is None else mine[key].contiguous()
+                    torch.empty(rows, width, dtype=dtype) if batch is None else batch[key].contiguous()
                     for key, rows in enumerate(own.sizes)
                 ]
                 pooled.append([joined.broadcast_tensor(part, rank) for part in parts])
