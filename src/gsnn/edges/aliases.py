@@ -4,7 +4,7 @@ Two candidates i -> j and i' -> j' alias when the same inputs reach i and i', an
 and j', in the graph of the model. Then either edge would carry the same signals to the same places, and a method that
 finds the wrong one of the two is still right as far as the data can tell.
 
-The group of a pair is a class of its source and a class of its target, so nothing here is N x N.
+A class of its source and a class of its target give the group of a pair, so nothing here is N x N.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class AliasGroups:
         return self.source_class[np.asarray(src_idx)] * self.n_target_classes + self.target_class[np.asarray(dst_idx)]
 
     def size(self, src_idx: npt.ArrayLike, dst_idx: npt.ArrayLike) -> IntArray:
-        """Number of candidates in the groups of some pairs, the pair itself included.
+        """Number of candidates in the groups of some pairs; a candidate counts itself.
 
         Args:
             src_idx: Indices of the sources; shapes broadcast.

@@ -301,7 +301,7 @@ class FunctionEdgeInferer(EdgeScores):
     def _rows_at_a_time(self, observed: Tensor) -> int | None:
         """Rows that fit on the device when the observations (N, P, B) are elsewhere; None for all."""
         device = torch.device(self.device)
-        if device == observed.device or device.type == observed.device.type:
+        if device.type == observed.device.type:
             return None
         n_observations = observed[0].numel()
         room = free_on(device) // 2

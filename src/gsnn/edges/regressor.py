@@ -330,13 +330,10 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         scored = self.scored()
         ranked = scored.table(scored.all_rows())
         _, summary = self.evaluate_target_ranking(ranked, positives, top_k=top_k)
-        negative = ~self.prior.matrix()
-        np.fill_diagonal(negative, False)
-        source, target = edge_indices(known_true or (), self.prior.index, "known_true")
-        negative[source, target] = False
+        negative = self.prior.candidates()
+        negative[tuple(edge_indices(known_true or (), self.prior.index, "known_true"))] = False
         positive = np.zeros_like(negative)
-        source, target = edge_indices(positives, self.prior.index, "positive_edges")
-        positive[source, target] = True
+        positive[tuple(edge_indices(positives, self.prior.index, "positive_edges"))] = True
         compared = negative | positive
         return {"auc": roc_auc(scored.score[compared], positive[compared])} | summary
 

@@ -225,14 +225,14 @@ class GradientEdgeInferer(StoredInferer):
             RuntimeError: If fewer than 3 samples were seen.
             ValueError: If an option is unknown, or ``'explained'`` is asked for without ``keep_post``.
         """
-        scored = self.scored(
+        return super().evaluate(
+            exclude_self=exclude_self,
             layer_agg=layer_agg,
             score=score or self.default_score,
             ridge=ridge,
             rank_tolerance=rank_tolerance,
             null_correction=null_correction,
         )
-        return scored.table(scored.all_rows(exclude_self=exclude_self))
 
     def scored(
         self,
