@@ -9,9 +9,9 @@ A node is a stack of P centred matrices :math:`Z_1..Z_P` (C, n). For two nodes Z
 The r-th moment of Q is a sum over the ways in which the 2 r indices of r matrices can coincide: over set partitions
 :math:`\sigma`, the sum of the entries of A with exactly these coincidences, times the same of B, divided by the number
 n (n - 1) ... of placements. (For one form: Mielke 1979; Kazi-Aoual, Hitier, Sabatier and Lebreton 1995, for the RV
-coefficient.) Sums with exactly these coincidences follow from sums with at least these by Moebius inversion; all of the
-latter with an index of its own vanish, because the matrices are centred. Only 3 kinds are left for two matrices and 16
-for three; each is a number of one node, so that the moments of all pairs of nodes are products of two matrices.
+coefficient.) Sums with exactly these coincidences follow from sums with at least these by Moebius inversion; the latter
+vanish if an index coincides with no other, because the matrices are centred. Only 3 kinds are left for two matrices and
+16 for three; each is a number of one node, so that the moments of all pairs of nodes are products of two matrices.
 """
 
 from __future__ import annotations
