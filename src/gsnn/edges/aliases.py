@@ -1,10 +1,10 @@
 """Alias groups: candidate edges that the data cannot tell apart.
 
 Two candidates i -> j and i' -> j' alias when the same inputs reach i and i', and the same outputs are reachable from j
-and j', in the graph that the model has. Then either edge would carry the same signals to the same places, and a method
-that finds the wrong one of the two has still found the right thing.
+and j', in the graph of the model. Then either edge would carry the same signals to the same places, and a method that
+finds the wrong one of the two is still right as far as the data can tell.
 
-The group of a pair factorises into a class of its source and a class of its target, so nothing here is N x N.
+A class of its source and a class of its target give the group of a pair, so nothing here is N x N.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from gsnn.graph.reach import hop_classes, member_bits, reach_classes
 
 AliasBy = Literal["reach", "hops"]
 
-# With more of the candidates than this in one group, a group says next to nothing about its members. Not the share that
-# has an alias: that is near 1 wherever groups help, and 0.98 on the benchmark whose largest group has 6 members.
+# Groups say almost nothing if one of them has a larger share of the candidates than this. The share of candidates with
+# an alias would not do: it is near 1 wherever groups help, and 0.98 on the benchmark whose largest group has 6 members.
 _VACUOUS = 0.5
 _ROWS = 1 << 20
 
@@ -36,7 +36,7 @@ class AliasGroups:
     """The alias group of every pair of a source and a target.
 
     Group ids are ``source_class[i] * n_target_classes + target_class[j]``: whole numbers with gaps, the same whatever
-    the order of the functions. A known edge and a self-edge have a group too, but only candidates count in its size.
+    the order of the functions. Known edges and self-edges have groups too, but only candidates count in the sizes.
 
     Attributes:
         source_class: Shape (S,), the class of each source.
@@ -58,11 +58,7 @@ class AliasGroups:
         return len(self.source_class) * len(self.target_class) - self.excluded.shape[1]
 
     def without(self, rows: IntArray) -> AliasGroups:
-        """The same groups with fewer candidates.
-
-        Args:
-            rows: (K,) pairs i * T + j.
-        """
+        """The same groups without the pairs i * T + j of ``rows`` (K,) among the candidates."""
         n_targets = len(self.target_class)
         keys = np.union1d(self.excluded[0] * n_targets + self.excluded[1], rows)
         return replace(self, excluded=np.stack(np.divmod(keys, n_targets)))
@@ -90,7 +86,7 @@ class AliasGroups:
         return self.source_class[np.asarray(src_idx)] * self.n_target_classes + self.target_class[np.asarray(dst_idx)]
 
     def size(self, src_idx: npt.ArrayLike, dst_idx: npt.ArrayLike) -> IntArray:
-        """How many candidates the groups of some pairs hold; a candidate counts itself.
+        """Number of candidates in the groups of some pairs; a candidate counts itself.
 
         Args:
             src_idx: Indices of the sources; shapes broadcast.
@@ -102,16 +98,16 @@ class AliasGroups:
         return self.group_size(self.group(src_idx, dst_idx))
 
     def group_size(self, group: npt.ArrayLike) -> IntArray:
-        """How many candidates each of some groups holds."""
+        """Number of candidates in each of some groups."""
         ids = np.asarray(group)
-        held, count = self._excluded_groups
-        if not len(held):
+        excluded, count = self._excluded_groups
+        if not len(excluded):
             return self._n_pairs(ids)
-        place = np.searchsorted(held, ids).clip(max=len(held) - 1)
-        return self._n_pairs(ids) - np.where(held[place] == ids, count[place], 0)
+        place = np.searchsorted(excluded, ids).clip(max=len(excluded) - 1)
+        return self._n_pairs(ids) - np.where(excluded[place] == ids, count[place], 0)
 
     def matrix(self) -> npt.NDArray[np.integer]:
-        """Ids of all pairs, shape (S, T), for :func:`gsnn.metrics.evaluate_edges`; of the smallest type that does."""
+        """Ids of all pairs, shape (S, T), for :func:`gsnn.metrics.evaluate_edges`, of the smallest type that fits."""
         ids = np.empty(
             (len(self.source_class), len(self.target_class)),
             np.min_scalar_type(-self.n_source_classes * self.n_target_classes),
@@ -131,8 +127,8 @@ class AliasGroups:
             table: What ``evaluate`` or ``top_edges`` of an inferer on the same graph returned.
 
         Returns:
-            The table with the two columns at its end (replaced if they are there): the id of the group of each pair,
-            and how many candidates the group holds. Rows are taken in chunks, so little memory is needed beside them.
+            The table with the two columns at its end (replaced if present): the id of the group of each pair, and the
+            number of candidates in the group. Rows are processed in chunks, which needs little memory.
 
         Raises:
             ValueError: If the table has no columns src_idx and dst_idx, or they are of more nodes than the graph has.
@@ -145,8 +141,7 @@ class AliasGroups:
             >>> alias_groups(graph).attach(table)[["alias_group", "alias_size"]].to_dict("list")
             {'alias_group': [1, 1], 'alias_size': [3, 3]}
         """
-        missing = [name for name in ("src_idx", "dst_idx") if name not in table.columns]
-        if missing:
+        if not {"src_idx", "dst_idx"} <= set(table.columns):
             raise ValueError(f"table must have the columns src_idx and dst_idx, got {list(table.columns)[:8]}")
         source, target = (table[name].to_numpy() for name in ("src_idx", "dst_idx"))
         for end, index, n_nodes in (
@@ -163,10 +158,10 @@ class AliasGroups:
         values = {name: np.empty(len(table), smallest) for name in ("alias_group", "alias_size")}
         sizes = None
         if n_groups <= len(table):
-            # For a table of most pairs one look-up in a table of all groups beats a search for each row.
+            # For a table of most pairs, a look-up in the sizes of all groups is faster than a search for each row.
             sizes = np.outer(*self._class_sizes).ravel()
-            held, count = self._excluded_groups
-            sizes[held] -= count
+            excluded, count = self._excluded_groups
+            sizes[excluded] -= count
         for start in range(0, len(table), _ROWS):
             rows = slice(start, start + _ROWS)
             ids = self.group(source[rows], target[rows])
@@ -175,11 +170,7 @@ class AliasGroups:
         return table.drop(columns=list(values), errors="ignore").assign(**values)
 
     def summary(self) -> dict[str, Any]:
-        """How far the candidates alias, JSON-able.
-
-        Returns:
-            ``by``, ``max_hops``, ``groups``, ``share_aliased`` and ``largest_share``.
-        """
+        """``by``, ``max_hops``, ``groups``, ``share_aliased`` and ``largest_share``, for JSON."""
         return {
             "by": self.alias_by,
             "max_hops": self.max_hops,
@@ -189,22 +180,22 @@ class AliasGroups:
         }
 
     def _n_pairs(self, group: IntArray) -> IntArray:
-        """How many pairs each of some groups holds, candidates or not."""
+        """Number of pairs in each of some groups, candidates or not."""
         sources, targets = self._class_sizes
         return sources[group // self.n_target_classes] * targets[group % self.n_target_classes]
 
     @cached_property
     def _excluded_groups(self) -> tuple[IntArray, IntArray]:
-        """Ids of the groups that hold excluded pairs, ascending, and how many."""
+        """Ids of the groups with excluded pairs, ascending, and the number of these pairs."""
         ids, count = np.unique(self.group(*self.excluded), return_counts=True)
         return ids, count.astype(np.int64)
 
     @cached_property
     def size_histogram(self) -> tuple[IntArray, IntArray]:
-        """Sizes of the groups that hold a candidate, ascending, and the number of groups of each size."""
+        """Sizes of the groups with a candidate, ascending, and the number of groups of each size."""
         sources, targets = (np.unique(sizes, return_counts=True) for sizes in self._class_sizes)
         ids = self._excluded_groups[0]
-        # All groups as if nothing were excluded; then those with exclusions move to their true size.
+        # First all groups without exclusions; then groups with exclusions move to their true size.
         size = np.concatenate([np.outer(sources[0], targets[0]).ravel(), self._n_pairs(ids), self.group_size(ids)])
         change = [np.outer(sources[1], targets[1]).ravel(), np.full(len(ids), -1), np.ones(len(ids), np.int64)]
         sizes, place = np.unique(size, return_inverse=True)
@@ -215,7 +206,7 @@ class AliasGroups:
 
     @property
     def n_groups(self) -> int:
-        """Number of groups that hold a candidate."""
+        """Number of groups with a candidate."""
         return int(self.size_histogram[1].sum())
 
     @property
@@ -231,7 +222,7 @@ class AliasGroups:
 
     @property
     def warnings(self) -> list[str]:
-        """One sentence if the groups are too coarse to mean anything, else empty."""
+        """One sentence if the groups are too coarse to be of use, else empty."""
         if not self.largest_share > _VACUOUS:
             return []
         hint = "; grouping by 'hops' tells them apart by distance" if self.alias_by == "reach" else ""
@@ -261,14 +252,14 @@ def alias_groups(
 
     An input is a class of sources of its own, and an output a class of targets: their signals are in the data.
 
-    Plain reachability says little where most functions lie in one strongly connected component: see
+    Reachability alone says little where most functions are in one strongly connected component: see
     :attr:`AliasGroups.warnings`; 'hops' is for such graphs.
 
     Args:
-        graph: The graph the model has, hidden edges left out: a :class:`gsnn.graph.Graph`, or an object with
+        graph: The graph of the model, without hidden edges: a :class:`gsnn.graph.Graph`, or an object with
             ``edge_index_dict`` and ``node_names_dict``.
         alias_by: 'reach' or 'hops'.
-        max_hops: The number of layers L of the model, for 'hops': farther than that it carries no signal. None: no
+        max_hops: The number of layers L of the model, for 'hops': it carries no signal farther than that. None: no
             cap. 'reach' does not use it.
         kind: The kind of the candidates, one of :data:`gsnn.graph.KINDS`.
         exclude_known: Whether edges of the graph are no candidates.
@@ -309,12 +300,9 @@ def alias_groups(
     target = np.arange(checked.O) if kind == OUTPUT_EDGES else classes(*ends[1])
     known = index[edge_type(kind)]
     itself = np.tile(np.arange(n_nodes), (2, 1))
-    excluded = np.concatenate(
-        ([known] if exclude_known else [])
-        + ([itself] if exclude_self and kind == FUNCTION_EDGES else [])
-        + [known[:, :0]],
-        axis=1,
-    )
+    parts = [known if exclude_known else known[:, :0]]
+    parts += [itself] if exclude_self and kind == FUNCTION_EDGES else []
+    excluded = np.concatenate(parts, axis=1)
     keys = np.unique(excluded[0] * len(target) + excluded[1])
     excluded = np.stack([keys // len(target), keys % len(target)])
     return AliasGroups(source, target, excluded, alias_by, max_hops if alias_by == "hops" else None)

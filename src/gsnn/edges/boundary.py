@@ -1,17 +1,16 @@
 r"""Edges where signals enter and where they are read: from inputs to functions, from functions to outputs.
 
 One side of such an edge is known exactly: the input of an edge input -> function, and the response at the end of an
-edge function -> output. A score is the share of what is wanted at the target that the source explains beyond the
-sources that the target already has.
+edge function -> output. A score is the share of the target's gradient or response that the source explains beyond the
+known sources of the target.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +22,14 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Capture, Criterion, captures, node_norms, tapped, unwrap
-from gsnn.edges.gradient.blocks import centred_channels, node_chunks
-from gsnn.edges.gradient.null import gamma_median
-from gsnn.edges.gradient.sign import orientation, reference_weights, references
-from gsnn.edges.inferer import StreamingInferer, check_nodes
-from gsnn.edges.pairs import Column, ScoredPairs
-from gsnn.edges.sample_store import SampleStore
-from gsnn.edges.stats import false_discovery
-from gsnn.edges.stats.permutation_forms import FormSums, form_moments, form_sums, joined, pearson3_tail
+from gsnn.edges.gradient.blocks import centred_chunks
+from gsnn.edges.gradient.null import form_tail, median_factor
+from gsnn.edges.gradient.sign import orientation, references
+from gsnn.edges.inferer import check_nodes, check_unchanged
+from gsnn.edges.pairs import Column, ScoredPairs, column_of, undefined_column
+from gsnn.edges.significance import lazy_columns
+from gsnn.edges.stats.permutation_forms import FormSums, form_moments, form_sums, joined
+from gsnn.edges.stored_inferer import StoredInferer
 from gsnn.graph.kinds import INPUT_EDGES, OUTPUT_EDGES
 
 # Variances below this share of what they are compared with are rounding.
@@ -41,7 +40,7 @@ _SMALL = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """The signal wanted at one target.
+    """The signal that sources are to explain at one target.
 
     Attributes:
         number: Its number.
@@ -60,22 +59,22 @@ class Explained:
 
     Attributes:
         shares: (S,) sum over the parts of the share explained, NaN where undefined.
-        cross: (S, P, C) inner products of the sources with what the known ones leave of the target.
-        left: (P, C, M) what they leave, each part scaled to a sum of squares of 1.
+        cross: (S, P, C) inner products of the sources with the residual.
+        residual: (P, C, M) of the target after regression on its known sources, each part with a sum of squares of 1.
         freedom: Degrees of freedom that are left for the source.
     """
 
     shares: FloatArray
     cross: FloatArray
-    left: FloatArray
+    residual: FloatArray
     freedom: float
 
 
 def explain(sources: FloatArray, known: IntArray, values: FloatArray) -> Explained:
     r"""What each source explains of a target beyond the known ones.
 
-    With H the projection on the known sources, a = (I - H) z the rest of a source, R_p = G_p (I - H) that of a part of
-    the target: the sum over p of :math:`\|R_p a\|^2 / (\|a\|^2 \|R_p\|_F^2)`.
+    With H the projection on the known sources, a = (I - H) z the residual of a source and R_p = G_p (I - H) that of a
+    part of the target: the sum over p of :math:`\|R_p a\|^2 / (\|a\|^2 \|R_p\|_F^2)`.
 
     Args:
         sources: (S, M), centred, each with a sum of squares of 1 or 0.
@@ -83,7 +82,7 @@ def explain(sources: FloatArray, known: IntArray, values: FloatArray) -> Explain
         values: (P, C, M), centred.
 
     Returns:
-        The shares; NaN for sources of which nothing is left, and where nothing is left of the target.
+        The shares; NaN for sources without a residual, and for all if the target has none.
 
     Example:
         >>> z = np.array([[1.0, -1, 0, 0], [0, 0, 1, -1]]) / 2**0.5
@@ -98,23 +97,20 @@ def explain(sources: FloatArray, known: IntArray, values: FloatArray) -> Explain
     inside = sources @ basis.T
     left_of_source = np.square(sources).sum(1) - np.square(inside).sum(1)
     total = np.square(values).sum((1, 2))
-    left = values - (values @ basis.T) @ basis
-    left_of_target = np.square(left).sum((1, 2))
+    residual = values - (values @ basis.T) @ basis
+    left_of_target = np.square(residual).sum((1, 2))
     alive = left_of_target > _NOTHING * total
-    left = np.where(alive, 1 / np.sqrt(np.where(alive, left_of_target, 1.0)), 0.0)[:, None, None] * left
-    # The rest is orthogonal to the basis, so the sources need no projection.
-    cross = (sources @ left.reshape(-1, n).T).reshape(len(sources), *left.shape[:2])
+    residual = np.where(alive, 1 / np.sqrt(np.where(alive, left_of_target, 1.0)), 0.0)[:, None, None] * residual
+    # The residual is orthogonal to the basis, so the sources need no projection.
+    cross = (sources @ residual.reshape(-1, n).T).reshape(len(sources), *residual.shape[:2])
     defined = (left_of_source > 1e-6) & alive.any()
     shares = np.full(len(sources), np.nan)
     shares[defined] = np.square(cross[defined]).sum((1, 2)) / left_of_source[defined]
-    return Explained(shares, cross, left, n - 1.0 - len(basis))
+    return Explained(shares, cross, residual, n - 1.0 - len(basis))
 
 
-class BoundaryEdgeInferer(StreamingInferer):
-    """What edges from inputs and edges to outputs have in common; see the two classes below.
-
-    Samples are kept, in memory up to a quarter of ``memory_budget``, then in a temporary file.
-    """
+class BoundaryEdgeInferer(StoredInferer):
+    """What edges from inputs and edges to outputs have in common; see the two classes below."""
 
     scores: ClassVar[tuple[str, ...]]
 
@@ -131,18 +127,8 @@ class BoundaryEdgeInferer(StreamingInferer):
         check_nodes(gsnn, self.function_nodes)
         self.memory_budget = memory_bytes(memory_budget)
         self.L = gsnn.L
-        self._channel_node = gsnn.channel_node.detach().cpu()
-        self._shape = (gsnn.I, gsnn.O)
-        self._orienting = reference_weights(data, self.N, gsnn.I, gsnn.O)
+        self._describe(gsnn, data)
         self.reset_stats()
-
-    @property
-    def n(self) -> int:
-        """Number of samples so far."""
-        return self._store.n
-
-    def _forget(self) -> None:
-        self._store = SampleStore(self._sizes(), self.memory_budget // 4)
 
     def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
         pre, post = captures(self._model, x, y, crit, **options)
@@ -157,23 +143,18 @@ class BoundaryEdgeInferer(StreamingInferer):
             x: (B, I) inputs of the batch.
             y: (B, O) its targets, NaN where missing.
         """
-        dtype = torch.float64 if pre.activations[0].dtype == torch.float64 else torch.float32
-        self._store.append([p.detach().cpu().to(dtype) for p in (x.T, y.T, *self._parts(pre, post))])
-        self._last = None
-
-    def _take(self, other: Self) -> None:
-        self._store.extend(other._store)
+        self._append([x.T, y.T, *self._parts(pre, post)], pre.activations[0].dtype)
 
     def scored(self, *, score: str = "explained", null_correction: bool = True) -> ScoredPairs:
         """Scores and columns of all pairs of a source and a target.
 
         Args:
             score: One of ``scores``.
-            null_correction: Subtract what chance gives, its median when samples are permuted; False for scores that
-                are never negative. ``'magnitude'`` needs none.
+            null_correction: Subtract the chance level, the median when samples are permuted; False for scores that are
+                never negative. ``'magnitude'`` needs none.
 
         Returns:
-            The scores, with the columns sign (1, -1, or 0 where it is not known), p_value and q_value.
+            The scores, with the columns sign (1, -1, or 0 where unknown), p_value and q_value.
 
         Raises:
             RuntimeError: If fewer than 3 samples were seen.
@@ -186,84 +167,61 @@ class BoundaryEdgeInferer(StreamingInferer):
     def _score(self, score: str, null_correction: bool) -> ScoredPairs:
         shape = (len(self.prior.sources), len(self.prior.targets))
         if score == "magnitude":
-            nothing: Column = lambda rows: np.full(len(rows), np.nan)  # noqa: E731 - two columns share it
-            return ScoredPairs(self.prior, self._magnitudes(), self.score_name, dict(p_value=nothing, q_value=nothing))
+            none: dict[str, Column] = {"p_value": undefined_column, "q_value": undefined_column}
+            return ScoredPairs(self.prior, self._magnitudes(), self.score_name, none)
         values, sign = np.zeros(shape), np.zeros(shape, np.int8)
         sources = self._sources()
         up = self._up(sources)
-        usual = _unit_sums(sources, third=False)
-        for target in track(self._targets(score), "targets", show=None, total=shape[1]):
-            own, sums = self._on_rows(sources, usual, target, third=False)
-            found = explain(own, self.prior.parents[target.number], target.values)
-            column = np.where(np.isnan(found.shares), 0.0, found.shares)
+        for target, explained, sums in track(
+            self._explained(score, sources, third=False), "targets", show=None, total=shape[1]
+        ):
+            undefined = np.isnan(explained.shares)
+            column = np.where(undefined, 0.0, explained.shares)
             if null_correction:
-                mean, variance, _ = _moments(sums, found, third=False)
-                column = column - np.where(np.isnan(found.shares), 0.0, mean * _median_factor(mean, variance))
-            values[:, target.number] = np.sign(column) * np.sqrt(np.abs(column))
-            values[np.isnan(found.shares), target.number] = np.nan
-            sign[:, target.number] = self._signs(up, target, found, score)
+                mean, variance, _ = _moments(sums, explained, third=False)
+                column = column - np.where(undefined, 0.0, mean * median_factor(mean, variance))
+            values[:, target.number] = np.where(undefined, np.nan, np.sign(column) * np.sqrt(np.abs(column)))
+            sign[:, target.number] = self._signs(up, target, explained, score)
+        n = self.n
 
         def p_values() -> FloatArray:
-            if self.n != n:
-                raise RuntimeError("samples were added since; evaluate again")
+            check_unchanged(n, self.n)
             return self._p_values(score, sources)
 
-        n = self.n
-        significance = _Significance(p_values, self.prior.candidates())
-        columns: dict[str, Column] = {
-            "sign": lambda rows: sign.ravel()[rows],
-            "p_value": lambda rows: significance.p.ravel()[rows],
-            "q_value": lambda rows: significance.q.ravel()[rows],
-        }
+        columns: dict[str, Column] = {"sign": column_of(sign), **lazy_columns(p_values, self.prior.candidates())}
         return ScoredPairs(self.prior, values, self.score_name, columns)
 
     def _p_values(self, score: str, sources: FloatArray) -> FloatArray:
-        """P(share >= the one found) when the samples of the target are permuted, for all pairs; NaN where undefined."""
-        usual = _unit_sums(sources)
+        """P(share >= the observed one) when the target's samples are permuted, for all pairs; NaN where undefined."""
         out = np.full((len(self.prior.sources), len(self.prior.targets)), np.nan)
-        for target in self._targets(score):
-            own, sums = self._on_rows(sources, usual, target)
-            found = explain(own, self.prior.parents[target.number], target.values)
-            if found.freedom < 2:
+        for target, explained, sums in self._explained(score, sources, third=True):
+            if explained.freedom < 2:
                 continue
-            mean, variance, skewness = _moments(sums, found)
-            varies = (variance > 0) & np.isfinite(found.shares)
-            deviation = np.sqrt(np.where(varies, variance, 1.0))
-            p = pearson3_tail((np.where(varies, found.shares, 0.0) - mean) / deviation, skewness)
+            mean, variance, skewness = _moments(sums, explained)
+            varies = (variance > 0) & np.isfinite(explained.shares)
+            p = form_tail(np.where(varies, explained.shares, 0.0), mean, variance, skewness)
             out[varies, target.number] = p[varies]
         return out
 
-    def _on_rows(
-        self, sources: FloatArray, usual: FormSums, target: Target, *, third: bool = True
-    ) -> tuple[FloatArray, FormSums]:
-        """Sources on the samples where a target is known, and their sums."""
-        if target.rows is None:
-            return sources, usual
-        own = _units(sources[:, target.rows])
-        return own, _unit_sums(own, third=third)
-
-    def _centred(self, key: int) -> Iterator[tuple[int, int, list[tuple[Tensor, Tensor]]]]:
-        """Some functions at a time, from one to another: in each block their channels less the means, and the means.
-
-        The L matrices of the blocks begin at ``key`` in the store.
-        """
-        channels = np.bincount(self._channel_node.numpy(), minlength=self.N)
-        first = np.concatenate([[0], np.cumsum(channels)])
-        for start, end in node_chunks(channels, self.L * self.n):
-            rows = slice(int(first[start]), int(first[end]))
-            yield (
-                start,
-                end,
-                [centred_channels(self._store.read(key + n, rows), channels[start:end]) for n in range(self.L)],
-            )
+    def _explained(
+        self, score: str, sources: FloatArray, *, third: bool
+    ) -> Iterator[tuple[Target, Explained, FormSums]]:
+        """Each target, what the sources explain of it, and the sums of the sources on the samples where it is known."""
+        all_sums = _unit_sums(sources, third=third)
+        for target in self._targets(score):
+            own, sums = sources, all_sums
+            if target.rows is not None:
+                own = _units(sources[:, target.rows])
+                sums = _unit_sums(own, third=third)
+            yield target, explain(own, self.prior.parents[target.number], target.values), sums
 
     @abstractmethod
     def _sizes(self) -> list[int]:
-        """Rows of every matrix in the store; the first two are inputs and responses."""
+        """Rows of every matrix in the store, of which the first two are inputs and responses."""
 
     @abstractmethod
     def _parts(self, pre: Capture, post: Capture) -> list[Tensor]:
-        """What is kept of a batch beside inputs and responses."""
+        """What is stored of a batch beside inputs and responses."""
 
     @abstractmethod
     def _sources(self) -> FloatArray:
@@ -278,8 +236,8 @@ class BoundaryEdgeInferer(StreamingInferer):
         """What orients the functions, once for all targets."""
 
     @abstractmethod
-    def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
-        """(S,) 1 where the source should activate the target, -1 where inhibit it, 0 where that is not known."""
+    def _signs(self, up: FloatArray, target: Target, explained: Explained, score: str) -> npt.NDArray[np.int8]:
+        """(S,) 1 where the source should activate the target, -1 where inhibit it, 0 where unknown."""
 
     @abstractmethod
     def _magnitudes(self) -> FloatArray:
@@ -290,15 +248,15 @@ class InputEdgeInferer(BoundaryEdgeInferer):
     r"""Scores edges from inputs to functions: off-targets of a drug, receptors of a ligand.
 
     The signal of an input is known. With :math:`g_j^n` the gradient of the loss at function j before the norm of block
-    n, less what the known inputs of j explain of it, and x the rest of the input:
+    n and :math:`x_i` the input, both after regression on the known inputs of j:
 
     .. math:: s_{ij}^2 = \sum_{n=1}^{L} \frac{\|g_j^n x_i\|^2}{\|x_i\|^2 \, \|g_j^n\|_F^2}
 
     Scores: ``'explained'``, this one, and ``'magnitude'``: the correlation of the absolute input with the gradient's
     magnitude, mean over the blocks, as for edges between functions in the research code.
 
-    The p-value is of the sum above when samples are permuted: it has the exact mean, variance and skewness of the
-    unconditioned sum, widened by the degrees of freedom that the known inputs take.
+    The p-value is that of the sum above when samples are permuted: its distribution has the exact mean, variance and
+    skewness of the unconditioned sum, widened by the degrees of freedom that the known inputs take.
 
     Args:
         model: A :class:`gsnn.nn.GSNN`.
@@ -335,9 +293,9 @@ class InputEdgeInferer(BoundaryEdgeInferer):
         return _units(self._store.read(0).double().numpy())
 
     def _targets(self, score: str) -> Iterator[Target]:
-        for start, _, parts in self._centred(2):
-            for j, values in enumerate(torch.stack([centred for centred, _ in parts], 1).numpy()):
-                yield Target(start + j, values)
+        for nodes, parts in centred_chunks(self._store, range(2, 2 + self.L), self._channels):
+            for j, values in enumerate(torch.stack([centred for centred, _ in parts], 1).numpy(), nodes.start):
+                yield Target(j, values)
 
     def _up(self, sources: FloatArray) -> FloatArray:
         x, y = self._store.read(0), self._store.read(1)
@@ -345,16 +303,17 @@ class InputEdgeInferer(BoundaryEdgeInferer):
         blocks = (self._store.read(2 + self.L + n) for n in range(self.L))
         return np.stack([orientation(values, reference, self._channel_node).double().numpy() for values in blocks])
 
-    def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
+    def _signs(self, up: FloatArray, target: Target, explained: Explained, score: str) -> npt.NDArray[np.int8]:
         direction = up[:, self._channel_node.numpy() == target.number]
         # The loss falls where the input moves against the gradient.
-        return _sign_of(-np.einsum("spc,pc->s", found.cross[:, :, : direction.shape[1]], direction))
+        return _sign_of(-np.einsum("spc,pc->s", explained.cross[:, :, : direction.shape[1]], direction))
 
     def _magnitudes(self) -> FloatArray:
         x = _units(np.abs(self._store.read(0).double().numpy()))
         total = np.zeros((self._shape[0], self.N))
         for n in range(self.L):
-            total += x @ _units(_norms(self._store.read(2 + n), self._channel_node, self.N)).T
+            norms = node_norms(self._store.read(2 + n).double(), self._channel_node, self.N, "l1").numpy()
+            total += x @ _units(norms).T
         return total / self.L
 
 
@@ -362,15 +321,15 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
     r"""Scores edges from functions to outputs: which factor drives which gene.
 
     The response at the end of the edge is known. A function has one signal here: the leading principal component of its
-    channels after the nonlinearity, over all blocks together. With y_o what the signals of the known sources of output
-    o leave of its response, and a_i what they leave of the signal of function i,
+    channels after the nonlinearity, over all blocks together. With y_o the response of output o and a_i the signal of
+    function i, both after regression on the signals of the known sources of o,
 
     .. math:: s_{io}^2 = \frac{(a_i \cdot y_o)^2}{\|a_i\|^2 \, \|y_o\|^2}
 
     Scores:
 
-    - ``'explained'``: this one. It takes out only one direction of a known source, on purpose. The trained model uses
-      all of its channels and makes up for a missing source with them, so that its residual says far less (AUC .77
+    - ``'explained'``: this one. It deliberately regresses out only one direction of a known source. The trained model
+      uses all of its channels and makes up for a missing source with them, so that its residual says far less (AUC .77
       against .98 on a teacher; benchmarks/kinds.py).
     - ``'residual'``: the same with the gradient of the loss by the prediction in place of the response.
     - ``'magnitude'``: the correlation of the magnitude of the function before the norm with that of this gradient, mean
@@ -412,7 +371,7 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
 
     def _sources(self) -> FloatArray:
         out = np.zeros((self.N, self.n))
-        for start, end, parts in self._centred(3):
+        for nodes, parts in centred_chunks(self._store, range(3, 3 + self.L), self._channels):
             values = torch.cat([centred for centred, _ in parts], 1)
             level = torch.cat([mean for _, mean in parts], 1).square().sum(1) * self.n
             if values.shape[1] > values.shape[2]:
@@ -421,7 +380,7 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
             else:
                 signal = (torch.linalg.eigh(values @ values.transpose(1, 2))[1][:, None, :, -1] @ values)[:, 0]
             varies = values.square().sum((1, 2)) > 1e-10 * level
-            out[start:end] = (signal * varies[:, None]).numpy()
+            out[nodes] = (signal * varies[:, None]).numpy()
         return _units(out)
 
     def _targets(self, score: str) -> Iterator[Target]:
@@ -436,8 +395,8 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
         reference = references(self._orienting, self._store.read(0), self._store.read(1)).double().numpy()
         return np.einsum("sm,sm->s", sources, reference - reference.mean(1, keepdims=True))
 
-    def _signs(self, up: FloatArray, target: Target, found: Explained, score: str) -> npt.NDArray[np.int8]:
-        toward = found.cross[:, 0, 0] if score == "explained" else -found.cross[:, 0, 0]
+    def _signs(self, up: FloatArray, target: Target, explained: Explained, score: str) -> npt.NDArray[np.int8]:
+        toward = explained.cross[:, 0, 0] if score == "explained" else -explained.cross[:, 0, 0]
         return _sign_of(toward) * _sign_of(up)
 
     def _magnitudes(self) -> FloatArray:
@@ -447,54 +406,31 @@ class OutputEdgeInferer(BoundaryEdgeInferer):
         return total / self.L
 
 
-class _Significance:
-    """p-values of all pairs, computed when first asked for, and q-values over the candidates."""
-
-    def __init__(self, p_values: Callable[[], FloatArray], candidates: npt.NDArray[np.bool_]) -> None:
-        self._p_values, self._candidates = p_values, candidates
-
-    @cached_property
-    def p(self) -> FloatArray:
-        """(S, T), NaN where there is none."""
-        return self._p_values()
-
-    @cached_property
-    def q(self) -> FloatArray:
-        """(S, T), NaN for known edges."""
-        return false_discovery(self.p, self._candidates & ~np.isnan(self.p))
-
-
-def _moments(sums: FormSums, found: Explained, *, third: bool = True) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _moments(sums: FormSums, explained: Explained, *, third: bool = True) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean, variance and skewness (S,) of the shares when the samples of a target are permuted."""
-    n = found.left.shape[2]
-    stacked = found.left.reshape(-1, n)
+    n = explained.residual.shape[2]
+    stacked = explained.residual.reshape(-1, n)
     if third or len(stacked) > n:
         stacked = _principal(stacked)
-    factor = np.full((1, 1), (n - 1) / max(found.freedom, 1.0))
+    factor = np.full((1, 1), (n - 1) / max(explained.freedom, 1.0))
     g = form_sums(torch.from_numpy(stacked[None, None]), third=third).scaled(factor)
     mean, variance, skewness = form_moments(sums, g, n, third=third)
     return mean[:, 0], variance[:, 0], skewness[:, 0]
 
 
 def _principal(values: FloatArray) -> FloatArray:
-    """The principal components of (R, M) without those of almost no variance; at least one row."""
+    """The principal components of (R, M) but those of almost no variance; at least one row."""
     short = len(values) <= values.shape[1]
     sizes, vectors = np.linalg.eigh(values @ values.T if short else values.T @ values)
     kept = sizes > _SMALL * max(sizes.sum(), 0.0)
     if not kept.any():
         return np.zeros((1, values.shape[1]))
-    found: FloatArray = vectors[:, kept].T @ values if short else np.sqrt(sizes[kept])[:, None] * vectors[:, kept].T
-    return found
+    rows: FloatArray = vectors[:, kept].T @ values if short else np.sqrt(sizes[kept])[:, None] * vectors[:, kept].T
+    return rows
 
 
-def _median_factor(mean: FloatArray, variance: FloatArray) -> FloatArray:
-    """Median over mean of gamma variables of these moments."""
-    shape = np.divide(np.square(mean), variance, out=np.full_like(mean, 1e4), where=variance > 0)
-    return gamma_median(np.maximum(shape, 1e-2))
-
-
-def _unit_sums(units: FloatArray, *, third: bool = True) -> FormSums:
-    """The sums over samples of sources (S, M) that decide what permutations give."""
+def _unit_sums(units: FloatArray, *, third: bool) -> FormSums:
+    """The sums over samples of sources (S, M) that the moments under permutation need."""
     parts = torch.from_numpy(units)[:, None, None].split(max(1, (1 << 22) // max(1, units.shape[1])))
     return joined([form_sums(part, third=third) for part in parts])
 
@@ -506,10 +442,6 @@ def _units(values: FloatArray) -> FloatArray:
     size = np.sqrt(np.square(centred).sum(1, keepdims=True))
     # Single precision leaves rounding where nothing varies.
     return np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-6 * level * values.shape[1] ** 0.5)
-
-
-def _norms(values: Tensor, channel_node: Tensor, n_nodes: int) -> FloatArray:
-    return node_norms(values.double(), channel_node, n_nodes, "l1").numpy()
 
 
 def _sign_of(values: FloatArray) -> npt.NDArray[np.int8]:

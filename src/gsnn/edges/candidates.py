@@ -1,4 +1,4 @@
-"""Which candidates of a ranking are kept: patterns, the best few, edges that are forbidden or asked for."""
+"""Which candidates of a ranking are kept: by patterns, the best few, forbidden and required edges."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from gsnn.base.arrays import IntArray
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.base.errors import DataError, closest
+from gsnn.edges.pairs import ScoredPairs, match_nodes
+from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, edge_type
-
-if TYPE_CHECKING:
-    from gsnn.edges import ScoredPairs
-    from gsnn.graph import Graph
+from gsnn.io.truth import read_truth
 
 Given = str | Path | Edge
 
@@ -29,8 +26,8 @@ class Selection:
     """What part of a ranking to keep.
 
     Attributes:
-        top: So many candidates in all; None for no limit.
-        per_target: So many of each target, chosen before ``top`` applies.
+        top: Number of candidates in all; None for no limit.
+        per_target: Number for each target, chosen before ``top`` applies.
         sources: Names or glob patterns of the sources; empty for all.
         targets: The same for targets.
     """
@@ -53,7 +50,7 @@ class NamedEdges:
 
     Attributes:
         rows: For each kind (K,) pairs i * T + j, ascending, each once.
-        notes: What was left out, in words.
+        notes: What was left out.
     """
 
     rows: Mapping[str, IntArray]
@@ -76,7 +73,7 @@ class Ends:
 
     @staticmethod
     def of(graph: Graph, kind: str) -> Ends:
-        """Those of a graph."""
+        """The nodes of a graph."""
         source, _, target = edge_type(kind)
         names = graph.node_names_dict
         return Ends(kind, names[source], names[target])
@@ -108,16 +105,16 @@ class Ends:
 
 
 def named_edges(given: Iterable[Given], ends: Sequence[Ends], what: str, *, patterns: bool = False) -> NamedEdges:
-    """Edges from what was typed: ``A:B``, a pair of names, or a file of edges.
+    """Edges as the user gave them: ``A:B``, a pair of names, or a file of edges.
 
-    A name may hold colons itself; then the one that leaves two names counts. In a file, edges of other names are left
-    out with a note; one that was typed is an error.
+    Names may contain colons; the text is split at the colon that leaves two known names. Edges of unknown names are an
+    error if typed; in a file they are left out with a note.
 
     Args:
         given: Texts, paths and pairs.
         ends: The nodes of each kind of edges that is asked for.
         what: ``forbidden`` or ``required``, for the messages.
-        patterns: Whether glob patterns may stand for names, as in ``DRUG*:*``; an exact name wins.
+        patterns: Whether glob patterns are allowed as names, as in ``DRUG*:*``; an exact name wins.
 
     Raises:
         DataError: If a text is neither an edge nor a file, or is an edge in two ways.
@@ -132,11 +129,11 @@ def named_edges(given: Iterable[Given], ends: Sequence[Ends], what: str, *, patt
     notes = []
     for item in given:
         typed = [item] if isinstance(item, tuple) else _splits(item) if isinstance(item, str) else []
-        found = [pair for pair in typed if len(pair) == 2 and any(each.row(*pair) is not None for each in ends)]
-        if len(found) > 1:
-            raise DataError(f"{what} edge {item!r} can be read in {len(found)} ways; put it into a file of edges")
-        if found:
-            pair = found[0]
+        known = [pair for pair in typed if len(pair) == 2 and any(each.row(*pair) is not None for each in ends)]
+        if len(known) > 1:
+            raise DataError(f"{what} edge {item!r} can be read in {len(known)} ways; put it into a file of edges")
+        if known:
+            pair = known[0]
             if pair[0] == pair[1]:
                 raise DataError(f"{what} edge {':'.join(pair)!r} is a self-edge, which is no candidate")
             for each in ends:
@@ -145,7 +142,7 @@ def named_edges(given: Iterable[Given], ends: Sequence[Ends], what: str, *, patt
                     rows[each.kind].append(np.array([row]))
             continue
         if not isinstance(item, tuple) and Path(item).exists():
-            pairs, n_inside = _read(item), 0
+            pairs, n_inside = read_truth(item), 0
             for each in ends:
                 inside = [row for s, t in pairs if s != t and (row := each.row(s, t)) is not None]
                 rows[each.kind].append(np.array(inside, dtype=np.int64))
@@ -169,12 +166,6 @@ def _splits(text: str) -> list[Edge]:
     return [(text[:k], text[k + 1 :]) for k, letter in enumerate(text) if letter == ":"]
 
 
-def _read(path: str | Path) -> list[Edge]:
-    from gsnn.io.truth import read_truth
-
-    return read_truth(path)
-
-
 def _between(ends: Sequence[Ends]) -> str:
     if [each.kind for each in ends] == [FUNCTION_EDGES]:
         return "between two functions"
@@ -184,60 +175,39 @@ def _between(ends: Sequence[Ends]) -> str:
 def _unknown(text: str, ends: Sequence[Ends], what: str) -> str:
     if ":" not in text:
         return f"{what} edge {text!r} is neither A:B nor a file of edges"
-    near = [{name for each in ends for name in side(each)} for side in (lambda e: e.sources, lambda e: e.targets)]
-    lost = [(name, names) for name, names in zip(text.split(":", 1), near, strict=True) if name not in names]
-    hints = [f"{name!r} (did you mean {hit[0]!r}?)" if (hit := closest(name, sorted(names), 1)) else repr(name)
-             for name, names in lost]  # fmt: skip
+    known = {name for each in ends for name in each.sources}, {name for each in ends for name in each.targets}
+    hints = []
+    for name, names in zip(text.split(":", 1), known, strict=True):
+        if name not in names:
+            near = closest(name, sorted(names), 1)
+            hints.append(f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name))
     why = f": there is no {' and no '.join(hints)}" if hints else ""
     return f"{what} edge {text!r} is not {_between(ends)} of the network{why}"
 
 
 def candidate_rows(scored: ScoredPairs, forbidden: IntArray) -> IntArray:
-    """All candidates by score, best first, undefined last: neither known, nor forbidden, nor on the diagonal.
-
-    Args:
-        scored: The scores.
-        forbidden: (K,) pairs.
-
-    Returns:
-        Their rows i * T + j; the place in it is the rank.
-    """
-    out = np.zeros(scored.score.size, dtype=bool)
-    out[scored.prior.rows(*scored.prior.pairs)] = True
-    out[forbidden] = True
+    """Rows of all candidates by score, best first, undefined last: neither known, nor forbidden, nor self pairs."""
+    excluded = np.zeros(scored.score.size, dtype=bool)
+    excluded[scored.prior.rows(*scored.prior.pairs)] = True
+    excluded[forbidden] = True
     rows = scored.all_rows()
-    return rows[~out[rows]]
+    return rows[~excluded[rows]]
 
 
 def rank_rows(order: IntArray, n_pairs: int) -> IntArray:
-    """Rank of every pair, 1 the best; 0 for pairs that are no candidates.
-
-    Args:
-        order: The candidates, best first.
-        n_pairs: S * T.
-
-    Returns:
-        (S * T,)
-    """
+    """Rank of each of all S * T pairs, 1 the best of ``order``; 0 for pairs that are no candidates."""
     rank = np.zeros(n_pairs, dtype=np.int64)
     rank[order] = np.arange(1, len(order) + 1)
     return rank
 
 
 def keep_rows(scored: ScoredPairs, order: IntArray, selection: Selection, required: IntArray) -> IntArray:
-    """The candidates that are kept, in their order.
+    """The candidates (all of them in ``order``, best first) that are selected or required, in their order."""
+    return order[selected(scored, order, selection) | np.isin(order, required)]
 
-    Undefined scores are kept only where neither ``top`` nor ``per_target`` is given, or an edge is required.
 
-    Args:
-        scored: The scores.
-        order: All candidates, best first.
-        selection: What to keep.
-        required: (K,) pairs kept whatever ``selection`` says.
-
-    Returns:
-        Rows.
-    """
+def selected(scored: ScoredPairs, order: IntArray, selection: Selection) -> BoolArray:
+    """Which candidates, best first, a selection keeps; undefined scores only without ``top`` and ``per_target``."""
     keep = matching(scored, order, selection)
     if selection.top is not None or selection.per_target is not None:
         keep &= ~np.isnan(scored.score.ravel()[order])
@@ -245,25 +215,18 @@ def keep_rows(scored: ScoredPairs, order: IntArray, selection: Selection, requir
         keep[keep] = earlier_equals(scored.places(order[keep])[1]) < selection.per_target
     if selection.top is not None:
         keep &= np.cumsum(keep) <= selection.top
-    return order[keep | np.isin(order, required)]
-
-
-def matching(scored: ScoredPairs, rows: IntArray, selection: Selection) -> npt.NDArray[np.bool_]:
-    """Which pairs have a source and a target that are selected."""
-    source, target = select(scored.prior.sources, scored.prior.targets, selection)
-    i, j = scored.places(rows)
-    keep: npt.NDArray[np.bool_] = source[i] & target[j]
     return keep
 
 
+def matching(scored: ScoredPairs, rows: IntArray, selection: Selection) -> BoolArray:
+    """Which pairs have a source and a target that are selected; a pattern may match none."""
+    i, j = scored.places(rows)
+    keep: BoolArray = _named(scored.prior.sources, selection.sources)[i]
+    return keep & _named(scored.prior.targets, selection.targets)[j]
+
+
 def check_patterns(selection: Selection, ends: Sequence[Ends]) -> None:
-    """Refuse a pattern that matches no node of any kind of edges that is asked for.
-
-    Raises:
-        DataError: Naming it, and near misses.
-    """
-    from gsnn.edges.pairs import match_nodes
-
+    """Raise a DataError if a pattern matches no node of any of the kinds of edges; it suggests near misses."""
     for parameter, patterns, sides in (
         ("sources", selection.sources, [(each.sources, edge_type(each.kind)[0]) for each in ends]),
         ("targets", selection.targets, [(each.targets, edge_type(each.kind)[2]) for each in ends]),
@@ -276,24 +239,17 @@ def check_patterns(selection: Selection, ends: Sequence[Ends]) -> None:
             raise DataError(str(error)) from error
 
 
-def select(
-    sources: Sequence[str], targets: Sequence[str], selection: Selection
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which nodes are selected as sources (S,), and as targets (T,); a pattern may match none."""
-    return _selected(sources, selection.sources), _selected(targets, selection.targets)
-
-
-def _selected(names: Sequence[str], patterns: Sequence[str]) -> npt.NDArray[np.bool_]:
-    there = set(names)
-    exact = {pattern for pattern in patterns if pattern in there}
-    globs = [pattern for pattern in patterns if pattern not in there]
+def _named(names: Sequence[str], patterns: Sequence[str]) -> BoolArray:
+    """Which names match any of the patterns; all if there are none. An exact name wins over a pattern."""
+    exact = set(patterns).intersection(names)
+    globs = [pattern for pattern in patterns if pattern not in exact]
     return np.array(
         [not patterns or name in exact or any(fnmatchcase(name, pattern) for pattern in globs) for name in names], bool
     )
 
 
 def earlier_equals(labels: IntArray) -> IntArray:
-    """How many equal labels stand before each."""
+    """How many equal labels precede each."""
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
     start = np.cumsum(counts) - counts

@@ -1,4 +1,4 @@
-"""Activations and per-sample loss gradients at the taps of a GSNN, leaving the model as it was."""
+"""Activations and per-sample loss gradients at the taps of a GSNN; the model is left as it was."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch.utils.hooks import RemovableHandle
 
 from gsnn.base.errors import unknown_option
 from gsnn.base.torch_state import own_random_state, threads_for
-from gsnn.edges.loss_scale import REDUCTIONS as REDUCTIONS
 from gsnn.edges.loss_scale import Criterion as Criterion
 from gsnn.edges.loss_scale import LossScale as LossScale
 from gsnn.edges.loss_scale import check_loss
@@ -29,7 +28,7 @@ TAPS = ("pre", "post")
 
 
 class Tapped(Protocol):
-    """What capture asks of a model: shapes, and the one door to its taps."""
+    """What capture needs of a model: shapes, and the forward pass that shows its taps."""
 
     N: int
     I: int  # noqa: E741 - the fixed letter for inputs
@@ -43,15 +42,15 @@ class Tapped(Protocol):
 
 @dataclass(frozen=True)
 class Capture:
-    """What one batch left at the taps of every block.
+    """The values of one batch at one tap of every block.
 
     Attributes:
         activations: L tensors (N*C, B), channels of a node contiguous.
-        gradients: L tensors (N*C, B): for each sample the gradient of its own loss, whatever batch it was in. A tap
-            the loss does not depend on has gradient 0.
+        gradients: L tensors (N*C, B): for each sample the gradient of its own loss, whatever batch it was in; 0 at a
+            tap that the loss does not depend on.
         channel_node: (N*C,) int64, the node of each channel.
         n_nodes: N.
-        loss: The loss of the batch as the criterion gave it.
+        loss: The loss of the batch, as the criterion returned it.
         credit: (O, B), for each sample the gradient of its own loss at the predictions.
     """
 
@@ -67,29 +66,18 @@ class Capture:
         return int(self.activations[0].shape[1])
 
     def node_norms(self, values: Tensor, reduction: str) -> Tensor:
-        """Magnitude of each node: the norm of ``values`` over the node's channels.
-
-        Args:
-            values: (N*C, B), one of ``activations`` or ``gradients``.
-            reduction: ``'l1'`` or ``'l2'``.
-
-        Returns:
-            (N, B).
-        """
+        """:func:`node_norms` (N, B) of one of ``activations`` or ``gradients`` (N*C, B)."""
         return node_norms(values, self.channel_node, self.n_nodes, reduction)
 
 
 def node_norms(values: Tensor, channel_node: Tensor, n_nodes: int, reduction: str) -> Tensor:
-    """Norm over the channels of each node.
+    """Norm (N, B) of ``values`` (N*C, B) over the channels of each node.
 
     Args:
         values: (N*C, B).
         channel_node: (N*C,) int64, the node of each channel; nodes may differ in their number of channels.
         n_nodes: N.
         reduction: ``'l1'`` (sum of absolute values) or ``'l2'``.
-
-    Returns:
-        (N, B).
 
     Raises:
         ValueError: If ``reduction`` is unknown.
@@ -112,7 +100,7 @@ def _sum_channels(values: Tensor, channel_node: Tensor, n_nodes: int) -> Tensor:
     channels, rest = divmod(len(values), max(n_nodes, 1))
     # Channels are contiguous by node, so equal counts show in the first and last channel of every node.
     if not rest and channels and torch.equal(channel_node[::channels], channel_node[channels - 1 :: channels]):
-        # A sum and no vector_norm, which takes a hundred times longer over an inner dimension.
+        # A sum, since vector_norm takes a hundred times longer over an inner dimension.
         return values.view(n_nodes, channels, -1).sum(1)
     return values.new_zeros(n_nodes, values.shape[1]).index_add_(0, channel_node, values)
 
@@ -131,7 +119,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     """
     inner = model
     while True:
-        # A compiled model passes attributes through, so it has the method, too, without being the model.
+        # A compiled model passes attributes through, so it has the method as well.
         wrapped = getattr(inner, "_orig_mod", None)
         if wrapped is None and not hasattr(inner, "forward_with_taps"):
             wrapped = getattr(inner, "module", None)
@@ -152,10 +140,10 @@ def tapped(model: nn.Module) -> Tapped:
 def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iterator[torch.device]:
     """Evaluate a model and leave no trace: modes, device and random state come back, also after an exception.
 
-    Inside, every submodule is in eval mode (so norms do not touch their running statistics), gradients are enabled
-    even under ``torch.no_grad`` or ``torch.inference_mode``, and autocast is off. Threads take turns, so that a model
-    may be shared by several; a training loop of the caller's own in another thread is not held up, and must not run at
-    the same time.
+    Inside, every submodule is in eval mode (so norms do not update their running statistics), gradients are enabled
+    even under ``torch.no_grad`` or ``torch.inference_mode``, and autocast is off. Threads take turns, so that several
+    may share a model; a training loop of the caller's in another thread does not wait, and must not run at the same
+    time.
 
     Args:
         model: The model.
@@ -165,20 +153,20 @@ def isolated(model: nn.Module, device: torch.device | str | None = None) -> Iter
         The device the model is on.
     """
     home = next((p.device for p in model.parameters()), torch.device("cpu"))
-    there = home if device is None else torch.device(device)
-    moved = there.type != home.type or (there.index is not None and there.index != home.index)
-    cuda = sorted({d.index or 0 for d in (home, there) if d.type == "cuda"})
+    place = home if device is None else torch.device(device)
+    moved = place.type != home.type or (place.index is not None and place.index != home.index)
+    cuda = sorted({d.index or 0 for d in (home, place) if d.type == "cuda"})
     with ExitStack() as stack:
         stack.enter_context(own_random_state(cuda))
         modes = [(module, module.training) for module in model.modules()]
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(there.type, enabled=False))
+        stack.enter_context(torch.autocast(place.type, enabled=False))
         try:
             if moved:  # pragma: no cover - needs a GPU
-                model.to(there)
+                model.to(place)
             model.eval()
-            yield there
+            yield place
         finally:
             for module, training in modes:
                 module.training = training
@@ -202,8 +190,8 @@ def capture(
     Nothing of the model changes: parameters, their gradients, requires_grad, modes, buffers, hooks, device, random
     state. It works with frozen parameters, under ``torch.no_grad`` and on a ``torch.compile`` wrapper.
 
-    A missing target (NaN) is left out of the loss: the prediction stands in for it, cut off from the gradient, so
-    that a criterion of the user's never meets a NaN; an elementwise criterion then still divides by all B * O.
+    A missing target (NaN) is left out of the loss: it is replaced by the prediction, without gradient, so that a
+    criterion of the user's never sees a NaN; an elementwise criterion then still divides by all B * O.
 
     Args:
         model: A GSNN.
@@ -236,16 +224,8 @@ def capture(
         >>> len(seen.gradients), seen.gradients[1].shape
         (2, torch.Size([6, 5]))
     """
-    return captures(
-        model,
-        x,
-        y,
-        crit,
-        where=(where,),
-        loss_reduction=loss_reduction,
-        model_kwargs=model_kwargs,
-        device=device,
-    )[0]
+    options: dict[str, Any] = {"loss_reduction": loss_reduction, "model_kwargs": model_kwargs, "device": device}
+    return captures(model, x, y, crit, where=(where,), **options)[0]
 
 
 def captures(
@@ -259,25 +239,7 @@ def captures(
     model_kwargs: Mapping[str, Any] | None = None,
     device: torch.device | str | None = None,
 ) -> list[Capture]:
-    """What :func:`capture` gives at several taps, by one pass.
-
-    Args:
-        model: As in :func:`capture`, and so are the others that are not described here.
-        x: (B, I) inputs.
-        y: (B, O) targets.
-        crit: The loss.
-        where: The taps, ``'pre'`` or ``'post'``.
-        loss_reduction: Of the loss.
-        model_kwargs: More arguments of the model's forward.
-        device: Where to run.
-
-    Returns:
-        A capture for each tap.
-
-    Raises:
-        ValueError: As in :func:`capture`.
-        TypeError: As in :func:`capture`.
-    """
+    """:func:`capture` at each of several taps ``where``, by one pass; the other arguments and errors are as there."""
     for tap in where:
         if tap not in TAPS:
             raise unknown_option("where", tap, TAPS)
@@ -286,12 +248,11 @@ def captures(
     gsnn = cast(Tapped, inner)
     check_batch(gsnn, x, y)
     recorders = {tap: Recorder() for tap in where}
-    with threads_for(inner, len(x)), isolated(inner, device) as there:
+    with threads_for(inner, len(x)), isolated(inner, device) as place:
         dtype = next((p.dtype for p in inner.parameters()), x.dtype)
-        # Clones, because tensors made under inference_mode cannot enter a graph.
-        x, y = _plain(x).to(there, dtype), _plain(y).to(there)
+        x, y = _plain(x, place).to(dtype), _plain(y, place)
         y = y.to(dtype) if y.is_floating_point() else y
-        options = {k: _to(_plain(v), there) for k, v in (model_kwargs or {}).items()}
+        options = {k: _plain(v, place) for k, v in (model_kwargs or {}).items()}
         prediction = gsnn.forward_with_taps(x, detach_parameters=True, **recorders, **options)
         if crit is None:
             loss = masked_mse(prediction, y)
@@ -304,36 +265,35 @@ def captures(
         by_prediction, *gradients = _gradients(
             loss, prediction, [h for recorder in recorders.values() for h in recorder.handles]
         )
-        # A user function may hold randomness or parameters of its own; the model is all that is differentiated.
+        # A user function may have randomness or parameters of its own; only the model is differentiated.
         factor = float(len(x)) if crit is None else scale.factor(crit, prediction, y, by_prediction)
         if factor is not None and factor != 1.0:
             by_prediction, *gradients = [g.mul_(factor) for g in (by_prediction, *gradients)]
-        found, node = iter(gradients), gsnn.channel_node.to(there)
-        taken: dict[str, Capture] = {}
-        for tap, recorder in recorders.items():
-            seen = [value.detach() for value in recorder.values]
-            taken[tap] = Capture(seen, [next(found) for _ in seen], node, gsnn.N, loss.item(), by_prediction.T)
-        return [taken[tap] for tap in where]
+        parts, node = iter(gradients), gsnn.channel_node.to(place)
+        values = [[value.detach() for value in recorder.values] for recorder in recorders.values()]
+        return [
+            Capture(seen, [next(parts) for _ in seen], node, gsnn.N, loss.item(), by_prediction.T) for seen in values
+        ]
 
 
 class TapHooks:
     """Takes the activations of blocks 0..L-2 and the gradients of blocks 1..L-1 from the next call of a GSNN.
 
-    Both are reduced at once, and what is kept is detached: nothing here keeps a graph alive. The hooks on the model
-    go when its forward pass ends, also when it ends in an exception.
+    Both are reduced at once and detached: nothing here keeps a graph alive. The hooks are removed from the model when
+    its forward pass ends, also when it ends in an exception.
 
     Args:
         model: The GSNN.
         tap: 'pre_tap' or 'post_tap'.
-        activation: From the sizes of a tap's values (N*C, B) to what is kept of them.
+        activation: Reduces the absolute values of a tap (N*C, B) to what is kept.
         gradient: The same for gradients.
 
     Attributes:
-        activations: What was kept, one per pair of adjacent blocks; None where nothing came.
+        activations: The reduced values, one per pair of adjacent blocks; None where there were none.
         gradients: The same.
         finished: Whether the forward pass has ended without an exception.
         differentiable: Whether it ran with gradients enabled.
-        armed: Set to True for gradients to be taken from the backward pass.
+        armed: Set it to True to take gradients from the backward pass.
     """
 
     def __init__(self, model: nn.Module, tap: str, activation: Reduce, gradient: Reduce) -> None:
@@ -360,7 +320,7 @@ class TapHooks:
             if block > 0:
                 self.differentiable = torch.is_grad_enabled()
                 if self.differentiable:
-                    # Below frozen parameters nothing takes a gradient yet; from this tap on everything does.
+                    # After frozen parameters nothing requires a gradient; from this tap on everything does.
                     value.requires_grad_()
                     value.register_hook(self._credit(block - 1))
 
@@ -395,7 +355,7 @@ def iterate_batches(
     """The batches of a loader that yields (x, y) or tuples with more items.
 
     Args:
-        loader: What yields them.
+        loader: Yields the tuples.
         model_kwargs: Arguments of the model's forward: the same for every batch, or a function of the whole batch
             tuple that returns them. Without it, items after the second are ignored.
         name: What to call the loader in errors.
@@ -404,8 +364,8 @@ def iterate_batches(
         The batches.
 
     Raises:
-        TypeError: If a batch is no (x, y, ...) of tensors.
-        ValueError: If there is no batch at all.
+        TypeError: If a batch is not (x, y, ...) of tensors.
+        ValueError: If there is no batch.
 
     Example:
         >>> [b.index for b in iterate_batches([(torch.zeros(2, 1), torch.zeros(2, 1))])]
@@ -424,10 +384,10 @@ def iterate_batches(
 
 
 def all_samples(model: nn.Module, loader: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """All samples of a loader at once, on the CPU; what the loader draws at random leaves no trace.
+    """All samples of a loader at once, on the CPU; the random state is left as it was.
 
     Args:
-        model: The model they go with.
+        model: The model that the samples must fit.
         loader: As for :func:`iterate_batches`.
 
     Returns:
@@ -435,7 +395,7 @@ def all_samples(model: nn.Module, loader: Iterable[Any]) -> tuple[Tensor, Tensor
 
     Raises:
         TypeError: As :func:`iterate_batches`.
-        ValueError: If there is no batch, or one does not go with the model (the error names it).
+        ValueError: If there is no batch, or one does not fit the model (the error names it).
     """
     loaded = []
     with isolated(unwrap(model)):
@@ -460,17 +420,17 @@ def naming_batch(index: int) -> Iterator[None]:
 
 
 def _gradients(loss: Tensor, prediction: Tensor, taps: list[Tensor]) -> list[Tensor]:
-    """Gradients by the prediction and by every tap; those of a loss of 0 may be missing."""
-    wanted = [prediction, *taps]
-    found: Sequence[Tensor | None] = [None] * len(wanted)
+    """Gradients by the prediction and by every tap; 0 where a loss of 0 has none."""
+    variables = [prediction, *taps]
+    gradients: Sequence[Tensor | None] = [None] * len(variables)
     if loss.requires_grad:
-        found = torch.autograd.grad(loss, wanted, allow_unused=True)
-    if found[0] is None and bool(loss):
+        gradients = torch.autograd.grad(loss, variables, allow_unused=True)
+    if gradients[0] is None and bool(loss):
         raise ValueError(
             f"crit gave {loss.item():.6g} without a gradient by the prediction; use a criterion that is differentiable "
             "by its first argument (no argmax, rounding, detach or numpy in between)"
         )
-    return [torch.zeros_like(t) if g is None else g.detach() for g, t in zip(found, wanted, strict=True)]
+    return [torch.zeros_like(t) if g is None else g.detach() for g, t in zip(gradients, variables, strict=True)]
 
 
 def _without_missing(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -486,16 +446,7 @@ def _without_missing(prediction: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
-    """Refuse samples that do not go with a model.
-
-    Args:
-        gsnn: The model.
-        x: (B, I) inputs.
-        y: (B, O) targets.
-
-    Raises:
-        ValueError: If a width is wrong, the numbers of rows differ, or there is none.
-    """
+    """Raise a ValueError unless x (B, I) and y (B, O) fit a model and hold a sample."""
     for name, value, width in (("x", x, gsnn.I), ("y", y, gsnn.O)):
         letter = "I" if name == "x" else "O"
         if value.ndim != 2 or value.shape[1] != width:
@@ -506,19 +457,12 @@ def check_batch(gsnn: Tapped, x: Tensor, y: Tensor) -> None:
         raise ValueError("x and y hold no samples")
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever forward takes
+def _plain(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - whatever forward takes
+    """Tensors on a device, outside of any graph; cloned if made under inference_mode, as they cannot enter a graph."""
     if isinstance(value, Tensor):
-        return value.detach().clone() if value.is_inference() else value.detach()
+        return (value.detach().clone() if value.is_inference() else value.detach()).to(device)
     if isinstance(value, list | tuple):
-        return type(value)(_plain(v) for v in value)
-    return value
-
-
-def _to(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - whatever forward takes
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, list | tuple):
-        return type(value)(_to(v, device) for v in value)
+        return type(value)(_plain(v, device) for v in value)
     return value
 
 

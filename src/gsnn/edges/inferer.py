@@ -1,4 +1,4 @@
-"""The contract of edge inferers: scores to read, a model and samples to fit, and statistics that add up."""
+"""The contract of edge inferers: scores to read, a model and samples to fit, statistics that add up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from gsnn.base.progress import track
-from gsnn.edges.capture import Criterion, ForwardOptions, LossScale, Tapped, isolated, iterate_batches, naming_batch
+from gsnn.edges.capture import (
+    Capture,
+    Criterion,
+    ForwardOptions,
+    LossScale,
+    Tapped,
+    isolated,
+    iterate_batches,
+    naming_batch,
+    tapped,
+    unwrap,
+)
 from gsnn.edges.pairs import Nodes, PriorEdges, ScoredPairs
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.metrics import target_ranking
@@ -25,23 +36,23 @@ POST_TAP_NORMS = ("batch", "groupbatch", "none")
 class EdgeScores(ABC):
     """Scores of every pair (i, j) that an edge may join, and how they are read.
 
-    A subclass implements :meth:`scored`; tables, rankings and matrices are built here, for all of them alike. An
-    undefined score is NaN and ranks last; equal scores keep the order (source, target) of the nodes; neither the
-    diagonal nor a known edge is ever a candidate.
+    A subclass implements :meth:`scored`; tables, rankings and matrices are built here from it. An undefined score is
+    NaN and ranks last; equal scores keep the order (source, target) of the nodes; neither the diagonal nor a known edge
+    is ever a candidate.
 
     Args:
-        model: What the subclass was given to read, or None.
+        model: The model to read, or None.
         data: HeteroData-like prior graph; its function-function edges are the known ones.
 
     Attributes:
-        kind: The kind of its edges, one of :data:`gsnn.graph.KINDS`: (S, T) below is (N, N) between functions.
+        kind: The kind of its edges, one of :data:`gsnn.graph.KINDS`; between functions (S, T) below is (N, N).
         score_name: The column of the result table that holds the score.
         function_nodes: The N names.
         N: Number of function nodes.
         edges: Set of the known edges as (source, target) names.
         prior: The same by number, as :class:`ScoredPairs` takes it.
-        model: The model it was given, in its wrapper if it came in one; None for what reads none.
-        data: The prior graph it was given.
+        model: The model as it was given, with any wrapper; None if none is read.
+        data: The prior graph as it was given.
     """
 
     model: Any
@@ -50,7 +61,7 @@ class EdgeScores(ABC):
     score_name: ClassVar[str] = "score"
 
     def __init__(self, model: Any, data: Any) -> None:  # noqa: ANN401 - any model, anything HeteroData-like
-        # Not through nn.Module's own setter: an inferer that is a module must not take the model for a part of itself.
+        # Not through nn.Module's own setter: an inferer that is a module must not register the model as a part of it.
         self.__dict__["model"] = model
         self.data = data
         self.prior = PriorEdges(data, self.kind)
@@ -67,14 +78,14 @@ class EdgeScores(ABC):
 
         Args:
             *args: Never used: options are given by name.
-            **options: Each inferer names its own, and each has a default. They are those of ``evaluate``.
+            **options: Those of ``evaluate``; each inferer has its own, all with defaults.
 
         Raises:
             RuntimeError: If it was not fitted, or on too few samples.
         """
 
     def beside(self) -> Mapping[str, ScoredPairs]:
-        """Rankings by name to show beside this one, such as what it knew without the data; most have none."""
+        """Rankings by name to show beside this one, such as one without the data; most inferers have none."""
         return {}
 
     def evaluate(self, *args: Any, **options: Any) -> pd.DataFrame:  # noqa: ANN401
@@ -95,14 +106,7 @@ class EdgeScores(ABC):
         return scored.table(scored.all_rows(exclude_self=exclude_self))
 
     def score_matrix(self, **options: Any) -> npt.NDArray[np.float64]:  # noqa: ANN401
-        """Scores as an array, without a table.
-
-        Args:
-            **options: Those of :meth:`scored`.
-
-        Returns:
-            (S, T), [i, j] for the edge i -> j; NaN where undefined.
-        """
+        """Scores as an array (S, T), [i, j] for the edge i -> j, NaN where undefined; options of :meth:`scored`."""
         return self.scored(**options).score.astype(np.float64)
 
     def top_edges(
@@ -165,38 +169,49 @@ class EdgeScores(ABC):
 
 
 class EdgeInferer(EdgeScores):
-    """How much does the model miss the edge i -> j? The contract of every method that can be named.
+    """How much does the model miss the edge i -> j? The contract of every named method.
 
-    ``Inferer(model, data)`` is all that it takes to make one (more arguments have defaults), ``fit`` reads the samples,
-    :meth:`scored` says what it found. Its laws, checked by one suite for every inferer:
+    ``Inferer(model, data)`` makes one (further arguments have defaults), ``fit`` reads the samples, :meth:`scored`
+    returns the scores. One suite checks its laws for every inferer:
 
     - the model is left as it was, also after an exception;
     - permuting the nodes permutes the scores; scaling the loss changes none of them;
     - how samples were batched does not matter; fitting twice is fitting once; merged statistics are those of the
       whole.
 
-    An inferer for which one of them cannot hold says so.
+    An inferer that cannot keep one of them says so.
 
     Making one raises a TypeError if the model has no taps or ``data`` is no graph, a ValueError if the two disagree,
     an option is wrong or the scores do not fit into the memory budget, and a RuntimeError if the model has fewer than 2
     blocks where two are compared.
 
     Attributes:
-        needs_all: Whether it needs all samples in memory at once, so that data that are streamed are refused.
+        needs_all: Whether it needs all samples in memory at once, so that streamed data are refused.
     """
 
     needs_all: ClassVar[bool] = False
+    _model: nn.Module
 
     @classmethod
     def from_graph(cls, model: Any, graph: Any, **options: Any) -> Self:  # noqa: ANN401 - of the class
-        """An inferer of a model and its graph, not fitted yet: how the registry makes one of any class.
+        """An inferer of a model and its graph, not fitted yet; the registry makes one of any class by this.
 
         Args:
-            model: The trained model; None for what reads none.
+            model: The trained model; None if none is read.
             graph: The prior graph that the model was built from.
             **options: Further arguments of the class.
         """
         return cls(model, graph, **options)
+
+    def _open(self, model: nn.Module, use_pre_norm: bool = True) -> Tapped:
+        """Keep the GSNN inside ``model`` and its number of blocks, unless :func:`check_model` refuses it."""
+        gsnn = tapped(model)
+        check_model(gsnn, self.function_nodes, use_pre_norm)
+        # As in EdgeScores, not through nn.Module's own setter.
+        self.__dict__["_model"] = unwrap(model)
+        self.use_pre_norm, self.L, self.n_pairs = use_pre_norm, gsnn.L, gsnn.L - 1
+        self.parents_by_target = self.prior.parents
+        return gsnn
 
     @abstractmethod
     def fit(
@@ -225,19 +240,18 @@ class EdgeInferer(EdgeScores):
 
 
 class StreamingInferer(EdgeInferer):
-    """An inferer whose statistics add up: ``fit`` forgets them and is a loop over ``update``.
+    """An inferer whose statistics add up: ``fit`` clears them and calls ``update`` for every batch.
 
     A subclass keeps the statistics: ``_forget`` clears them, ``_read`` adds a batch, and ``_take`` adds those of
     another inferer whose attributes ``_alike`` are equal.
     """
 
     _alike: ClassVar[tuple[str, ...]] = ("function_nodes",)
-    _model: nn.Module
     _scale: tuple[Criterion | None, str | None, LossScale] | None
     _last: tuple[tuple[object, ...], ScoredPairs] | None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is found again: the scores, and whether the criterion is a mean or a sum."""
+        """Without what is computed again: the scores, and whether the criterion is a mean or a sum."""
         return self.__dict__ | {"_last": None, "_scale": None}
 
     @property
@@ -264,9 +278,9 @@ class StreamingInferer(EdgeInferer):
         Args:
             x: (B, I) inputs.
             y: (B, O) targets, NaN where missing.
-            crit: As in :meth:`fit`.
+            crit: As in :meth:`fit`, like the others.
             model_kwargs: Arguments of the model's forward.
-            loss_reduction: As in :meth:`fit`.
+            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
 
         Returns:
             Number of samples so far.
@@ -298,7 +312,7 @@ class StreamingInferer(EdgeInferer):
 
     @abstractmethod
     def _forget(self) -> None:
-        """Begin without a sample."""
+        """Clear the statistics."""
 
     @abstractmethod
     def _read(self, x: Tensor, y: Tensor, crit: Criterion | None, **options: Any) -> None:  # noqa: ANN401
@@ -318,21 +332,10 @@ class StreamingInferer(EdgeInferer):
         model_kwargs: ForwardOptions = None,
         loss_reduction: str | None = None,
     ) -> int:
-        """Start afresh and add every batch of a loader.
+        """As :meth:`EdgeInferer.fit`, with two more options.
 
-        Args:
-            dataloader: As for :meth:`EdgeInferer.fit`, but ``model_kwargs`` may use the further items.
-            crit: As there.
-            device: As there.
-            verbose: As there.
-            model_kwargs: Arguments of the model's forward, or a function of the batch tuple that returns them.
-            loss_reduction: ``'mean'`` or ``'sum'``; None finds out.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: As there.
+        ``model_kwargs`` are arguments of the model's forward, or a function of the batch tuple that returns them.
+        ``loss_reduction`` is ``'mean'`` or ``'sum'``; None finds out.
         """
         self.reset_stats()
         try:
@@ -344,7 +347,7 @@ class StreamingInferer(EdgeInferer):
                             batch.x, batch.y, crit, model_kwargs=batch.model_kwargs, loss_reduction=loss_reduction
                         )
         except BaseException:
-            # Half of a loader's statistics must not pass for all of them.
+            # The statistics of half a loader must not pass for all of them.
             self.reset_stats()
             raise
         return self.n
@@ -354,18 +357,32 @@ class StreamingInferer(EdgeInferer):
             raise RuntimeError(f"Need at least {least} samples, got {self.n}; call fit or update first")
 
     def _scored_once(self, key: tuple[object, ...], score: Callable[[], ScoredPairs]) -> ScoredPairs:
-        """The scores for some options, computed unless the last ones were for the same."""
+        """The scores for these options, computed unless the last ones were for the same."""
         self._check_seen(3)
         if self._last is None or self._last[0] != key:
-            self._last = None  # two of them may not fit into memory
+            self._last = None  # two sets of scores may not fit into memory
             self._last = (key, score())
         return self._last[1]
 
     def _loss_scale(self, crit: Criterion | None, loss_reduction: str | None) -> LossScale:
-        """How this criterion scales with the batch, found out once and remembered until another one comes."""
+        """How this criterion scales with the batch; found out once and kept until the criterion changes."""
         if self._scale is None or self._scale[0] is not crit or self._scale[1] != loss_reduction:
             self._scale = (crit, loss_reduction, LossScale(loss_reduction))
         return self._scale[2]
+
+
+def check_unchanged(before: int, now: int) -> None:
+    """Refuse to compute a column of scores after samples were added to those that were scored."""
+    if now != before:
+        raise RuntimeError("samples were added since; evaluate again")
+
+
+def check_capture(seen: Capture, n_blocks: int, n_nodes: int) -> None:
+    """Refuse a capture of another model."""
+    if len(seen.activations) != n_blocks or seen.n_nodes != n_nodes:
+        raise ValueError(
+            f"seen holds {len(seen.activations)} blocks of {seen.n_nodes} nodes, expected {n_blocks} and {n_nodes}"
+        )
 
 
 def check_blocks(gsnn: Tapped) -> None:
@@ -375,7 +392,7 @@ def check_blocks(gsnn: Tapped) -> None:
 
 
 def check_nodes(gsnn: Tapped, function_nodes: Sequence[str]) -> None:
-    """Refuse a model of other functions than those of the prior graph."""
+    """Refuse a model whose functions are not those of the prior graph."""
     if gsnn.N != len(function_nodes) or list(getattr(gsnn, "function_nodes", function_nodes)) != list(function_nodes):
         raise ValueError("data and model have different function nodes; pass the graph the model was built from")
 
@@ -383,14 +400,9 @@ def check_nodes(gsnn: Tapped, function_nodes: Sequence[str]) -> None:
 def check_model(gsnn: Tapped, function_nodes: Sequence[str], use_pre_norm: bool) -> None:
     """Refuse a model whose adjacent blocks cannot be read for these nodes at this tap.
 
-    Args:
-        gsnn: The model.
-        function_nodes: The N names of the prior graph.
-        use_pre_norm: Whether the tap before the norm is read.
-
     Raises:
         RuntimeError: If the model has fewer than 2 blocks.
-        ValueError: If model and graph disagree, or the post tap is asked of a norm that takes the magnitudes away.
+        ValueError: If model and graph disagree, or the post tap is read after a norm that removes the magnitudes.
     """
     check_blocks(gsnn)
     check_nodes(gsnn, function_nodes)

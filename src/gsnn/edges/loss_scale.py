@@ -1,4 +1,4 @@
-"""Whether a loss is a mean or a sum over samples, which decides the size of each sample's gradient."""
+"""Whether a loss is a mean or a sum over samples, which sets the scale of each sample's gradient."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 
 REDUCTIONS = ("mean", "sum")
 
-# How many roundings of the precision a gradient may be off: far above what summing in another order does, far below
-# what a loss of the whole batch does.
+# Roundings by which a gradient may be off: far more than summing in another order causes, far less than a loss of the
+# whole batch does.
 _ROUNDINGS = 1000
 
 
 class LossScale:
     """The factor that turns gradients of a batch's loss into gradients of each sample's own loss.
 
-    A loss that is a mean over samples has gradients 1/B too small; a sum needs no factor. Which of them a criterion
-    is, its gradient by the prediction tells: on the rows of a part of the batch, that of the whole batch is that of
-    the part alone for a sum, and n_part / B times it for a mean. Every batch is cut in two parts of unequal size (the
-    third of the rows with the largest gradients, and the rest), and both must follow one rule, the same in all
-    batches, up to rounding. Anything else has no gradients of single samples: a root of a mean, a correlation, a mean
-    over a varying number or weight of observed values, a loss with randomness of its own.
+    The gradients of a mean over samples are 1/B of those of each sample; a sum needs no factor. The gradient by the
+    prediction shows which of them a criterion is: on the rows of a part of the batch, the gradient of the whole batch
+    is that of the part alone for a sum, and n_part / B times it for a mean. Every batch is split into two parts of
+    unequal size (the third of the rows with the largest gradients, and the rest), and both must follow one rule, the
+    same in all batches, up to rounding. Any other loss has no gradients of single samples: a root of a mean, a
+    correlation, a mean over a varying number or weight of observed values, a loss with randomness of its own.
 
     Args:
-        loss_reduction: ``'mean'`` or ``'sum'`` to say so, which spares the check; None to find out.
+        loss_reduction: ``'mean'`` or ``'sum'`` skips the check; None finds out.
 
     Attributes:
-        reduction: ``'mean'`` or ``'sum'``, None while no batch has told.
+        reduction: ``'mean'`` or ``'sum'``; None until a batch has shown it.
 
     Raises:
         ValueError: If ``loss_reduction`` is not one of these.
@@ -58,7 +58,7 @@ class LossScale:
     def factor(
         self, crit: Criterion, prediction: Tensor, target: Tensor, gradient: Tensor | None = None
     ) -> float | None:
-        """B for a mean over samples, 1 for a sum, None if this batch cannot tell because no gradient comes from it.
+        """B for a mean over samples, 1 for a sum, None if this batch does not tell, because all gradients are 0.
 
         A single row needs no factor.
 
@@ -66,7 +66,7 @@ class LossScale:
             crit: The criterion.
             prediction: (B, O).
             target: (B, O), without NaN.
-            gradient: (B, O), that of the loss by the prediction, if it is known already.
+            gradient: (B, O), that of the loss by the prediction; computed if None.
 
         Raises:
             ValueError: If the loss is neither a mean nor a sum over samples.
@@ -75,15 +75,17 @@ class LossScale:
         if n == 1:
             return 1.0
         if not self._declared:
-            found = _is_ours(crit) or self._detect(crit, prediction.detach(), target.detach(), gradient)
-            if found is None:
+            # The package's own loss needs no check.
+            ours = crit is masked_mse or type(crit) is MaskedMSELoss
+            reduction = "mean" if ours else self._detect(crit, prediction.detach(), target.detach(), gradient)
+            if reduction is None:
                 return None
-            self.reduction = found
+            self.reduction = reduction
         return float(n) if self.reduction == "mean" else 1.0
 
     def _detect(self, crit: Criterion, prediction: Tensor, target: Tensor, gradient: Tensor | None) -> str | None:
         if torch.finfo(prediction.dtype).bits < 32:
-            # Rounding of half precision would hide nearly any difference.
+            # The rounding of half precision would hide nearly any difference.
             prediction, gradient = prediction.float(), None
             target = target.float() if target.is_floating_point() else target
         n, dtype = len(prediction), prediction.dtype
@@ -96,7 +98,7 @@ class LossScale:
             )
         allowed = [self.reduction] if self.reduction is not None else list(REDUCTIONS)
         misfit = dict.fromkeys(allowed, 0.0)
-        told = bool(gradient.any())
+        informative = bool(gradient.any())
         size = gradient.reshape(n, -1).abs().sum(1)
         order = torch.argsort(size, descending=True, stable=True)
         cut = n // 3 if n >= 6 else max(1, (n - 1) // 2)  # never half of more than two rows
@@ -111,15 +113,15 @@ class LossScale:
                     "pass loss_reduction='mean' or 'sum'"
                 ) from error
             eps = max(eps, torch.finfo(dtype).eps)
-            told = told or bool(alone.any())
+            informative = informative or bool(alone.any())
             inside = gradient[part]
             for name in allowed:
                 expected = alone * (len(part) / n) if name == "mean" else alone
                 largest = torch.maximum(inside.abs().amax(), expected.abs().amax())
                 difference = (inside - expected).abs().amax()
-                # 0 / 0 is a fit; NaN in one part is not.
+                # Two zeros agree; NaN in one part does not.
                 misfit[name] = max(misfit[name], _ratio(difference, largest))
-        if not told:
+        if not informative:
             return None
         best = min(misfit, key=misfit.__getitem__)
         if misfit[best] <= _ROUNDINGS * eps:
@@ -148,24 +150,12 @@ def _gradient_by_prediction(crit: Criterion, prediction: Tensor, target: Tensor)
         check_loss(loss)
         if not loss.requires_grad:
             return torch.zeros_like(prediction), loss.dtype
-        (found,) = torch.autograd.grad(loss, prediction, allow_unused=True, materialize_grads=True)
-    return found, loss.dtype
-
-
-def _is_ours(crit: Criterion) -> str | None:
-    """The reduction of this package's own loss, which needs no check."""
-    return "mean" if crit is masked_mse or type(crit) is MaskedMSELoss else None
+        (gradient,) = torch.autograd.grad(loss, prediction, allow_unused=True, materialize_grads=True)
+    return gradient, loss.dtype
 
 
 def check_loss(loss: object) -> None:
-    """Refuse everything but a scalar tensor.
-
-    Args:
-        loss: What a criterion returned.
-
-    Raises:
-        TypeError: If it is no tensor of one number.
-    """
+    """Raise a TypeError unless a criterion returned a scalar tensor."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise TypeError(f"crit must return a scalar tensor, got {shape}; use reduction='mean' or 'sum'")

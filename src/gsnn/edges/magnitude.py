@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import scipy.special
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.base.torch_state import map_in_threads
-from gsnn.edges.capture import Capture, Criterion, capture, tapped, unwrap
-from gsnn.edges.inferer import StreamingInferer, check_model
+from gsnn.edges.capture import Capture, Criterion, capture
+from gsnn.edges.inferer import StreamingInferer, check_capture
 from gsnn.edges.magnitude_null import PartialNull, PlainNull
 from gsnn.edges.pair_correlations import PairCorrelations
 from gsnn.edges.pairs import Column, ScoredPairs, checked_targets
@@ -31,25 +31,22 @@ from gsnn.edges.stats import (
     skewed_score,
 )
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-
 REDUCTIONS = ("l1", "l2")
 SCORES = ("corr", "partial")
 P_METHODS = ("calibrated", "uncorrected")
 
 # Skewness of a correlation under permutation beyond which a few samples decide, and no p-value is given.
 MOST_SKEWED = 4.0
-# What the skewness is multiplied by; set on log-normal magnitudes of 25 to 2,000 samples (benchmarks/null_pvalues.py).
+# Factor of the skewness; set on log-normal magnitudes of 25 to 2,000 samples (benchmarks/null_pvalues.py).
 SKEWNESS_MARGIN = 1.2
-# Standard deviations from which on half a step of few-valued magnitudes counts: not at all, and in full.
+# Standard deviations up to which half a step of few-valued magnitudes does not count, and from which it counts in full.
 _NO_STEP, _WHOLE_STEP = 1.5, 4.0
-# Samples enough for no least p-value.
+# So many samples that there is no least p-value.
 _ENDLESS = 10**12
 
 _LOWEST = 1e30
 _CHUNK_BYTES = 2 * 2**20
-# Of a pair when ranked: score, z and marks in single precision, and what choosing the best takes.
+# Of a pair when ranked: score, z and marks in single precision, and the memory to choose the best.
 _PAIR_BYTES = 12
 
 
@@ -60,11 +57,11 @@ class MagnitudeEdgeInferer(StreamingInferer):
     lacks an edge i -> j, the activation of i at block n - 1 and the gradient of the loss at j in block n depend on
     each other. Each of the P = L - 1 adjacent pairs of blocks gives one correlation; they are aggregated.
 
-    Statistics stream: :meth:`fit` is a loop over :meth:`update`, and statistics of several processes
-    :meth:`merge`. Scores depend neither on how samples were batched nor on the scale of the loss.
+    Statistics stream: :meth:`fit` calls :meth:`update` for every batch, and :meth:`merge` adds those of another
+    process. Scores depend neither on how samples were batched nor on the scale of the loss.
 
     Args:
-        model: A :class:`gsnn.nn.GSNN` (or a compiled (``torch.compile``) one) of at least 2 blocks.
+        model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, compiled (``torch.compile``) or not.
         data: The prior graph it was built from, HeteroData-like; its function-function edges are the known ones.
         reduction: Norm over the channels of a node: ``'l1'`` or ``'l2'``.
         use_pre_norm: Read the tap before the norm; False reads the one after the nonlinearity, for the norms batch,
@@ -72,10 +69,10 @@ class MagnitudeEdgeInferer(StreamingInferer):
         memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available. A
             quarter is for the magnitudes of samples, 8 P N bytes each in float32, half for sums of 8 P N (N + U)
             bytes, U the number of known parents. Sums above 1 GiB are made only once the samples outgrow their part,
-            and are in a temporary file where they outgrow theirs. Up to 2,048 samples, of 128 MiB but at least 256, are
-            kept beside these for the null of the p-values. Scores take 12 N^2 bytes.
-        targets: Keep sums for edges into these only, and score these; None for all. q-values are then over the edges
-            into these. :mod:`gsnn.edges.parallel` puts such parts together.
+            and are kept in a temporary file where they outgrow theirs. Up to 2,048 samples, in 128 MiB but at least
+            256, are kept beside these for the null of the p-values. Scores take 12 N^2 bytes.
+        targets: Keep sums only for edges into these, and score only these; None for all. q-values are then over the
+            edges into these. :mod:`gsnn.edges.parallel` puts such parts together.
 
     Attributes:
         L: Number of blocks.
@@ -122,12 +119,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
         )
         if reduction not in REDUCTIONS:
             raise unknown_option("reduction", reduction, REDUCTIONS)
-        self._model = unwrap(model)
-        gsnn = tapped(model)
-        check_model(gsnn, self.function_nodes, use_pre_norm)
-        self.reduction, self.use_pre_norm = reduction, use_pre_norm
-        self.L, self.n_pairs = gsnn.L, gsnn.L - 1
-        self.parents_by_target = self.prior.parents
+        self._open(model, use_pre_norm)
+        self.reduction = reduction
         self.reset_stats()
 
     @property
@@ -147,10 +140,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         Args:
             seen: What :func:`gsnn.edges.capture.capture` gave for this model, at this inferer's tap.
         """
-        if len(seen.activations) != self.L or seen.n_nodes != self.N:
-            raise ValueError(
-                f"seen holds {len(seen.activations)} blocks of {seen.n_nodes} nodes, expected {self.L} and {self.N}"
-            )
+        check_capture(seen, self.L, self.N)
         x = torch.stack([seen.node_norms(v, self.reduction) for v in seen.activations[:-1]])
         y = torch.stack([seen.node_norms(v, self.reduction) for v in seen.gradients[1:]])
         if self._moments is None:
@@ -189,8 +179,8 @@ class MagnitudeEdgeInferer(StreamingInferer):
         """One row per ordered pair, best score first, undefined last; equal scores in the order of the nodes.
 
         Args:
-            layer_agg: How the P correlations make a score: ``'mean'`` over the defined ones, ``'mean0'`` counting
-                undefined ones as 0, or ``'max'``, the signed value of the largest absolute one.
+            layer_agg: Combines the P correlations: ``'mean'`` over the defined ones, ``'mean0'`` counting undefined
+                ones as 0, or ``'max'``, the signed value of the largest absolute one.
             exclude_self: Leave out the pairs (i, i).
             score: ``'corr'``, or ``'partial'``: given the activations of the target's known parents.
             ridge: Added to the diagonal of the parents' covariance.
@@ -218,7 +208,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         return self._scored_once(key, lambda: self._score(*key))
 
     def score_matrix(self, **options: Any) -> FloatArray:  # noqa: ANN401
-        """Scores as an array (N, N) alone, without what p-values need; see :meth:`evaluate` for options and errors."""
+        """Only the scores, (N, N), without the work for p-values; see :meth:`evaluate` for options and errors."""
         key = _checked(**options)
         self._check_seen(3)
         ready = self._last is not None and self._last[0] == key
@@ -226,7 +216,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
         return scored.score.astype(np.float64)
 
     def _score(self, layer_agg: str, score: str, ridge: float, p_method: str, *, alone: bool = False) -> ScoredPairs:
-        """Scores and columns; ``alone`` leaves out p- and q-values and what they need."""
+        """Scores and columns; ``alone`` leaves out p- and q-values and the work for them."""
         moments = self._moments
         assert moments is not None
         pairs = PairCorrelations(moments, self.parents_by_target, ridge if score == "partial" else None)
@@ -234,14 +224,11 @@ class MagnitudeEdgeInferer(StreamingInferer):
         n_given = np.array([len(s) for s in self.parents_by_target])[own] * (score == "partial")
         df = (moments.n - 3) - n_given
         single = p_method == "uncorrected" or layer_agg == "max"
-        null = None
-        if p_method == "calibrated" and not alone:
-            own_parents = self.parents_by_target[own]
-            null = (
-                PartialNull(pairs, moments, own_parents, ridge, largest=single)
-                if score == "partial"
-                else PlainNull(pairs, moments)
-            )
+        null: PlainNull | PartialNull | None = None
+        if p_method == "calibrated" and not alone and score == "partial":
+            null = PartialNull(pairs, moments, self.parents_by_target[own], ridge, largest=single)
+        elif p_method == "calibrated" and not alone:
+            null = PlainNull(pairs, moments)
         dtype = matrix_dtype(self.N)
         result = np.empty((self.N, n_targets), dtype)
         z = result if alone else np.empty_like(result)
@@ -255,20 +242,20 @@ class MagnitudeEdgeInferer(StreamingInferer):
                 total, defined = pairs.total(rows)
                 with np.errstate(invalid="ignore"):
                     mean = np.clip(total / defined, -1.0, 1.0)
-                # Where all are defined the two are one.
+                # Where all are defined, 'mean0' is the mean.
                 result[rows] = total / self.n_pairs if layer_agg == "mean0" and defined.size > 1 else mean
             if alone:
                 return
-            # A correlation of -1 has a p-value; -inf says that there is none.
-            found = fisher_z(mean, df)
-            np.maximum(found, -_LOWEST, out=found)
+            # A correlation of -1 has a p-value; -inf stands for none.
+            normal = fisher_z(mean, df)
+            np.maximum(normal, -_LOWEST, out=normal)
             if null is not None and single:
-                found = _supported(found, *null.largest(rows, r), moments.n)
+                normal = _supported(normal, *null.largest(rows, r), moments.n)
             elif null is not None:
                 variance, skewness, step = null.mean(rows)
-                found /= np.sqrt(variance)
-                found = _supported(found, skewness, step, moments.n)
-            z[rows] = found
+                normal /= np.sqrt(variance)
+                normal = _supported(normal, skewness, step, moments.n)
+            z[rows] = normal
 
         blocks = [slice(start, min(start + chunk, self.N)) for start in range(0, self.N, chunk)]
         done = map(score_rows, blocks) if moments.put_off else map_in_threads(score_rows, blocks)
@@ -277,28 +264,24 @@ class MagnitudeEdgeInferer(StreamingInferer):
         columns: dict[str, Column] = {}
         if score == "partial":
             columns["n_cond"] = lambda rows: n_given[rows % n_targets]
-        for p in range(self.n_pairs):
-            columns[f"corr_a{p}_g{p + 1}"] = pairs.column(p)
-        if alone:
-            return ScoredPairs(self.prior, result, self.score_name, columns, self.targets.start)
-        candidates = self.prior.candidates(self.targets)
+        columns |= {f"corr_a{p}_g{p + 1}": pairs.column(p) for p in range(self.n_pairs)}
 
         def of_max(rows: IntArray) -> FloatArray:
             assert null is not None
             i, j = np.divmod(rows, n_targets)
             return max_upper_tail(z.ravel()[rows].astype(np.float64), *null.adjacent(i, j))
 
-        tail = of_max if null is not None and layer_agg == "max" else None
-        significance = Significance(z, candidates, tail, none=z == -np.inf)
-        columns["p_value"] = significance.p_value
-        columns["q_value"] = significance.q_value
+        if not alone:
+            tail = of_max if null is not None and layer_agg == "max" else None
+            significance = Significance(z, self.prior.candidates(self.targets), tail, none=z == -np.inf)
+            columns |= {"p_value": significance.p_value, "q_value": significance.q_value}
         return ScoredPairs(self.prior, result, self.score_name, columns, self.targets.start)
 
 
 def _checked(
     layer_agg: str = "mean", score: str = "corr", ridge: float = 1e-8, p_method: str = "calibrated"
 ) -> tuple[str, str, float, str]:
-    """Options, which name the scores."""
+    """The options, once they are checked."""
     for name, value, options in (
         ("layer_agg", layer_agg, AGGREGATIONS),
         ("score", score, SCORES),
@@ -312,13 +295,13 @@ def _checked(
 
 
 def _supported(z: FloatArray, skewness: FloatArray, step: FloatArray, n: int) -> FloatArray:
-    """Scores that keep to what permuting n samples supports; -inf, for no p-value, where a few samples are all.
+    """Scores no larger than permuting n samples supports; -inf, for no p-value, where a few samples decide.
 
-    Where the skewness comes from few samples the tail is longer than that of a gamma variable of this skewness: hence
-    the margin. Half a step counts in full from ``_WHOLE_STEP`` on: there a step too few makes a p-value too small by a
-    factor. Near .05 half of the steps are one too few and half one too many, so that the rate holds without it.
+    The margin is for skewness that comes from few samples, with a longer tail than a gamma variable of this skewness.
+    Half a step counts in full from ``_WHOLE_STEP`` on, where one step too few makes a p-value several times too small.
+    Near .05 half of the steps are one too few and half one too many, so that the rate holds without the correction.
     """
-    # No step is larger than the stretch over which it comes in, so that scores increase with z.
+    # A step is at most as large as the range over which it comes in, so that scores increase with z.
     reached = z - _NO_STEP
     reached *= 1 / (_WHOLE_STEP - _NO_STEP)
     np.clip(reached, 0.0, 1.0, out=reached)

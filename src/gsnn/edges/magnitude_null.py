@@ -1,23 +1,26 @@
-r"""What correlations of magnitudes are when the gradients are permuted against the activations.
+r"""The distribution of correlations of magnitudes when the gradients are permuted against the activations.
 
 With unit-norm deviations :math:`u^p` of a source and :math:`v^p` of a target at the pairs p of blocks, and one
 permutation of the samples at all pairs, the sum of the :math:`u^p \cdot v^p` has a variance and a third moment that are
 known exactly (:func:`gsnn.edges.stats.mean_variance`, :func:`gsnn.edges.stats.sum_skewness`). For partial correlations
-:math:`u^p` is what the target's parents leave of the source, and only the pairs at which the correlation is defined
-count. The gradient is taken as it is: it is what is permuted, so what the parents explain of it is chance, and with k
-parents the correlation is larger than the product by :math:`\sqrt{(n - 1) / (n - 1 - k)}` on average. Magnitudes of
-few values make a distribution of steps, and a smooth tail runs through their middle. For two values on both sides half
-a step is, in standard deviations, half the skewness of the correlation and 2 / sqrt(n). That is taken off a score in
-the measure in which both sides are two-valued, 1 / (kurtosis - squared skewness): 1 for two values and less for all
-others; and off a mean, whose steps are finer where the pairs of blocks differ, in the measure of the square of its
-variance; in full in the tail alone (:mod:`gsnn.edges.magnitude`). Sums of many pairs of blocks are less skewed than
-their terms, but where the skewness comes from a few large samples the sum keeps the tail of a term. So the larger of
-the skewness of the sum and the mean of those of the terms is taken.
+:math:`u^p` is the residual of the source after regression on the target's parents, and only the pairs at which the
+correlation is defined count. The gradient, which is permuted, is not regressed: what the parents explain of it is
+chance, and with k parents the correlation is on average larger than the product by
+:math:`\sqrt{(n - 1) / (n - 1 - k)}`.
 
-What parents leave of a source can have large samples on either side: its skewness is 0, and the upper tail of the
-correlation as long as that of a skewed one. Where the largest of the correlations counts, the cubes of what meets with
-the same sign are therefore added up instead, above with above and below with below, less what normal sides give, if
-that is more.
+Magnitudes with few values have a discrete distribution, and a smooth tail runs through the middle of its steps. For two
+values on both sides half a step is, in standard deviations, half the skewness of the correlation plus 2 / sqrt(n). It
+is subtracted from a score, times 1 / (kurtosis - squared skewness) of both sides, which is 1 for two values and less
+for all others; for a mean, whose steps are finer where the pairs of blocks differ, also times the square of its
+variance; and in full only in the tail (:mod:`gsnn.edges.magnitude`).
+
+Sums over many pairs of blocks are less skewed than their terms, but where the skewness comes from a few large samples
+the sum keeps the tail of a term. So the larger of the skewness of the sum and the mean skewness of the terms is taken.
+
+The residual of a source can have large samples on either side: its skewness is 0, and yet the upper tail of the
+correlation is as long as that of a skewed one. For the largest correlation the skewness is therefore taken from the
+cubes of deviations of the same sign, above with above and below with below, less the value for normal sides, if that is
+more.
 """
 
 from __future__ import annotations
@@ -25,14 +28,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.progress import track
 from gsnn.base.torch_state import map_in_threads
 from gsnn.edges.pair_correlations import PairCorrelations
 from gsnn.edges.stats import PairMoments, at_largest, residual_directions, skewness_of_sum, variance_of_mean
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 # sqrt(n) times the tail of two normal sides: twice the square of E max(z, 0)^3.
 _NORMAL_TAIL = 4 / np.pi
@@ -45,7 +45,7 @@ class PlainNull:
 
     Args:
         pairs: The correlations.
-        moments: What was streamed.
+        moments: The moments they come from.
     """
 
     def __init__(self, pairs: PairCorrelations, moments: PairMoments) -> None:
@@ -55,11 +55,10 @@ class PlainNull:
         places = np.flatnonzero(first == second)
         # Sums of cubes, (N, P) and (T, P).
         self._cubes_x, self._cubes_y = (t[:, places, np.arange(n_pairs)] for t in (pairs.third_x, pairs.third_y))
-        own = slice(moments.targets.start, moments.targets.stop)
         x, y = moments.sketch.samples.cpu()
         self.values_x = _two_valued_samples(x.numpy(), pairs.defined_x).T
-        self.values_y = _two_valued_samples(y[:, own].numpy(), pairs.defined_y).T
-        # Each product of two or three blocks once, counted as often as it stands in the sums over all of them.
+        self.values_y = _two_valued_samples(y[:, moments.columns].numpy(), pairs.defined_y).T
+        # Each product of two or three blocks once, counted as often as it occurs in the sums over all of them.
         twice = np.where(first == second, 1.0, 2.0)
         self._squares = pairs.rho_x[:, first, second] * twice, pairs.rho_y[:, first, second].T.copy()
         at, last, times = _triples(n_pairs)
@@ -71,7 +70,7 @@ class PlainNull:
         )
 
     def mean(self, rows: slice) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Of the mean of some sources variance, in units of that of one correlation, skewness, half a step: (R, T)."""
+        """Variance of the mean of some sources, in units of that of one correlation, skewness, half a step: (R, T)."""
         squares, cubes, step = (x[rows] @ y for x, y in (self._squares, self._thirds, self._steps))
         defined = self._pairs.count(rows)
         variance, skewness = variance_of_mean(squares, defined), skewness_of_sum(cubes, squares, self._n)
@@ -86,7 +85,7 @@ class PlainNull:
         return variance, skewness, np.maximum(step, 0.0, out=step)
 
     def largest(self, rows: slice, r: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Skewness and half a step of the correlations of largest size, of r (P, R, T): (R, T) each."""
+        """Skewness and half a step of the largest absolute correlations of r (P, R, T): (R, T) each."""
         sides = zip(self._cubes_x[rows].T, self._cubes_y.T, strict=True)
         each = np.stack([np.outer(x, y) for x, y in sides]) * _scale(self._n)
         weights = zip(self.values_x[rows].T, self.values_y.T, strict=True)
@@ -108,10 +107,10 @@ class PartialNull:
 
     Args:
         pairs: The partial correlations.
-        moments: What was streamed.
+        moments: The moments they come from.
         parents: For each target of the moments the indices of its known parents.
         ridge: As for the correlations.
-        largest: Whether :meth:`largest` and :meth:`adjacent` will be asked for, else :meth:`mean`.
+        largest: Prepare for :meth:`largest` and :meth:`adjacent`, else for :meth:`mean`.
     """
 
     def __init__(
@@ -127,7 +126,7 @@ class PartialNull:
         self._diagonal = np.flatnonzero(self._first == self._second)
         shape = (n_nodes, self._n_targets)
         if largest:
-            y = moments.sketch.samples[1][:, moments.targets.start : moments.targets.stop].cpu().numpy()
+            y = moments.sketch.samples[1][:, moments.columns].cpu().numpy()
             v = _unit(y.astype(np.float64), np.float64)
             # Sums of the cubes of the samples above the mean, and of those below, (P, T).
             self._above, self._below = ((np.maximum(part, 0.0) ** 3).sum(2) for part in (v, -v))
@@ -147,7 +146,7 @@ class PartialNull:
         u = residual_directions(self._samples, self._parents[j], self._ridge, defined)
         rho, third = self._pairs.rho_y[j], self._pairs.third_y[j]
         places = np.arange(self._n_pairs)
-        # Third moments of m of n samples are those of all times sqrt(m / n).
+        # The third moments of m of n samples are those of all n times sqrt(m / n).
         scale = _scale(self._n) * np.sqrt(u.shape[-1] / self._n)
         cubes_u = (np.square(u) * u).sum(2)
         each = cubes_u * third[self._diagonal, places][:, None] * scale
@@ -167,7 +166,7 @@ class PartialNull:
         known = squares > 1e-12
         root = np.where(known, squares, 1.0)
         skewness = np.where(known, cubes * scale / (root * np.sqrt(root)), 0.0)
-        # A target without any defined pair has neither; nothing is divided by 0.
+        # Without any defined pair both sums are 0; this only avoids dividing by 0.
         count = np.maximum(count, 1)
         self._variance[:, j] = variance = np.maximum(squares, 1e-12) / np.square(count)
         self._skewness[:, j] = np.maximum(skewness, each.sum(0) / count)
@@ -209,7 +208,7 @@ class PartialNull:
 
 
 def _scale(n: int) -> float:
-    """What a product of two sums of cubes of unit-norm deviations is multiplied by for the skewness."""
+    """The factor from a product of two sums of cubes of unit-norm deviations to the skewness."""
     return float(n * np.sqrt(n - 1) / (n - 2))
 
 
@@ -219,7 +218,7 @@ def _half_step(skewness: FloatArray, n: int) -> FloatArray:
 
 
 def _triples(n_pairs: int) -> tuple[IntArray, IntArray, IntArray]:
-    """Places (K,) in the third moments of p <= q <= s, and how often these three stand in the sum over all p, q, s."""
+    """Places (K,) in the third moments of p <= q <= s, and how often these three occur in the sum over all p, q, s."""
     first, second = np.triu_indices(n_pairs)
     at, last = np.nonzero(second[:, None] <= np.arange(n_pairs))
     equal = (first[at] == second[at]).astype(np.int64) + (second[at] == last)
@@ -227,7 +226,7 @@ def _triples(n_pairs: int) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def _two_valued_samples(samples: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:
-    """:func:`_two_valued` of the deviations of samples (P, N, m), in single precision, some at a time in cache."""
+    """:func:`_two_valued` of the deviations of samples (P, N, m), in single precision and chunks that fit in cache."""
     out = np.empty(samples.shape[:2])
     step = max(1, _CACHE_BYTES // (4 * max(samples.shape[2], 1)))
 
@@ -250,12 +249,7 @@ def _unit(samples: npt.NDArray[np.floating], dtype: type[np.floating]) -> npt.ND
 
 
 def _two_valued(u: npt.NDArray[np.floating], defined: BoolArray) -> FloatArray:
-    """(P, N) 1 / (kurtosis - squared skewness) of deviations, 1 for two values; 0 where not defined.
-
-    Args:
-        u: (P, N, m) deviations of unit norm.
-        defined: (P, N) whether they vary.
-    """
+    """1 / (kurtosis - squared skewness) of unit-norm deviations (P, N, m), 1 for two values; 0 where not defined."""
     square = np.square(u)
     fourth, third = (np.einsum("pnb,pnb->pn", square, other).astype(np.float64) for other in (square, u))
     return np.where(defined, 1.0 / np.maximum(u.shape[-1] * (fourth - np.square(third)), 1.0), 0.0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gsnn.base.arrays import FloatArray
 from gsnn.edges.capture import Criterion, all_samples, isolated, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer
-from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.pairs import ScoredPairs, column_of
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
@@ -25,29 +25,30 @@ _BATCH = 256
 class MeasuredEdgeInferer(EdgeInferer):
     r"""Scores i -> j by what the readout of i explains of the readout of j beyond j's known parents and inputs.
 
-    A function with a readout of its own (an output that reads nothing else) has a known state, so that no activation
-    need stand for it. For each such j its state is regressed on those of its known parents and on the inputs that feed
-    it; a parent without a readout is represented by the leading principal component of its activation in the last
-    block of the model. r(i, j) is the correlation of what is left with what is left of i's state under the same
-    regression (a partial correlation), and the score is Fisher's
+    The state of a function with a readout of its own (an output that reads nothing else) is known and needs no
+    activation. For each such j its state is regressed on those of its known parents and on the inputs that feed it; a
+    parent without a readout is represented by the leading principal component of its activation in the last block of
+    the model. r(i, j) is the correlation of the residual with that of i's state under the same regression (a partial
+    correlation), and the score is Fisher's
 
     .. math:: |\operatorname{artanh} r(i, j)| \sqrt{m_j - k_j - 3},
 
     an effect in standard errors: m_j samples, k_j regressors. Samples in which an input of j's own (one that feeds
     nothing else, such as its knock-out) is not at its most frequent value are left out for j: there the experimenter
-    has set j, and it says nothing of its parents. Where fewer than twice as many samples as regressors, or 10, would be
-    left, all are taken, with that input among the regressors. Several readouts of one function are averaged; a missing
+    has set j, which says nothing of its parents. Where this would leave fewer than twice as many samples as regressors,
+    or 10, all are taken, with that input among the regressors. Several readouts of one function are averaged; a missing
     readout of j leaves the sample out for j, one of a source or a parent counts as its mean.
 
-    Functions without a readout have no score (NaN). There is no p-value: readouts of connected functions go together by
-    many ways, and an association is not an edge. Its sign is that of r: 1 activating, -1 inhibiting.
+    Functions without a readout have no score (NaN). There is no p-value: readouts of connected functions correlate for
+    many reasons, and an association is not an edge. The sign is that of r: 1 activating, -1 inhibiting.
 
     Args:
-        model: The trained model; it stands for parents without a readout, and any serves if there are none.
+        model: The trained model, read for parents without a readout; any model will do if there are none.
         data: The prior graph, with its inputs and outputs.
 
     Attributes:
         measured: Names of the functions with a readout of their own, in the order of the nodes.
+        n: Number of samples of the last fit.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -71,19 +72,15 @@ class MeasuredEdgeInferer(EdgeInferer):
         readers = np.bincount(outputs, minlength=int(outputs.max(initial=-1)) + 1)
         own = readers[outputs] == 1
         self._readouts = [outputs[own & (functions == j)] for j in range(self.N)]
-        self.measured = [name for name, its in zip(self.function_nodes, self._readouts, strict=True) if len(its)]
+        self._read = np.array([len(its) > 0 for its in self._readouts])
+        self.measured = [name for name, read in zip(self.function_nodes, self._read, strict=True) if read]
         inputs, fed = edge_pairs(data, EDGE_TYPES[1])
         feeds = np.bincount(inputs, minlength=int(inputs.max(initial=-1)) + 1)
         self._inputs = [inputs[fed == j] for j in range(self.N)]
         self._own_inputs = [its[feeds[its] == 1] for its in self._inputs]
-        self._n = 0
+        self.n = 0
         self._correlation: FloatArray | None = None
         self._freedom = np.zeros(self.N)
-
-    @property
-    def n(self) -> int:
-        """Number of samples of the last fit."""
-        return self._n
 
     def fit(
         self,
@@ -92,39 +89,24 @@ class MeasuredEdgeInferer(EdgeInferer):
         device: torch.device | str = "cpu",
         verbose: bool = True,
     ) -> int:
-        """Read all samples and correlate what is left of every pair of readouts.
-
-        Args:
-            dataloader: Yields (x, y) or tuples with more items, which are ignored; y NaN where missing.
-            crit: Not used.
-            device: Where to run the model.
-            verbose: Not used.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: If the loader is empty or a batch has the wrong width (the error names the batch).
-        """
-        self._correlation, self._n = None, 0
+        """Correlate the residuals of every pair of readouts; see :meth:`EdgeInferer.fit`. Takes no loss."""
+        self._correlation, self.n = None, 0
         x, y = all_samples(self._model, dataloader)
         treatments, responses = x.double().numpy(), y.double().numpy()
         state, seen = self._states(responses)
         hidden = self._unread(x, device)
-        found = np.full((self.N, self.N), np.nan)
-        sources = np.array([len(its) > 0 for its in self._readouts])
-        for j in np.flatnonzero(sources).tolist():
-            parents = self.prior.parents[j]
-            others = [state[:, [i]] if sources[i] else hidden[int(i)] for i in parents]
-            regressors = np.concatenate([np.zeros((len(state), 0)), *others, treatments[:, self._inputs[j]]], axis=1)
+        correlation = np.full((self.N, self.N), np.nan)
+        for j in np.flatnonzero(self._read).tolist():
+            parents = [state[:, [i]] if self._read[i] else hidden[int(i)] for i in self.prior.parents[j]]
+            regressors = np.concatenate([np.zeros((len(state), 0)), *parents, treatments[:, self._inputs[j]]], axis=1)
             rows = self._rows(j, seen[:, j], treatments, regressors.shape[1])
-            left = _left([state[rows][:, sources], state[rows][:, [j]]], regressors[rows])
-            found[sources, j] = _correlations(left[0], left[1][:, 0])
+            sources, target = _residuals([state[rows][:, self._read], state[rows][:, [j]]], regressors[rows])
+            correlation[self._read, j] = _correlations(sources, target[:, 0])
             varying = int((np.ptp(regressors[rows], axis=0) > 0).sum()) if rows.any() else 0
             self._freedom[j] = rows.sum() - varying - 3
-        np.fill_diagonal(found, np.nan)
-        self._correlation, self._n = found, len(x)
-        return self._n
+        np.fill_diagonal(correlation, np.nan)
+        self._correlation, self.n = correlation, len(x)
+        return self.n
 
     def scored(self) -> ScoredPairs:
         """Scores of all pairs; columns r, the partial correlation, and sign.
@@ -136,12 +118,8 @@ class MeasuredEdgeInferer(EdgeInferer):
             raise RuntimeError("not fitted: call fit first")
         r = self._correlation
         score = np.abs(np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))) * np.sqrt(np.maximum(self._freedom, 0.0))
-
-        def entries(matrix: npt.NDArray[Any]) -> Column:
-            return lambda rows: matrix.ravel()[rows]
-
         sign = np.sign(np.nan_to_num(r)).astype(np.int8)
-        return ScoredPairs(self.prior, score, self.score_name, {"r": entries(r), "sign": entries(sign)})
+        return ScoredPairs(self.prior, score, self.score_name, {"r": column_of(r), "sign": column_of(sign)})
 
     def _states(self, y: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
         """(M, N) standardised states, 0 where missing or not read; and which were read."""
@@ -149,41 +127,40 @@ class MeasuredEdgeInferer(EdgeInferer):
         z = (y - mean) / spread
         state, seen = np.zeros((len(y), self.N)), np.zeros((len(y), self.N), dtype=bool)
         for j, its in enumerate(self._readouts):
-            there = np.isfinite(z[:, its])
-            seen[:, j] = there.any(1)
-            state[:, j] = np.where(there, z[:, its], 0.0).sum(1) / np.maximum(there.sum(1), 1)
+            known = np.isfinite(z[:, its])
+            seen[:, j] = known.any(1)
+            state[:, j] = np.where(known, z[:, its], 0.0).sum(1) / np.maximum(known.sum(1), 1)
         return state, seen
 
     def _unread(self, x: Tensor, device: torch.device | str) -> dict[int, FloatArray]:
         """(M, 1) by function: the leading component of the activation of every parent without a readout."""
-        wanted = {int(i) for j, its in enumerate(self._readouts) if len(its) for i in self.prior.parents[j]}
-        wanted -= {i for i, its in enumerate(self._readouts) if len(its)}
-        if not wanted:
+        unread = {int(i) for j in np.flatnonzero(self._read) for i in self.prior.parents[j] if not self._read[i]}
+        if not unread:
             return {}
         gsnn = tapped(self._model)
         node = gsnn.channel_node.detach().cpu().numpy()
-        channels = np.flatnonzero(np.isin(node, list(wanted)))
+        channels = np.flatnonzero(np.isin(node, list(unread)))
         parts: list[Tensor] = []
 
         def keep(block: int, values: Tensor) -> None:
             if block == gsnn.L - 1:
                 parts.append(values.detach().cpu().double()[channels])
 
-        with isolated(self._model, device) as there, torch.no_grad():
+        with isolated(self._model, device) as place, torch.no_grad():
             dtype = next((p.dtype for p in self._model.parameters()), x.dtype)
             for part in x.split(_BATCH):
-                gsnn.forward_with_taps(part.to(there, dtype), post=keep)
+                gsnn.forward_with_taps(part.to(place, dtype), post=keep)
         values = torch.cat(parts, 1).numpy()
-        found = {}
-        for i in wanted:
+        components = {}
+        for i in unread:
             own = values[node[channels] == i]
             own = own - own.mean(1, keepdims=True)
             _, _, right = np.linalg.svd(own, full_matrices=False)
-            found[i] = right[:1].T * np.sqrt(own.shape[1])
-        return found
+            components[i] = right[:1].T * np.sqrt(own.shape[1])
+        return components
 
     def _rows(self, j: int, seen: npt.NDArray[np.bool_], x: FloatArray, n_regressors: int) -> npt.NDArray[np.bool_]:
-        """Samples that say something of j's parents."""
+        """Samples that tell something about j's parents."""
         rows = seen.copy()
         for own in self._own_inputs[j]:
             values, counts = np.unique(x[:, own], return_counts=True)
@@ -200,8 +177,8 @@ def _moments(y: FloatArray) -> tuple[FloatArray, FloatArray]:
     return mean, np.where(spread > 0, spread, 1.0)
 
 
-def _left(parts: list[FloatArray], regressors: FloatArray) -> list[FloatArray]:
-    """The residuals of a regression with an intercept, of each part."""
+def _residuals(parts: list[FloatArray], regressors: FloatArray) -> list[FloatArray]:
+    """Residuals of each part, by a regression with an intercept."""
     if not len(regressors):
         return parts
     centred = [part - part.mean(0) for part in parts]
@@ -216,7 +193,7 @@ def _left(parts: list[FloatArray], regressors: FloatArray) -> list[FloatArray]:
 
 
 def _correlations(sources: FloatArray, target: FloatArray) -> FloatArray:
-    """(S,) correlations of columns that are centred; NaN where nothing is left of one."""
+    """(S,) correlations of centred columns; NaN where one is 0 but for rounding."""
     if len(target) < 4:
         return np.full(sources.shape[1], np.nan)
     norms, own = np.sqrt((sources**2).mean(0)), float(np.sqrt((target**2).mean()))

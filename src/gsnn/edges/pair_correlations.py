@@ -20,21 +20,21 @@ from gsnn.edges.stats import (
     partial_correlation,
 )
 
-# Products of samples are taken for so many sources at once where the sums are put off: enough for the speed of a matrix
-# product, P * 256 * N * 12 bytes.
+# Sources whose products are computed at once where the sums are deferred: enough for the speed of a matrix product,
+# P * 256 * N * 12 bytes.
 _SOURCES = 256
 
 
 class PairCorrelations:
-    """The (N, T) correlations of every pair: plain ones computed where asked for, partial ones held.
+    """The (N, T) correlations of every pair: plain ones are computed when asked for, partial ones are held.
 
-    T are the targets of the moments, all N unless said. Partial ones take 8 P N T bytes, half of that above 4,096
-    nodes, and 16 N T to compute.
+    T are the targets of the moments, by default all N. Partial ones take 8 P N T bytes, half of that above 4,096 nodes,
+    and 16 N T to compute.
 
     Args:
-        moments: What was streamed.
+        moments: The moments they come from.
         parents: For each target the indices of its known parents.
-        ridge: None for plain correlations; for partial ones what is added to the diagonal of the parents' covariance.
+        ridge: None for plain correlations; for partial ones added to the diagonal of the parents' covariance.
 
     Attributes:
         defined_x: (P, N) bool, which activations vary.
@@ -49,7 +49,7 @@ class PairCorrelations:
         eps = float(torch.finfo(moments.dtype).eps)
         self._moments = moments
         self._products: tuple[int, FloatArray] | None = None
-        own = slice(moments.targets.start, moments.targets.stop)
+        own = moments.columns
         ss_x, ss_y = moments.ss_x.cpu().numpy(), moments.ss_y[:, own].cpu().numpy()
         constant_x = constant_columns(moments.mean_x.cpu().numpy(), ss_x, moments.n, eps)
         constant_y = constant_columns(moments.mean_y[:, own].cpu().numpy(), ss_y, moments.n, eps)
@@ -93,8 +93,8 @@ class PairCorrelations:
         """(P, K) which correlations are defined, of sources i (K,) with targets j (K,)."""
         if self._held is not None:
             return ~np.isnan(self._held[:, i, j])
-        found: BoolArray = self.defined_x[:, i] & self.defined_y[:, j]
-        return found
+        both: BoolArray = self.defined_x[:, i] & self.defined_y[:, j]
+        return both
 
     def block(self, rows: slice) -> FloatArray:
         """(P, R, T) correlations of some sources."""
@@ -103,12 +103,12 @@ class PairCorrelations:
         return correlation(self._cross_rows(rows), self._inverse_x[:, rows], self._inverse_y)
 
     def total(self, rows: slice) -> tuple[FloatArray, FloatArray]:
-        """Sum of the defined correlations of some sources, (R, T), and how many these are, (R, T) or one for all."""
+        """Sum of the defined correlations of some sources, (R, T), and their number, (R, T) or one for all."""
         if self._held is not None:
             r = self.block(rows)
             known = ~np.isnan(r)
             return np.where(known, r, 0.0).sum(0), known.sum(0, dtype=np.float64)
-        # A source at a time, so that what a target's norm leaves stays in cache; rounding takes no mean beyond 1.
+        # Source by source, so that the products divided by the targets' norms stay in cache; the caller clips the mean.
         weighted = self._cross_rows(rows) * self._known_y[:, None]
         total = (self._known_x[:, rows].T[:, None] @ weighted.transpose(1, 0, 2))[:, 0]
         return total, self.count(rows)
@@ -145,11 +145,8 @@ class PairCorrelations:
                 return full
             i, j = np.divmod(rows, n_targets)
             device = self._moments.device
-            cross = (
-                self._moments.cross_entries(p, torch.from_numpy(i).to(device), torch.from_numpy(j).to(device))
-                .cpu()
-                .numpy()
-            )
-            return np.clip(cross * self._inverse_x[p, i] * self._inverse_y[p, j], -1.0, 1.0)
+            at = torch.from_numpy(i).to(device), torch.from_numpy(j).to(device)
+            entries = self._moments.cross_entries(p, *at).cpu().numpy()
+            return np.clip(entries * self._inverse_x[p, i] * self._inverse_y[p, j], -1.0, 1.0)
 
         return values

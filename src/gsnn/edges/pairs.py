@@ -1,8 +1,7 @@
-"""Known edges, and one result table and one ranking of pairs, for every inferer.
+"""Known edges, and the result table and the ranking of pairs that all inferers share.
 
-Pairs (i, j) of a source and a target are addressed by the row i * T + j, so a table of all of them and a table of
-the best few are built by the same columns from different rows. The order is by score, highest first, NaN last, and
-among equals by row.
+A pair (i, j) of a source and a target has the row i * T + j, so a table of all pairs and a table of the best few are
+built by the same columns from different rows. The order is by score, highest first, NaN last, equal scores by row.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.base.arrays import BoolArray, IntArray
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.errors import closest
 from gsnn.base.progress import track
 from gsnn.edges.stats import descending, largest
@@ -27,7 +26,7 @@ FloatMatrix = npt.NDArray[np.floating]
 Column = Callable[[IntArray], npt.NDArray[np.generic]]
 Nodes = str | list[str] | tuple[str, ...]
 
-# Pairs looked through at a time when choosing the best.
+# Pairs that are searched for the best at a time.
 _CHUNK = 1 << 22
 
 
@@ -48,8 +47,8 @@ class PriorEdges:
         parents: For each target the int64 array of its known sources; never itself.
 
     Raises:
-        TypeError: If ``data`` lacks one of the two.
-        ValueError: If there are no function nodes, a name stands twice, or an edge points outside.
+        TypeError: If ``data`` lacks one of the two dictionaries.
+        ValueError: If there are no function nodes, two have the same name, or an edge points outside.
 
     Example:
         >>> from gsnn.graph import Graph
@@ -75,7 +74,7 @@ class PriorEdges:
         names = {end: tuple(data.node_names_dict.get(end, ())) for end in (type_[0], type_[2])}
         self.sources, self.targets = list(names[type_[0]]), list(names[type_[2]])
         pairs = check_index(type_, data.edge_index_dict.get(type_), names)
-        # Parallel edges are one edge here; the first keeps its place.
+        # Parallel edges are one edge here, at the place of the first.
         _, first = np.unique(self.rows(*pairs), return_index=True)
         self.pairs = pairs[:, np.sort(first)]
         self.edges: list[tuple[str, str]] = [
@@ -83,7 +82,7 @@ class PriorEdges:
         ]
         source, target = self.pairs
         if self.square:
-            # A self-edge does not make a node its own parent: scores of a target are given its other parents.
+            # A self-edge does not make a node its own parent: scores are conditioned on the other parents of a target.
             source, target = self.pairs[:, source != target]
         counts = np.bincount(target, minlength=len(self.targets))
         self.parents: list[npt.NDArray[np.int64]] = np.split(
@@ -124,8 +123,18 @@ class PriorEdges:
         """Which pairs i * T + j (K,) are known edges."""
         if len(rows) > len(self.sources) * len(self.targets) // 64:
             return self.matrix().ravel()[rows]
-        found: npt.NDArray[np.bool_] = np.isin(rows, self.rows(*self.pairs))
-        return found
+        known: npt.NDArray[np.bool_] = np.isin(rows, self.rows(*self.pairs))
+        return known
+
+
+def column_of(matrix: npt.NDArray[Any]) -> Column:
+    """The column that reads its values from a matrix (S, T)."""
+    return lambda rows: matrix.ravel()[rows]
+
+
+def undefined_column(rows: IntArray) -> FloatArray:
+    """A column of NaN."""
+    return np.full(len(rows), np.nan)
 
 
 @dataclass(frozen=True)
@@ -134,12 +143,12 @@ class ScoredPairs:
 
     Attributes:
         prior: Names and known edges.
-        score: (S, T), NaN where undefined; float32 above 4,096 nodes. T is fewer than all targets where processes share
-            them.
+        score: (S, T), NaN where undefined; float32 above 4,096 nodes. Where processes share the targets, T counts those
+            of this process.
         score_name: Column name of the score.
         columns: Further columns by name, in order; each maps rows (K,) to values (K,).
         first: Index of the first target; rows are i * T + (j - first).
-        notes: What whoever reads the scores should know.
+        notes: What a reader of the scores should know.
     """
 
     prior: PriorEdges
@@ -158,7 +167,7 @@ class ScoredPairs:
         """The table of the given rows, in their order.
 
         Args:
-            rows: (K,) pairs, i * T + j where all targets are here.
+            rows: (K,) pairs, i * T + j where no targets are left out.
 
         Returns:
             A frame with columns src_func, dst_func (categoricals), src_idx, dst_idx, the score, has_edge, and the
@@ -182,7 +191,7 @@ class ScoredPairs:
         return pd.DataFrame(values, copy=False)
 
     def all_rows(self, *, exclude_self: bool = True) -> IntArray:
-        """Every pair, ranked; without the diagonal unless asked for it."""
+        """Every pair, ranked; without the diagonal unless ``exclude_self`` is False."""
         order = descending(self.score.ravel().astype(np.float64, copy=False))
         if not (exclude_self and self.prior.square):
             return order
@@ -201,43 +210,29 @@ class ScoredPairs:
         sources: Nodes | None = None,
         targets: Nodes | None = None,
     ) -> IntArray:
-        """The best pairs, ranked; never the diagonal, never an undefined score.
-
-        Args:
-            k: At most this many in all; None for no limit.
-            per_target: At most this many for each target, chosen before ``k`` applies.
-            exclude_known: Leave out known edges.
-            sources: Names or glob patterns of the sources allowed.
-            targets: The same for targets.
-
-        Returns:
-            (K,) rows.
-
-        Raises:
-            ValueError: If ``k`` or ``per_target`` is negative, or a name matches no node.
-        """
+        """Rows (K,) of the best pairs, ranked; arguments and errors are those of :meth:`EdgeScores.top_edges`."""
         for name, value in (("k", k), ("per_target", per_target)):
             if value is not None and value < 0:
                 raise ValueError(f"{name} must be at least 0 or None, got {value}")
         source_type, _, target_type = edge_type(self.prior.kind)
-        wanted = [
-            None if given is None else match_nodes(names, given, name, node)
-            for given, name, names, node in (
+        allowed = [
+            None if patterns is None else match_nodes(names, patterns, name, node)
+            for patterns, name, names, node in (
                 (sources, "sources", self.prior.sources, source_type),
                 (targets, "targets", self.prior.targets, target_type),
             )
         ]
         if per_target is not None and per_target < len(self.prior.sources):
-            rows = self._best_of_targets(per_target, exclude_known, *wanted)
+            rows = self._best_of_targets(per_target, exclude_known, *allowed)
         else:
-            rows = self._best(self.score.size if k is None else k, exclude_known, *wanted)
+            rows = self._best(self.score.size if k is None else k, exclude_known, *allowed)
         return rows[descending(self.score.ravel()[rows].astype(np.float64, copy=False))][:k]
 
     def _best(self, k: int, exclude_known: bool, sources: BoolArray | None, targets: BoolArray | None) -> IntArray:
         """The k best pairs, ascending, from blocks of sources."""
         n, n_targets = self.score.shape
-        found, values = np.zeros(0, np.int64), np.zeros(0, self.score.dtype)
-        # Small blocks if few are wanted: the choice from the first ones leaves little to look at in the others.
+        best, values = np.zeros(0, np.int64), np.zeros(0, self.score.dtype)
+        # Small blocks for few pairs: the best of the first blocks leave little to look at in the others.
         step = max(1, min(_CHUNK, max(_CHUNK >> 5, 16 * k)) // max(n_targets, 1))
         for start in range(0, n, step):
             block = slice(start, min(start + step, n))
@@ -246,11 +241,11 @@ class ScoredPairs:
             floor = values.min() if k and len(values) == k else -np.inf
             rows = np.flatnonzero(score > floor)
             rows = rows[largest(score[rows], k)]
-            values, found = np.concatenate([values, score[rows]]), np.concatenate([found, rows + start * n_targets])
-            if len(found) > k:
+            values, best = np.concatenate([values, score[rows]]), np.concatenate([best, rows + start * n_targets])
+            if len(best) > k:
                 kept = largest(values, k)
-                values, found = values[kept], found[kept]
-        return found
+                values, best = values[kept], best[kept]
+        return best
 
     def _best_of_targets(
         self, k: int, exclude_known: bool, sources: BoolArray | None, targets: BoolArray | None
@@ -310,18 +305,11 @@ def checked_targets(targets: range | None, n_nodes: int) -> range:
 
 
 def match_nodes(
-    names: Sequence[str], wanted: str | list[str] | tuple[str, ...], parameter: str, node: str = "function"
+    names: Sequence[str], patterns: str | list[str] | tuple[str, ...], parameter: str, node: str = "function"
 ) -> npt.NDArray[np.bool_]:
-    """Which nodes are meant by names or glob patterns (``*``, ``?``, ``[...]``); an exact name wins over a pattern.
+    """Which of N nodes match names or glob patterns (``*``, ``?``, ``[...]``); an exact name wins over a pattern.
 
-    Args:
-        names: The N node names.
-        wanted: A name or pattern, or several.
-        parameter: What to call it in the error.
-        node: What the nodes are, for the error.
-
-    Returns:
-        (N,) bool.
+    Errors name the ``parameter`` and the type of the ``node``.
 
     Raises:
         ValueError: If a name or pattern matches no node; near misses are suggested.
@@ -332,7 +320,7 @@ def match_nodes(
     """
     chosen = np.zeros(len(names), dtype=bool)
     position = {name: i for i, name in enumerate(names)}
-    for pattern in [wanted] if isinstance(wanted, str) else wanted:
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
         if pattern in position:
             chosen[position[pattern]] = True
             continue
@@ -346,15 +334,7 @@ def match_nodes(
 
 
 def edge_indices(edges: Iterable[Any], index: Mapping[str, int], parameter: str) -> npt.NDArray[np.int64]:
-    """Indices of edges given by the names of their ends.
-
-    Args:
-        edges: (source, target) pairs of names.
-        index: Position of each name.
-        parameter: What to call the edges in an error.
-
-    Returns:
-        int64 (2, K).
+    """Indices (2, K) of edges given as (source, target) names; errors name the ``parameter``.
 
     Raises:
         ValueError: If an edge is no pair or a name is unknown; near misses are suggested.

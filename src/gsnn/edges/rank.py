@@ -16,7 +16,7 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.memory import check_fits, free_on, in_words, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Criterion, LossScale, all_samples, capture, isolated, tapped, unwrap
-from gsnn.edges.inferer import EdgeInferer, EdgeScores, check_blocks, check_model
+from gsnn.edges.inferer import EdgeInferer, EdgeScores, check_blocks
 from gsnn.edges.pairs import ScoredPairs, checked_targets
 from gsnn.edges.rank_correlation import CORRELATIONS, cross_correlation, sort_bytes
 from gsnn.graph.checks import EDGE_TYPES
@@ -26,7 +26,7 @@ FloatMatrix = npt.NDArray[np.float32]
 NORMS = ("l1", "l2", "none")
 CHANNEL_AGGREGATIONS = ("sum", "mean", "max")
 _AMAX = {"sum": "sum", "mean": "mean", "max": "amax"}
-# Channel values that one pass through the model leaves at the taps, which bounds its memory.
+# Most channel values at the taps in one pass through the model, which bounds its memory.
 _PASS_VALUES = 2**25
 
 
@@ -37,14 +37,14 @@ class FunctionEdgeInferer(EdgeScores):
     M = (L - 1) * B observations; W[i, j] is the Spearman or Pearson correlation of activation column i with gradient
     column j. Unlike elsewhere in this package, a constant column gives 0, not NaN.
 
-    This is a heuristic and no causal estimator: what drives several nodes at once inflates their scores. Pooling
-    also mixes the profile over layers with what samples tell: :meth:`profile_control` shows what the profile alone
-    gives, and ``pool=False`` leaves it out.
+    This is a heuristic and no causal estimator: common causes inflate the scores of several nodes. Pooling also mixes
+    the profile over layers with the variation over samples: :meth:`profile_control` shows what the profile alone gives,
+    and ``pool=False`` leaves it out.
 
     Cost, float32: buffers 8 M N bytes; ranks O(N M log M) time; the matrix 4 N^2 bytes (12 N^2 with the ranking of all
-    pairs) and O(M N^2) time. On a device whose memory is too small for the buffers, these stay on the host and rows
-    travel in blocks (``row_chunk``, chosen from the memory that is free there), so that the device holds
-    8 M row_chunk bytes and what sorting takes.
+    pairs) and O(M N^2) time. If the device has too little memory for the buffers, they stay on the host and blocks of
+    rows are copied (``row_chunk``, chosen from the device's free memory), so that the device holds 8 M row_chunk bytes
+    and what sorting takes.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
@@ -55,11 +55,11 @@ class FunctionEdgeInferer(EdgeScores):
         norm: Of a channel value v: ``'l1'`` is \|v\|, ``'l2'`` is v^2 (without a root), ``'none'`` v with its sign.
         agg: Over the channels of a node: ``'sum'``, ``'mean'`` or ``'max'``.
         memory_budget: Bytes, or a text such as ``'4GB'``, beside the model; None for half of what is available.
-        targets: Score only edges into these T; None for all N. Ranks need all samples, so targets are what several
-            processes can share: each fits its own, and :func:`gsnn.edges.parallel.top_edges` puts them together.
+        targets: Score only edges into these T; None for all N. Ranks need all samples, so several processes can share
+            only targets: each fits its own, and :func:`gsnn.edges.parallel.top_edges` puts them together.
 
     Attributes:
-        W: float32 (N, N), what the last ``fit`` returned; None before.
+        W: float32 (N, N), the result of the last ``fit``; None before.
         L: Number of blocks.
         n_pairs: P = L - 1.
         memory_budget: In bytes.
@@ -144,9 +144,9 @@ class FunctionEdgeInferer(EdgeScores):
             estimate: Average over bootstrap draws of samples, a full pass each.
             estimate_iters: Number of draws.
             estimate_n_samples: Samples of a draw.
-            row_chunk: Sources worked on at a time, which bounds the memory of the product to about
-                row_chunk * (N + M) * 4 bytes. None: all on the CPU, which needs no memory for it, and on a device whose
-                memory is too small for the buffers what fits.
+            row_chunk: Sources at a time, which bounds the memory of the product to about row_chunk * (N + M) * 4 bytes.
+                None: all on the CPU, which needs no extra memory; as many as fit on a device that is too small for the
+                buffers.
             verbose: Show progress on stderr.
             pool: Pool the layers; False correlates within each adjacent pair of blocks and averages the P results.
             seed: Of the bootstrap.
@@ -159,11 +159,10 @@ class FunctionEdgeInferer(EdgeScores):
                 ``memory_budget``.
             RuntimeError: If there are fewer than 3 samples.
         """
-        result = self._run(
+        self.W = self._run(
             x,
             y,
             method=method,
-            penalty_factor=penalty_factor,
             scale_by_act_mean=scale_by_act_mean,
             draws=estimate_iters if estimate else 0,
             n_drawn=estimate_n_samples,
@@ -172,8 +171,13 @@ class FunctionEdgeInferer(EdgeScores):
             pool=pool,
             generator=np.random.default_rng(seed),
         )
-        self.W = result
-        return result.copy()
+        if penalty_factor:
+            known_in = np.bincount(self.prior.pairs[1], minlength=self.N)
+            known_out = np.bincount(self.prior.pairs[0], minlength=self.N)
+            own = slice(self.targets.start, self.targets.stop)
+            factor = np.outer((1.0 + penalty_factor) ** known_out, (1.0 - penalty_factor) ** known_in[own])
+            self.W *= factor.astype(np.float32)
+        return self.W.copy()
 
     def profile_control(
         self,
@@ -186,8 +190,8 @@ class FunctionEdgeInferer(EdgeScores):
     ) -> FloatMatrix:
         """The scores that the profile over layers gives alone: samples are permuted within each layer.
 
-        In each layer the gradients of all nodes are permuted alike against the activations, so nothing that samples
-        tell is left. What a metric reaches on this matrix, pooling would reach without looking at samples.
+        In each layer the gradients of all nodes are permuted alike against the activations, which removes all
+        information in the samples. Pooling would reach the metrics of this matrix without any samples.
 
         Args:
             x: (B, I) inputs.
@@ -197,7 +201,7 @@ class FunctionEdgeInferer(EdgeScores):
             seed: Of the permutations.
 
         Returns:
-            float32 (N, N). The scores of :meth:`fit` are left alone.
+            float32 (N, N). The scores of :meth:`fit` stay as they are.
         """
         return self._run(x, y, method=method, row_chunk=row_chunk, generator=np.random.default_rng(seed), permute=True)
 
@@ -220,7 +224,6 @@ class FunctionEdgeInferer(EdgeScores):
         method: str,
         generator: np.random.Generator,
         row_chunk: int | None = None,
-        penalty_factor: float = 0.0,
         scale_by_act_mean: bool = False,
         draws: int = 0,
         n_drawn: int = 0,
@@ -232,10 +235,10 @@ class FunctionEdgeInferer(EdgeScores):
             raise unknown_option("method", method, CORRELATIONS)
         if row_chunk is not None and row_chunk < 1:
             raise ValueError(f"row_chunk must be at least 1 or None, got {row_chunk}")
-        inputs, targets = torch.as_tensor(x), torch.as_tensor(y)
-        if min(len(inputs), n_drawn if draws else len(inputs)) < 3:
-            raise RuntimeError(f"Need at least 3 samples, got {min(len(inputs), n_drawn or len(inputs))}")
+        inputs, outputs = torch.as_tensor(x), torch.as_tensor(y)
         used, n_targets = n_drawn if draws else len(inputs), len(self.targets)
+        if min(len(inputs), used) < 3:
+            raise RuntimeError(f"Need at least 3 samples, got {min(len(inputs), used)}")
         check_fits(
             4 * self.n_pairs * used * (self.N + n_targets) + (12 + 4 * bool(draws)) * self.N * n_targets,
             self.memory_budget,
@@ -244,18 +247,15 @@ class FunctionEdgeInferer(EdgeScores):
         )
         total = torch.zeros(self.N, n_targets) if draws else torch.empty(0)
         for _ in track(range(draws or 1), "correlating", show=verbose):
-            if draws:
-                rows = torch.from_numpy(generator.integers(0, len(inputs), n_drawn))
-                activity, credit = self._observe(inputs[rows], targets[rows])
-            else:
-                activity, credit = self._observe(inputs, targets)
+            rows = torch.from_numpy(generator.integers(0, len(inputs), n_drawn)) if draws else slice(None)
+            activity, credit = self._observe(inputs[rows], outputs[rows])
             if permute:
                 for p in range(self.n_pairs):
                     order = torch.from_numpy(generator.permutation(credit.shape[-1])).to(credit.device)
                     credit[:, p] = credit[:, p, order]
             mean = activity.flatten(1).mean(1, keepdim=True) if scale_by_act_mean else None
             segments = 1 if pool else self.n_pairs
-            found = cross_correlation(
+            correlation = cross_correlation(
                 activity.view(self.N, segments, -1),
                 credit.view(n_targets, segments, -1),
                 method,
@@ -264,20 +264,14 @@ class FunctionEdgeInferer(EdgeScores):
             )
             del activity, credit
             if mean is not None:
-                found *= mean
+                correlation *= mean
             if draws:
-                total += found.cpu()
+                total += correlation.cpu()
             else:
-                total = found.cpu()
+                total = correlation.cpu()
         if draws:
             total /= draws
         result: FloatMatrix = total.numpy()
-        if penalty_factor:
-            known_in = np.bincount(self.prior.pairs[1], minlength=self.N)
-            known_out = np.bincount(self.prior.pairs[0], minlength=self.N)
-            own = slice(self.targets.start, self.targets.stop)
-            factor = np.outer((1.0 + penalty_factor) ** known_out, (1.0 - penalty_factor) ** known_in[own])
-            result *= factor.astype(np.float32)
         return result
 
     def _observe(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -287,13 +281,13 @@ class FunctionEdgeInferer(EdgeScores):
         n_channels = len(tapped(self._model).channel_node)
         step = max(2, min(n_samples, _PASS_VALUES // (n_channels * self.L)))
         unit = 1.0
-        with isolated(self._model, self.device) as there:
+        with isolated(self._model, self.device) as device:
             n_targets, own = len(self.targets), slice(self.targets.start, self.targets.stop)
             size = 4 * (self.N + n_targets) * self.n_pairs * n_samples + 4 * self.N * n_targets
             # Half of what is free, as ranking and the product need room as well.
-            where_kept = there if size <= free_on(there) // 2 else torch.device("cpu")
-            activity = torch.empty(self.N, self.n_pairs, n_samples, device=where_kept)
-            credit = torch.empty(n_targets, self.n_pairs, n_samples, device=where_kept)
+            place = device if size <= free_on(device) // 2 else torch.device("cpu")
+            activity = torch.empty(self.N, self.n_pairs, n_samples, device=place)
+            credit = torch.empty(n_targets, self.n_pairs, n_samples, device=place)
             for start in range(0, n_samples, step):
                 rows = slice(start, start + step)
                 seen = capture(self._model, x[rows], y[rows], self.crit, where=where, loss_reduction=scale)
@@ -307,7 +301,7 @@ class FunctionEdgeInferer(EdgeScores):
     def _rows_at_a_time(self, observed: Tensor) -> int | None:
         """Rows that fit on the device when the observations (N, P, B) are elsewhere; None for all."""
         device = torch.device(self.device)
-        if device == observed.device or device.type == observed.device.type:
+        if device.type == observed.device.type:
             return None
         n_observations = observed[0].numel()
         room = free_on(device) // 2
@@ -330,8 +324,8 @@ class FunctionEdgeInferer(EdgeScores):
 class RankEdgeInferer(EdgeInferer):
     """:class:`FunctionEdgeInferer` for a graph and a loader, as the method ``rank`` of the command line.
 
-    Layers are not pooled unless that is asked for: what the profile over layers gives, it gives for permuted samples
-    too, and the controls of a self-check would fail.
+    By default layers are not pooled: the profile over layers gives the same for permuted samples, so that the controls
+    of a self-check would fail.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks.
@@ -369,7 +363,7 @@ class RankEdgeInferer(EdgeInferer):
         **options: Any,  # noqa: ANN401 - of the other class
     ) -> None:
         super().__init__(model, data)
-        check_model(tapped(model), self.function_nodes, options.get("use_prenorm", True))
+        self._open(model, options.get("use_prenorm", True))
         if method not in CORRELATIONS:
             raise unknown_option("method", method, CORRELATIONS)
         self.method, self.pool = method, pool

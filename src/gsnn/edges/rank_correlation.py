@@ -1,4 +1,4 @@
-"""Correlation of two blocks of variables, plain or of ranks, where only the block between them is wanted."""
+"""Correlations between two blocks of variables, plain or of ranks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gsnn.base.torch_state import map_in_threads
 
 CORRELATIONS = ("spearman", "pearson")
 
-# A row is constant when its range is this many roundings of its largest value: relative, so that no scale matters.
+# A row is constant when its range is at most this many roundings of its largest value, whatever its scale.
 _CONSTANT_ROUNDINGS = 32
-# Values that one thread ranks at a time: the sort works on 8 bytes each and should stay in the cache.
+# Values that one thread ranks at a time: the sort takes 8 bytes each and should stay in cache.
 _BLOCK_VALUES = 2**15
 # Values that another device ranks at a time.
 _SORT_VALUES = 2**26
@@ -36,16 +36,16 @@ def cross_correlation(
     Spearman is Pearson of the ranks, tied values sharing their average rank. A constant row has correlation 0 with
     everything in that segment. ``x`` and ``y`` are overwritten.
 
-    With another ``device`` than that of ``x`` and ``y``, blocks of rows travel: each block of ``y`` is ranked there and
-    stays while every block of ``x`` passes, and the ranks of ``x`` come back the first time, so that no row is ranked
-    twice. The device then holds 4 S K (2 row_chunk) bytes of rows, their product of 4 row_chunk^2 bytes, and
-    :func:`sort_bytes` while it ranks; x travels N' / row_chunk times.
+    With another ``device`` than that of ``x`` and ``y``, blocks of rows are copied to it: each block of ``y`` is ranked
+    there and stays while every block of ``x`` passes, and the ranks of ``x`` are copied back the first time, so that no
+    row is ranked twice. The device then holds 4 S K (2 row_chunk) bytes of rows, their product of 4 row_chunk^2 bytes,
+    and :func:`sort_bytes` while it ranks; x is copied N' / row_chunk times.
 
     Args:
         x: float32 (N, S, K), N variables, S segments that are correlated apart, K observations each.
         y: float32 (N', S, K), on the same device.
         method: 'spearman' or 'pearson'.
-        row_chunk: Rows of ``x`` (with ``device``, of both) worked on at a time; None for all.
+        row_chunk: Rows of ``x`` (with ``device``, of both) at a time; None for all.
         device: Where to compute; None for where ``x`` is.
         out: Where to put the result; float32 (N, N') on the device of ``x``.
 
@@ -85,31 +85,27 @@ def _travelling(
     """Products of all rows, block by block on another device."""
     for at in range(0, len(y), step):
         columns = slice(at, at + step)
-        there = _copied(y[columns], device)
-        standardise(there)
+        # Copies: ``to`` alone would give the values themselves on the same device.
+        targets = y[columns].to(device, copy=True)
+        standardise(targets)
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            block = _copied(x[rows], device)
+            block = x[rows].to(device, copy=True)
             if at == 0:
                 standardise(block)
                 if len(y) > step:
                     x[rows] = block.to(x.device)
-            out[rows, columns] = (block.flatten(1) @ there.flatten(1).T).to(out.device)
-
-
-def _copied(values: Tensor, device: torch.device) -> Tensor:
-    """A copy on a device, never the values themselves."""
-    return values.to(device, copy=True)
+            out[rows, columns] = (block.flatten(1) @ targets.flatten(1).T).to(out.device)
 
 
 def _standardise_values(values: Tensor) -> None:
     """Centre each row and divide it by its norm, in place; a constant row becomes 0. (N, S, K)."""
     low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
     constant = _constant(low, high)
-    # Twice: what rounding left of a large mean would stay in the norm.
+    # Twice: the rest of a large mean after rounding would stay in the norm.
     for _ in range(2):
         values -= values.mean(-1, keepdim=True)
-    # Divided by the range first, whose square cannot underflow.
+    # Divided by the range first, so that squares do not underflow.
     values /= torch.where(constant, torch.ones_like(low), high - low)
     values /= torch.where(constant, torch.inf, torch.linalg.vector_norm(values, dim=-1, keepdim=True))
 
@@ -118,7 +114,10 @@ def _standardise_ranks(values: Tensor) -> None:
     """Replace each row by its centred average ranks divided by their norm, in place; a constant row becomes 0."""
     rows = values.view(-1, values.shape[-1])
     if rows.device.type == "cpu":
-        _in_threads(rows.numpy(), _rank_rows_numpy)
+        # Sorting releases the interpreter lock.
+        parts = np.array_split(rows.numpy(), max(1, min(torch.get_num_threads(), len(rows))))
+        for _ in map_in_threads(_rank_rows_numpy, parts):
+            pass
         return
     for block in rows.split(max(1, _SORT_VALUES // max(1, rows.shape[1]))):  # pragma: no cover - needs a GPU
         block.copy_(_unit(average_ranks(block), _constant(block.amin(1), block.amax(1))))
@@ -148,7 +147,7 @@ def average_ranks(values: Tensor) -> Tensor:
 
 
 def sort_bytes(n_observations: int) -> int:
-    """What :func:`average_ranks` takes for the rows that a device ranks at a time: 56 bytes a value."""
+    """Memory of :func:`average_ranks` for the rows that a device ranks at a time: 56 bytes a value."""
     # Sorted values, order, places, first and last of a tie with a copy of each, ranks.
     return 56 * max(n_observations, _SORT_VALUES)
 
@@ -163,18 +162,11 @@ def _constant(low: Tensor, high: Tensor) -> Tensor:
     return high - low <= _CONSTANT_ROUNDINGS * torch.finfo(low.dtype).eps * size
 
 
-def _in_threads(rows: npt.NDArray[np.float32], work: Callable[[npt.NDArray[np.float32]], None]) -> None:
-    """Apply ``work`` to parts of the rows; sorting releases the interpreter lock."""
-    for _ in map_in_threads(work, np.array_split(rows, max(1, min(torch.get_num_threads(), len(rows))))):
-        pass
-
-
 def _rank_rows_numpy(rows: npt.NDArray[np.float32]) -> None:
     """Ranks of rows by one integer sort: numpy sorts integers far faster than it argsorts floats.
 
-    The bits of a float, turned so that they order like the float, are packed above its position; sorted, they hold
-    both the order and, in equal upper halves, the ties. A few rows at a time in the same memory, which then stays in
-    the cache.
+    The bits of a float, changed so that they order like the float, are packed above its position; sorted, they give the
+    order and, by equal upper halves, the ties. A few rows at a time share the same memory, which then stays in cache.
     """
     n = rows.shape[1]
     step = min(max(1, _BLOCK_VALUES // max(1, n)), max(1, len(rows)))
@@ -196,13 +188,13 @@ def _rank_block(
     n_rows, n = values.shape
     # Turns -0.0 into 0.0, so that the two tie.
     values += np.float32(0.0)
-    packed[...] = _turned(values.view(np.int32))
+    packed[...] = _ordered_bits(values.view(np.int32))
     packed <<= 32
     packed |= place
     packed.sort(axis=1)
     np.bitwise_and(packed, 0xFFFFFFFF, out=order)
     packed >>= 32
-    low, high = (_turned(packed[:, end].astype(np.int32)).view(np.float32) for end in (0, -1))
+    low, high = (_ordered_bits(packed[:, end].astype(np.int32)).view(np.float32) for end in (0, -1))
     same = packed[:, 1:] == packed[:, :-1]
     tied = same.any(1)
     norm = np.full(n_rows, np.sqrt(n * (n * n - 1.0) / 12))
@@ -221,11 +213,11 @@ def _rank_block(
         flat[order.ravel()] = shared
     size = np.maximum(np.abs(low), np.abs(high))
     norm[high - low <= np.float32(_CONSTANT_ROUNDINGS * np.finfo(np.float32).eps) * size] = np.inf
-    # A NaN is first or last in this order, by its sign.
+    # A NaN is first or last in this order, depending on its sign.
     norm[np.isnan(low) | np.isnan(high)] = np.nan
     values *= (1 / norm).astype(np.float32)[:, None]
 
 
-def _turned(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Bits of floats as integers of the same order; applied twice, the bits again."""
+def _ordered_bits(bits: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Bits of floats as integers of the same order; the inverse is the same function."""
     return bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,17 +25,16 @@ from gsnn.edges.capture import (
     naming_batch,
     node_norms,
     tapped,
-    unwrap,
 )
-from gsnn.edges.inferer import EdgeInferer, check_model
-from gsnn.edges.pairs import ScoredPairs, edge_indices
+from gsnn.edges.inferer import EdgeInferer
+from gsnn.edges.loss_scale import REDUCTIONS
+from gsnn.edges.pairs import ScoredPairs, edge_indices, undefined_column
 from gsnn.metrics import roc_auc
 
 AGGREGATORS = ("sum", "max", "mean", "l2")
 SCORE_MODES = ("abs", "relu", "signed")
-REDUCTIONS = ("mean", "sum")
-# A column whose standard deviation is a smaller share of its mean is divided by that share of the mean instead; one
-# that varies by no more than so many roundings of its mean is constant.
+# A column with a standard deviation below this share of its mean is divided by that share of the mean instead; one that
+# varies by at most so many roundings of its mean is constant.
 _LEAST_SPREAD = 1e-4
 _CONSTANT_ROUNDINGS = 32
 
@@ -66,7 +64,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
     ``gsnn.edges.EdgeRegressorCallback`` does the same in a Lightning ``Trainer``, and :meth:`fit` after training.
     In eval mode of the regressor :meth:`aux_step` measures by the running statistics and changes nothing.
 
-    At an optimum of the GSNN the edges it has explain their share of the gradient away, so W is best taken from the
+    At an optimum of the GSNN its edges have used up the gradient that they can explain, so W is best taken from the
     epoch that ranks some hidden edges best: see :meth:`maybe_save_best`.
 
     Args:
@@ -75,7 +73,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         aggregators: Over channels of \|activation\|: any of 'sum', 'max', 'mean', 'l2'.
         use_pre_norm: Read the tap before the norm; False the one after the nonlinearity (norms batch, groupbatch
             and none only).
-        standardize: Whether to z-score; a column that hardly varies is not blown up.
+        standardize: Whether to z-score; a column that hardly varies is not inflated.
         lr: Learning rate.
         weight_decay: Decoupled weight decay.
         dropout: Of entries of W, in training mode.
@@ -133,7 +131,6 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
     ) -> None:
         nn.Module.__init__(self)
         EdgeInferer.__init__(self, model, data)
-        inner, gsnn = unwrap(model), tapped(model)
         self.aggregators = (aggregators,) if isinstance(aggregators, str) else tuple(aggregators)
         for aggregator in self.aggregators:
             if aggregator not in AGGREGATORS:
@@ -153,14 +150,11 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             raise ValueError(f"dropout must be in [0, 1), got {dropout}")
         if not 0 < ema_momentum <= 1:
             raise ValueError(f"ema_momentum must be in (0, 1], got {ema_momentum}")
-        check_model(gsnn, self.function_nodes, use_pre_norm)
-        # In a tuple, a module is not registered as a submodule.
-        self._held = (inner,)
-        self.L, self.n_pairs = gsnn.L, gsnn.L - 1
-        self.use_pre_norm, self.standardize, self.dropout, self.ridge = use_pre_norm, standardize, dropout, ridge
+        self._open(model, use_pre_norm)
+        self.standardize, self.dropout, self.ridge = standardize, dropout, ridge
         self.score_mode, self.ema_momentum, self.loss_reduction = score_mode, ema_momentum, loss_reduction
         self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
-        device = next((p.device for p in inner.parameters()), torch.device("cpu"))
+        device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         with torch.inference_mode(False):
             # Made under inference mode, W could never be trained.
             self._make(device)
@@ -195,16 +189,16 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         self.abandon()
 
     def abandon(self) -> None:
-        """Forget a step that was begun, and take its hooks off the model."""
+        """Drop an unfinished step, and remove its hooks from the model."""
         if self._watch is not None:
             self._watch.close()
         self._watch = None
 
     def pre_forward(self) -> None:
-        """First call of a step: watch the next ``model(x)``. What an interrupted step left is dropped."""
+        """First call of a step: watch the next ``model(x)``. An unfinished step is dropped."""
         self.abandon()
         tap = "pre_tap" if self.use_pre_norm else "post_tap"
-        self._watch = TapHooks(self._held[0], tap, self._features, self._target)
+        self._watch = TapHooks(self._model, tap, self._features, self._target)
 
     def arm_retained_grads(self) -> None:
         """Second call, after ``model(x)`` and before ``loss.backward()``.
@@ -235,7 +229,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             raise RuntimeError("loss.backward() is missing: call it after arm_retained_grads() and before aux_step()")
         self.abandon()
         activations = [a for a in watch.activations if a is not None]
-        # No gradient came to a tap that the loss does not depend on.
+        # A tap that the loss does not depend on has no gradient.
         gradients = [activations[0].new_zeros(activations[0].shape[1:]) if g is None else g for g in watch.gradients]
         scale = activations[0].shape[-1] if self.loss_reduction == "mean" else 1
         return self._step(torch.stack(activations, 1), torch.stack(gradients) * scale)
@@ -255,7 +249,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             As :meth:`aux_step`.
         """
         where = "pre" if self.use_pre_norm else "post"
-        seen = capture(self._held[0], x, y, crit, where=where, loss_reduction=loss_reduction)
+        seen = capture(self._model, x, y, crit, where=where, loss_reduction=loss_reduction)
         with torch.inference_mode(False):
             activations = torch.stack([self._features(a.abs()) for a in seen.activations[:-1]], 1)
             return self._step(activations, torch.stack([self._target(g.abs()) for g in seen.gradients[1:]]))
@@ -272,11 +266,11 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         """Start afresh and learn W from a model that is not being trained.
 
         Args:
-            dataloader: Yields (x, y) or tuples with more items, which are ignored; gone through ``n_epochs`` times.
+            dataloader: Yields (x, y) or tuples with more items, which are ignored; read ``n_epochs`` times.
             crit: As in :meth:`update`.
             device: Where the model runs; it is brought back afterwards.
             verbose: Show progress on stderr.
-            n_epochs: Passes over the loader. More of them learn noise: W then ranks worse on the benchmarks.
+            n_epochs: Passes over the loader. With more passes W fits noise and ranks worse on the benchmarks.
 
         Returns:
             Number of samples.
@@ -287,14 +281,14 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         self.restart()
         scale = LossScale()
         try:
-            with isolated(self._held[0], device):
+            with isolated(self._model, device):
                 for _ in track(range(n_epochs), "regressing gradients on activations", show=verbose):
-                    found, n = [], 0
+                    losses, n = [], 0
                     for batch in iterate_batches(dataloader):
                         with naming_batch(batch.index):
-                            found.append(self.update(batch.x, batch.y, crit, loss_reduction=scale)["aux_loss"])
+                            losses.append(self.update(batch.x, batch.y, crit, loss_reduction=scale)["aux_loss"])
                         n += len(batch.x)
-                    self.losses.append(float(np.mean(found)))
+                    self.losses.append(float(np.mean(losses)))
                     self.n = n
         except BaseException:
             self.restart()
@@ -308,7 +302,8 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         """
         weights = self.W.detach().double().cpu()
         score = weights.abs() if self.score_mode == "abs" else weights.relu() if self.score_mode == "relu" else weights
-        return ScoredPairs(self.prior, score.numpy().copy(), self.score_name, {"p_value": _nan, "q_value": _nan})
+        columns = {"p_value": undefined_column, "q_value": undefined_column}
+        return ScoredPairs(self.prior, score.numpy().copy(), self.score_name, columns)
 
     def evaluate_against(
         self,
@@ -322,8 +317,8 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         Args:
             positive_edges: True edges as (source, target) names.
             top_k: The k of top@k.
-            known_true: Further true edges, which are no negatives; None takes all pairs but self pairs, known edges
-                and the positives themselves for negatives.
+            known_true: Further true edges, which are no negatives; with None, negatives are all pairs but self pairs,
+                known edges and the positives.
 
         Returns:
             'auc', 'n_positives', and of the ranks within targets 'mrr' and 'top@k'.
@@ -335,20 +330,16 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         scored = self.scored()
         ranked = scored.table(scored.all_rows())
         _, summary = self.evaluate_target_ranking(ranked, positives, top_k=top_k)
-        negative = ~self.prior.matrix()
-        np.fill_diagonal(negative, False)
-        source, target = edge_indices(known_true or (), self.prior.index, "known_true")
-        negative[source, target] = False
+        negative = self.prior.candidates()
+        negative[tuple(edge_indices(known_true or (), self.prior.index, "known_true"))] = False
         positive = np.zeros_like(negative)
-        source, target = edge_indices(positives, self.prior.index, "positive_edges")
-        positive[source, target] = True
+        positive[tuple(edge_indices(positives, self.prior.index, "positive_edges"))] = True
         compared = negative | positive
-        found = {"auc": roc_auc(scored.score[compared], positive[compared])}
-        return found | summary
+        return {"auc": roc_auc(scored.score[compared], positive[compared])} | summary
 
     @torch.no_grad()
     def maybe_save_best(self, metric: float | None, mode: str = "max") -> bool:
-        """Keep a copy of W if the metric is better than ever.
+        """Keep a copy of W if the metric is the best so far.
 
         Args:
             metric: Its value now; None or NaN never counts.
@@ -383,11 +374,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         self.W.copy_(self._best)
 
     def state(self) -> dict[str, Any]:
-        """All that learning goes on from: W, the running statistics, the optimiser, the best W, the counts.
-
-        Returns:
-            Tensors and plain data, for a checkpoint.
-        """
+        """Tensors and plain data for a checkpoint: W, the running statistics, the optimiser, the best W, the counts."""
         return {
             "W": self.W.detach(),
             "statistics": {name: getattr(self, name) for name in _STATISTICS},
@@ -399,7 +386,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Continue from a state of :meth:`state`."""
         self.abandon()
         self.W.copy_(state["W"])
         for name, value in state["statistics"].items():
@@ -412,7 +399,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
 
         Args:
             path: The file.
-            **facts: What else the file is to say.
+            **facts: Further entries of the file.
 
         Raises:
             OSError: If the disk is full, for instance.
@@ -424,10 +411,10 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         """Take W from a file of :meth:`save`.
 
         Returns:
-            What the file says beside it.
+            The other entries of the file.
 
         Raises:
-            RunError: If it is not such a file, or of another number of nodes.
+            RunError: If it is not such a file, or has another number of nodes.
         """
         try:
             tensors, facts = read_tensors(path)
@@ -454,12 +441,12 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
 
     def _features(self, magnitude: Tensor) -> Tensor:
         """|activation| (N*C, B) -> (K, N, B), one for each aggregator."""
-        node = tapped(self._held[0]).channel_node.to(magnitude.device)
+        node = tapped(self._model).channel_node.to(magnitude.device)
         return torch.stack([_aggregate(magnitude, node, self.N, how) for how in self.aggregators])
 
     def _target(self, magnitude: Tensor) -> Tensor:
         """|gradient| (N*C, B) -> (N, B)."""
-        return node_norms(magnitude, tapped(self._held[0]).channel_node.to(magnitude.device), self.N, "l1")
+        return node_norms(magnitude, tapped(self._model).channel_node.to(magnitude.device), self.N, "l1")
 
     def _step(self, activations: Tensor, gradients: Tensor) -> dict[str, float]:
         """One step of W from activations (K, P, N, B) and gradients (P, N, B)."""
@@ -476,8 +463,8 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
             weights = F.dropout(self.W, self.dropout, self.training)
             # All terms in one product: (T * B, N) @ (N, N).
             predicted = x.transpose(1, 2).flatten(0, 1) @ weights
-            wanted = y.transpose(1, 2).expand(n_terms // n_pairs, *y.transpose(1, 2).shape).flatten(0, 2)
-            loss = n_terms * F.mse_loss(predicted, wanted)
+            y = y.transpose(1, 2)
+            loss = n_terms * F.mse_loss(predicted, y.expand(n_terms // n_pairs, *y.shape).flatten(0, 2))
             if self.ridge:
                 loss = loss + self.ridge * self.W.square().sum()
             if self.training:
@@ -503,7 +490,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         else:
             now_mean, now_std = mean, std
         level = now_mean.abs()
-        # Exactly 0, not merely small: an adaptive optimiser would follow any remainder at full speed.
+        # Exactly 0, since an adaptive optimiser would follow any remainder at full speed.
         constant = now_std <= _CONSTANT_ROUNDINGS * torch.finfo(values.dtype).eps * level
         spread = torch.maximum(now_std, _LEAST_SPREAD * level).masked_fill(constant, torch.inf)
         return (values - now_mean[..., None]) / spread[..., None]
@@ -516,7 +503,3 @@ def _aggregate(magnitude: Tensor, node: Tensor, n_nodes: int, how: str) -> Tenso
         return out.scatter_reduce_(0, node[:, None].expand_as(magnitude), magnitude, "amax")
     norms = node_norms(magnitude, node, n_nodes, "l2" if how == "l2" else "l1")
     return norms / torch.bincount(node, minlength=n_nodes)[:, None] if how == "mean" else norms
-
-
-def _nan(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    return np.full(len(rows), np.nan)

@@ -16,17 +16,17 @@ from gsnn.edges.regressor import MagnitudeEdgeRegressor
 class EdgeRegressorCallback(Callback):
     """Runs a :class:`gsnn.edges.MagnitudeEdgeRegressor` inside a Lightning ``Trainer``.
 
-    Before each training batch the taps are watched, around ``backward`` the gradients are taken, and W makes its
-    step. ``aux_loss`` is logged per epoch and, with validation edges, ``edge_auc``; the W of the best epoch is loaded
-    when training ends. Its state travels in the checkpoints of the trainer, so a run that is resumed learns on.
+    It watches the taps before each training batch, takes the gradients around ``backward``, and lets W make its step.
+    ``aux_loss`` is logged per epoch and, with validation edges, ``edge_auc``; the W of the best epoch is loaded when
+    training ends. Its state is part of the trainer's checkpoints, so a resumed run continues to learn.
 
-    One process alone: each of several would learn a W of its own from its part of the samples.
+    It needs a single process: each of several would learn a W of its own from its part of the samples.
 
     Args:
         regressor: Of the GSNN that is trained.
         validation_edges: True edges that the prior graph lacks, as (source, target) names; None for none.
         path: File to write W to when training ends; None writes none.
-        facts: What else that file is to say.
+        facts: Further entries of that file.
 
     Attributes:
         history: ``edge_auc`` of each epoch, with validation edges.
@@ -58,7 +58,7 @@ class EdgeRegressorCallback(Callback):
         self._n = 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go where the model is, with what a checkpoint gave.
+        """Move W and the optimiser's state from a checkpoint to the device of the model.
 
         Raises:
             RuntimeError: If there are several processes.
@@ -66,7 +66,7 @@ class EdgeRegressorCallback(Callback):
         if trainer.world_size > 1:
             raise RuntimeError(f"the regressor learns in one process, not in {trainer.world_size}")
         self.regressor.to(pl_module.device)
-        # Moving W leaves the optimiser's moments where they were; loading them brings them along.
+        # Moving W leaves the optimiser's moments where they were; loading its own state moves them.
         self.regressor.optimizer.load_state_dict(self.regressor.optimizer.state_dict())
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,7 +82,7 @@ class EdgeRegressorCallback(Callback):
             self._n += len(batch[0])
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
-        """Take the gradients of the backward pass that comes."""
+        """Take the gradients of the coming backward pass."""
         self.regressor.arm_retained_grads()
 
     def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -107,14 +107,14 @@ class EdgeRegressorCallback(Callback):
             self.regressor.save(self.path, **self.facts)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """The callback's part of a checkpoint."""
         return {"regressor": self.regressor.state(), "history": list(self.history)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where the checkpoint was written."""
+        """Continue from a checkpoint."""
         self.regressor.load_state(state_dict["regressor"])
         self.history = list(state_dict["history"])
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Leave no hook behind."""
+        """Remove the hooks."""
         self.regressor.abandon()

@@ -20,8 +20,7 @@ class SampleStore:
 
     Args:
         sizes: R_k for each key k.
-        memory_bytes: What may be held in memory; later batches go to an unnamed temporary file, which goes with this
-            object.
+        memory_bytes: Limit of memory; later batches go to an unnamed temporary file, which is removed with this object.
 
     Example:
         >>> store = SampleStore([2], memory_bytes=0)
@@ -78,7 +77,7 @@ class SampleStore:
         return [width for width, _ in self._batches]
 
     def batch(self, index: int) -> list[Tensor]:
-        """What one batch was made of: a tensor (R_k, B) for each key."""
+        """One batch: a tensor (R_k, B) for each key."""
         width, held = self._batches[index]
         return [self._load(held, key, width) for key in range(len(self.sizes))]
 
@@ -130,7 +129,7 @@ class SampleStore:
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything in memory: the file does not travel."""
+        """Everything in memory, since the file cannot be pickled."""
         keys = range(len(self.sizes))
         batches = [(width, [self._load(batch, key, width) for key in keys]) for width, batch in self._batches]
         return self.__dict__ | {"_batches": batches, "_file": None}

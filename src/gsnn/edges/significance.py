@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
-import numpy.typing as npt
 import scipy.special
 
+from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.progress import track
 from gsnn.base.torch_state import map_in_threads
+from gsnn.edges.pairs import Column, FloatMatrix
 from gsnn.edges.stats import false_discovery, upper_tail
-
-FloatArray = npt.NDArray[np.float64]
-FloatMatrix = npt.NDArray[np.floating]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 _CHUNK = 1 << 17
 _BINS = 1 << 16
-# Scores looked through at a time: some times as many as there are bins to add up, and still in cache.
+# Scores that are binned at a time: several for each bin, and still in cache.
 _BLOCK = 1 << 18
 # Share of the candidates up to which their p-values are sorted, not counted in bins.
 _SORTED = 0.02
+
+
+def lazy_columns(p_values: Callable[[], FloatArray], candidates: BoolArray) -> dict[str, Column]:
+    """Columns p_value and q_value of all pairs (S, T), computed when first asked for; q is over the candidates."""
+
+    @cache
+    def p() -> FloatArray:
+        return p_values().ravel()
+
+    @cache
+    def q() -> FloatArray:
+        return false_discovery(p(), candidates.ravel())
+
+    return {"p_value": lambda rows: p()[rows], "q_value": lambda rows: q()[rows]}
 
 
 class Significance:
@@ -32,9 +42,9 @@ class Significance:
     Args:
         z: (N, N) scores, float64 or float32; the p-value of a pair is at least P(Z > z) of a standard normal wherever
             that is below 1/2.
-        candidates: (N, N) bool, the pairs tested; all others, and those without a p-value, get q = NaN.
+        candidates: (N, N) bool, the pairs tested; the others, and those without a p-value, have q = NaN.
         tail: Maps rows i * N + j (K,) to their p-values (K,), elementwise; None for P(Z > z) itself.
-        none: (N, N) bool, pairs without a p-value: it is NaN; None for no such pair.
+        none: (N, N) bool, the pairs whose p-value is NaN; None for no such pair.
     """
 
     def __init__(
@@ -53,35 +63,29 @@ class Significance:
 
     def p_value(self, rows: IntArray) -> FloatArray:
         """(K,) p-values of the given rows."""
-        if len(rows) > self.z.size // 4:
-            taken: FloatArray = self._all_p[rows]
-            return taken
-        return self._compute(rows)
+        return self._all_p[rows] if len(rows) > self.z.size // 4 else self._compute(rows)
 
     def q_value(self, rows: IntArray) -> FloatArray:
         """(K,) q-values of the given rows; they are over all candidates."""
-        if len(rows) > self.z.size // 4 or "_all_q" in self.__dict__:
-            taken: FloatArray = self._all_q[rows]
-            return taken
-        q = np.full(len(rows), np.nan)
-        tested = self.candidates.ravel()[rows]
-        found = self._few(self._compute(rows[tested])) if tested.any() else np.zeros(0)
-        if found is None:
-            taken = self._all_q[rows]
-            return taken
-        q[tested] = found
-        return q
+        if len(rows) <= self.z.size // 4 and "_all_q" not in self.__dict__:
+            tested = self.candidates.ravel()[rows]
+            few = self._few(self._compute(rows[tested])) if tested.any() else np.zeros(0)
+            if few is not None:
+                q = np.full(len(rows), np.nan)
+                q[tested] = few
+                return q
+        return self._all_q[rows]
 
     def _few(self, p: FloatArray) -> FloatArray | None:
         """q-values of candidates with these p-values, from the p-values that can matter to them; None if too many.
 
-        The q-value of the member of rank r is the least p * size / rank from rank r on. Beyond a cut it cannot fall
-        below the cut, since p * size / rank >= p: often that settles it.
+        The q-value of the member of rank r is the least p * size / rank from rank r on. Beyond a cut this ratio is not
+        below the cut, since p * size / rank >= p, which often settles it.
         """
         if np.isnan(p).any():
             return None
         cut = float(p.max())
-        # Without the shortcut below, trying again is still far cheaper than sorting the p-values of all pairs.
+        # Without the shortcut below, several attempts are still far cheaper than sorting the p-values of all pairs.
         for _ in range(2 if self.monotone else 8):
             if cut > (_SORTED if self.monotone else 0.4):
                 break
@@ -104,10 +108,10 @@ class Significance:
         return p
 
     def _least_beyond(self, cut: float, rank: int) -> float:
-        """Least p * size / rank of the candidates with p > cut, of which ``rank`` candidates come before.
+        """Least p * size / rank of the candidates with p > cut, which come after ``rank`` others.
 
         They are counted in narrow bins of z. The counts bound the ratio in each bin from both sides, so that exact
-        p-values are needed in the few bins alone which can hold the least.
+        p-values are needed only in the few bins that can hold the least.
         """
         bound = _bound(cut)
         width = (bound + 9.0) / _BINS
@@ -116,7 +120,7 @@ class Significance:
             return np.bincount(_bins(z.astype(np.float64), bound, width), minlength=_BINS + 1)
 
         near = self.z[(self.z >= bound) & self.candidates].astype(np.float64)
-        # Few pairs are no candidates: they are counted with the others and taken off.
+        # The few pairs that are no candidates are counted with the others and subtracted.
         counts = -counted(self.z[~self.candidates]) - counted(near)
         for part in map_in_threads(lambda rows: counted(self.z[rows].ravel()), self._blocks()):
             counts += part
@@ -130,7 +134,7 @@ class Significance:
         starts = np.concatenate([[rank], ends[:-1]])
         edges = bound - width * np.arange(_BINS + 2, dtype=np.float64)
         edges[-1] = -np.inf
-        # Bins are cut in floating point: an edge may be off by a rounding.
+        # The edge of a bin may be off by a rounding.
         low, high = upper_tail(edges[:-1]) * (1 - 1e-9), upper_tail(edges[1:]) * (1 + 1e-9)
         filled = ends > starts
         with np.errstate(divide="ignore"):
@@ -139,15 +143,15 @@ class Significance:
         chosen = least_low <= least
         if not chosen.any():
             return near_least
-        # Looked for between the outermost of these bins; a bin more on either side, and all beyond the last one.
+        # From the first to the last of these bins, with one more on either side, and all beyond the last bin.
         outermost = np.flatnonzero(chosen)[[0, -1]]
         highest = min(bound - width * (outermost[0] - 1), bound)
         lowest = bound - width * (outermost[1] + 2) if outermost[1] < _BINS else -np.inf
 
         def inside(rows: slice) -> FloatArray:
             z = self.z[rows]
-            wanted = (z < highest) & (z >= lowest) if lowest > -np.inf else ~(z >= highest)
-            z = z[wanted & self.candidates[rows]].astype(np.float64)
+            between = (z < highest) & (z >= lowest) if lowest > -np.inf else ~(z >= highest)
+            z = z[between & self.candidates[rows]].astype(np.float64)
             return z[chosen[_bins(z, bound, width)]]
 
         z = np.concatenate(list(map_in_threads(inside, self._blocks())))
@@ -160,12 +164,12 @@ class Significance:
         return min(float(exact), near_least)
 
     def _blocks(self) -> list[slice]:
-        """Some sources at a time."""
+        """Blocks of sources."""
         step = max(1, _BLOCK // self.z.shape[1])
         return [slice(start, start + step) for start in range(0, len(self.z), step)]
 
     def _compute(self, rows: IntArray) -> FloatArray:
-        # In chunks, so that what a tail needs on the way stays in cache.
+        # In chunks, so that the intermediate arrays of a tail stay in cache.
         starts = track(range(0, len(rows), _CHUNK), "p-values", show=None)
         parts = [self.tail(rows[start : start + _CHUNK]) for start in starts]
         p: FloatArray = np.concatenate(parts) if parts else np.zeros(0)
@@ -183,7 +187,7 @@ class Significance:
 
 
 def _bins(z: FloatArray, bound: float, width: float) -> IntArray:
-    """Narrow bins of scores below a bound, the first for those above it, the last for all that are farther and NaN."""
+    """Narrow bins of scores below a bound: the first also holds all above it, the last all farther ones and NaN."""
     scaled = bound - z
     scaled /= width
     # fmin takes the number where the other is NaN.
@@ -198,9 +202,8 @@ def _bound(cut: float) -> float:
 
 
 def adjusted(p_sorted: FloatArray, p: FloatArray, size: int) -> FloatArray:
-    """Least p * size / rank from each of ``p`` on, among the smallest p-values of a family, ascending."""
-    # The order of operations is scipy's, so that both ways to a q-value give the same bits.
+    """For each of ``p`` the least p * size / rank from it on, among the smallest p-values of a family, ascending."""
+    # In the order of scipy's operations, so that both ways to a q-value give the same bits.
     ranked = p_sorted * (size / np.arange(1, len(p_sorted) + 1))
     q = np.minimum.accumulate(ranked[::-1])[::-1]
-    found: FloatArray = np.clip(q[np.searchsorted(p_sorted, p, side="left")], 0, 1)
-    return found
+    return np.clip(q[np.searchsorted(p_sorted, p, side="left")], 0, 1)

@@ -27,7 +27,7 @@ from gsnn.base.errors import DataError, RunError
 from gsnn.discovery import METHODS, StructureEdgeInferer
 from gsnn.edges import FunctionEdgeInferer
 from gsnn.edges.parallel import Checkpoint, Place, ProcessError, Processes, Stopped, find_place, fit, processes
-from gsnn.edges.parallel.shares import turns
+from gsnn.edges.parallel.shares import deal_batches
 from gsnn.edges.stats import PairMoments, pool_moments
 from gsnn.runs.inference.job import Job
 
@@ -241,7 +241,7 @@ def test_batches_are_dealt_out_once(kind, start, size):
     dealt = []
     for rank in range(size):
         given = kind(loader) if kind in (list, iter) else loader
-        dealt.append(list(turns(given, start, rank, size)))
+        dealt.append(list(deal_batches(given, start, rank, size)))
     assert len({tuple(done for _, done in part) for part in dealt}) == 1
     mine = sorted(
         (index, (b[0] if isinstance(b, list) else b).tolist())
@@ -256,7 +256,7 @@ def test_batches_are_dealt_out_once(kind, start, size):
 def test_a_loader_that_shuffles_is_refused():
     loader = DataLoader(TensorDataset(torch.arange(9)), batch_size=3, shuffle=True)
     with pytest.raises(ValueError, match="shuffle=False"):
-        list(turns(loader, 0, 0, 2))
+        list(deal_batches(loader, 0, 0, 2))
 
 
 class Breaking(list):

@@ -381,10 +381,10 @@ def test_products_are_exact_whatever_training_has_chosen():
     try:
         for chosen in ("medium", "high", "highest"):
             torch.set_float32_matmul_precision(chosen)
-            with moments_module._full_precision():
+            with moments_module.full_precision():
                 assert torch.get_float32_matmul_precision() == "highest"
             assert torch.get_float32_matmul_precision() == chosen
-            with pytest.raises(ZeroDivisionError), moments_module._full_precision():
+            with pytest.raises(ZeroDivisionError), moments_module.full_precision():
                 raise ZeroDivisionError
             assert torch.get_float32_matmul_precision() == chosen
     finally:

@@ -33,24 +33,24 @@ _SMALL_TABLE = 2**15
 class MagnitudeEdgeKGE(EdgeScores, nn.Module):
     r"""Embedding of the function nodes, from random walks over known and mined edges (GSNN spec 2.4).
 
-    Candidates that a fitted inferer trusts are pooled with the known edges. Random walks on that graph, their
-    windows and skip-gram with negative sampling give one vector per node; the score of i -> j is
+    The best candidates of a fitted inferer are added to the known edges. Random walks on that graph, their windows and
+    skip-gram with negative sampling give one vector per node; the score of i -> j is
     :math:`e_i^\top e_j`. Walks have no return or in-out parameter (node2vec with p = q = 1), so this is DeepWalk on
     a weighted graph.
 
-    What to expect: the score is symmetric, so it cannot tell an edge from its reverse, and on small graphs it does
-    not beat the correlations it was mined from. :class:`DirectedMagnitudeEdgeKGE` has one vector per role.
+    The score is symmetric, so it cannot tell an edge from its reverse, and on small graphs it does not beat the
+    correlations it was mined from. :class:`DirectedMagnitudeEdgeKGE` has one vector per role.
 
     A transition has weight max(score, 0)^walk_alpha; an edge that leads both ways has the larger of the two. Known
     edges weigh at least as much as the strongest mined one, 1 where none has a positive weight. A mined edge of
     weight 0 is never walked.
 
-    The table and the optimiser live on the device of the module, everything else on the CPU. ``true_heads``,
+    The table and the optimiser are on the device of the module, everything else on the CPU. ``true_heads``,
     ``true_tails``, ``inferred_heads``, ``inferred_tails``, ``pos_heads``, ``pos_tails`` (int64) and ``pos_mask``
     (bool (N, N), ``pos_mask[head, tail]``) may be assigned to, for ablations; call ``_build_adjacency()`` after.
 
     Args:
-        mei: A fitted inferer with the table of :meth:`MagnitudeEdgeInferer.evaluate`; only its public surface is
+        mei: A fitted inferer with the table of :meth:`MagnitudeEdgeInferer.evaluate`; only its public interface is
             used.
         embedding_dim: d; there are N * d parameters.
         score: Score of the inferer.
@@ -64,19 +64,20 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         walk_length: Nodes of a walk, its start included.
         window_size: Largest distance of a context pair in a walk.
         n_negatives: Drawn pairs per context pair, uniform among the nodes that are not the node itself and not in its
-            row of ``pos_mask``. The reverse of a one-way edge can be drawn, which measured better than leaving it out.
+            row of ``pos_mask``. The reverse of a one-way edge can be drawn, which gave better results than leaving it
+            out.
         walk_undirected: Whether edges are walked both ways.
         walk_corr_weighted: False makes all transitions of a node equally likely.
         walk_alpha: Exponent of the weights; 0 makes all transitions of a node equally likely.
         kept_edge_weight: Weight of the known edges in place of the rule above.
         lr: Learning rate of AdamW.
         weight_decay: Decoupled weight decay.
-        p_method: Which p-values of the inferer 'fdr' goes by; None leaves the choice to it.
+        p_method: Which p-values of the inferer 'fdr' uses; None for its default.
 
     Attributes:
         pairs_per_epoch: Number of context pairs in each epoch of the last ``fit``.
-        model: The model of ``mei``, if it names one.
-        data: Its prior graph, likewise.
+        model: The model of ``mei``, if it has one.
+        data: Its prior graph, if it has one.
 
     Raises:
         RuntimeError: If the inferer has seen fewer than 3 samples.
@@ -138,18 +139,18 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
             raise unknown_option("mining_strategy", mining_strategy, STRATEGIES)
         least = {"embedding_dim": 1, "walks_per_node": 1, "walk_length": 2, "window_size": 1, "n_negatives": 0}
         least["top_k_per_target"] = 0 if mining_strategy == "fdr" else 1
-        given = locals()
+        arguments = locals()
         for name, low in least.items():
-            if given[name] < low:
-                raise ValueError(f"{name} must be at least {low}, got {given[name]}")
+            if arguments[name] < low:
+                raise ValueError(f"{name} must be at least {low}, got {arguments[name]}")
         for name in ("fdr_alpha", "walk_alpha", "kept_edge_weight", "lr", "weight_decay"):
-            if given[name] is not None and not given[name] >= 0:
-                raise ValueError(f"{name} must not be negative, got {given[name]}")
+            if arguments[name] is not None and not arguments[name] >= 0:
+                raise ValueError(f"{name} must not be negative, got {arguments[name]}")
         if mei.n < 3:
             raise RuntimeError(f"mei has seen {mei.n} samples; call mei.fit with at least 3 before the embedding")
 
         names = list(mei.function_nodes)
-        # A set has no order that lasts from one process to the next.
+        # A set has another order in another process.
         known = edge_indices(sorted(mei.edges), {name: i for i, name in enumerate(names)}, "mei.edges")
         prior = {EDGE_TYPES[0]: torch.from_numpy(known.copy())}
         graph = SimpleNamespace(node_names_dict={"function": names}, edge_index_dict=prior)
@@ -169,7 +170,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         self._collect(table, column, mining_strategy, fdr_alpha, top_k_per_target)
         self._build_adjacency()
         with torch.inference_mode(False):
-            # Made under inference mode, a table could never be trained.
+            # A table made under inference mode could not be trained.
             self._make_tables()
         self._draw_tables(torch.Generator().manual_seed(0))
         self._best: dict[str, Tensor] | None = None
@@ -177,7 +178,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         self.pairs_per_epoch: list[int] = []
 
     def _collect(self, table: pd.DataFrame, column: str, strategy: str, alpha: float, k: int) -> None:
-        """Known and mined edges, and the scores their weights come from."""
+        """Set the known and mined edges, and the scores that give their weights."""
         source, target = (_column(table, name, np.int64) for name in ("src_idx", "dst_idx"))
         self._scores = torch.full((self.N, self.N), torch.nan, dtype=torch.float64)
         self._scores[source, target] = _column(table, column, np.float64)
@@ -229,7 +230,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         return self.embedding, self.embedding
 
     def _negatives(self, generator: torch.Generator) -> tuple[Draw, int]:
-        """From context pairs to drawn pairs, and how many of them for each."""
+        """A function from context pairs to drawn pairs, and the number drawn for each."""
         sampler = NegativeSampler(self.pos_mask, generator)
 
         def draw(positives: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,10 +247,10 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         verbose: bool = True,
         seed: int | torch.Generator = 0,
     ) -> dict[str, list[float]]:
-        """Redraw the table and train it on walks that every epoch draws anew.
+        """Draw the table anew and train it, every epoch on new walks.
 
         Args:
-            n_epochs: Passes over the context pairs, each over those of its own walks.
+            n_epochs: Passes over the context pairs of new walks.
             batch_size: Context pairs of an optimiser step.
             validation_edges: (source, target) names; their AUC is measured after each epoch, against all pairs that
                 are neither self-edges nor known, excluded or validation edges.
@@ -303,8 +304,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         index = self._index(edges, "validation_edges")
         if index.shape[1] == 0:
             raise ValueError("validation_edges is empty; pass None to do without validation")
-        left_out = torch.eye(self.N, dtype=torch.bool)
-        left_out[tuple(torch.from_numpy(self.prior.pairs))] = True
+        left_out = torch.from_numpy(~self.prior.candidates())
         wrong = index[:, left_out[index[0], index[1]]]
         if wrong.shape[1]:
             names = [(self.function_nodes[s], self.function_nodes[t]) for s, t in wrong.T[:5].tolist()]
@@ -323,7 +323,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
 
     @torch.no_grad()
     def load_best(self) -> None:
-        """Go back to the epoch of the best validation AUC, the first of equals.
+        """Restore the epoch of the best validation AUC, the first of equals.
 
         Raises:
             RuntimeError: If the last ``fit`` had no ``validation_edges``.
@@ -348,12 +348,12 @@ def _column(table: pd.DataFrame, name: str, dtype: type[np.generic]) -> Tensor:
 
 
 class DirectedMagnitudeEdgeKGE(MagnitudeEdgeKGE):
-    r"""The embedding with one vector of each node as a source and one as a target, so that direction can be told.
+    r"""The embedding with one vector of each node as a source and one as a target, which tells the direction.
 
-    Walks follow the edges, a pair is (earlier, later) only, and the score of i -> j is :math:`s_i^\top t_j`: 2 N d
+    Walks follow the edges, a pair is only (earlier, later), and the score of i -> j is :math:`s_i^\top t_j`: 2 N d
     parameters. For each pair ``n_negatives`` targets and as many sources are drawn, because candidates are compared
     within a target as well as within a source. ``embedding`` holds the vectors of sources, ``target_embedding`` those
-    of targets. Arguments are those of :class:`MagnitudeEdgeKGE`, with ``walk_undirected=False`` the default.
+    of targets. Arguments are those of :class:`MagnitudeEdgeKGE`, with ``walk_undirected=False`` as the default.
 
     Example:
         >>> DirectedMagnitudeEdgeKGE.__mro__[1].__name__

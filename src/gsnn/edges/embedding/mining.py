@@ -1,4 +1,4 @@
-"""Which candidate edges of a scored table are taken for true."""
+"""Which candidate edges of a scored table count as true."""
 
 from __future__ import annotations
 
@@ -13,20 +13,11 @@ STRATEGIES = ("fdr", "topk_per_target")
 def mine_edges(
     table: pd.DataFrame, score_col: str, strategy: str, *, fdr_alpha: float = 0.05, top_k_per_target: int = 5
 ) -> pd.DataFrame:
-    """Rows of the candidates to trust: the significant ones, or the best sources of each target.
+    """Rows of the candidates that count as true, by falling score; never undefined ones, self-edges or known edges.
 
-    Rows without a score, self-edges and known edges are never taken.
-
-    Args:
-        table: Columns src_idx, dst_idx, has_edge, ``score_col`` and, for 'fdr', q_value; best first within a target
-            where scores tie.
-        score_col: Column of the score.
-        strategy: 'fdr' takes q_value <= ``fdr_alpha``, 'topk_per_target' the ``top_k_per_target`` best of a target.
-        fdr_alpha: Level of 'fdr'.
-        top_k_per_target: Number for 'topk_per_target'.
-
-    Returns:
-        Those rows, by falling score.
+    'fdr' takes q_value <= ``fdr_alpha``, 'topk_per_target' the ``top_k_per_target`` best sources of each target. The
+    table has columns src_idx, dst_idx, has_edge, ``score_col`` and, for 'fdr', q_value; of equal scores the first row
+    counts as the better.
 
     Raises:
         ValueError: If ``strategy`` is unknown.
@@ -45,5 +36,5 @@ def mine_edges(
     if strategy == "fdr":
         # A missing q is no discovery: NaN <= alpha is False.
         usable &= table["q_value"].to_numpy(dtype=np.float64) <= fdr_alpha
-    found = table[usable].sort_values(score_col, ascending=False, kind="stable")
-    return found if strategy == "fdr" else found.groupby("dst_idx", sort=False).head(top_k_per_target)
+    ranked = table[usable].sort_values(score_col, ascending=False, kind="stable")
+    return ranked if strategy == "fdr" else ranked.groupby("dst_idx", sort=False).head(top_k_per_target)

@@ -12,7 +12,7 @@ from torch import Tensor
 Pairs = tuple[Tensor, Tensor]
 Draw = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-# Pairs that are drawn, or counted, at a time.
+# Pairs drawn or counted at a time.
 _GROUP_PAIRS = 2**19
 
 
@@ -45,13 +45,9 @@ def skip_gram_loss(sources: Tensor, targets: Tensor, positives: Pairs, negatives
 
 
 def cell_loss(sources: Tensor, targets: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """:func:`skip_gram_loss` from how often each cell (h, t) occurs, which is faster where pairs outnumber cells.
+    """:func:`skip_gram_loss` from the numbers (N, N) of true and of drawn pairs in each cell (h, t).
 
-    Args:
-        sources: (N, d).
-        targets: (N, d).
-        positives: (N, N) number of true pairs in each cell.
-        negatives: (N, N) number of drawn pairs.
+    It is faster if pairs outnumber cells.
 
     Example:
         >>> counts = torch.tensor([[0.0, 2.0], [1.0, 0.0]])
@@ -72,14 +68,14 @@ def train_epoch(
     batch_size: int,
     generator: torch.Generator,
 ) -> float:
-    """Go once through the pairs in a new order.
+    """Train on all pairs once, in a new order.
 
     Args:
         pairs: int64 (K, 2) positives, on the CPU.
         draw: From positives (G, 2) to the row each negative belongs to (D,) and the negatives (D, 2).
-        n_drawn: Negatives of a positive, at most.
-        tables: Gives (N, d) vectors of first and of second nodes.
-        optimiser: Is stepped once for each batch.
+        n_drawn: Most negatives of a positive.
+        tables: Returns (N, d) vectors of first and of second nodes.
+        optimiser: Takes a step for each batch.
         batch_size: Positives of a batch; the last batch holds the remainder.
         generator: Source of the order, on the CPU.
 
@@ -89,7 +85,7 @@ def train_epoch(
     order = pairs[torch.randperm(len(pairs), generator=generator)]
     n_nodes, device = len(tables()[0]), tables()[0].device
     by_cell = n_nodes**2 <= min(batch_size, len(pairs)) * (1 + n_drawn)
-    # Many batches are drawn at once: a few large operations cost less than many small ones.
+    # Draw for many batches at once, since a few large operations cost less than many small ones.
     group = batch_size * (max(1, _GROUP_PAIRS // (batch_size * (1 + n_drawn))) if by_cell else 1)
     total = torch.zeros((), dtype=torch.float64, device=device)
     for positives in order.split(group):

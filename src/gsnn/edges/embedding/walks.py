@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gsnn.base.torch_state import one_thread
 
-#: Stands in a walk for every place after the walk has come to a node it cannot leave.
+#: Fills the rest of a walk after a node that it cannot leave.
 ENDED = -1
 
 
@@ -35,18 +35,10 @@ class WalkGraph:
     ) -> WalkGraph:
         """Arcs with transition probabilities proportional to their weights.
 
-        An arc that comes more than once counts once, with its largest weight; with ``undirected`` an edge and its
-        reverse are the same. Self-edges and arcs without a positive weight are left out.
+        A repeated arc counts once, with its largest weight; with ``undirected`` an edge and its reverse are the same.
+        Self-edges and arcs without a positive weight are left out.
 
-        Args:
-            heads: int64 (K,) sources.
-            tails: int64 (K,) targets.
-            weights: (K,) weights, NaN counts as 0.
-            n_nodes: N.
-            undirected: Whether an edge can be walked both ways.
-
-        Returns:
-            The graph; a node without arcs is allowed.
+        Arcs go from ``heads`` to ``tails``, int64 (K,); a weight of NaN counts as 0. A node without arcs is allowed.
 
         Example:
             >>> pair = torch.tensor([0, 0]), torch.tensor([1, 2])
@@ -65,7 +57,7 @@ class WalkGraph:
         source = arc // max(n_nodes, 1)
         degree = torch.bincount(source, minlength=n_nodes)
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), degree.cumsum(0)])
-        # Row by row the weights become shares first: the running sum over the whole graph then loses no small one.
+        # Weights become shares row by row, so that the running sum over the whole graph loses no small one.
         largest = torch.zeros(n_nodes, dtype=torch.float64).scatter_reduce_(0, source, weight, "amax")
         share = weight / largest[source]
         share /= torch.zeros(n_nodes, dtype=torch.float64).index_add_(0, source, share)[source]
@@ -77,15 +69,7 @@ class WalkGraph:
         return cls(n_nodes, starts, arc - source * n_nodes, reach)
 
     def step(self, nodes: Tensor, uniform: Tensor) -> Tensor:
-        """One step of W walks.
-
-        Args:
-            nodes: int64 (W,) where they are, ``ENDED`` allowed.
-            uniform: float64 (W,) draws from [0, 1).
-
-        Returns:
-            int64 (W,) where they go; ``ENDED`` from a node without arcs.
-        """
+        """One step of W walks from ``nodes`` (W,), by uniform draws (W,) from [0, 1); ``ENDED`` without an arc."""
         here = nodes.clamp(min=0)
         first, last = self.starts[here], self.starts[here + 1] - 1
         stuck = (nodes < 0) | (last < first)
@@ -98,17 +82,9 @@ class WalkGraph:
 
 
 def random_walks(graph: WalkGraph, walks_per_node: int, walk_length: int, generator: torch.Generator) -> Tensor:
-    """Walks from every node, all of them advancing together.
+    """Walks of ``walk_length`` nodes, start included, from every node at once: int64 (N * walks_per_node, walk_length).
 
-    Args:
-        graph: Where walks can go.
-        walks_per_node: How many start at each node.
-        walk_length: Number of nodes of a walk, its start included.
-        generator: Source of the draws, on the CPU.
-
-    Returns:
-        int64 (N * walks_per_node, walk_length); ``ENDED`` after a node that cannot be left. Walk w starts at node
-        w // walks_per_node.
+    Walk w starts at node w // walks_per_node; ``ENDED`` follows a node that cannot be left.
 
     Example:
         >>> ring = WalkGraph.build(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0]), torch.ones(3), 3, undirected=False)
@@ -126,34 +102,28 @@ def random_walks(graph: WalkGraph, walks_per_node: int, walk_length: int, genera
 
 
 def window_pairs(walks: Tensor, window_size: int, *, both_ways: bool = True) -> Tensor:
-    """All pairs of different nodes that stand at most ``window_size`` places apart in a walk.
+    """All pairs of different nodes at most ``window_size`` places apart in a walk, (pairs, 2), one row per occurrence.
 
-    Args:
-        walks: int64 (W, length), ``ENDED`` where there is no node.
-        window_size: Largest distance.
-        both_ways: Whether each pair is given in both orders, or only as (earlier, later).
-
-    Returns:
-        int64 (pairs, 2); a pair stands once for every time it occurs.
+    Each pair comes in both orders, or with ``both_ways=False`` only as (earlier, later).
 
     Example:
         >>> window_pairs(torch.tensor([[0, 1, 0]]), 2).tolist()
         [[0, 1], [1, 0], [1, 0], [0, 1]]
     """
-    found = [torch.empty(0, 2, dtype=torch.int64)]
+    parts = [torch.empty(0, 2, dtype=torch.int64)]
     for distance in range(1, min(window_size, walks.shape[1] - 1) + 1):
         earlier, later = walks[:, :-distance].flatten(), walks[:, distance:].flatten()
         keep = (earlier >= 0) & (later >= 0) & (earlier != later)
-        found.append(torch.stack([earlier[keep], later[keep]], dim=1))
-    pairs = torch.cat(found)
+        parts.append(torch.stack([earlier[keep], later[keep]], dim=1))
+    pairs = torch.cat(parts)
     return torch.cat([pairs, pairs.flip(1)]) if both_ways else pairs
 
 
 class NegativeSampler:
-    """Draws, for a node, nodes it has no positive pair with, uniformly.
+    """Draws, for a node, uniformly among the nodes that it has no positive pair with.
 
-    The r-th allowed node is found directly, among the blocked ones of that node in order, so nothing is ever drawn
-    twice; the result is distributed as if every draw that is not allowed were repeated.
+    The r-th allowed node is looked up directly, so no draw is repeated; the distribution is that of repeating every
+    draw that is not allowed.
 
     Args:
         blocked: bool (N, N), True where the pair must not be drawn. A node is never drawn for itself.
@@ -177,15 +147,11 @@ class NegativeSampler:
         self._n, self._generator = n, generator
 
     def draw(self, nodes: Tensor, n_negatives: int) -> tuple[Tensor, Tensor]:
-        """``n_negatives`` allowed nodes for each of B nodes.
-
-        Args:
-            nodes: int64 (B,).
-            n_negatives: How many for each.
+        """``n_negatives`` allowed nodes for each of ``nodes`` (B,).
 
         Returns:
             int64 (K,) which of the B nodes each negative belongs to, ascending, and (K,) the negatives; K is
-            B * ``n_negatives`` less what belongs to nodes that have a positive pair with every other node.
+            B * ``n_negatives`` without those of nodes that have a positive pair with every other node.
         """
         row, free = torch.arange(len(nodes)), self._free[nodes]
         if not bool(free.all()):

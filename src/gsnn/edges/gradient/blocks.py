@@ -1,14 +1,14 @@
 r"""First-order scores of one adjacent pair of blocks: pure functions on matrices (rows, M) of samples.
 
-Everything here rests on one fact: the Frobenius norm of :math:`Z_i G_j^\top` does not change when the channels of a
-node are rotated. So each node's channels are replaced by their principal components, scaled to a total variance of 1.
-Components that hold no more than rounding are dropped, which loses nothing and saves most of the work: before its
-nonlinearity a node spans no more directions than it has in-edges.
+The Frobenius norm of :math:`Z_i G_j^\top` does not change when the channels of a node are rotated. So each node's
+channels are replaced by their principal components, scaled to a total variance of 1. Components that hold only rounding
+are dropped, which loses nothing and saves most of the work: before its nonlinearity a node spans no more directions
+than it has in-edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,10 @@ from torch import Tensor
 
 from gsnn.base.arrays import IntArray
 from gsnn.base.progress import track
+from gsnn.edges.sample_store import SampleStore
 
-# A node counts as constant when its spread is this many roundings of its mean, a component as nothing when its
-# standard deviation is this many roundings of the node's.
+# A node counts as constant when its spread is this many roundings of its mean, a component as absent when its standard
+# deviation is this many roundings of the node's.
 _ROUNDINGS = 32
 _CHUNK_BYTES = 16 * 2**20
 
@@ -28,8 +29,8 @@ _CHUNK_BYTES = 16 * 2**20
 class Components:
     """Principal components of every node, slot by slot: first the first components of all nodes, then the second, ...
 
-    Nodes stand in an order of falling numbers of components, so that slot c holds the first ``counts[c]`` of them and
-    sums over a node's components are sums of slices.
+    Nodes are ordered by their number of components, largest first, so that slot c holds the first ``counts[c]`` of them
+    and sums over a node's components are sums of slices.
 
     Attributes:
         values: (R, M), centred; the squares of a node's rows add up to 1.
@@ -57,18 +58,15 @@ class Components:
         return np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
 
     def rows_of(self, nodes: IntArray) -> tuple[IntArray, IntArray]:
-        """Rows of all components of some nodes, node by node.
-
-        Args:
-            nodes: (K,) nodes, in any order, also repeatedly.
-
-        Returns:
-            The rows, and for each the index into ``nodes`` it belongs to.
-        """
-        rank = self.rank[nodes]
-        owner = np.repeat(np.arange(len(nodes)), rank)
-        slot = np.arange(len(owner)) - np.repeat(np.cumsum(rank) - rank, rank)
+        """Rows of all components of ``nodes`` (K,), in their order, and for each its index into ``nodes``."""
+        owner, slot = runs(self.rank[nodes])
         return self.offsets[slot] + self.position[nodes][owner], owner
+
+
+def runs(sizes: IntArray) -> tuple[IntArray, IntArray]:
+    """The run that each entry of consecutive runs of these sizes belongs to, and its place in the run."""
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
 def principal_components(values: Tensor, channel_node: Tensor, n_nodes: int, tolerance: float = 0.0) -> Components:
@@ -78,21 +76,21 @@ def principal_components(values: Tensor, channel_node: Tensor, n_nodes: int, tol
         values: (channels, M) float32 or float64.
         channel_node: (channels,) int64, the node of each channel; the channels of a node are contiguous.
         n_nodes: N.
-        tolerance: Components with a standard deviation of at most this share of the node's largest are dropped; never
-            less than rounding. Dropping changes a normalised score by at most about twice this.
+        tolerance: Components with a standard deviation of at most this share of the node's largest are dropped; at
+            least rounding. Dropping changes a normalised score by at most about twice this.
 
     Returns:
         The components, in the dtype of ``values``; moments are taken in float64.
 
     Example:
         >>> values = torch.tensor([[1.0, -1.0, 0.0], [2.0, -2.0, 0.0], [5.0, 5.0, 5.0]])
-        >>> found = principal_components(values, torch.tensor([0, 0, 1]), 2)
-        >>> found.rank, found.values.square().sum().round(decimals=5).item()
+        >>> components = principal_components(values, torch.tensor([0, 0, 1]), 2)
+        >>> components.rank, components.values.square().sum().round(decimals=5).item()
         (array([1, 0]), 1.0)
     """
     n_samples = values.shape[1]
     eps = torch.finfo(values.dtype).eps
-    # Variances come out of float64 with half its digits in the standard deviation.
+    # A standard deviation from a variance in float64 has half of its digits.
     tolerance = max(tolerance, _ROUNDINGS * eps, 4 * torch.finfo(torch.float64).eps ** 0.5)
     node_of = channel_node.cpu().numpy()
     channels = np.bincount(node_of, minlength=n_nodes)
@@ -100,7 +98,7 @@ def principal_components(values: Tensor, channel_node: Tensor, n_nodes: int, tol
     widest = int(channels.max(initial=0))
     raw, scale = torch.zeros(n_nodes, dtype=torch.float64), torch.zeros(n_nodes, dtype=torch.float64)
     sd = torch.zeros(n_nodes, widest, dtype=torch.float64)
-    turns = torch.zeros(n_nodes, widest, widest, dtype=torch.float64)
+    rotations = torch.zeros(n_nodes, widest, widest, dtype=torch.float64)
     chunks = list(node_chunks(channels, n_samples))
     for start, end in chunks:
         centred, mean = centred_channels(values[first[start] : first[end]], channels[start:end])
@@ -111,54 +109,43 @@ def principal_components(values: Tensor, channel_node: Tensor, n_nodes: int, tol
         raw[start:end] = (ss + level).sqrt()
         scale[start:end] = torch.where(alive, ss, 0.0).sqrt()
         # Dividing by the trace keeps tiny gradients away from the smallest numbers.
-        found, vectors = torch.linalg.eigh(gram.cpu() / torch.where(alive, ss, 1.0)[:, None, None])
-        k = found.shape[1]
-        sd[start:end, :k] = found.flip(1).clamp(min=0).sqrt() * alive[:, None]
-        turns[start:end, :k, :k] = vectors.flip(2).transpose(1, 2)
+        variances, vectors = torch.linalg.eigh(gram.cpu() / torch.where(alive, ss, 1.0)[:, None, None])
+        k = variances.shape[1]
+        sd[start:end, :k] = variances.flip(1).clamp(min=0).sqrt() * alive[:, None]
+        rotations[start:end, :k, :k] = vectors.flip(2).transpose(1, 2)
     rank = ((sd > tolerance * sd[:, :1]) & (sd > 0)).sum(1).numpy()
-    order = np.argsort(-rank, kind="stable")
-    position = np.empty_like(order)
-    position[order] = np.arange(n_nodes)
-    counts = [int((rank > c).sum()) for c in range(widest)]
-    counts = counts[: int(rank.max(initial=0))]
+    order, position, counts = _layout(rank)
     shape = Components(values, order, position, counts, sd, scale, raw, rank)
     out = values.new_empty(sum(counts), n_samples)
     for start, end in chunks:
-        nodes = np.arange(start, end)
-        rows, owner = shape.rows_of(nodes)
+        rows, _ = shape.rows_of(np.arange(start, end))
         if not len(rows):
             continue
         centred, _ = centred_channels(values[first[start] : first[end]], channels[start:end])
         k = centred.shape[1]
         inverse = torch.where(scale[start:end] > 0, 1.0 / scale[start:end], 0.0)
-        turned = (turns[start:end, :k, :k] * inverse[:, None, None]).to(centred.device) @ centred
-        slot = np.arange(len(owner)) - np.searchsorted(owner, owner, side="left")
-        out[torch.from_numpy(rows)] = turned[torch.from_numpy(owner), torch.from_numpy(slot)].to(out.dtype)
+        rotated = (rotations[start:end, :k, :k] * inverse[:, None, None]).to(centred.device) @ centred
+        owner, slot = runs(rank[start:end])
+        out[torch.from_numpy(rows)] = rotated[torch.from_numpy(owner), torch.from_numpy(slot)].to(out.dtype)
     by_row = torch.cat([sd[order[:count], c] for c, count in enumerate(counts)] or [sd.new_zeros(0)])
     return Components(out, order, position, counts, by_row, scale, raw, rank)
 
 
 def leading(components: Components, n_slots: int, floor: float) -> Components:
-    """The first components of each node, each scaled to a sum of squares of 1: whitened.
+    """At most ``n_slots`` first components of each node, each scaled to a sum of squares of 1: whitened.
 
-    Args:
-        components: All of them.
-        n_slots: How many to keep at most.
-        floor: Components with a standard deviation below this share of the largest of any node are dropped.
+    Components with a standard deviation below the share ``floor`` of the largest of any node are dropped.
     """
     owner = np.concatenate([components.order[:c] for c in components.counts] or [np.zeros(0, np.int64)])
     absolute = components.sd.numpy() * components.scale.numpy()[owner]
     keep = absolute >= floor * absolute.max(initial=0.0)
     keep[components.offsets[min(n_slots, len(components.counts))] :] = False
     rank = np.bincount(owner[keep], minlength=len(components.rank))
-    order = np.argsort(-rank, kind="stable")
-    position = np.empty_like(order)
-    position[order] = np.arange(len(order))
-    counts = [int((rank > c).sum()) for c in range(int(rank.max(initial=0)))]
+    order, position, counts = _layout(rank)
     rows = [components.offsets[c] + components.position[order[:count]] for c, count in enumerate(counts)]
-    taken = torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0, dtype=torch.int64)
-    sd = components.sd[taken]
-    values = components.values[taken]
+    kept = torch.from_numpy(np.concatenate(rows)) if rows else torch.zeros(0, dtype=torch.int64)
+    sd = components.sd[kept]
+    values = components.values[kept]
     values /= sd[:, None].to(values)
     return Components(values, order, position, counts, torch.ones_like(sd), components.scale, components.raw, rank)
 
@@ -174,16 +161,9 @@ def fold(products: Tensor, counts: list[int], n_nodes: int) -> Tensor:
 
 
 def squared_norms(products: Tensor, target_counts: list[int], n_targets: int, source: Components) -> Tensor:
-    """Sums of squares over the components of each target and source.
+    """Sums of squares over the components of each target and source: (T, N), sources by position.
 
-    Args:
-        products: (R_targets, R_sources); overwritten.
-        target_counts: Number of targets in each slot of rows.
-        n_targets: T.
-        source: Layout of the columns.
-
-    Returns:
-        (T, N), sources by position.
+    The rows of ``products`` (R_targets, R_sources), which is overwritten, have ``target_counts`` targets in each slot.
     """
     folded = fold(products.square_(), source.counts, len(source.rank))
     out = folded.new_zeros(n_targets, folded.shape[1])
@@ -195,20 +175,20 @@ def squared_norms(products: Tensor, target_counts: list[int], n_targets: int, so
 
 
 def slot_counts(rank: IntArray) -> list[int]:
-    """Number of nodes in each slot, for ranks that fall."""
+    """Number of nodes in each slot."""
     return [int((rank > c).sum()) for c in range(int(rank.max(initial=0)))]
 
 
+def _layout(rank: IntArray) -> tuple[IntArray, IntArray, list[int]]:
+    """``order``, ``position`` and ``counts`` of :class:`Components` of these ranks."""
+    order = np.argsort(-rank, kind="stable")
+    return order, np.argsort(order), slot_counts(rank)
+
+
 def pair_norms(source: Components, target: Components, working_bytes: int) -> Tensor:
-    r"""Frobenius norm of :math:`Z_i G_j^\top` for all sources i and targets j, in blocks of targets.
+    r"""Frobenius norm (N, T) of :math:`Z_i G_j^\top` for all sources i and targets j; 0 where either is constant.
 
-    Args:
-        source: Components of the sources.
-        target: Components of the targets.
-        working_bytes: About what the blocks may take.
-
-    Returns:
-        (N, T), [i, j]; 0 where either is constant.
+    It is computed in blocks of targets that take about ``working_bytes``.
     """
     n_nodes = len(source.rank)
     out = source.values.new_zeros(n_nodes, len(target.rank))
@@ -224,48 +204,48 @@ def pair_norms(source: Components, target: Components, working_bytes: int) -> Te
         block = torch.cat(
             [target.values[o + start : o + start + c] for o, c in zip(target.offsets, counts, strict=False)]
         )
-        found = squared_norms(block @ source.values.T, counts, len(nodes), source)
-        out[:, torch.from_numpy(nodes).to(out.device)] = found.sqrt_()[:, back].T
+        squared = squared_norms(block @ source.values.T, counts, len(nodes), source)
+        out[:, torch.from_numpy(nodes).to(out.device)] = squared.sqrt_()[:, back].T
     return out
 
 
 def node_chunks(channels: IntArray, n_samples: int) -> Iterator[tuple[int, int]]:
-    """Ranges of nodes whose channels, padded to the most of any, fit in a chunk of float64.
-
-    Args:
-        channels: (N,) number of channels of each node.
-        n_samples: M.
-
-    Yields:
-        First and last but one.
-    """
+    """Ranges (first, end) of nodes whose channels (N,), padded to the most of any node, fit in a chunk of float64."""
     widest = max(int(channels.max(initial=0)), 1)
     step = max(1, _CHUNK_BYTES // (8 * widest * max(n_samples, 1)))
     for start in range(0, len(channels), step):
         yield start, min(start + step, len(channels))
 
 
+def centred_chunks(
+    store: SampleStore, keys: Sequence[int], channels: IntArray
+) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
+    """Some nodes at a time, and :func:`centred_channels` of theirs at each key of a store.
+
+    Nodes have ``channels`` (N,) channels each, in matrices (channels, M) of the store.
+    """
+    first = np.concatenate([[0], np.cumsum(channels)])
+    for start, end in node_chunks(channels, len(keys) * store.n):
+        rows = slice(int(first[start]), int(first[end]))
+        yield slice(start, end), [centred_channels(store.read(key, rows), channels[start:end]) for key in keys]
+
+
 def centred_channels(values: Tensor, channels: IntArray) -> tuple[Tensor, Tensor]:
-    """Deviations of some nodes from their means, node by node.
+    """Deviations (n, C, M) of the channels of n nodes from their means, float64, padded with zeros; the means (n, C).
 
-    Args:
-        values: (channels, M) of n nodes.
-        channels: (n,) number of channels of each.
-
-    Returns:
-        (n, C, M) float64, padded with zeros, and the means (n, C).
+    ``values`` (channels, M) holds ``channels`` (n,) rows of each node.
     """
     widest = int(channels.max(initial=0))
     exact = values.double()
     if not (channels == widest).all():
         padded = exact.new_zeros(len(channels) * widest, exact.shape[1])
-        slot = np.arange(len(exact)) - np.repeat(np.cumsum(channels) - channels, channels)
-        padded[torch.from_numpy(np.repeat(np.arange(len(channels)), channels) * widest + slot)] = exact
+        owner, slot = runs(channels)
+        padded[torch.from_numpy(owner * widest + slot)] = exact
         exact = padded
     exact = exact.view(len(channels), widest, -1)
     mean = exact.mean(2)
     exact = exact - mean[:, :, None]
-    # What rounding left of the mean matters where the mean is large and the spread tiny.
+    # The rest that rounding left of the mean matters where the mean is large and the spread tiny.
     rest = exact.mean(2)
     exact -= rest[:, :, None]
     return exact, mean + rest

@@ -1,25 +1,25 @@
-r"""What first-order scores are when the gradients are permuted against the activations: p-values, and chance levels.
+r"""First-order scores under permutation of the gradients against the activations: p-values and chance levels.
 
 A squared score is a quadratic form :math:`Q_p = \| Z_{ip} \Pi G_{jp}^\top \|_F^2` with a random permutation of the M
 samples, the same for all pairs p of blocks. Mean, variance and skewness of a sum of the :math:`Q_p` are known exactly
-(:mod:`gsnn.edges.stats.permutation_forms`), and the gamma variable that has all three stands for the sum. Two moments
-are not enough: with a few directions of different weight, or with a few samples that stick out, the tail of a gamma
+(:mod:`gsnn.edges.stats.permutation_forms`), and the sum is approximated by the gamma variable that has all three. Two
+moments are not enough: with a few directions of different weight, or with a few outlying samples, the tail of a gamma
 variable that starts at 0 is far too light.
 
-Medians are not in the tail, and there the gamma variable that starts at 0 and has the first two moments is the better
-one (permuted scores exceed it in 48 to 53 % of the cases on real data, the one with three moments in up to 55 %).
+For medians, which are not in the tail, the gamma variable that starts at 0 and has the first two moments is better
+(permuted scores exceed it in 48 to 53 % of the cases on real data, the one with three moments in up to 55 %).
 
-A sum of the roots of the :math:`Q_p` has no such exact moments. Its median is that of the root of a gamma variable:
-each root has the mean and the variance of that of a gamma variable with the mean and the variance of its :math:`Q_p`,
-and roots are as correlated as the forms, to first order.
+A sum of the roots of the :math:`Q_p` has no such exact moments. Its median is taken from the root of a gamma variable:
+each root has the mean and the variance of the root of a gamma variable with the mean and the variance of its
+:math:`Q_p`, and roots are as correlated as the forms, to first order.
 
-Once a regression has taken d degrees of freedom out of both sides, f = M - 1 - d is left of M - 1: expectations are
-larger by (M - 1) / f, and what is left of a node is taken to vary as the whole does.
+A regression that takes d degrees of freedom out of both sides leaves f = M - 1 - d of M - 1: expectations are larger by
+(M - 1) / f, and the residual of a node is assumed to vary as the whole does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.memory import matrix_dtype
-from gsnn.edges.gradient.blocks import centred_channels, node_chunks
+from gsnn.edges.gradient.blocks import centred_chunks
 from gsnn.edges.sample_store import SampleStore
 from gsnn.edges.stats.permutation_forms import (
     FormSums,
@@ -51,61 +51,54 @@ _SMALL = 1e-6
 
 def node_sums(
     store: SampleStore,
-    keys: list[int],
+    keys: Sequence[int],
     channels: IntArray,
     scale: FloatArray,
     rank: IntArray | None = None,
     *,
     third: bool = True,
 ) -> FormSums:
-    """The sums over samples that decide what permutations give.
+    """The sums over samples that the moments of N nodes under permutation need, from the P matrices at ``keys``.
 
     Args:
-        store: Where the samples are.
-        keys: The P matrices (channels, M) in it.
+        store: The samples.
+        keys: Of matrices (channels, M).
         channels: (N,) number of channels of each node.
-        scale: (P, N) what each node's deviations are divided by, 0 where it is constant.
-        rank: (P, N) how many leading principal components count, each with a sum of squares of 1; None for the
+        scale: (P, N) divides each node's deviations; 0 where it is constant.
+        rank: (P, N) number of leading principal components to use, each with a sum of squares of 1; None for the
             deviations themselves.
-        third: Whether third moments are wanted.
-
-    Returns:
-        The sums of the N nodes.
+        third: Whether third moments are needed.
     """
-    first = np.concatenate([[0], np.cumsum(channels)])
     inverse = torch.from_numpy(np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0))
     parts = []
-    for start, end in node_chunks(channels, len(keys) * store.n):
-        rows = slice(int(first[start]), int(first[end]))
-        sides = [centred_channels(store.read(key, rows), channels[start:end])[0] for key in keys]
-        units = torch.stack(sides, 1) * inverse[:, start:end].T[:, :, None, None]
-        wanted = None if rank is None else torch.from_numpy(rank[:, start:end].T)
-        turned, widths = _turned(units, wanted)
-        # Nodes of as many components together, since the time grows with the third power of their number.
+    for nodes, sides in centred_chunks(store, keys, channels):
+        units = torch.stack([centred for centred, _ in sides], 1) * inverse[:, nodes].T[:, :, None, None]
+        components, widths = _rotated(units, None if rank is None else torch.from_numpy(rank[:, nodes].T))
+        # Nodes with equally many components together, since the time grows with the third power of their number.
         order, lots = np.argsort(widths, kind="stable"), []
         for width in np.unique(widths):
             lot = torch.from_numpy(order[widths[order] == width])
-            lots.append(form_sums(turned[lot][:, :, : max(width, 1)], third=third))
+            lots.append(form_sums(components[lot][:, :, : max(width, 1)], third=third))
         parts.append(joined(lots).of(np.argsort(order, kind="stable")))
     return joined(parts)
 
 
-def _turned(units: Tensor, rank: Tensor | None) -> tuple[Tensor, IntArray]:
+def _rotated(units: Tensor, rank: Tensor | None) -> tuple[Tensor, IntArray]:
     """Principal components (n, P, C, M), 0 beyond those that count, and the most that count at any block (n,)."""
-    found, vectors = torch.linalg.eigh(units @ units.transpose(2, 3))
-    found, vectors = found.flip(2), vectors.flip(3)
+    sizes, vectors = torch.linalg.eigh(units @ units.transpose(2, 3))
+    sizes, vectors = sizes.flip(2), vectors.flip(3)
     if rank is None:
-        keep = found > _SMALL * found.clamp(min=0).sum(2, keepdim=True)
+        keep = sizes > _SMALL * sizes.clamp(min=0).sum(2, keepdim=True)
         factor = keep.to(units)
     else:
         keep = torch.arange(units.shape[2]) < rank[:, :, None]
-        factor = torch.where(keep, found.clamp(min=torch.finfo(found.dtype).tiny).rsqrt(), 0.0)
+        factor = torch.where(keep, sizes.clamp(min=torch.finfo(sizes.dtype).tiny).rsqrt(), 0.0)
     return (vectors * factor[:, :, None]).transpose(2, 3) @ units, keep.sum(2).amax(1).numpy()
 
 
 @dataclass(frozen=True)
 class Chance:
-    """What decides the scores of permuted samples.
+    """What the scores of permuted samples depend on.
 
     Attributes:
         z: Sums of the N sources.
@@ -119,14 +112,9 @@ class Chance:
 
 
 def p_values(pairs: list[FloatMatrix], chance: Chance) -> FloatArray:
-    """P(sum of the squared scores >= the one found) of every pair of nodes.
+    """(N, T) P(sum of the squared scores >= the observed one); 1 where nothing is defined or nothing varies.
 
-    Args:
-        pairs: P matrices (N, T) of scores, NaN where undefined: these count as 0.
-        chance: Sums, third moments among them.
-
-    Returns:
-        (N, T); 1 where nothing is defined or nothing varies.
+    ``pairs`` are P matrices (N, T) of scores, in which NaN counts as 0; ``chance`` needs third moments.
     """
     out = np.ones(pairs[0].shape)
     for rows, p in _p_blocks(pairs, chance):
@@ -148,10 +136,13 @@ def normal_scores(pairs: list[FloatMatrix], chance: Chance) -> npt.NDArray[np.fl
 def _p_blocks(pairs: list[FloatMatrix], chance: Chance) -> Iterator[tuple[slice, FloatArray]]:
     for rows, scores, defined in _row_blocks(pairs):
         mean, variance, skewness = form_moments(chance.z.of(rows), chance.g, chance.n, defined)
-        varies = variance > 0
-        deviation = np.sqrt(np.where(varies, variance, 1.0))
-        p = pearson3_tail((np.square(scores).sum(0) - mean) / deviation, skewness)
-        yield rows, np.where(varies & defined.any(0), p, 1.0)
+        p = form_tail(np.square(scores).sum(0), mean, variance, skewness)
+        yield rows, np.where((variance > 0) & defined.any(0), p, 1.0)
+
+
+def form_tail(value: FloatArray, mean: FloatArray, variance: FloatArray, skewness: FloatArray) -> FloatArray:
+    """P(X >= value) of the gamma variables of these three moments; without meaning where the variance is 0."""
+    return pearson3_tail((value - mean) / np.sqrt(np.where(variance > 0, variance, 1.0)), skewness)
 
 
 def _row_blocks(pairs: list[FloatMatrix]) -> Iterator[tuple[slice, FloatArray, BoolArray]]:
@@ -176,10 +167,9 @@ def combined(pairs: list[FloatMatrix], aggregate: str) -> FloatMatrix:
 def excess(pairs: list[FloatMatrix], aggregate: str, chance: Chance) -> FloatMatrix:
     r"""Scores less their medians under permutation, so that a chance score is as often above 0 as below.
 
-    A score is never negative, so that sums over more pairs of blocks where it is defined, or of fewer degrees of
-    freedom, are larger by chance. The median is subtracted and not the mean because it is what decides whether one of
-    two chance scores is the larger as often as not, whatever their spreads; for the same reason ``'rss'`` subtracts
-    under the root.
+    A score is never negative, so that sums over more defined pairs of blocks, or of fewer degrees of freedom, are
+    larger by chance. The median is subtracted, not the mean: then either of two chance scores is the larger equally
+    often, whatever their spreads. For the same reason ``'rss'`` subtracts under the root.
 
     Args:
         pairs: P matrices (N, T) of scores, NaN where undefined: these count as 0.
@@ -204,8 +194,7 @@ def excess(pairs: list[FloatMatrix], aggregate: str, chance: Chance) -> FloatMat
             out[rows] = np.where(defined.any(0), beyond, 0.0) / len(pairs)
         else:
             mean, variance = form_moments(z, chance.g, chance.n, defined, third=False)[:2]
-            shape = np.divide(np.square(mean), variance, out=np.full_like(mean, 1e4), where=variance > 0)
-            beyond = np.square(scores).sum(0) - mean * gamma_median(np.maximum(shape, 1e-2))
+            beyond = np.square(scores).sum(0) - mean * median_factor(mean, variance)
             beyond[~defined.any(0)] = 0.0
             out[rows] = np.sign(beyond) * np.sqrt(np.abs(beyond))
     return out
@@ -231,20 +220,26 @@ def _median_of_roots(z: FormSums, g: FormSums, n: int, defined: BoolArray) -> Fl
     variance = np.maximum(variance, 0.0)
     second = np.square(mean) + variance
     shape = _shape_of(np.divide(np.square(mean), second, out=np.ones_like(second), where=second > 0))
-    found: FloatArray = np.sqrt(second * gamma_median(shape))
-    return found
+    median: FloatArray = np.sqrt(second * _gamma_median(shape))
+    return median
 
 
 @cache
 def _shapes() -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Log of the shape of a gamma variable of expectation 1, the expectation of its root, and its median; all rise."""
+    """Log of the shape of a gamma variable of mean 1, the mean of its root, and its median; all three ascend."""
     shape = np.logspace(-2, 4, 6001)
     root = np.exp(scipy.special.gammaln(shape + 0.5) - scipy.special.gammaln(shape)) / np.sqrt(shape)
     return np.log(shape), root, scipy.special.gammaincinv(shape, 0.5) / shape
 
 
-def gamma_median(shape: FloatArray) -> FloatArray:
-    """Median of gamma variables of these shapes and expectation 1."""
+def median_factor(mean: FloatArray, variance: FloatArray) -> FloatArray:
+    """Median over mean of gamma variables of these moments."""
+    shape = np.divide(np.square(mean), variance, out=np.full_like(mean, 1e4), where=variance > 0)
+    return _gamma_median(np.maximum(shape, 1e-2))
+
+
+def _gamma_median(shape: FloatArray) -> FloatArray:
+    """Median of gamma variables of these shapes and mean 1."""
     log_shape, _, median = _shapes()
     return np.interp(np.log(shape), log_shape, median)
 

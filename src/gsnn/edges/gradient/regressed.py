@@ -1,4 +1,4 @@
-"""First-order scores once the regressors of each target, its known parents and itself, are taken out of both sides."""
+"""First-order scores once the regressors of each target, its known parents and itself, are regressed out."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from gsnn.base.arrays import IntArray
 from gsnn.base.progress import track
-from gsnn.edges.gradient.blocks import Components, fold, slot_counts, squared_norms
+from gsnn.edges.gradient.blocks import Components, fold, runs, slot_counts, squared_norms
 
-# A residual counts as nothing when its share of the variance is this many times the ridge and the rounding.
+# A residual counts as 0 when its share of the variance is at most this many times the ridge and the rounding.
 _RESIDUAL = 16
 # Gathered rows that are used at once stay in cache.
 _CACHE_BYTES = 2**20
@@ -49,16 +49,14 @@ class Regressors:
 
     def of_targets(self, targets: IntArray) -> tuple[IntArray, IntArray]:
         """All regressors of some targets: the nodes, and for each the index into ``targets``."""
-        size = self.indptr[targets + 1] - self.indptr[targets]
-        owner = np.repeat(np.arange(len(targets)), size)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(size) - size, size)
-        return self.nodes[self.indptr[targets][owner] + within], owner
+        owner, place = runs(self.indptr[targets + 1] - self.indptr[targets])
+        return self.nodes[self.indptr[targets][owner] + place], owner
 
 
 def regressed_norms(
     source: Components, target: Components, regressors: Regressors, ridge: float, working_bytes: int
 ) -> tuple[Tensor, npt.NDArray[np.float64]]:
-    r"""As the cosine of :func:`pair_norms`, once the regressors of j are taken out of z_i and g_j alike.
+    r"""As the cosine of :func:`pair_norms`, once the regressors of j are regressed out of z_i and g_j alike.
 
     With W the components of the regressors, H = W' (W W' + ridge I)^-1 W, and the residual forms
     :math:`\langle a, b\rangle_H = a (I - H) b^\top`:
@@ -66,23 +64,23 @@ def regressed_norms(
     .. math:: \| Z_i (I - H) G_j^\top \|_F \big/ \sqrt{\operatorname{tr} Z_i (I - H) Z_i^\top
         \operatorname{tr} G_j (I - H) G_j^\top}
 
-    Only g_j is residualised for the numerator. The denominator of z_i needs its products with the regressors alone;
-    these come from the products of the sources among each other, which targets share.
+    Only g_j is residualised for the numerator. The denominator of z_i needs only its products with the regressors;
+    these come from the products of the sources with each other, which all targets share.
 
     Args:
-        source: Components of the sources, of which the regressors are some.
+        source: Components of the sources; the regressors are some of them.
         target: Components of the targets.
-        regressors: What to take out for each target.
+        regressors: The regressors of each target.
         ridge: Added to W W', where every node has a variance of 1.
-        working_bytes: About what the blocks may take.
+        working_bytes: Approximate limit of the memory of the blocks.
 
     Returns:
-        (N, T), [i, j]; NaN where z_i or g_j is constant or nothing is left of it, and where i is a regressor of j. And
-        (T,) the degrees of freedom that the regressors of each target take, tr H.
+        (N, T), [i, j]; NaN where z_i or g_j is constant or has no residual, and where i is a regressor of j. And (T,)
+        the degrees of freedom that the regressors of each target take, tr H.
     """
     n_nodes, n_targets, item = len(source.rank), len(target.rank), source.values.element_size()
     out = source.values.new_full((n_nodes, n_targets), torch.nan)
-    taken_freedom = np.zeros(n_targets)
+    used_freedom = np.zeros(n_targets)
     least = _RESIDUAL * (torch.finfo(source.values.dtype).eps + ridge)
     n_rows = len(source.values)
     width = np.add.reduceat(source.rank[regressors.nodes], regressors.indptr[:-1])
@@ -102,28 +100,31 @@ def regressed_norms(
     in_chunks = _explained_in_chunks(source, regressors, narrow, width, ridge, spare) if shared is None else iter(())
     for nodes in track(blocks, "blocks of targets", show=None):
         counts = slot_counts(target.rank[nodes])
-        given, owner = regressors.of_targets(nodes)
-        at, valid = _padded(*_regressor_rows(source, given, owner), len(nodes))
-        at, valid = at.to(out.device), valid.to(out.device)
+        regressor, owner = regressors.of_targets(nodes)
+        at, valid = _regressor_rows(source, regressor, owner, len(nodes))
         if at.shape[1] > source.values.shape[1]:
             basis, freedom = _basis_of_samples(source.values, at, valid, ridge)
-            taken = torch.stack([fold((q @ source.values.T).square_(), source.counts, n_nodes).sum(0) for q in basis])
+            parts = [fold((q @ source.values.T).square_(), source.counts, n_nodes).sum(0) for q in basis]
+            explained = torch.stack(parts)
         else:
             basis, inverse = _basis(source.values, at, valid, ridge)
             # tr H = tr K^-1 (K - ridge I), with K = W W' + ridge I.
             freedom = valid.sum(1) - ridge * inverse.square().sum((1, 2)) if len(source.values) else valid.sum(1) * 0.0
-            taken = next(in_chunks) if shared is None else fold(_explained(shared, at, inverse), source.counts, n_nodes)
-        taken_freedom[nodes] = freedom.cpu().numpy()
+            if shared is None:
+                explained = next(in_chunks)
+            else:
+                explained = fold(_explained(shared, at, inverse), source.counts, n_nodes)
+        used_freedom[nodes] = freedom.cpu().numpy()
         residual, left = _residuals(target, nodes, basis)
-        share = 1.0 - taken
-        found = squared_norms(residual @ source.values.T, counts, len(nodes), source)
-        found = (found / (share * left[:, None].to(share))).sqrt_().clamp_(max=1.0)
-        nothing = (share <= least) | (left <= least).to(share.device)[:, None]
-        found = torch.where(nothing, torch.nan, found)[:, back]
-        found[:, constant] = torch.nan
-        found[torch.from_numpy(owner), torch.from_numpy(given)] = torch.nan
-        out[:, torch.from_numpy(nodes).to(out.device)] = found.T
-    return out, taken_freedom
+        share = 1.0 - explained
+        squared = squared_norms(residual @ source.values.T, counts, len(nodes), source)
+        scores = (squared / (share * left[:, None].to(share))).sqrt_().clamp_(max=1.0)
+        undefined = (share <= least) | (left <= least).to(share.device)[:, None]
+        scores = torch.where(undefined, torch.nan, scores)[:, back]
+        scores[:, constant] = torch.nan
+        scores[torch.from_numpy(owner), torch.from_numpy(regressor)] = torch.nan
+        out[:, torch.from_numpy(nodes).to(out.device)] = scores.T
+    return out, used_freedom
 
 
 def _target_blocks(
@@ -137,10 +138,8 @@ def _target_blocks(
     each = item * n_rows * (w * 2 + 2 * slots) + n_samples * (w * (16 + item) + 4 * item * slots)
     start = 0
     while start < len(alive):
-        fits = (
-            each[start : start + _BLOCK_TARGETS] * np.arange(1, len(each[start : start + _BLOCK_TARGETS]) + 1) <= spare
-        )
-        end = start + max(1, int(fits.sum()))
+        block = each[start : start + _BLOCK_TARGETS]
+        end = start + max(1, int((block * np.arange(1, len(block) + 1) <= spare).sum()))
         yield alive[start:end]
         start = end
 
@@ -150,8 +149,8 @@ def _explained_in_chunks(
 ) -> Iterator[Tensor]:
     """What the regressors explain of every source, (T, N) by position for each block of targets.
 
-    For sources whose products among each other do not fit into memory: these are taken chunk by chunk, once for as many
-    blocks of targets as fit. A quarter of the memory is for the products, half for the blocks.
+    For sources whose products with each other do not fit into memory: these are computed chunk by chunk, once for as
+    many blocks of targets as fit. A quarter of the memory is for the products, half for the blocks.
     """
     n_rows, n_nodes, item = len(source.values), len(source.rank), source.values.element_size()
     step = max(1, spare // 4 // max(1, item * n_rows))
@@ -168,10 +167,7 @@ def _explained_in_chunks(
         last = max(first + 1, int(np.searchsorted(ends, before + spare // 2, side="right")))
         solved, totals = [], []
         for nodes in blocks[first:last]:
-            given, owner = regressors.of_targets(nodes)
-            at, valid = (
-                t.to(source.values.device) for t in _padded(*_regressor_rows(source, given, owner), len(nodes))
-            )
+            at, valid = _regressor_rows(source, *regressors.of_targets(nodes), len(nodes))
             solved.append((at, _basis(source.values, at, valid, ridge)[1].to(source.values.dtype)))
             totals.append(source.values.new_zeros(len(nodes), n_nodes))
         for row, place, count in chunks:
@@ -199,14 +195,16 @@ def _explained(products: Tensor, at: Tensor, inverse: Tensor) -> Tensor:
     step = max(1, _CACHE_BYTES // max(1, width * products.shape[1] * products.element_size()))
     for start in range(0, n_targets, step):
         chunk = slice(start, start + step)
-        taken = products.index_select(0, at[chunk].flatten()).view(-1, width, products.shape[1])
-        torch.sum(torch.bmm(inverse[chunk].to(products.dtype), taken).square_(), 1, out=out[chunk])
+        rows = products.index_select(0, at[chunk].flatten()).view(-1, width, products.shape[1])
+        torch.sum(torch.bmm(inverse[chunk].to(products.dtype), rows).square_(), 1, out=out[chunk])
     return out
 
 
-def _regressor_rows(source: Components, given: IntArray, owner: IntArray) -> tuple[IntArray, IntArray]:
-    rows, of = source.rows_of(given)
-    return rows, owner[of]
+def _regressor_rows(source: Components, nodes: IntArray, owner: IntArray, n_targets: int) -> tuple[Tensor, Tensor]:
+    """Rows of the components of the regressors of each target, :func:`_padded`, on the device of the sources."""
+    rows, of = source.rows_of(nodes)
+    at, valid = _padded(rows, owner[of], n_targets)
+    return at.to(source.values.device), valid.to(source.values.device)
 
 
 def _padded(rows: IntArray, owner: IntArray, n_owners: int) -> tuple[Tensor, Tensor]:
@@ -223,27 +221,27 @@ def _basis(values: Tensor, at: Tensor, valid: Tensor, ridge: float) -> tuple[Ten
     """Q (T, w, M) with Q'Q = H, in the dtype of the values, and L^-1 (T, w, w) with Q = L^-1 W, in float64."""
     if not len(values):
         return values.new_zeros(*at.shape, values.shape[1]), values.new_zeros(*at.shape, at.shape[1]).double()
-    given = values[at].double()
-    given *= valid[:, :, None]
-    gram = given @ given.transpose(1, 2)
+    regressors = values[at].double()
+    regressors *= valid[:, :, None]
+    gram = regressors @ regressors.transpose(1, 2)
     gram.diagonal(dim1=1, dim2=2).add_(torch.where(valid, ridge, 1.0))
     eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     inverse = torch.linalg.solve_triangular(torch.linalg.cholesky(gram), eye.expand_as(gram), upper=False)
-    # Padding has rows of 0 in Q; its columns of L^-1 must not meet the row that stands in for it.
-    return (inverse @ given).to(values.dtype), inverse * valid[:, None, :]
+    # Padding has rows of 0 in Q; its columns of L^-1 must not multiply row 0, which it points to.
+    return (inverse @ regressors).to(values.dtype), inverse * valid[:, None, :]
 
 
 def _basis_of_samples(values: Tensor, at: Tensor, valid: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    """Q (T, M, M) with Q'Q = H and tr H (T,), for more regressors than samples: from W'W, which is then the smaller."""
-    turns, freedom = [], []
+    """Q (T, M, M) with Q'Q = H and tr H (T,), for more regressors than samples: from W'W, then the smaller product."""
+    bases, freedom = [], []
     for rows, real in zip(at, valid, strict=True):
-        given = values[rows[real]].double()
-        found, vectors = torch.linalg.eigh(given.T @ given)
-        share = found.clamp(min=0)
+        regressors = values[rows[real]].double()
+        sizes, vectors = torch.linalg.eigh(regressors.T @ regressors)
+        share = sizes.clamp(min=0)
         share = share / (share + ridge)
-        turns.append((share.sqrt()[:, None] * vectors.T).to(values.dtype))
+        bases.append((share.sqrt()[:, None] * vectors.T).to(values.dtype))
         freedom.append(share.sum())
-    return torch.stack(turns), torch.stack(freedom)
+    return torch.stack(bases), torch.stack(freedom)
 
 
 def _residuals(target: Components, nodes: IntArray, basis: Tensor) -> tuple[Tensor, Tensor]:

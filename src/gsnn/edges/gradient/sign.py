@@ -1,8 +1,8 @@
 """The sign of an edge: orienting nodes whose channels have arbitrary signs.
 
-What a node's activity is called "up" is a convention, since flipping a hidden node and all its edges changes nothing.
-Here a node is oriented by the measured nodes nearest to it in the prior graph, inputs that reach it or outputs it
-reaches, along paths whose edges count with their known signs, an unknown one as positive.
+Which activity of a node is "up" is a convention, since flipping a hidden node and all its edges changes nothing. Here
+the measured nodes nearest to it in the prior graph, inputs that reach it or outputs it reaches, orient a node, along
+paths whose edges count with their known signs, an unknown sign as positive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def reference_weights(data: Any, n_nodes: int, n_inputs: int, n_outputs: int) ->
     """Which inputs and outputs orient each function node, and how.
 
     Args:
-        data: HeteroData-like prior graph, with signs in ``edge_sign_dict`` or without.
+        data: HeteroData-like prior graph, with or without signs in ``edge_sign_dict``.
         n_nodes: N.
         n_inputs: I.
         n_outputs: O.
@@ -54,15 +54,10 @@ def reference_weights(data: Any, n_nodes: int, n_inputs: int, n_outputs: int) ->
 
 
 def references(weights: sparse.csr_matrix, x: Tensor, y: Tensor) -> Tensor:
-    """The signal that orients each node.
+    """The signal that orients each node, (N, M) in the dtype of ``x``.
 
-    Args:
-        weights: (N, I + O) of :func:`reference_weights`.
-        x: (I, M) inputs.
-        y: (O, M) targets, NaN where missing.
-
-    Returns:
-        (N, M), in the dtype of ``x``; inputs and targets count in units of their standard deviations.
+    Weights are those of :func:`reference_weights`. Inputs x (I, M) and targets y (O, M), NaN where missing, count in
+    units of their standard deviations.
     """
     measured = torch.cat([x, y.to(x.dtype)]).double()
     measured = measured - measured.nanmean(1, keepdim=True)
@@ -73,15 +68,9 @@ def references(weights: sparse.csr_matrix, x: Tensor, y: Tensor) -> Tensor:
 
 
 def orientation(values: Tensor, reference: Tensor, channel_node: Tensor) -> Tensor:
-    """The direction in which each node's channels move as its reference rises.
+    """The direction (channels,) in which each node's channels move as its reference (N, M) rises.
 
-    Args:
-        values: (channels, M) activations.
-        reference: (N, M).
-        channel_node: (channels,).
-
-    Returns:
-        (channels,), of unit norm for each node; 0 where nothing moves.
+    It has unit norm for each node, and is 0 where nothing moves.
     """
     centred = values - values.double().mean(1, keepdim=True).to(values.dtype)
     moved = torch.linalg.vecdot(centred, reference[channel_node]).double()
@@ -105,18 +94,18 @@ def _edges(data: Any, kind: tuple[str, str, str]) -> tuple[npt.NDArray[Any], npt
 
 
 def _nearest(step: sparse.csr_matrix, direct: sparse.csr_matrix) -> tuple[sparse.csr_matrix, npt.NDArray[np.float64]]:
-    """Signed counts of shortest paths to the nearest measured nodes, and how long they are."""
+    """Signed counts of shortest paths to the nearest measured nodes, and the lengths of the paths."""
     n_nodes = step.shape[0]
     hops = np.full(n_nodes, np.inf)
     hops[np.diff(direct.indptr) > 0] = 1
     plain = abs(step)
-    found, frontier, length = direct, direct, 1
+    counts, frontier, length = direct, direct, 1
     while True:
         length += 1
         touched = plain @ (hops == length - 1).astype(float) > 0
         fresh = touched & np.isinf(hops)
         if not fresh.any():
-            return found.tocsr(), hops
+            return counts.tocsr(), hops
         hops[fresh] = length
         frontier = sparse.diags(fresh.astype(float)) @ (step @ frontier)
-        found = found + frontier
+        counts = counts + frontier

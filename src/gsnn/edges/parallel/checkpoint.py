@@ -1,4 +1,4 @@
-"""Statistics on disk from time to time, so that a job that was killed goes on where it was."""
+"""Statistics saved from time to time, so that a job that was killed continues where it was."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SHARE = 0.05
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where statistics are kept while they grow, on a disk that all processes see.
+    """Where statistics are saved while they grow, on a disk that all processes see.
 
     Attributes:
-        folder: Made when first needed, and removed with its files when all is read.
-        samples: Says which samples these are, a digest of them for instance: statistics of others are not continued.
-        every: Seconds between two saves, at least; more where saving takes long. 0 saves after every batch.
-        fresh: Do not go on with what is there.
+        folder: Made when first needed, and removed with its files when all samples are read.
+        samples: Identifies the samples, by a digest for instance: statistics of others are not continued.
+        every: Least seconds between two saves; more where saving takes long. 0 saves after every batch.
+        fresh: Do not continue saved statistics.
     """
 
     folder: str | Path
@@ -41,8 +41,8 @@ class Keeper:
     """Saves and loads the statistics of one pass over the samples.
 
     Args:
-        checkpoint: Where; None keeps nothing.
-        statistics: What.
+        checkpoint: Where to save; None saves nothing.
+        statistics: What to save.
         joined: The processes.
         shard: What they share.
     """
@@ -58,8 +58,7 @@ class Keeper:
 
     @property
     def _folder(self) -> Path:
-        if self.checkpoint is None:
-            raise RuntimeError("nothing is kept")
+        assert self.checkpoint is not None
         return Path(self.checkpoint.folder)
 
     def due(self) -> bool:
@@ -70,15 +69,16 @@ class Keeper:
         return time.monotonic() - self._last >= least
 
     def worthwhile(self) -> bool:
-        """Whether the pass was long enough to keep what it found while that is scored."""
-        long = self.checkpoint is not None and time.monotonic() - self.begun >= self.checkpoint.every
-        return self.checkpoint is not None and (long or self._saved >= 0)
+        """Whether the pass was long enough to keep its statistics while they are scored."""
+        if self.checkpoint is None:
+            return False
+        return time.monotonic() - self.begun >= self.checkpoint.every or self._saved >= 0
 
     def load(self) -> int:
-        """Take up what was kept.
+        """Load saved statistics.
 
         Returns:
-            Batches that were done; 0 to start afresh, with the reason in ``note`` if something was there.
+            Batches that were done; 0 to start afresh, with the reason in ``note`` if there were saved statistics.
 
         Raises:
             RunError: If a file of statistics is damaged.
@@ -92,7 +92,7 @@ class Keeper:
         if self.shard == "targets":
             self._names = parts[self.joined.rank]
         else:
-            # Sums that were merged are in one file; kept samples may be read by any number of processes.
+            # Merged sums are in one file; any number of processes may read stored samples.
             every = [name for names in parts for name in names]
             self._names = every[self.joined.rank :: self.joined.size]
         self._generation = state["generation"]
@@ -142,10 +142,9 @@ class Keeper:
         self._generation += 1
         if self.shard == "samples":
             self.statistics.gather_for_file(joined)
-        held = joined.first or self.shard == "targets" or not self.statistics.adds_up
         names: list[str] = []
         replace = True
-        if held:
+        if joined.first or self.shard == "targets" or not self.statistics.adds_up:
             names, replace = self.statistics.write(folder / f"statistics-{self._generation:06d}-{joined.rank:04d}")
         self._names = names if replace else self._names + names
         parts = joined.gather(self._names, "saving statistics")
@@ -158,7 +157,7 @@ class Keeper:
         self._cost, self._saved = self._last - begun, done
 
     def remove(self) -> None:
-        """Remove what was kept: all is read. Files of others in the folder stay."""
+        """Remove what was saved; other files in the folder stay."""
         if self.checkpoint is not None and self.joined.first and self._folder.is_dir():
             self._clean(keep=set())
             with suppress(OSError):
@@ -171,11 +170,7 @@ class Keeper:
 
 
 def check_folder(checkpoint: Checkpoint) -> None:
-    """Refuse a place where statistics cannot be kept.
-
-    Raises:
-        RunError: If it is a file.
-    """
+    """Raise a RunError if the folder of a checkpoint is a file."""
     folder = Path(checkpoint.folder)
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; statistics need a folder")

@@ -1,4 +1,4 @@
-"""One pass over the samples, shared among processes and kept safe."""
+"""One pass over the samples, shared among processes and saved as it goes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsnn.base.progress import track
 from gsnn.edges import StreamingInferer
 from gsnn.edges.capture import Criterion, ForwardOptions, isolated, iterate_batches, naming_batch
 from gsnn.edges.parallel.checkpoint import Checkpoint, Keeper, check_folder
-from gsnn.edges.parallel.shares import turns
+from gsnn.edges.parallel.shares import deal_batches
 from gsnn.edges.parallel.statistics import Statistics
 
 SHARDS = ("samples", "targets")
@@ -24,13 +24,13 @@ SHARDS = ("samples", "targets")
 
 @dataclass(frozen=True)
 class Pass:
-    """What a pass over the samples did.
+    """The result of a pass over the samples.
 
     Attributes:
         n: Samples, of all processes together.
         batches: Batches, of all processes together.
         resumed_after: How many of the batches an earlier program had done.
-        note: Why statistics that were kept have not been continued; empty if none were, or they have.
+        note: Why saved statistics were not continued; empty if there were none, or they were.
     """
 
     n: int
@@ -40,7 +40,7 @@ class Pass:
     _keeper: Keeper | None = field(default=None, repr=False, compare=False)
 
     def forget(self) -> None:
-        """Remove the statistics that were kept on disk; call it once the results are safe."""
+        """Remove the statistics saved on disk; call it once the results are safe."""
         if self._keeper is not None:
             self._keeper.remove()
 
@@ -58,20 +58,20 @@ def fit(
     loss_reduction: str | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> Pass:
-    """As ``inferer.fit``, by several processes together; afterwards each holds what edges into its targets need.
+    """As ``inferer.fit``, by several processes; afterwards each holds the statistics for edges into its targets.
 
     With ``shard='samples'`` every process reads its share of the batches, and statistics are added up over all of them
     (magnitudes by Chan's formula; the samples of the gradient inferer are exchanged). With ``shard='targets'`` every
-    process reads all batches and keeps, from the start, what its own targets need: less memory each, nothing to
-    exchange, but the model runs over all samples everywhere. Either way the scores are those of one process, but for
-    the rounding of the model's dtype.
+    process reads all batches and keeps only the statistics for its own targets: less memory each, nothing to exchange,
+    but the model runs over all samples in every process. Either way the scores are those of one process, but for the
+    rounding of the model's dtype.
 
-    With a checkpoint a program that was killed, or stopped with Ctrl-C or SIGTERM, goes on after the last save when it
-    is started again, with ``shard='samples'`` by any number of processes.
+    With a checkpoint a program that was killed, or stopped with Ctrl-C or SIGTERM, continues after the last save when
+    it is started again; with ``shard='samples'`` by any number of processes.
 
     Args:
-        inferer: A magnitude or gradient inferer, of the same model and graph in every process. What it holds is
-            forgotten.
+        inferer: A magnitude or gradient inferer, of the same model and graph in every process. Its samples so far are
+            cleared.
         dataloader: Yields the same batches (x, y, ...) in every process: a sequence, a ``DataLoader`` that does not
             shuffle, or any iterable.
         joined: The processes; None for this one alone.
@@ -81,15 +81,15 @@ def fit(
         verbose: Show progress on stderr, in process 0.
         model_kwargs: As in ``inferer.fit``.
         loss_reduction: As in ``inferer.fit``.
-        checkpoint: Where to keep statistics.
+        checkpoint: Where to save statistics; None for nowhere.
 
     Returns:
-        What was done.
+        The numbers of samples and batches.
 
     Raises:
         ProcessError: If another process dies or fails.
-        Stopped: If SIGTERM came, in all processes; after saving.
-        KeyboardInterrupt: If SIGINT came; after saving.
+        Stopped: On SIGTERM, in all processes; after saving.
+        KeyboardInterrupt: On SIGINT; after saving.
         ValueError: If an option is unknown, the loader is empty or shuffles, or a batch is wrong (it is named).
         TypeError: If the inferer is another one.
 
@@ -121,20 +121,21 @@ def fit(
     try:
         with isolated(statistics.inferer._model, device), nullcontext() if checkpoint is None else joined.patient():
             shown = track(
-                turns(dataloader, start, rank, size),
+                deal_batches(dataloader, start, rank, size),
                 "Reading activations and gradients",
                 total=_rounds(dataloader, start, size),
                 show=verbose and joined.first,
             )
-            for mine, after in shown:
-                if mine is not None:
-                    _update(inferer, *mine, crit, model_kwargs, loss_reduction)
-                done = after
+            for own_batch, done in shown:
+                if own_batch is not None:
+                    _update(inferer, *own_batch, crit, model_kwargs, loss_reduction)
                 stop, save = joined.agree(joined.asked_to_stop is not None, keeper.due())
                 if (stop and checkpoint is not None) or save:
                     keeper.save(done)
+                if stop and joined.asked_to_stop == signal.SIGINT:
+                    raise KeyboardInterrupt
                 if stop:
-                    _stop(joined.asked_to_stop)
+                    raise Stopped(signal.SIGTERM)
         if done == 0:
             next(iterate_batches(()))  # an empty loader: the same error as everywhere
         if any(joined.agree(keeper.worthwhile())):
@@ -144,7 +145,7 @@ def fit(
             if joined.size > 1:
                 statistics.narrow(own)
     except BaseException:
-        # Half of a loader's statistics must not pass for all of them.
+        # The statistics of half a loader must not pass for all of them.
         inferer.reset_stats()
         raise
     return Pass(inferer.n, done, start, keeper.note, keeper)
@@ -169,9 +170,3 @@ def _rounds(loader: Iterable[Any], start: int, size: int) -> int | None:
     except TypeError:
         return None
     return -(-(n - start) // size)
-
-
-def _stop(number: int | None) -> None:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise Stopped(signal.SIGTERM)

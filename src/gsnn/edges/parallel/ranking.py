@@ -14,7 +14,7 @@ import torch
 from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.processes import Processes
 from gsnn.edges import EdgeInferer, ScoredPairs
-from gsnn.edges.candidates import Selection, earlier_equals, select
+from gsnn.edges.candidates import Selection, matching, selected
 from gsnn.edges.significance import adjusted
 from gsnn.edges.stats import descending_key
 
@@ -25,11 +25,11 @@ _NOTHING = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True)
 class Merged:
-    """What process 0 has in the end.
+    """The merged candidates, in process 0.
 
     Attributes:
         table: A row per pair, best first; known edges after the candidates.
-        rank: The place of each among all candidates, from 1; 0 for a known edge.
+        rank: The rank of each among all candidates, from 1; 0 for a known edge.
         places: For every further method the same, 0 also where its score is undefined.
         scores: For every further method the score of each.
     """
@@ -64,7 +64,7 @@ class _Block:
         return source * self.scored.prior.N + target
 
     def rows(self, keys: IntArray) -> tuple[IntArray, BoolArray]:
-        """Rows of the pairs that are into targets of this process, and which these are."""
+        """Rows of those pairs whose target is of this process, and which pairs these are."""
         source, target = np.divmod(keys, self.scored.prior.N)
         n_targets = self.scored.score.shape[1]
         here = (target >= self.scored.first) & (target < self.scored.first + n_targets)
@@ -75,10 +75,10 @@ class _Block:
         return self.scored.score.ravel()[rows].astype(np.float64)
 
     def before(self, score: FloatArray, keys: IntArray) -> IntArray:
-        """How many candidates of this process come before pairs of these scores, wherever the pairs are."""
-        sought = descending_key(score)
-        place = np.searchsorted(self._sorted, sought, side="left")
-        tied = place < np.searchsorted(self._sorted, sought, side="right")
+        """How many candidates of this process come before pairs with these scores, of any process."""
+        key = descending_key(score)
+        place = np.searchsorted(self._sorted, key, side="left")
+        tied = place < np.searchsorted(self._sorted, key, side="right")
         n = self.scored.prior.N
         place[tied] = np.searchsorted(self._within, self._run[place[tied]] * n * n + keys[tied])
         return place
@@ -96,11 +96,11 @@ def merge_candidates(
     """The candidates to keep by the first method, from the parts of all processes; none holds the scores of all pairs.
 
     Args:
-        scores: By each method, the pairs into the targets of this process.
+        scores: For each method the pairs into the targets of this process.
         selection: What to keep.
         joined: The processes.
         forbidden: Pairs i * N + j that are no candidates.
-        required: Candidates to keep whatever ``selection`` says.
+        required: Candidates to keep in any case.
         known: Add the known edges that match the patterns.
 
     Returns:
@@ -108,10 +108,12 @@ def merge_candidates(
     """
     blocks = {name: _Block(scored, forbidden) for name, scored in scores.items()}
     first = next(iter(blocks.values()))
-    rows, counted = _kept(first, selection, required)
+    kept = selected(first.scored, first.order, selection)
+    asked = kept | np.isin(first.key, required)
+    rows = first.order[asked]
     edges = _known_rows(first, selection) if known else _NOTHING
-    mine = (first.keys(rows), first.scores(rows), counted, first.keys(edges), first.scores(edges))
-    parts = joined.gather(mine)
+    own = (first.keys(rows), first.scores(rows), kept[asked], first.keys(edges), first.scores(edges))
+    parts = joined.gather(own)
     chosen: tuple[IntArray, IntArray] | None = None
     if joined.first:
         key, score, counts, edge, edge_score = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -123,23 +125,18 @@ def merge_candidates(
         chosen = key[order], edge
     key, edge = joined.broadcast(chosen)
     every = np.concatenate([key, edge])
-    places, found = {}, {}
-    for name, block in blocks.items():
-        found[name] = score = _scores_of(block, every, joined)
-        counts = joined_sum(block.before(score, every), joined) + 1
-        counts[len(key) :] = 0
-        places[name] = counts
+    places, values = [], []
+    for block in blocks.values():
+        values.append(_scores_of(block, every, joined))
+        places.append(joined_sum(block.before(values[-1], every), joined) + 1)
+        places[-1][len(key) :] = 0
     table = _table(first, every, joined)
     if table is None:
         return None
-    rank, *_ = places.values()
+    ranks = [np.where(np.isnan(value), 0, place) for value, place in zip(values, places, strict=True)]
     further = list(blocks)[1:]
-    undefined = {name: np.isnan(found[name]) for name in further}
     return Merged(
-        table,
-        rank,
-        {name: np.where(undefined[name], 0, places[name]) for name in further},
-        {name: found[name] for name in further},
+        table, places[0], dict(zip(further, ranks[1:], strict=True)), dict(zip(further, values[1:], strict=True))
     )
 
 
@@ -152,16 +149,7 @@ def top_edges(
     targets: str | Sequence[str] | None = None,
     **options: object,
 ) -> pd.DataFrame | None:
-    """As ``inferer.top_edges``, of all processes together.
-
-    Args:
-        inferer: What :func:`gsnn.edges.parallel.fit` fitted.
-        joined: The processes.
-        k: At most this many in all; None for no limit.
-        per_target: At most this many for each target, chosen before ``k`` applies.
-        sources: Names or glob patterns of the sources allowed.
-        targets: The same for targets.
-        **options: What ``evaluate`` takes, except ``exclude_self``.
+    """As ``inferer.top_edges``, of all processes together, for what :func:`gsnn.edges.parallel.fit` fitted.
 
     Returns:
         In process 0 one row per candidate, best first, none with an undefined score, q over the candidates of all
@@ -173,7 +161,7 @@ def top_edges(
     """
     scored = inferer.scored(**options)
     limit = k if k is not None or per_target is not None else scored.prior.N**2
-    patterns = [[given] if isinstance(given, str) else list(given or ()) for given in (sources, targets)]
+    patterns = [[names] if isinstance(names, str) else list(names or ()) for names in (sources, targets)]
     merged = merge_candidates({"": scored}, Selection(limit, per_target, *patterns), joined)
     return None if merged is None else merged.table
 
@@ -184,32 +172,15 @@ def joined_sum(values: npt.NDArray[Number], joined: Processes) -> npt.NDArray[Nu
     return summed
 
 
-def _kept(block: _Block, selection: Selection, required: IntArray) -> tuple[IntArray, BoolArray]:
-    """Rows of this process that may be kept, in their order, and which of them are not only required."""
-    source, target = block.scored.places(block.order)
-    from_source, to_target = select(block.scored.prior.sources, block.scored.prior.targets, selection)
-    keep = from_source[source] & to_target[target]
-    if selection.top is not None or selection.per_target is not None:
-        keep &= ~np.isnan(block.score)
-    if selection.per_target is not None:
-        keep[keep] = earlier_equals(target[keep]) < selection.per_target
-    if selection.top is not None:
-        keep &= np.cumsum(keep) <= selection.top
-    asked = keep | np.isin(block.key, required)
-    return block.order[asked], keep[asked]
-
-
 def _known_rows(block: _Block, selection: Selection) -> IntArray:
     """Known edges into targets of this process that match the patterns; none from a node to itself."""
     source, target = block.scored.prior.pairs
-    from_source, to_target = select(block.scored.prior.sources, block.scored.prior.targets, selection)
-    keep = from_source[source] & to_target[target] & (source != target)
-    rows, _ = block.rows((source * block.scored.prior.N + target)[keep])
-    return rows
+    rows, _ = block.rows((source * block.scored.prior.N + target)[source != target])
+    return rows[matching(block.scored, rows, selection)]
 
 
 def _scores_of(block: _Block, keys: IntArray, joined: Processes) -> FloatArray:
-    """Scores of pairs, wherever they are."""
+    """Scores of pairs of any process."""
     score = np.zeros(len(keys))
     rows, here = block.rows(keys)
     score[here] = block.scores(rows)
@@ -217,9 +188,9 @@ def _scores_of(block: _Block, keys: IntArray, joined: Processes) -> FloatArray:
 
 
 def _table(block: _Block, keys: IntArray, joined: Processes) -> pd.DataFrame | None:
-    """The table of pairs in process 0, put together from the rows of all."""
+    """The table of pairs in process 0, from the rows of all."""
     rows, here = block.rows(keys)
-    # The family of q is of all processes.
+    # q is over the candidates of all processes.
     tested = "q_value" in block.scored.columns
     columns = {name: column for name, column in block.scored.columns.items() if name != "q_value"}
     own = replace(block.scored, columns=columns).table(rows)
@@ -242,8 +213,8 @@ def _table(block: _Block, keys: IntArray, joined: Processes) -> pd.DataFrame | N
 def _q_values(block: _Block, p: FloatArray | None, joined: Processes) -> FloatArray | None:
     """Benjamini-Hochberg q-values, over the candidates of all processes, of some p-values in process 0.
 
-    The q-value of the member of rank r is the least p * size / rank from rank r on, and beyond a cut none of these
-    falls below the cut: so only p-values up to one travel that no q-value exceeds.
+    The q-value of the member of rank r is the least p * size / rank from rank r on, and beyond a cut this ratio is not
+    below the cut: so only p-values up to a cut that no q-value exceeds are sent.
     """
     some = joined.broadcast(p is not None and bool(np.isfinite(p).any()))
     if not some:

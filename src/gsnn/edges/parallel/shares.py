@@ -1,4 +1,4 @@
-"""Which batches of a loader are whose."""
+"""Which process takes which batches of a loader."""
 
 from __future__ import annotations
 
@@ -8,71 +8,70 @@ from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset, SequentialSampler
 
-# A batch of one's own with its number, or None; and how many batches all processes have done after it.
-Turn = tuple[tuple[int, Any] | None, int]
+# A batch of this process with its number, or None; and how many batches all processes have done after it.
+Round = tuple[tuple[int, Any] | None, int]
 
 
-def turns(loader: Iterable[Any], start: int, rank: int, size: int) -> Iterator[Turn]:
+def deal_batches(loader: Iterable[Any], start: int, rank: int, size: int) -> Iterator[Round]:
     """Deal the batches of a loader out, one to each process in turn.
 
-    Of a sequence, or a ``DataLoader`` over a data set with numbered samples, only one's own batches are read; every
-    process reads all of any other loader and passes over those of the others.
+    Of a sequence, or a ``DataLoader`` over a data set with numbered samples, a process reads only its own batches; of
+    any other loader it reads all and skips those of the others.
 
     Args:
         loader: Yields batches, the same in every process.
         start: Batches that were done before.
-        rank: Which process this is.
-        size: How many there are.
+        rank: Number of this process.
+        size: Number of processes.
 
     Yields:
-        As often in every process.
+        Equally often in every process.
 
     Raises:
         ValueError: If the loader shuffles, while there are several processes or some batches were done before.
 
     Example:
-        >>> [(mine and mine[1], done) for mine, done in turns("abcde", 0, 1, 2)]
+        >>> [(own and own[1], done) for own, done in deal_batches("abcde", 0, 1, 2)]
         [('b', 2), ('d', 4), (None, 5)]
     """
     if isinstance(loader, DataLoader):
         yield from _of_data_loader(loader, start, rank, size)
     elif isinstance(loader, Sequence):
         for base in range(start, len(loader), size):
-            mine = base + rank
-            yield (mine, loader[mine]) if mine < len(loader) else None, min(base + size, len(loader))
+            number = base + rank
+            yield (number, loader[number]) if number < len(loader) else None, min(base + size, len(loader))
     else:
         yield from _of_stream(loader, start, rank, size)
 
 
-def _of_stream(loader: Iterable[Any], start: int, rank: int, size: int) -> Iterator[Turn]:
-    mine: tuple[int, Any] | None = None
+def _of_stream(loader: Iterable[Any], start: int, rank: int, size: int) -> Iterator[Round]:
+    own: tuple[int, Any] | None = None
     done = start
     for done, batch in enumerate(islice(loader, start, None), start + 1):
         if (done - 1 - start) % size == rank:
-            mine = done - 1, batch
+            own = done - 1, batch
         if (done - start) % size == 0:
-            yield mine, done
-            mine = None
+            yield own, done
+            own = None
     if (done - start) % size:
-        yield mine, done
+        yield own, done
 
 
-def _of_data_loader(loader: DataLoader[Any], start: int, rank: int, size: int) -> Iterator[Turn]:
+def _of_data_loader(loader: DataLoader[Any], start: int, rank: int, size: int) -> Iterator[Round]:
     sampler = None if isinstance(loader.dataset, IterableDataset) else loader.batch_sampler
     if isinstance(sampler, BatchSampler) and isinstance(sampler.sampler, SequentialSampler):
         batches = list(sampler)
-        own = batches[start + rank :: size]
-        dealt = DataLoader(
+        own_loader = DataLoader(
             loader.dataset,
-            batch_sampler=own,
+            batch_sampler=batches[start + rank :: size],
             collate_fn=loader.collate_fn,
             num_workers=loader.num_workers,
             pin_memory=loader.pin_memory,
         )
-        read = iter(dealt)
+        read = iter(own_loader)
         for base in range(start, len(batches), size):
-            mine = base + rank
-            yield (mine, next(read)) if mine < len(batches) else None, min(base + size, len(batches))
+            number = base + rank
+            yield (number, next(read)) if number < len(batches) else None, min(base + size, len(batches))
         return
     if isinstance(sampler, BatchSampler) and (size > 1 or start):
         raise ValueError("the DataLoader shuffles, so processes would not agree on its batches; use shuffle=False")

@@ -1,4 +1,4 @@
-"""The statistics of an inferer as processes handle them: pooled, cut to some targets, kept in files."""
+"""The statistics of an inferer: pooled over processes, cut to some targets, kept in files."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ FORMAT = "gsnn-statistics-2"
 
 
 class Statistics:
-    """What an inferer holds of its samples.
+    """The statistics of an inferer's samples.
 
     Args:
         inferer: A magnitude or gradient inferer.
-        device: Where it adds up.
+        device: Of the sums.
 
     Raises:
         TypeError: If it is another one.
@@ -48,34 +48,33 @@ class Statistics:
 
     @property
     def adds_up(self) -> bool:
-        """Whether statistics of several processes make one of the same size."""
+        """Whether the statistics of several processes are added to statistics of the same size."""
         return isinstance(self.inferer, MagnitudeEdgeInferer)
 
     def pool(self, joined: Processes) -> None:
         """Every process ends with the statistics of the samples of all."""
         if joined.size == 1:
             return
+        self.inferer._last = None
         if isinstance(self.inferer, MagnitudeEdgeInferer):
             pool_moments(self._moments(), joined.all_reduce)
             pool_sketches(self._moments(), joined.rank, joined.size, joined.all_reduce)
-            self.inferer._last = None
             return
         own, dtype = self.inferer._store, self._dtype()
-        pooled = self.inferer._new_store(self.inferer.targets)
+        pooled = self.inferer._new_store()
         for rank in range(joined.size):
             widths = joined.broadcast(own.widths if rank == joined.rank else None, rank)
             for at, width in enumerate(widths):
-                mine = own.batch(at) if rank == joined.rank else None
+                batch = own.batch(at) if rank == joined.rank else None
                 parts = [
-                    torch.empty(rows, width, dtype=dtype) if mine is None else mine[key].contiguous()
+                    torch.empty(rows, width, dtype=dtype) if batch is None else batch[key].contiguous()
                     for key, rows in enumerate(own.sizes)
                 ]
                 pooled.append([joined.broadcast_tensor(part, rank) for part in parts])
         self.inferer._store = pooled
-        self.inferer._last = None
 
     def narrow(self, targets: range) -> None:
-        """Keep what edges into some targets need."""
+        """Keep only the statistics for edges into some targets."""
         inferer = self.inferer
         if targets == inferer.targets:
             return
@@ -87,31 +86,31 @@ class Statistics:
             )
         else:
             whole, keys = inferer._store, range(inferer.L, inferer.L + inferer.n_pairs)
-            own = inferer._channels_of(targets)
-            inferer._store = inferer._new_store(targets)
+            inferer.targets = targets
+            own = inferer._own_channels()
+            inferer._store = inferer._new_store()
             for at in range(len(whole.widths)):
                 parts = whole.batch(at)
                 inferer._store.append([part[own] if key in keys else part for key, part in enumerate(parts)])
-            inferer.targets = targets
         inferer._last = None
 
     # ------------------------------------------------------------------ files
 
     def gather_for_file(self, joined: Processes) -> None:
-        """Before :meth:`write` where samples are shared: statistics that add up go to process 0, others stay."""
+        """Before :meth:`write`, with shared samples: statistics that add up go to process 0, others stay."""
         if joined.size > 1 and isinstance(self.inferer, MagnitudeEdgeInferer):
             self.pool(joined)
             if not joined.first:
                 self._moments().reset()
 
     def write(self, stem: Path) -> tuple[list[str], bool]:
-        """Write the batches that are not in a file yet, or, of statistics that are sums, everything.
+        """Write the batches that are not in a file yet; statistics that are sums are written whole.
 
         Args:
             stem: Path without the extension.
 
         Returns:
-            The names of the new files, and whether they replace those before.
+            The names of the new files, and whether they replace the earlier ones.
         """
         path = stem.with_suffix(".safetensors")
         if isinstance(self.inferer, MagnitudeEdgeInferer):
@@ -158,14 +157,9 @@ class Statistics:
         """Hex digest of all but the samples: the model with its weights, the known edges and the options."""
         inferer = self.inferer
         model = cast("Described", unwrap(inferer._model))
-        options = [
-            type(inferer).__name__,
-            inferer.use_pre_norm,
-            str(self._dtype()),
-            inferer.prior.edges,
-            inferer.function_nodes,
-        ]
-        options.append(inferer.reduction if isinstance(inferer, MagnitudeEdgeInferer) else inferer.keep_post)
+        own = inferer.reduction if isinstance(inferer, MagnitudeEdgeInferer) else inferer.keep_post
+        kind, dtype = type(inferer).__name__, str(self._dtype())
+        options = [kind, inferer.use_pre_norm, dtype, inferer.prior.edges, inferer.function_nodes, own]
         digest = hashlib.sha256(json.dumps([options, config_of(model, edges=True)]).encode())
         for name, value in inferer._model.state_dict().items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -178,8 +172,7 @@ class Statistics:
 
     def _moments(self) -> PairMoments:
         inferer = self.inferer
-        if not isinstance(inferer, MagnitudeEdgeInferer):
-            raise TypeError("only magnitudes have moments")
+        assert isinstance(inferer, MagnitudeEdgeInferer)
         if inferer._moments is None:
             inferer._moments = inferer._new_moments(self._dtype(), self.device)
         return inferer._moments

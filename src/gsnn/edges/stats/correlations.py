@@ -10,10 +10,9 @@ from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.base.errors import unknown_option
 
 AGGREGATIONS = ("mean", "max", "mean0")
-# A column counts as constant when its spread is this many roundings of its own mean: relative, never absolute, so
-# that the scale of the loss cannot matter.
+# A column is constant when its spread is at most this many roundings of its own mean, whatever the scale of the loss.
 _CONSTANT_ROUNDINGS = 32
-# Share of a variance that must be left after regressing the parents out, in roundings of the products' dtype.
+# Least share of a variance that a regression on the parents must leave, in roundings of the products' dtype.
 _RESIDUAL_ROUNDINGS = 16
 # A block of whitened parents stays in cache.
 _BLOCK_BYTES = 4 * 2**20
@@ -74,7 +73,7 @@ def layer_correlation(layers: FloatArray, constant: BoolArray) -> FloatArray:
         constant: (P, N) bool.
 
     Returns:
-        (N, P, P); 0, not NaN, where a variable is constant: it adds nothing to a variance.
+        (N, P, P); 0, not NaN, where a variable is constant, so that it adds nothing to a variance.
     """
     squares = np.einsum("npp->np", layers)
     scale = 1.0 / np.sqrt(np.where(constant.T | (squares <= 0), np.inf, squares))
@@ -133,11 +132,11 @@ def partial_correlation(
         ridge: Added to the diagonal of Sigma_SS.
         constant_x: (N,) bool, which x are constant.
         constant_y: (N,) bool, which y are constant.
-        eps: Rounding of the dtype in which products were taken; bounds what is left of a variance by rounding alone.
-        first: Index of the first target, where ``cross``, ``ss_y``, ``parents`` and ``constant_y`` are of some only.
+        eps: Rounding of the dtype of the products; bounds the residual variance that is rounding alone.
+        first: Index of the first target, if ``cross``, ``ss_y``, ``parents`` and ``constant_y`` are of some only.
 
     Returns:
-        (N, N); NaN where x_i or y_j is constant or is explained by the parents, for i in S_j and for i = j.
+        (N, N); NaN where x_i or y_j is constant or explained by the parents, for i in S_j and for i = j.
     """
     n_nodes = len(ss_x)
     result = correlation(cross, inverse_norms(ss_x, constant_x), inverse_norms(ss_y, constant_y))
@@ -184,7 +183,7 @@ def _schur(
     rest_x = var_x - np.einsum("tsn,tsn->tn", x, x)
     rest_y = var_y - np.square(y).sum(1)
     undefined = (rest_x <= _RESIDUAL_ROUNDINGS * eps * var_x) | (rest_y <= _RESIDUAL_ROUNDINGS * eps * var_y)
-    # Two roots and not the root of the product, which underflows with a small loss.
+    # Two roots, since the product underflows with a small loss.
     scale = np.sqrt(np.where(undefined, np.nan, rest_x)) * np.sqrt(np.maximum(rest_y, 0))
     return np.clip(covariance / scale, -1.0, 1.0)
 
@@ -194,7 +193,7 @@ def _whiten(sigma: FloatArray) -> FloatArray:
     try:
         inverse: FloatArray = np.linalg.inv(np.linalg.cholesky(sigma))
     except np.linalg.LinAlgError:
-        # Parents that repeat one another, or that never vary, span fewer directions than they are.
+        # Parents that are collinear or constant span fewer directions than their number.
         values, vectors = np.linalg.eigh(sigma)
         floor = np.finfo(np.float64).eps * sigma.shape[-1] * np.maximum(values[:, -1:], 0)
         scale = 1.0 / np.sqrt(np.where(values > floor, values, np.inf))
@@ -202,14 +201,14 @@ def _whiten(sigma: FloatArray) -> FloatArray:
     return inverse
 
 
-def residual_directions(samples: FloatArray, given: IntArray, ridge: float, defined: BoolArray) -> FloatArray:
+def residual_directions(samples: FloatArray, regressors: IntArray, ridge: float, defined: BoolArray) -> FloatArray:
     """Unit-norm deviations of each variable once some are regressed out, sample by sample.
 
     Args:
         samples: (P, N, m) deviations from the mean.
-        given: (k,) the variables regressed out, at each of the P blocks those of the same block.
+        regressors: (k,) the variables regressed out, at each of the P blocks those of the same block.
         ridge: Added to the diagonal of their covariance.
-        defined: (P, N) bool; what is not defined becomes 0.
+        defined: (P, N) bool; the others become 0.
 
     Returns:
         (P, N, m).
@@ -220,27 +219,19 @@ def residual_directions(samples: FloatArray, given: IntArray, ridge: float, defi
         array([ 0.5,  0.5, -0.5, -0.5])
     """
     m = samples.shape[-1]
-    chosen = samples[:, given]
-    basis = _whiten(chosen @ chosen.transpose(0, 2, 1) / m + ridge * np.eye(len(given))) @ chosen / np.sqrt(m)
-    rest = samples - (samples @ basis.transpose(0, 2, 1)) @ basis
-    norm = np.sqrt(np.einsum("pnb,pnb->pn", rest, rest))
-    rest *= np.where(defined & (norm > 0), 1.0 / np.where(norm > 0, norm, 1.0), 0.0)[:, :, None]
-    return rest
+    chosen = samples[:, regressors]
+    basis = _whiten(chosen @ chosen.transpose(0, 2, 1) / m + ridge * np.eye(len(regressors))) @ chosen / np.sqrt(m)
+    residual = samples - (samples @ basis.transpose(0, 2, 1)) @ basis
+    norm = np.sqrt(np.einsum("pnb,pnb->pn", residual, residual))
+    residual *= np.where(defined & (norm > 0), 1.0 / np.where(norm > 0, norm, 1.0), 0.0)[:, :, None]
+    return residual
 
 
 def at_largest(r: FloatArray, values: FloatArray) -> FloatArray:
-    """``values`` at the pair that ``aggregate(r, 'max')`` takes.
-
-    Args:
-        r: (P, ...) correlations, NaN where undefined.
-        values: (P, ...).
-
-    Returns:
-        (...).
-    """
+    """``values`` (P, ...) at the pair that ``aggregate(r, 'max')`` takes of the correlations r (P, ...): (...)."""
     best = np.argmax(np.where(np.isnan(r), -1.0, np.abs(r)), axis=0)[None]
-    taken: FloatArray = np.take_along_axis(values, best, axis=0)[0]
-    return taken
+    chosen: FloatArray = np.take_along_axis(values, best, axis=0)[0]
+    return chosen
 
 
 def aggregate(r: FloatArray, how: str) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Moments in parts: pooled over processes, cut to some targets, written down and read again."""
+"""Moments in parts: pooled over processes, cut to some targets, saved and loaded."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from torch import Tensor
 
 from gsnn.edges.stats.moments import PairMoments
 
-# What goes from process to process at a time.
+# Sent from process to process at a time.
 _POOL_BYTES = 2**26
-_STATE = ("n", "mean", "ss", "layers", "thirds", "cross", "within")
-_SKETCH = ("sample_keys", "samples")
 
 
 def pool_moments(moments: PairMoments, all_reduce: Callable[[Tensor], object]) -> None:
     """Join moments with those that other processes hold of other samples, in place: all end with those of the whole.
 
-    Every process moves its sums to the mean of all samples and then they are added up, which is the update of Chan,
-    Golub and LeVeque (1979) for any number of parts at once. The mean need not be exact for that: an error of it enters
-    by its square.
+    Every process shifts its sums to the mean of all samples, then they are added up: the update of Chan, Golub and
+    LeVeque (1979) for any number of parts at once. The mean need not be exact, since its error enters squared.
 
     Args:
-        moments: What this process holds; every process has the same variables.
+        moments: Those of this process; every process has the same variables.
         all_reduce: Replaces a contiguous tensor by its sum over all processes, in each of them.
 
     Example:
@@ -44,8 +41,7 @@ def pool_moments(moments: PairMoments, all_reduce: Callable[[Tensor], object]) -
     all_reduce(mean)
     if n:
         _recentre(moments, mean)
-    sums = (moments._ss, moments._layers, moments._thirds, *moments._cross, *moments._within)
-    for each in sums:
+    for each in (moments._ss, moments._layers, moments._thirds, *moments._cross, *moments._within):
         for block in each.split(max(1, _POOL_BYTES // max(1, 8 * each[:1].numel()))):
             all_reduce(block)
     moments._mean.copy_(mean)
@@ -56,7 +52,7 @@ def pool_sketches(moments: PairMoments, rank: int, size: int, all_reduce: Callab
     """Join the samples that several processes keep: all end with those of the whole.
 
     Args:
-        moments: What this process holds.
+        moments: Those of this process.
         rank: Its number.
         size: Number of processes.
         all_reduce: Replaces a contiguous tensor by its sum over all processes, in each of them.
@@ -133,38 +129,35 @@ def narrowed_moments(moments: PairMoments, targets: range, condition_on: Tensor)
 def moments_state(moments: PairMoments) -> dict[str, Tensor]:
     """All sums by name, for a file; not copies. Samples in the buffer are flushed first."""
     moments.flush()
-    count = torch.tensor([moments.n], dtype=torch.int64)
-    parts = (
-        count,
-        moments._mean,
-        moments._ss,
-        moments._layers,
-        moments._thirds,
-        moments._cross,
-        moments._within,
-    )
-    kept = (moments.sketch.keys, moments.sketch.samples)
-    return dict(zip(_STATE, parts, strict=True)) | dict(zip(_SKETCH, kept, strict=True))
+    return {
+        "n": torch.tensor([moments.n], dtype=torch.int64),
+        "mean": moments._mean,
+        "ss": moments._ss,
+        "layers": moments._layers,
+        "thirds": moments._thirds,
+        "cross": moments._cross,
+        "within": moments._within,
+        "sample_keys": moments.sketch.keys,
+        "samples": moments.sketch.samples,
+    }
 
 
 def load_moments(moments: PairMoments, state: Mapping[str, Tensor]) -> None:
-    """Replace everything in moments by what :func:`moments_state` gave.
+    """Replace the content of moments by a state of :func:`moments_state`.
 
     Args:
         moments: Of the same variables.
-        state: From there.
+        state: All sums by name.
 
     Raises:
-        ValueError: If it is of other variables.
+        ValueError: If the state is of other variables.
     """
     moments.reset()
-    whole = moments_state(moments)
-    mine = {name: whole[name] for name in _STATE}
-    n = int(state["n"].item())
-    for name, held in mine.items():
+    sums = {name: held for name, held in moments_state(moments).items() if name not in ("sample_keys", "samples")}
+    for name, held in sums.items():
         if state[name].shape != held.shape:
             raise ValueError(f"state has {name} of shape {tuple(state[name].shape)}, expected {tuple(held.shape)}")
-    for name, held in mine.items():
+    for name, held in sums.items():
         held.copy_(state[name])
-    moments._n_flushed = n
-    moments.sketch.load(state[_SKETCH[0]], state[_SKETCH[1]], n)
+    moments._n_flushed = int(state["n"].item())
+    moments.sketch.load(state["sample_keys"], state["samples"], moments._n_flushed)

@@ -14,17 +14,22 @@ from torch import Tensor
 from gsnn.base.memory import in_words
 from gsnn.edges.stats.sample_sketch import SampleSketch
 
-# Rows are gathered up to this many bytes before a flush: the pass over the (N, N) sums is then amortised over
-# enough samples to leave the matrix product as the cost that counts.
+# Rows are gathered up to this many bytes before a flush: the pass over the (N, N) sums is then amortised over so many
+# samples that the matrix product dominates the cost.
 _BUFFER_BYTES = 256 * 2**20
 _BUFFER_ROWS = (128, 4096)
 _CHUNK_BYTES = 4 * 2**20
-# Sums over all pairs of variables larger than this are put off until samples have to be let go. Fixed, and not by the
-# budget: results must not depend on the machine.
+# Sums over all pairs of variables larger than this are deferred until the buffer overflows. Fixed, not by the budget:
+# results must not depend on the machine.
 _DEFERRED_BYTES = 2**30
-# Samples that are kept for what no sum tells: bytes they may take, and the least and largest number of them.
+# Samples that are kept for what sums cannot give: bytes they may take, and the least and largest number of them.
 _SKETCH_BYTES = 2**27
 _SKETCH_SAMPLES = (256, 2048)
+
+
+def _of_side(name: str, side: int, doc: str) -> property:
+    """A property: one side of an attribute of :class:`PairMoments`, with all samples counted."""
+    return property(lambda self: getattr(self._settled(), name)[side], doc=doc)
 
 
 class PairMoments:
@@ -41,27 +46,26 @@ class PairMoments:
 
     Sums are kept in float64. Products are taken in ``dtype`` on blocks centred by their own mean, so nothing is lost
     to a large mean, and blocks are joined by the update of Chan, Golub and LeVeque (1979), third moments by that of
-    Pebay (2008). Samples are buffered and
-    flushed in blocks of fixed size: how they were batched leaves no trace.
+    Pebay (2008). Samples are buffered and flushed in blocks of fixed size, so that results do not depend on how they
+    were batched.
 
-    Up to 2,048 samples, (2, P, N) of x and y, are kept, too (``sketch``; random ones of a longer stream; fewer, but not
-    fewer than 256, where 128 MiB do not hold as many): third moments of what a regression leaves of a variable cannot
-    be had from sums of fixed size.
+    Up to 2,048 samples, (2, P, N) of x and y, are kept as well (``sketch``; random ones of a longer stream; as many as
+    128 MiB hold, but at least 256): sums of fixed size do not give third moments of the residuals of a regression.
 
     Memory: the sums ``cross`` and ``within`` take 8 P N (N + U) bytes. While they would be more than 1 GiB and all
     samples are still in the buffer, they are not made: :meth:`cross_rows`, :meth:`cross_pair`, :meth:`within_pair` and
-    :meth:`cross_entries` multiply what is asked for. Sums that do not fit into ``memory_bytes`` are kept in an unnamed
-    temporary file, mapped into memory.
+    :meth:`cross_entries` compute only the products asked for. Sums that do not fit into ``memory_bytes`` are kept in an
+    unnamed temporary file, mapped into memory.
 
     Args:
         n_pairs: P.
         n_nodes: N.
         dtype: Floating dtype of the samples and of the products.
-        device: Where samples arrive and sums are kept.
+        device: Of the samples and the sums.
         condition_on: (U,) int64, the variables whose x-x co-moments are needed; None for none.
         buffer_rows: Samples per flushed block; None chooses from the size of a sample.
         memory_bytes: What buffers (a quarter) and sums (half) may take; None for 256 MiB of buffers and any sums.
-        targets: The y whose products with the x are wanted, ``cross`` being (P, N, T) of these T; None for all.
+        targets: The T variables y whose products with the x are summed: ``cross`` is then (P, N, T); None for all.
 
     Example:
         >>> moments = PairMoments(1, 2, torch.float64)
@@ -95,7 +99,7 @@ class PairMoments:
         self._in_file = memory_bytes is not None and sums > memory_bytes // 2 and self.device.type == "cpu"
         if buffer_rows is None:
             row_bytes = 2 * max(1, n_pairs * n_nodes) * torch.finfo(dtype).bits // 8
-            # Large sums are worth a large buffer: they are gone through at every flush, or not at all.
+            # Large sums deserve a large buffer: every flush passes over all of them.
             room, least = _BUFFER_BYTES, _BUFFER_ROWS[0]
             if memory_bytes is not None:
                 room = memory_bytes // 4 if self._may_defer else min(room, memory_bytes // 4)
@@ -113,20 +117,21 @@ class PairMoments:
         p, n = self.n_pairs, self.n_nodes
         self._n_flushed = 0
         self._n_buffered = 0
-        self._buffer: tuple[Tensor, Tensor] | None = None
+        # (2, P, N, rows + 1): the spare last column carries the shift of the mean through the same matrix product.
+        self._buffer: Tensor | None = None
         self._mean = self._zeros(2, p, n)
         self._ss = self._zeros(2, p, n)
         self._layers = self._zeros(2, n, p, p)
         self._first, self._second = torch.triu_indices(p, p, device=self.device)
         self._thirds = self._zeros(2, n, len(self._first), p)
-        # Samples of the buffer that are centred and counted, but whose products are not in the sums.
+        # Buffered samples that are centred and counted, but whose products are not yet in the sums.
         self._pending = 0
         self._sums: tuple[Tensor, Tensor] | None = None
         self.sketch.reset()
 
     @property
     def _cross(self) -> Tensor:
-        """Sums over all pairs; made when first wanted."""
+        """Sums over all pairs; made when first needed."""
         return self._made()[0]
 
     @property
@@ -148,75 +153,46 @@ class PairMoments:
         """Number of samples so far."""
         return self._n_flushed + self._n_buffered
 
-    @property
-    def mean_x(self) -> Tensor:
-        """(P, N) means of x."""
-        return self._settled()._mean[0]
-
-    @property
-    def mean_y(self) -> Tensor:
-        """(P, N) means of y."""
-        return self._settled()._mean[1]
-
-    @property
-    def ss_x(self) -> Tensor:
-        """(P, N) sums of squared deviations of x."""
-        return self._settled()._ss[0]
-
-    @property
-    def ss_y(self) -> Tensor:
-        """(P, N) sums of squared deviations of y."""
-        return self._settled()._ss[1]
+    mean_x = _of_side("_mean", 0, "(P, N) means of x.")
+    mean_y = _of_side("_mean", 1, "(P, N) means of y.")
+    ss_x = _of_side("_ss", 0, "(P, N) sums of squared deviations of x.")
+    ss_y = _of_side("_ss", 1, "(P, N) sums of squared deviations of y.")
+    layers_x = _of_side("_layers", 0, "(N, P, P) sums of products of deviations of x_i at two pairs.")
+    layers_y = _of_side("_layers", 1, "(N, P, P) sums of products of deviations of y_j at two pairs.")
+    thirds_x = _of_side("_thirds", 0, "(N, P (P + 1) / 2, P) sums of products of three deviations of x_i.")
+    thirds_y = _of_side("_thirds", 1, "(N, P (P + 1) / 2, P) sums of products of three deviations of y_j.")
 
     @property
     def cross(self) -> Tensor:
         """(P, N, N) sums of products of deviations, x_i with y_j."""
-        return self._flushed()._cross
+        self.flush()
+        return self._cross
 
     @property
     def within(self) -> Tensor:
         """(P, U, N) sums of products of deviations, x_u with x_i, for u in ``condition_on``."""
-        return self._flushed()._within
-
-    @property
-    def layers_x(self) -> Tensor:
-        """(N, P, P) sums of products of deviations of x_i at two pairs."""
-        return self._settled()._layers[0]
-
-    @property
-    def layers_y(self) -> Tensor:
-        """(N, P, P) sums of products of deviations of y_j at two pairs."""
-        return self._settled()._layers[1]
-
-    @property
-    def thirds_x(self) -> Tensor:
-        """(N, P (P + 1) / 2, P) sums of products of three deviations of x_i."""
-        return self._settled()._thirds[0]
-
-    @property
-    def thirds_y(self) -> Tensor:
-        """(N, P (P + 1) / 2, P) sums of products of three deviations of y_j."""
-        return self._settled()._thirds[1]
+        self.flush()
+        return self._within
 
     @property
     def put_off(self) -> bool:
-        """Whether the sums over all pairs are not made, since all samples are still held."""
+        """Whether the sums over all pairs are deferred, since all samples are still in the buffer."""
         return self._settled()._pending > 0
 
     def cross_rows(self, rows: slice) -> Tensor:
-        """Some rows of ``cross``, (P, R, N), without making the sums where they are put off."""
+        """Some rows of ``cross``, (P, R, N), without making the sums where they are deferred."""
         if not self._settled()._pending:
             return self._cross[:, rows]
         x, y = self._samples()
-        with _full_precision():
+        with full_precision():
             return (x[:, rows] @ y[:, self.columns].transpose(1, 2)).double()
 
     def cross_pair(self, p: int) -> Tensor:
-        """One pair of ``cross``, (N, N), as :meth:`cross_rows`; in the dtype of the products where put off."""
+        """One pair of ``cross``, (N, N), as :meth:`cross_rows`; in the dtype of the products where deferred."""
         if not self._settled()._pending:
             return self._cross[p]
         x, y = self._samples()
-        with _full_precision():
+        with full_precision():
             return x[p] @ y[p, self.columns].T
 
     def within_pair(self, p: int) -> Tensor:
@@ -224,7 +200,7 @@ class PairMoments:
         if not self._settled()._pending:
             return self._within[p]
         x, _ = self._samples()
-        with _full_precision():
+        with full_precision():
             return x[p, self.condition_on] @ x[p].T
 
     def cross_entries(self, p: int, i: Tensor, j: Tensor) -> Tensor:
@@ -240,9 +216,9 @@ class PairMoments:
         return torch.cat(parts)
 
     def _samples(self) -> tuple[Tensor, Tensor]:
-        """(P, N, k) deviations of the samples whose products are put off."""
+        """(P, N, k) deviations of the samples whose products are deferred."""
         assert self._buffer is not None
-        x, y = (buffer[..., : self._pending] for buffer in self._buffer)
+        x, y = self._buffer[..., : self._pending]
         return x, y
 
     def update(self, x: Tensor, y: Tensor) -> None:
@@ -264,12 +240,8 @@ class PairMoments:
             self.flush()
         self.sketch.update(torch.stack([x, y]))
         if self._buffer is None:
-            # The spare last column carries the shift of the mean through the same matrix product.
-            shape = (self.n_pairs, self.n_nodes, self.buffer_rows + 1)
-            self._buffer = (
-                torch.empty(shape, dtype=self.dtype, device=self.device),
-                torch.empty(shape, dtype=self.dtype, device=self.device),
-            )
+            shape = (2, self.n_pairs, self.n_nodes, self.buffer_rows + 1)
+            self._buffer = torch.empty(shape, dtype=self.dtype, device=self.device)
         start, total = 0, x.shape[-1]
         while start < total:
             take = min(total - start, self.buffer_rows - self._n_buffered)
@@ -287,8 +259,8 @@ class PairMoments:
             return
         if not self._pending:
             self._absorb(k)
-        x, y = (buffer[..., : k + 1] for buffer in self._buffer)
-        with _full_precision():
+        x, y = self._buffer[..., : k + 1]
+        with full_precision():
             for p in range(self.n_pairs):
                 self._cross[p] += x[p] @ y[p, self.columns].T
                 if len(self.condition_on):
@@ -307,13 +279,13 @@ class PairMoments:
             for p in range(self.n_pairs):
                 self._centre(side, p, buffer[p], k, weight, total)
         shift = (self._mean - before) * (total / k)
-        with _full_precision():
+        with full_precision():
             for side, buffer in enumerate(self._buffer):
                 self._add_layers(side, buffer[..., :k], shift[side])
         self._n_flushed, self._n_buffered = total, 0
 
     def _settled(self) -> PairMoments:
-        """Everything but the sums over all pairs is up to date, and these too unless they can be put off."""
+        """Bring everything up to date but the sums over all pairs, and these too unless they can be deferred."""
         if self._n_buffered and self._may_defer and self._n_flushed == 0:
             self._pending = self._n_buffered
             self._absorb(self._pending)
@@ -365,10 +337,6 @@ class PairMoments:
         self._n_flushed = total
         return self
 
-    def _flushed(self) -> PairMoments:
-        self.flush()
-        return self
-
     def _centre(self, side: int, p: int, values: Tensor, k: int, weight: float, total: int) -> None:
         """Centre one block in place by its own mean, add to mean and squares, leave the shift in column k."""
         chunk = max(1, _CHUNK_BYTES // (8 * (k + 1)))
@@ -377,7 +345,7 @@ class PairMoments:
             exact = values[rows, :k].double()
             mean = exact.mean(1)
             exact -= mean[:, None]
-            # What rounding left of the mean matters where the mean is large and the spread tiny.
+            # The rest that rounding left of the mean matters where the mean is large and the spread tiny.
             rest = exact.mean(1)
             exact -= rest[:, None]
             shift = mean + rest - self._mean[side, p, rows]
@@ -387,12 +355,9 @@ class PairMoments:
             values[rows, k] = (shift * weight**0.5).to(self.dtype)
 
     def _add_layers(self, side: int, values: Tensor, shift: Tensor) -> None:
-        """Products of two and of three of a variable with itself across the pairs; a chunk stays in cache.
+        """Add the products of two and of three of each variable across the pairs, in chunks that stay in cache.
 
-        Args:
-            side: 0 for x, 1 for y.
-            values: (P, N, k) deviations from the mean of the block.
-            shift: (P, N) mean of the block minus the mean before.
+        ``values`` (P, N, k) are deviations from the mean of the block, ``shift`` (P, N) is that minus the mean before.
         """
         k = values.shape[-1]
         weight = self._n_flushed * k / (self._n_flushed + k)
@@ -408,14 +373,10 @@ class PairMoments:
             self._layers[side, rows] += pairs + weight * delta[:, :, None] * delta[:, None, :]
 
     def _join(self, side: int, rows: slice, pairs: Tensor, delta: Tensor, k: int) -> None:
-        """What the third moments of two sets of samples lack when they are merely added up (Pebay 2008).
+        """Add what the sum of the third moments of two sets of samples lacks of those of the whole (Pebay 2008).
 
-        Args:
-            side: 0 for x, 1 for y.
-            rows: The variables.
-            pairs: (R, P, P) sums of products of the k samples that are added.
-            delta: (R, P) their mean minus the mean before.
-            k: Number of these samples.
+        The k samples that are added have the sums of products ``pairs`` (R, P, P); ``delta`` (R, P) is their mean minus
+        the mean before.
         """
         old = self._n_flushed
         if old == 0:
@@ -434,13 +395,13 @@ class PairMoments:
 
 
 def _zeros_in_file(*shape: int) -> Tensor:
-    """Float64 zeros in an unnamed temporary file, which goes with the tensor."""
+    """Float64 zeros in an unnamed temporary file, which is removed with the tensor."""
     size = math.prod(shape)
     if size == 0:
         return torch.zeros(shape, dtype=torch.float64)
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < 8 * size:
-        # Found out later, by writing to a mapped file on a full disk, it would end the process.
+        # Writing to a mapped file on a full disk would kill the process.
         raise RuntimeError(
             f"sums of {in_words(8 * size)} do not fit into the memory budget, nor into the {in_words(free)} free in "
             f"{tempfile.gettempdir()}; raise memory_budget, set TMPDIR, or share the targets among processes"
@@ -452,12 +413,9 @@ def _zeros_in_file(*shape: int) -> Tensor:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
-    """Products in true float32 whatever a training script has chosen for its own."""
+def full_precision() -> Iterator[None]:
+    """Products in true float32, whatever a training script has chosen."""
     before = torch.get_float32_matmul_precision()
-    if before == "highest":
-        yield
-        return
     torch.set_float32_matmul_precision("highest")
     try:
         yield

@@ -9,7 +9,7 @@ from gsnn.base.arrays import FloatArray, IntArray
 
 
 def largest(score: npt.NDArray[np.floating], k: int) -> IntArray:
-    """The k largest, in order of position; among equals the first. No NaN.
+    """Positions of the k largest, ascending; among equals the first. No NaN.
 
     Example:
         >>> largest(np.array([1.0, 3.0, 1.0, 2.0]), 3)
@@ -29,8 +29,8 @@ def descending(score: FloatArray) -> IntArray:
     """Stable order, highest first, NaN last.
 
     Numpy sorts integers more than twenty times faster than it argsorts floats. So the leading bits of an integer
-    that orders like the score are packed with the position and sorted; scores that agree in these bits and yet
-    differ, a few, are put right afterwards.
+    that orders like the score are packed with the position and sorted; the few scores that agree in these bits and yet
+    differ are corrected afterwards.
 
     Args:
         score: (K,).
@@ -61,9 +61,9 @@ def descending(score: FloatArray) -> IntArray:
     exact = key[order[places]]
     wrong = (exact[1:] < exact[:-1]) & (run[1:] == run[:-1])
     if wrong.any():
-        mend = np.zeros(run[-1] + 1, dtype=bool)
-        mend[run[1:][wrong]] = True
-        inside = mend[run]
+        unsorted = np.zeros(run[-1] + 1, dtype=bool)
+        unsorted[run[1:][wrong]] = True
+        inside = unsorted[run]
         places, run, exact = places[inside], run[inside], exact[inside]
         order[places] = order[places[np.lexsort((order[places], exact, run))]]
     return order
@@ -72,7 +72,7 @@ def descending(score: FloatArray) -> IntArray:
 def descending_key(score: FloatArray) -> npt.NDArray[np.uint64]:
     """Integers that sort ascending as the scores sort descending; equal where the scores are equal, NaN the largest."""
     bits = (score + 0.0).view(np.int64)
-    # Positive floats order like their bits; of negative ones all bits but the sign are turned round.
+    # Positive floats order like their bits; of negative ones all bits but the sign are inverted.
     bits ^= (bits >> 63) & np.int64(0x7FFF_FFFF_FFFF_FFFF)
     np.invert(bits, out=bits)
     key = bits.view(np.uint64)

@@ -1,4 +1,4 @@
-r"""What permuting samples gives for sums of quadratic forms: three exact moments, and a law that has them.
+r"""Sums of quadratic forms when samples are permuted: three exact moments, and a distribution that has them.
 
 A node is a stack of P centred matrices :math:`Z_1..Z_P` (C, n). For two nodes Z and G and one random permutation
 :math:`\Pi` of the n samples, the same for all p, this module treats
@@ -7,12 +7,11 @@ A node is a stack of P centred matrices :math:`Z_1..Z_P` (C, n). For two nodes Z
     \qquad A_p = Z_p^\top Z_p, \quad B_p = G_p^\top G_p.
 
 The r-th moment of Q is a sum over the ways in which the 2 r indices of r matrices can coincide: over set partitions
-:math:`\sigma`, the sum of the entries of A with exactly these coincidences, times the same of B, over the number
+:math:`\sigma`, the sum of the entries of A with exactly these coincidences, times the same of B, divided by the number
 n (n - 1) ... of placements. (For one form: Mielke 1979; Kazi-Aoual, Hitier, Sabatier and Lebreton 1995, for the RV
-coefficient.) Sums with exactly these coincidences follow from sums with at least these by Moebius inversion; and of the
-latter all vanish in which an index stands alone, because the matrices are centred. Few kinds are left, 3 for two
-matrices and 16 for three; they are numbers of one node each, so that moments of all pairs of nodes are products of two
-matrices.
+coefficient.) Sums with exactly these coincidences follow from sums with at least these by Moebius inversion; the latter
+vanish if an index coincides with no other, because the matrices are centred. Only 3 kinds are left for two matrices and
+16 for three; each is a number of one node, so that the moments of all pairs of nodes are products of two matrices.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ _NO_VARIANCE = 1e-11
 
 @dataclass(frozen=True)
 class FormSums:
-    """What the moments need of N nodes.
+    """The sums of N nodes that the moments need.
 
     Attributes:
         first: (N, P) traces of the A_p.
         second: (N, P, P, 3) sums over two of them, in the order of ``PAIR_KINDS``.
         third: (N, T, 16) sums over three, in the order of ``TRIPLE_KINDS``, for the T = P (P + 1) (P + 2) / 6 triples
-            p <= q <= r of :func:`triples`; T = 0 if they were not asked for.
+            p <= q <= r of :func:`triples`; T = 0 if they were not computed.
     """
 
     first: FloatArray
@@ -84,7 +83,7 @@ def form_sums(units: Tensor, *, third: bool = True) -> FormSums:
 
     Args:
         units: (N, P, C, n) float64, centred over samples; 0 where a node has fewer channels or nothing varies.
-        third: Whether sums over three matrices are wanted, which take most of the time.
+        third: Whether to compute sums over three matrices, which takes most of the time.
 
     Raises:
         ValueError: If the units have another shape.
@@ -106,8 +105,8 @@ def form_sums(units: Tensor, *, third: bool = True) -> FormSums:
     middle = torch.einsum("npqc,nrqc->nqpr", pulled, pulled).numpy()
     weighted = np.empty((n_nodes, n_blocks, n_blocks, n_blocks))
     for p in range(n_blocks):
-        turned = ((gram[:, p] @ units) * units[:, p : p + 1]).sum(2)
-        weighted[:, :, p] = (size @ turned.transpose(1, 2)).numpy()
+        products = ((gram[:, p] @ units) * units[:, p : p + 1]).sum(2)
+        weighted[:, :, p] = (size @ products.transpose(1, 2)).numpy()
     p_of, q_of, r_of = triples(n_blocks)
     cyclic, cubes, diagonal = (units.new_empty(n_nodes, len(p_of)) for _ in range(3))
     start = 0
@@ -121,29 +120,29 @@ def form_sums(units: Tensor, *, third: bool = True) -> FormSums:
             cubes[:, these] = cubed.square().view(n_nodes, c * c, -1, c).sum((1, 3))
             diagonal[:, these] = torch.einsum("nm,nrm->nr", size[:, p] * size[:, q], size[:, q:])
             start = these.stop
-    turns = ((p_of, q_of, r_of), (q_of, p_of, r_of), (r_of, p_of, q_of))
+    orders = ((p_of, q_of, r_of), (q_of, p_of, r_of), (r_of, p_of, q_of))
     kinds = [trace[:, p_of] * trace[:, q_of] * trace[:, r_of]]
-    kinds += [trace[:, one] * squares[:, two, three] for one, two, three in turns]
+    kinds += [trace[:, one] * squares[:, two, three] for one, two, three in orders]
     kinds += [cyclic.numpy()]
-    kinds += [trace[:, one] * diagonals[:, two, three] for one, two, three in turns]
-    kinds += [weighted[:, one, two, three] for one, two, three in turns]
+    kinds += [trace[:, one] * diagonals[:, two, three] for one, two, three in orders]
+    kinds += [weighted[:, one, two, three] for one, two, three in orders]
     kinds += [cubes.numpy()]
-    kinds += [middle[:, one, two, three] for one, two, three in turns]
+    kinds += [middle[:, one, two, three] for one, two, three in orders]
     kinds += [diagonal.numpy()]
     return FormSums(trace, second, np.stack(kinds, -1))
 
 
 def joined(parts: list[FormSums]) -> FormSums:
-    """The sums of several lots of nodes, one after the other."""
+    """The sums of several groups of nodes, one after the other."""
     return FormSums(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("first", "second", "third")))
 
 
-# Two matrices: both traces; all entries squared; both diagonals. Of each kind the partitions of the index positions
-# (0, 1) of the first matrix, (2, 3) of the second.
+# Two matrices: both traces; all entries squared; both diagonals. Partitions are of the index positions (0, 1) of the
+# first matrix and (2, 3) of the second.
 PAIR_KINDS = ("traces", "squares", "diagonals")
 # Three: traces; one trace and squares of the others; the cyclic product; one trace and two diagonals; one diagonal and
 # the product of the others; entrywise products; one matrix between the diagonals of the others; three diagonals. The
-# figure says which of the three matrices stands apart.
+# number is that of the matrix that differs from the other two.
 TRIPLE_KINDS = (
     "traces",
     *(f"trace {k}, squares" for k in range(3)),
@@ -157,7 +156,7 @@ TRIPLE_KINDS = (
 
 
 def _kind(partition: _Partition) -> str:
-    """The kind of sum that a partition of the index positions without singletons stands for."""
+    """The kind of sum of a partition of the index positions without singletons."""
     sizes = sorted(len(block) for block in partition)
     owners = [[position // 2 for position in block] for block in partition]
     traces = [block[0] for block in owners if len(block) == 2 and block[0] == block[1]]
@@ -180,18 +179,18 @@ def _partitions(size: int) -> Iterator[list[list[int]]]:
     if size == 0:
         yield []
         return
-    for found in _partitions(size - 1):
-        for k in range(len(found)):
-            yield [*found[:k], [*found[k], size - 1], *found[k + 1 :]]
-        yield [*found, [size - 1]]
+    for blocks in _partitions(size - 1):
+        for k in range(len(blocks)):
+            yield [*blocks[:k], [*blocks[k], size - 1], *blocks[k + 1 :]]
+        yield [*blocks, [size - 1]]
 
 
 @cache
 def _moebius(n_matrices: int) -> list[tuple[int, list[int]]]:
     """For each partition its number of blocks, and the factor of each kind in its sum of exact coincidences."""
     kinds = PAIR_KINDS if n_matrices == 2 else TRIPLE_KINDS
-    every = [tuple(tuple(block) for block in found) for found in _partitions(2 * n_matrices)]
-    kept = [found for found in every if min(len(block) for block in found) > 1]
+    every = [tuple(tuple(block) for block in blocks) for blocks in _partitions(2 * n_matrices)]
+    kept = [blocks for blocks in every if min(len(block) for block in blocks) > 1]
     out = []
     for fine in every:
         factors = [0] * len(kinds)
@@ -218,12 +217,12 @@ def form_weights(n: int, n_matrices: int) -> FloatArray:
     Returns:
         (3, 3) or (16, 16), computed in exact fractions.
     """
-    found = _moebius(n_matrices)
-    size = len(found[0][1])
+    partitions = _moebius(n_matrices)
+    size = len(partitions[0][1])
     total = [[Fraction(0)] * size for _ in range(size)]
-    for n_blocks, factors in found:
+    for n_blocks, factors in partitions:
         if n_blocks > n:
-            continue  # no placement, and no sum
+            continue  # no placement
         placements = factorial(n) // factorial(n - n_blocks)
         some = [(k, factor) for k, factor in enumerate(factors) if factor]
         for a, first in some:
@@ -241,8 +240,8 @@ def form_moments(
         z: Sums of R nodes.
         g: Sums of T nodes.
         n: Number of samples.
-        defined: (P, R, T) which forms the sum of a pair counts; None for all.
-        third: Whether the skewness is wanted, which needs the sums over three; else it is 0.
+        defined: (P, R, T) which forms the sum of a pair includes; None for all.
+        third: Whether to compute the skewness, which needs the sums over three; else it is 0.
 
     Returns:
         Three (R, T); variance and skewness are 0 where Q does not vary.
@@ -259,7 +258,7 @@ def form_moments(
         return mean, variance, skewness
     usual = np.stack([np.outer(a > 0, b > 0) for a, b in zip(z.first.T, g.first.T, strict=True)])
     differs = (defined & usual != usual).any(0)
-    # Where a regression leaves nothing at some blocks; which ones, few patterns tell.
+    # Where a regression leaves nothing at some blocks; there are few patterns of such blocks.
     patterns = np.unique(defined[:, differs].T, axis=0)
     for pattern in patterns:
         at = differs & (defined == pattern[:, None, None]).all(0)

@@ -9,11 +9,8 @@ import numpy.typing as npt
 import scipy.special
 import scipy.stats
 
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.edges.stats.order import descending
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.int64]
 
 # Grid of the tabulated conditional exceedance: thresholds in standard deviations, and sqrt(1 - |rho|).
 _T_MAX, _T_STEPS, _S_STEPS = 12.0, 241, 129
@@ -46,7 +43,7 @@ def upper_tail(z: FloatArray) -> FloatArray:
         >>> upper_tail(np.array([0.0, 10.0, np.nan]))
         array([5.00000000e-01, 7.61985302e-24, 1.00000000e+00])
     """
-    # ndtr(-z) is what scipy.stats.norm.sf computes, without its argument checks on millions of rows.
+    # scipy.stats.norm.sf computes the same, with slow checks of millions of arguments.
     p = scipy.special.ndtr(-z)
     return np.where(np.isnan(p), 1.0, p)
 
@@ -119,7 +116,7 @@ def sum_skewness(third_x: FloatArray, third_y: FloatArray, rho_x: FloatArray, rh
 
 def skewness_of_sum(cubes: FloatArray, squares: FloatArray, n: int) -> FloatArray:
     """:func:`sum_skewness` from the triple sum (...) and 1'K1 (...)."""
-    # As in variance_of_mean, only rounding can take these to 0: what has no third moment there has none at all.
+    # As in variance_of_mean, only rounding can take these to 0; there is no third moment there.
     scale = np.sqrt(np.maximum(squares, 1e-12))
     scale *= np.square(scale)
     skewness = cubes * (n * np.sqrt(n - 1) / (n - 2))
@@ -132,8 +129,8 @@ def skewed_score(z: FloatArray, skewness: FloatArray, n: int) -> FloatArray:
     r"""Standard normal score of a statistic whose null distribution is skewed, and no larger than n samples support.
 
     The tail is that of a gamma variable of this skewness (Pearson's type III, the usual approximation to permutation
-    distributions), by the cube root of Wilson and Hilferty (1931); it is ``z`` itself without skewness. Where the
-    skewness is negative a gamma variable has an upper end; beyond half of it scores go on with slope 1.
+    distributions), by the cube root of Wilson and Hilferty (1931); without skewness the score is ``z``. With negative
+    skewness a gamma variable has an upper end; beyond half of it scores rise with slope 1.
 
     A score is capped where its p-value would be below :func:`least_p_value`.
 
@@ -181,8 +178,8 @@ def least_p_value(skewness: FloatArray, n: int) -> FloatArray:
     If m of n samples are high and the others low, on both sides, only C(n, m) arrangements differ, and the best of
     them has the probability 1 / C(n, m). The correlation of two such variables has the skewness
     ``g^2 sqrt(n - 1) / (n - 2)`` under permutation, where ``g = (1 - 2 m/n) / sqrt(m/n (1 - m/n))`` is theirs; this
-    function solves for m. More distinct values would support less, down to 1 / n!, but second and third moments
-    cannot tell them from two values, so the larger bound is taken; without skewness, or with a negative one, it is
+    function solves for m. More distinct values allow smaller p-values, down to 1 / n!, but second and third moments do
+    not distinguish them from two values, so the larger bound is taken; without skewness, or with a negative one, it is
     that of halves, 1 / C(n, n/2).
 
     Args:
@@ -236,12 +233,12 @@ def max_upper_tail(z: FloatArray, rho_adjacent: FloatArray, defined: BoolArray) 
     for k, known in enumerate(defined):
         if k == 0:
             follows = np.zeros_like(known)
-            given = single
+            conditional = single
         else:
             follows = known & defined[k - 1]
-            given = conditional_exceedance(t, rho_adjacent[k - 1])
+            conditional = conditional_exceedance(t, rho_adjacent[k - 1])
         # Exceeding at k without exceeding before: a (1 - kappa) / (1 - a); a for the first, or after a gap.
-        fresh = np.where(follows, single * (1.0 - given) / (1.0 - single), single)
+        fresh = np.where(follows, single * (1.0 - conditional) / (1.0 - single), single)
         log_below += np.where(known, np.log1p(-fresh), 0.0)
         seen |= known
     half = 0.0 - 0.5 * np.expm1(log_below)  # a vanishing p is 0, not -0
@@ -315,7 +312,7 @@ def false_discovery(p: FloatArray, candidates: BoolArray) -> FloatArray:
     if family.any():
         tested = p[family]
         order = descending(-tested)
-        # Scipy sorts again, which costs it little now and would be most of the time otherwise.
+        # Scipy sorts again, which is fast for sorted values and would otherwise take most of the time.
         tested[order] = scipy.stats.false_discovery_control(tested[order])
         q[family] = tested
     return q

@@ -1,4 +1,4 @@
-"""Some samples of a stream, drawn at random, that depend on nothing but its order and merge like sums."""
+"""Random samples of a stream that depend only on its order and can be merged like sums."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gsnn.base.splitmix import STEP, mixed
 
 
 class SampleSketch:
-    """All samples of a stream up to ``size`` of them, and that many random ones of a longer stream.
+    """All samples of a stream, or ``size`` random ones of a longer stream.
 
-    The sample of number b gets the key hash(b), and those of the smallest keys are kept: which they are follows from
-    the order of the stream alone, not from how it was batched. The smallest keys of two parts of a stream, each counted
-    from 0, are such a sample of the whole.
+    Sample number b has the key hash(b), and the samples with the smallest keys are kept: which these are depends only
+    on the order of the stream, not on how it was batched. The smallest keys of two parts of a stream, each counted from
+    0, are such a sample of the whole.
 
     Args:
         shape: Of one sample.
-        size: At most so many are kept; 0 keeps none.
-        dtype: Of what is kept.
-        device: Where it is kept.
+        size: Most samples to keep; 0 keeps none.
+        dtype: Of the kept samples.
+        device: Of the kept samples.
 
     Example:
         >>> sketch = SampleSketch((1,), 2, torch.float32)
@@ -73,7 +73,7 @@ class SampleSketch:
 
     @property
     def keys(self) -> Tensor:
-        """(m,) int64, what decides which samples are kept."""
+        """(m,) int64, the keys of the samples that are kept."""
         return torch.from_numpy(self._compact()[0].view(np.int64))
 
     @property
