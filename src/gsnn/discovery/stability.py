@@ -23,7 +23,7 @@ from gsnn.discovery.stacked.refit import default_config, untrained
 from gsnn.edges.capture import Criterion, all_samples, tapped, unwrap
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.inferer import EdgeInferer, check_model
-from gsnn.edges.pairs import Column, PriorEdges, ScoredPairs, descending
+from gsnn.edges.pairs import PriorEdges, ScoredPairs, column_of, descending
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.union import can_unite, disjoint_union, split_union
@@ -173,12 +173,10 @@ class StabilityEdgeInferer(EdgeInferer):
         entered, percentile, sign = self._counts
         score = (entered + percentile) / (self.subsamples + 1)
         score[~self.prior.candidates()] = np.nan
-
-        def entries(values: FloatArray) -> Column:
-            return lambda rows: values.ravel()[rows]
-
-        columns = {"entered": entries(entered / self.subsamples), "percentile": entries(percentile)}
-        return ScoredPairs(self.prior, score, self.score_name, columns | {"sign": entries(sign)})
+        columns = {"entered": entered / self.subsamples, "percentile": percentile, "sign": sign}
+        return ScoredPairs(
+            self.prior, score, self.score_name, {name: column_of(values) for name, values in columns.items()}
+        )
 
     def _refined(
         self, x: Tensor, y: Tensor, crit: Criterion | None, device: torch.device | str, verbose: bool
