@@ -14,12 +14,12 @@ from gsnn.base.wording import command_line
 from gsnn.cli.config import Config
 from gsnn.cli.files import Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, left_out_line, percent, print_json, show_warnings
+from gsnn.cli.output import figure, interruptible, left_out_line, percent, print_json, show_notes, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.runs.check import Checkup
 
-_NAMES = 8
+_NAMES = 8  # how many names of a list are printed
 _TITLES = {"masked": "Values and known edges"}
 _HOW = {"reach": "the same treatments before it, the same readouts behind it", "hops": "and in as many steps"}
 
@@ -29,7 +29,7 @@ def check(
     files: Files = Files(),  # noqa: B008 - frozen
     write_map: Annotated[
         Path | None,
-        typer.Option(help="Write here what labels probably stand for, a table for --map to correct by hand."),
+        typer.Option(help="Write a guess of what labels stand for, a table for --map to correct by hand."),
     ] = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -82,19 +82,18 @@ def _show(found: Checkup, config: Path | None) -> None:
             width = max(map(len, section))
             for label, value in section.items():
                 typer.echo(f"  {label.ljust(width)}  {_text(value)}")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
+    show_notes(found.notes)
     if found.error:
         typer.echo("The files cannot be trained on as they are.")
     elif found.odd:
-        typer.echo("These can be trained on, but something looks wrong; see the warnings.")
+        typer.echo("gsnn train would take the files, but something looks wrong; see the warnings.")
     else:
         typer.echo("Nothing keeps these from training.")
         typer.echo(f"Next: {_again('train', '' if config else ' -o runs/first')}")
 
 
 def _again(command: str, more: str) -> str:
-    """A command with the files of this one, as a shell takes it."""
+    """The shell line of a command on the files of this one."""
     dropped = ("--write-map", *(("--map",) if " --map " in more else ()))
     kept, skip = [], False
     for word in shlex.split(command_line())[2:]:
@@ -115,7 +114,7 @@ def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - a figure or a list
+def _text(value: Any) -> str:  # noqa: ANN401 - a number, a text or a list
     if isinstance(value, list):
         if value and all(isinstance(item, str) for item in value):
             more = f" and {len(value) - _NAMES} more" if len(value) > _NAMES else ""

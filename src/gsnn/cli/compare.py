@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table, show_verdict
+from gsnn.cli.output import PREDICTORS, figure, interruptible, print_json, show_table, show_verdict
 
 if TYPE_CHECKING:
     from gsnn.ask import Comparison
@@ -24,7 +24,7 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tell what runs agree on: their rankings, the candidates high in all, and how well each run fits.
+    """Tell what runs agree on: their rankings, the candidates high in all of them, and how well each run fits.
 
     Example: gsnn compare runs/first runs/second
     """
@@ -41,13 +41,13 @@ def compare(
             with atomic_path(out) as temporary:
                 found.edges.to_csv(temporary, index=False, lineterminator="\n")
     if as_json:
-        tables = {"pairs": found.pairs, "fits": found.fits, "edges": found.edges.head(top)}
-        verdict = found.verdict.to_dict()
         print_json(
             {
                 "runs": found.names,
-                "verdict": verdict,
-                **{name: table.to_dict("records") for name, table in tables.items()},
+                "verdict": found.verdict.to_dict(),
+                "pairs": found.pairs.to_dict("records"),
+                "fits": found.fits.to_dict("records"),
+                "edges": found.edges.head(top).to_dict("records"),
             }
         )
     elif not quiet:
@@ -59,18 +59,17 @@ def compare(
 
 
 def _show(found: Comparison, top: int) -> None:
-    rows = []
-    counts = found.tops
+    rows, counts = [], found.tops
     for row in found.pairs.to_dict("records"):
-        same = [(row[f"overlap_{k}"], row[f"chance_{k}"]) for k in counts]
-        shown = [f"{n:.0f} ({chance:.1f})" if n == n else "-" for n, chance in same]
+        overlaps = [(row[f"overlap_{k}"], row[f"chance_{k}"]) for k in counts]
+        shared = [f"{n:.0f} ({chance:.1f})" if n == n else "-" for n, chance in overlaps]
         names = [str(row[name]) for name in ("kind", "first", "second", "candidates")]
-        rows.append([*names, figure(row["spearman"]), *shown])
+        rows.append([*names, figure(row["spearman"]), *shared])
     header = ["kind", "run", "and run", "candidates", "Spearman", *(f"same of top {k}" for k in counts)]
     show_table("Rankings of the candidates that both have (in brackets: same by chance)", header, rows, left=3)
-    fits = [[str(row["run"]), *(figure(row.get(name)) for name in ("model", "ridge", "mean"))] for row in
-            found.fits.to_dict("records")]  # fmt: skip
-    show_table("Fit: r over all held-out values", ["run", "model", "ridge", "mean"], fits)
+    fits = found.fits.to_dict("records")
+    rows = [[str(row["run"]), *(figure(row.get(name)) for name in PREDICTORS)] for row in fits]
+    show_table("Fit: r over all held-out values", ["run", *PREDICTORS], rows)
     best = found.edges.head(top)
     cells = [[str(row[name]) for name in ("source", "target", "kind", *found.names)] for row in best.to_dict("records")]
     title = f"Candidates high in all: the best {len(best)} of {len(found.edges)} by their worst rank"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_type_hints
 
 import tomli_w
 
@@ -16,35 +15,22 @@ from gsnn.cli.files import Files
 if TYPE_CHECKING:
     from gsnn.runs.check import Checkup
 
-_PATHS = ("graph", "data", "inputs", "outputs", "map")
-_TRAIN = (
-    ("epochs", "passes over the training samples, at most"),
-    ("channels", "channels of every function node"),
-    ("layers", "residual blocks: signals travel so many edges; at least 2 to infer edges"),
-    ("norm", "groupbatch, layer, none, ..."),
-    ("lr", "learning rate"),
-    ("weight_decay", "weight decay"),
-    ("batch_size", "samples a step"),
-    ("dropout", "probability of dropping a channel"),
-    ("seed", "fixes the split, the weights and the order of samples"),
-)
+_TRAIN = ("epochs", "channels", "layers", "norm", "lr", "weight_decay", "batch_size", "dropout", "seed")
 
 
 def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
-    """The text of the file.
+    """The text of the file, as TOML that every command accepts.
 
     Args:
-        files: What was typed; it stands under ``[data]``, with paths as seen from ``out``.
+        files: The options for ``[data]``, written with paths relative to the folder of ``out``.
         found: What the files hold.
-        out: Where the text is to stand.
+        out: The configuration file.
         run: The run folder.
-
-    Returns:
-        TOML that every command accepts.
     """
     from gsnn.cli.infer import infer
     from gsnn.cli.refine import refine
     from gsnn.cli.selfcheck import selfcheck
+    from gsnn.cli.train import train
     from gsnn.discovery.methods import DEFAULT_METHOD, METHODS
     from gsnn.training.config import TrainConfig
 
@@ -56,18 +42,22 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
         *(_comment(f"warning: {text}") for text in found.warnings),
         *([_comment(f"refused as it is: {found.error}")] if found.error else []),
         "",
-        "# Paths begin in the folder of this file. All commands work on this run:",
+        "# Paths are relative to the folder of this file. All commands work on this run:",
         _line("run", run),
         "",
         "[data]",
     ]
-    lines += [_line(field.name, _value(files, field.name, out)) for field in fields(Files) if _given(files, field.name)]
+    lines += [
+        _line(
+            name, os.path.relpath(value, out.parent) if isinstance(value, Path) and not value.is_absolute() else value
+        )
+        for name, value in files.given.items()
+    ]
     if not files.drop_unmatched:
         lines.append("# drop-unmatched = true  # leave out what the network does not have")
-    config = TrainConfig()
+    config, hints = TrainConfig(), get_type_hints(train, include_extras=True)
     lines += ["", "[train]", "# The values are the defaults; take the # away to change one."]
-    for name, text in _TRAIN:
-        lines.append(f"# {_line(name, getattr(config, name))}  # {text}")
+    lines += [f"# {_line(name, getattr(config, name))}  # {hints[name].__metadata__[0].help}" for name in _TRAIN]
     lines += [
         "# patience = 20  # hold conditions out and stop after so many epochs without a better loss; off by default",
         "# members = 5  # train more models beside it, for predictions with intervals and steadier ranks",
@@ -107,19 +97,8 @@ def init_text(files: Files, found: Checkup, out: Path, run: str) -> str:
 
 
 def _default(command: Callable[..., None], name: str, text: str) -> str:
-    """The default of an option of a command, switched off."""
+    """The default of an option of a command, commented out."""
     return f"# {_line(name, inspect.signature(command).parameters[name].default)}  # {text}"
-
-
-def _given(files: Files, name: str) -> bool:
-    return getattr(files, name) not in (None, False, [])
-
-
-def _value(files: Files, name: str, out: Path) -> object:
-    value = getattr(files, name)
-    if name not in _PATHS:
-        return value
-    return value if Path(value).is_absolute() else os.path.relpath(value, out.parent)
 
 
 def _line(name: str, value: object) -> str:
@@ -127,5 +106,5 @@ def _line(name: str, value: object) -> str:
 
 
 def _comment(text: str) -> str:
-    # What stands in names must not end the comment.
+    # A line break in a name must not end the comment.
     return "# " + "".join(c if c.isprintable() else " " for c in text)

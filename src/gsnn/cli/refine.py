@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_next, show_table, show_verdict, show_warnings
+from gsnn.cli.options import AsJson, Kinds, Quiet, RunFolder
+from gsnn.cli.output import cell, interruptible, print_json, show_next, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Refinement
 
 
 def refine(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,24 +28,18 @@ def refine(
     rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,
     per_round: Annotated[int, typer.Option(help="Edges that each method proposes a round.")] = 6,
     per_target: Annotated[
-        int | None, typer.Option(help="Of these, so many of each target.", show_default="no limit")
+        int | None, typer.Option(help="At most so many of them into one target.", show_default="no limit")
     ] = None,
     per_source: Annotated[
-        int | None, typer.Option(help="Of these, so many of each source.", show_default="no limit")
+        int | None, typer.Option(help="At most so many of them from one source.", show_default="no limit")
     ] = None,
-    kinds: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Kinds of edges to propose, in turn: input, function, output, or all; repeated, or with commas.",
-            show_default="function",
-        ),
-    ] = None,
+    kinds: Kinds = None,
     decision: Annotated[
         str,
         typer.Option(
-            help="What stays: single (each edge is tried alone), bisect (batches are, for less time), joint (all that "
-            "is proposed is trained, and what the model misses most is tried), together (a round is one batch, beside "
-            "random edges in its place), or none (no test: all stays)."
+            help="How edges are tried: single (each alone), bisect (in batches, for less time), joint (all proposed "
+            "edges are trained, and those that the model misses most are tried), together (a round as one batch, "
+            "beside random edges in its place), or none (no test: all stay)."
         ),
     ] = "single",
     min_drop: Annotated[
@@ -90,8 +83,8 @@ def refine(
 
         opened = Run.open(run)
         if not (repairs or repairs_file) and FUNCTION_EDGES in resolve_kinds(kinds or "function"):
-            names = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
-            show_warnings(failed_rankings(opened, method_names(method or names)), quiet=quiet or as_json)
+            by_default = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
+            show_warnings(failed_rankings(opened, method_names(method or by_default)), quiet=quiet or as_json)
         found = refine_run(
             opened,
             method=method or None,
@@ -113,11 +106,16 @@ def refine(
         )
     if as_json:
         tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
-        told: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
-        told["verdict"] = found.verdict().at(run).to_dict()
-        files = [run / name for name in ("refine.json", "refine.csv", NETWORK)]
-        files += [run / MAP] if (run / MAP).is_file() else []
-        print_json({"run": run, "files": files, "warnings": found.warnings, **told})
+        names = ("refine.json", "refine.csv", NETWORK, *([MAP] if (run / MAP).is_file() else []))
+        print_json(
+            {
+                "run": run,
+                "files": [run / name for name in names],
+                "warnings": found.warnings,
+                **{name: table.to_dict("records") for name, table in tables.items()},
+                "verdict": found.verdict().at(run).to_dict(),
+            }
+        )
     elif not quiet:
         show_warnings(found.warnings)
         _show(found)
@@ -136,7 +134,7 @@ def _show(found: Refinement) -> None:
             str(row["round"]),
             str(row["proposed"]),
             str(row["kept"]),
-            *(_cell(row[name]) for name in ("loss_before", "loss_after", "test_after", "precision")),
+            *(cell(row[name], ".4f") for name in ("loss_before", "loss_after", "test_after", "precision")),
             str(row["trainings"]),
         ]
         for row in found.summary().to_dict("records")
@@ -156,12 +154,7 @@ def _show(found: Refinement) -> None:
         return
     names, figures = ["round", "action", "source", "target", "kind", "method"], ["score", "gain", "needed"]
     rows = [
-        [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
-        for r in kept.to_dict("records")
+        [*(str(row[name]) for name in names), *(cell(row[name], ".4f") for name in figures), cell(row["p"], ".1g")]
+        for row in kept.to_dict("records")
     ]
-    typer.echo("")
-    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=6)
-
-
-def _cell(value: float, shape: str = ".4f") -> str:
-    return "-" if math.isnan(value) else format(value, shape)
+    show_table("\nEdges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=6)

@@ -38,7 +38,7 @@ def simulate(
         typer.Option(help="Kinds of edges that the network lacks: input (second targets of treatments), function, "
                      "output (second sources of readouts), or all.", show_default="function"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes everything.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes all that is random.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a simulation in the folder.")] = False,
     config: Config = None,
     as_json: AsJson = False,
@@ -51,7 +51,7 @@ def simulate(
 
     Example: gsnn simulate -o simulated --kind layered --size 20 --samples 200
     """
-    hint = "what was written may not be complete; run it again with --force"
+    hint = "the files may be incomplete; run it again with --force"
     with interruptible(hint), stage("simulating", show=not quiet):
         from gsnn.runs.simulate import simulate_files
 
