@@ -1,4 +1,4 @@
-"""Knock functions out in the models of a run."""
+"""Knock out functions in the models of a run."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def knockout_run(
 ) -> Knockouts:
     """Predict what knocking out functions does, written into the folder of the run.
 
-    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of
-    the data, or of a part of samples that stay in their files). ``nodes``,
-    ``pairs`` and ``to`` are those of :func:`gsnn.ask.knockout`; for the other arguments see :mod:`gsnn.runs`.
+    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of the data, or of a part
+    of samples that stay in their files). ``nodes``, ``pairs`` and ``to`` are those of :func:`gsnn.ask.knockout`; for
+    the other arguments see :mod:`gsnn.runs`.
 
     Returns:
         The outcome, as ``knockout.csv`` and ``knockout.json`` have it.
     """
     (data, split), models = run_parts(run), models_of(run)
     with as_data_error():
-        asked = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
+        inputs = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
         found = knockout(
             models,
             data,
@@ -49,7 +49,7 @@ def knockout_run(
             pairs=pairs,
             to=to,
             train=split.train,
-            conditions=asked,
+            conditions=inputs,
             calibration=Ensemble.of(run).calibration if run.n_members else None,
             progress=progress,
         )

@@ -28,13 +28,13 @@ BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
 @dataclass(frozen=True)
 class Ranking:
-    """The pairs of one method with what it says of them.
+    """The pairs that are kept of a ranking.
 
     Attributes:
-        table: A row per pair kept, as an inferer's ``evaluate`` has them, best first; known edges after the candidates.
-        rank: The place of each among all candidates, 0 for a known edge.
+        table: A row per pair, as an inferer's ``evaluate`` has them, best first; known edges after the candidates.
+        rank: The rank of each among all candidates, 0 for a known edge.
         score_name: The column of the score.
-        n: Samples.
+        n: Number of samples.
         others: Further rankings, whose columns are ``rank_<name>`` and ``score_<name>``.
     """
 
@@ -56,19 +56,11 @@ def score_pairs(
 ) -> dict[str, tuple[ScoredPairs, int]]:
     """Scores of all pairs by each method, and the number of samples they are from.
 
-    Methods of one inferer share its pass over the samples.
-
-    Args:
-        run: A trained run.
-        model: Its model, in single or double precision.
-        data: Its data.
-        methods: Name -> way to rank edges, all of one kind.
-        samples: ``train`` or ``all``.
-        progress: Show progress on stderr.
-        job: By which processes, and what they share.
+    Methods with the same inferer share its pass over the samples.
 
     Returns:
-        By name, after them what they show beside them; of several processes each has the pairs into its own targets.
+        Scores by name: those of the methods, all of one kind of edges, then the further rankings of their inferers.
+        Each of several processes has the pairs into its own targets.
 
     Raises:
         RunError: If the run does not allow inference.
@@ -78,7 +70,7 @@ def score_pairs(
 
     batches = _batches(run, data, samples, methods)
     fitted: dict[Any, tuple[EdgeInferer, int]] = {}
-    found: dict[str, tuple[ScoredPairs, int]] = {}
+    scores: dict[str, tuple[ScoredPairs, int]] = {}
     further: dict[str, tuple[ScoredPairs, int]] = {}
     for name, method in methods.items():
         key = method.inferer, tuple(sorted(method.settings.items()))
@@ -86,23 +78,23 @@ def score_pairs(
             if key not in fitted:
                 offered = {"train": run.config, **job.offered()}
                 shared = job.shared(method.inferer, name, data.graph.N)
-                inferer = _made(method, name, model, data.graph, offered, shared)
+                inferer = _make_inferer(method, name, model, data.graph, offered, shared)
                 fitted[key] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
             inferer, n = fitted[key]
-            found[name] = inferer.scored(**method.options), n
+            scores[name] = inferer.scored(**method.options), n
             further |= {other: (scored, n) for other, scored in inferer.beside().items()}
         except ProcessError:
             raise
         except RuntimeError as error:
             # Too few layers or samples: the run does not allow inference, nothing is broken.
             raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
-    return found | {name: scored for name, scored in further.items() if name not in found}
+    return scores | {name: scored for name, scored in further.items() if name not in scores}
 
 
 def _batches(
     run: Run, data: PerturbationData | StreamedData, samples: str, methods: Mapping[str, Method]
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    """The samples in batches: all of them at once, or as they are asked for."""
+    """The samples in batches; streamed data are read as the batches are asked for."""
     import numpy as np
     import torch
 
@@ -171,7 +163,7 @@ def rank_candidates(
     (_, (first, n)), *further = scores.items()
     simple = selection.top is not None and selection.per_target is None and not (selection.sources or selection.targets)
     if simple and not known and not len(required):
-        # The best few need no order of all pairs, which is most of the time and memory on a large network.
+        # The best few need no sorting of all pairs, which takes most of the time and memory on a large network.
         rows = first.top_rows((selection.top or 0) + len(forbidden))
         rows = rows[~np.isin(rows, forbidden)][: selection.top]
         rank = np.arange(1, len(rows) + 1)
@@ -193,10 +185,10 @@ def rank_candidates(
     return Ranking(table, rank, first.score_name, n, [name for name, _ in further])
 
 
-def _made(
+def _make_inferer(
     method: Method, name: str, model: GSNN, graph: Graph, offered: Mapping[str, Any], shared: Mapping[str, Any]
 ) -> EdgeInferer:
-    """An inferer; that a graph is too small for it is the user's to know."""
+    """An inferer; a graph that is too small for it is an error that the user can mend."""
     try:
         return method.make(model, graph, offered, **shared)
     except GsnnError:
