@@ -62,8 +62,8 @@ def structure_note(shared: Mapping[str, int]) -> str:
     """A note on how many of the best candidates (``top``) are ``shared`` with a ranking by the structure alone.
 
     Example:
-        >>> structure_note({"top": 50, "shared": 12})[-80:]
-        'rank_structure), the model put 38 there; a self-check says whether that is better'
+        >>> structure_note({"top": 50, "shared": 12})[-64:]
+        'the model put 38 there; a self-check says whether that is better'
     """
     top, n = shared["top"], shared["shared"]
     return (
