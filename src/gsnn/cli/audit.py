@@ -48,7 +48,7 @@ def audit(
         from gsnn.runs import Run
         from gsnn.runs.audit import audit_run
 
-        found = audit_run(
+        result = audit_run(
             Run.open(run),
             settings={"epochs": epochs},
             overwrite=overwrite,
@@ -63,17 +63,17 @@ def audit(
             {
                 "run": run,
                 "files": [run / "audit.json", run / "audit.csv"],
-                "warnings": found.warnings,
-                "summary": found.summary().to_dict("records"),
-                "edges": found.table().to_dict("records"),
-                "agreement": found.agreement,
-                "removal": found.removal,
-                "facts": found.facts,
+                "warnings": result.warnings,
+                "summary": result.summary().to_dict("records"),
+                "edges": result.table().to_dict("records"),
+                "agreement": result.agreement,
+                "removal": result.removal,
+                "facts": result.facts,
             }
         )
     elif not quiet:
-        show_warnings(found.warnings)
-        _show(found)
+        show_warnings(result.warnings)
+        _show(result)
         typer.echo(f"Audit: {run / 'audit.csv'}")
         show_repairs(run / "repairs.csv")
         if (run / "repairs.csv").is_file():
@@ -82,11 +82,11 @@ def audit(
             show_next("gsnn infer RUN --kinds all, which with this audit gives a table of repairs", run)
 
 
-def _show(found: Audit) -> None:
-    summary = found.summary()
+def _show(result: Audit) -> None:
+    summary = result.summary()
     rows = [[str(value) for value in row.values()] for row in summary.to_dict("records")]
     show_table("Audit: known edges by verdict", list(summary.columns), rows)
-    table = found.table()
+    table = result.table()
     for verdict, title in (
         ("contradicts the sign", "Edges whose sign the data contradict"),
         ("not needed", "Edges that are not needed, the least first"),
@@ -108,6 +108,6 @@ def _show(found: Audit) -> None:
         header = ["kind", "source", "target", "sign", "model", "carried", "gain", "from", "to", ""]
         shown = f" ({_LISTED} of {len(part)})" if len(part) > _LISTED else ""
         show_table(f"\n{title}{shown}", header, cells, left=5)
-    typer.echo("\n".join(["", *found.notes]))
+    typer.echo("\n".join(["", *result.notes]))
     typer.echo("carried: signal along the edge, in standard deviations of a response")
     typer.echo("gain: share by which it lowers the held-out loss once the other sources of its target have adapted")

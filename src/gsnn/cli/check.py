@@ -48,31 +48,31 @@ def check(
 
         if write_map is not None and write_map.exists():
             raise DataError(f"{write_map} exists; choose another name for the map, so that no correction is lost")
-        found = check_up(**files.reading())
+        checkup = check_up(**files.reading())
         if write_map is not None:
-            write_text(write_map, found.proposal)
+            write_text(write_map, checkup.proposal)
     if as_json:
-        print_json({**found.to_dict(), **({"map": write_map} if write_map else {})})
+        print_json({**checkup.to_dict(), **({"map": write_map} if write_map else {})})
     elif not quiet:
-        _show(found, config)
+        _show(checkup, config)
         if write_map is not None:
             typer.echo(
                 f"Map: {write_map}; correct it by hand, above all where its note says so, and give it with --map"
             )
-        if found.error and any(map(found.sections.get("unmatched", {}).get, ("treatments", "readouts"))):
+        if checkup.error and any(map(checkup.sections.get("unmatched", {}).get, ("treatments", "readouts"))):
             if write_map is None:
                 typer.echo(f"Next: {_again('check', ' --write-map names.csv')}, which guesses what the names stand for")
             else:
                 typer.echo(
                     f"Next: correct {write_map}, then {_again('check', f' --map {shlex.quote(str(write_map))}')}"
                 )
-    show_warnings(found.warnings, quiet=quiet or as_json)
-    if found.error:
-        raise DataError(found.error)
+    show_warnings(checkup.warnings, quiet=quiet or as_json)
+    if checkup.error:
+        raise DataError(checkup.error)
 
 
-def _show(found: Checkup, config: Path | None) -> None:
-    for title, section in found.sections.items():
+def _show(checkup: Checkup, config: Path | None) -> None:
+    for title, section in checkup.sections.items():
         if title == "aliases":
             _show_aliases(section)
         elif title == "to beat":
@@ -82,13 +82,13 @@ def _show(found: Checkup, config: Path | None) -> None:
             width = max(map(len, section))
             for label, value in section.items():
                 typer.echo(f"  {label.ljust(width)}  {_text(value)}")
-    show_notes(found.notes)
-    if found.error:
+    show_notes(checkup.notes)
+    if checkup.error:
         typer.echo("The files cannot be trained on as they are.")
-    elif found.odd:
-        typer.echo("gsnn train would take the files, but something looks wrong; see the warnings.")
+    elif checkup.odd:
+        typer.echo("gsnn train would take these files, but something looks wrong; see the warnings.")
     else:
-        typer.echo("Nothing keeps these from training.")
+        typer.echo("gsnn train would take these files.")
         typer.echo(f"Next: {_again('train', '' if config else ' -o runs/first')}")
 
 

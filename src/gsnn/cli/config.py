@@ -182,5 +182,5 @@ def _near(name: str, options: Any) -> str:  # noqa: ANN401 - names
 
 
 def _elsewhere(name: str, sections: Mapping[str, Mapping[str, Key]]) -> str:
-    there = [f"[{section}]" for section, keys in sections.items() if name.replace("_", "-") in keys]
-    return f" (it belongs in {', '.join(there)})" if there else ""
+    places = [f"[{section}]" for section, keys in sections.items() if name.replace("_", "-") in keys]
+    return f" (it belongs in {', '.join(places)})" if places else ""

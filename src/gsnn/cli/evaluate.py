@@ -54,27 +54,27 @@ def evaluate(
             for kind in resolve_kinds(kinds or "function")
         }
     if as_json:
-        content = {kind: found.to_dict() for kind, found in evaluations.items()}
+        content = {kind: evaluation.to_dict() for kind, evaluation in evaluations.items()}
         print_json({"kinds": content} if len(content) > 1 else next(iter(content.values())))
     elif not quiet:
-        for kind, found in evaluations.items():
+        for kind, evaluation in evaluations.items():
             if len(evaluations) > 1:
                 typer.echo(f"\n{kind} edges")
-            _show(found)
-            if found.verdict is not None:
-                show_verdict(found.verdict, "the table")
-                show_next(found.verdict.next, edges)
+            _show(evaluation)
+            if evaluation.verdict is not None:
+                show_verdict(evaluation.verdict, "the table")
+                show_next(evaluation.verdict.next, edges)
 
 
-def _show(found: Evaluation) -> None:
-    counts = found.counts
+def _show(evaluation: Evaluation) -> None:
+    counts = evaluation.counts
     typer.echo(
         f"{counts['n_truth']} true edges: {counts['n_positives']} to find; {counts['n_known']} known already, "
         f"{counts['n_self']} self-edges and {counts['n_outside']} with unknown nodes left out"
     )
-    methods = list(dict.fromkeys(found.metrics["method"]))
-    for role in dict.fromkeys(found.metrics["role"]):
-        part = found.metrics[found.metrics["role"] == role]
+    methods = list(dict.fromkeys(evaluation.metrics["method"]))
+    for role in dict.fromkeys(evaluation.metrics["role"]):
+        part = evaluation.metrics[evaluation.metrics["role"] == role]
         values = {(row.method, row.metric): row for row in part.itertuples()}
         rows = []
         for metric in dict.fromkeys(part["metric"]):
@@ -85,4 +85,4 @@ def _show(found: Evaluation) -> None:
             rows.append([metric, *(cell(value, form) for value in figures)])
         title = f"Role: {role}" if role != "all" else "All true edges"
         show_table(f"\n{title}", ["metric", *methods, "chance"], rows)
-    show_notes(found.notes)
+    show_notes(evaluation.notes)

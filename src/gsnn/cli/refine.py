@@ -85,7 +85,7 @@ def refine(
         if not (repairs or repairs_file) and FUNCTION_EDGES in resolve_kinds(kinds or "function"):
             by_default = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
             show_warnings(failed_rankings(opened, method_names(method or by_default)), quiet=quiet or as_json)
-        found = refine_run(
+        result = refine_run(
             opened,
             method=method or None,
             truth=truth,
@@ -105,29 +105,29 @@ def refine(
             progress=not quiet,
         )
     if as_json:
-        tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
+        tables = {"rounds": result.summary(), "edges": result.table(), "accepted": result.accepted()}
         names = ("refine.json", "refine.csv", NETWORK, *([MAP] if (run / MAP).is_file() else []))
         print_json(
             {
                 "run": run,
                 "files": [run / name for name in names],
-                "warnings": found.warnings,
+                "warnings": result.warnings,
                 **{name: table.to_dict("records") for name, table in tables.items()},
-                "verdict": found.verdict().at(run).to_dict(),
+                "verdict": result.verdict().at(run).to_dict(),
             }
         )
     elif not quiet:
-        show_warnings(found.warnings)
-        _show(found)
-        show_verdict(found.verdict())
+        show_warnings(result.warnings)
+        _show(result)
+        show_verdict(result.verdict())
         typer.echo(f"Refinement: {run / 'refine.json'}, {run / NETWORK}")
-        if found.kept():
+        if result.kept():
             mapped = f" and --map {run / MAP}" if (run / MAP).is_file() else ""
             typer.echo(f"To train on what stayed: gsnn train with the same data, --graph {run / NETWORK}{mapped}")
-        show_next(found.verdict().next, run)
+        show_next(result.verdict().next, run)
 
 
-def _show(found: Refinement) -> None:
+def _show(result: Refinement) -> None:
     rows = [
         [
             row["arm"],
@@ -137,17 +137,17 @@ def _show(found: Refinement) -> None:
             *(cell(row[name], ".4f") for name in ("loss_before", "loss_after", "test_after", "precision")),
             str(row["trainings"]),
         ]
-        for row in found.summary().to_dict("records")
+        for row in result.summary().to_dict("records")
     ]
     header = ["edges", "round", "proposed", "kept", "held-out", "after", "test after", "precision", "trainings"]
     show_table("Refinement: losses before and after each round (standardised)", header, rows)
     shares = [
         f"{row['kept']} of {row['proposed']} {row['arm']} edges ({row['share']:.0%})"
-        for row in found.accepted().to_dict("records")
+        for row in result.accepted().to_dict("records")
         if row["proposed"]
     ]
     typer.echo(f"Stayed: {', '.join(shares) or 'nothing was proposed'}.")
-    kept = found.table()
+    kept = result.table()
     kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
     if not len(kept):
         typer.echo("Nothing that was proposed passed: none was kept.")

@@ -55,7 +55,7 @@ def simulate(
     with interruptible(hint), stage("simulating", show=not quiet):
         from gsnn.runs.simulate import simulate_files
 
-        found = simulate_files(
+        result = simulate_files(
             out,
             setting=setting,
             kind=kind,
@@ -68,9 +68,9 @@ def simulate(
             force=force,
         )
     if as_json:
-        print_json({"folder": out, "settings": found.settings, "counts": found.counts, "files": found.files})
+        print_json({"folder": out, "settings": result.settings, "counts": result.counts, "files": result.files})
     elif not quiet:
-        counts = found.counts
+        counts = result.counts
         typer.echo(
             f"{counts['functions']} functions, {counts['edges']} edges of which {counts['hidden']} are hidden, "
             f"{counts['inputs']} inputs, {counts['outputs']} outputs, {counts['samples']} samples"

@@ -40,7 +40,7 @@ def audit_run(
     config, model = as_many_steps(config, data.drawn, settings), run.model() if same else None
     options = {"folder": run.path, "resume": resume, "overwrite": overwrite, "model": model, **options}
     with as_data_error(), run.lock():
-        found = audit(data, config, **options)
+        result = audit(data, config, **options)
         if run.complete:
             update_repairs(run)
-    return found
+    return result

@@ -53,7 +53,7 @@ def design_run(
         models = [run.reading_model()]  # with the weights from which edges are inferred
     with run.lock():
         with as_data_error():
-            found = design(
+            result = design(
                 models,
                 data,
                 run.standardiser(),
@@ -70,18 +70,18 @@ def design_run(
                 seed=seed,
                 progress=progress,
             )
-        found.notes.extend(sample_notes(data))
-        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        result.notes.extend(sample_notes(data))
+        result.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
-            write_picture(found.plot, run.path / picture)
-    return found
+            write_picture(result.plot, run.path / picture)
+    return result
 
 
 def _doubts(run: Run) -> list[Edge]:
-    found, _ = read_audit(run)
-    if found is None:
+    audit, _ = read_audit(run)
+    if audit is None:
         return []
-    table: Any = found.table()
+    table: Any = audit.table()
     doubted = table[table["verdict"] == "not needed"].sort_values("carried", kind="stable").head(DOUBTS)
     return [*zip(doubted["source"], doubted["target"], strict=True)]
 

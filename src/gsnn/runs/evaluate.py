@@ -61,6 +61,6 @@ def evaluate_files(
 
             x, y = data.x[split.train], run.standardiser().transform(data.y[split.train])
             options |= {"x": x, "y": y, "residual": y - predict(run.model(), x)}
-        found = evaluate_table(table, true, None, labels, graph=data.graph, **options)
-        found.notes.extend(f"residual correlation: {note}" for note in sample_notes(data))
-        return found
+        result = evaluate_table(table, true, None, labels, graph=data.graph, **options)
+        result.notes.extend(f"residual correlation: {note}" for note in sample_notes(data))
+        return result

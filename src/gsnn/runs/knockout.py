@@ -41,7 +41,7 @@ def knockout_run(
     (data, split), models = run_parts(run), models_of(run)
     with as_data_error():
         inputs = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
-        found = knockout(
+        result = knockout(
             models,
             data,
             run.standardiser(),
@@ -53,9 +53,9 @@ def knockout_run(
             calibration=Ensemble.of(run).calibration if run.n_members else None,
             progress=progress,
         )
-    found.notes.extend(sample_notes(data))
+    result.notes.extend(sample_notes(data))
     with run.lock():
-        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        result.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
-            write_picture(found.plot, run.path / picture)
-    return found
+            write_picture(result.plot, run.path / picture)
+    return result

@@ -61,13 +61,13 @@ def predict_run(
     responses = read_treatments(data, inputs=inputs, format=format, decimal=decimal or ".", anndata=anndata)
     ensemble, notes = _ensemble(run)
     ignore_case = bool(options.get("build", {}).get("ignore_case", False))
-    found = predict(ensemble, responses, interval=interval, ignore_case=ignore_case)
-    found.notes.extend(notes)
+    result = predict(ensemble, responses, interval=interval, ignore_case=ignore_case)
+    result.notes.extend(notes)
     with atomic_path(path) as temporary:
-        (found.to_frame() if long else found.to_table()).to_csv(
+        (result.to_frame() if long else result.to_table()).to_csv(
             temporary, index=False, lineterminator="\n", float_format="%.6g"
         )
-    return found, path
+    return result, path
 
 
 def _ensemble(run: Run) -> tuple[Ensemble, list[str]]:

@@ -58,15 +58,15 @@ def refine_run(
     config = as_many_steps(changed_config(run.config, settings), data.drawn, settings)
     options = {"folder": run.path, "resume": resume, "overwrite": overwrite, "truth": true, "repairs": table, **options}
     with as_data_error(), run.lock():
-        found = refine(data, config, method, **options)
-        edges, nodes = repaired(data.graph, found.repairs()).to_pandas()
+        result = refine(data, config, method, **options)
+        edges, nodes = repaired(data.graph, result.repairs()).to_pandas()
         kind_of = nodes.set_index("name")["type"]
         edges.insert(2, "kind", edges["source"].map(kind_of) + "->" + edges["target"].map(kind_of))
         write_csv_file(edges, run.path / NETWORK)
         (run.path / MAP).unlink(missing_ok=True)
-        if any(each.kind != FUNCTION_EDGES for each in found.repairs()):
+        if any(each.kind != FUNCTION_EDGES for each in result.repairs()):
             write_text(run.path / MAP, _map_text(edges, data))
-    return found
+    return result
 
 
 def _map_text(edges: pd.DataFrame, data: PerturbationData) -> str:
