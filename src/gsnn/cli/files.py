@@ -143,11 +143,10 @@ class Files:
                 "stream": self.stream,
                 "names": columns or None,
             },
-            "build_options": (
-                ({"on_unmatched": "drop"} if self.drop_unmatched else {})
-                | ({"ignore_case": True} if self.ignore_case else {})
-            )
-            or None,
+            "build_options": {
+                "on_unmatched": "drop" if self.drop_unmatched else None,
+                "ignore_case": self.ignore_case or None,
+            },
         }
 
 

@@ -32,21 +32,12 @@ if TYPE_CHECKING:
     from gsnn.runs.inference.ranking import Ranking
 
 
-_CHOICES = {
-    "score": ("corr", "partial"),
-    "agg": ("mean0", "mean", "max"),
-    "samples": ("train", "all"),
-    "aliases": ("auto", "reach", "hops", "none"),
-}
+SCORES = ("corr", "partial")
+AGGREGATIONS = ("mean0", "mean", "max")
+SAMPLES = ("train", "all")
+ALIASES = ("auto", "reach", "hops", "none")
 _VACUOUS = 0.25  # share of the candidates in one group by reach above which hops tell more
 _HEAD = 50  # how many of the best candidates are compared with those of the network alone
-
-
-def _check_choices(**values: str | None) -> None:
-    """Refuse unknown values, naming the choices and the closest one."""
-    for name, value in values.items():
-        if value is not None and value not in _CHOICES[name]:
-            raise DataError(str(unknown_option(name, value, _CHOICES[name])))
 
 
 def _method_options(method: str, score: str | None, agg: str | None) -> dict[str, Any]:
@@ -157,7 +148,10 @@ def infer_run(
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
     if (score is not None or agg is not None) and not functions_alone:
         raise DataError(f"score and agg are of {FUNCTION_EDGES} edges alone; leave them out, or the other kinds")
-    _check_choices(score=score, agg=agg, samples=samples, aliases=aliases)
+    choices = (("score", score, SCORES), ("agg", agg, AGGREGATIONS), ("samples", samples, SAMPLES))
+    for parameter, value, known_values in (*choices, ("aliases", aliases, ALIASES)):
+        if value is not None and value not in known_values:
+            raise DataError(str(unknown_option(parameter, value, known_values)))
     options = {name: _method_options(name, score, agg) for name in names}
     by_kind = {kind: ways(names, kind) for kind in chosen_kinds}
     if functions := by_kind.get(FUNCTION_EDGES):
@@ -275,19 +269,22 @@ def _score(
     samples: str,
     progress: bool,
     job: Job,
-) -> dict[str, tuple[ScoredPairs, int]]:
+) -> tuple[dict[str, ScoredPairs], int]:
     """As :func:`gsnn.runs.inference.ranking.score_pairs`; of several models by the average of their ranks."""
     from gsnn.ask.agreement import average_ranks
     from gsnn.runs.inference.ranking import score_pairs
 
     if len(models) == 1:
         return score_pairs(run, models[0], data, ways, samples, progress, job)
-    parts = [
-        score_pairs(run, model, data, ways, samples, progress, replace(job, member=number))
-        for number, model in enumerate(models, start=1)
-    ]
-    averaged = {name: (average_ranks([part[name][0] for part in parts]), parts[0][name][1]) for name in ways}
-    return parts[0] | averaged  # further rankings do not depend on the model
+    scores, counts = zip(
+        *(
+            score_pairs(run, model, data, ways, samples, progress, replace(job, member=number))
+            for number, model in enumerate(models, start=1)
+        ),
+        strict=True,
+    )
+    averaged = {name: average_ranks([each[name] for each in scores]) for name in ways}
+    return scores[0] | averaged, counts[0]  # further rankings do not depend on the model
 
 
 def _infer_kind(
@@ -314,11 +311,11 @@ def _infer_kind(
     from gsnn.runs.results import calibrate_edges
 
     now("scoring edges")
-    scores = _score(run, models, data, ways, samples, progress and job.joined.first, job)
+    scores, n = _score(run, models, data, ways, samples, progress and job.joined.first, job)
     ranking = rank_together(scores, selection, job.joined, forbidden=forbidden, required=required, known=known)
     if ranking is None:
         return None
-    table, notes = ranking.table, [note for scored, _ in scores.values() for note in scored.notes]
+    table, notes = ranking.table, [note for scored in scores.values() for note in scored.notes]
     prior = PriorEdges(data.graph, ends.kind)
     # Self-edges are never candidates, known or not.
     known_rows = {ends.row(*edge) for edge in prior.edges if edge[0] != edge[1]}
@@ -355,7 +352,7 @@ def _infer_kind(
         "aliases": None if groups is None else groups.summary(),
         **({"members": agreement(edges, len(models))} if len(models) > 1 else {}),
     }
-    return _Part(ends.kind, edges, ranking.n, facts, _shared_with_structure(ranking, n_candidates), notes)
+    return _Part(ends.kind, edges, n, facts, _shared_with_structure(ranking, n_candidates), notes)
 
 
 def _alias_groups(run: Run, graph: Graph, kind: str, aliases: str, forbidden: IntArray) -> AliasGroups | None:

@@ -18,7 +18,7 @@ from gsnn.runs.settings import present
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
-    from gsnn.io import NameMap, Network, Responses, StreamedResponses
+    from gsnn.io import Network, Responses, StreamedResponses
 
 STREAM_ABOVE = 2**30  # bytes of the files of responses
 _ROLES = ("graph", "data", "inputs", "outputs", "map")
@@ -130,9 +130,8 @@ class Sources:
             return self.read()
         from gsnn.data import stream_data
 
-        network, paths = self._network()
-        responses = self.stream_responses(network, paths)
-        return stream_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+        network, paths, building = self._parts()
+        return stream_data(network, self.stream_responses(network, paths), **building)
 
     def stream_responses(self, network: Network, paths: Mapping[str, Path]) -> StreamedResponses:
         """The responses in files with these roles, open and not yet read; species tell which columns are responses.
@@ -186,29 +185,25 @@ class Sources:
             chosen = Drawn.rows(len(pool) if n is None else n, pool, seed)
             data = replace(data, inputs=data.inputs.iloc[chosen], outputs=data.outputs.iloc[chosen])
         else:
-            network, paths = self._network()
+            network, paths, building = self._parts()
             responses = self.stream_responses(network, paths)
             pool = np.arange(len(responses)) if rows is None else rows
             part = responses.sample(Drawn.rows(SAMPLE if n is None else n, pool, seed))
             responses.close()
-            data = build_data(network, part, names=self._names(paths), **self.options.get("build", {}))
+            data = build_data(network, part, **building)
         return replace(data, drawn=Drawn(len(data), len(pool), seed))
 
-    def _names(self, paths: Mapping[str, Path]) -> NameMap | None:
-        """The map of names, if there is one."""
-        from gsnn.io import read_name_map
-
-        return read_name_map(paths["map"]) if "map" in paths else None
-
-    def _network(self) -> tuple[Network, dict[str, Path]]:
-        """The network, and where the files are now."""
-        from gsnn.io import read_network
+    def _parts(self) -> tuple[Network, dict[str, Path], dict[str, Any]]:
+        """The network, where the files are now, and the arguments with which data are built."""
+        from gsnn.io import read_name_map, read_network
 
         options = dict(self.options.get("network", {}))
         if isinstance(options.get("sign"), list):  # JSON has no tuples
             options["sign"] = tuple(options["sign"])
         paths = {role: _find(entry) for role, entry in self.files.items()}
-        return read_network(paths["graph"], **options), paths
+        network = read_network(paths["graph"], **options)
+        names = read_name_map(paths["map"]) if "map" in paths else None
+        return network, paths, {"names": names, **self.options.get("build", {})}
 
     def read(self) -> PerturbationData:
         """Read and assemble the data.
@@ -230,9 +225,8 @@ class Sources:
             raise RunError("the run was trained on data in memory, which cannot be read again; pass the data")
         from gsnn.data import build_data
 
-        network, paths = self._network()
-        responses = self.read_responses(network, paths)
-        return build_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+        network, paths, building = self._parts()
+        return build_data(network, self.read_responses(network, paths), **building)
 
     def check(self) -> None:
         """Compare the files with their fingerprints.

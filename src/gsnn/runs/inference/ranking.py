@@ -34,14 +34,12 @@ class Ranking:
         table: A row per pair, as an inferer's ``evaluate`` has them, best first; known edges after the candidates.
         rank: The rank of each among all candidates, 0 for a known edge.
         score_name: The column of the score.
-        n: Number of samples.
         others: Further rankings, whose columns are ``rank_<name>`` and ``score_<name>``.
     """
 
     table: pd.DataFrame
     rank: IntArray
     score_name: str
-    n: int
     others: Sequence[str] = ()
 
 
@@ -53,14 +51,14 @@ def score_pairs(
     samples: str,
     progress: bool,
     job: Job,
-) -> dict[str, tuple[ScoredPairs, int]]:
+) -> tuple[dict[str, ScoredPairs], int]:
     """Scores of all pairs by each method, and the number of samples they are from.
 
     Methods with the same inferer share its pass over the samples.
 
     Returns:
         Scores by name: those of the methods, all of one kind of edges, then the further rankings of their inferers.
-        Each of several processes has the pairs into its own targets.
+        Each of several processes has the pairs into its own targets. The number is that of the first method.
 
     Raises:
         RunError: If the run does not allow inference.
@@ -69,26 +67,26 @@ def score_pairs(
     from gsnn.nn.losses import masked_mse
 
     batches = _batches(run, data, samples, methods)
-    fitted: dict[Any, tuple[EdgeInferer, int]] = {}
-    scores: dict[str, tuple[ScoredPairs, int]] = {}
-    further: dict[str, tuple[ScoredPairs, int]] = {}
+    fitted: dict[Any, EdgeInferer] = {}
+    counts: list[int] = []
+    scores: dict[str, ScoredPairs] = {}
+    further: dict[str, ScoredPairs] = {}
     for name, method in methods.items():
         key = method.inferer, tuple(sorted(method.settings.items()))
         try:
             if key not in fitted:
                 offered = {"train": run.config, **job.offered()}
                 shared = job.shared(method.inferer, name, data.graph.N)
-                inferer = _make_inferer(method, name, model, data.graph, offered, shared)
-                fitted[key] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
-            inferer, n = fitted[key]
-            scores[name] = inferer.scored(**method.options), n
-            further |= {other: (scored, n) for other, scored in inferer.beside().items()}
+                fitted[key] = _make_inferer(method, name, model, data.graph, offered, shared)
+                counts.append(job.fit(fitted[key], batches, masked_mse, run, samples, progress))
+            scores[name] = fitted[key].scored(**method.options)
+            further |= fitted[key].beside()
         except ProcessError:
             raise
         except RuntimeError as error:
             # Too few layers or samples: the run does not allow inference, nothing is broken.
             raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
-    return scores | {name: scored for name, scored in further.items() if name not in scores}
+    return scores | {name: scored for name, scored in further.items() if name not in scores}, counts[0]
 
 
 def _batches(
@@ -115,7 +113,7 @@ def _batches(
 
 
 def rank_together(
-    scores: Mapping[str, tuple[ScoredPairs, int]],
+    scores: Mapping[str, ScoredPairs],
     selection: Selection,
     joined: Processes,
     *,
@@ -128,19 +126,18 @@ def rank_together(
 
     if joined.size == 1:
         return rank_candidates(scores, selection, forbidden=forbidden, required=required, known=known)
-    parts = {name: scored for name, (scored, _) in scores.items()}
-    merged = merge_candidates(parts, selection, joined, forbidden=forbidden, required=required, known=known)
+    merged = merge_candidates(scores, selection, joined, forbidden=forbidden, required=required, known=known)
     if merged is None:
         return None
     for name, place in merged.places.items():
         merged.table[f"rank_{name}"] = _whole(place)
         merged.table[f"score_{name}"] = merged.scores[name]
-    first, n = next(iter(scores.values()))
-    return Ranking(merged.table, merged.rank, first.score_name, n, list(merged.places))
+    first = next(iter(scores.values()))
+    return Ranking(merged.table, merged.rank, first.score_name, list(merged.places))
 
 
 def rank_candidates(
-    scores: Mapping[str, tuple[ScoredPairs, int]],
+    scores: Mapping[str, ScoredPairs],
     selection: Selection,
     *,
     forbidden: IntArray,
@@ -160,7 +157,7 @@ def rank_candidates(
 
     from gsnn.edges.candidates import candidate_rows, keep_rows, matching, rank_rows
 
-    (_, (first, n)), *further = scores.items()
+    (_, first), *further = scores.items()
     simple = selection.top is not None and selection.per_target is None and not (selection.sources or selection.targets)
     if simple and not known and not len(required):
         # The best few need no sorting of all pairs, which takes most of the time and memory on a large network.
@@ -177,12 +174,12 @@ def rank_candidates(
             pairs = pairs[matching(first, pairs, selection)]
             rows, rank = np.concatenate([rows, pairs]), np.concatenate([rank, np.zeros(len(pairs), dtype=np.int64)])
     table = first.table(rows)
-    for name, (scored, _) in further:
+    for name, scored in further:
         place = rank_rows(candidate_rows(scored, forbidden), scored.score.size)[rows]
         score = scored.score.ravel()[rows]
         table[f"rank_{name}"] = _whole(np.where(np.isnan(score), 0, place))
         table[f"score_{name}"] = score
-    return Ranking(table, rank, first.score_name, n, [name for name, _ in further])
+    return Ranking(table, rank, first.score_name, [name for name, _ in further])
 
 
 def _make_inferer(
