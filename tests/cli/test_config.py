@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 
+import numpy as np
 import pytest
 
 from gsnn.cli import app, main
@@ -166,5 +167,21 @@ def test_init_paths_begin_where_the_file_stands(folder, capsys, monkeypatch):
     (folder / "sub").mkdir()
     assert call(capsys, "init", "--graph", "network.csv", "--data", "data.csv", "-o", "sub/gsnn.toml", "-q")[0] == 0
     assert tomllib.loads((folder / "sub" / "gsnn.toml").read_text())["data"]["graph"] == "../network.csv"
+    monkeypatch.chdir(folder.parent)
+    assert call(capsys, "check", "--config", folder / "sub" / "gsnn.toml", "-q")[0] == 0
+
+
+def test_init_paths_of_names_begin_there_too(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "sub").mkdir()
+    rng = np.random.default_rng(0)
+    for name, names in (("inputs", "ab"), ("outputs", "ef")):
+        np.save(folder / f"{name}.npy", rng.normal(size=(24, 2)).astype("float32"))
+        (folder / f"{name}.txt").write_text("\n".join(names))
+    words = ["--graph", "network.csv", "--inputs", "inputs.npy", "--outputs", "outputs.npy"]
+    words += ["--treatment-names", "inputs.txt", "--readout-names", "outputs.txt", "-o", "sub/gsnn.toml", "-q"]
+    assert call(capsys, "init", *words)[0] == 0
+    content = tomllib.loads((folder / "sub" / "gsnn.toml").read_text())["data"]
+    assert {content[name] for name in ("treatment-names", "readout-names")} == {"../inputs.txt", "../outputs.txt"}
     monkeypatch.chdir(folder.parent)
     assert call(capsys, "check", "--config", folder / "sub" / "gsnn.toml", "-q")[0] == 0

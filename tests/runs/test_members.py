@@ -136,7 +136,7 @@ def test_inference_averages_the_ranks_of_the_members(run):
     data = run.data()
     ranks = []
     for member in run.members():
-        scored = score_pairs(
+        scores, _ = score_pairs(
             run,
             member.early or member.model,
             data,
@@ -144,8 +144,8 @@ def test_inference_averages_the_ranks_of_the_members(run):
             "train",
             False,
             Job(every=1e9, fresh=True),
-        )[DEFAULT_METHOD][0]
-        ranks.append(pair_ranks(scored))
+        )
+        ranks.append(pair_ranks(scores[DEFAULT_METHOD]))
     place = {name: i for i, name in enumerate(data.graph.functions)}
     for row in edges.to_dict("records"):
         own = [rank[place[row["source"]], place[row["target"]]] for rank in ranks]

@@ -153,8 +153,8 @@ def test_a_sample_holds_the_rows_that_were_drawn(tmp_path, world, network, kind)
     assert part.drawn == Drawn(50, 400, 3)
     assert part.x == pytest.approx(world.x[rows])
     assert part.y == pytest.approx(world.y[rows], nan_ok=True)
-    assert part.graph.edge_index_dict.keys() == files.stream().graph.edge_index_dict.keys()
-    assert part.graph.function_edges == files.stream().graph.function_edges
+    assert part.graph.edge_index_dict.keys() == files.open().graph.edge_index_dict.keys()
+    assert part.graph.function_edges == files.open().graph.function_edges
     again, other = files.sample(50, seed=3), files.sample(50, seed=4)
     assert fingerprint(again) == fingerprint(part) != fingerprint(other)
     assert not files.sample(400).drawn.partial

@@ -1,7 +1,10 @@
-"""Large tables as text, a block of rows at a time."""
+"""Tables as CSV text; large ones a block of rows at a time."""
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -50,3 +53,12 @@ def write_csv_file(frame: pd.DataFrame, path: Path) -> None:
     """
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write_csv(frame, file, text=f"rows of {path.name}")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A small table as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_next, show_repairs, show_table, show_warnings
+from gsnn.cli.options import AsJson, Quiet, RunFolder
+from gsnn.cli.output import SIGNS, figure, interruptible, print_json, show_next, show_repairs, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Audit
 
-_SIGNS = {1: "+", -1: "-", 0: "?"}
-_LISTED = 10  # edges of a verdict that are printed; audit.csv has them all
+_LISTED = 10  # how many edges of a verdict are printed; audit.csv has all
 
 
 def audit(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     kinds: Annotated[
         str, typer.Option(help="Which known edges: input, function, output (with commas), or all.")
     ] = "all",
     removal: Annotated[
         bool,
-        typer.Option("--removal/--no-removal", help="Also train without the edges that are not needed."),
+        typer.Option("--removal/--no-removal", help="Also train a model without the edges that are not needed."),
     ] = True,
     seed: Annotated[int, typer.Option(help="Fixes the folds and the networks.")] = 0,
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the samples of that training.", show_default="the run's")
+        int | None, typer.Option(help="Passes over the samples when it trains for --removal.", show_default="the run's")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the folds that are done.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an audit in the folder.")] = False,
@@ -50,7 +48,7 @@ def audit(
         from gsnn.runs import Run
         from gsnn.runs.audit import audit_run
 
-        found = audit_run(
+        result = audit_run(
             Run.open(run),
             settings={"epochs": epochs},
             overwrite=overwrite,
@@ -61,27 +59,34 @@ def audit(
             progress=not quiet,
         )
     if as_json:
-        tables = {"summary": found.summary(), "edges": found.table()}
-        told = {name: table.to_dict("records") for name, table in tables.items()}
-        more = {"agreement": found.agreement, "removal": found.removal, "facts": found.facts}
-        files = [run / "audit.json", run / "audit.csv"]
-        print_json({"run": run, "files": files, "warnings": found.warnings, **told, **more})
+        print_json(
+            {
+                "run": run,
+                "files": [run / "audit.json", run / "audit.csv"],
+                "warnings": result.warnings,
+                "summary": result.summary().to_dict("records"),
+                "edges": result.table().to_dict("records"),
+                "agreement": result.agreement,
+                "removal": result.removal,
+                "facts": result.facts,
+            }
+        )
     elif not quiet:
-        show_warnings(found.warnings)
-        _show(found)
+        show_warnings(result.warnings)
+        _show(result)
         typer.echo(f"Audit: {run / 'audit.csv'}")
         show_repairs(run / "repairs.csv")
         if (run / "repairs.csv").is_file():
-            show_next("gsnn refine RUN --repairs, which tries these repairs on samples that made none of them", run)
+            show_next("gsnn refine RUN --repairs, which tries these repairs on samples that proposed none of them", run)
         else:
             show_next("gsnn infer RUN --kinds all, which with this audit gives a table of repairs", run)
 
 
-def _show(found: Audit) -> None:
-    summary = found.summary()
+def _show(result: Audit) -> None:
+    summary = result.summary()
     rows = [[str(value) for value in row.values()] for row in summary.to_dict("records")]
     show_table("Audit: known edges by verdict", list(summary.columns), rows)
-    table = found.table()
+    table = result.table()
     for verdict, title in (
         ("contradicts the sign", "Edges whose sign the data contradict"),
         ("not needed", "Edges that are not needed, the least first"),
@@ -91,12 +96,10 @@ def _show(found: Audit) -> None:
             part = part[::-1]
         if not len(part):
             continue
-        typer.echo("")
         cells = [
             [
                 *(str(row[name]) for name in ("kind", "source", "target")),
-                _SIGNS[int(row["sign_network"])],
-                _SIGNS[int(row["sign_model"])],
+                *(SIGNS[int(row[name])] for name in ("sign_network", "sign_model")),
                 *(figure(row[name]) for name in ("carried", "gain", "gain_low", "gain_high")),
                 "estimated" if row["estimated"] else "",
             ]
@@ -104,13 +107,7 @@ def _show(found: Audit) -> None:
         ]
         header = ["kind", "source", "target", "sign", "model", "carried", "gain", "from", "to", ""]
         shown = f" ({_LISTED} of {len(part)})" if len(part) > _LISTED else ""
-        show_table(title + shown, header, cells, left=5)
-    typer.echo("")
-    for note in found.notes:
-        typer.echo(note)
-    typer.echo(
-        "carried: what passes along the edge, in standard deviations of a response; gain: share by which the edge"
-    )
-    typer.echo(
-        "lowers the loss of held-out samples once its neighbours have taken over what they can, with its interval."
-    )
+        show_table(f"\n{title}{shown}", header, cells, left=5)
+    typer.echo("\n".join(["", *result.notes]))
+    typer.echo("carried: signal along the edge, in standard deviations of a response")
+    typer.echo("gain: share by which it lowers the held-out loss once the other sources of its target have adapted")

@@ -14,12 +14,12 @@ from gsnn.base.wording import command_line
 from gsnn.cli.config import Config
 from gsnn.cli.files import Files, reads_files
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, left_out_line, percent, print_json, show_warnings
+from gsnn.cli.output import figure, interruptible, left_out_line, percent, print_json, show_notes, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.runs.check import Checkup
 
-_NAMES = 8
+_NAMES = 8  # how many names of a list are printed
 _TITLES = {"masked": "Values and known edges"}
 _HOW = {"reach": "the same treatments before it, the same readouts behind it", "hops": "and in as many steps"}
 
@@ -29,7 +29,7 @@ def check(
     files: Files = Files(),  # noqa: B008 - frozen
     write_map: Annotated[
         Path | None,
-        typer.Option(help="Write here what labels probably stand for, a table for --map to correct by hand."),
+        typer.Option(help="Write a guess of what labels stand for, a table for --map to correct by hand."),
     ] = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -48,31 +48,31 @@ def check(
 
         if write_map is not None and write_map.exists():
             raise DataError(f"{write_map} exists; choose another name for the map, so that no correction is lost")
-        found = check_up(**files.reading())
+        checkup = check_up(**files.reading())
         if write_map is not None:
-            write_text(write_map, found.proposal)
+            write_text(write_map, checkup.proposal)
     if as_json:
-        print_json({**found.to_dict(), **({"map": write_map} if write_map else {})})
+        print_json({**checkup.to_dict(), **({"map": write_map} if write_map else {})})
     elif not quiet:
-        _show(found, config)
+        _show(checkup, config)
         if write_map is not None:
             typer.echo(
                 f"Map: {write_map}; correct it by hand, above all where its note says so, and give it with --map"
             )
-        if found.error and any(map(found.sections.get("unmatched", {}).get, ("treatments", "readouts"))):
+        if checkup.error and any(map(checkup.sections.get("unmatched", {}).get, ("treatments", "readouts"))):
             if write_map is None:
                 typer.echo(f"Next: {_again('check', ' --write-map names.csv')}, which guesses what the names stand for")
             else:
                 typer.echo(
                     f"Next: correct {write_map}, then {_again('check', f' --map {shlex.quote(str(write_map))}')}"
                 )
-    show_warnings(found.warnings, quiet=quiet or as_json)
-    if found.error:
-        raise DataError(found.error)
+    show_warnings(checkup.warnings, quiet=quiet or as_json)
+    if checkup.error:
+        raise DataError(checkup.error)
 
 
-def _show(found: Checkup, config: Path | None) -> None:
-    for title, section in found.sections.items():
+def _show(checkup: Checkup, config: Path | None) -> None:
+    for title, section in checkup.sections.items():
         if title == "aliases":
             _show_aliases(section)
         elif title == "to beat":
@@ -82,19 +82,18 @@ def _show(found: Checkup, config: Path | None) -> None:
             width = max(map(len, section))
             for label, value in section.items():
                 typer.echo(f"  {label.ljust(width)}  {_text(value)}")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
-    if found.error:
+    show_notes(checkup.notes)
+    if checkup.error:
         typer.echo("The files cannot be trained on as they are.")
-    elif found.odd:
-        typer.echo("These can be trained on, but something looks wrong; see the warnings.")
+    elif checkup.odd:
+        typer.echo("gsnn train would take these files, but something looks wrong; see the warnings.")
     else:
-        typer.echo("Nothing keeps these from training.")
+        typer.echo("gsnn train would take these files.")
         typer.echo(f"Next: {_again('train', '' if config else ' -o runs/first')}")
 
 
 def _again(command: str, more: str) -> str:
-    """A command with the files of this one, as a shell takes it."""
+    """The shell line of a command on the files of this one."""
     dropped = ("--write-map", *(("--map",) if " --map " in more else ()))
     kept, skip = [], False
     for word in shlex.split(command_line())[2:]:
@@ -115,7 +114,7 @@ def _show_aliases(section: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - a figure or a list
+def _text(value: Any) -> str:  # noqa: ANN401 - a number, a text or a list
     if isinstance(value, list):
         if value and all(isinstance(item, str) for item in value):
             more = f" and {len(value) - _NAMES} more" if len(value) > _NAMES else ""

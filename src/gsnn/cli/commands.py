@@ -14,7 +14,7 @@ from gsnn._version import __version__
 from gsnn.base.errors import GsnnError
 from gsnn.base.wording import flags
 
-# Troubles of the machine, not of the program: told in one line like a wrong file.
+# Errors of the machine, not of the program: reported in one line, like a wrong file.
 _ENVIRONMENT = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR),
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -30,8 +30,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(show: bool) -> None:
+    if show:
         typer.echo(f"gsnn {__version__}")
         raise typer.Exit
 
@@ -45,7 +45,7 @@ def options(
     """Find the edges that are missing from a prior network, from perturbation data."""
 
 
-# In the order of the help. Each is the function of that name in the file of that name beside this one.
+# In the order of the help. Each is a function in the file of its name beside this one.
 COMMANDS = (
     *("init", "check", "train", "infer", "selfcheck", "report", "evaluate", "refine", "audit", "predict", "compare"),
     *("knockout", "explain", "design"),
@@ -62,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         args: The arguments; by default those of the program.
 
     Raises:
-        SystemExit: With 0; 2 after an error the user can mend, told in one line; 130 after Ctrl-C.
+        SystemExit: With 0; 2 after an error the user can mend, printed in one line; 130 after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks must not stop the program.

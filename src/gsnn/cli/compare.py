@@ -10,7 +10,7 @@ import typer
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
 from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_table, show_verdict
+from gsnn.cli.output import PREDICTORS, figure, interruptible, print_json, show_table, show_verdict
 
 if TYPE_CHECKING:
     from gsnn.ask import Comparison
@@ -24,7 +24,7 @@ def compare(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tell what runs agree on: their rankings, the candidates high in all, and how well each run fits.
+    """Tell what runs agree on: their rankings, the candidates high in all of them, and how well each run fits.
 
     Example: gsnn compare runs/first runs/second
     """
@@ -36,42 +36,41 @@ def compare(
 
         if top < 1:
             raise DataError(f"top must be at least 1, got {top}")
-        found = compare_runs([Run.open(run) for run in runs])
+        comparison = compare_runs([Run.open(run) for run in runs])
         if out is not None:
             with atomic_path(out) as temporary:
-                found.edges.to_csv(temporary, index=False, lineterminator="\n")
+                comparison.edges.to_csv(temporary, index=False, lineterminator="\n")
     if as_json:
-        tables = {"pairs": found.pairs, "fits": found.fits, "edges": found.edges.head(top)}
-        verdict = found.verdict.to_dict()
         print_json(
             {
-                "runs": found.names,
-                "verdict": verdict,
-                **{name: table.to_dict("records") for name, table in tables.items()},
+                "runs": comparison.names,
+                "verdict": comparison.verdict.to_dict(),
+                "pairs": comparison.pairs.to_dict("records"),
+                "fits": comparison.fits.to_dict("records"),
+                "edges": comparison.edges.head(top).to_dict("records"),
             }
         )
     elif not quiet:
-        _show(found, top)
+        _show(comparison, top)
         if out is not None:
             typer.echo(f"Candidates: {out}")
-        show_verdict(found.verdict)
-        typer.echo(f"Next: {found.verdict.next}")
+        show_verdict(comparison.verdict)
+        typer.echo(f"Next: {comparison.verdict.next}")
 
 
-def _show(found: Comparison, top: int) -> None:
-    rows = []
-    counts = found.tops
-    for row in found.pairs.to_dict("records"):
-        same = [(row[f"overlap_{k}"], row[f"chance_{k}"]) for k in counts]
-        shown = [f"{n:.0f} ({chance:.1f})" if n == n else "-" for n, chance in same]
+def _show(comparison: Comparison, top: int) -> None:
+    rows, counts = [], comparison.tops
+    for row in comparison.pairs.to_dict("records"):
+        overlaps = [(row[f"overlap_{k}"], row[f"chance_{k}"]) for k in counts]
+        shared = [f"{n:.0f} ({chance:.1f})" if n == n else "-" for n, chance in overlaps]
         names = [str(row[name]) for name in ("kind", "first", "second", "candidates")]
-        rows.append([*names, figure(row["spearman"]), *shown])
+        rows.append([*names, figure(row["spearman"]), *shared])
     header = ["kind", "run", "and run", "candidates", "Spearman", *(f"same of top {k}" for k in counts)]
     show_table("Rankings of the candidates that both have (in brackets: same by chance)", header, rows, left=3)
-    fits = [[str(row["run"]), *(figure(row.get(name)) for name in ("model", "ridge", "mean"))] for row in
-            found.fits.to_dict("records")]  # fmt: skip
-    show_table("Fit: r over all held-out values", ["run", "model", "ridge", "mean"], fits)
-    best = found.edges.head(top)
-    cells = [[str(row[name]) for name in ("source", "target", "kind", *found.names)] for row in best.to_dict("records")]
-    title = f"Candidates high in all: the best {len(best)} of {len(found.edges)} by their worst rank"
-    show_table(title, ["source", "target", "kind", *(f"rank in {name}" for name in found.names)], cells, left=3)
+    fits = comparison.fits.to_dict("records")
+    rows = [[str(row["run"]), *(figure(row.get(name)) for name in PREDICTORS)] for row in fits]
+    show_table("Fit: r over all held-out values", ["run", *PREDICTORS], rows)
+    best, ends = comparison.edges.head(top), ["source", "target", "kind"]
+    cells = [[str(row[name]) for name in [*ends, *comparison.names]] for row in best.to_dict("records")]
+    title = f"Candidates high in all: the best {len(best)} of {len(comparison.edges)} by their worst rank"
+    show_table(title, [*ends, *(f"rank in {name}" for name in comparison.names)], cells, left=3)

@@ -13,20 +13,20 @@ import typer
 
 from gsnn.base.errors import DataError, closest
 
-# The run folder and the switch may stand once, above all sections.
+# Keys that belong above all sections, too.
 SHARED: Mapping[str, type] = {"run": Path, "quiet": bool}
-DATA = "data"  # the section of the files, for the commands that read them
+DATA = "data"  # section of the files, for these commands
 _DATA_COMMANDS = ("check", "train")
-# What the run folder is called by the commands that take one.
+# Commands whose parameter for the run folder is not called run.
 _RUN_NAMES = {"train": "out", "evaluate": "edges"}
-# Text that a user may well write as a number.
-_NUMBER_TOO = {"time", "source_column", "target_column", "sign_column"}
+# Text that a user may write as a number.
+_TEXT_OR_NUMBER = {"time", "source_column", "target_column", "sign_column"}
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path (text)"}
 
 
 @dataclass(frozen=True)
 class Key:
-    """An option as a configuration file may give it.
+    """An option that a configuration file can set.
 
     Attributes:
         parameter: Its name in the function of the command.
@@ -40,32 +40,23 @@ class Key:
 
 
 def apply_config(ctx: typer.Context, path: Path | None) -> Path | None:
-    """Make the values of a configuration file the defaults of the command that is called.
-
-    Args:
-        ctx: The context of the command.
-        path: The file, or None.
+    """Make the values of a configuration file, if one is given, the defaults of the command that is called.
 
     Raises:
-        DataError: If the file cannot be read, or a section, a key or a type in it is wrong, whatever the command.
+        DataError: If the file cannot be read, or a section, a key or a type in it is wrong, also of another command.
     """
     if path is None:
         return None
     root: Any = ctx.find_root().command
     commands = {name: command_keys(command.callback) for name, command in root.commands.items()}
     name = str(ctx.info_name)
-    found = read_config(path, commands)
-    values = {key.parameter: found[name][text] for text, key in commands[name].items() if text in found.get(name, {})}
-    if name in _DATA_COMMANDS:
-        own = commands[name]
-        values = {own[text].parameter: value for text, value in found.get(DATA, {}).items()} | values
-    shared = found.get("", {})
-    if "run" in shared:
-        folder = _RUN_NAMES.get(name, "run")
-        if folder in {key.parameter for key in commands[name].values()}:
-            values.setdefault(folder, shared["run"])
-    if "quiet" in shared:
-        values.setdefault("quiet", shared["quiet"])
+    content, keys = read_config(path, commands), commands[name]
+    sections = (DATA, name) if name in _DATA_COMMANDS else (name,)
+    values = {keys[text].parameter: value for part in sections for text, value in content.get(part, {}).items()}
+    for text, value in content[""].items():
+        parameter = _RUN_NAMES.get(name, text) if text == "run" else text
+        if parameter in {key.parameter for key in keys.values()}:
+            values.setdefault(parameter, value)
     ctx.default_map = values
     return path
 
@@ -82,17 +73,13 @@ Config = Annotated[
 
 
 def command_keys(function: Any) -> dict[str, Key]:  # noqa: ANN401 - the callback of a command
-    """What a section may hold: the flags of a command without their dashes, and its arguments.
-
-    Returns:
-        Keys by name, as on the command line (``batch-size``).
-    """
+    """The keys of a command's section by name: its flags without their dashes (``batch-size``), and its arguments."""
     hints = get_type_hints(function, include_extras=True)
     keys = {}
     for name in inspect.signature(function).parameters:
         hint = hints[name]
         marks = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-        # typer keeps the first flag of an annotation where a default would stand.
+        # typer keeps the first flag of an annotation as its default.
         flags = [flag for mark in marks for flag in (mark.default, *(mark.param_decls or ()))]
         long = [flag.split("/")[0][2:] for flag in flags if isinstance(flag, str) and flag.startswith("--")]
         label = long[0] if long else name.replace("_", "-")
@@ -113,14 +100,10 @@ def _plain_type(hint: Any) -> tuple[type, bool]:  # noqa: ANN401 - a type
 
 
 def read_config(path: Path, commands: Mapping[str, Mapping[str, Key]]) -> dict[str, dict[str, Any]]:
-    """Read and check a configuration file.
-
-    Args:
-        path: The file. Relative paths in it start from its folder.
-        commands: The keys of each command.
+    """Read a configuration file and check it against the keys of each command.
 
     Returns:
-        Section -> key -> value; the keys above all sections stand under ``""``.
+        Section -> key -> value; the keys above all sections are under ``""``. Relative paths start from its folder.
 
     Raises:
         DataError: As for :func:`apply_config`.
@@ -134,74 +117,63 @@ def read_config(path: Path, commands: Mapping[str, Mapping[str, Key]]) -> dict[s
         raise DataError(f"there is no configuration file {path}; write one with gsnn init") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder; --config wants a TOML file") from None
-    except (ValueError, RecursionError) as error:  # numbers of 5000 digits and lists in lists in lists among them
+    except (ValueError, RecursionError) as error:  # also numbers of 5000 digits and deeply nested lists
         raise DataError(f"{path} is not TOML: {error}") from error
     sections = {DATA: _data_keys(commands), **commands}
-    found: dict[str, dict[str, Any]] = {"": {}}
+    values: dict[str, dict[str, Any]] = {"": {}}
     for name, value in content.items():
         if name in SHARED:
-            found[""][name] = _checked(value, Key(name, SHARED[name], False), name, path)
+            values[""][name] = _checked(value, Key(name, SHARED[name], False), name, path)
         elif name in sections and isinstance(value, dict):
-            found[name] = _section(value, sections, name, path)
+            values[name] = _section(value, sections, name, path)
         elif name in sections:
             raise DataError(f"{path}: {name} must be a section, [{name}], got {value!r}")
         else:
-            what = "section" if isinstance(value, dict) else "key"
-            options = list(sections) if isinstance(value, dict) else list(SHARED)
-            hint = _elsewhere(name, sections) if what == "key" else ""
-            raise DataError(f"{path}: unknown {what} '{name}'{_near(name, options)}{hint}; use {', '.join(options)}")
-    return found
+            section = isinstance(value, dict)
+            options = list(sections if section else SHARED)
+            hint = _near(name, options) + ("" if section else _elsewhere(name, sections))
+            kind = "section" if section else "key"
+            raise DataError(f"{path}: unknown {kind} '{name}'{hint}; use {', '.join(options)}")
+    return values
 
 
 def _section(
     values: Mapping[str, Any], sections: Mapping[str, Mapping[str, Key]], section: str, path: Path
 ) -> dict[str, Any]:
-    keys, found = sections[section], {}
+    keys, checked = sections[section], {}
     for written, value in values.items():
         name = written if written in keys else written.replace("_", "-")
         if name not in keys:
             hint = _near(name, keys) or _elsewhere(name, sections) or f"; use {', '.join(keys)}"
             raise DataError(f"{path}: unknown key '{written}' in [{section}]{hint}")
-        if name in found:
+        if name in checked:
             raise DataError(f"{path}: '{written}' in [{section}] is given twice")
-        found[name] = _checked(value, keys[name], f"{written} in [{section}]", path)
-    return found
+        checked[name] = _checked(value, keys[name], f"{written} in [{section}]", path)
+    return checked
 
 
 def _data_keys(commands: Mapping[str, Mapping[str, Key]]) -> dict[str, Key]:
     from gsnn.cli.files import FILE_OPTIONS
 
-    some = commands[_DATA_COMMANDS[0]]
-    return {name: key for name, key in some.items() if key.parameter in FILE_OPTIONS}
+    return {name: key for name, key in commands[_DATA_COMMANDS[0]].items() if key.parameter in FILE_OPTIONS}
 
 
 def _checked(value: Any, key: Key, where: str, path: Path) -> Any:  # noqa: ANN401 - a value of TOML
-    if isinstance(value, list):
-        if not key.several:
-            raise DataError(f"{path}: {where} must be {_WORDS[key.kind]}, got a list")
-        return [_one(item, key, where, path) for item in value]
-    one = _one(value, key, where, path)
-    return [one] if key.several else one
+    if isinstance(value, list) and not key.several:
+        raise DataError(f"{path}: {where} must be {_WORDS[key.kind]}, got a list")
+    values = [_one(item, key, where, path) for item in (value if isinstance(value, list) else [value])]
+    return values if key.several else values[0]
 
 
 def _one(value: Any, key: Key, where: str, path: Path) -> Any:  # noqa: ANN401
-    wrong = f"{path}: {where} must be {_WORDS[key.kind]}, got {value!r}"
-    if key.kind is bool:
-        if not isinstance(value, bool):
-            raise DataError(wrong)
-        return value
-    if isinstance(value, bool):
-        raise DataError(wrong)
-    if key.kind in (int, float):
-        if not isinstance(value, int) and not (key.kind is float and isinstance(value, float)):
-            raise DataError(wrong)
-        return key.kind(value)
-    if key.parameter in _NUMBER_TOO and isinstance(value, int | float):
-        return str(value)
-    if not isinstance(value, str):
-        raise DataError(wrong)
-    # A path begins where the file stands, so that it means the same wherever the command is called.
-    return str(path.parent / value) if key.kind is Path else value
+    accepted: Any = {bool: bool, int: int, float: int | float}.get(key.kind, str)
+    if key.parameter in _TEXT_OR_NUMBER:
+        accepted = str | int | float
+    # In Python a bool is an int.
+    if not isinstance(value, accepted) or (isinstance(value, bool) and key.kind is not bool):
+        raise DataError(f"{path}: {where} must be {_WORDS[key.kind]}, got {value!r}")
+    # A path is relative to the folder of the file, so that it means the same wherever the command is called.
+    return str(path.parent / value) if key.kind is Path else key.kind(value)
 
 
 def _near(name: str, options: Any) -> str:  # noqa: ANN401 - names
@@ -210,5 +182,5 @@ def _near(name: str, options: Any) -> str:  # noqa: ANN401 - names
 
 
 def _elsewhere(name: str, sections: Mapping[str, Mapping[str, Key]]) -> str:
-    there = [f"[{section}]" for section, keys in sections.items() if name.replace("_", "-") in keys]
-    return f" (it belongs in {', '.join(there)})" if there else ""
+    places = [f"[{section}]" for section, keys in sections.items() if name.replace("_", "-") in keys]
+    return f" (it belongs in {', '.join(places)})" if places else ""

@@ -40,7 +40,7 @@ def demo(
         show_warnings(result.warnings, quiet=quiet)
         edges = infer_run(run, progress=not quiet)
         path = report_run(run)
-        _, then = after_infer(run)
+        _, advice = after_infer(run)
         origin = DATASETS[run.sources.name]
     if as_json:
         print_json(
@@ -49,7 +49,7 @@ def demo(
                 "fit": run.info["fit"],
                 "verdict": result.verdict.at(run.path).to_dict(),
                 "inference": run.info["inference"],
-                "next": at_run(then, run.path),
+                "next": at_run(advice, run.path),
                 "report": path,
             }
         )
@@ -63,4 +63,4 @@ def demo(
     show_edges(edges, run.info["inference"])
     typer.echo("")
     typer.echo(f"Report: {path}")
-    show_next(then, run.path)
+    show_next(advice, run.path)

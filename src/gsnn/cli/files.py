@@ -1,4 +1,4 @@
-"""The options that say which files to read and how, the same wherever a command reads them."""
+"""Options that say which files to read and how, for all commands that read them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _option(text: str, *flags: str, panel: str = PANEL, **more: Any) -> Any:  # 
 
 @dataclass(frozen=True)
 class Files:
-    """What was typed about the files; a field is an option of every command made with :func:`reads_files`."""
+    """Which files to read and how; each field is an option of every command made with :func:`reads_files`."""
 
     graph: Annotated[
         Path | None, _option("Prior network: SIF, GraphML, or a table of edges (CSV, TSV, Parquet; OmniPath, SIGNOR).")
@@ -59,13 +59,14 @@ class Files:
     ignore_case: Annotated[bool, _option("Match names whatever their case.", "--ignore-case")] = False
     decimal: Annotated[str | None, _option("What separates decimals: . or ,", show_default=".")] = None
     drop_unmatched: Annotated[
-        bool, _option("Leave out what the network does not have, and samples so treated.", "--drop-unmatched")
+        bool,
+        _option("Leave out names that the network lacks, and samples with such a treatment.", "--drop-unmatched"),
     ] = False
     stream: Annotated[
         bool | None,
         _option(
             "Leave the samples in their files (Parquet, .h5ad, .npy) and read some at a time.",
-            *("--stream/--no-stream",),
+            "--stream/--no-stream",
             show_default="above 1 GiB",
         ),
     ] = None
@@ -74,14 +75,14 @@ class Files:
     ] = None
     readout_names: Annotated[Path | None, _option("Of .npy: the same for outputs.")] = None
     perturbation: Annotated[
-        list[str] | None, _option("Column of obs that says what was done; may be repeated.", panel=ANNDATA)
+        list[str] | None, _option("Column of obs with the treatment; may be repeated.", panel=ANNDATA)
     ] = None
     dose: Annotated[str | None, _option("Column of obs with the dose.", panel=ANNDATA)] = None
     control: Annotated[
         list[str] | None,
         _option("Category that is no treatment; may be repeated.", panel=ANNDATA, show_default="the usual words"),
     ] = None
-    separator: Annotated[str | None, _option("What joins several treatments: + for A+B.", panel=ANNDATA)] = None
+    separator: Annotated[str | None, _option("What separates several treatments: + for A+B.", panel=ANNDATA)] = None
     obsm: Annotated[str | None, _option("Instead of --perturbation: key in obsm.", panel=ANNDATA)] = None
     effect: Annotated[
         str | None, _option("inhibitor or stimulus, for all treatments.", panel=ANNDATA, show_default="by their names")
@@ -92,14 +93,10 @@ class Files:
     ] = None
 
     @property
-    def given(self) -> bool:
-        """Whether anything was typed."""
-        return any(getattr(self, field.name) not in (None, False, []) for field in fields(self))
-
-    def _column_names(self) -> dict[str, list[str]] | None:
-        """Names for the columns of ``.npy`` files, if they were given."""
-        files = {"treatments": self.treatment_names, "readouts": self.readout_names}
-        return {kind: _names_in(path) for kind, path in files.items() if path is not None} or None
+    def given(self) -> dict[str, Any]:
+        """The options that were used, with their values."""
+        values = {name: getattr(self, name) for name in FILE_OPTIONS}
+        return {name: value for name, value in values.items() if value not in (None, False, [])}
 
     def reading(self) -> dict[str, Any]:
         """The arguments of :meth:`gsnn.runs.Sources.from_files`.
@@ -118,8 +115,9 @@ class Files:
         anndata = {name: getattr(self, name) for name in names if getattr(self, name)}
         if self.exclude_label:
             anndata["exclude"] = list(self.exclude_label)
-        columns = self._column_names()
-        if self.obsm and columns and "treatments" in columns:
+        lists = {"treatments": self.treatment_names, "readouts": self.readout_names}
+        columns = {kind: _names_in(path) for kind, path in lists.items() if path is not None}
+        if self.obsm and "treatments" in columns:
             anndata["treatment_names"] = columns.pop("treatments")
         return {
             "graph": self.graph,
@@ -145,11 +143,10 @@ class Files:
                 "stream": self.stream,
                 "names": columns or None,
             },
-            "build_options": (
-                ({"on_unmatched": "drop"} if self.drop_unmatched else {})
-                | ({"ignore_case": True} if self.ignore_case else {})
-            )
-            or None,
+            "build_options": {
+                "on_unmatched": "drop" if self.drop_unmatched else None,
+                "ignore_case": self.ignore_case or None,
+            },
         }
 
 
@@ -164,25 +161,18 @@ FILE_OPTIONS = tuple(field.name for field in fields(Files))
 
 
 def reads_files(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of `Files`; it gets them as its argument ``files``, whose place they take."""
-    own = inspect.signature(command).parameters
-    hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(Files, include_extras=True)
-    parameters: dict[str, inspect.Parameter] = {}
-    for name, parameter in own.items():
-        if name != "files":
-            parameters[name] = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-            continue
-        for field in fields(Files):
-            parameters[field.name] = inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=shared[field.name]
-            )
+    """Replace the argument ``files`` of a command by the options of `Files`, from which it is made."""
+    hints = get_type_hints(Files, include_extras=True) | get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        own = inspect.signature(Files).parameters.values() if name == "files" else [parameter]
+        parameters += [each.replace(annotation=hints[each.name], kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
 
     @functools.wraps(command)
-    def wrapper(**given: Any) -> None:  # noqa: ANN401 - what typer passes
-        files = Files(**{name: given.pop(name) for name in FILE_OPTIONS})
-        command(files=files, **given)
+    def wrapper(**values: Any) -> None:  # noqa: ANN401 - what typer passes
+        files = Files(**{name: values.pop(name) for name in FILE_OPTIONS})
+        command(files=files, **values)
 
-    wrapper.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper

@@ -9,7 +9,7 @@ import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.options import AsJson, Kinds, Quiet, RunFolder
 from gsnn.cli.output import interruptible, print_json, show_edges, show_next, show_repairs, show_verdict, show_warnings
 from gsnn.cli.processes import AGAIN, together
 
@@ -17,48 +17,43 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CHOICE, _SHARED = "Which candidates", "Many samples, many processes"
-_ROWS = 1000  # of edges in the JSON object; edges.csv has them all
+_ROWS = 1000  # how many edges the JSON object holds; edges.csv has all
 
 
 def infer(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     method: Annotated[
         list[str] | None,
         typer.Option(
-            help="gradient, magnitude, rank, ... (a wrong name lists them); repeated, or with commas, the first ranks "
-            "and the others add their columns.",
+            help="learned, gradient, magnitude, ... (a wrong name lists them); repeated, or with commas: the first one "
+            "ranks, the others add their columns.",
             show_default="learned",
         ),
     ] = None,
     score: Annotated[
         str | None,
         typer.Option(
-            help="Of magnitude, and chooses it: corr, or partial given the known parents of the target.",
+            help="Score of magnitude, which it chooses: corr, or partial given the known parents of the target.",
             show_default="the method's",
         ),
     ] = None,
     agg: Annotated[
         str | None,
         typer.Option(
-            help="Of magnitude, and chooses it: how layers are combined, mean0, mean or max.",
+            help="How magnitude, which it chooses, combines layers: mean0, mean or max.",
             show_default="the method's",
         ),
     ] = None,
     samples: Annotated[str, typer.Option(help="Samples to use: train or all.")] = "train",
-    kinds: Annotated[
-        list[str] | None,
-        typer.Option(help="Kinds of edges: input (where treatments act), function (between functions), output (what a "
-                     "readout reads), or all; repeated, or with commas.", show_default="function",
-                     rich_help_panel=_CHOICE),
-    ] = None,
+    kinds: Kinds = None,
     top: Annotated[
         int | None,
-        typer.Option(help="Write only so many candidates of each kind.", show_default="every candidate",
+        typer.Option(help="Write only this many candidates of each kind.", show_default="every candidate",
                      rich_help_panel=_CHOICE),
     ] = None,
     per_target: Annotated[
         int | None,
-        typer.Option(help="Write only so many of each target.", show_default="no limit", rich_help_panel=_CHOICE),
+        typer.Option(help="Write only this many of each target.", show_default="no limit", rich_help_panel=_CHOICE),
     ] = None,
     sources: Annotated[
         list[str] | None,
@@ -76,7 +71,7 @@ def infer(
     ] = None,
     require: Annotated[
         list[str] | None,
-        typer.Option(help="An edge A:B, or a file of edges, to write whatever else is asked; may be repeated.",
+        typer.Option(help="An edge A:B, or a file of edges, to write in any case; may be repeated.",
                      rich_help_panel=_CHOICE),
     ] = None,
     known: Annotated[
@@ -84,17 +79,17 @@ def infer(
     ] = False,
     aliases: Annotated[
         str,
-        typer.Option(help="Group candidates that the data cannot tell apart by reach or hops, or none; auto takes hops "
-                     "where reach puts more than a quarter of the candidates into one group."),
+        typer.Option(help="How to group candidates that the data cannot tell apart: by reach, by hops, or none; auto "
+                     "takes hops where reach puts more than a quarter of the candidates into one group."),
     ] = "auto",
     out: Annotated[
         list[Path] | None,
-        typer.Option("-o", "--out", help="Write them here too: .csv, .tsv, .parquet, .sif, .graphml (for Cytoscape) or "
-                     ".h5ad; may be repeated."),
+        typer.Option("-o", "--out", help="Write the table here too: .csv, .tsv, .parquet, .sif, .graphml (for "
+                     "Cytoscape) or .h5ad; may be repeated."),
     ] = None,
     weights: Annotated[
         str,
-        typer.Option(help="Weights to read: early, when the training had learnt most (they tell more), or last."),
+        typer.Option(help="Weights to read: early, when the model had learnt most (they tell more), or last."),
     ] = "early",
     members: Annotated[
         bool | None,
@@ -115,8 +110,8 @@ def infer(
                             "on after a stop; 0 saves after every batch.", rich_help_panel=_SHARED),
     ] = 60.0,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Do not go on with statistics that a stopped command kept, nor take the "
-                           "regressor of gsnn train --regressor.", rich_help_panel=_SHARED),
+        bool, typer.Option("--fresh", help="Use neither the statistics of a stopped command nor the regressor of "
+                           "gsnn train --regressor.", rich_help_panel=_SHARED),
     ] = False,
     memory_budget: Annotated[
         str | None,
@@ -141,7 +136,7 @@ def infer(
     Several processes share the work: torchrun --nproc-per-node 2 -m gsnn infer runs/first
 
     Each kind of edges has ranks of its own: scores of different kinds cannot be compared. With --kinds all, in a run
-    that gsnn audit has judged, repairs.csv says what each of the best would bring, beside edges to remove and to turn.
+    that gsnn audit has judged, repairs.csv lists edges to add, to remove and to turn, with their gains.
 
     Example: gsnn infer runs/first --method gradient,magnitude --per-target 5 --out edges.graphml
     """
@@ -181,27 +176,36 @@ def infer(
     show_warnings(inference["notes"], quiet=quiet)
     written = [opened.edges_path, *(out or ())]
     repairs = [opened.repairs_path] if opened.repairs_path.is_file() else []
-    verdict, then = after_infer(opened)
+    verdict, advice = after_infer(opened)
     if as_json:
-        rows = edges.head(_ROWS).astype(object).where(edges.head(_ROWS).notna(), None).to_dict("records")
-        told = {"run": run, "files": [*written, *repairs], "inference": inference, "written": len(edges)}
-        told |= {"verdict": verdict and verdict.to_dict(), "next": at_run(then, run)}
-        print_json({**told, **_hypotheses(edges), "edges": rows})
+        head = edges.head(_ROWS).astype(object)
+        print_json(
+            {
+                "run": run,
+                "files": [*written, *repairs],
+                "inference": inference,
+                "written": len(edges),
+                "verdict": verdict and verdict.to_dict(),
+                "next": at_run(advice, run),
+                **_hypotheses(edges),
+                "edges": head.where(head.notna(), None).to_dict("records"),
+            }
+        )
     elif not quiet:
         show_edges(edges, inference)
         if verdict is not None:
             show_verdict(verdict, f"this ranking, from the self-check ({inference['method']})")
         typer.echo("Edges: " + ", ".join(map(str, written)))
         show_repairs(opened.repairs_path)
-        show_next(then, run)
+        show_next(advice, run)
 
 
 def _hypotheses(edges: pd.DataFrame) -> dict[str, Any]:
-    """The hypotheses of each kind, and what fills the top, as the screen shows them."""
+    """The hypotheses of each kind, and what the best candidates share, as the screen shows them."""
     from gsnn.runs.inference.shortlist import shortlist
 
-    found = [shortlist(part) for _, part in edges.groupby("kind", sort=False)]
+    lists = [shortlist(part) for _, part in edges.groupby("kind", sort=False)]
     return {
-        "hypotheses": [row for each in found for row in each.to_list()],
-        "concentration": [n for f in found for n in f.notes],
+        "hypotheses": [row for each in lists for row in each.to_list()],
+        "concentration": [note for each in lists for note in each.notes],
     }

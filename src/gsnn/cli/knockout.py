@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,16 +10,8 @@ import typer
 from gsnn.base.errors import DataError
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import (
-    MODEL_ASKED,
-    figure,
-    interruptible,
-    print_json,
-    show_next,
-    show_table,
-    show_verdict,
-)
+from gsnn.cli.options import AsJson, Picture, Quiet, RunFolder
+from gsnn.cli.output import figure, interruptible, show_answer, show_notes, show_table
 
 if TYPE_CHECKING:
     from gsnn.ask import Knockouts
@@ -28,7 +20,7 @@ _LISTED, _READOUTS = 20, 8
 
 
 def knockout(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     nodes: Annotated[str | None, typer.Option(help="Functions to knock out, with commas.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Knock out each function of the network.")] = False,
     pairs: Annotated[
@@ -44,9 +36,7 @@ def knockout(
             help="Treatments joined by +, or a row of the data; repeatable.", show_default="all conditions of the data"
         ),
     ] = None,
-    picture: Annotated[
-        str, typer.Option(help="Heatmap in the run folder, .png, .svg or .pdf; empty for none.")
-    ] = "knockout.png",
+    picture: Picture = "knockout.png",
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -68,10 +58,9 @@ def knockout(
         from gsnn.ask.knockouts import DEFAULT_STATE
         from gsnn.runs import Run
         from gsnn.runs.knockout import knockout_run
-        from gsnn.runs.results import model_verdict
 
         opened = Run.open(run)
-        found = knockout_run(
+        answer = knockout_run(
             opened,
             named,
             pairs=pairs,
@@ -80,34 +69,26 @@ def knockout(
             picture=picture,
             progress=not quiet,
         )
-        model = model_verdict(opened)
-    files = [run / name for name in ("knockout.csv", "knockout.json", picture) if name]
-    if as_json:
-        print_json({"run": run, "files": files, "model": model.at(run).to_dict(), **found.content()})
-    elif not quiet:
-        _show(found)
-        show_verdict(model, "the model that was asked")
-        typer.echo(f"Knock-outs: {', '.join(map(str, files))}")
-        show_next(MODEL_ASKED, run)
+    files = ["knockout.csv", "knockout.json", picture]
+    show_answer(opened, "Knock-outs", files, answer.content(), partial(_show, answer), as_json=as_json, quiet=quiet)
 
 
-def _show(found: Knockouts) -> None:
-    table = found.summary()
+def _show(answer: Knockouts) -> None:
+    table = answer.summary()
     # The readouts that change most, in standard deviations.
-    change = (table[found.readouts].abs() / found.scale).max().sort_values(ascending=False, kind="stable")
-    shown = [name for name in found.readouts if name in set(change.index[:_READOUTS])]
+    change = (table[answer.readouts].abs() / answer.scale).max().sort_values(ascending=False, kind="stable")
+    shown = [name for name in answer.readouts if name in set(change.index[:_READOUTS])]
     columns = ["strength", *(["interaction"] if "interaction" in table else []), *shown]
     rows = [
-        [str(row["nodes"]), found.held_at.get(str(row["nodes"]), "") or "-", *(figure(row[name]) for name in columns)]
+        [str(row["nodes"]), answer.held_at.get(str(row["nodes"]), "") or "-", *(figure(row[name]) for name in columns)]
         for row in table.head(_LISTED).to_dict("records")
     ]
     more = f", the strongest {_LISTED} of {len(table)}" if len(table) > _LISTED else ""
-    title = f"Knock-outs: mean effect over {len(found.conditions)} conditions, in the units of the data{more}"
+    title = f"Knock-outs: mean effect over {len(answer.conditions)} conditions, in the units of the data{more}"
     show_table(title, ["nodes", "held as in", *columns], rows, left=2)
     typer.echo("strength: root mean square effect over conditions and readouts, in standard deviations of a readout")
     if "interaction" in table:
         typer.echo("interaction: the same of the effect of a pair minus the sum of its single effects")
-    if len(shown) < len(found.readouts):
-        typer.echo(f"the {len(shown)} readouts that change most of {len(found.readouts)}; knockout.csv has all")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
+    if len(shown) < len(answer.readouts):
+        typer.echo(f"the {len(shown)} readouts that change most of {len(answer.readouts)}; knockout.csv has all")
+    show_notes(answer.notes)

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from gsnn.base.verdict import Verdict
+    from gsnn.runs import Run
     from gsnn.training.baselines import FitReport
 
 PREDICTORS = ("model", "ridge", "mean")
-_READOUTS = 10  # readouts that are listed at each end, where there are more
+SIGNS = {1: "+", -1: "-", 0: "?"}
+_LISTED = 10  # how many candidates of a kind, repairs of an action, and best and worst readouts are printed
 
 
 def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
@@ -46,42 +48,42 @@ def show_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]],
             table.add_row(*(Text(cell) for cell in row))
         Console().print(table)
         return
-    widths = [max(len(row[i]) for row in [list(header), *rows]) for i in range(len(header))]
-    for row in [list(header), *rows]:
-        cells = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+    lines = [list(header), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
         typer.echo("  ".join(cells).rstrip())
 
 
 def show_fit(fit: FitReport) -> None:
-    """Print R2 per readout and pooled, beside the baselines; of many readouts those the model fits best and worst."""
+    """Print R2 per readout and pooled, beside the baselines; of many readouts only those fitted best and worst."""
     readouts = fit.readouts
-    left_out = len(readouts) - 2 * _READOUTS
-    if left_out > 0:
+    between = len(readouts) - 2 * _LISTED
+    if between > 0:
         ordered = readouts.sort_values("model_r2", ascending=False, kind="stable", na_position="last")
-        readouts = ordered.iloc[[*range(_READOUTS), *range(-_READOUTS, 0)]]
+        readouts = ordered.iloc[[*range(_LISTED), *range(-_LISTED, 0)]]
     rows = [
-        [str(row["readout"]), str(row["n"]), *(_r2(row[f"{name}_r2"]) for name in PREDICTORS)]
+        [str(row["readout"]), str(row["n"]), *(cell(row[f"{name}_r2"]) for name in PREDICTORS)]
         for row in readouts.to_dict("records")
     ]
-    if left_out > 0:
-        between = f"({left_out} between)"
-        rows.insert(_READOUTS, [between, *[""] * (1 + len(PREDICTORS))])
+    if between > 0:
+        rows.insert(_LISTED, [f"({between} between)", *[""] * (1 + len(PREDICTORS))])
     for label, column in (("all, pooled", "pooled_r2"), ("all, averaged", "mean_r2")):
-        values = [_r2(float(fit.summary[column][name])) for name in PREDICTORS]
+        values = [cell(float(fit.summary[column][name])) for name in PREDICTORS]
         rows.append([label, str(int(fit.readouts["n"].sum())), *values])
     show_table(f"Fit: R2 on {fit.samples} held-out samples", ["readout", "values", *PREDICTORS], rows)
     if fit.correlation:
         from gsnn.training.verdict import r_meaning
 
-        r = ", ".join(f"{name} {_r2(value)}" for name, value in fit.correlation.items())
+        r = ", ".join(f"{name} {cell(value)}" for name, value in fit.correlation.items())
         typer.echo(f"r over all held-out values, each in its own units: {r} ({r_meaning(fit.correlation)})")
     if fit.left_out:
         typer.echo(left_out_line(fit.left_out))
 
 
 def left_out_line(left_out: Mapping[str, float]) -> str:
-    """What the baselines reach on conditions they were not fitted on, over all the data."""
-    r = ", ".join(f"{name} {_r2(left_out[name])}" for name in ("ridge", "group mean") if name in left_out)
+    """The correlation of the baselines on conditions they were not fitted on, over all the data, as a line."""
+    r = ", ".join(f"{name} {cell(left_out[name])}" for name in ("ridge", "group mean") if name in left_out)
     some = f" of {left_out['of']:.0f} conditions" if "of" in left_out else " folds"
     if "readouts" in left_out:
         some += f", {left_out['readouts']:.0f} of the readouts"
@@ -89,70 +91,89 @@ def left_out_line(left_out: Mapping[str, float]) -> str:
 
 
 def show_verdict(verdict: Verdict, about: str = "") -> None:
-    """Print what a result means, in words; on a terminal in red where it is not to be built upon.
-
-    Args:
-        verdict: The verdict.
-        about: Whose it is, where there are several.
-    """
+    """Print what a result means, on a terminal in the colour of its tone; ``about`` names what it judges."""
     colours = {"good": typer.colors.GREEN, "unsure": typer.colors.YELLOW, "bad": typer.colors.RED}
     typer.echo(typer.style(f"Verdict{about and f' on {about}'}: {verdict}", fg=colours[verdict.tone], bold=True))
 
 
 def show_next(text: str, folder: Path) -> None:
-    """Print what to do next; nothing if there is nothing to say.
-
-    Args:
-        text: As :attr:`gsnn.base.verdict.Verdict.next` has it.
-        folder: The run folder that it is about.
-    """
+    """Print what to do next, a text in which ``RUN`` stands for the run folder; nothing if it is empty."""
     from gsnn.base.verdict import at_run
 
     if text:
         typer.echo(f"Next: {at_run(text, folder)}")
 
 
-MODEL_ASKED = "gsnn report RUN, which has a section on this; an answer of a model is a hypothesis until it is measured"
+_ASKED = "gsnn report RUN, which has a section on this; an answer of a model is a hypothesis until it is measured"
 
 
-def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any], top: int = 10) -> None:
-    """Print the best candidates of each kind; say what q and the aliases are, and what they are not.
+def show_model(model: Verdict, label: str, files: Iterable[Path], folder: Path, advice: str = _ASKED) -> None:
+    """Print how far the model that answered can be trusted, the files of its answer, and what to do next."""
+    show_verdict(model, "the model that was asked")
+    typer.echo(f"{label}: {', '.join(map(str, files))}")
+    show_next(advice, folder)
+
+
+def show_answer(
+    run: Run,
+    label: str,
+    files: Iterable[str],
+    content: Mapping[str, Any],
+    show: Callable[[], None],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Print an answer of the model of a run by ``show``, or as JSON with its ``content``; a file may be empty."""
+    from gsnn.runs.results import model_verdict
+
+    model, paths = model_verdict(run), [run.path / name for name in files if name]
+    if as_json:
+        print_json({"run": run.path, "files": paths, "model": model.at(run.path).to_dict(), **content})
+    elif not quiet:
+        show()
+        show_model(model, label, paths, run.path)
+
+
+def show_notes(notes: Iterable[str]) -> None:
+    """Print notes on a result, one a line."""
+    for note in notes:
+        typer.echo(f"note: {note}")
+
+
+def show_edges(edges: pd.DataFrame, inference: Mapping[str, Any]) -> None:
+    """Print the best candidates of ``edges.csv`` of each kind, and what q and the aliases mean.
 
     Args:
-        edges: Table of ``edges.csv``.
-        inference: What stands in ``run.json`` about it.
-        top: How many candidates to print of a kind.
+        edges: The table.
+        inference: How they were inferred, from ``run.json``.
     """
-    for kind, how in (inference.get("kinds") or {"": inference}).items():
-        _show_kind(edges[edges["kind"] == kind] if kind else edges, how, kind, top)
+    for kind, of_kind in (inference.get("kinds") or {"": inference}).items():
+        _show_kind(edges[edges["kind"] == kind] if kind else edges, of_kind, kind)
     if inference.get("no_targets"):
         from gsnn.runs.inference.columns import no_targets_note
 
         typer.echo(no_targets_note(inference["no_targets"]))
 
 
-def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top: int) -> None:
+def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str) -> None:
+    from gsnn.runs.inference.columns import Q_MEANS, members_note, structure_note
     from gsnn.runs.inference.shortlist import MEMBERS, shortlist
 
-    found = shortlist(edges, top)
-    best = found.rows
+    shown = shortlist(edges, _LISTED)
+    best = shown.rows
     if not best:
-        between = (
-            f": the network has every {kind} edge"
-            if kind
-            else (": the network has an edge between any two function nodes")
-        )
-        typer.echo(f"There is no candidate edge{between}.")
+        known = f"every {kind} edge" if kind else "an edge between any two function nodes"
+        typer.echo(f"There is no candidate edge: the network has {known}.")
         return
     tested = any(row["p"] == row["p"] for row in best)
-    signs = {1: "+", -1: "-"}
     columns: dict[str, Callable[[dict[Any, Any]], str]] = {
         "rank": lambda row: str(row["rank"]),
         "source": lambda row: str(row["source"]),
         "target": lambda row: str(row["target"]),
     }
     if "sign" in best[0]:
-        columns["sign"] = lambda row: signs.get(int(row["sign"]), "?")
+        columns["sign"] = lambda row: SIGNS[int(row["sign"])]
     left = len(columns)
     columns["score"] = lambda row: figure(row["score"])
     if tested:
@@ -166,7 +187,7 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         )
     folded = "alias_size" in best[0]
     if folded:
-        columns["look-alikes"] = lambda row: _members(row, MEMBERS)
+        columns["look-alikes"] = lambda row: _look_alikes(row, MEMBERS)
     title = (
         f"Candidate {kind}{' ' * bool(kind)}edges, each a hypothesis: the best {len(best)} of {inference['candidates']}"
     )
@@ -174,26 +195,19 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         title += ", look-alikes in one row"
     if tested:
         title += " (p and q test association, not an edge)"
-    show_table(title, list(columns), [[cell(row) for cell in columns.values()] for row in best], left=left)
+    show_table(title, list(columns), [[text(row) for text in columns.values()] for row in best], left=left)
     if tested:
-        from gsnn.runs.inference.columns import Q_MEANS
-
         typer.echo(f"q: {Q_MEANS}")
     if inference.get("members"):
-        from gsnn.runs.inference.columns import members_note
-
         typer.echo(members_note(inference["members"]) + "; worst rank: the last place that a member gives")
     if inference.get("structure"):
-        from gsnn.runs.inference.columns import structure_note
-
         typer.echo(f"note: {structure_note(inference['structure'])}")
-    for note in found.notes:
-        typer.echo(f"note: {note}")
+    show_notes(shown.notes)
     aliases = inference["aliases"]
     if aliases is not None and aliases["share_aliased"] is not None:
         typer.echo(
-            f"look-alikes: other candidates that the data cannot tell from this one (by {aliases['by']}), so that a "
-            f"row is one hypothesis; {percent(aliases['share_aliased'])} of all candidates have some, in "
+            f"look-alikes: other candidates that the data cannot tell from this one (by {aliases['by']}), so a row is "
+            f"one hypothesis; {percent(aliases['share_aliased'])} of all candidates have some, in "
             f"{aliases['groups']} groups"
         )
     if "expected_precision" in best[0]:
@@ -205,10 +219,10 @@ def _show_kind(edges: pd.DataFrame, inference: Mapping[str, Any], kind: str, top
         typer.echo(text)
 
 
-def _members(row: Mapping[str, Any], most: int) -> str:
-    """The look-alikes of a candidate, the first by name."""
+def _look_alikes(row: Mapping[str, Any], most: int) -> str:
+    """The names of the first look-alikes of a candidate, and how many more there are."""
     pairs = [f"{source}:{target}" for source, target in row["look_alikes"]]
-    # A table that was cut does not hold them all.
+    # A table that was cut off does not have all of them.
     n = max(len(pairs), int(row["alias_size"]) - 1)
     shown = ", ".join(pairs[:most])
     if n > len(pairs[:most]):
@@ -216,35 +230,29 @@ def _members(row: Mapping[str, Any], most: int) -> str:
     return shown or "none"
 
 
-def show_repairs(path: Path, top: int = 10) -> None:
-    """Print the best repairs of a run, if it has a table of them.
-
-    Args:
-        path: The table.
-        top: How many to print of each action.
-    """
+def show_repairs(path: Path) -> None:
+    """Print the best repairs of each action from a table of repairs, if it is there."""
     if not path.is_file():
         return
     from gsnn.io.truth import read_table
 
-    table, signs = read_table(path), {1: "+", -1: "-"}
+    table = read_table(path)
     rows = [
         [
             *(str(row[name]) for name in ("action", "kind", "source", "target")),
-            signs.get(int(row["sign"]), "?"),
+            SIGNS[int(row["sign"])],
             *(figure(row[name]) for name in ("gain", "gain_low", "gain_high")),
         ]
         for _, part in table.groupby("action", sort=False)
-        for row in part.head(top).to_dict("records")
+        for row in part.head(_LISTED).to_dict("records")
     ]
-    typer.echo("")
     header = ["action", "kind", "source", "target", "sign", "gain", "from", "to"]
-    show_table(f"Repairs: the best of {len(table)}, gains as shares of the held-out loss", header, rows, left=5)
+    show_table(f"\nRepairs: the best of {len(table)}, gains as shares of the held-out loss", header, rows, left=5)
     typer.echo(f"Repairs: {path}; to test them: gsnn refine {shlex.quote(str(path.parent))} --repairs")
 
 
 def precision_text(expected: float, low: float) -> str:
-    """An expected precision; in words where there is an interval, but it is too wide for one to be told.
+    """An expected precision; in words where its interval is too wide to state one.
 
     Example:
         >>> precision_text(0.25, 0.1), precision_text(math.nan, 0.0), precision_text(math.nan, math.nan)
@@ -254,7 +262,7 @@ def precision_text(expected: float, low: float) -> str:
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - what JSON can hold
-    """Print one JSON object; what is undefined is null."""
+    """Print one JSON object, with null for undefined values."""
     import json
 
     from gsnn.base.files import plain
@@ -285,12 +293,13 @@ def percent(share: float) -> str:
     return {"0%": "less than 1%", "100%": "more than 99%"}.get(shown, shown) if 0 < share < 1 else shown
 
 
-def _r2(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:z.3f}"
+def cell(value: float, form: str = "z.3f") -> str:
+    """A number in a format; ``-`` if it is NaN."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def figure(value: Any) -> str:  # noqa: ANN401 - a cell of a table
-    """A number with three places, a small one as a power of ten."""
+    """A number with three decimals, or in scientific notation if it is small; ``-`` if it is undefined."""
     if value is None or value != value:
         return "-"
     return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:z.3f}"

@@ -9,19 +9,19 @@ import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import figure, interruptible, print_json, show_next, show_table, show_verdict, show_warnings
+from gsnn.cli.options import AsJson, Quiet, RunFolder
+from gsnn.cli.output import figure, interruptible, print_json, show_model, show_table, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.ask import Predictions
 
-_NEXT = "gsnn explain RUN --condition ROW --readout NAME, which tells why the model predicts a response"
+_EXPLAIN = "gsnn explain RUN --condition ROW --readout NAME, which tells why the model predicts a response"
 _MEASURE = "measure before you build on these figures: the model fits unseen conditions badly"
-_CONDITIONS, _READOUTS = 10, 5  # of each that are printed; predictions.csv has them all
+_CONDITIONS, _READOUTS = 10, 5  # how many of each are printed; predictions.csv has all
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     data: Annotated[
         Path | None,
         typer.Option(help="New conditions: a table with TR: columns, MIDAS or AnnData; readouts are not needed."),
@@ -48,7 +48,7 @@ def predict(
     """Predict the responses to new conditions, in the units of the data; writes predictions.csv.
 
     A row for each condition, with a column for each readout and, of a run with members, the ends of its interval. The
-    last column says in which way a condition lies outside what the run was trained on.
+    last column says in which way a condition lies outside the training data.
 
     Example: gsnn predict runs/first --data new.csv
     """
@@ -58,7 +58,7 @@ def predict(
         from gsnn.runs.results import model_verdict
 
         opened = Run.open(run)
-        found, path = predict_run(
+        result, path = predict_run(
             opened,
             data,
             inputs=inputs,
@@ -69,41 +69,43 @@ def predict(
             out=out,
         )
         model = model_verdict(opened)
-    what = found.treatments.index.name or "condition"
-    far = [f"{what} {name}: {why}" for name, why in zip(found.treatments.index, found.outside, strict=True) if why]
-    show_warnings([*found.notes, *far], quiet=quiet)
+    label = result.treatments.index.name or "condition"
+    far = [f"{label} {name}: {why}" for name, why in zip(result.treatments.index, result.outside, strict=True) if why]
+    show_warnings([*result.notes, *far], quiet=quiet)
     if as_json:
-        rows = found.to_frame().to_dict("records")
-        level = found.level if found.sd is not None else None
-        told = {"run": run, "file": path, "model": model.at(run).to_dict(), "interval": level, "notes": found.notes}
-        print_json({**told, "predictions": rows})
+        print_json(
+            {
+                "run": run,
+                "file": path,
+                "model": model.at(run).to_dict(),
+                "interval": result.level if result.sd is not None else None,
+                "notes": result.notes,
+                "predictions": result.to_frame().to_dict("records"),
+            }
+        )
     elif not quiet:
-        _show(found)
-        show_verdict(model, "the model that was asked")
-        typer.echo(f"Predictions: {path}")
-        show_next(_NEXT if model.tone != "bad" else _MEASURE, run)
+        _show(result)
+        show_model(model, "Predictions", [path], run, _EXPLAIN if model.tone != "bad" else _MEASURE)
 
 
-def _show(found: Predictions) -> None:
-    """The first conditions, and the readouts that differ most between conditions."""
-    spread = found.mean.std(axis=0) if len(found) > 1 else abs(found.mean[0])
-    order = sorted(range(len(found.readouts)), key=lambda j: -spread[j] if spread[j] == spread[j] else 1.0)
+def _show(result: Predictions) -> None:
+    """Print the first conditions, and the readouts that differ most between conditions."""
+    spread = result.mean.std(axis=0) if len(result) > 1 else abs(result.mean[0])
+    order = sorted(range(len(result.readouts)), key=lambda j: -spread[j] if spread[j] == spread[j] else 1.0)
     chosen = sorted(order[:_READOUTS])
     rows = []
-    for i, (name, done) in enumerate(zip(found.treatments.index, found.conditions, strict=True)):
-        if i == _CONDITIONS:
-            break
+    for i, (name, treated) in enumerate(zip(result.treatments.index[:_CONDITIONS], result.conditions, strict=False)):
         cells = []
         for j in chosen:
-            cell = figure(found.mean[i, j])
-            if found.low is not None and found.high is not None:
-                cell += f" ({figure(found.low[i, j])} to {figure(found.high[i, j])})"
+            cell = figure(result.mean[i, j])
+            if result.low is not None and result.high is not None:
+                cell += f" ({figure(result.low[i, j])} to {figure(result.high[i, j])})"
             cells.append(cell)
-        rows.append([str(name), done, *cells, found.outside[i].split(":")[0]])
-    title = f"Predicted responses of {len(found)} conditions"
-    title += f", {found.level:.0%} intervals" if found.sd is not None else ""
-    title += f"; the first {len(rows)}" if len(found) > len(rows) else ""
-    if len(found.readouts) > len(chosen):
-        title += f"; the {len(chosen)} of {len(found.readouts)} readouts that differ most"
-    header = ["condition", "treatments", *(found.readouts[j] for j in chosen), "outside"]
+        rows.append([str(name), treated, *cells, result.outside[i].split(":")[0]])
+    title = f"Predicted responses of {len(result)} conditions"
+    title += f", {result.level:.0%} intervals" if result.sd is not None else ""
+    title += f"; the first {len(rows)}" if len(result) > len(rows) else ""
+    if len(result.readouts) > len(chosen):
+        title += f"; the {len(chosen)} of {len(result.readouts)} readouts that differ most"
+    header = ["condition", "treatments", *(result.readouts[j] for j in chosen), "outside"]
     show_table(title, header, rows, left=2)

@@ -1,4 +1,4 @@
-"""Several processes with one voice."""
+"""Commands that run in several processes and print once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AGAIN = "the same command goes on after the statistics that were saved"
 
 @contextmanager
 def together(timeout: float) -> Iterator[Processes]:
-    """Join the other processes of the job; an error that all meet is told once, by the first.
+    """Join the other processes of the job; an error that all of them raise is printed once, by the first.
 
     Args:
         timeout: Seconds to wait for the others.
@@ -29,7 +29,7 @@ def together(timeout: float) -> Iterator[Processes]:
     Raises:
         DataError: If the timeout is not above 0.
         ProcessError: If another process dies, with what to do.
-        typer.Exit: After SIGTERM, or where another process tells the error.
+        typer.Exit: After SIGTERM, or where another process prints the error.
     """
     from gsnn.edges.parallel import ProcessError, Stopped, processes
 

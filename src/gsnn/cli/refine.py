@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
-from gsnn.cli.output import interruptible, print_json, show_next, show_table, show_verdict, show_warnings
+from gsnn.cli.options import AsJson, Kinds, Quiet, RunFolder
+from gsnn.cli.output import cell, interruptible, print_json, show_next, show_table, show_verdict, show_warnings
 
 if TYPE_CHECKING:
     from gsnn.discovery import Refinement
 
 
 def refine(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -29,24 +28,18 @@ def refine(
     rounds: Annotated[int, typer.Option(help="Number of rounds.")] = 3,
     per_round: Annotated[int, typer.Option(help="Edges that each method proposes a round.")] = 6,
     per_target: Annotated[
-        int | None, typer.Option(help="Of these, so many of each target.", show_default="no limit")
+        int | None, typer.Option(help="At most so many of them into one target.", show_default="no limit")
     ] = None,
     per_source: Annotated[
-        int | None, typer.Option(help="Of these, so many of each source.", show_default="no limit")
+        int | None, typer.Option(help="At most so many of them from one source.", show_default="no limit")
     ] = None,
-    kinds: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Kinds of edges to propose, in turn: input, function, output, or all; repeated, or with commas.",
-            show_default="function",
-        ),
-    ] = None,
+    kinds: Kinds = None,
     decision: Annotated[
         str,
         typer.Option(
-            help="What stays: single (each edge is tried alone), bisect (batches are, for less time), joint (all that "
-            "is proposed is trained, and what the model misses most is tried), together (a round is one batch, beside "
-            "random edges in its place), or none (no test: all stays)."
+            help="How edges are tried: single (each alone), bisect (in batches, for less time), joint (all proposed "
+            "edges are trained, and those that the model misses most are tried), together (a round as one batch, "
+            "beside random edges in its place), or none (no test: all stay)."
         ),
     ] = "single",
     min_drop: Annotated[
@@ -90,9 +83,9 @@ def refine(
 
         opened = Run.open(run)
         if not (repairs or repairs_file) and FUNCTION_EDGES in resolve_kinds(kinds or "function"):
-            names = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
-            show_warnings(failed_rankings(opened, method_names(method or names)), quiet=quiet or as_json)
-        found = refine_run(
+            by_default = BY_DEFAULT_JOINT if decision == "joint" else (DEFAULT_METHOD,)
+            show_warnings(failed_rankings(opened, method_names(method or by_default)), quiet=quiet or as_json)
+        result = refine_run(
             opened,
             method=method or None,
             truth=truth,
@@ -112,56 +105,56 @@ def refine(
             progress=not quiet,
         )
     if as_json:
-        tables = {"rounds": found.summary(), "edges": found.table(), "accepted": found.accepted()}
-        told: dict[str, Any] = {name: table.to_dict("records") for name, table in tables.items()}
-        told["verdict"] = found.verdict().at(run).to_dict()
-        files = [run / name for name in ("refine.json", "refine.csv", NETWORK)]
-        files += [run / MAP] if (run / MAP).is_file() else []
-        print_json({"run": run, "files": files, "warnings": found.warnings, **told})
+        tables = {"rounds": result.summary(), "edges": result.table(), "accepted": result.accepted()}
+        names = ("refine.json", "refine.csv", NETWORK, *([MAP] if (run / MAP).is_file() else []))
+        print_json(
+            {
+                "run": run,
+                "files": [run / name for name in names],
+                "warnings": result.warnings,
+                **{name: table.to_dict("records") for name, table in tables.items()},
+                "verdict": result.verdict().at(run).to_dict(),
+            }
+        )
     elif not quiet:
-        show_warnings(found.warnings)
-        _show(found)
-        show_verdict(found.verdict())
+        show_warnings(result.warnings)
+        _show(result)
+        show_verdict(result.verdict())
         typer.echo(f"Refinement: {run / 'refine.json'}, {run / NETWORK}")
-        if found.kept():
+        if result.kept():
             mapped = f" and --map {run / MAP}" if (run / MAP).is_file() else ""
             typer.echo(f"To train on what stayed: gsnn train with the same data, --graph {run / NETWORK}{mapped}")
-        show_next(found.verdict().next, run)
+        show_next(result.verdict().next, run)
 
 
-def _show(found: Refinement) -> None:
+def _show(result: Refinement) -> None:
     rows = [
         [
             row["arm"],
             str(row["round"]),
             str(row["proposed"]),
             str(row["kept"]),
-            *(_cell(row[name]) for name in ("loss_before", "loss_after", "test_after", "precision")),
+            *(cell(row[name], ".4f") for name in ("loss_before", "loss_after", "test_after", "precision")),
             str(row["trainings"]),
         ]
-        for row in found.summary().to_dict("records")
+        for row in result.summary().to_dict("records")
     ]
     header = ["edges", "round", "proposed", "kept", "held-out", "after", "test after", "precision", "trainings"]
     show_table("Refinement: losses before and after each round (standardised)", header, rows)
     shares = [
         f"{row['kept']} of {row['proposed']} {row['arm']} edges ({row['share']:.0%})"
-        for row in found.accepted().to_dict("records")
+        for row in result.accepted().to_dict("records")
         if row["proposed"]
     ]
     typer.echo(f"Stayed: {', '.join(shares) or 'nothing was proposed'}.")
-    kept = found.table()
+    kept = result.table()
     kept = kept[kept["kept"] & (kept["arm"] == "inferred")]
     if not len(kept):
         typer.echo("Nothing that was proposed passed: none was kept.")
         return
     names, figures = ["round", "action", "source", "target", "kind", "method"], ["score", "gain", "needed"]
     rows = [
-        [*(str(r[n]) for n in names), *(_cell(r[n]) for n in figures), _cell(r["p"], ".1g")]
-        for r in kept.to_dict("records")
+        [*(str(row[name]) for name in names), *(cell(row[name], ".4f") for name in figures), cell(row["p"], ".1g")]
+        for row in kept.to_dict("records")
     ]
-    typer.echo("")
-    show_table("Edges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=6)
-
-
-def _cell(value: float, shape: str = ".4f") -> str:
-    return "-" if math.isnan(value) else format(value, shape)
+    show_table("\nEdges that were kept: gains are shares of the held-out loss", [*names, *figures, "p"], rows, left=6)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from gsnn.base.progress import stage
 from gsnn.cli.config import Config
-from gsnn.cli.options import AsJson, Quiet
+from gsnn.cli.options import AsJson, Quiet, RunFolder
 from gsnn.cli.output import interruptible, print_json
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder of gsnn train.", metavar="RUN")],
+    run: RunFolder,
     config: Config = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

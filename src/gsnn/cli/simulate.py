@@ -38,7 +38,7 @@ def simulate(
         typer.Option(help="Kinds of edges that the network lacks: input (second targets of treatments), function, "
                      "output (second sources of readouts), or all.", show_default="function"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes everything.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes all that is random.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a simulation in the folder.")] = False,
     config: Config = None,
     as_json: AsJson = False,
@@ -51,11 +51,11 @@ def simulate(
 
     Example: gsnn simulate -o simulated --kind layered --size 20 --samples 200
     """
-    hint = "what was written may not be complete; run it again with --force"
+    hint = "the files may be incomplete; run it again with --force"
     with interruptible(hint), stage("simulating", show=not quiet):
         from gsnn.runs.simulate import simulate_files
 
-        found = simulate_files(
+        result = simulate_files(
             out,
             setting=setting,
             kind=kind,
@@ -68,9 +68,9 @@ def simulate(
             force=force,
         )
     if as_json:
-        print_json({"folder": out, "settings": found.settings, "counts": found.counts, "files": found.files})
+        print_json({"folder": out, "settings": result.settings, "counts": result.counts, "files": result.files})
     elif not quiet:
-        counts = found.counts
+        counts = result.counts
         typer.echo(
             f"{counts['functions']} functions, {counts['edges']} edges of which {counts['hidden']} are hidden, "
             f"{counts['inputs']} inputs, {counts['outputs']} outputs, {counts['samples']} samples"

@@ -50,14 +50,14 @@ def train(
         bool,
         typer.Option(
             "--regressor",
-            help="Also learn beside the model which edges it misses, for gsnn infer --method regressor.",
+            help="Also let a regressor learn which edges the model lacks, for gsnn infer --method regressor.",
             rich_help_panel=_MODEL,
         ),
     ] = False,
     members: Annotated[
         int | None,
         typer.Option(
-            help="Also train so many models, each on conditions drawn with replacement: gsnn predict then has "
+            help="Also train this many models, each on conditions drawn with replacement: gsnn predict then gives "
             "intervals, and gsnn infer averages their ranks. With --resume they are added to a run.",
             show_default="none",
             rich_help_panel=_MODEL,
@@ -101,17 +101,17 @@ def train(
     if out is None:
         raise DataError("give the run folder to write with -o (in a --config file: run)")
     place = training_place(devices, num_nodes)
-    # The first of several processes speaks for all.
+    # Only the first of several processes prints.
     quiet, as_json = quiet or not place.first, as_json and place.first
     hint = f"run the same command with --resume to continue {shlex.quote(str(out))}"
     with interruptible(hint), stage("reading network and data", show=not quiet):
         from gsnn.runs.train import train_files
 
-        told: list[str] = []
+        shown: list[str] = []
 
-        def tell(warnings: list[str]) -> None:
+        def notify(warnings: list[str]) -> None:
             show_warnings(warnings, quiet=quiet)
-            told.extend(warnings)
+            shown.extend(warnings)
 
         run, result = train_files(
             out,
@@ -131,22 +131,24 @@ def train(
             overwrite=overwrite,
             resume=resume,
             progress=not quiet,
-            notify=tell,
+            notify=notify,
             devices=devices,
             num_nodes=num_nodes,
             device=device,
             regressor=regressor,
             members=members,
         )
-        show_warnings([w for w in result.warnings if w not in told], quiet=quiet)
+        show_warnings([warning for warning in result.warnings if warning not in shown], quiet=quiet)
     if as_json:
-        found = {name: run.info[name] for name in ("status", "config", "data", "fit", "training", "warnings")}
-        more = {
-            "best_epoch": result.best_epoch,
-            "members": run.n_members,
-            "verdict": result.verdict.at(run.path).to_dict(),
-        }
-        print_json({"run": run.path, **found, **more})
+        print_json(
+            {
+                "run": run.path,
+                **{name: run.info[name] for name in ("status", "config", "data", "fit", "training", "warnings")},
+                "best_epoch": result.best_epoch,
+                "members": run.n_members,
+                "verdict": result.verdict.at(run.path).to_dict(),
+            }
+        )
     elif not quiet:
         show_fit(result.report)
         show_verdict(result.verdict)

@@ -8,20 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS
 from gsnn.report.text import number, numbers, percent, probability
 
 MOST_OTHERS = 8  # columns the page knows nothing about, such as the ranks of further methods
 # Read by name where a table has them; not columns of their own.
-_PARTS = {
-    "known",
-    "precision_low",
-    "precision_high",
-    "precision_chance",
-    "stated_fdr",
-    "alias_group",
-    "src_idx",
-    "dst_idx",
-}
+_PARTS = {"known", *PRECISION_COLUMNS, "alias_group", "src_idx", "dst_idx"}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.errors import as_data_error
 from gsnn.discovery.auditing.result import Audit
 from gsnn.runs.repairs import update_repairs
-from gsnn.runs.sample import as_many_steps, run_sample
-from gsnn.runs.settings import changed_config, locked, refuse_both
+from gsnn.runs.sample import as_many_steps, run_sample, sample_notes
+from gsnn.runs.settings import changed_config, refuse_both
 
 if TYPE_CHECKING:
     from gsnn.runs.folder import Run
@@ -27,21 +27,20 @@ def audit_run(
 
     Where the run has candidates of all kinds, ``repairs.csv`` is written too.
 
-    If its training is complete and its settings are not replaced, its model stands for the whole graph where edges are
-    removed. Of samples that stay in their files 2,000 are drawn; the run's model has seen more of them, so that both
-    models are trained anew. For the arguments see :mod:`gsnn.runs` and :func:`gsnn.discovery.audit`.
+    The removal of edges compares a model of the whole graph with one without them. The model of the run is taken for
+    the first if its training is complete and no setting is replaced. Of samples that stay in their files 2,000 are
+    drawn; the run's model has seen more of them, so both models are trained. For the arguments see :mod:`gsnn.runs` and
+    :func:`gsnn.discovery.audit`.
     """
     from gsnn.discovery.auditing import audit
 
     refuse_both(overwrite, resume)
     data, config = run_sample(run), changed_config(run.config, settings)
-    partial = data.drawn is not None and data.drawn.partial
-    if (settings or {}).get("epochs") is None:
-        config = as_many_steps(config, data.drawn)
-    whole = run.model() if run.complete and config == run.config and not partial else None
-    given = {"folder": run.path, "resume": resume, "overwrite": overwrite, "model": whole, **options}
-    with as_data_error(), locked(run):
-        found = audit(data, config, **given)
+    same = run.complete and config == run.config and not sample_notes(data)
+    config, model = as_many_steps(config, data.drawn, settings), run.model() if same else None
+    options = {"folder": run.path, "resume": resume, "overwrite": overwrite, "model": model, **options}
+    with as_data_error(), run.lock():
+        result = audit(data, config, **options)
         if run.complete:
             update_repairs(run)
-    return found
+    return result

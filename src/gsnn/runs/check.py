@@ -1,4 +1,4 @@
-"""A look at a network and its data before anything is trained: what fits, what does not, what can be learnt."""
+"""Examine a network and its data before training: what fits, what does not, what can be learnt."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gsnn.base.errors import DataError
+from gsnn.runs.settings import present
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.io import NameMap, Network, Responses
 
-_HUBS = 5  # functions with the most edges that are named
+_HUBS = 5  # how many of the functions with the most edges are named
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """What was found.
+    """What a network and its data hold.
 
     Attributes:
         sections: Title -> label -> number, text or list of names; JSON-able.
         warnings: What a user should know.
         error: Why training would refuse these files; empty if it would not.
-        odd: What looks as if something was read wrongly; also among the warnings.
-        data: The data, without what did not match; None if there are none.
+        odd: Signs that something was read wrongly; also among the warnings.
+        data: The data, without what did not match; None if nothing matches.
         proposal: A map of the names, to correct by hand (:func:`gsnn.data.naming.proposed_map`).
-        notes: What the figures say about what can be found, in sentences.
+        notes: What the figures mean for the edges that can be found, in sentences.
     """
 
     sections: dict[str, dict[str, Any]]
@@ -54,21 +55,18 @@ def check_up(
     graph: str | Path,
     data: str | Path | None = None,
     *,
-    inputs: str | Path | None = None,
-    outputs: str | Path | None = None,
     names: str | Path | None = None,
     network_options: Mapping[str, Any] | None = None,
-    responses_options: Mapping[str, Any] | None = None,
-    build_options: Mapping[str, Any] | None = None,
+    **options: Any,  # noqa: ANN401 - of Sources.from_files
 ) -> Checkup:
     """Read a network and responses as training would, and describe them.
 
     The arguments are those of :meth:`gsnn.runs.Sources.from_files`. Of samples that stay in their files 2,000 are drawn
-    and looked at.
+    and examined.
 
     Returns:
-        What was found. Identifiers that do not match, and everything else that keeps the two from being put together,
-        are its ``error``, and what could be read is described all the same.
+        A description of what could be read. Identifiers that do not match, and everything else for which training would
+        refuse the files, are its ``error``.
 
     Raises:
         DataError: If one of the files cannot be read at all.
@@ -80,34 +78,30 @@ def check_up(
     from gsnn.data.naming import dose_notes, proposed_map
     from gsnn.data.sanity import oddities
     from gsnn.graph.bypass import bypass_count
-    from gsnn.io import read_name_map, read_network, read_responses
+    from gsnn.io import read_name_map, read_network
     from gsnn.runs.sources import Sources
+    from gsnn.training.left_out import left_out_correlations
 
-    def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
-        return {name: value for name, value in (options or {}).items() if value is not None}
-
-    network = read_network(graph, **given(network_options))
+    network = read_network(graph, **present(network_options))
     mapped = None if names is None else read_name_map(names)
-    sources = Sources.from_files(
-        graph, data, inputs=inputs, outputs=outputs, names=names, responses_options=responses_options
-    )
-    opened, told = None, []
+    sources = Sources.from_files(graph, data, names=names, network_options=network_options, **options)
+    paths = {role: Path(entry["given"]) for role, entry in sources.files.items()}
+    opened, warnings = None, []
     if sources.streamed:
-        opened = sources.stream_responses(network, {role: Path(entry["path"]) for role, entry in sources.files.items()})
+        opened = sources.stream_responses(network, paths)
         rows = Drawn.rows(SAMPLE, np.arange(len(opened)), seed=0)
         drawn = Drawn(len(rows), len(opened), seed=0)
-        told += [drawn.note] if drawn.partial else []
+        warnings += [drawn.note] if drawn.partial else []
         responses = opened.sample(rows)
     else:
-        options = {name: value for name, value in given(responses_options).items() if name != "stream"}
-        responses = read_responses(data, inputs=inputs, outputs=outputs, species=network.species, **options)
+        responses = sources.read_responses(network, paths)
     sections = {"network": _network(network), "responses": _responses(responses)}
-    building = {**given(build_options), "names": mapped}
+    building = {**sources.options["build"], "names": mapped}
     ignore_case = bool(building.get("ignore_case"))
     proposal = proposed_map(network, responses, mapped, ignore_case)
     error, built = "", None
     try:
-        if opened is not None:  # what training refuses of these alone
+        if opened is not None:  # training refuses more of streamed data
             stream_data(network, opened, **building)
         built = build_data(network, responses, **building)
     except DataError as refused:
@@ -116,16 +110,17 @@ def check_up(
             built = build_data(network, responses, **{**building, "on_unmatched": "drop"})
         except DataError:
             sections["unmatched"] = _lost(network, responses, ignore_case, mapped)
-            return Checkup(sections, [*told, *network.warnings, *responses.warnings], error, proposal=proposal)
+            warnings += [*network.warnings, *responses.warnings]
+            return Checkup(sections, warnings, error, proposal=proposal)
     sections["unmatched"] = _unmatched(network, responses, built, ignore_case, mapped)
     sections |= _graph(built)
     bypasses = bypass_count(built.graph)
     sections["masked"] = _masked(built, bypasses)
     sections["aliases"] = _aliases(built)
-    sections["to beat"] = _to_beat(built)
+    sections["to beat"] = left_out_correlations(built.x, built.y)
     odd = oddities(built, sections["to beat"], network)
-    told += [*built.warnings, *dose_notes(built.graph.inputs, built.x), *odd]
-    return Checkup(sections, told, error, built, odd, proposal, _notes(bypasses, sections["aliases"]))
+    warnings += [*built.warnings, *dose_notes(built.graph.inputs, built.x), *odd]
+    return Checkup(sections, warnings, error, built, odd, proposal, _notes(bypasses, sections["aliases"]))
 
 
 def _network(network: Network) -> dict[str, Any]:
@@ -143,38 +138,36 @@ def _network(network: Network) -> dict[str, Any]:
 
 def _responses(responses: Responses) -> dict[str, Any]:
     treatments = responses.treatments
-    found: dict[str, Any] = {
+    times = {"times": responses.times, "baseline rows left out": responses.n_baseline}
+    return {
         "samples": len(treatments),
         "conditions": len(treatments.drop_duplicates()),
         "treatments": treatments.shape[1],
         "readouts": responses.readouts.shape[1],
+        **(times if responses.times else {}),
     }
-    if responses.times:
-        found |= {"times": responses.times, "baseline rows left out": responses.n_baseline}
-    return found
 
 
 def _unmatched(
     network: Network, responses: Responses, data: PerturbationData, ignore_case: bool, names: NameMap | None
 ) -> dict[str, Any]:
-    found = _lost(network, responses, ignore_case, names)
+    section = _lost(network, responses, ignore_case, names)
     if len(data) < len(responses.treatments):
-        found["samples left"] = len(data)
-    return found | {"functions with a treatment": data.graph.I, "functions with a readout": data.graph.O}
+        section["samples left"] = len(data)
+    return section | {"functions with a treatment": data.graph.I, "functions with a readout": data.graph.O}
 
 
 def _lost(network: Network, responses: Responses, ignore_case: bool, names: NameMap | None) -> dict[str, Any]:
-    """The names that are no species."""
+    """The names that are no species, with the closest species."""
     from gsnn.data.matching import close_species, unmatched
 
-    lost_in, lost_out = unmatched(network, responses, ignore_case, names)
-
     def hinted(names: list[str]) -> list[str]:
-        # Closest names cost a comparison with every species each; a long list needs none.
+        # The closest species of a name costs a comparison with each of them; a long list needs none.
         near = {name: close_species(name, network.species, 1) for name in names[:20]}
         return [f"{name} (closest: {near[name][0]})" if near.get(name) else name for name in names]
 
-    return {"treatments": hinted(lost_in), "readouts": hinted(lost_out)}
+    treatments, readouts = unmatched(network, responses, ignore_case, names)
+    return {"treatments": hinted(treatments), "readouts": hinted(readouts)}
 
 
 def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
@@ -186,12 +179,10 @@ def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
     for label, ends in (("in", target), ("out", source)):
         degree = np.bincount(ends, minlength=graph.N)
         hubs = np.argsort(-degree, kind="stable")[:_HUBS]
-        degrees |= {
-            f"{label}: smallest, median, mean, largest": [
-                int(degree.min()), float(np.median(degree)), round(float(degree.mean()), 2), int(degree.max())
-            ],
-            f"{label}: most": ", ".join(f"{graph.functions[i]} ({degree[i]})" for i in hubs if degree[i]) or "none",
-        }  # fmt: skip
+        sizes = [int(degree.min()), float(np.median(degree)), round(float(degree.mean()), 2), int(degree.max())]
+        degrees[f"{label}: smallest, median, mean, largest"] = sizes
+        names = [f"{graph.functions[i]} ({degree[i]})" for i in hubs if degree[i]]
+        degrees[f"{label}: most"] = ", ".join(names) or "none"
     n_known = sum(s != t for s, t in graph.function_edges)
     return {
         "types": {
@@ -214,7 +205,7 @@ def _graph(data: PerturbationData) -> dict[str, dict[str, Any]]:
 def _masked(data: PerturbationData, bypasses: tuple[int, int]) -> dict[str, Any]:
     from gsnn.discovery.hiding import hideable_edges
 
-    can = hideable_edges(data.graph)
+    hideable = hideable_edges(data.graph)
     bypassed, of = bypasses
     known = sum(s != t for s, t in data.graph.function_edges)
     drawn = f" drawn at random, of {known}" if of < known else ""
@@ -222,43 +213,36 @@ def _masked(data: PerturbationData, bypasses: tuple[int, int]) -> dict[str, Any]
     return {
         "values missing, left out of the loss": int(missing.to_numpy().sum()),
         "values": int(missing.size),
-        "readouts with missing values": [n for n, m in missing.any().items() if m],
-        "known edges a self-check can hide": len(can.rows),
+        "readouts with missing values": [name for name, some in missing.any().items() if some],
+        "known edges a self-check can hide": len(hideable.rows),
         "known edges with a bypass (their source reaches their target without them)": f"{bypassed} of {of}{drawn}",
-        "known edges on no path from input to output": can.n_pathless,
-        "known edges that are the last of a function's children or parents": can.n_last,
+        "known edges on no path from input to output": hideable.n_pathless,
+        "known edges that are the last of a function's children or parents": hideable.n_last,
     }
 
 
 def _aliases(data: PerturbationData) -> dict[str, Any]:
     from gsnn.edges import alias_groups
 
-    found: dict[str, Any] = {}
-    for by in ("reach", "hops"):
-        groups = alias_groups(data.graph, by)
-        found[by] = {name: value for name, value in groups.summary().items() if name not in ("by", "max_hops")}
-    return found
+    summaries: dict[str, Any] = {by: alias_groups(data.graph, by).summary() for by in ("reach", "hops")}
+    for summary in summaries.values():
+        del summary["by"], summary["max_hops"]
+    return summaries
 
 
 def _notes(bypasses: tuple[int, int], aliases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What bypasses and look-alikes mean for what can be found, where there are many."""
-    found = []
+    """What bypasses and look-alikes mean for the edges that can be found, where there are many."""
+    notes = []
     bypassed, of = bypasses
     if 2 * bypassed > of:
-        found.append(
+        notes.append(
             f"{bypassed} of {of} known edges have a bypass: a model that lacks such an edge loses little and does not "
             "ask for it back, so that a self-check may find few of them; missing edges with a bypass hide as well"
         )
     share = aliases["hops"]["share_aliased"]
     if share is not None and share > 0.5:
-        found.append(
+        notes.append(
             f"{share:.0%} of the candidates look like another one to the data: read a group of look-alikes as one "
             "hypothesis; more treatments or readouts tell them apart"
         )
-    return found
-
-
-def _to_beat(data: PerturbationData) -> dict[str, Any]:
-    from gsnn.training.left_out import left_out_correlations
-
-    return left_out_correlations(data.x, data.y)
+    return notes

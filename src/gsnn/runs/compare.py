@@ -1,4 +1,4 @@
-"""Compare runs by what they inferred."""
+"""Compare the inferred edges of runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
-    """What runs agree on: their inferred tables pair by pair, the candidates high in all, and the fit of each.
+    """Compare the inferred tables of runs pair by pair, find the candidates high in all, and list their fits.
 
     Args:
         runs: At least two, each after ``gsnn infer``.
 
     Raises:
         DataError: If there are fewer than two, or they have no candidate in common.
-        RunError: If one of them has no table of edges, stands there twice, or is not complete.
+        RunError: If one of them has no table of edges, is given twice, or is not complete.
     """
     from gsnn.ask.comparison import compare
 

@@ -1,4 +1,4 @@
-"""Which experiments to do next, for a run."""
+"""Choose the next experiments for a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gsnn.graph.checks import Edge
     from gsnn.runs.folder import Run
 
-DOUBTS = 4  # known edges that an audit calls not needed, the least supported first
+DOUBTS = 4  # how many known edges that an audit calls not needed are in doubt, the least supported first
 
 
 def design_run(
@@ -37,8 +37,8 @@ def design_run(
 
     The candidates are those of ``edges.csv``; known edges that an audit in the folder calls not needed are in doubt.
 
-    ``experiments`` is a CSV file with the columns experiment, and, if need be, knockout, readout and cost (None: all
-    that the data contain the parts of). The other arguments are those of :func:`gsnn.ask.design`; for ``run`` and
+    ``experiments`` is a CSV file with the columns experiment and, if need be, knockout, readout and cost (None: all
+    experiments whose parts the data contain). The other arguments are those of :func:`gsnn.ask.design`; for ``run`` and
     ``picture`` see :mod:`gsnn.runs`.
 
     Returns:
@@ -50,10 +50,10 @@ def design_run(
     listed = None if experiments is None else _read(Path(experiments), data)
     models = models_of(run)
     if len(models) == 1:
-        models = [run.reading_model()]  # those weights from which edges are inferred
+        models = [run.reading_model()]  # with the weights from which edges are inferred
     with run.lock():
         with as_data_error():
-            found = design(
+            result = design(
                 models,
                 data,
                 run.standardiser(),
@@ -70,18 +70,18 @@ def design_run(
                 seed=seed,
                 progress=progress,
             )
-        found.notes.extend(sample_notes(data))
-        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        result.notes.extend(sample_notes(data))
+        result.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
-            write_picture(found.plot, run.path / picture)
-    return found
+            write_picture(result.plot, run.path / picture)
+    return result
 
 
 def _doubts(run: Run) -> list[Edge]:
-    found, _ = read_audit(run)
-    if found is None:
+    audit, _ = read_audit(run)
+    if audit is None:
         return []
-    table: Any = found.table()
+    table: Any = audit.table()
     doubted = table[table["verdict"] == "not needed"].sort_values("carried", kind="stable").head(DOUBTS)
     return [*zip(doubted["source"], doubted["target"], strict=True)]
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gsnn.base.errors import DataError, as_data_error
 from gsnn.discovery.evaluate import Evaluation, evaluate_table
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.io.truth import read_roles, read_table, read_truth
 from gsnn.runs.sample import run_parts, sample_notes
-
-if TYPE_CHECKING:
-    from gsnn.data import PerturbationData, Split
-    from gsnn.runs.folder import Run
 
 
 def evaluate_files(
@@ -39,8 +35,8 @@ def evaluate_files(
         score: Column of the scores.
         k: Places for precision and recall.
         alias_by: ``reach`` or ``hops``.
-        kind: The kind of the edges; of others than those between functions a run is needed.
-        seed: Of the random baseline.
+        kind: The kind of the edges; any but those between functions needs a run.
+        seed: Fixes the random baseline.
 
     Raises:
         DataError: If a file is wrong or nothing is left to find.
@@ -61,17 +57,10 @@ def evaluate_files(
         table, (data, split) = run.edges(), run_parts(run)
         options["max_hops"] = run.config.layers
         if run.complete:
-            options |= _residuals(run, data, split)
-        found = evaluate_table(table, true, None, labels, graph=data.graph, **options)
-        found.notes.extend(f"residual correlation: {note}" for note in sample_notes(data))
-        return found
+            from gsnn.training import predict
 
-
-def _residuals(run: Run, data: PerturbationData, split: Split) -> dict[str, Any]:
-    """Inputs and residuals of the training samples of a run."""
-    from gsnn.training import predict
-
-    rows = split.train
-    x = data.x[rows]
-    y = run.standardiser().transform(data.y[rows])
-    return {"x": x, "y": y, "residual": y - predict(run.model(), x)}
+            x, y = data.x[split.train], run.standardiser().transform(data.y[split.train])
+            options |= {"x": x, "y": y, "residual": y - predict(run.model(), x)}
+        result = evaluate_table(table, true, None, labels, graph=data.graph, **options)
+        result.notes.extend(f"residual correlation: {note}" for note in sample_notes(data))
+        return result

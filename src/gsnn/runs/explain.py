@@ -32,41 +32,25 @@ def explain_run(
 ) -> Explanation:
     """What every edge and input contributes to a prediction, written into the folder of the run.
 
-    Args:
-        run: A run whose training is complete.
-        condition: As of :func:`gsnn.ask.explain`; None: see :func:`worst_fitted`.
-        readout: Likewise; None: the first of :func:`worst_readouts`.
-        against: The reference.
-        picture: Name of the picture in the folder, which tells its format; empty: none.
+    ``condition``, ``readout`` and ``against`` are those of :func:`gsnn.ask.explain`. Without a readout it is the one
+    that is fitted worst, without a condition the held-out one in which the readout is missed most. For the other
+    arguments and the errors see :mod:`gsnn.runs`.
 
     Returns:
         The explanation, as ``explain.csv``, ``explain.graphml`` and ``explain.json`` have it.
-
-    Raises:
-        DataError: If a name is unknown, or the condition is the reference.
-        RunError: If training is not complete, or the data are not those of the run any more.
-        MissingExtraError: If a picture is asked for and matplotlib is not installed.
     """
     readout = worst_readouts(run, 1)[0] if readout is None else readout
     return _explained(run, [readout], condition, against, picture)[0]
 
 
 def explain_worst(run: Run, n: int = WORST, *, against: str = UNTREATED, picture: str = PICTURE) -> list[Explanation]:
-    """Explain the readouts that are fitted worst, each where it is missed most, into the folder of the run.
-
-    Args:
-        run: A run whose training is complete.
-        n: How many readouts.
-        against: The reference.
-        picture: Name of the picture of the first one, as of :func:`explain_run`.
+    """Explain the ``n`` readouts that are fitted worst, each where it is missed most, as :func:`explain_run` does.
 
     Returns:
-        The explanations, the worst readout first.
+        The explanations, the worst readout first; the picture shows the first.
 
     Raises:
         DataError: If ``n`` is not positive, the reference is unknown, or nothing is held out.
-        RunError: As of :func:`explain_run`.
-        MissingExtraError: Likewise.
     """
     if n < 1:
         raise DataError(f"the number of readouts to explain must be at least 1, got {n}")
@@ -79,25 +63,21 @@ def _explained(
     (data, split), models = run_parts(run), models_of(run)
     conditions = [condition] * len(readouts) if condition else worst_fitted(run, data, split.test, readouts, against)
     with as_data_error():
-        found = [
+        explanations = [
             explain(models, data, run.standardiser(), where, readout, against=against)
             for where, readout in zip(conditions, readouts, strict=True)
         ]
-    for each in found:
+    for each in explanations:
         each.notes.extend(sample_notes(data))
     with run.lock():
-        write_explanations(found, run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        write_explanations(explanations, run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
-            write_picture(found[0].plot, run.path / picture)
-    return found
+            write_picture(explanations[0].plot, run.path / picture)
+    return explanations
 
 
 def worst_readouts(run: Run, n: int) -> list[str]:
-    """Names of the readouts with the lowest R2 on the held-out samples, the worst first.
-
-    Args:
-        run: The run.
-        n: How many, at most.
+    """Names of at most ``n`` readouts with the lowest R2 on the held-out samples, the worst first.
 
     Raises:
         DataError: If the fit was not measured.
@@ -108,20 +88,8 @@ def worst_readouts(run: Run, n: int) -> list[str]:
     return [name_of(str(name)) for name in fit["readout"].head(n)]
 
 
-def worst_fitted(
-    run: Run, data: PerturbationData, rows: IntArray, readouts: Sequence[str], against: str = UNTREATED
-) -> list[str]:
-    """For each readout the held-out condition in which it is missed most.
-
-    Args:
-        run: The run.
-        data: Its data, or a part of them.
-        rows: The held-out samples among them.
-        readouts: The readouts.
-        against: The reference, which is not explained itself.
-
-    Returns:
-        Names of the conditions.
+def worst_fitted(run: Run, data: PerturbationData, rows: IntArray, readouts: Sequence[str], against: str) -> list[str]:
+    """For each readout the name of the condition, among the held-out ``rows``, in which it is missed most.
 
     Raises:
         DataError: If there is no such readout, or nothing is held out, so that the condition must be named.
@@ -131,11 +99,11 @@ def worst_fitted(
     columns = numbers_of(readouts, data.graph.outputs, "readout")
     predicted = run.standardiser().inverse_transform(predict(run.model(), data.x[rows]))
     labels = condition_names(data.x[rows], data)
-    found = []
+    worst = []
     for column in columns:
-        missed = np.abs(data.y[rows, column] - predicted[:, column])
-        missed[[label == against for label in labels]] = np.nan
-        if not np.isfinite(missed).any():
+        error = np.abs(data.y[rows, column] - predicted[:, column])
+        error[[label == against for label in labels]] = np.nan
+        if not np.isfinite(error).any():
             raise DataError("no held-out sample can be explained; name the condition (--condition)")
-        found.append(labels[int(np.nanargmax(missed))])
-    return found
+        worst.append(labels[int(np.nanargmax(error))])
+    return worst

@@ -1,4 +1,4 @@
-"""Run folders: one training run with its sources, settings, weights and results, all readable without Python."""
+"""Run folders: one training run with its sources, settings, weights and results, in files that need no Python."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gsnn.base.wording import command_line
 from gsnn.data.digest import fingerprint
 from gsnn.runs.inference.columns import csv_metadata
 from gsnn.runs.info import FORMAT, RUN, is_temporary, now, read_info, reading, versions
+from gsnn.runs.settings import refuse_both
 from gsnn.runs.sources import Sources
 from gsnn.training.config import TrainConfig
 
@@ -27,20 +28,10 @@ if TYPE_CHECKING:
     from gsnn.training.baselines import FitReport
     from gsnn.training.members import Member
 
-MODEL, EARLY, METRICS, EDGES, REPAIRS, REPORT, CHECKPOINT, REGRESSOR = (
-    "model.safetensors",
-    "model-early.safetensors",
-    "metrics.csv",
-    "edges.csv",
-    "repairs.csv",
-    "report.html",
-    "checkpoint.safetensors",
-    "regressor.safetensors",
-)
-MEMBERS = "members"
+MODEL, EARLY, REGRESSOR = "model.safetensors", "model-early.safetensors", "regressor.safetensors"
+METRICS, EDGES, REPAIRS, REPORT = "metrics.csv", "edges.csv", "repairs.csv", "report.html"
+CHECKPOINT, MEMBERS = "checkpoint.safetensors", "members"
 EDGES_METADATA = f"{EDGES}-metadata.json"  # the name that readers of CSV on the Web look for
-# What resuming may change: training for longer continues the same run.
-_CHANGEABLE = frozenset({"epochs"})
 
 
 class Run:
@@ -51,13 +42,13 @@ class Run:
     ``model.safetensors`` once training is complete, with ``regressor.safetensors`` if a regressor learnt beside it, and
     ``edges.csv`` (with ``edges.csv-metadata.json``, which says what its columns mean) and ``report.html`` once they are
     asked for; and ``members/1``, ``members/2``, ... if it was trained with members.
-    Every file is replaced in one step, so a killed program leaves no half of one.
+    Every file is replaced in one step, so a killed program never leaves half a file.
 
     Attributes:
         path: The folder.
         info: The content of ``run.json``.
         model_path: The trained model.
-        early_path: The model when most was learnt, from which edges are inferred.
+        early_path: The model when it had learnt most, from which edges are inferred.
         metrics_path: A row per epoch.
         edges_path: The candidate edges.
         repairs_path: The repairs that an inference and an audit propose.
@@ -92,14 +83,14 @@ class Run:
     ) -> Run:
         """Make a new run folder with status ``training``; its parents are made too.
 
-        Call it once everything is known to be valid: it is the first thing that touches the disk.
+        Call it once everything has been checked: it is the first step that writes to the disk.
 
         Args:
             path: The folder.
             config: The settings.
-            data: What will be trained on; its fingerprint is recorded.
-            sources: Where ``data`` came from, so that the run can read it again; None for data made in memory.
-            overwrite: Replace a run that stands there. Other files are never deleted.
+            data: The data to train on; their fingerprint is recorded.
+            sources: Where ``data`` came from, so that the run can read them again; None for data made in memory.
+            overwrite: Replace a run in the folder. Other files are never deleted.
             regressor: Whether a regressor learns while the run is trained.
             members: How many members are trained beside the model.
 
@@ -137,8 +128,8 @@ class Run:
             run = cls(path, info)
             with run.lock():
                 cls.check_target(path, overwrite=overwrite)  # another program may have made a run meanwhile
-                # The checkpoint goes first: what is left is a valid old run until run.json is replaced, and a valid
-                # new one after that, wherever the program is killed.
+                # The checkpoint goes first. Wherever the program is killed, the folder is then a valid old run until
+                # run.json is replaced, and a valid new one after that.
                 run.checkpoint_path.unlink(missing_ok=True)
                 run._write()
                 run._remove_results()
@@ -159,8 +150,7 @@ class Run:
             RunError: With what to do instead.
         """
         path = Path(path)
-        if overwrite and resume:
-            raise RunError("overwrite and resume exclude each other; pass one of them")
+        refuse_both(overwrite, resume)
         if path.exists() and not path.is_dir():
             raise RunError(f"{path} is a file; choose another name for the run folder")
         if not path.exists():
@@ -241,7 +231,7 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What reading, splitting and training remarked."""
+        """The warnings of reading, splitting and training."""
         with reading(self.path / RUN, "warnings"):
             return list(self.info.get("warnings", []))
 
@@ -261,7 +251,7 @@ class Run:
         """
         return self._from_sources(Sources.open)
 
-    def _from_sources(self, read: Callable[[Sources], Any]) -> Any:  # noqa: ANN401 - what read gives
+    def _from_sources(self, read: Callable[[Sources], Any]) -> Any:  # noqa: ANN401 - as read returns
         sources = self.sources
         with reading(self.path / RUN, "sources"):
             sources.check()
@@ -290,15 +280,15 @@ class Run:
             RunError: Naming each setting that differs.
         """
         old, new = self.config.to_dict(), config.to_dict()
-        wrong = [f"{name} was {old[name]!r}, now {new[name]!r}" for name in old if old[name] != new[name]]
-        wrong = [text for text in wrong if text.split()[0] not in _CHANGEABLE]
-        if wrong:
+        # Training for longer continues the same run.
+        changed = [name for name in old if old[name] != new[name] and name != "epochs"]
+        if changed:
+            wrong = "; ".join(f"{name} was {old[name]!r}, now {new[name]!r}" for name in changed)
             raise RunError(
-                f"cannot resume {self.path} with other settings: {'; '.join(wrong)}; repeat the old ones or choose "
-                "another run folder"
+                f"cannot resume {self.path} with other settings: {wrong}; repeat the old ones or choose another folder"
             )
         if new["epochs"] < old["epochs"] and (self.complete or self._epochs_done() > new["epochs"]):
-            raise RunError(f"cannot resume {self.path} with {new['epochs']} epochs: it was trained for more already")
+            raise RunError(f"cannot resume {self.path} with {new['epochs']} epochs: it was already trained for more")
 
     def model(self) -> GSNN:
         """The trained model, on the CPU, in eval mode.
@@ -309,14 +299,14 @@ class Run:
         return self.reading_model("last")
 
     def reading_model(self, weights: str = "early") -> GSNN:
-        """The model whose activations and gradients tell of missing edges, on the CPU, in eval mode.
+        """The model whose activations and gradients show missing edges, on the CPU, in eval mode.
 
         Args:
-            weights: ``early``, when most was learnt (:mod:`gsnn.training.early`), or ``last``. A run whose loss never
-                fell, or of an older version, has the last ones alone.
+            weights: ``early``, when it had learnt most (:mod:`gsnn.training.early`), or ``last``. A run whose loss
+                never fell, or of an older version, has only the last ones.
 
         Raises:
-            RunError: If training is not complete, or the file of another training stands there.
+            RunError: If training is not complete, or the file is of another training.
         """
         from gsnn.nn import load_model
         from gsnn.nn.files import read_metadata
@@ -372,7 +362,7 @@ class Run:
             return pd.read_csv(self.metrics_path)
 
     def edges(self) -> pd.DataFrame:
-        """The candidate edges of ``edges.csv``; names are the text that stands there, ``NA`` included.
+        """The candidate edges of ``edges.csv``; names are read as text, ``NA`` too.
 
         Raises:
             RunError: If they have not been inferred.
@@ -396,11 +386,11 @@ class Run:
 
         Args:
             edges: A row per candidate, with at least the columns ``source`` and ``target``.
-            inference: How they were inferred, JSON-able; stands in ``run.json`` under ``inference``.
+            inference: How they were inferred, JSON-able, for ``run.json``.
 
         Raises:
             ValueError: If one of the two columns is missing.
-            RunError: If the folder holds another training by now, or another program is working in it.
+            RunError: If the run was trained again meanwhile, or another program is working in the folder.
         """
         missing = [name for name in ("source", "target") if name not in edges]
         if missing:
@@ -408,10 +398,10 @@ class Run:
         with self.lock():
             before = self.info
             self.refresh()
-            # Not by the time it finished alone: that is in seconds.
+            # The time at which it finished does not suffice: it is in seconds.
             if any(before.get(name) != self.info.get(name) for name in ("id", "status", "finished", "training")):
                 raise RunError(f"{self.path} was trained again meanwhile, so these edges are not its own; infer again")
-            # Wherever the program is killed, run.json never describes other edges than those in the folder.
+            # Wherever the program is killed, run.json does not describe edges that the folder does not have.
             if self.info.pop("inference", None) is not None:
                 self._write()
             write_csv_file(edges, self.edges_path)
@@ -421,10 +411,9 @@ class Run:
                 self.note_command("infer")
 
     def note_command(self, step: str) -> None:
-        """Record in ``run.json`` the command that runs now; nothing is recorded in Python.
+        """Record in ``run.json`` the command that runs now, in place of the last one for the same ``step``.
 
-        Args:
-            step: What it did, such as ``"infer"``; the command that did it before is forgotten.
+        From Python there is no command, and the record is empty.
         """
         with self.lock():
             self.info["commands"] = {**self.info.get("commands", {}), step: command_line()}
@@ -440,14 +429,14 @@ class Run:
         readouts: list[str],
         warnings: list[str],
     ) -> None:
-        """Record how the data are cut up, set the status to ``training`` and drop the results of before.
+        """Record how the data are split, set the status to ``training`` and remove earlier results.
 
         Args:
             config: The settings from here on.
             split: The three parts.
             standardiser: Fitted on the training part.
             readouts: Names of the O readouts.
-            warnings: All that is to be told about the data.
+            warnings: All warnings about the data.
         """
         self.info.update(
             status="training",
@@ -466,7 +455,7 @@ class Run:
         """Record the results and set the status to ``complete``; the model must have been written.
 
         Args:
-            fit: Figures on the held-out samples.
+            fit: The fit on the held-out samples.
             training: Facts about the training, such as the number of epochs.
         """
         self.info.update(status="complete", finished=now(), fit=fit.to_dict(), training=dict(training))
@@ -482,10 +471,10 @@ class Run:
     def lock(self, *, optional: bool = False) -> Iterator[bool]:
         """Keep other programs from writing in the same folder; a killed program leaves no lock behind.
 
-        Training, inference, self-check and refinement hold it, all through. It may be taken again inside.
+        Training, inference, self-check and refinement hold the lock all the time. It can be taken again inside.
 
         Args:
-            optional: Go on without it if another program holds it.
+            optional: Go on without the lock if another program holds it.
 
         Yields:
             Whether it is held.
@@ -506,14 +495,14 @@ class Run:
                 self._locked = False
 
     def refresh(self) -> None:
-        """Read ``run.json`` again: another program may have gone on with the run."""
+        """Read ``run.json`` again, since another program may have changed it."""
         self.info = read_info(self.path)
 
     def clean(self) -> None:
         """Delete the temporary files that a killed program left."""
         for entry in self.path.iterdir():
             if is_temporary(entry.name):
-                # A link is removed, never what it leads to.
+                # A link is removed, never its target.
                 real = entry.is_dir() and not entry.is_symlink()
                 shutil.rmtree(entry) if real else entry.unlink(missing_ok=True)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gsnn.base.arrays import IntArray
     from gsnn.data import PerturbationData, StreamedData
     from gsnn.discovery import Method
-    from gsnn.edges import ScoredPairs
+    from gsnn.edges import AliasGroups, ScoredPairs
     from gsnn.edges.candidates import Ends, Given, Selection
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
@@ -33,68 +33,17 @@ if TYPE_CHECKING:
 
 
 SCORES = ("corr", "partial")
-
-
 AGGREGATIONS = ("mean0", "mean", "max")
-
-
 SAMPLES = ("train", "all")
-
-
 ALIASES = ("auto", "reach", "hops", "none")
-_VACUOUS = 0.25  # share of the candidates in one group by reach, above which hops tell more
-
-# Candidates at the head of a ranking that are compared with what the network alone would rank there.
-_HEAD = 50
+_VACUOUS = 0.25  # share of the candidates in one group by reach above which hops tell more
+_HEAD = 50  # how many of the best candidates are compared with those of the network alone
 
 
-def check_inference(
-    method: str = "magnitude",
-    score: str | None = None,
-    agg: str | None = None,
-    samples: str = "train",
-    top: int | None = None,
-    aliases: str = "auto",
-) -> dict[str, Any]:
-    """Refuse options that no method has.
-
-    Args:
-        method: A name of ``gsnn.discovery.METHODS``.
-        score: ``corr`` or ``partial``; None for the method's own.
-        agg: ``mean0``, ``mean`` or ``max``; None for the method's own.
-        samples: ``train`` or ``all``.
-        top: A number of candidates, at least 1, or None.
-        aliases: ``auto``, ``reach``, ``hops`` or ``none``.
-
-    Returns:
-        The options for the ``evaluate`` of the method's inferer.
-
-    Raises:
-        DataError: Naming the options and the closest one.
-
-    Example:
-        >>> check_inference("magnitude", agg="max")
-        {'layer_agg': 'max'}
-        >>> check_inference(score="cor")
-        Traceback (most recent call last):
-        ...
-        gsnn.base.errors.DataError: unknown score 'cor'; use one of 'corr', 'partial' (did you mean 'corr'?)
-    """
-    given = (
-        ("score", score, SCORES),
-        ("agg", agg, AGGREGATIONS),
-        ("samples", samples, SAMPLES),
-        ("aliases", aliases, ALIASES),
-    )
-    for parameter, value, choices in given:
-        if value is not None and value not in choices:
-            raise DataError(str(unknown_option(parameter, value, choices)))
-    if top is not None and top < 1:
-        raise DataError(f"top must be at least 1, got {top}; leave it out for every candidate")
+def _method_options(method: str, score: str | None, agg: str | None) -> dict[str, Any]:
+    """The options of a method, with the score and the aggregation that were asked for."""
     from gsnn.discovery.methods import METHODS
 
-    if method not in METHODS:
-        raise DataError(str(unknown_option("method", method, METHODS)))
     accepted = inspect.signature(METHODS[method].inferer.scored).parameters
     options = dict(METHODS[method].options)
     for parameter, name, value in (("score", "score", score), ("agg", "layer_agg", agg)):
@@ -129,10 +78,10 @@ def infer_run(
 ) -> pd.DataFrame:
     """Rank the candidate edges of a trained run and write them to its ``edges.csv``.
 
-    How they were inferred stands in ``run.json`` under ``inference``: among other things the number of all
-    ``candidates``, how far these alias, and ``notes`` that a reader of the table should know.
+    How they were inferred is recorded in ``run.json`` under ``inference``, with the number of all ``candidates``, how
+    far these alias, and ``notes`` for readers of the table.
 
-    A treatment that stands in the network as a species, with edges out of it and none into it, is no target.
+    A treatment that is a species of the network too, with edges out of it and none into it, is no target.
 
     Of all three kinds, in a run that has an audit, ``repairs.csv`` is written too
     (:func:`gsnn.discovery.repairs_table`).
@@ -148,8 +97,8 @@ def infer_run(
         samples: ``train`` for the samples the model was trained on, ``all`` for all of them.
         kinds: Kinds of edges to rank: ``input``, ``function``, ``output`` or the whole names of
             :data:`gsnn.graph.KINDS`; ``all``; several, also with commas. Each has ranks of its own.
-        top: Keep only so many candidates of each kind, none with an undefined score; None keeps all.
-        per_target: Keep only so many of each target, chosen before ``top`` applies.
+        top: Keep at most this many candidates of each kind, none with an undefined score; None keeps all.
+        per_target: Keep at most this many of each target, chosen before ``top`` applies.
         sources: Keep only candidates whose source has one of these names or matches one of these glob patterns.
         targets: The same for targets.
         forbidden: Edges that are no candidates: pairs, texts ``A:B``, also with glob patterns, and files of edges.
@@ -162,8 +111,8 @@ def infer_run(
         out: Further files to write the table to, as :func:`gsnn.io.write_edges` does by their extension. SIF and
             GraphML get the known edges too. An ``.h5ad`` becomes a copy of the responses, if these are AnnData.
         progress: Show progress on stderr.
-        job: By which processes, what they share, and how statistics are kept while samples are read; None for this one
-            alone. An interrupted inference of the same run, samples and options is continued.
+        job: The processes that share the work, and how statistics are kept while samples are read; None for this
+            process alone. An interrupted inference of the same run, samples and options is continued.
         members: Read each member of the run and average their ranks (:func:`gsnn.ask.agreement.average_ranks`), instead
             of reading the model of the run; None: if it has members.
 
@@ -171,9 +120,8 @@ def infer_run(
         The table written (an empty one in all but the first of several processes): source, target, kind, score, rank
         (1 is best, among all candidates of the kind that are not forbidden, also if only some are kept), p, q (over
         all candidates of the kind), known; the sign, of a method that has one; alias_group and alias_size; the columns
-        of further methods; the last place that a member gives it, of members; and the precision to expect, if the run
-        holds a self-check of this method.
-        ``edges.csv-metadata.json`` says what each of them means.
+        of further methods; worst_rank, of members; and the precision to expect, if the run has a self-check of this
+        method. ``edges.csv-metadata.json`` says what each of them means.
 
     Raises:
         DataError: If an option is unknown.
@@ -189,7 +137,8 @@ def infer_run(
     from gsnn.runs.inference.job import Job
     from gsnn.runs.repairs import update_repairs
 
-    wanted = resolve_kinds(kinds)
+    chosen_kinds = resolve_kinds(kinds)
+    functions_alone = chosen_kinds == (FUNCTION_EDGES,)
     by_default = method is None and score is None and agg is None
     job = job or Job()
     if method is None:
@@ -197,39 +146,41 @@ def infer_run(
     names = method_names(method)
     if len(names) > 1 and (score is not None or agg is not None):
         raise DataError(f"score and agg are of one method, and there are {len(names)}; leave them out")
-    if (score is not None or agg is not None) and wanted != (FUNCTION_EDGES,):
+    if (score is not None or agg is not None) and not functions_alone:
         raise DataError(f"score and agg are of {FUNCTION_EDGES} edges alone; leave them out, or the other kinds")
-    options = {name: check_inference(name, score, agg, samples, top, aliases) for name in names}
-    by_kind = {kind: ways(names, kind) for kind in wanted}
-    if FUNCTION_EDGES in by_kind:
-        by_kind[FUNCTION_EDGES] = {
-            name: replace(way, options=options[name]) for name, way in by_kind[FUNCTION_EDGES].items()
-        }
+    choices = (("score", score, SCORES), ("agg", agg, AGGREGATIONS), ("samples", samples, SAMPLES))
+    for parameter, value, known_values in (*choices, ("aliases", aliases, ALIASES)):
+        if value is not None and value not in known_values:
+            raise DataError(str(unknown_option(parameter, value, known_values)))
+    options = {name: _method_options(name, score, agg) for name in names}
+    by_kind = {kind: ways(names, kind) for kind in chosen_kinds}
+    if functions := by_kind.get(FUNCTION_EDGES):
+        by_kind[FUNCTION_EDGES] = {name: replace(way, options=options[name]) for name, way in functions.items()}
     selection = Selection(top, per_target, tuple(sources), tuple(targets))
     files = _checked_outputs(out)
-    if job.joined.size > 1 and wanted != (FUNCTION_EDGES,):
+    if job.joined.size > 1 and not functions_alone:
         raise DataError(f"several processes rank {FUNCTION_EDGES} edges alone; start the other kinds in one process")
     with run.lock() if job.joined.first else nullcontext():
         run.refresh()
         data = run.open_data()
-        ends = [Ends.of(data.graph, kind) for kind in wanted]
+        ends = [Ends.of(data.graph, kind) for kind in chosen_kinds]
         check_patterns(selection, ends)  # a wrong pattern must not cost an inference
-        banned, asked = ([item for item in each] for each in (forbidden, required))
-        no = named_edges(banned, ends, "forbidden", patterns=True)
-        must = named_edges(asked, ends, "required")
+        forbidden, required = list(forbidden), list(required)
+        never = named_edges(forbidden, ends, "forbidden", patterns=True)
+        always = named_edges(required, ends, "required")
         for each in ends:
-            clash = sorted(set(must.rows[each.kind].tolist()) & set(no.rows[each.kind].tolist()))
+            clash = sorted(set(always.rows[each.kind].tolist()) & set(never.rows[each.kind].tolist()))
             if clash:
                 raise DataError(f"{each.name(clash[0])!r} is both forbidden and required; drop one of them")
-        notes = [*no.notes, *must.notes]
-        if by_default and FUNCTION_EDGES in wanted and (more := too_large(data.graph.N, job.memory_budget)):
-            notes.append(f"ranked by '{SIMPLER_METHOD}': {more}")
+        notes = [*never.notes, *always.notes]
+        if by_default and FUNCTION_EDGES in by_kind and (reason := too_large(data.graph.N, job.memory_budget)):
+            notes.append(f"ranked by '{SIMPLER_METHOD}': {reason}")
             by_kind[FUNCTION_EDGES] = ways([SIMPLER_METHOD], FUNCTION_EDGES)
         models = _models(run, job, members)
-        drawn = [name for name in drawn_treatments(data.graph) if name not in selection.targets]
+        treatments = [name for name in drawn_treatments(data.graph) if name not in selection.targets]
         parts = []
         for each in ends:
-            barred = _into(each, drawn, must.rows[each.kind])
+            into_treatments = _pairs_into(each, treatments, always.rows[each.kind])
             with threads_for(models[0], len(data)):
                 part = _infer_kind(
                     run,
@@ -238,8 +189,8 @@ def infer_run(
                     each,
                     by_kind[each.kind],
                     selection,
-                    forbidden=np.union1d(no.rows[each.kind], barred),
-                    required=must.rows[each.kind],
+                    forbidden=np.union1d(never.rows[each.kind], into_treatments),
+                    required=always.rows[each.kind],
                     known=known,
                     aliases=aliases,
                     samples=samples,
@@ -250,42 +201,30 @@ def infer_run(
                 return pd.DataFrame()
             parts.append(part)
         edges = pd.concat([part.edges for part in parts], ignore_index=True) if len(parts) > 1 else parts[0].edges
-        first = next((part for part in parts if part.ends.kind == FUNCTION_EDGES), parts[0])
-        inference = {
-            "method": first.method,
-            "options": first.options,
-            "samples": samples,
-            "n": first.n,
-            "top": top,
-        }
-        chosen = {
+        first = next((part for part in parts if part.kind == FUNCTION_EDGES), parts[0])
+        selected = {
             "methods": names if len(names) > 1 else [],
             "per_target": per_target,
             "sources": list(sources),
             "targets": list(targets),
-            "no_targets": [] if wanted == (OUTPUT_EDGES,) else drawn,
-            "forbidden": [_text(item) for item in banned],
-            "required": [_text(item) for item in asked],
+            "no_targets": [] if chosen_kinds == (OUTPUT_EDGES,) else treatments,
+            "forbidden": [_text(item) for item in forbidden],
+            "required": [_text(item) for item in required],
         }
-        inference |= {name: value for name, value in chosen.items() if value} | job.facts()
-        inference |= {"candidates": sum(part.n_candidates for part in parts), "aliases": first.aliases}
-        if first.agreement:
-            inference["members"] = first.agreement
-        if first.shared:
-            inference["structure"] = first.shared
-        if wanted != (FUNCTION_EDGES,):
-            inference["kinds"] = {
-                part.ends.kind: {
-                    "method": part.method,
-                    "options": part.options,
-                    "candidates": part.n_candidates,
-                    "aliases": part.aliases,
-                    **({"members": part.agreement} if part.agreement else {}),
-                }
-                for part in parts
-            }
-        told = dict.fromkeys([*notes, *job.notes(), *(note for part in parts for note in part.notes)])
-        inference["notes"] = list(told)
+        notes += [*job.notes(), *(note for part in parts for note in part.notes)]
+        inference = {
+            **{name: first.facts[name] for name in ("method", "options")},
+            "samples": samples,
+            "n": first.n,
+            "top": top,
+            **{name: value for name, value in selected.items() if value},
+            **job.facts(),
+            **first.facts,
+            "candidates": sum(part.facts["candidates"] for part in parts),
+            **({"structure": first.shared} if first.shared else {}),
+            **({} if functions_alone else {"kinds": {part.kind: part.facts for part in parts}}),
+            "notes": list(dict.fromkeys(notes)),
+        }
         now("writing edges")
         run.write_edges(edges, inference)
         _write_outputs(run, edges, data.graph, files)
@@ -296,32 +235,30 @@ def infer_run(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The edges of one kind, and notes on them."""
+    """The edges of one kind, and facts and notes about them."""
 
-    ends: Ends
+    kind: str
     edges: pd.DataFrame
-    method: str
-    options: Mapping[str, Any]
     n: int
-    n_candidates: int
-    aliases: dict[str, Any] | None
-    notes: list[str]
-    agreement: dict[str, int]
+    facts: dict[str, Any]
     shared: dict[str, int]
+    notes: list[str]
 
 
 def _models(run: Run, job: Job, members: bool | None) -> list[GSNN]:
-    """Those that are read: the members, or the model of the run."""
+    """The models to read: the members, or the model of the run."""
     if members and not run.n_members:
         raise RunError(f"{run.path} has no members; add them with gsnn train --resume --members 5 -o {run.path}")
     if run.n_members and members is not False:
         if job.joined.size > 1:
-            raise DataError("members are read in one process; start without torchrun, or read the model of the run "
-                            f"alone with {asked('members=False', '--no-members')}")  # fmt: skip
-        found = [member.model if job.weights == "last" else member.early or member.model for member in run.members()]
+            raise DataError(
+                "members are read in one process; start without torchrun, or read the model of the run alone with "
+                f"{asked('members=False', '--no-members')}"
+            )
+        models = [member.model if job.weights == "last" else member.early or member.model for member in run.members()]
     else:
-        found = [run.reading_model(job.weights)]
-    return [model.double() for model in found] if job.double else found
+        models = [run.reading_model(job.weights)]
+    return [model.double() for model in models] if job.double else models
 
 
 def _score(
@@ -332,19 +269,22 @@ def _score(
     samples: str,
     progress: bool,
     job: Job,
-) -> dict[str, tuple[ScoredPairs, int]]:
+) -> tuple[dict[str, ScoredPairs], int]:
     """As :func:`gsnn.runs.inference.ranking.score_pairs`; of several models by the average of their ranks."""
     from gsnn.ask.agreement import average_ranks
     from gsnn.runs.inference.ranking import score_pairs
 
     if len(models) == 1:
         return score_pairs(run, models[0], data, ways, samples, progress, job)
-    parts = [
-        score_pairs(run, model, data, ways, samples, progress, replace(job, member=number))
-        for number, model in enumerate(models, start=1)
-    ]
-    averaged = {name: (average_ranks([part[name][0] for part in parts]), parts[0][name][1]) for name in ways}
-    return parts[0] | averaged  # rankings beside it do not depend on the model
+    scores, counts = zip(
+        *(
+            score_pairs(run, model, data, ways, samples, progress, replace(job, member=number))
+            for number, model in enumerate(models, start=1)
+        ),
+        strict=True,
+    )
+    averaged = {name: average_ranks([each[name] for each in scores]) for name in ways}
+    return scores[0] | averaged, counts[0]  # further rankings do not depend on the model
 
 
 def _infer_kind(
@@ -365,50 +305,36 @@ def _infer_kind(
 ) -> _Part | None:
     """Rank the edges of one kind; None in all but the first of several processes."""
     from gsnn.ask.agreement import agreement
-    from gsnn.edges import alias_groups
     from gsnn.edges.pairs import PriorEdges
     from gsnn.runs.inference.ranking import rank_together
     from gsnn.runs.regressor import FROM_TRAINING, learnt_in_training
     from gsnn.runs.results import calibrate_edges
 
     now("scoring edges")
-    scores = _score(run, models, data, ways, samples, progress and job.joined.first, job)
-    ranking = rank_together(
-        scores,
-        selection,
-        job.joined,
-        forbidden=forbidden,
-        required=required,
-        known=known,
-    )
+    scores, n = _score(run, models, data, ways, samples, progress and job.joined.first, job)
+    ranking = rank_together(scores, selection, job.joined, forbidden=forbidden, required=required, known=known)
     if ranking is None:
         return None
-    table, notes = ranking.table, [note for scored, _ in scores.values() for note in scored.notes]
+    table, notes = ranking.table, [note for scored in scores.values() for note in scored.notes]
     prior = PriorEdges(data.graph, ends.kind)
     # Self-edges are never candidates, known or not.
     known_rows = {ends.row(*edge) for edge in prior.edges if edge[0] != edge[1]}
     n_candidates = int(prior.candidates().sum()) - len(set(forbidden.tolist()) - known_rows)
-    there = [row for row in required.tolist() if row in known_rows]
-    if there:
-        pairs = ", ".join(map(ends.name, there[:5]))
-        notes.append(f"required and in the network already, so no candidate: {pairs}")
+    required_known = [ends.name(row) for row in required.tolist() if row in known_rows]
+    if required_known:
+        notes.append(f"required and in the network already, so no candidate: {', '.join(required_known[:5])}")
     now("finding aliases")
-    groups = None
-    if aliases != "none":
-        by: Any = "reach" if aliases == "auto" else aliases  # one of the two, checked before
-        groups = alias_groups(data.graph, by, run.config.layers if by == "hops" else None, kind=ends.kind)
-        groups = groups.without(forbidden)
-        if aliases == "auto" and (groups.summary()["largest_share"] or 0) > _VACUOUS:
-            groups = alias_groups(data.graph, "hops", run.config.layers, kind=ends.kind).without(forbidden)
+    groups = _alias_groups(run, data.graph, ends.kind, aliases, forbidden)
+    if groups is not None:
         table = groups.attach(table)
         notes += groups.warnings
     edges = edge_table(table, ranking.score_name, known=known, rank=ranking.rank, kind=ends.kind)
     first = next(iter(ways))
-    further = [f"{what}_{name}" for name in ranking.others for what in ("rank", "score")]
+    further = [f"{column}_{name}" for name in ranking.others for column in ("rank", "score")]
     edges = edges.assign(**{name: table[name].array for name in further})
     if len(required):
         rows = table["src_idx"].to_numpy("int64") * len(ends.targets) + table["dst_idx"].to_numpy("int64")
-        edges["required"] = [row in set(required.tolist()) - known_rows for row in rows.tolist()]
+        edges["required"] = np.isin(rows, [row for row in required.tolist() if row not in known_rows])
     options = dict(ways[first].options)
     if job.weights != "early":
         options["weights"] = job.weights
@@ -419,14 +345,32 @@ def _infer_kind(
     edges, uncalibrated = calibrate_edges(run, edges, first, kind=ends.kind, options=options)
     if uncalibrated:
         notes.append(uncalibrated)
-    summary = None if groups is None else groups.summary()
-    agreed = agreement(edges, len(models)) if len(models) > 1 else {}
-    shared = _shared_with_structure(ranking, n_candidates)
-    return _Part(ends, edges, first, options, ranking.n, n_candidates, summary, notes, agreed, shared)
+    facts = {
+        "method": first,
+        "options": options,
+        "candidates": n_candidates,
+        "aliases": None if groups is None else groups.summary(),
+        **({"members": agreement(edges, len(models))} if len(models) > 1 else {}),
+    }
+    return _Part(ends.kind, edges, n, facts, _shared_with_structure(ranking, n_candidates), notes)
+
+
+def _alias_groups(run: Run, graph: Graph, kind: str, aliases: str, forbidden: IntArray) -> AliasGroups | None:
+    """The groups of candidates that the data cannot tell apart, without the forbidden ones; None if not asked for."""
+    from gsnn.edges import alias_groups
+
+    def groups_by(by: Any) -> AliasGroups:  # noqa: ANN401 - one of two names, checked before
+        return alias_groups(graph, by, run.config.layers if by == "hops" else None, kind=kind).without(forbidden)
+
+    if aliases == "none":
+        return None
+    groups = groups_by("reach" if aliases == "auto" else aliases)
+    vacuous = aliases == "auto" and (groups.summary()["largest_share"] or 0) > _VACUOUS
+    return groups_by("hops") if vacuous else groups
 
 
 def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int]:
-    """How much of the head of a ranking the network alone would have put there; nothing where that is not known."""
+    """How many of the best candidates are among the best by structure alone; empty if that ranking is missing."""
     k = min(_HEAD, n_candidates // 10)
     head = ranking.table[(ranking.rank > 0) & (ranking.rank <= k)]
     if "structure" not in ranking.others or not len(head):
@@ -434,9 +378,9 @@ def _shared_with_structure(ranking: Ranking, n_candidates: int) -> dict[str, int
     return {"top": len(head), "shared": int((head["rank_structure"] <= k).sum())}
 
 
-def _into(ends: Ends, drawn: Sequence[str], required: IntArray) -> IntArray:
-    """Pairs into some treatments that are species of the network, without the required ones."""
-    targets = [ends.place[1][name] for name in drawn if name in ends.place[1]]
+def _pairs_into(ends: Ends, treatments: Sequence[str], required: IntArray) -> IntArray:
+    """Pairs into treatments that are species of the network, without the required ones."""
+    targets = [ends.place[1][name] for name in treatments if name in ends.place[1]]
     pairs = np.zeros((len(ends.sources), len(ends.targets)), dtype=bool)
     pairs[:, targets] = True
     if ends.kind == FUNCTION_EDGES:
@@ -449,7 +393,7 @@ def _text(item: Given) -> str:
 
 
 def _checked_outputs(out: Sequence[str | Path]) -> list[Path]:
-    """Refuse what cannot be written before anything is computed."""
+    """The paths of the outputs; those that cannot be written are refused before anything is computed."""
     from gsnn.io.write import format_of
 
     paths = [Path(path) for path in out]
@@ -468,11 +412,11 @@ def _write_outputs(run: Run, edges: pd.DataFrame, graph: Graph, files: Sequence[
     for path in files:
         now(f"writing {path.name}")
         chosen = format_of(path)
-        cells = Path(str(run.sources.files.get("data", {}).get("path", "")))
-        given: dict[str, Any] = {"graph": graph} if EDGE_FORMATS[chosen].network else {}
-        if chosen == "h5ad" and not path.exists() and suffix_of(cells) == ".h5ad":
-            given["h5ad"] = cells
-        write_edges(edges, path, **given)
+        responses = Path(str(run.sources.files.get("data", {}).get("path", "")))
+        options: dict[str, Any] = {"graph": graph} if EDGE_FORMATS[chosen].network else {}
+        if chosen == "h5ad" and not path.exists() and suffix_of(responses) == ".h5ad":
+            options["h5ad"] = responses
+        write_edges(edges, path, **options)
 
 
 def edge_table(
@@ -489,7 +433,7 @@ def edge_table(
         table: As an inferer's ``evaluate`` returns it: sorted by score, best first, undefined last.
         score_name: Its column of scores.
         known: Keep the known edges, after the candidates and without rank.
-        rank: Rank of each row of ``table`` that is a candidate; None counts them as they stand.
+        rank: Rank of each row of ``table`` that is a candidate; None numbers them in their order.
         kind: The kind of all of its edges.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The file that describes a run: reading it, and making values fit for it."""
+"""The file that describes a run, ``run.json``: reading it, and values for it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def read_info(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def reading(file: Path, part: str = "") -> Iterator[None]:
-    """Name the file that is damaged, in place of what its content provokes.
+    """Turn the errors that damaged content causes into one that names the file.
 
     Args:
         file: A file of a run folder.
-        part: What of it is read, if not all.
+        part: The part of it that is read, if not all.
 
     Raises:
-        RunError: In place of any error but our own.
+        RunError: In place of any error that is not a `GsnnError`.
     """
     try:
         yield
@@ -57,12 +57,12 @@ def reading(file: Path, part: str = "") -> Iterator[None]:
         raise
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        what = f"'{part}' in {file}" if part else str(file)
-        raise RunError(f"{what} is damaged ({reason}); restore it or train a new run") from error
+        place = f"'{part}' in {file}" if part else str(file)
+        raise RunError(f"{place} is damaged ({reason}); restore it or train a new run") from error
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is what a killed program left while writing another."""
+    """Whether a file of this name is a temporary one, as a killed program leaves it."""
     return name.startswith(".") and name.endswith(".tmp")
 
 

@@ -1,4 +1,4 @@
-"""Knock functions out in the models of a run."""
+"""Knock out functions in the models of a run."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def knockout_run(
 ) -> Knockouts:
     """Predict what knocking out functions does, written into the folder of the run.
 
-    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of
-    the data, or of a part of samples that stay in their files). ``nodes``,
-    ``pairs`` and ``to`` are those of :func:`gsnn.ask.knockout`; for the other arguments see :mod:`gsnn.runs`.
+    ``conditions`` are names, as :func:`gsnn.ask.conditions.inputs_of` reads them (none: those of the data, or of a part
+    of samples that stay in their files). ``nodes``, ``pairs`` and ``to`` are those of :func:`gsnn.ask.knockout`; for
+    the other arguments see :mod:`gsnn.runs`.
 
     Returns:
         The outcome, as ``knockout.csv`` and ``knockout.json`` have it.
     """
     (data, split), models = run_parts(run), models_of(run)
     with as_data_error():
-        asked = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
-        found = knockout(
+        inputs = np.stack([inputs_of(text, data) for text in conditions]) if conditions else None
+        result = knockout(
             models,
             data,
             run.standardiser(),
@@ -49,13 +49,13 @@ def knockout_run(
             pairs=pairs,
             to=to,
             train=split.train,
-            conditions=asked,
+            conditions=inputs,
             calibration=Ensemble.of(run).calibration if run.n_members else None,
             progress=progress,
         )
-    found.notes.extend(sample_notes(data))
+    result.notes.extend(sample_notes(data))
     with run.lock():
-        found.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
+        result.write(run.path, fingerprint=run.info["data"]["fingerprint"], run=run.info["id"])
         if picture:
-            write_picture(found.plot, run.path / picture)
-    return found
+            write_picture(result.plot, run.path / picture)
+    return result

@@ -1,4 +1,4 @@
-"""Train the members of a run into its folder, a few at a time."""
+"""Train the members of a run into its folder, several at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def models_of(run: Run) -> list[GSNN]:
-    """The trained models of a run, on the CPU, in eval mode: its members, or the one that it has.
+    """The trained models of a run, on the CPU, in eval mode: its members, or its one model.
 
     Raises:
         RunError: If training is not complete.
@@ -29,16 +29,7 @@ def models_of(run: Run) -> list[GSNN]:
 
 
 def members_wanted(asked: int | None, old: Run | None, prepared: Prepared, processes: int) -> int:
-    """How many members a training has, refused before anything is written.
-
-    Args:
-        asked: The number that was asked for; None: as many as the run has that is continued.
-        old: The run that is continued, to which members may be added.
-        prepared: What is trained on.
-        processes: How many train together.
-
-    Returns:
-        The number, 0 without members.
+    """How many members a training has: those ``asked`` for (None: those of ``old``, the run that is continued).
 
     Raises:
         DataError: If the number, the data or the processes do not allow members.
@@ -56,20 +47,10 @@ def members_wanted(asked: int | None, old: Run | None, prepared: Prepared, proce
     return wanted
 
 
-def train_members(
-    run: Run, prepared: Prepared, config: TrainConfig, count: int, progress: bool | None = True, device: str = "cpu"
-) -> None:
-    """Train the members that the folder of a run lacks; each is kept as soon as it is done.
+def train_members(run: Run, prepared: Prepared, config: TrainConfig, count: int, progress: bool, device: str) -> None:
+    """Train the members that the folder of a complete run lacks of ``count``; each is written as soon as it is done.
 
-    Small models train in as many processes as there are threads, with the same weights bit for bit as one by one.
-
-    Args:
-        run: The run; its training is complete.
-        prepared: What it was trained on.
-        config: Its settings.
-        count: How many members it shall have.
-        progress: Show progress on stderr.
-        device: Where to train.
+    Small models train in as many processes as there are threads, with the same weights, bit for bit, as one by one.
 
     Raises:
         RunError: If another program is working in the folder.

@@ -1,4 +1,4 @@
-"""Predict conditions by a run, and write the table."""
+"""Predict conditions with a run, and write the table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def predict_run(
     Args:
         run: A run; its training is complete.
         data: The new conditions, as :func:`gsnn.io.read_treatments` reads them.
-        inputs: Instead a matrix of treatments.
+        inputs: A matrix of treatments, instead of ``data``.
         format: As for :func:`gsnn.io.read_treatments`.
         decimal: Likewise.
         interval: Share of responses that intervals hold; None: 0.9 for a run with members, else no intervals.
@@ -56,23 +56,22 @@ def predict_run(
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.parent}; make it first")
     check_interval(interval, members=run.n_members > 0)
-    options: dict[str, Any] = dict(run.sources.options.get("responses", {}))
-    build = run.sources.options.get("build", {})
-    responses = read_treatments(
-        data, inputs=inputs, format=format, decimal=decimal or ".", anndata=options.get("anndata")
-    )
+    options = run.sources.options
+    anndata: Any = options.get("responses", {}).get("anndata")
+    responses = read_treatments(data, inputs=inputs, format=format, decimal=decimal or ".", anndata=anndata)
     ensemble, notes = _ensemble(run)
-    found = predict(ensemble, responses, interval=interval, ignore_case=bool(build.get("ignore_case", False)))
-    found.notes.extend(notes)
+    ignore_case = bool(options.get("build", {}).get("ignore_case", False))
+    result = predict(ensemble, responses, interval=interval, ignore_case=ignore_case)
+    result.notes.extend(notes)
     with atomic_path(path) as temporary:
-        (found.to_frame() if long else found.to_table()).to_csv(
+        (result.to_frame() if long else result.to_table()).to_csv(
             temporary, index=False, lineterminator="\n", float_format="%.6g"
         )
-    return found, path
+    return result, path
 
 
 def _ensemble(run: Run) -> tuple[Ensemble, list[str]]:
-    """The models of a run, and what to tell of the samples by which a condition is taken for one outside of them."""
+    """The models of a run, and notes on the samples that decide whether a condition is outside the training data."""
     import numpy as np
 
     from gsnn.ask.ensemble import Ensemble

@@ -1,29 +1,23 @@
-"""The regressor that learns while a run is trained: whether it may, where it is kept, how an inference takes it."""
+"""The regressor that learns while a run is trained: its conditions, its file, and its use in an inference."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gsnn.base.errors import DataError, RunError
 
 if TYPE_CHECKING:
-    from gsnn.edges import EdgeRegressorCallback, MagnitudeEdgeRegressor
+    from gsnn.edges import EdgeInferer, MagnitudeEdgeRegressor
     from gsnn.graph import Graph
     from gsnn.nn import GSNN
     from gsnn.runs.folder import Run
 
-# What ``run.json`` says of scores that were learnt so; a self-check, which learns from trained models, says nothing of
-# them.
+# How ``run.json`` marks scores learnt so. A self-check learns from trained models and does not apply to them.
 FROM_TRAINING = {"learnt": "while training"}
 
 
 def check_regressor(wanted: bool, old: Run | None, processes: int) -> bool:
-    """Whether a regressor learns in a training.
-
-    Args:
-        wanted: Whether it was asked for.
-        old: The run that is continued, which decides by how it was begun.
-        processes: How many train together.
+    """Whether a regressor learns in a training; a run that is continued (``old``) does as it was begun.
 
     Raises:
         DataError: If there are several processes.
@@ -57,39 +51,15 @@ def new_regressor(model: GSNN, graph: Graph) -> MagnitudeEdgeRegressor:
         raise RunError(f"--regressor cannot learn here: {error}") from error
 
 
-def regressor_callback(run: Run, regressor: MagnitudeEdgeRegressor) -> EdgeRegressorCallback:
-    """The callback that lets a regressor learn while a run is trained, and writes it into the folder."""
-    from gsnn.edges import EdgeRegressorCallback
-
-    return EdgeRegressorCallback(regressor, path=run.regressor_path, facts={"run": str(run.info["id"])})
-
-
-def learnt_in_training(run: Run, inferer: Any, fresh: bool) -> bool:  # noqa: ANN401 - an inferer or its class
-    """Whether an inferer, or its class, is one that has learnt while the run was trained.
-
-    Args:
-        run: The run.
-        inferer: The inferer or its class.
-        fresh: Whether it is to learn anew.
-    """
-    if fresh or not run.learns_regressor:
-        return False
+def learnt_in_training(run: Run, inferer: type[EdgeInferer], fresh: bool) -> bool:
+    """Whether inferers of a class have learnt while the run was trained and need not learn anew (``fresh``)."""
     from gsnn.edges import MagnitudeEdgeRegressor
 
-    kind = inferer if isinstance(inferer, type) else type(inferer)
-    return issubclass(kind, MagnitudeEdgeRegressor)
+    return run.learns_regressor and not fresh and issubclass(inferer, MagnitudeEdgeRegressor)
 
 
 def load_regressor(run: Run, regressor: MagnitudeEdgeRegressor, samples: str) -> int:
-    """Take what the regressor has learnt while a run was trained.
-
-    Args:
-        run: The run.
-        regressor: Of its model.
-        samples: Must be ``train``: it has seen no others.
-
-    Returns:
-        Number of samples.
+    """Load into a regressor what it has learnt while a run was trained; returns the number of samples.
 
     Raises:
         DataError: If other samples are asked for.

@@ -1,4 +1,4 @@
-"""The table of repairs of a run: from its candidate edges and its audit, whichever came last."""
+"""The table of repairs of a run, made from its candidate edges and its audit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def update_repairs(run: Run) -> pd.DataFrame | None:
-    """Write ``repairs.csv`` if the run has candidates of all three kinds and an audit; else remove it if it is there.
+    """Write ``repairs.csv`` if the run has candidates of all three kinds and an audit; else remove the file.
 
     Returns:
         The table, or None.
@@ -32,7 +32,7 @@ def update_repairs(run: Run) -> pd.DataFrame | None:
 
     with run.lock():
         run.refresh()
-        audit = read_audit(run)[0]
+        audit, _ = read_audit(run)
         kinds = (run.info.get("inference") or {}).get("kinds") or {}
         if audit is None or set(kinds) != set(KINDS) or not run.edges_path.is_file():
             run.repairs_path.unlink(missing_ok=True)
@@ -44,11 +44,7 @@ def update_repairs(run: Run) -> pd.DataFrame | None:
 
 
 def read_run_repairs(run: Run, path: str | Path | None = None) -> pd.DataFrame:
-    """A table of repairs.
-
-    Args:
-        run: The run.
-        path: A file; None: the run's own.
+    """The table of repairs of a run, or that of another file.
 
     Raises:
         DataError: If there is none or it cannot be read.

@@ -1,4 +1,4 @@
-"""What the results in a run folder say of one another: which still hold, which precision to expect."""
+"""How the results in a run folder bear on one another: which still hold, which precision to expect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gsnn.base.errors import RunError
 from gsnn.discovery.auditing.result import Audit
 from gsnn.discovery.refinement.result import Refinement
-from gsnn.discovery.result_file import differing_settings
+from gsnn.discovery.result_file import StoredResult, differing_settings
 from gsnn.discovery.selfcheck.attach import attach_precision
 from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS, SelfCheck, variant_of
 from gsnn.discovery.verdicts import check_next, infer_next
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def model_verdict(run: Run) -> Verdict:
-    """What the fit of a run means, in words, as ``gsnn train`` said it; ``RUN`` stands for the folder in what is next.
+    """What the fit of a run means, as ``gsnn train`` said it; in its advice ``RUN`` stands for the folder.
 
     Raises:
         RunError: If training is not complete, or a file cannot be read.
@@ -34,11 +34,7 @@ def model_verdict(run: Run) -> Verdict:
 
 
 def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, str]:
-    """The self-check in the folder of a run, if what it found holds for the run.
-
-    Args:
-        run: The run.
-        kind: The kind of edges that it hid.
+    """The self-check of a kind of edges in the folder of a run, if it is of the data and settings of the run.
 
     Returns:
         The self-check, and an empty text; or None, and why the one in the folder is not used (empty if there is none).
@@ -52,22 +48,30 @@ def read_check(run: Run, kind: str = FUNCTION_EDGES) -> tuple[SelfCheck | None, 
     again = "repeat it with gsnn selfcheck --overwrite"
     if not check.repeats:
         return None, "the self-check in the folder has not finished a repeat; go on with gsnn selfcheck --resume"
-    if check.settings.get("fingerprint") != run.info["data"]["fingerprint"]:
+    if not _same_data(run, check):
         return None, f"the self-check in the folder is of other data and not used; {again}"
-    now = run.config.to_dict()
-    if check.drawn is not None:
-        now.pop("epochs")  # fewer samples take more of them
-    wrong = differing_settings(check.settings.get("config", {}), now, seeds=False, names=("was", "in the run it is"))
+    wrong = "; ".join(_other_settings(run, check, seeds=False))
     if wrong:
-        return (
-            None,
-            f"the self-check in the folder trained with other settings and is not used ({'; '.join(wrong)}); {again}",
-        )
+        return None, f"the self-check in the folder trained with other settings and is not used ({wrong}); {again}"
     return check, ""
 
 
+def _same_data(run: Run, result: StoredResult) -> bool:
+    """Whether a result is of the data of the run."""
+    return bool(result.settings.get("fingerprint") == run.info["data"]["fingerprint"])
+
+
+def _other_settings(run: Run, result: StoredResult, *, seeds: bool = True) -> list[str]:
+    """The settings of the training of a result that are not those of the run, in words."""
+    settings = run.config.to_dict()
+    if result.drawn is not None:
+        settings.pop("epochs")  # fewer samples take more epochs
+    names = ("was", "in the run it is")
+    return differing_settings(result.settings.get("config", {}), settings, seeds=seeds, names=names)
+
+
 def after_check(run: Run) -> str:
-    """What to do after the self-checks in the folder of a run, of all kinds; empty without one that holds.
+    """What to do after the self-checks in the folder of a run, of all kinds; empty if none is valid.
 
     Returns:
         A command or words; ``RUN`` stands for the folder.
@@ -78,16 +82,13 @@ def after_check(run: Run) -> str:
     from gsnn.discovery.methods import DEFAULT_METHOD
 
     checks = {kind: read_check(run, kind)[0] for kind in KINDS}
-    found = {kind: check.verdicts() for kind, check in checks.items() if check is not None}
+    verdicts = {kind: check.verdicts() for kind, check in checks.items() if check is not None}
     inferred = str(run.info.get("inference", {}).get("method", ""))
-    return check_next(found, DEFAULT_METHOD, inferred=inferred) if found else ""
+    return check_next(verdicts, DEFAULT_METHOD, inferred=inferred) if verdicts else ""
 
 
 def after_infer(run: Run) -> tuple[Verdict | None, str]:
-    """What a self-check says of the method that ranked edges between functions, and what to do next.
-
-    Args:
-        run: The run, with its edges.
+    """The verdict of a self-check on the method that ranked the function edges of a run, and what to do next.
 
     Returns:
         The verdict, None without a self-check of the method; and a command or words, in which ``RUN`` stands for the
@@ -102,14 +103,7 @@ def after_infer(run: Run) -> tuple[Verdict | None, str]:
 
 
 def failed_rankings(run: Run, methods: Sequence[str]) -> list[str]:
-    """What a self-check says against the methods that are to propose edges between functions.
-
-    Args:
-        run: The run.
-        methods: Their names.
-
-    Returns:
-        A sentence for each whose ranking failed; none without a self-check.
+    """A warning for each of some methods whose ranking of function edges failed in the self-check of a run, if any.
 
     Raises:
         RunError: If a file cannot be read.
@@ -135,12 +129,12 @@ def read_audit(run: Run) -> tuple[Audit | None, str]:
     """
     if not Audit.json_path(run.path).is_file():
         return None, ""
-    found = Audit.read(run.path)
-    if not found.edges:
+    audit = Audit.read(run.path)
+    if not audit.edges:
         return None, "the audit in the folder is not finished; go on with gsnn audit --resume"
-    if found.settings.get("fingerprint") != run.info["data"]["fingerprint"]:
+    if not _same_data(run, audit):
         return None, "the audit in the folder is of other data and not used; repeat it with gsnn audit --overwrite"
-    return found, ""
+    return audit, ""
 
 
 def read_refinement(run: Run) -> Refinement | None:
@@ -151,38 +145,28 @@ def read_refinement(run: Run) -> Refinement | None:
     """
     if not Refinement.json_path(run.path).is_file():
         return None
-    found = Refinement.read(run.path)
-    if found.settings.get("fingerprint") != run.info["data"]["fingerprint"] or not any(found.arms.values()):
-        return None
-    return found
+    refinement = Refinement.read(run.path)
+    return refinement if _same_data(run, refinement) and any(refinement.arms.values()) else None
 
 
 def stale_results(run: Run) -> list[str]:
-    """What in the folder of a run is from other data or settings than the run's, in words.
-
-    Returns:
-        A sentence for a self-check, an audit and a refinement that the run does not go with.
-    """
-    found: list[str] = []
+    """A sentence for each self-check, audit and refinement in the folder of a run that is of other data or settings."""
+    notes: list[str] = []
     try:
-        found += dict.fromkeys(read_check(run, kind)[1] for kind in KINDS)
-        found.append(read_audit(run)[1])
+        notes += dict.fromkeys(read_check(run, kind)[1] for kind in KINDS)
+        notes.append(read_audit(run)[1])
         if Refinement.json_path(run.path).is_file():
             refinement = Refinement.read(run.path)
-            before, now = refinement.settings, run.config.to_dict()
-            if refinement.drawn is not None:
-                now.pop("epochs")  # fewer samples take more of them
-            wrong = differing_settings(before.get("config", {}), now, names=("was", "in the run it is"))
-            if before.get("fingerprint") != run.info["data"]["fingerprint"]:
-                wrong.insert(0, "the data differ")
+            wrong = [] if _same_data(run, refinement) else ["the data differ"]
+            wrong += _other_settings(run, refinement)
             if wrong:
-                found.append(
+                notes.append(
                     f"the refinement in the folder does not go with the run ({'; '.join(wrong)}); repeat it with gsnn "
                     "refine --overwrite"
                 )
     except RunError as error:
-        found.append(str(error))
-    return [text for text in found if text]
+        notes.append(str(error))
+    return [note for note in notes if note]
 
 
 def calibrate_edges(
@@ -201,13 +185,13 @@ def calibrate_edges(
         edges: Table of ``edges.csv``, with the column ``rank``, edges of one kind.
         method: Name of the registered method that scored them.
         kind: Their kind.
-        options: Options it was evaluated with; None: its own. A self-check of other options says nothing of these.
+        options: Options it was evaluated with; None: its own. A self-check applies only to its own options.
         missing: Share of the complete network that is taken to be missing; None: the share that was hidden.
 
     Returns:
         The table with the columns expected_precision, precision_low, precision_high, precision_chance and stated_fdr,
-        and an empty text; or without them, and why the self-check in the folder says nothing of these edges (empty if
-        there is none).
+        and an empty text; or without them, and why the self-check in the folder does not apply to these edges (empty
+        if there is none).
     """
     plain = edges.drop(columns=[name for name in PRECISION_COLUMNS if name in edges.columns])
     check, note = read_check(run, kind)
@@ -224,14 +208,10 @@ def calibrate_edges(
 
 
 def calibrate_run(run: Run, missing: float | None = None) -> str:
-    """Add the precision to expect to the ``edges.csv`` of a run, or take it away if the self-check says nothing of it.
-
-    Args:
-        run: The run.
-        missing: As for :func:`calibrate_edges`.
+    """Add the precision to expect to the ``edges.csv`` of a run, or remove it if the self-check does not apply.
 
     Returns:
-        Why there is none, or an empty text; also without edges.
+        Why there is none; empty if there is one, and without edges.
     """
     import pandas as pd
 
@@ -244,13 +224,13 @@ def calibrate_run(run: Run, missing: float | None = None) -> str:
         parts, notes = [], []
         kinds = inference.get("kinds") or {FUNCTION_EDGES: inference}
         of_kind = before.get("kind", pd.Series(FUNCTION_EDGES, before.index))
-        for kind, how in kinds.items():
+        for kind, facts in kinds.items():
             part, note = calibrate_edges(
                 run,
                 before[of_kind == kind],
-                str(how.get("method")),
+                str(facts.get("method")),
                 kind=kind,
-                options=how.get("options"),
+                options=facts.get("options"),
                 missing=missing,
             )
             parts.append(part)

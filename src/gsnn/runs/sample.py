@@ -1,10 +1,11 @@
-"""Samples of a run in memory, also where all of them would not fit."""
+"""Samples of a run in memory, also where not all of them would fit."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def run_sample(run: Run, n: int | None = None, seed: int = 0, part: str | None =
 
 
 def run_parts(run: Run) -> tuple[PerturbationData, Split]:
-    """The samples of a run in memory and which of them trained and tested it, for what reads its model.
+    """The samples of a run in memory, and which of them trained and which tested it.
 
     Of samples that stay in their files up to 2,000 of the training part are drawn, and as many of the test part.
 
@@ -84,15 +85,18 @@ def run_parts(run: Run) -> tuple[PerturbationData, Split]:
 
 
 def sample_notes(data: PerturbationData) -> list[str]:
-    """What to tell of a result that is of a part of the samples; nothing where it is of all."""
+    """A note on results from a part of the samples; none where all of them are used."""
     return [data.drawn.note] if data.drawn is not None and data.drawn.partial else []
 
 
-def as_many_steps(config: TrainConfig, drawn: Drawn | None) -> TrainConfig:
-    """The settings with epochs for as many steps on a part of the samples, but no more than the default."""
+def as_many_steps(config: TrainConfig, drawn: Drawn | None, settings: Mapping[str, Any] | None = None) -> TrainConfig:
+    """The configuration with epochs for as many steps on a part of the samples, but no more than by default.
+
+    It stays as it is where all samples are used or the ``settings`` that were asked for say how many epochs.
+    """
     from gsnn.training import TrainConfig
 
-    if drawn is None or not drawn.partial:
+    if drawn is None or not drawn.partial or (settings or {}).get("epochs") is not None:
         return config
     most = max(config.epochs, TrainConfig().epochs)
     return replace(config, epochs=min(most, math.ceil(config.epochs * drawn.of / drawn.used)))

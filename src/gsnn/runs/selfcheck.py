@@ -11,15 +11,12 @@ from gsnn.discovery.selfcheck.result import SelfCheck
 from gsnn.io.truth import read_roles
 from gsnn.runs.results import calibrate_run
 from gsnn.runs.sample import as_many_steps, run_sample
-from gsnn.runs.settings import changed_config, locked, refuse_both
+from gsnn.runs.settings import changed_config, refuse_both
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
     from gsnn.runs import Run, Sources
     from gsnn.training import TrainConfig
-
-
-Notify = Callable[[list[str]], None]
 
 
 def self_check_run(
@@ -31,7 +28,7 @@ def self_check_run(
     resume: bool = False,
     roles: str | Path | None = None,
     missing: float | None = None,
-    notify: Notify | None = None,
+    notify: Callable[[list[str]], None] | None = None,
     sample: int | None = None,
     **options: Any,  # noqa: ANN401 - of self_check
 ) -> SelfCheck:
@@ -48,12 +45,11 @@ def self_check_run(
     :mod:`gsnn.runs` and :func:`gsnn.discovery.self_check`.
     """
     config = changed_config(run.config, settings)
+    options |= {"folder": run.path, "overwrite": overwrite, "resume": resume}
     with run.lock():
         run.refresh()
         data = run_sample(run, sample, int(options.get("seed", 0)))
-        if (settings or {}).get("epochs") is None:
-            config = as_many_steps(config, data.drawn)
-        check = _self_check(data, config, run.path, methods, overwrite, resume, roles, options, run)
+        check = _self_check(data, as_many_steps(config, data.drawn, settings), methods, roles, options)
         note = calibrate_run(run, missing)
         if not resume:
             run.note_command("selfcheck")
@@ -86,24 +82,20 @@ def self_check_files(
         raise RunError(f"{path} is a file; choose another folder")
     config = changed_config(TrainConfig(), settings)
     data = sources.sample(sample, int(options.get("seed", 0)))
-    return _self_check(data, config, path, methods, overwrite, resume, roles, options, None)
+    options |= {"folder": path, "overwrite": overwrite, "resume": resume}
+    return _self_check(data, config, methods, roles, options)
 
 
 def _self_check(
     data: PerturbationData,
     config: TrainConfig,
-    folder: Path,
     methods: Sequence[str] | None,
-    overwrite: bool,
-    resume: bool,
     roles: str | Path | None,
     options: Mapping[str, Any],
-    run: Run | None,
 ) -> SelfCheck:
     from gsnn.discovery.selfcheck import self_check
 
-    refuse_both(overwrite, resume)
+    refuse_both(options["overwrite"], options["resume"])
     labels = None if roles is None else read_roles(roles)
-    given = {"folder": folder, "resume": resume, "overwrite": overwrite, "roles": labels, **options}
-    with as_data_error(), locked(run):
-        return self_check(data, config, methods, **given)
+    with as_data_error():
+        return self_check(data, config, methods, roles=labels, **options)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.errors import DataError, RunError, unknown_option
+import numpy as np
+
+from gsnn.base.csv_file import csv_text
+from gsnn.base.errors import DataError, RunError, as_data_error, unknown_option
 from gsnn.base.files import write_json, write_text
 from gsnn.graph import resolve_kinds
 from gsnn.graph.checks import Edge
@@ -17,7 +18,6 @@ from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 
 if TYPE_CHECKING:
     import networkx as nx
-    import numpy as np
 
 
 # The converging benchmark in its three settings: tiers, noise, samples, and how it is trained.
@@ -36,20 +36,13 @@ CONVERGING = "converging"
 FILES = ("network.sif", "responses.csv", "truth.csv", "full.csv", "simulation.json", "gsnn.toml")
 
 
-def kinds() -> tuple[str, ...]:
-    """Graphs to choose from."""
-    from gsnn.simulation.random_graphs import RANDOM_KINDS
-
-    return (CONVERGING, *RANDOM_KINDS)
-
-
 @dataclass(frozen=True)
 class Simulated:
-    """What was written.
+    """A simulated problem that was written.
 
     Attributes:
-        folder: Where.
-        settings: What it was made with, JSON-able.
+        folder: The folder.
+        settings: The settings it was made with, JSON-able.
         counts: Numbers of functions, edges, hidden edges, inputs, outputs and samples.
         files: The files.
     """
@@ -91,11 +84,11 @@ def simulate_files(
         hide_kinds: Kinds of edges that the network lacks, as :func:`gsnn.graph.resolve_kinds` reads them. Files name a
             treatment and a readout by one species each, so those of other kinds are added to the truth: second targets
             of treatments, second sources of readouts, as many as the share ``hide`` of their number, at least one.
-        seed: Fixes everything.
-        force: Replace files that stand there.
+        seed: Fixes all that is random.
+        force: Replace the files of an earlier simulation.
 
     Returns:
-        What was written.
+        The settings, counts and files.
 
     Raises:
         DataError: If an option is wrong.
@@ -103,33 +96,29 @@ def simulate_files(
     """
     folder = Path(folder)
     settings = _settings(setting, kind, n, samples, noise, hide, seed)
-    further = [name for name in resolve_kinds(hide_kinds) if name != FUNCTION_EDGES]
-    if further:
-        settings |= {"hide": hide, "hide_kinds": list(resolve_kinds(hide_kinds))}
+    kinds = resolve_kinds(hide_kinds)
+    if kinds != (FUNCTION_EDGES,):
+        settings |= {"hide": hide, "hide_kinds": list(kinds)}
     _check_folder(folder, force)
-    try:
-        full, hidden, x, y = _draw(settings)
-    except ValueError as error:
-        raise DataError(str(error)) from error
-    edges, inputs, outputs, functions = full
+    with as_data_error():
+        (edges, inputs, outputs, functions), hidden, x, y = _draw(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    head = ["source", "target", "sign"]
-    known_ends = {*functions}
-    prior = [(s, t, sign) for s, t, sign in edges if (s, t) not in hidden]
-    tables = {
-        "full.csv": _csv(head, edges),
-        "truth.csv": _csv(
-            [*head, "role", "kind"],
-            [(s, t, sign, hidden[s, t], _kind(s, t, known_ends)) for s, t, sign in edges if (s, t) in hidden],
+    header = ["source", "target", "sign"]
+    names = {*functions}
+    texts = {
+        "full.csv": csv_text(header, edges),
+        "truth.csv": csv_text(
+            [*header, "role", "kind"],
+            [(s, t, sign, hidden[s, t], _kind(s, t, names)) for s, t, sign in edges if (s, t) in hidden],
         ),
-        "network.sif": _sif(prior, functions),
-        "responses.csv": _csv(
+        "network.sif": _sif([edge for edge in edges if edge[:2] not in hidden], functions),
+        "responses.csv": csv_text(
             [*(f"TR:{name}" for name in inputs), *(f"DV:{name}" for name in outputs)],
-            ([f"{value:.6g}" for value in (*a, *b)] for a, b in zip(x.tolist(), y.tolist(), strict=True)),
+            ([f"{value:.6g}" for value in row] for row in np.hstack([x, y]).tolist()),
         ),
         "gsnn.toml": _config_text(settings),
     }
-    for name, text in tables.items():
+    for name, text in texts.items():
         write_text(folder / name, text)
     counts = {
         "functions": len(functions),
@@ -152,42 +141,50 @@ def _settings(
     hide: float,
     seed: int,
 ) -> dict[str, Any]:
+    from gsnn.simulation.random_graphs import RANDOM_KINDS
+
     if setting is not None:
         if setting.upper() not in SETTINGS:
             raise DataError(str(unknown_option("setting", setting, SETTINGS)))
         if kind not in (None, CONVERGING):
             raise DataError(f"setting {setting} is of the {CONVERGING} graph; leave kind out")
     kind = kind or CONVERGING
-    if kind not in kinds():
-        raise DataError(str(unknown_option("kind", kind, kinds())))
+    if kind not in (CONVERGING, *RANDOM_KINDS):
+        raise DataError(str(unknown_option("kind", kind, (CONVERGING, *RANDOM_KINDS))))
     if not 0 < hide < 1:
         raise DataError(f"hide must be a share between 0 and 1, got {hide}")
-    known = SETTINGS[setting.upper()] if setting else {"n": 12 if kind == CONVERGING else 40, "noise": 0.15,
-                                                       "samples": 1000, "train": {}}  # fmt: skip
-    chosen = {"n": n, "samples": samples, "noise": noise}
-    given = {name: known[name] if value is None else value for name, value in chosen.items()}
-    if given["samples"] < 10:
-        raise DataError(f"samples must be at least 10, got {given['samples']}")
+    if setting:
+        defaults = SETTINGS[setting.upper()]
+    else:
+        defaults = {"n": 12 if kind == CONVERGING else 40, "noise": 0.15, "samples": 1000, "train": {}}
+    options = {"n": n, "samples": samples, "noise": noise}
+    sizes = {name: defaults[name] if value is None else value for name, value in options.items()}
+    if sizes["samples"] < 10:
+        raise DataError(f"samples must be at least 10, got {sizes['samples']}")
     if seed < 0:
         raise DataError(f"seed must be 0 or more, got {seed}")
-    share = {} if kind == CONVERGING else {"hide": hide}
-    return {"setting": setting and setting.upper(), "kind": kind, **given, **share, "seed": seed,
-            "train": _TRAIN | known["train"]}  # fmt: skip
+    return {
+        "setting": setting and setting.upper(),
+        "kind": kind,
+        **sizes,
+        **({} if kind == CONVERGING else {"hide": hide}),
+        "seed": seed,
+        "train": _TRAIN | defaults["train"],
+    }
 
 
 def _check_folder(folder: Path, force: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; choose another folder")
-    there = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
-    mine = [name for name in there if name in FILES]
-    if mine and not force:
-        raise RunError(f"{folder} holds {', '.join(mine)}; choose another folder, or --force to replace them")
+    old = sorted(name for name in FILES if (folder / name).exists())
+    if old and not force:
+        raise RunError(f"{folder} holds {', '.join(old)}; choose another folder, or --force to replace them")
 
 
 def _draw(settings: dict[str, Any]) -> tuple[Any, dict[Edge, str], Any, Any]:
-    """The full network (signed edges, inputs, outputs, functions, named as in the files), what is hidden, X and Y."""
-    import numpy as np
-
+    """The full network (signed edges, inputs, outputs, functions, named as in the files), hidden edges, X and Y."""
+    from gsnn.discovery.hiding import mask_edges
+    from gsnn.graph import Graph
     from gsnn.simulation import convergence_graph, random_graph, simulate, simulate_sde
     from gsnn.simulation.benchmark import held_out_roles
 
@@ -197,26 +194,25 @@ def _draw(settings: dict[str, Any]) -> tuple[Any, dict[Edge, str], Any, Any]:
         hidden = dict(held_out_roles(settings["n"]))
     else:
         G, inputs, functions, outputs, edges = random_graph(kind, settings["n"], rng)
-        hidden = dict.fromkeys(_hide(G, inputs, functions, outputs, settings["hide"], rng), "hidden")
+        graph = Graph.from_networkx(G, inputs, functions, outputs)
+        # An edge that cuts its source off from the inputs or its target off from the outputs could never be found.
+        hidden = dict.fromkeys(mask_edges(graph, settings["hide"], rng).testable, "hidden")
     if FUNCTION_EDGES not in settings.get("hide_kinds", (FUNCTION_EDGES,)):
         hidden = {}
-    # In the files a treatment and a readout have the name of the function they act on and read.
-    acted = [next(iter(G.successors(name))) for name in inputs]
+    # In the files a treatment has the name of the function it acts on, a readout that of the function it reads.
+    treated = [next(iter(G.successors(name))) for name in inputs]
     read = [next(iter(G.predecessors(name))) for name in outputs]
+    labels = {name: f"TR:{function}" for name, function in zip(inputs, treated, strict=True)}
+    labels |= {name: f"DV:{function}" for name, function in zip(outputs, read, strict=True)}
     extra = _second_ends(G, inputs, functions, outputs, settings, rng)
     make = simulate_sde if kind == "cyclic" else simulate
-    common = (G, settings["samples"], 0, inputs, outputs)
-    x, _, y, _ = make(*common, noise_scale=settings["noise"], seed=rng)
+    x, _, y, _ = make(G, settings["samples"], 0, inputs, outputs, noise_scale=settings["noise"], seed=rng)
     signed = [(s, t, int(G.edges[s, t].get("sign", 1))) for s, t in edges]
-    named = {
-        **{name: f"TR:{function}" for name, function in zip(inputs, acted, strict=True)},
-        **{name: f"DV:{function}" for name, function in zip(outputs, read, strict=True)},
-    }
     for s, t in extra:
-        edge = named.get(s, s), named.get(t, t)
+        edge = labels.get(s, s), labels.get(t, t)
         signed.append((*edge, int(G.edges[s, t]["sign"])))
         hidden[edge] = "hidden"
-    return (signed, acted, read, functions), hidden, x, y
+    return (signed, treated, read, functions), hidden, x, y
 
 
 def _kind(source: str, target: str, functions: set[str]) -> str:
@@ -231,37 +227,18 @@ def _second_ends(
     settings: dict[str, Any],
     rng: np.random.Generator,
 ) -> list[Edge]:
-    """Edges from inputs and to outputs that are added to the full network, with random signs."""
+    """Add edges from inputs and to outputs to the full network, with random signs; returns them."""
     added: list[Edge] = []
     for kind in settings.get("hide_kinds", ()):
         if kind == FUNCTION_EDGES:
             continue
-        pairs = (
-            [(s, t) for s in inputs for t in functions if not G.has_edge(s, t)]
-            if kind == INPUT_EDGES
-            else [(s, t) for s in functions for t in outputs if not G.has_edge(s, t)]
-        )
-        n = max(1, round(settings["hide"] * len(inputs if kind == INPUT_EDGES else outputs)))
+        sources, targets, ends = (inputs, functions, inputs) if kind == INPUT_EDGES else (functions, outputs, outputs)
+        pairs = [(s, t) for s in sources for t in targets if not G.has_edge(s, t)]
+        n = max(1, round(settings["hide"] * len(ends)))
         chosen = [pairs[i] for i in rng.choice(len(pairs), size=min(n, len(pairs)), replace=False)]
         G.add_edges_from((s, t, {"sign": int(rng.choice([-1, 1]))}) for s, t in chosen)
         added += chosen
     return added
-
-
-def _hide(
-    G: nx.DiGraph,
-    inputs: Sequence[str],
-    functions: Sequence[str],
-    outputs: Sequence[str],
-    share: float,
-    rng: np.random.Generator,
-) -> list[Edge]:
-    from gsnn.discovery.hiding import mask_edges
-    from gsnn.graph import Graph
-
-    graph = Graph.from_networkx(G, inputs, functions, outputs)
-    # An edge whose loss leaves its source without signal or its target without reader could never be found.
-    return list(mask_edges(graph, share, rng).testable)
 
 
 def _sif(edges: Sequence[tuple[str, str, int]], functions: Sequence[str]) -> str:
@@ -270,20 +247,12 @@ def _sif(edges: Sequence[tuple[str, str, int]], functions: Sequence[str]) -> str
     return "".join(f"{line}\n" for line in [*lines, *(name for name in functions if name not in joined)])
 
 
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
 def _config_text(settings: dict[str, Any]) -> str:
     import tomli_w
 
-    what = f"setting {settings['setting']}" if settings["setting"] else f"a {settings['kind']} graph"
+    graph = f"setting {settings['setting']}" if settings["setting"] else f"a {settings['kind']} graph"
     lines = [
-        f"# Simulated data: {what}, seed {settings['seed']}. Begin with: gsnn train --config gsnn.toml",
+        f"# Simulated data: {graph}, seed {settings['seed']}. Begin with: gsnn train --config gsnn.toml",
         'run = "run"',
         "",
         "[data]",

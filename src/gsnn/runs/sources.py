@@ -1,4 +1,4 @@
-"""Where perturbation data come from, so that a run can read the same data again."""
+"""Where perturbation data come from, so that a run can read them again."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import numpy.typing as npt
 from gsnn.base.errors import DataError, RunError
 from gsnn.base.files import sha256
 from gsnn.base.wording import asked
+from gsnn.runs.settings import present
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData, StreamedData
-    from gsnn.io import NameMap, Network, StreamedResponses
+    from gsnn.io import Network, Responses, StreamedResponses
 
 STREAM_ABOVE = 2**30  # bytes of the files of responses
 _ROLES = ("graph", "data", "inputs", "outputs", "map")
@@ -75,9 +76,9 @@ class Sources:
         """
         if (data is None) == (inputs is None and outputs is None) or (inputs is None) != (outputs is None):
             raise DataError("give the responses as one file, or as both a matrix of inputs and one of outputs")
-        given = dict(zip(_ROLES, (graph, data, inputs, outputs, names), strict=True))
-        files = {role: _describe(path, role) for role, path in given.items() if path is not None}
-        responses = _present(responses_options)
+        paths = zip(_ROLES, (graph, data, inputs, outputs, names), strict=True)
+        files = {role: _describe(path, role) for role, path in paths if path is not None}
+        responses = present(responses_options)
         stream = responses.pop("stream", None)
         arrays = "npy" in _kinds(files)
         if arrays and stream is False:
@@ -90,7 +91,7 @@ class Sources:
         if _large(files) if stream is None else stream:
             responses["stream"] = True
         options = {"network": network_options, "responses": responses, "build": build_options}
-        return cls("files", files=files, options={reader: _present(given) for reader, given in options.items()})
+        return cls("files", files=files, options={reader: present(values) for reader, values in options.items()})
 
     @classmethod
     def dataset(cls, name: str, *, time: float | str | None = None) -> Sources:
@@ -106,11 +107,11 @@ class Sources:
         from gsnn.datasets import dataset_files
 
         files = {role: _describe(path, role) for role, path in dataset_files(name).items()}
-        return cls("dataset", name=name, files=files, options={"responses": _present({"time": time})})
+        return cls("dataset", name=name, files=files, options={"responses": present({"time": time})})
 
     @classmethod
     def memory(cls) -> Sources:
-        """Data that were made in memory and cannot be read again."""
+        """Data made in memory, which cannot be read again."""
         return cls("memory")
 
     @property
@@ -119,43 +120,42 @@ class Sources:
         return bool(self.options.get("responses", {}).get("stream", False))
 
     def open(self) -> PerturbationData | StreamedData:
-        """:meth:`stream` or :meth:`read`, as the sources say."""
-        return self.stream() if self.streamed else self.read()
-
-    def stream(self) -> StreamedData:
-        """Open and match the data, leaving the samples in their files.
+        """The data, in memory (:meth:`read`) or with the samples left in their files.
 
         Raises:
             DataError: If a file does not hold what it must, or cannot be streamed.
+            RunError: If the data were made in memory.
         """
+        if not self.streamed:
+            return self.read()
         from gsnn.data import stream_data
 
-        network, paths = self._network()
-        responses = self.stream_responses(network, paths)
-        return stream_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+        network, paths, building = self._parts()
+        return stream_data(network, self.stream_responses(network, paths), **building)
 
     def stream_responses(self, network: Network, paths: Mapping[str, Path]) -> StreamedResponses:
-        """The open responses, of which nothing has been read.
-
-        Args:
-            network: Its species tell which columns are responses.
-            paths: Where the files are, by role.
+        """The responses in files with these roles, open and not yet read; species tell which columns are responses.
 
         Raises:
             DataError: If they cannot be streamed.
         """
         from gsnn.io import stream_responses
 
-        options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
-        responses = stream_responses(
-            paths.get("data"),
-            inputs=paths.get("inputs"),
-            outputs=paths.get("outputs"),
-            species=network.species,
-            **options,
-        )
+        responses = stream_responses(paths.get("data"), **self._reading(network, paths))
         responses.trust({role: entry["sha256"] for role, entry in self.files.items()})
         return responses
+
+    def read_responses(self, network: Network, paths: Mapping[str, Path]) -> Responses:
+        """The responses, read into memory; arguments and errors are those of :meth:`stream_responses`."""
+        from gsnn.io import read_responses
+
+        return read_responses(paths.get("data"), **self._reading(network, paths))
+
+    def _reading(self, network: Network, paths: Mapping[str, Path]) -> dict[str, Any]:
+        """The arguments of both readers of responses."""
+        options = {name: value for name, value in self.options.get("responses", {}).items() if name != "stream"}
+        files = {role: paths.get(role) for role in ("inputs", "outputs")}
+        return {**files, "species": network.species, **options}
 
     def sample(
         self, n: int | None = None, seed: int = 0, rows: npt.NDArray[np.int64] | None = None
@@ -164,11 +164,11 @@ class Sources:
 
         Args:
             n: How many; None draws 2,000 of samples that stay in their files, and takes all of others.
-            seed: Of the draw.
-            rows: Those to draw from; None: all.
+            seed: Fixes the draw.
+            rows: The samples to draw from; None: all.
 
         Returns:
-            The data, which say how they were drawn.
+            The data, with a record of how they were drawn.
 
         Raises:
             DataError: As for :meth:`open`.
@@ -185,29 +185,25 @@ class Sources:
             chosen = Drawn.rows(len(pool) if n is None else n, pool, seed)
             data = replace(data, inputs=data.inputs.iloc[chosen], outputs=data.outputs.iloc[chosen])
         else:
-            network, paths = self._network()
+            network, paths, building = self._parts()
             responses = self.stream_responses(network, paths)
             pool = np.arange(len(responses)) if rows is None else rows
             part = responses.sample(Drawn.rows(SAMPLE if n is None else n, pool, seed))
             responses.close()
-            data = build_data(network, part, names=self._names(paths), **self.options.get("build", {}))
+            data = build_data(network, part, **building)
         return replace(data, drawn=Drawn(len(data), len(pool), seed))
 
-    def _names(self, paths: Mapping[str, Path]) -> NameMap | None:
-        """The table of what labels stand for, if there is one."""
-        from gsnn.io import read_name_map
-
-        return read_name_map(paths["map"]) if "map" in paths else None
-
-    def _network(self) -> tuple[Network, dict[str, Path]]:
-        """The network, and where the files are now."""
-        from gsnn.io import read_network
+    def _parts(self) -> tuple[Network, dict[str, Path], dict[str, Any]]:
+        """The network, where the files are now, and the arguments with which data are built."""
+        from gsnn.io import read_name_map, read_network
 
         options = dict(self.options.get("network", {}))
         if isinstance(options.get("sign"), list):  # JSON has no tuples
             options["sign"] = tuple(options["sign"])
         paths = {role: _find(entry) for role, entry in self.files.items()}
-        return read_network(paths["graph"], **options), paths
+        network = read_network(paths["graph"], **options)
+        names = read_name_map(paths["map"]) if "map" in paths else None
+        return network, paths, {"names": names, **self.options.get("build", {})}
 
     def read(self) -> PerturbationData:
         """Read and assemble the data.
@@ -228,17 +224,9 @@ class Sources:
         if self.kind != "files":
             raise RunError("the run was trained on data in memory, which cannot be read again; pass the data")
         from gsnn.data import build_data
-        from gsnn.io import read_responses
 
-        network, paths = self._network()
-        responses = read_responses(
-            paths.get("data"),
-            inputs=paths.get("inputs"),
-            outputs=paths.get("outputs"),
-            species=network.species,
-            **self.options.get("responses", {}),
-        )
-        return build_data(network, responses, names=self._names(paths), **self.options.get("build", {}))
+        network, paths, building = self._parts()
+        return build_data(network, self.read_responses(network, paths), **building)
 
     def check(self) -> None:
         """Compare the files with their fingerprints.
@@ -259,7 +247,7 @@ class Sources:
             "kind": self.kind,
             "name": self.name,
             "files": {role: dict(entry) for role, entry in self.files.items()},
-            "options": json.loads(json.dumps({reader: dict(given) for reader, given in self.options.items()})),
+            "options": json.loads(json.dumps({reader: dict(values) for reader, values in self.options.items()})),
         }
 
     @classmethod
@@ -274,7 +262,7 @@ class Sources:
         for role, entry in files.items():
             if role not in _ROLES or not all(isinstance(entry[key], str) for key in ("path", "given", "sha256")):
                 raise ValueError(f"the {role} file has no path, name as given, or fingerprint")
-        if not isinstance(name, str) or not all(isinstance(given, Mapping) for given in options.values()):
+        if not isinstance(name, str) or not all(isinstance(each, Mapping) for each in options.values()):
             raise ValueError("name must be text, and the options of a reader a table")
         return cls(kind, name, files, options)
 
@@ -291,7 +279,7 @@ def _describe(path: str | Path, role: str) -> dict[str, Any]:
 
 
 def _kinds(files: Mapping[str, Mapping[str, Any]]) -> set[str | None]:
-    """The kind of the response files, if they can be streamed."""
+    """The kinds of the response files; None for one that cannot be streamed."""
     from gsnn.io.stream_open import stream_kind
 
     return {stream_kind(entry["path"]) for role, entry in files.items() if role not in ("graph", "map")}
@@ -305,10 +293,6 @@ def _large(files: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _find(entry: Mapping[str, Any]) -> Path:
-    """The file, where it was or, if the folder was moved, where the same relative path leads now."""
+    """The file where it was or, if that is gone, where the path leads that the user gave."""
     absolute, given = Path(entry["path"]), Path(entry["given"])
     return given if not absolute.is_file() and given.is_file() else absolute
-
-
-def _present(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {name: value for name, value in (options or {}).items() if value is not None}

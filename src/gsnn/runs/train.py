@@ -13,8 +13,9 @@ from gsnn.data import PerturbationData
 from gsnn.data.sanity import odd_fit, oddities
 from gsnn.runs.folder import Run
 from gsnn.runs.regressor import check_regressor
-from gsnn.runs.settings import make_config
+from gsnn.runs.settings import changed_config
 from gsnn.runs.sources import Sources
+from gsnn.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from gsnn.training import TrainResult
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
 def train_files(
     path: str | Path,
     *,
-    graph: str | Path,
-    data: str | Path | None = None,
-    inputs: str | Path | None = None,
-    outputs: str | Path | None = None,
-    names: str | Path | None = None,
-    network_options: Mapping[str, Any] | None = None,
-    responses_options: Mapping[str, Any] | None = None,
-    build_options: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -41,16 +34,17 @@ def train_files(
     device: str = "cpu",
     regressor: bool = False,
     members: int | None = None,
+    **files: Any,  # noqa: ANN401 - of Sources.from_files
 ) -> tuple[Run, TrainResult]:
     """Train on a network file and a response file, or two matrices, into a run folder.
 
-    The files and what they are read with, ``graph`` to ``build_options``, are those of
-    :meth:`gsnn.runs.Sources.from_files`. A run that is resumed keeps its own ``settings`` where a field is missing or
-    None. ``notify`` is called with the warnings about the data before the training begins, and after it with what in
-    the folder (a self-check, a refinement) is from other data or settings. ``devices`` is how many processes on each
-    machine train together, ``num_nodes`` on how many machines; None takes those that torchrun or ``srun`` started.
-    ``device`` is ``cpu`` or ``cuda``. ``regressor`` and ``members`` are those of :func:`gsnn.runs.train_run`, and for
-    the other arguments see :mod:`gsnn.runs`.
+    The ``files`` and the options of their readers are those of :meth:`gsnn.runs.Sources.from_files`, ``graph`` among
+    them. A run that is resumed keeps its own ``settings`` where a field is missing or None. ``notify`` is called with
+    the warnings about the data before the training begins, and after it with the results in the folder (a self-check, a
+    refinement) that are from other data or settings. ``devices`` is how many processes on each machine train together,
+    ``num_nodes`` on how many machines; None takes those that torchrun or ``srun`` started. ``device`` is ``cpu`` or
+    ``cuda``. ``regressor`` and ``members`` are those of :func:`gsnn.runs.train_run`, and for the other arguments see
+    :mod:`gsnn.runs`.
 
     Returns:
         The run and the result of its training.
@@ -59,19 +53,9 @@ def train_files(
     place = training_place(devices, num_nodes)
     if place.first:
         Run.check_target(path, overwrite=overwrite, resume=resume)
-    sources = Sources.from_files(
-        graph,
-        data,
-        inputs=inputs,
-        outputs=outputs,
-        names=names,
-        network_options=network_options,
-        responses_options=responses_options,
-        build_options=build_options,
-    )
-    given = {name: value for name, value in (settings or {}).items() if value is not None}
+    sources = Sources.from_files(**files)
     old = Run.open(path) if resume and Run.exists(path) else None
-    config = make_config({**(old.config.to_dict() if old else {}), **given})
+    config = changed_config(old.config if old else TrainConfig(), settings)
     config.check_processes(place.size)
     check_regressor(regressor, old, place.size)
     read = sources.open()
@@ -82,7 +66,6 @@ def train_files(
     from gsnn.runs.training import train_run
 
     now("training")
-
     run, result = train_run(
         path,
         sources,
@@ -99,7 +82,7 @@ def train_files(
     if notify is not None and place.first:
         if isinstance(read, PerturbationData):
             notify(oddities(read, result.report.left_out))
-        else:  # the rest was told with what the pass over the samples found
+        else:  # the other oddities were among the warnings of the pass over the samples
             notify(odd_fit(result.report.correlation.get("ridge", float("nan"))))
         notify(stale_results(run))
     return run, result
@@ -120,14 +103,14 @@ def train_demo(
         The run and the result of its training.
 
     Raises:
-        DataError: If there is no such data set.
+        DataError: If there is no such data set, or a setting is wrong.
         MissingExtraError: If a package of the extra ``demo`` is not installed.
         RunError: If the folder holds anything but a demo.
     """
     for module in ("jinja2", "plotly.offline"):
-        require(module, extra="demo")  # not only after the training
+        require(module, extra="demo")  # before the training, not after it
     sources = Sources.dataset(dataset)
-    config = make_config(settings or {})
+    config = changed_config(TrainConfig(), settings)
     if Run.exists(path) and Run.open(path).sources.kind != "dataset":
         raise RunError(f"{path} holds a run on your own files, not a demo; choose another folder with -o")
     Run.check_target(path, overwrite=True)

@@ -1,4 +1,4 @@
-"""Train into a run folder what has been read already; brings torch and Lightning."""
+"""Train into a run folder; imports torch and Lightning."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 from gsnn.base.launch import Place
 from gsnn.base.torch_state import check_device
 from gsnn.data import PerturbationData, StreamedData
+from gsnn.edges import EdgeRegressorCallback
 from gsnn.runs.folder import Run
 from gsnn.runs.members import members_wanted, train_members
-from gsnn.runs.regressor import check_regressor, new_regressor, regressor_callback
+from gsnn.runs.regressor import check_regressor, new_regressor
 from gsnn.runs.sources import Sources
 from gsnn.training import TrainConfig
 from gsnn.training.fit_data import TrainResult, fit_prepared, recorded_split
@@ -30,26 +31,25 @@ def train_run(
     regressor: bool = False,
     members: int | None = None,
 ) -> tuple[Run, TrainResult]:
-    """Read the sources, make or continue the run folder, and train; what ``gsnn train`` does.
+    """Read the sources, make or continue the run folder, and train, as ``gsnn train`` does.
 
-    Nothing is written before the target, the sources and the settings have been found valid.
+    Nothing is written before the target, the sources and the settings have been checked.
 
     Args:
         path: The run folder.
-        sources: What to read.
+        sources: Where the data are read from.
         config: The settings; None takes those of the run that is continued, else the defaults.
-        data: What ``sources`` hold, if it has been read already.
+        data: The data of ``sources``, if they have been read already.
         overwrite: Replace a run in the folder.
         resume: Continue a run in the folder; if there is none, begin one.
         progress: Show progress on stderr.
         device: Where to train.
-        place: This process among those that train together and all call this; the first one writes the folder. The run
-            that the others get is its path and nothing more.
+        place: This process among those that train together and all call this; the first one writes the folder, and the
+            others get a run with no more than its path.
         regressor: Let a :class:`gsnn.edges.MagnitudeEdgeRegressor` learn beside the model, for the method ``regressor``
-            of an inference. A run that is continued does as it was begun.
+            of an inference. A run that is continued does so if it was begun so.
         members: How many further models to train, each on a bootstrap of the conditions of the training part and from a
-            seed of its own (:mod:`gsnn.training.members`). A run that is continued has those it was begun
-            with, or more.
+            seed of its own (:mod:`gsnn.training.members`). A run that is continued has as many as before, or more.
 
     Returns:
         The run and the result of the training.
@@ -67,7 +67,7 @@ def train_run(
         config = old.config if old is not None else TrainConfig()
     if old is not None:
         old.check_config(config)
-    before = 0 if old is None else old.config.epochs
+    longer = old is not None and config.epochs > old.config.epochs
     config.check_processes(place.size)
     regressor = check_regressor(regressor, old, place.size)
     if data is None:
@@ -89,9 +89,12 @@ def train_run(
             regressor=regressor,
             members=members,
         )
-    callbacks = [] if learner is None else [regressor_callback(run, learner)]
+    callbacks = []
+    if learner is not None:
+        facts = {"run": str(run.info["id"])}
+        callbacks.append(EdgeRegressorCallback(learner, path=run.regressor_path, facts=facts))
     result = fit_prepared(prepared, config, run, resume, progress, device, place, callbacks)
-    if place.first and old is not None and config.epochs > before:
+    if place.first and longer:
         run.note_command("train longer")
     if members:
         train_members(run, prepared, config, members, progress, device)

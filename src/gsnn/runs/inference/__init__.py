@@ -1,5 +1,5 @@
 """Parts of an inference of a run.
 
-``job`` says which processes do it, ``ranking`` orders the candidates, ``shortlist`` picks those that are shown, and
+``job`` has its processes and settings, ``ranking`` orders the candidates, ``shortlist`` picks those that are shown, and
 ``columns`` describes the table.
 """

@@ -1,4 +1,4 @@
-"""How an inference of a run is done: by which processes, what they share, what is kept."""
+"""How an inference of a run is done: its processes, what they share, and what is kept for a restart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, as_data_error, unknown_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.processes import Processes
 from gsnn.base.torch_state import check_device
@@ -33,12 +33,12 @@ class Job:
         shard: ``samples`` or ``targets``.
         double: Run the model in double precision.
         every: Seconds between two saves of the statistics; 0 after every batch.
-        fresh: Do not go on with statistics that were kept, nor take the regressor that has learnt while training.
+        fresh: Use neither the statistics that were kept nor the regressor that has learnt while training.
         memory_budget: Of an inferer, as a number of bytes or a text such as ``'4GB'``; None for its own choice.
         device: Where the model runs.
         weights: ``early`` or ``last``: which weights of the training are read.
         member: The number of the member whose model is read; 0 for the model of the run.
-        passes: What was done.
+        passes: The passes over the samples so far.
 
     Raises:
         DataError: If ``shard`` is unknown, ``every`` negative, ``memory_budget`` no amount, or ``device`` unknown.
@@ -63,18 +63,16 @@ class Job:
             raise DataError(str(unknown_option("weights", self.weights, WEIGHTS)))
         if not self.every >= 0:
             raise DataError(f"save-every must be at least 0 seconds, got {self.every:g}")
-        try:
+        with as_data_error():
             memory_bytes(self.memory_budget, "memory-budget")
-        except ValueError as error:
-            raise DataError(str(error)) from error
         check_device(self.device)
 
     def offered(self) -> dict[str, Any]:
-        """Arguments for the inferers that have them."""
+        """Arguments for the inferers that take them."""
         return {} if self.memory_budget is None else {"memory_budget": self.memory_budget}
 
     def shared(self, kind: type[EdgeInferer], name: str, n_nodes: int) -> dict[str, Any]:
-        """Arguments of an inferer that several processes share.
+        """Arguments of an inferer whose work several processes share.
 
         Raises:
             DataError: If they cannot share its work.
@@ -89,21 +87,13 @@ class Job:
     def fit(
         self, inferer: EdgeInferer, batches: Iterable[Any], crit: Criterion, run: Run, samples: str, progress: bool
     ) -> int:
-        """Fit an inferer of a run, shared and kept safe where it can be.
-
-        Args:
-            inferer: The inferer.
-            batches: Of samples.
-            crit: The loss.
-            run: The run.
-            samples: Which samples of it: ``train`` or ``all``.
-            progress: Show progress on stderr.
+        """Fit an inferer to samples of a run, shared between processes and with saved statistics where it can be.
 
         Returns:
             Number of samples, of all processes.
         """
-        fresh = self.fresh or self.member > 0  # it learnt beside the model of the run
-        if isinstance(inferer, MagnitudeEdgeRegressor) and learnt_in_training(run, inferer, fresh):
+        fresh = self.fresh or self.member > 0  # the regressor learnt beside the model of the run, not of a member
+        if isinstance(inferer, MagnitudeEdgeRegressor) and learnt_in_training(run, type(inferer), fresh):
             return load_regressor(run, inferer, samples)
         if not isinstance(inferer, MagnitudeEdgeInferer | GradientEdgeInferer):
             return inferer.fit(batches, crit=crit, device=self.device, verbose=progress)
@@ -130,22 +120,20 @@ class Job:
         return done.n
 
     def forget(self) -> None:
-        """Remove the statistics that were kept: the results are written."""
+        """Remove the statistics that were kept, once the results are written."""
         for done in self.passes:
             done.forget()
 
     def facts(self) -> dict[str, Any]:
-        """How it was done, for ``run.json``; nothing for a pass of one process in one go."""
+        """How it was done, for ``run.json``; empty for one uninterrupted process with the defaults."""
         resumed = [done.resumed_after for done in self.passes if done.resumed_after]
-        shared = {"processes": self.joined.size, "shard": self.shard} if self.joined.size > 1 else {}
-        last = {"weights": "last"} if self.weights == "last" else {}
-        return (
-            shared
-            | last
-            | ({"double": True} if self.double else {})
-            | ({"resumed_after": resumed[0]} if resumed else {})
-        )
+        return {
+            **({"processes": self.joined.size, "shard": self.shard} if self.joined.size > 1 else {}),
+            **({"weights": "last"} if self.weights == "last" else {}),
+            **({"double": True} if self.double else {}),
+            **({"resumed_after": resumed[0]} if resumed else {}),
+        }
 
     def notes(self) -> list[str]:
-        """What a reader of the results should know."""
+        """Notes on the passes for readers of the results."""
         return [done.note for done in self.passes if done.note]

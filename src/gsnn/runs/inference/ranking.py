@@ -28,20 +28,18 @@ BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
 @dataclass(frozen=True)
 class Ranking:
-    """The pairs of one method with what it says of them.
+    """The pairs that are kept of a ranking.
 
     Attributes:
-        table: A row per pair kept, as an inferer's ``evaluate`` has them, best first; known edges after the candidates.
-        rank: The place of each among all candidates, 0 for a known edge.
+        table: A row per pair, as an inferer's ``evaluate`` has them, best first; known edges after the candidates.
+        rank: The rank of each among all candidates, 0 for a known edge.
         score_name: The column of the score.
-        n: Samples.
         others: Further rankings, whose columns are ``rank_<name>`` and ``score_<name>``.
     """
 
     table: pd.DataFrame
     rank: IntArray
     score_name: str
-    n: int
     others: Sequence[str] = ()
 
 
@@ -53,22 +51,14 @@ def score_pairs(
     samples: str,
     progress: bool,
     job: Job,
-) -> dict[str, tuple[ScoredPairs, int]]:
+) -> tuple[dict[str, ScoredPairs], int]:
     """Scores of all pairs by each method, and the number of samples they are from.
 
-    Methods of one inferer share its pass over the samples.
-
-    Args:
-        run: A trained run.
-        model: Its model, in single or double precision.
-        data: Its data.
-        methods: Name -> way to rank edges, all of one kind.
-        samples: ``train`` or ``all``.
-        progress: Show progress on stderr.
-        job: By which processes, and what they share.
+    Methods with the same inferer share its pass over the samples.
 
     Returns:
-        By name, after them what they show beside them; of several processes each has the pairs into its own targets.
+        Scores by name: those of the methods, all of one kind of edges, then the further rankings of their inferers.
+        Each of several processes has the pairs into its own targets. The number is that of the first method.
 
     Raises:
         RunError: If the run does not allow inference.
@@ -77,32 +67,32 @@ def score_pairs(
     from gsnn.nn.losses import masked_mse
 
     batches = _batches(run, data, samples, methods)
-    fitted: dict[Any, tuple[EdgeInferer, int]] = {}
-    found: dict[str, tuple[ScoredPairs, int]] = {}
-    further: dict[str, tuple[ScoredPairs, int]] = {}
+    fitted: dict[Any, EdgeInferer] = {}
+    counts: list[int] = []
+    scores: dict[str, ScoredPairs] = {}
+    further: dict[str, ScoredPairs] = {}
     for name, method in methods.items():
         key = method.inferer, tuple(sorted(method.settings.items()))
         try:
             if key not in fitted:
                 offered = {"train": run.config, **job.offered()}
                 shared = job.shared(method.inferer, name, data.graph.N)
-                inferer = _made(method, name, model, data.graph, offered, shared)
-                fitted[key] = inferer, job.fit(inferer, batches, masked_mse, run, samples, progress)
-            inferer, n = fitted[key]
-            found[name] = inferer.scored(**method.options), n
-            further |= {other: (scored, n) for other, scored in inferer.beside().items()}
+                fitted[key] = _make_inferer(method, name, model, data.graph, offered, shared)
+                counts.append(job.fit(fitted[key], batches, masked_mse, run, samples, progress))
+            scores[name] = fitted[key].scored(**method.options)
+            further |= fitted[key].beside()
         except ProcessError:
             raise
         except RuntimeError as error:
             # Too few layers or samples: the run does not allow inference, nothing is broken.
             raise RunError(f"edges cannot be inferred from {run.path}: {error}") from error
-    return found | {name: scored for name, scored in further.items() if name not in found}
+    return scores | {name: scored for name, scored in further.items() if name not in scores}, counts[0]
 
 
 def _batches(
     run: Run, data: PerturbationData | StreamedData, samples: str, methods: Mapping[str, Method]
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    """The samples in batches: all of them at once, or as they are asked for."""
+    """The samples in batches; streamed data are read as the batches are asked for."""
     import numpy as np
     import torch
 
@@ -123,7 +113,7 @@ def _batches(
 
 
 def rank_together(
-    scores: Mapping[str, tuple[ScoredPairs, int]],
+    scores: Mapping[str, ScoredPairs],
     selection: Selection,
     joined: Processes,
     *,
@@ -136,19 +126,18 @@ def rank_together(
 
     if joined.size == 1:
         return rank_candidates(scores, selection, forbidden=forbidden, required=required, known=known)
-    parts = {name: scored for name, (scored, _) in scores.items()}
-    merged = merge_candidates(parts, selection, joined, forbidden=forbidden, required=required, known=known)
+    merged = merge_candidates(scores, selection, joined, forbidden=forbidden, required=required, known=known)
     if merged is None:
         return None
     for name, place in merged.places.items():
         merged.table[f"rank_{name}"] = _whole(place)
         merged.table[f"score_{name}"] = merged.scores[name]
-    first, n = next(iter(scores.values()))
-    return Ranking(merged.table, merged.rank, first.score_name, n, list(merged.places))
+    first = next(iter(scores.values()))
+    return Ranking(merged.table, merged.rank, first.score_name, list(merged.places))
 
 
 def rank_candidates(
-    scores: Mapping[str, tuple[ScoredPairs, int]],
+    scores: Mapping[str, ScoredPairs],
     selection: Selection,
     *,
     forbidden: IntArray,
@@ -168,10 +157,10 @@ def rank_candidates(
 
     from gsnn.edges.candidates import candidate_rows, keep_rows, matching, rank_rows
 
-    (_, (first, n)), *further = scores.items()
+    (_, first), *further = scores.items()
     simple = selection.top is not None and selection.per_target is None and not (selection.sources or selection.targets)
     if simple and not known and not len(required):
-        # The best few need no order of all pairs, which is most of the time and memory on a large network.
+        # The best few need no sorting of all pairs, which takes most of the time and memory on a large network.
         rows = first.top_rows((selection.top or 0) + len(forbidden))
         rows = rows[~np.isin(rows, forbidden)][: selection.top]
         rank = np.arange(1, len(rows) + 1)
@@ -185,18 +174,18 @@ def rank_candidates(
             pairs = pairs[matching(first, pairs, selection)]
             rows, rank = np.concatenate([rows, pairs]), np.concatenate([rank, np.zeros(len(pairs), dtype=np.int64)])
     table = first.table(rows)
-    for name, (scored, _) in further:
+    for name, scored in further:
         place = rank_rows(candidate_rows(scored, forbidden), scored.score.size)[rows]
         score = scored.score.ravel()[rows]
         table[f"rank_{name}"] = _whole(np.where(np.isnan(score), 0, place))
         table[f"score_{name}"] = score
-    return Ranking(table, rank, first.score_name, n, [name for name, _ in further])
+    return Ranking(table, rank, first.score_name, [name for name, _ in further])
 
 
-def _made(
+def _make_inferer(
     method: Method, name: str, model: GSNN, graph: Graph, offered: Mapping[str, Any], shared: Mapping[str, Any]
 ) -> EdgeInferer:
-    """An inferer; that a graph is too small for it is the user's to know."""
+    """An inferer; a graph that is too small for it is an error that the user can mend."""
     try:
         return method.make(model, graph, offered, **shared)
     except GsnnError:

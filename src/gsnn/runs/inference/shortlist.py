@@ -1,26 +1,27 @@
-"""A short list of the best candidates: look-alikes in one row, spread over their ends, and what fills the top."""
+"""A short list of the best candidates: look-alikes in one row, few rows of one source or target."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PER_END = 3  # rows with one source, or one target, that are shown
-MEMBERS = 3  # look-alikes that are named
-_LOOKED_AT = 2000  # best candidates from which the rows are taken
+MEMBERS = 3  # how many look-alikes are named
+_PER_END = 3  # how many rows may have the same source, and how many the same target
+_BEST = 2000  # how many of the best candidates the rows are taken from
 
 
 @dataclass(frozen=True)
 class Shortlist:
-    """What a list of candidates says, shown in a few rows.
+    """A few rows for a list of candidates.
 
     Attributes:
         rows: The best candidate of each group of look-alikes, as a row of ``edges.csv``, with ``look_alikes``: the
             other members as (source, target), best first.
-        notes: What fills the top of the list, a sentence each.
+        notes: What the best candidates have in common, a sentence each.
     """
 
     rows: list[dict[str, Any]]
@@ -36,69 +37,70 @@ class Shortlist:
         ]
 
 
-def shortlist(edges: pd.DataFrame, n: int = 10, per_end: int = PER_END) -> Shortlist:
-    """Fold look-alikes into one row each, and spread the rows over sources and targets.
+def shortlist(edges: pd.DataFrame, n: int = 10) -> Shortlist:
+    """Put look-alikes into one row, with at most 3 rows of one source and 3 of one target.
 
-    The table itself stays as it is: every candidate keeps its rank.
+    Where this leaves fewer than ``n`` rows, the best of the others fill up. Every candidate keeps its rank.
 
     Args:
         edges: Rows of ``edges.csv`` of one kind, candidates best first; known edges are left out.
         n: How many rows to give, at most.
-        per_end: How many of them may have the same source, and how many the same target. Where this leaves fewer
-            than ``n``, the best of the others fill up.
 
     Example:
         >>> import pandas as pd
         >>> edges = pd.DataFrame({"source": list("abcd"), "target": list("zzzz"), "rank": [1, 2, 3, 4],
         ...                       "known": False, "alias_group": [0, 0, 1, 2]})
-        >>> found = shortlist(edges, n=3, per_end=3)
-        >>> [(row["source"], row["look_alikes"]) for row in found.rows]
+        >>> best = shortlist(edges, n=3)
+        >>> [(row["source"], row["look_alikes"]) for row in best.rows]
         [('a', [('b', 'z')]), ('c', []), ('d', [])]
-        >>> found.notes[0]
+        >>> best.notes[0]
         '3 of the best 3 have the target z; shown are at most 3 of each source and target, where there are others'
     """
     candidates = edges[~edges["known"].astype(bool)]
-    best = candidates.head(_LOOKED_AT)
-    notes = _fillers(best.head(n))
+    best = candidates.head(_BEST)
+    notes = _concentration(best.head(n))
     grouped = "alias_group" in best
     first = best.drop_duplicates("alias_group") if grouped else best
     chosen: list[dict[str, Any]] = []
-    left: list[dict[str, Any]] = []
-    used: dict[tuple[str, str], int] = {}
-    for found in first.to_dict("records"):
-        row = {str(name): value for name, value in found.items()}
+    others: list[dict[str, Any]] = []
+    used: Counter[tuple[str, str]] = Counter()
+    for record in first.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
         ends = [("source", str(row["source"])), ("target", str(row["target"]))]
-        if all(used.get(end, 0) < per_end for end in ends):
+        if all(used[end] < _PER_END for end in ends):
             chosen.append(row)
-            for end in ends:
-                used[end] = used.get(end, 0) + 1
+            used.update(ends)
         else:
-            left.append(row)
+            others.append(row)
         if len(chosen) == n:
             break
-    chosen = sorted(chosen + left[: n - len(chosen)], key=lambda row: (row["rank"], row["source"], row["target"]))
+    chosen = sorted(chosen + others[: n - len(chosen)], key=lambda row: (row["rank"], row["source"], row["target"]))
     members: dict[Any, list[tuple[str, str]]] = {}
     if grouped:
-        of = candidates[candidates["alias_group"].isin([row["alias_group"] for row in chosen])]
-        for group, source, target in zip(of["alias_group"], of["source"], of["target"], strict=True):
+        alike = candidates[candidates["alias_group"].isin([row["alias_group"] for row in chosen])]
+        for group, source, target in zip(alike["alias_group"], alike["source"], alike["target"], strict=True):
             members.setdefault(group, []).append((str(source), str(target)))
     for row in chosen:
         own = (str(row["source"]), str(row["target"]))
         row["look_alikes"] = [pair for pair in members.get(row.get("alias_group"), ()) if pair != own]
     if any(row["rank"] > n for row in chosen) and notes:
-        notes[-1] += f"; shown are at most {per_end} of each source and target, where there are others"
+        notes[-1] += f"; shown are at most {_PER_END} of each source and target, where there are others"
     return Shortlist(chosen, notes)
 
 
-def _fillers(top: pd.DataFrame) -> list[str]:
-    """What more than half of the best candidates share."""
-    found = []
-    for name, words in (("source", "have the source {}"), ("target", "have the target {}"), ("alias_group", "")):
+def _concentration(top: pd.DataFrame) -> list[str]:
+    """What more than half of the best candidates have in common, a sentence each."""
+    notes = []
+    shared = {
+        "source": "have the source {}",
+        "target": "have the target {}",
+        "alias_group": "come from one group of look-alikes",
+    }
+    for name, words in shared.items():
         if name not in top or not len(top):
             continue
         counts = top[name].value_counts()
         most = int(counts.iloc[0])
         if 2 * most > len(top) and most > 2:
-            what = words.format(counts.index[0]) if words else "come from one group of look-alikes"
-            found.append(f"{most} of the best {len(top)} {what}")
-    return found
+            notes.append(f"{most} of the best {len(top)} {words.format(counts.index[0])}")
+    return notes
