@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -167,15 +166,12 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
         self._check_seen(3)
         known = self.prior.matrix()
         yield from self._of_problem()
-        self._let_go()
         yield from structural_features(self._graph)
         yield from self._opinions_features(known)
         x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
         rows = np.sort(np.random.default_rng((self.seed, 3)).permutation(len(x))[:SAMPLES])
         yield from self._score_features(x[rows], y[rows], known)
-        self._let_go()
         yield from self._halves(rows, known)
-        self._let_go()
         yield from self._signals(rows)
         residual = y[rows].double() - self._predicted(x[rows])
         responses = {"residual": residual.numpy(), "response": y[rows].double().numpy()}
@@ -185,11 +181,6 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
         for name in ("response", "residual"):
             score = direct.get(name, np.full((self.N, self.N), np.nan))
             yield from _with_gaps(f"direct_{name}", score, known)
-
-    def _let_go(self) -> None:
-        """Free models that have served, with their samples: they stand in circles, and of large networks take a GiB."""
-        if self.N * self.N > JUDGED:  # else it takes more time than it is worth
-            gc.collect()
 
     def _of_problem(self) -> Iterator[Feature]:
         """What is the same for all pairs: the graph, how many samples, how much hidden edges taught."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -277,7 +278,8 @@ class GradientEdgeInferer(StreamingInferer):
         if score == "explained" and self.use_pre_norm and not self.keep_post:
             raise ValueError("score='explained' needs the activations that keep_post=False leaves out")
         key = (layer_agg, score, ridge, rank_tolerance, null_correction)
-        return self._scored_once(key, lambda: self._score(*key))
+        # By a copy, which holds no scores: columns that led back to the scores would keep both until a collection.
+        return self._scored_once(key, lambda: copy(self)._score(*key))
 
     def _activations(self, block: int) -> Tensor:
         return self._store.read(block)
