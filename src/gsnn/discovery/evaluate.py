@@ -15,14 +15,14 @@ from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError, closest
 from gsnn.base.verdict import Verdict
 from gsnn.discovery.baselines import prior_scores, residual_correlation
-from gsnn.discovery.selfcheck.intervals import auc_difference, auc_interval, place
-from gsnn.discovery.verdicts import BEST, Found, check_verdict
+from gsnn.discovery.verdicts import BEST, Recovery, check_verdict
 from gsnn.edges.aliases import AliasBy, alias_groups
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.metrics import evaluate_edges
+from gsnn.metrics.auc import auc_difference, auc_interval, place
 from gsnn.metrics.edges import never_joined, squared, table_matrix, table_nodes
 from gsnn.metrics.groups import near_hits
 
@@ -252,7 +252,7 @@ def _verdict(
         variance = own.negative_variance + placed[best].negative_variance
         difference = auc_difference(edges, own.share_below, placed[best].share_below, variance)
     count = float(np.count_nonzero(own.share_below >= 1 - BEST))
-    judged = check_verdict(Found(len(edges), auc, low, high, count, best, *difference), "true edge")
+    judged = check_verdict(Recovery(len(edges), auc, low, high, count, best, *difference), "true edge")
     good = "the best candidates are worth an experiment; those that the truth lacks are no errors for that alone"
     bad = "another method (gsnn infer --method), other perturbations, or another network; do not build on this ranking"
     return replace(judged, next=good if judged.tone == "good" else bad if judged.tone == "bad" else "")

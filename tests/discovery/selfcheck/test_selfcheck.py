@@ -16,7 +16,7 @@ from gsnn.data import PerturbationData
 from gsnn.discovery import SelfCheck, mask_edges, self_check
 from gsnn.discovery.baselines import degree_product
 from gsnn.discovery.selfcheck.attach import attach_precision
-from gsnn.discovery.selfcheck.intervals import estimable, found_share, precision_interval
+from gsnn.discovery.selfcheck.precision import estimable, found_share, precision_interval
 from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.graph import Graph

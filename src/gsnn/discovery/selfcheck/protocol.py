@@ -23,13 +23,6 @@ from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edg
 from gsnn.discovery.learned.structure import LearnedStructureEdgeInferer
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
 from gsnn.discovery.selfcheck.controls import permute_samples, rewire
-from gsnn.discovery.selfcheck.intervals import (
-    Placements,
-    beaten_share,
-    degree_weights,
-    place,
-    weighted_average_precision,
-)
 from gsnn.discovery.selfcheck.result import SelfCheck, variant_of
 from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges
@@ -38,6 +31,7 @@ from gsnn.graph.bypass import routed
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, drawn_targets
 from gsnn.metrics import EdgeMetrics, evaluate_edges
+from gsnn.metrics.auc import Placements, beaten_share, degree_weights, place, weighted_average_precision
 from gsnn.metrics.edges import never_joined, squared
 from gsnn.metrics.scores import as_scores
 
