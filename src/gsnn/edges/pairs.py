@@ -128,6 +128,11 @@ class PriorEdges:
         return found
 
 
+def column_of(matrix: npt.NDArray[Any]) -> Column:
+    """The column that reads its values from a matrix (S, T)."""
+    return lambda rows: matrix.ravel()[rows]
+
+
 @dataclass(frozen=True)
 class ScoredPairs:
     """Scores of all ordered pairs, and how to compute the other columns for some of them.

@@ -64,8 +64,8 @@ def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | No
         raise DataError(f"the table has no column of scores ({score_col or 'corr or score'}): {list(table.columns)}")
     score = table[score_col].to_numpy(dtype=np.float64)
     if "rank" in table.columns:
-        rank = table["rank"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.asarray(np.where(np.isnan(score), np.nan, rank), dtype=np.float64)
+        ranks = table["rank"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(np.where(np.isnan(score), np.nan, ranks), dtype=np.float64)
     known = next((name for name in ("has_edge", "known") if name in table.columns), None)
     candidate = np.ones(len(table), bool) if known is None else ~table[known].to_numpy(dtype=bool)
     if {"src_idx", "dst_idx"} <= set(table.columns):
@@ -75,7 +75,7 @@ def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | No
             f"the table holds {int(candidate.sum())} candidates, but the self-check was made on {n_candidates}; pass "
             "the whole table of the same graph, or one with a column 'rank'"
         )
-    rank = np.full(len(table), np.nan)
+    rank: FloatArray = np.full(len(table), np.nan)
     defined = candidate & ~np.isnan(score)
     # Tied candidates get the same rank, the last of their tie.
     rank[defined] = rankdata(-score[defined], method="max")

@@ -212,10 +212,16 @@ def _condition(
 
 def _without(masking: Masking, true: set[Edge]) -> Masking:
     """A masking of a rewired graph without the hidden edges that are true by chance."""
-    kept = {
-        name: [edge for edge in getattr(masking, name) if edge not in true] for name in ("testable", "cut_off", "holes")
-    }
-    return replace(masking, **kept)
+
+    def untrue(edges: Sequence[Edge]) -> list[Edge]:
+        return [edge for edge in edges if edge not in true]
+
+    return replace(
+        masking,
+        testable=untrue(masking.testable),
+        cut_off=untrue(masking.cut_off),
+        holes=untrue(masking.holes),
+    )
 
 
 def _measure(

@@ -255,6 +255,11 @@ class GradientEdgeInferer(StreamingInferer):
         )
         return scored.table(scored.all_rows(exclude_self=exclude_self))
 
+    def add_samples_of(self, other: GradientEdgeInferer, samples: IntArray) -> None:
+        """Add some of the samples of another inferer of the same model, taps and targets, by their numbers."""
+        self._store.append([other._store.read(key)[:, samples] for key in range(len(self._store.sizes))])
+        self._last = None
+
     def scored(
         self,
         *,
