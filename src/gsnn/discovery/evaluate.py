@@ -269,11 +269,9 @@ def _near_rows(
     candidate = ~np.eye(n, dtype=bool)
     candidate[known[0], known[1]] = False
     source, target = np.nonzero(candidate)
-    hits = [
-        near_hits(scores[candidate], source, target, positives, known, n, k=places)
-        for places in ((None,) if k is None else k)
-    ]
-    # With fewer candidates than places all of them are taken, so that several numbers of places may become one.
+    numbers: Sequence[int | None] = (None,) if k is None else k
+    hits = [near_hits(scores[candidate], source, target, positives, known, n, k=places) for places in numbers]
+    # With fewer candidates than places all of them are taken, so several numbers of places may become one.
     rows = {hit.k: (f"near_precision@{hit.k}", hit.near / hit.k, hit.chance_near / hit.k) for hit in hits}
     return list(rows.values())
 

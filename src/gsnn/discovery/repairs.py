@@ -86,7 +86,7 @@ def repairs_table(
     known = edges["known"].astype(bool).to_numpy() if "known" in edges else np.zeros(len(edges), dtype=bool)
     best = edges[~known & edges["rank"].le(per_kind).fillna(False).to_numpy(dtype=bool)]
     candidates = list(best[["kind", "source", "target"]].itertuples(index=False, name=None))
-    table = pd.DataFrame([*_additions(data, audit, candidates), *_known(audit)], columns=list(COLUMNS))
+    table = pd.DataFrame([*_additions(data, audit, candidates), *_removals_and_flips(audit)], columns=list(COLUMNS))
     return table.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -113,9 +113,8 @@ def _additions(
         }
 
     jobs = [partial(one, number) for number in range(len(audit.folds))]
-    workers = workers_for(
-        work.network(audit.folds[0]), len(data), 8 * len(data) * 16 * (data.graph.E + len(candidates))
-    )
+    bytes_each = 8 * len(data) * 16 * (data.graph.E + len(candidates))
+    workers = workers_for(work.network(audit.folds[0]), len(data), bytes_each)
     with closing(arrays_in_processes(jobs, workers)) as done:
         folds = list(done)
     fall = np.concatenate([fold["fall"] for fold in folds], 1)
@@ -128,7 +127,7 @@ def _additions(
     return [("add", *edge, *each) for edge, each in zip(candidates, figures, strict=True)]
 
 
-def _known(audit: Audit) -> list[tuple[Any, ...]]:
+def _removals_and_flips(audit: Audit) -> list[tuple[Any, ...]]:
     """A row for each known edge that is not needed or contradicts its sign."""
     rows: list[tuple[Any, ...]] = []
     for edge in audit.edges:

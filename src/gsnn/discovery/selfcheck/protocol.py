@@ -92,7 +92,7 @@ def self_check(
             another.
         controls: Any of ``rewired`` and ``permuted``.
         folder: Write ``selfcheck.json`` and ``selfcheck.csv`` there after each repeat, for other kinds
-            ``selfcheck-input`` or ``selfcheck-output``; it is made if need be.
+            ``selfcheck-input`` or ``selfcheck-output``; it is created if needed.
         resume: Keep the repeats that are in ``folder`` already; if there are none, begin.
         overwrite: Replace them once the first repeat is done.
         progress: Show progress on stderr.
