@@ -74,8 +74,8 @@ def refine(
     ``decision`` says what is trained:
 
     - ``'single'``: each proposal alone on top of those kept;
-    - ``'bisect'``: all together, halved where they do not pass (:func:`decide`). It takes fewer trainings, but a useless
-      edge can stay among useful ones;
+    - ``'bisect'``: all together, halved where they do not pass (:func:`decide`). It takes fewer trainings, but useless
+      edges can stay among useful ones;
     - ``'joint'``: one training with all that the methods propose, and of these the ``per_round`` edges whose signal
       that model misses most, together. What was not chosen may be proposed again, unless nothing stays. It needs no
       choice of one method;
