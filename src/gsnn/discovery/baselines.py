@@ -1,7 +1,7 @@
 """Baselines that an edge inferer must beat: scores of the prior graph alone, and one that also reads the data.
 
-Each function takes a graph and returns scores of all ordered pairs, [i, j] for the edge i -> j. Known edges are scored
-like all other pairs, so an evaluator must leave them out as it does for a method.
+Each function takes a graph, as :func:`adjacency` does, and returns scores of all ordered pairs, (N, N), [i, j] for the
+edge i -> j. Known edges are scored like all other pairs, so an evaluator must leave them out as it does for a method.
 """
 
 from __future__ import annotations
@@ -53,27 +53,13 @@ def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anyth
 
 
 def random_scores(graph: Any, seed: int | np.random.Generator = 0) -> FloatArray:  # noqa: ANN401
-    """Uniform random scores.
-
-    Args:
-        graph: As for :func:`adjacency`; gives N.
-        seed: Seed or generator.
-
-    Returns:
-        Shape (N, N).
-    """
+    """Uniform random scores, from a seed or a generator."""
     n = adjacency(graph).shape[0]
     return np.random.default_rng(seed).random((n, n))
 
 
 def degree_product(graph: Any) -> FloatArray:  # noqa: ANN401
     """Out-degree of i times in-degree of j (preferential attachment).
-
-    Args:
-        graph: As for :func:`adjacency`.
-
-    Returns:
-        Shape (N, N).
 
     Example:
         >>> degree_product(np.array([[0, 1, 1], [0, 0, 1], [0, 0, 0]]))
@@ -89,12 +75,6 @@ def degree_product(graph: Any) -> FloatArray:  # noqa: ANN401
 def common_neighbours(graph: Any) -> FloatArray:  # noqa: ANN401
     """Number of nodes that are neighbours of both i and j, regardless of the direction of edges.
 
-    Args:
-        graph: As for :func:`adjacency`.
-
-    Returns:
-        Shape (N, N), symmetric.
-
     Example:
         >>> common_neighbours(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]))[0, 1]
         np.float64(1.0)
@@ -107,12 +87,6 @@ def common_neighbours(graph: Any) -> FloatArray:  # noqa: ANN401
 
 def jaccard(graph: Any) -> FloatArray:  # noqa: ANN401
     """Share of common neighbours among the neighbours of i or j, regardless of direction; 0 without neighbours.
-
-    Args:
-        graph: As for :func:`adjacency`.
-
-    Returns:
-        Shape (N, N), symmetric.
 
     Example:
         >>> jaccard(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]))[0, 1]

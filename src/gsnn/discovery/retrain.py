@@ -159,9 +159,8 @@ def resolve_scorers(
     if not isinstance(inferers, Mapping):
         inferers = ways(method_names(inferers), kind)
     scorers: dict[str, Scorer] = {}
-    for name, method in inferers.items():
-        if isinstance(method, type) and issubclass(method, EdgeInferer):
-            method = Method(method)
+    for name, value in inferers.items():
+        method: Any = Method(value) if isinstance(value, type) and issubclass(value, EdgeInferer) else value
         if isinstance(method, Method):
             way = method.of(kind)
             if way is None:

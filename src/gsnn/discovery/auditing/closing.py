@@ -1,4 +1,8 @@
-"""The effect of closing an edge of a restricted network on its predictions: to first order, and after a refit."""
+"""The effect of closing an edge of a restricted network on its predictions: to first order, and after a refit.
+
+Throughout, x are (M, I) inputs and y (M, O) standardised responses, NaN where missing; edges are numbered as the
+weights of the network.
+"""
 
 from __future__ import annotations
 
@@ -56,12 +60,7 @@ def first_order(net: Restricted, x: FloatArray, y: FloatArray, seed: int = 0) ->
 
     With c the change of the predictions when the signal of the edge stays at its mean, and r the errors, the squared
     errors rise by 2 r c + c^2. The sum of c^2 over the responses is estimated by `PROBES` random projections.
-
-    Args:
-        net: The network.
-        x: (M, I) inputs.
-        y: (M, O) standardised responses, NaN where missing.
-        seed: Fixes the projections.
+    ``seed`` fixes the projections.
     """
     rng = np.random.default_rng(seed)
     n_edges = len(net.weight)
@@ -100,7 +99,7 @@ def refitted_errors(
 
     Args:
         net: The network.
-        edges: Numbers of the edges among its weights.
+        edges: The edges.
         train: Inputs and responses for the refit.
         held: Inputs and responses for the errors.
         seed: Fixes the projections.
@@ -163,10 +162,6 @@ def squared_errors(
 
 def closest_parents(net: Restricted, x: FloatArray) -> tuple[FloatArray, IntArray]:
     """For each edge, the known source of the same target whose signal is most like that of its own source.
-
-    Args:
-        net: The network.
-        x: (M, I) inputs.
 
     Returns:
         Absolute correlation of the two signals, 0 without another source; and the number of the other edge, -1 without.

@@ -214,15 +214,7 @@ class Restricted(nn.Module):
 
 
 def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, seed: int) -> Restricted:
-    """Train a restricted network from scratch.
-
-    Args:
-        graph: The graph.
-        x: (M, I) inputs.
-        y: (M, O) standardised responses, NaN where missing.
-        recipe: How.
-        seed: Fixes the weights and the order of the samples.
-    """
+    """Train a restricted network from scratch; as :func:`train_restricted`, but ``seed`` fixes the weights, too."""
     return train_restricted(Restricted(graph, seed), x, y, recipe, seed)
 
 

@@ -129,7 +129,7 @@ def _depth(edges: IntArray, starts: IntArray, n_nodes: int) -> FloatArray:
     rows = np.concatenate([edges[0], np.full(len(starts), n_nodes)])
     columns = np.concatenate([edges[1], starts])
     adjacency = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_nodes + 1, n_nodes + 1))
-    depth: FloatArray = csgraph.dijkstra(adjacency, indices=n_nodes, unweighted=True)[:n_nodes]
+    depth: FloatArray = csgraph.dijkstra(adjacency, indices=[n_nodes], unweighted=True)[0, :n_nodes]
     return depth
 
 

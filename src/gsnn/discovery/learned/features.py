@@ -1,8 +1,8 @@
 """Features of each ordered pair of functions that read the data, on scales that can be compared between problems.
 
-A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j, as in
-:mod:`gsnn.discovery.stacked.features`. None is a raw number of a model: all are ranks, shares, logarithms of ratios,
-correlations or multiples of their value by chance, so that what was learnt on one problem holds on another.
+Features, ``free`` and ``name`` are as in :mod:`gsnn.discovery.stacked.features`. No feature is a raw number of a model:
+all are ranks, shares, logarithms of ratios, correlations or multiples of their value by chance, so that what was learnt
+on one problem holds on another.
 """
 
 from __future__ import annotations
@@ -29,15 +29,7 @@ _KIN = 64
 
 
 def graph_facts(data: Any, n: int) -> Iterator[Feature]:  # noqa: ANN401 - anything HeteroData-like
-    """Features that are the same for all pairs of a graph: its size, and the shares of functions read and fed.
-
-    Args:
-        data: HeteroData-like with N functions.
-        n: N.
-
-    Yields:
-        Name and feature, float32 (1, 1).
-    """
+    """Features that are the same for all pairs of a graph of N functions: its size, and the shares read and fed."""
     fed, read = edge_pairs(data, ("input", "to", "function"))[1], edge_pairs(data, ("function", "to", "output"))[0]
     facts = {
         "functions": np.log(n),
@@ -52,13 +44,7 @@ def graph_facts(data: Any, n: int) -> Iterator[Feature]:  # noqa: ANN401 - anyth
 def opinion_features(name: str, log: FloatArray, free: BoolArray) -> Iterator[Feature]:
     """Features of a logarithm of odds or of a score: less its median, and its ranks among all and within both ends.
 
-    Args:
-        name: The names of the features begin with it.
-        log: (N, N), larger for likelier edges; NaN counts as the least.
-        free: (N, N), True for candidates; other pairs take no rank.
-
-    Yields:
-        Name and feature, float32 (N, N).
+    The logarithms (N, N) are larger for likelier edges; NaN counts as the least.
 
     Example:
         >>> found = dict(opinion_features("s", np.array([[0.0, 1.0], [3.0, 0.0]]), ~np.eye(2, dtype=bool)))
@@ -77,12 +63,7 @@ def opinion_features(name: str, log: FloatArray, free: BoolArray) -> Iterator[Fe
 def block_features(pairs: Iterable[npt.NDArray[Any]], free: BoolArray) -> Iterator[Feature]:
     """The ranks of a pair within its target at all pairs of blocks: their mean, the best, and their SD.
 
-    Args:
-        pairs: (N, N) scores of every pair of blocks; NaN counts as 0.
-        free: (N, N), True for candidates; other pairs take no rank.
-
-    Yields:
-        Name and feature, float32 (N, N).
+    ``pairs`` has the scores (N, N) of every pair of blocks; NaN counts as 0.
     """
     total, squares, best = np.zeros((3, *free.shape), np.float32)
     count = 0
@@ -119,11 +100,10 @@ def residual_features(
         reach: (N, I) inputs that reach each function, and (N, O) outputs that each reaches.
         x: (M, I) inputs.
         responses: (M, O) by name, such as responses and residuals; NaN is missing.
-        free: (N, N), True for candidates; other pairs take no rank.
+        free: (N, N) candidates.
 
     Yields:
-        Name and feature, float32 (N, N): the signed root of z, the logarithm of the mean of M r^2, and the ranks of
-        both.
+        The signed root of z, the logarithm of the mean of M r^2, and the ranks of both.
     """
     above, below = reach
     near_above, near_below = near(data, len(free))
@@ -158,7 +138,7 @@ def kin_features(alike: FloatMatrix, name: str, kin: Sequence[npt.NDArray[np.int
         kin: For each node its known parents (or children, of the transposed pair).
 
     Yields:
-        Name and feature, float32 (N, N): ``alike``, ``mimic``, and the first less the second.
+        ``alike``, ``mimic``, and the first less the second.
     """
     yield f"{name}_alike", alike
     mimic = np.zeros_like(alike)

@@ -25,11 +25,6 @@ class LearnedStructureEdgeInferer(StructureEdgeInferer):
         seed: Fixes the hidden edges.
         scorer: The trained scorer; None for the one that comes with the package.
 
-    Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
-        edges: Set of the known edges as (source, target) names.
-
     Raises:
         ValueError: If an option is out of range.
     """

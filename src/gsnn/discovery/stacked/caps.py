@@ -61,16 +61,7 @@ def _best(rank: npt.NDArray[np.int64], k: int, never: int, axis: int) -> BoolArr
 
 
 def capped(score: FloatArray, per_target: int | None, per_source: int | None) -> FloatArray:
-    """Scores in which the pairs beyond the limits follow all others, in their old order.
-
-    Args:
-        score: (N, N), NaN where undefined.
-        per_target: As for :func:`chosen_pairs`.
-        per_source: As for :func:`chosen_pairs`.
-
-    Returns:
-        (N, N); unchanged without a limit.
-    """
+    """Scores (N, N) in which the pairs beyond the limits of :func:`chosen_pairs` follow all others, in their order."""
     if per_target is None and per_source is None:
         return score
     chosen = chosen_pairs(score, per_target, per_source)

@@ -1,7 +1,8 @@
 """Features of each ordered pair of functions: of the graph, of the scores of a method, and of responses.
 
-A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j. Every function here looks at
-nothing but its arguments, so that pairs of different graphs can be compared.
+A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j, in float32. Every function here
+depends on its arguments alone, so that pairs of different graphs can be compared. Where ``free`` is asked for, it is
+(N, N), True for candidates; other pairs take no rank. Names of features begin with ``name``.
 """
 
 from __future__ import annotations
@@ -120,15 +121,7 @@ def score_features(name: str, scores: FloatArray, free: BoolArray) -> Iterator[F
     """Features of the scores of a method, on scales that do not depend on the model.
 
     They are the logarithm; the same less the means of its source and its target; the share of the best of the target;
-    and the ranks within target and within source.
-
-    Args:
-        name: The method's; the names of the features begin with it.
-        scores: (N, N), non-negative; NaN counts as 0.
-        free: (N, N), True for candidates; other pairs take no rank.
-
-    Yields:
-        Name and feature, float32 of shape (N, N), (N, 1) or (1, N).
+    and the ranks within target and within source. The scores (N, N) are not negative; NaN counts as 0.
 
     Example:
         >>> found = dict(score_features("s", np.array([[0.0, 1.0], [4.0, 0.0]]), ~np.eye(2, dtype=bool)))
@@ -157,16 +150,7 @@ def score_features(name: str, scores: FloatArray, free: BoolArray) -> Iterator[F
 
 
 def end_ranks(name: str, score: FloatArray, free: BoolArray) -> Iterator[Feature]:
-    """Logarithmic ranks of a score among the pairs of the same target and of the same source.
-
-    Args:
-        name: The names of the features begin with it.
-        score: (N, N), larger for likelier edges.
-        free: (N, N), True for candidates; other pairs take no rank.
-
-    Yields:
-        Name and feature, float32 (N, N).
-    """
+    """Logarithmic ranks of a score (N, N) among the pairs of the same target and of the same source, largest first."""
     negative = np.where(free, -score, np.inf)
     yield f"{name}_rank_in_target", log_ranks(negative.T).T
     yield f"{name}_rank_in_source", log_ranks(negative)
@@ -221,16 +205,7 @@ def response_scores(data: Any, x: FloatArray, responses: Mapping[str, FloatArray
 
 
 def stack(features: Iterable[Feature], rows: npt.NDArray[np.int64], n: int) -> tuple[list[str], FloatMatrix]:
-    """The features of some pairs as a matrix.
-
-    Args:
-        features: Name and feature, one after the other.
-        rows: (K,) pairs, i * N + j.
-        n: N.
-
-    Returns:
-        The names, and (K, F) with a column for each.
-    """
+    """The names of features, and (K, F) their values for the pairs ``rows`` (K,), i * N + j."""
     source, target = np.divmod(rows, n)
     names, columns = [], []
     for name, values in features:

@@ -130,9 +130,6 @@ class StackedEdgeInferer(_Hiding):
         n_trees: Extremely randomised trees.
 
     Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
-        edges: Set of the known edges as (source, target) names.
         masked: The edges that each repeat of the last fit hid and learnt from.
 
     Raises:
@@ -229,7 +226,7 @@ class StackedEdgeInferer(_Hiding):
         verbose: bool,
         loss_reduction: str | None,
     ) -> None:
-        """Hide, train again, learn, and judge all pairs; see :meth:`fit`."""
+        """The work of :meth:`fit` on (M, I) inputs and (M, O) targets."""
 
         def scores(model: nn.Module, graph: Graph) -> tuple[ModelScores, Iterator[Feature]]:
             unexplained = y.double() - predictions(model, x)
@@ -336,9 +333,6 @@ class StructureEdgeInferer(_Hiding):
         n_others: As there.
 
     Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
-        edges: Set of the known edges as (source, target) names.
         masked: The edges that each repeat of the last fit hid and learnt from.
 
     Raises:
@@ -376,21 +370,7 @@ class StructureEdgeInferer(_Hiding):
         *,
         loss_reduction: str | None = None,
     ) -> int:
-        """Hide, learn, and judge all pairs.
-
-        Args:
-            dataloader: Its samples are counted, nothing else.
-            crit: Not used.
-            device: Not used.
-            verbose: Not used; nothing here takes long.
-            loss_reduction: Not used.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: If the loader is empty.
-        """
+        """Hide, learn, and judge all pairs; see :meth:`gsnn.edges.EdgeInferer.fit`. Samples are only counted."""
         self._results, self.masked, self.n = None, [], 0
         with own_random_state():
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))

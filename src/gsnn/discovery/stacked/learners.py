@@ -117,15 +117,9 @@ def learn_linear(x: FloatMatrix, names: Sequence[str], label: npt.NDArray[np.boo
 
 
 def log_odds(models: Sequence[Linear], features: Iterable[Feature], n: int) -> list[FloatArray]:
-    """Logarithms of the odds of all pairs by logistic models, in one pass over the features.
+    """Logarithms of the odds of all pairs, (N, N) for each logistic model, in one pass over the features.
 
-    Args:
-        models: The models; each ignores the features that it does not know.
-        features: Name and feature, one after the other.
-        n: N.
-
-    Returns:
-        (N, N) for each model.
+    A model ignores the features that it does not know.
     """
     odds = [np.full((n, n), model.constant) for model in models]
     for name, values in features:
