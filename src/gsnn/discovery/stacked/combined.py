@@ -144,15 +144,16 @@ class CombinedEdgeInferer(GradientEdgeInferer):
 
         Args:
             layer_agg: Of 'explained', like the options below; as for :class:`gsnn.edges.GradientEdgeInferer`.
-            score: That of the class's name, which None means, or of a class that it extends; ``'explained'`` and the
-                others of :class:`gsnn.edges.GradientEdgeInferer` are as they are there.
+            score: ``'combined'``, a score of :class:`gsnn.edges.GradientEdgeInferer` or, of
+                :class:`gsnn.discovery.LearnedEdgeInferer`, ``'learned'``; None for the one that the class is named
+                after.
             ridge: As there.
             rank_tolerance: As there.
             null_correction: As there.
 
         Returns:
-            The scores: of ``'combined'`` with the columns likely, explained and sign; of ``'learned'``
-            (:class:`gsnn.discovery.LearnedEdgeInferer`), logarithms of odds, with combined before these.
+            The scores; ``'combined'`` with the columns likely, explained and sign, ``'learned'`` (logarithms of odds)
+            with combined before these.
 
         Raises:
             RuntimeError: If fewer than 3 samples were seen.
