@@ -94,18 +94,17 @@ class LearnedEdgeInferer(CombinedEdgeInferer):
         self.scorer = Scorer.shipped() if scorer is None else scorer
         self.distance = float("nan")
 
-    def _own_score(self, score: str, explained: ScoredPairs) -> ScoredPairs:
-        base = super()._own_score("combined", explained)
+    def _own_score(self, score: str, combined: ScoredPairs) -> ScoredPairs:
         if score == "combined":
-            return base
+            return combined
 
         def judge(rows: IntArray) -> FloatArray:
             names, values = stack(self.features(), rows, self.N)
             odds, self.distance = self.scorer.log_odds(names, values), self.scorer.distance(names, values)
             return odds
 
-        total = best_judged(base.score, self.prior.candidates(), judge)
-        columns = {"combined": column_of(base.score), **base.columns}
+        total = best_judged(combined.score, self.prior.candidates(), judge)
+        columns = {"combined": column_of(combined.score), **combined.columns}
         return ScoredPairs(self.prior, total, self.score_name, columns, notes=self._notes())
 
     def beside(self) -> dict[str, ScoredPairs]:

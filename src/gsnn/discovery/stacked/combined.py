@@ -167,10 +167,17 @@ class CombinedEdgeInferer(GradientEdgeInferer):
             rank_tolerance=rank_tolerance,
             null_correction=null_correction,
         )
-        return self._own_score(score, explained) if score in self._own_scores else explained
+        if score not in self._own_scores:
+            return explained
+        combined = self._combined(explained)
+        del explained  # its columns hold a matrix for each pair of blocks
+        return self._own_score(score, combined)
 
-    def _own_score(self, score: str, explained: ScoredPairs) -> ScoredPairs:
-        """One of the scores of this class, from 'explained'."""
+    def _own_score(self, score: str, combined: ScoredPairs) -> ScoredPairs:
+        """One of the scores of this class, from 'combined'."""
+        return combined
+
+    def _combined(self, explained: ScoredPairs) -> ScoredPairs:
         own = slice(self.targets.start, self.targets.stop)
         likely = self._opinions()[0][:, own]
         total = self.weight * likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
