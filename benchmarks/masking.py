@@ -24,8 +24,8 @@ import torch
 from gsnn.datasets import load_extliver, load_liverdream
 from gsnn.discovery import StructureEdgeInferer, mask_edges
 from gsnn.discovery.hiding import live_nodes
-from gsnn.discovery.selfcheck.intervals import place
 from gsnn.graph import Graph
+from gsnn.metrics.auc import place
 from teachers import build_graph, topology
 
 

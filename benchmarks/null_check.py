@@ -29,9 +29,9 @@ import torch
 
 from converging import markdown
 from converging_figures import KGE, embedding, fitted_magnitude, online
-from gsnn.discovery.selfcheck.intervals import auc_interval, place
 from gsnn.edges import EdgeInferer, FunctionEdgeInferer, GradientEdgeInferer, MagnitudeEdgeInferer
 from gsnn.edges.capture import Capture, capture
+from gsnn.metrics.auc import auc_interval, place
 from gsnn.nn import GSNN
 from settings import SETTINGS, Problem, build, loader, problem, train
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from gsnn.discovery.selfcheck.intervals import estimable, found_share, precision_interval
+from gsnn.discovery.selfcheck.precision import estimable, found_share, precision_interval
 
 OTHERS = 2000
 SKILLS = {"chance": 0.0, "weak": 1.0, "strong": 3.0}

@@ -26,7 +26,7 @@ from cells import arguments, read, work
 from gsnn.data import PerturbationData
 from gsnn.discovery import self_check
 from gsnn.discovery.retrain import resolve_scorers, train_on
-from gsnn.discovery.selfcheck.intervals import false_shares
+from gsnn.discovery.selfcheck.precision import false_shares
 from gsnn.edges.pairs import PriorEdges
 from gsnn.training import TrainConfig
 from recovery_families import setting

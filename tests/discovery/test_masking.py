@@ -10,7 +10,7 @@ import pytest
 
 from gsnn.base.errors import DataError
 from gsnn.discovery import mask_edges
-from gsnn.discovery.hiding import FEWEST, _shares, holes
+from gsnn.discovery.hiding import FEWEST, _quotas, holes
 from gsnn.discovery.selfcheck.controls import permute_samples, rewire
 from gsnn.graph import Graph
 
@@ -128,8 +128,8 @@ def test_degree_strata_get_their_share():
 
 
 def test_shares_by_largest_remainder():
-    assert _shares(["a"] * 7 + ["b"] * 2 + ["c"], 5) == {"a": 4, "b": 1, "c": 0}
-    assert sum(_shares(["a", "b", "c"], 2).values()) == 2
+    assert _quotas(["a"] * 7 + ["b"] * 2 + ["c"], 5) == {"a": 4, "b": 1, "c": 0}
+    assert sum(_quotas(["a", "b", "c"], 2).values()) == 2
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_score_features_against_a_loop():
     score[1, 2] = np.nan
     known = np.zeros((5, 5), dtype=bool)
     known[0, 1] = known[3, 4] = True
-    found = dict(score_features("s", score, known))
+    found = dict(score_features("s", score, ~(known | np.eye(5, dtype=bool))))
     free = {(i, j) for i in range(5) for j in range(5) if i != j and not known[i, j]}
     value = {pair: 0.0 if np.isnan(score[pair]) else score[pair] for pair in free}
     log = {pair: np.log(max(v, 1e-3 * max(value.values()))) for pair, v in value.items()}
@@ -166,15 +166,15 @@ def test_score_features_against_a_loop():
 
 def test_score_features_do_not_depend_on_the_scale():
     score = np.random.default_rng(1).random((6, 6))
-    known = np.eye(6, dtype=bool)
-    one, other = (dict(score_features("s", scale * score, known)) for scale in (1.0, 1e-6))
+    free = ~np.eye(6, dtype=bool)
+    one, other = (dict(score_features("s", scale * score, free)) for scale in (1.0, 1e-6))
     for name in one:
         np.testing.assert_allclose(one[name], other[name], atol=1e-5, err_msg=name)
 
 
 def test_scores_that_say_nothing():
     for score in (np.zeros((3, 3)), np.full((3, 3), np.nan)):
-        assert all(np.isfinite(values).all() for _, values in score_features("s", score, np.zeros((3, 3), dtype=bool)))
+        assert all(np.isfinite(values).all() for _, values in score_features("s", score, ~np.eye(3, dtype=bool)))
 
 
 def test_responses_against_numpy():
@@ -296,12 +296,12 @@ def test_whether_a_function_is_bare_does_not_tell_hidden_pairs():
     n = graph.N
     seen = []
     inferer = StructureEdgeInferer(None, graph, repeats=12, fraction=0.4)
-    for repeat in inferer._repeats():
-        childless, orphaned = holes(repeat.graph.edge_index_dict["function", "to", "function"].numpy(), n)
+    for lesson in inferer._lessons():
+        childless, orphaned = holes(lesson.graph.edge_index_dict["function", "to", "function"].numpy(), n)
         kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
-        kept, others = repeat.rows[repeat.label], repeat.rows[~repeat.label]
+        kept, others = lesson.rows[lesson.label], lesson.rows[~lesson.label]
         names = np.array(inferer.function_nodes)
-        assert set(zip(*(names[k] for k in np.divmod(kept, n)), strict=True)) <= set(repeat.hidden)
+        assert set(zip(*(names[k] for k in np.divmod(kept, n)), strict=True)) <= set(lesson.hidden)
         shares = [np.bincount(kind[rows], minlength=4) / len(rows) for rows in (kept, others)]
         np.testing.assert_allclose(*shares, atol=4 / len(others))
         seen += kind[kept].tolist()
@@ -325,7 +325,7 @@ def test_hidden_edges_that_carry_no_signal_are_not_learnt_from():
     # Without a -> b and its twin by way of e, no input reaches b, and b -> c is an edge like none.
     inferer = StructureEdgeInferer(None, small_graph(), fraction=0.6, repeats=20)
     lost = 0
-    for masked, hidden in ((repeat.graph, repeat.hidden) for repeat in inferer._repeats()):
+    for masked, hidden in ((lesson.graph, lesson.hidden) for lesson in inferer._lessons()):
         down, up = live_nodes(masked)
         index = inferer.prior.index
         gone = set(small_graph().function_edges) - set(masked.function_edges)

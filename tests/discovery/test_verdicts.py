@@ -10,10 +10,10 @@ import pytest
 from gsnn.base.verdict import Verdict
 from gsnn.discovery import SelfCheck
 from gsnn.discovery.refinement.result import Refinement
-from gsnn.discovery.selfcheck.intervals import auc_difference, auc_interval
-from gsnn.discovery.verdicts import Arm, Found, check_next, check_verdict, infer_next, refine_verdict
+from gsnn.discovery.verdicts import Arm, Recovery, check_next, check_verdict, infer_next, refine_verdict
+from gsnn.metrics.auc import auc_difference, auc_interval
 
-FINDS = Found(40, 0.8, 0.7, 0.9, 14, "structure", 0.2, 0.05, 0.35, 12)
+FINDS = Recovery(40, 0.8, 0.7, 0.9, 14, "structure", 0.2, 0.05, 0.35, 12)
 
 
 @pytest.mark.parametrize(

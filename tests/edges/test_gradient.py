@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import pickle
+import weakref
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -307,6 +310,23 @@ def test_memory_budget_spills_and_changes_nothing(seen):
     np.testing.assert_array_equal(travelled.score_matrix(), small.score_matrix())
     merged = GradientEdgeInferer(model, graph).merge(small)
     np.testing.assert_allclose(merged.score_matrix(), small.score_matrix(), atol=1e-9)
+
+
+def test_an_inferer_is_freed_at_once_and_its_columns_outlive_it():
+    inferer = GradientEdgeInferer(gsnn(), small_graph())
+    inferer.fit([samples(40)], verbose=False)
+    store, expected = weakref.ref(inferer._store), inferer.evaluate(score="normalised")
+    scored = inferer.scored(score="normalised")
+    gone = weakref.ref(inferer)
+    gc.disable()
+    try:
+        del inferer
+        assert gone() is None
+        pd.testing.assert_frame_equal(scored.table(scored.all_rows()), expected)
+        del scored
+        assert store() is None
+    finally:
+        gc.enable()
 
 
 def test_store_returns_what_it_was_given():

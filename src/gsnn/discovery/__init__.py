@@ -1,9 +1,9 @@
-"""Protocols: is a discovery worth believing? Evaluation against truth, self-check on hidden edges, refinement.
+"""Protocols that show whether a discovery can be believed.
 
-:func:`evaluate_table` measures a table of edges against a truth, beside baselines that know the prior graph alone.
-:func:`self_check` hides known edges and tells what a method finds on these data, with negative controls and the
-precision to expect. :func:`audit` judges the edges that are known. :func:`refine` adds the best candidates round by
-round and keeps what helps samples held out.
+:func:`evaluate_table` compares a table of edges with a truth, and with baselines that know the prior graph alone.
+:func:`self_check` hides known edges and measures what a method finds on these data, with negative controls and the
+precision to expect. :func:`audit` judges the known edges. :func:`refine` adds the best candidates round by round and
+keeps those that help held-out samples.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Scores that know the prior graph alone, and one that also knows the data: what an edge inferer must beat.
+"""Baselines that an edge inferer must beat: scores of the prior graph alone, and one that also reads the data.
 
-Each function takes a graph and returns scores of all ordered pairs, [i, j] for the edge i -> j. They never look at
-which of the pairs are known edges when they are scored, so an evaluator must leave those out as it does for a method.
+Each function takes a graph, as :func:`adjacency` does, and returns scores of all ordered pairs, (N, N), [i, j] for the
+edge i -> j. Known edges are scored like all other pairs, so an evaluator must leave them out as it does for a method.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anyth
     """The function -> function edges as a sparse (N, N) matrix of 0 and 1, without self-edges.
 
     Args:
-        graph: A :class:`gsnn.graph.Graph` or HeteroData-like object, or a square matrix (sparse or not) that is not 0
-            where there is an edge.
+        graph: A :class:`gsnn.graph.Graph` or HeteroData-like object, or a square matrix (sparse or not) whose nonzero
+            entries are edges.
 
     Returns:
         float64, shape (N, N).
@@ -38,8 +38,8 @@ def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anyth
         ValueError: If a matrix is not square.
     """
     if sparse.issparse(graph) or isinstance(graph, np.ndarray):
-        given: Any = graph != 0
-        matrix = sparse.csr_matrix(given, dtype=np.float64)
+        nonzero: Any = graph != 0
+        matrix = sparse.csr_matrix(nonzero, dtype=np.float64)
         if matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"graph must be a square matrix (N, N), got shape {matrix.shape}")
     else:
@@ -53,27 +53,13 @@ def adjacency(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401 - a Graph, anyth
 
 
 def random_scores(graph: Any, seed: int | np.random.Generator = 0) -> FloatArray:  # noqa: ANN401
-    """Uniform random scores.
-
-    Args:
-        graph: As for :func:`adjacency`; gives N.
-        seed: Seed or generator.
-
-    Returns:
-        Shape (N, N).
-    """
+    """Uniform random scores, from a seed or a generator."""
     n = adjacency(graph).shape[0]
     return np.random.default_rng(seed).random((n, n))
 
 
 def degree_product(graph: Any) -> FloatArray:  # noqa: ANN401
     """Out-degree of i times in-degree of j (preferential attachment).
-
-    Args:
-        graph: As for :func:`adjacency`.
-
-    Returns:
-        Shape (N, N).
 
     Example:
         >>> degree_product(np.array([[0, 1, 1], [0, 0, 1], [0, 0, 0]]))
@@ -87,30 +73,20 @@ def degree_product(graph: Any) -> FloatArray:  # noqa: ANN401
 
 
 def common_neighbours(graph: Any) -> FloatArray:  # noqa: ANN401
-    """Number of nodes that are neighbours of both i and j, the direction of edges aside.
-
-    Args:
-        graph: As for :func:`adjacency`.
-
-    Returns:
-        Shape (N, N), symmetric.
+    """Number of nodes that are neighbours of both i and j, regardless of the direction of edges.
 
     Example:
         >>> common_neighbours(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]))[0, 1]
         np.float64(1.0)
     """
-    beside = _undirected(graph)
-    return np.asarray((beside @ beside).todense(), dtype=np.float64)
+    edges = adjacency(graph)
+    neighbours = sparse.csr_matrix(edges + edges.T)
+    neighbours.data[:] = 1.0
+    return np.asarray((neighbours @ neighbours).todense(), dtype=np.float64)
 
 
 def jaccard(graph: Any) -> FloatArray:  # noqa: ANN401
-    """Share of common neighbours among all neighbours of i or j, the direction of edges aside; 0 without neighbours.
-
-    Args:
-        graph: As for :func:`adjacency`.
-
-    Returns:
-        Shape (N, N), symmetric.
+    """Share of common neighbours among the neighbours of i or j, regardless of direction; 0 without neighbours.
 
     Example:
         >>> jaccard(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]))[0, 1]
@@ -123,15 +99,15 @@ def jaccard(graph: Any) -> FloatArray:  # noqa: ANN401
 
 
 def spectral_embedding(graph: Any, rank: int | None = None) -> FloatArray:  # noqa: ANN401
-    """What the best approximation of low rank to the adjacency matrix says of each pair.
+    """The best approximation of low rank to the adjacency matrix, at each pair.
 
-    A = U S V^T, truncated to the largest singular values: a source and a target embedding of each node, learnt from
-    the graph alone, whose products complete the matrix.
+    A = U S V^T is truncated to the largest singular values. This gives each node a source and a target embedding,
+    learnt from the graph alone, whose products complete the matrix.
 
     Args:
         graph: As for :func:`adjacency`.
         rank: Number of singular values kept; None: N / 8, but at most 16 (a higher rank only repeats the known edges).
-            Equal singular values are kept or dropped together, because which of their vectors come first is chance.
+            Equal singular values are kept or dropped together, because the order of their vectors is arbitrary.
 
     Returns:
         Shape (N, N).
@@ -149,18 +125,18 @@ def spectral_embedding(graph: Any, rank: int | None = None) -> FloatArray:  # no
         raise ValueError(f"rank must be at least 1, got {rank}")
     edges = adjacency(graph)
     n = edges.shape[0]
-    wanted = max(1, min(16, n // 8)) if rank is None else min(rank, n)
+    most = max(1, min(16, n // 8)) if rank is None else min(rank, n)
     if n < 2 or not edges.nnz:
         return np.zeros((n, n))
     if n <= _DENSE:
         u, s, vt = np.linalg.svd(edges.toarray())
     else:
         # A fixed start makes the iteration repeatable; the sign of its vectors cancels in the product.
-        u, s, vt = linalg.svds(edges, k=min(wanted + 8, n - 1), v0=np.ones(n))
+        u, s, vt = linalg.svds(edges, k=min(most + 8, n - 1), v0=np.ones(n))
         u, s, vt = u[:, ::-1], s[::-1], vt[::-1]
     gaps = np.append(s[1:], 0.0) < s * (1 - 1e-6)
     ends = np.flatnonzero(gaps) + 1
-    below = ends[ends <= wanted]
+    below = ends[ends <= most]
     kept = int(below[-1]) if len(below) else int(ends[0]) if len(ends) else len(s)
     return np.asarray((u[:, :kept] * s[:kept]) @ vt[:kept], dtype=np.float64)
 
@@ -168,11 +144,11 @@ def spectral_embedding(graph: Any, rank: int | None = None) -> FloatArray:  # no
 def residual_correlation(
     graph: Graph, x: npt.ArrayLike, residual: npt.ArrayLike, kind: str = FUNCTION_EDGES
 ) -> FloatArray:
-    """How inputs that reach i correlate with what is left unexplained in the outputs reachable from j.
+    """How inputs that reach i correlate with the residuals of the outputs reachable from j.
 
-    The root mean square, over the inputs p that reach i and the outputs o reachable from j, of the Pearson
-    correlation between x_p and the residual of o (over the samples in which o was observed). It needs a fitted model
-    for its residuals, but nothing of what goes on inside.
+    It is the root mean square, over the inputs p that reach i and the outputs o reachable from j, of the Pearson
+    correlation between x_p and the residual of o (over the samples in which o was observed). It needs the residuals of
+    a fitted model, but nothing from inside the model.
 
     Args:
         graph: The prior graph, with its inputs and outputs.
@@ -192,12 +168,12 @@ def residual_correlation(
         >>> residual_correlation(graph, [[0.0], [1.0], [2.0]], [[0.0], [2.0], [4.0]])[0, 1].round(6)
         np.float64(1.0)
     """
-    inputs, left = np.asarray(x, dtype=np.float64), np.asarray(residual, dtype=np.float64)
-    if inputs.ndim != 2 or inputs.shape[1] != graph.I or left.shape != (len(inputs), graph.O):
+    inputs, errors = np.asarray(x, dtype=np.float64), np.asarray(residual, dtype=np.float64)
+    if inputs.ndim != 2 or inputs.shape[1] != graph.I or errors.shape != (len(inputs), graph.O):
         raise ValueError(
-            f"x and residual must be (M, {graph.I}) and (M, {graph.O}), got {inputs.shape} and {left.shape}"
+            f"x and residual must be (M, {graph.I}) and (M, {graph.O}), got {inputs.shape} and {errors.shape}"
         )
-    squared = _correlations(inputs, left) ** 2
+    squared = _correlations(inputs, errors) ** 2
     above, below = reach_masks(graph)
     if kind == INPUT_EDGES:
         above = np.eye(graph.I)
@@ -212,9 +188,8 @@ def residual_correlation(
 
 def reach_masks(graph: Graph) -> tuple[FloatArray, FloatArray]:
     """Which inputs reach each function, (N, I), and which outputs are reachable from it, (N, O), as 0 and 1."""
-    index = {kind: edges.numpy() for kind, edges in graph.edge_index_dict.items()}
     edges = adjacency(graph)
-    fed, read = index[_IF], index[_FO]
+    fed, read = (graph.edge_index_dict[kind].numpy() for kind in (_IF, _FO))
     above = spread(sparse.csr_matrix(edges.T), fed[1], fed[0], graph.I)
     below = spread(edges, read[0], read[1], graph.O)
     return above.astype(np.float64), below.astype(np.float64)
@@ -234,13 +209,6 @@ def _correlations(x: FloatArray, y: FloatArray) -> FloatArray:
             with np.errstate(invalid="ignore", divide="ignore"):
                 result[:, column] = np.where(varies, (a.T @ b) / (norm_a * norm_b), np.nan)
     return result
-
-
-def _undirected(graph: Any) -> sparse.csr_matrix:  # noqa: ANN401
-    edges = adjacency(graph)
-    beside = sparse.csr_matrix(edges + edges.T)
-    beside.data[:] = 1.0
-    return beside
 
 
 PRIOR_BASELINES: Mapping[str, Callable[[Any], FloatArray]] = {
@@ -267,13 +235,13 @@ def prior_scores(
         seed: Seed or generator of the random scores.
         x: (M, I) inputs, with ``residual``.
         residual: (M, O) residuals of a model; without them the baseline that needs them is left out.
-        y: (M, O) responses, for the correlation that needs no model; used for other kinds alone.
+        y: (M, O) responses, for the correlation that needs no model; used only for other kinds.
         kind: The kind of the edges.
 
     Returns:
-        Scores (S, T). Between functions of ``random``, the :data:`PRIOR_BASELINES` and, if it can be had, ``residual
-        correlation``; of the other kinds ``random``, ``degree product``, ``residual correlation`` and ``response
-        correlation``.
+        Scores (S, T) by name. Between functions: ``random``, the :data:`PRIOR_BASELINES` and, with ``x`` and
+        ``residual``, ``residual correlation``. For other kinds: ``random``, ``degree product`` and, with what they
+        need, ``residual correlation`` and ``response correlation``.
     """
     if kind != FUNCTION_EDGES:
         prior = PriorEdges(graph, kind)

@@ -13,16 +13,17 @@ from scipy import sparse
 
 from gsnn.base.arrays import FloatArray, IntArray
 from gsnn.base.errors import DataError, closest
+from gsnn.base.files import plain
 from gsnn.base.verdict import Verdict
 from gsnn.discovery.baselines import prior_scores, residual_correlation
-from gsnn.discovery.selfcheck.intervals import auc_difference, auc_interval, place
-from gsnn.discovery.verdicts import BEST, Found, check_verdict
+from gsnn.discovery.verdicts import BEST, Recovery, check_verdict
 from gsnn.edges.aliases import AliasBy, alias_groups
 from gsnn.edges.pairs import PriorEdges
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES
 from gsnn.metrics import evaluate_edges
+from gsnn.metrics.auc import auc_difference, auc_interval, place
 from gsnn.metrics.edges import never_joined, squared, table_matrix, table_nodes
 from gsnn.metrics.groups import near_hits
 
@@ -39,12 +40,12 @@ class Evaluation:
 
     Attributes:
         metrics: Columns kind (of the edges), method, by (table or baseline), role (``all`` or a role), metric, value,
-            chance (what a score that knows nothing gets; NaN where that is not a metric's notion).
-        counts: ``n_truth`` edges given, of which ``n_known`` are in the prior graph, ``n_self`` are self-edges,
-            ``n_outside`` name a node that is no candidate's and ``n_positives`` are left to find; ``n_unscored`` of
+            chance (the value of a score that knows nothing; NaN for metrics without one).
+        counts: ``n_truth`` true edges, of which ``n_known`` are in the prior graph, ``n_self`` are self-edges,
+            ``n_outside`` name a node that no candidate has and ``n_positives`` are left to find; ``n_unscored`` of
             these have no score in the table.
         notes: What a reader must know to read the figures.
-        verdict: What the figures over all true edges say of the table; None without baselines.
+        verdict: The judgement of the table from the figures over all true edges; None without baselines.
     """
 
     metrics: pd.DataFrame
@@ -61,17 +62,13 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: counts, notes, the metrics as records, and the verdict; NaN becomes None."""
-        from gsnn.base.files import plain
-
-        content: dict[str, Any] = plain(
-            {
-                "counts": self.counts,
-                "notes": self.notes,
-                "metrics": self.metrics.to_dict("records"),
-                "verdict": None if self.verdict is None else self.verdict.to_dict(),
-            }
-        )
-        return content
+        content = {
+            "counts": self.counts,
+            "notes": self.notes,
+            "metrics": self.metrics.to_dict("records"),
+            "verdict": None if self.verdict is None else self.verdict.to_dict(),
+        }
+        return dict(plain(content))
 
 
 def evaluate_table(
@@ -109,8 +106,8 @@ def evaluate_table(
         known: Known edges; None: those of ``graph``, else those that the table marks in has_edge or known.
         roles: A label for true edges, for the figures by role; a true edge without one has the role ``other``.
         graph: The prior graph, for its names, its known edges and the alias groups.
-        score_col: Column of the scores; None: ``score`` or ``corr``, whichever is there.
-        known_true: True edges that are neither to be found nor false.
+        score_col: Column of the scores; None: ``score`` or ``corr``, the first that the table has.
+        known_true: True edges that count neither as positives nor as negatives.
         within: Whether MRR and top@k rank within the ``target`` or the ``source``.
         filtered: Whether other true edges are left out of such a ranking.
         ties: Tie rule of the ranks.
@@ -118,12 +115,12 @@ def evaluate_table(
         top_k: Places for top@k.
         alias_by: Alias groups by ``reach`` or ``hops``; groups need ``graph``.
         max_hops: Cap of the distances for ``hops``.
-        kind: The kind of the edges, one of :data:`gsnn.graph.KINDS`; rows of other kinds, told by the column ``kind``,
-            are left out. For edges from inputs and to outputs ``graph`` is needed.
+        kind: The kind of the edges, one of :data:`gsnn.graph.KINDS`; rows with another kind in the column ``kind`` are
+            left out. Edges from inputs and to outputs need ``graph``.
         baselines: Whether to add the baselines.
-        x: (M, I) inputs of the samples, for the baseline that knows the data; with ``residual`` and ``graph``.
-        residual: (M, O) residuals of a model.
-        y: (M, O) responses, for the other baseline of that sort.
+        x: (M, I) inputs of the samples, for the baselines that know the data; with ``graph``.
+        residual: (M, O) residuals of a model, for one of these baselines.
+        y: (M, O) responses, for the other one.
         seed: Seed or generator of the random baseline.
 
     Raises:
@@ -145,32 +142,35 @@ def evaluate_table(
     prior = None if graph is None else PriorEdges(graph, kind)
     edges = _known_edges(table, known, prior)
     if prior is None:
-        names = list(dict.fromkeys([*table_nodes(table), *_ends(edges)]))
+        names = list(dict.fromkeys([*table_nodes(table), *(end for edge in edges for end in edge)]))
     else:
         names = prior.names if between else [*prior.sources, *prior.targets]
-    at = {name: i for i, name in enumerate(names)}
-    strange = [end for edge in edges for end in edge if end not in at]
-    if strange:
-        raise DataError(f"known edges name nodes that the graph does not have: {sorted(set(strange))[:5]}")
-    notes: list[str] = []
-    outside = [name for name in table_nodes(table) if name not in at]
+    number = {name: i for i, name in enumerate(names)}
+    unknown = {end for edge in edges for end in edge if end not in number}
+    if unknown:
+        raise DataError(f"known edges name nodes that the graph does not have: {sorted(unknown)[:5]}")
+    outside = [name for name in table_nodes(table) if name not in number]
     if outside:
         near = closest(outside[0], names)
         raise DataError(
             f"the table names {len(outside)} nodes that the graph does not have: {outside[:5]}"
             + (f" (closest to {outside[0]!r}: {', '.join(near)})" if near else "")
         )
-    given = list(dict.fromkeys((str(s), str(t)) for s, t in truth))
+    true = list(dict.fromkeys((str(s), str(t)) for s, t in truth))
     if prior is not None and not between:
         sources, targets = set(prior.sources), set(prior.targets)
-        given = [(s, t) for s, t in given if s in sources and t in targets]
-    positives, counts = _positives(given, set(edges), at)
-    other_true = [e for e in known_true if e[0] in at and e[1] in at and e not in set(positives) and e[0] != e[1]]
+        true = [(s, t) for s, t in true if s in sources and t in targets]
+    positives, counts = _positives(true, set(edges), number)
+    to_find = set(positives)
+    ignored = [e for e in known_true if e[0] in number and e[1] in number and e[0] != e[1] and e not in to_find]
+
+    def numbered(pairs: Sequence[Edge]) -> IntArray:
+        return np.array([[number[s], number[t]] for s, t in pairs], dtype=np.int64).reshape(-1, 2).T
+
     scores = table_matrix(table, score_col, names)
-    index = np.array([[at[s], at[t]] for s, t in edges], dtype=np.int64).reshape(-1, 2).T
-    found = np.array([[at[s], at[t]] for s, t in positives], dtype=np.int64).T
-    others = np.array([[at[s], at[t]] for s, t in other_true], dtype=np.int64).reshape(-1, 2).T
-    counts["n_unscored"] = int(np.isnan(scores[found[0], found[1]]).sum())
+    index, positive, other_true = numbered(edges), numbered(positives), numbered(ignored)
+    counts["n_unscored"] = int(np.isnan(scores[positive[0], positive[1]]).sum())
+    notes: list[str] = []
     if counts["n_unscored"]:
         notes.append(f"{counts['n_unscored']} of {len(positives)} true edges have no score in the table and rank last")
     if not edges:
@@ -188,7 +188,7 @@ def evaluate_table(
             base = {name: squared(matrix) for name, matrix in base.items()}
         if not edges:
             base = {"random": base["random"]}
-        # Of a method that also ranked without the data.
+        # The ranking without the data, from a method that has one.
         if "rank_structure" in table and table["rank_structure"].notna().any():
             base["structure"] = -table_matrix(table, "rank_structure", names)
         methods |= {name: ("baseline", matrix) for name, matrix in base.items()}
@@ -200,7 +200,7 @@ def evaluate_table(
         groups = aliases.matrix() if between else squared(aliases.matrix(), -1)
     else:
         notes.append("no graph was given, so there are no alias groups (pass the run, or graph=)")
-    labels = None if roles is None else {edge: roles.get(edge, "other") for edge in positives}
+    labels = None if roles is None else {(number[s], number[t]): roles.get((s, t), "other") for s, t in positives}
     rows: list[tuple[Any, ...]] = []
     closed = index
     if prior is not None and not between:
@@ -208,10 +208,10 @@ def evaluate_table(
     for method, (by, matrix) in methods.items():
         measured = evaluate_edges(
             matrix,
-            found,
+            positive,
             closed,
-            known_true=others,
-            roles=None if labels is None else {(at[s], at[t]): role for (s, t), role in labels.items()},
+            known_true=other_true,
+            roles=labels,
             within=within,  # type: ignore[arg-type]  # checked there
             filtered=filtered,
             ties=ties,  # type: ignore[arg-type]
@@ -223,15 +223,15 @@ def evaluate_table(
             for metric, value in part.to_dict().items():
                 rows.append((kind, method, by, role, metric, float(value), part.chance.get(metric, float("nan"))))
         if groups is not None and between:
-            rows += [(kind, method, by, ALL, *row) for row in _near_rows(matrix, found, index, k)]
+            rows += [(kind, method, by, ALL, *row) for row in _near_rows(matrix, positive, index, k)]
     columns = ["kind", "method", "by", "role", "metric", "value", "chance"]
     verdict = None
     if baselines:
         negatives = ~np.eye(len(names), dtype=bool)
-        for pairs in (closed, found, others):
+        for pairs in (closed, positive, other_true):
             negatives[pairs[0], pairs[1]] = False
-        knowing = {name: m for name, (_, m) in methods.items() if name not in ("table", "random", *_OF_DATA)}
-        verdict = _verdict(scores, knowing, positives, found, negatives)
+        topology = {name: m for name, (_, m) in methods.items() if name not in ("table", "random", *_OF_DATA)}
+        verdict = _verdict(scores, topology, positives, positive, negatives)
     return Evaluation(pd.DataFrame(rows, columns=columns), counts, notes, verdict)
 
 
@@ -242,7 +242,7 @@ def _verdict(
     positives: IntArray,
     negatives: npt.NDArray[np.bool_],
 ) -> Verdict:
-    """Whether the scores put true edges first, and better so than the best score that knows the graph alone."""
+    """Whether the scores put true edges first, and do so better than the best score that knows the graph alone."""
     own = place(scores, positives, negatives)
     auc, low, high = auc_interval(edges, own.share_below, own.negative_variance)
     placed = {name: place(matrix, positives, negatives) for name, matrix in topology.items()}
@@ -252,10 +252,13 @@ def _verdict(
         variance = own.negative_variance + placed[best].negative_variance
         difference = auc_difference(edges, own.share_below, placed[best].share_below, variance)
     count = float(np.count_nonzero(own.share_below >= 1 - BEST))
-    judged = check_verdict(Found(len(edges), auc, low, high, count, best, *difference), "true edge")
-    good = "the best candidates are worth an experiment; those that the truth lacks are no errors for that alone"
-    bad = "another method (gsnn infer --method), other perturbations, or another network; do not build on this ranking"
-    return replace(judged, next=good if judged.tone == "good" else bad if judged.tone == "bad" else "")
+    judged = check_verdict(Recovery(len(edges), auc, low, high, count, best, *difference), "true edge")
+    advice = {
+        "good": "the best candidates are worth an experiment; those that the truth lacks are no errors for that alone",
+        "bad": "another method (gsnn infer --method), other perturbations, or another network; do not build on this "
+        "ranking",
+    }
+    return replace(judged, next=advice.get(judged.tone, ""))
 
 
 def _near_rows(
@@ -266,14 +269,11 @@ def _near_rows(
     candidate = ~np.eye(n, dtype=bool)
     candidate[known[0], known[1]] = False
     source, target = np.nonzero(candidate)
-    found = [
-        near_hits(scores[candidate], source, target, positives, known, n, k=places)
-        for places in ((None,) if k is None else tuple(k))
-    ]
-    # Fewer candidates than places are all of them, whatever the number of places.
-    return list(
-        {near.k: (f"near_precision@{near.k}", near.near / near.k, near.chance_near / near.k) for near in found}.values()
-    )
+    numbers: Sequence[int | None] = (None,) if k is None else k
+    hits = [near_hits(scores[candidate], source, target, positives, known, n, k=places) for places in numbers]
+    # With fewer candidates than places all of them are taken, so several numbers of places may become one.
+    rows = {hit.k: (f"near_precision@{hit.k}", hit.near / hit.k, hit.chance_near / hit.k) for hit in hits}
+    return list(rows.values())
 
 
 def edge_columns(table: pd.DataFrame, score_col: str | None = None) -> tuple[pd.DataFrame, str]:
@@ -284,7 +284,7 @@ def edge_columns(table: pd.DataFrame, score_col: str | None = None) -> tuple[pd.
         score_col: Column of the scores; None: ``score`` or ``corr``.
 
     Returns:
-        The table, renamed if need be, and the column.
+        The table, its columns renamed where needed, and the column of scores.
 
     Raises:
         DataError: If a column is missing.
@@ -323,29 +323,23 @@ def _known_edges(table: pd.DataFrame, known: Iterable[Edge] | None, prior: Prior
     return list(dict.fromkeys(edge for edge in pairs if edge[0] != edge[1]))
 
 
-def _ends(edges: Iterable[Edge]) -> list[str]:
-    return [end for edge in edges for end in edge]
-
-
-def _positives(truth: list[Edge], known: set[Edge], at: Mapping[str, int]) -> tuple[list[Edge], dict[str, int]]:
-    """The true edges that are candidates, and what became of the others."""
-    inside = [edge for edge in truth if edge[0] in at and edge[1] in at]
-    loops = [edge for edge in inside if edge[0] == edge[1]]
-    held = [edge for edge in inside if edge in known]
-    positives = [edge for edge in inside if edge[0] != edge[1] and edge not in known]
+def _positives(truth: list[Edge], known: set[Edge], nodes: Mapping[str, int]) -> tuple[list[Edge], dict[str, int]]:
+    """The true edges that are candidates, and how many of the others are of which sort."""
+    inside = [(s, t) for s, t in truth if s in nodes and t in nodes]
+    positives = [(s, t) for s, t in inside if s != t and (s, t) not in known]
     counts = {
         "n_truth": len(truth),
-        "n_known": len(held),
-        "n_self": len(loops),
+        "n_known": sum(edge in known for edge in inside),
+        "n_self": sum(s == t for s, t in inside),
         "n_outside": len(truth) - len(inside),
         "n_positives": len(positives),
     }
     if not positives:
-        missing = next((end for edge in truth for end in edge if end not in at), None)
-        near = closest(missing, at) if missing is not None else []
+        missing = next((end for edge in truth for end in edge if end not in nodes), None)
+        near = closest(missing, nodes) if missing is not None else []
         raise DataError(
-            f"there is no edge to find: of {len(truth)} true edges {len(held)} are known already, {len(loops)} are "
-            f"self-edges and {len(truth) - len(inside)} name a node that is not there"
+            f"there is no edge to find: of {len(truth)} true edges {counts['n_known']} are known already, "
+            f"{counts['n_self']} are self-edges and {counts['n_outside']} name a node that is not there"
             + (f" ({missing!r}{'; closest: ' + ', '.join(near) if near else ''})" if missing is not None else "")
         )
     return positives, counts

@@ -1,9 +1,11 @@
-"""Which known edges to hide, so that nothing but the data can tell where they were."""
+"""Which known edges to hide, so that only the data can tell where they were."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Literal, get_args
 
 import numpy as np
@@ -31,18 +33,18 @@ class Masking:
         graph: The graph without the hidden edges; every node stays.
         testable: Hidden edges that a method could find: in ``graph`` an input still reaches their source, and their
             target still reaches an output.
-        cut_off: The other hidden edges. Their source has lost every signal, or their target every reading; no data
-            can speak for them, so they count as neither found nor missed.
+        cut_off: The other hidden edges. No input reaches their source any more, or their target no output, so no data
+            can show them; they count as neither found nor missed.
         n_eligible: Edges that could be drawn.
         n_pathless: Known edges that were never drawn because they lie on no path from an input to an output.
-        n_protected: Edges that were drawn and put back, because without them an output could not be reached by any
-            input, and the model could not learn it at all, or because they would have left a hole.
-        n_last: Known edges that were never drawn because they are the last child of their source or the last parent of
-            their target: without them there is a hole.
+        n_protected: Edges that were drawn and put back, because without them no input would reach an output, which the
+            model could then not learn at all, or because they would have left a hole.
+        n_last: Known edges that were never drawn because their target is the last child of their source, or their
+            source the last parent of their target: without them there is a hole.
         holes: Testable edges that leave a hole. Empty, unless fewer than ``FEWEST`` (10) edges could be hidden
-            without.
+            without one.
         strata: Label of each hidden edge, if the draw was stratified.
-        kind: The kind of all of them.
+        kind: The kind of the edges.
     """
 
     graph: Graph
@@ -65,7 +67,7 @@ class Masking:
 def holes(edges: IntArray, shape: int | tuple[int, int], kind: str = FUNCTION_EDGES) -> tuple[BoolArray, BoolArray]:
     """Which sources have lost every child, and which targets every parent.
 
-    Functions without an input, or without an output, are common, so those tell nothing about a hidden edge.
+    Functions without an input, or without an output, are common, so their lack tells nothing about a hidden edge.
 
     Args:
         edges: (2, E) edges of the kind; self-edges of functions do not count.
@@ -95,10 +97,10 @@ class Hideable:
     """Known edges that can be drawn to be hidden.
 
     Attributes:
-        rows: Their columns among the function -> function edges of the graph.
+        rows: Their numbers among the edges of the kind.
         n_pathless: How many other edges lie on no path.
         n_last: How many more are left out because they would leave a hole.
-        no_hole: Whether those drawn must leave no hole, all of them together.
+        no_hole: Whether the hidden edges together must leave no hole.
     """
 
     rows: IntArray
@@ -112,8 +114,8 @@ def hideable_edges(graph: Graph, kind: str = FUNCTION_EDGES) -> Hideable:
 
     An edge must lie on a path from an input to an output, and leave no hole (:func:`holes`): its source keeps another
     function as child, its target another function as parent; an input keeps another function, an output another
-    source. Otherwise whoever looks for nodes without children or parents finds hidden edges, and learns nothing of
-    missing ones. Where fewer than ``FEWEST`` edges are such, all those on a path can be drawn.
+    source. Otherwise a search for nodes without children or parents finds hidden edges, and says nothing of missing
+    ones. Where fewer than ``FEWEST`` edges are such, all those on a path can be drawn.
     """
     edges = graph.edge_index_dict[edge_type(kind)].numpy()
     above, below = ends_alive(graph, kind)
@@ -148,9 +150,9 @@ class Reach:
         index = {**self._index, self.kind: edges}
         below = reached(index[FUNCTION_EDGES], np.unique(index[INPUT_EDGES][1]), self.n)
         read = index[OUTPUT_EDGES]
-        found = np.zeros(self.n_outputs, dtype=bool)
-        found[read[1][below[read[0]]]] = True
-        return found
+        reached_outputs = np.zeros(self.n_outputs, dtype=bool)
+        reached_outputs[read[1][below[read[0]]]] = True
+        return reached_outputs
 
 
 def live_nodes(graph: Graph) -> tuple[BoolArray, BoolArray]:
@@ -180,15 +182,16 @@ def mask_edges(
     """Hide a share of the known edges of a kind.
 
     Edges that lie on no path from an input to an output are never drawn, nor are self-edges: no method could find
-    them. Nor are edges whose loss leaves a hole: after all hiding, the source of each hidden edge has another function
-    as child and its target another function as parent, or the graph alone would tell where edges are missing. Where
-    fewer than 10 edges are such, the others are drawn too and named (``holes``), so that both can be reported apart.
+    them. Edges that would leave a hole are not drawn either: once all are hidden, the source of each hidden edge has
+    another function as child and its target another function as parent, or the graph alone would tell where edges are
+    missing. Where fewer than 10 edges are such, the others are drawn too and named (``holes``), so that the two groups
+    can be reported separately.
 
-    The edges are drawn at random, or the same share of each stratum. An edge without which an output would be out of
-    reach of every input, or a hole be left, is put back, in the order of the draw; so fewer than the share may be
-    hidden. An edge whose loss leaves its source without signal or its target without reading stays hidden, but is
-    counted apart (``cut_off``). Where outputs have one source each, as measured species have, an edge to an output may
-    go although the output is then out of reach.
+    The edges are drawn at random, or the same share of each stratum. In the order of the draw, an edge is put back if
+    without it no input would reach an output, or a hole would be left; so fewer than the share may be hidden. An edge
+    stays hidden, but is counted separately (``cut_off``), if no input reaches its source any more, or its target no
+    output. Where outputs have one source each, as measured species have, an edge to an output may be hidden although
+    no input then reaches the output.
 
     Args:
         graph: The prior graph.
@@ -230,8 +233,8 @@ def mask_edges(
     source_names, target_names = (graph.node_names_dict[end] for end in kind.split("->"))
     shape = (len(source_names), len(target_names))
     labels = _strata(edges, eligible, stratify, source_names, target_names, roles)
-    order = _draw_order(labels, rng)
-    wanted = max(1, round(fraction * len(eligible)))
+    order = rng.permutation(len(labels)).tolist()
+    total = max(1, round(fraction * len(eligible)))
     before = reach.outputs(edges)
 
     def allowed(hidden: BoolArray) -> bool:
@@ -245,14 +248,13 @@ def mask_edges(
 
     hidden = np.zeros(edges.shape[1], dtype=bool)
     protected = 0
-    for label, share in _shares(labels, wanted).items():
+    for label, quota in _quotas(labels, total).items():
         queue = [int(eligible[i]) for i in order if labels[i] == label]
-        place = taken = 0
-        while taken < share and place < len(queue):
-            block = queue[place : place + share - taken]
-            place += len(block)
+        missing = quota
+        while missing and queue:
+            block, queue = queue[:missing], queue[missing:]
             accepted = _accept(block, hidden, allowed)
-            taken += accepted
+            missing -= accepted
             protected += len(block) - accepted
     if not hidden.any():
         raise DataError(
@@ -260,50 +262,49 @@ def mask_edges(
             "reach of every input; a self-check needs a graph with more than one path"
         )
     drawn = np.flatnonzero(hidden)
-    named = [(source_names[s], target_names[t]) for s, t in edges[:, drawn].T.tolist()]
+    pairs = edges[:, drawn]
+    named = [(source_names[s], target_names[t]) for s, t in pairs.T.tolist()]
     masked = graph.without_edges(named)
     above, below = ends_alive(masked, kind)
-    fair = above[edges[0, drawn]] & below[edges[1, drawn]]
-    hole = _in_hole(edges[:, drawn], edges[:, ~hidden], shape, kind)
+    testable = above[pairs[0]] & below[pairs[1]]
+    hole = testable & _in_hole(pairs, edges[:, ~hidden], shape, kind)
     label_of = dict(zip(eligible.tolist(), labels, strict=True))
-    strata = {edge: label_of[int(row)] for edge, row in zip(named, drawn, strict=True)} if stratify != "none" else {}
+    strata = {edge: label_of[row] for edge, row in zip(named, drawn.tolist(), strict=True)}
     return Masking(
         graph=masked,
-        testable=[edge for edge, ok in zip(named, fair.tolist(), strict=True) if ok],
-        cut_off=[edge for edge, ok in zip(named, fair.tolist(), strict=True) if not ok],
+        testable=list(compress(named, testable)),
+        cut_off=list(compress(named, ~testable)),
         n_eligible=len(eligible),
         n_pathless=can.n_pathless,
         n_protected=protected,
         n_last=can.n_last,
-        holes=[edge for edge, ok, bare in zip(named, fair.tolist(), hole.tolist(), strict=True) if ok and bare],
-        strata=strata,
+        holes=list(compress(named, hole)),
+        strata={} if stratify == "none" else strata,
         kind=kind,
     )
 
 
 def _in_hole(pairs: IntArray, kept: IntArray, shape: tuple[int, int], kind: str) -> BoolArray:
-    """Which pairs have a source without children, or a target without parents, in what is kept."""
+    """Which pairs have a source without children, or a target without parents, among the edges that are kept."""
     childless, orphaned = holes(kept, shape, kind)
-    found: BoolArray = childless[pairs[0]] | orphaned[pairs[1]]
-    return found
+    return np.logical_or(childless[pairs[0]], orphaned[pairs[1]])
 
 
 def _accept(block: Sequence[int], hidden: BoolArray, allowed: Callable[[BoolArray], bool]) -> int:
     """Hide the edges of a block, one after the other, where that is allowed, and return how many were hidden.
 
-    Hiding more never allows what was not, so a block that is allowed as a whole is hidden as a whole, and halving the
-    others gives what going one by one would, with far fewer searches.
+    An edge that is not allowed stays so when more are hidden. So a block that is allowed as a whole is hidden as a
+    whole, and halving the others gives the same as going one by one, with far fewer searches.
     """
     trial = hidden.copy()
     trial[list(block)] = True
     if allowed(trial):
-        hidden[list(block)] = True
+        hidden[:] = trial
         return len(block)
     if len(block) == 1:
         return 0
     half = len(block) // 2
-    first = _accept(block[:half], hidden, allowed)
-    return first + _accept(block[half:], hidden, allowed)
+    return _accept(block[:half], hidden, allowed) + _accept(block[half:], hidden, allowed)
 
 
 def _strata(
@@ -316,8 +317,8 @@ def _strata(
 ) -> list[str]:
     """A label for each eligible edge."""
     if stratify == "role":
-        given = roles or {}
-        return [given.get((sources[s], targets[t]), "other") for s, t in edges[:, eligible].T.tolist()]
+        label_of = roles or {}
+        return [label_of.get((sources[s], targets[t]), "other") for s, t in edges[:, eligible].T.tolist()]
     if stratify == "degree":
         out, into = (np.bincount(edges[side], minlength=n) for side, n in enumerate((len(sources), len(targets))))
         product = out[edges[0, eligible]] * into[edges[1, eligible]]
@@ -327,18 +328,11 @@ def _strata(
     return ["all"] * len(eligible)
 
 
-def _draw_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
-    return [int(i) for i in rng.permutation(len(labels))]
-
-
-def _shares(labels: Sequence[str], wanted: int) -> dict[str, int]:
+def _quotas(labels: Sequence[str], total: int) -> dict[str, int]:
     """How many of each label, in proportion, by largest remainder; ties to the label that comes first."""
-    counts: dict[str, int] = {}
-    for label in labels:
-        counts[label] = counts.get(label, 0) + 1
-    exact = {label: wanted * count / len(labels) for label, count in counts.items()}
-    shares = {label: int(value) for label, value in exact.items()}
-    left = wanted - sum(shares.values())
-    for label in sorted(exact, key=lambda name: shares[name] - exact[name])[:left]:
-        shares[label] += 1
-    return shares
+    exact = {label: total * count / len(labels) for label, count in Counter(labels).items()}
+    quotas = {label: int(value) for label, value in exact.items()}
+    rest = total - sum(quotas.values())
+    for label in sorted(exact, key=lambda name: quotas[name] - exact[name])[:rest]:
+        quotas[label] += 1
+    return quotas

@@ -1,7 +1,8 @@
 """The registry of methods that rank missing edges: the package's own, and those from outside.
 
-A method of the package is its file in ``edges`` (or here, if it trains models) and one entry of :data:`METHODS`. One
-from outside is added by :func:`register`, or offered by an installed package under the entry point ``gsnn.methods``.
+A method of the package has a file in ``edges`` (or in ``discovery``, if it trains models) and one entry of
+:data:`METHODS`. A method from outside is added by :func:`register`, or by an entry point ``gsnn.methods`` of an
+installed package.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ class Method:
 
     Attributes:
         inferer: The class, made from a model and its graph.
-        options: What its ``evaluate`` and ``top_edges`` are called with.
+        options: Arguments of its ``evaluate`` and ``top_edges``.
         summary: One line on what it does.
         by_default: Whether a self-check takes it when no method is named; not if it trains models of its own, keeps all
             samples or needs an extra.
         settings: Further arguments of the class.
-        other_kinds: The same way for edges of other kinds than those that ``inferer`` scores.
+        other_kinds: The methods of the same name for kinds of edges that ``inferer`` does not score.
 
     Raises:
         TypeError: If ``inferer`` is no subclass of :class:`gsnn.edges.EdgeInferer`.
@@ -73,11 +74,11 @@ class Method:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of edges that it can rank."""
-        return tuple(kind for kind in KINDS if kind in {way.inferer.kind for way in (self, *self.other_kinds)})
+        return tuple(kind for kind in KINDS if self.of(kind) is not None)
 
     def of(self, kind: str) -> Method | None:
-        """The way to rank edges of a kind; None if there is none."""
-        return next((way for way in (self, *self.other_kinds) if way.inferer.kind == kind), None)
+        """The method for edges of a kind; None if there is none."""
+        return next((each for each in (self, *self.other_kinds) if each.inferer.kind == kind), None)
 
     def make(
         self,
@@ -91,13 +92,13 @@ class Method:
         Args:
             model: The trained model.
             data: Its graph.
-            offered: Arguments for the classes that have them: ``train``, the settings of a training for those that
-                train models of their own, or ``memory_budget``.
+            offered: Arguments that are used if the class has them: ``train``, the settings of a training for those
+                that train models of their own, or ``memory_budget``.
             **arguments: Arguments of the class, in place of ``settings``.
         """
-        taken = inspect.signature(self.inferer).parameters
-        some = {name: value for name, value in (offered or {}).items() if name in taken}
-        return self.inferer.from_graph(model, data, **{**some, **self.settings, **arguments})
+        parameters = inspect.signature(self.inferer).parameters
+        used = {name: value for name, value in (offered or {}).items() if name in parameters}
+        return self.inferer.from_graph(model, data, **{**used, **self.settings, **arguments})
 
 
 Score = Callable[[Any, Any, Sequence[tuple[Tensor, Tensor]]], npt.ArrayLike]
@@ -107,11 +108,11 @@ def of_function(score: Score) -> Method:
     """A method from a function alone.
 
     Args:
-        score: ``score(model, graph, batches)`` with the trained model, its graph and a list of (x, y); gives an (N, N)
-            array, [i, j] for the edge i -> j, larger where an edge is likelier.
+        score: ``score(model, graph, batches)`` with the trained model, its graph and a list of (x, y); returns an
+            (N, N) array, [i, j] for the edge i -> j, larger where an edge is likelier.
 
     Returns:
-        The method; its one line is that of the function's docstring.
+        The method; its summary is the first line of the function's docstring.
 
     Example:
         >>> of_function(lambda model, graph, batches: np.zeros((graph.N, graph.N))).kinds
@@ -127,10 +128,10 @@ def of_function(score: Score) -> Method:
             verbose: bool = True,
         ) -> int:
             batches = [(batch.x, batch.y) for batch in iterate_batches(dataloader)]
-            found = np.asarray(score(self.model, self.data, batches), dtype=np.float64)
-            if found.shape != (self.N, self.N):
-                raise ValueError(f"the function must give an array {(self.N, self.N)}, got {found.shape}")
-            self._score = found
+            matrix = np.asarray(score(self.model, self.data, batches), dtype=np.float64)
+            if matrix.shape != (self.N, self.N):
+                raise ValueError(f"the function must give an array {(self.N, self.N)}, got {matrix.shape}")
+            self._score = matrix
             return sum(len(x) for x, _ in batches)
 
         def scored(self) -> ScoredPairs:
@@ -141,7 +142,7 @@ def of_function(score: Score) -> Method:
 
 
 class _Methods(Mapping[str, Method]):
-    """Methods by name. Installed packages are searched when a name is none of ours, or when all are asked for."""
+    """Methods by name. Installed packages are searched for a name that is not gsnn's own, and when all are listed."""
 
     def __init__(self, own: Mapping[str, Method]) -> None:
         self._own, self._added, self._searched = dict(own), dict[str, Method](), False
@@ -179,7 +180,7 @@ class _Methods(Mapping[str, Method]):
             try:
                 self.add(point.name, point.load())
             except Exception as error:
-                # An error in another package must not keep the methods of this one from working.
+                # An error in another package must not stop gsnn's own methods.
                 warnings.warn(f"the method {point.name!r} ({point.value}) was left out: {error}", stacklevel=4)
 
 
@@ -267,9 +268,8 @@ METHODS = _Methods(
 )
 
 
-# What ranks edges if nothing else is said: the best of one training over families that it had not seen
-# (benchmarks/learned); the best that several processes can share; and its part that reads the trained model alone where
-# the features of all pairs do not fit into memory.
+# The default method: the best of one training on families that it had not seen (benchmarks/learned). The best that
+# several processes can share. The default where the features of all pairs do not fit into memory.
 DEFAULT_METHOD, SHARED_METHOD, SIMPLER_METHOD = "learned", "combined", "gradient-explained"
 
 
@@ -290,18 +290,18 @@ def default_method(n: int) -> str:
 
 
 def register(name: str, method: Method | type[EdgeInferer] | Score) -> None:
-    """Add a method of one's own to :data:`METHODS`, for this program.
+    """Add a method of your own to :data:`METHODS`, for this program.
 
     A package adds one for every program, also for ``gsnn infer --method``, by an entry point of the group
-    ``gsnn.methods`` that leads to a :class:`Method`, to a subclass of :class:`gsnn.edges.EdgeInferer`, or to a function
+    ``gsnn.methods`` that names a :class:`Method`, a subclass of :class:`gsnn.edges.EdgeInferer`, or a function
     (:func:`of_function`).
 
     Args:
-        name: What to call it; a method of that name that was registered before is replaced.
-        method: The method; its inferer, or a function that gives the scores, if there is no more to say.
+        name: Its name; a method that was registered under that name before is replaced.
+        method: The method, or just its inferer or a function that returns the scores.
 
     Raises:
-        ValueError: If the name is one of gsnn's own, or cannot be one.
+        ValueError: If the name is one of gsnn's own, or has other characters than letters, digits, '-', '_' and '.'.
         TypeError: If it is neither a :class:`Method` nor an inferer.
 
     Example:
@@ -334,16 +334,16 @@ def method_names(method: str | Sequence[str]) -> list[str]:
 
 
 def ways(names: Sequence[str], kind: str) -> dict[str, Method]:
-    """How methods rank edges of a kind, by name; those that cannot are left out.
+    """The methods for edges of a kind, by name; those that cannot rank them are left out.
 
     Raises:
         DataError: If none of them can.
     """
-    found = {name: way for name in names if (way := METHODS[name].of(kind)) is not None}
-    if not found:
+    methods = {name: method for name in names if (method := METHODS[name].of(kind)) is not None}
+    if not methods:
         able = [name for name in METHODS if METHODS[name].of(kind) is not None]
         raise DataError(
             f"{' and '.join(map(repr, names))} cannot rank {kind} edges; add one of {', '.join(able)}, or leave that "
             "kind out"
         )
-    return found
+    return methods

@@ -1,4 +1,4 @@
-"""One table of repairs of a network: edges to add, to remove and to turn, with what each does to held-out samples."""
+"""A table of repairs of a network: edges to add, remove and flip, with the effect of each on held-out samples."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Repair:
         action: ``add``, ``remove`` or ``flip``.
         kind: Kind of the edge.
         edge: Source and target.
-        sign: Of the edge from then on, -1, 0 (unknown) or 1.
+        sign: Of the edge after the repair: -1, 0 (unknown) or 1.
         gain: Share by which it lowers the held-out loss; NaN where that is not known.
         low: Lower end of its interval.
     """
@@ -55,21 +55,21 @@ class Repair:
 def repairs_table(
     data: PerturbationData, audit: Audit, edges: pd.DataFrame, *, per_kind: int | None = None
 ) -> pd.DataFrame:
-    """What an inference proposes to add, and an audit to remove and to turn, in one table.
+    """A table of the edges that an inference proposes to add, and those that an audit proposes to remove and to flip.
 
     All gains are of the audit's restricted networks, each on the fold of the conditions that it was trained without, so
-    that they can be compared across actions and kinds.
+    they can be compared across actions and kinds.
 
     *Add*: the best candidates of each kind. Each is opened in a copy of the network, which is trained on for a tenth of
     its steps (200 at least) beside a copy without the edge (:func:`~gsnn.discovery.auditing.opening.opened_errors`).
     The gain is the share by which the held-out loss is lower with it. The candidates were ranked by a model that saw
     all folds, so the best gains are somewhat too good; a refinement tests them on samples that nothing saw.
 
-    *Remove*: edges called *not needed*; the gain is that of closing them, one at a time. It is about 0: such a repair
+    *Remove*: edges that are *not needed*; the gain is that of closing them, one at a time. It is about 0: such a repair
     makes the network smaller, not the fit better.
 
-    *Flip*: edges that *contradict the sign*; the gain is what the edge brings with the sign that the data want, over
-    none, which is the best that a model held to the network's sign could do with it.
+    *Flip*: edges that *contradict the sign*; the gain is that of the edge with the sign that the data support, over no
+    edge, which is the best that a model with the network's sign could do with it.
 
     Args:
         data: The data with the prior graph.
@@ -78,25 +78,26 @@ def repairs_table(
         per_kind: How many of each kind to measure; None for 30, or 10 if the network has more than 2,000 edges.
 
     Returns:
-        A row for each repair, the largest gain first: action, kind, source, target, sign (from then on; of an added
-        edge that of its weight where all folds agree, else 0), gain, gain_low and gain_high (95 % interval over the
-        conditions).
+        A row for each repair, the largest gain first: action, kind, source, target, sign (after the repair; for an
+        added edge that of its weight where all folds agree, else 0), gain, gain_low and gain_high (95 % interval over
+        the conditions).
     """
     per_kind = per_kind or (PER_KIND if data.graph.E <= _LARGE else _OF_LARGE)
     known = edges["known"].astype(bool).to_numpy() if "known" in edges else np.zeros(len(edges), dtype=bool)
     best = edges[~known & edges["rank"].le(per_kind).fillna(False).to_numpy(dtype=bool)]
-    wanted = list(best[["kind", "source", "target"]].itertuples(index=False, name=None))
-    rows = [*_added(data, audit, wanted), *_known(audit)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    candidates = list(best[["kind", "source", "target"]].itertuples(index=False, name=None))
+    table = pd.DataFrame([*_additions(data, audit, candidates), *_removals_and_flips(audit)], columns=list(COLUMNS))
     return table.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
 
 
-def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str, str]]) -> list[tuple[Any, ...]]:
+def _additions(
+    data: PerturbationData, audit: Audit, candidates: Sequence[tuple[str, str, str]]
+) -> list[tuple[Any, ...]]:
     """A row for each edge that may be added."""
     from gsnn.discovery.auditing.opening import opened_errors
     from gsnn.discovery.auditing.steps import Work
 
-    if not wanted:
+    if not candidates:
         return []
     work = Work.of_audit(data, audit)
     recipe = replace(work.shorter(), steps=max(STEPS, work.shorter().steps))
@@ -104,7 +105,7 @@ def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str
     def one(number: int) -> dict[str, npt.NDArray[Any]]:
         train, held = work.samples(number)
         net = work.network(audit.folds[number])
-        opened = opened_errors(net, data.graph, wanted, train, held, recipe, work.seed + number)
+        opened = opened_errors(net, data.graph, candidates, train, held, recipe, work.seed + number)
         return {
             "fall": work.by_condition(number, opened.without - opened.errors),
             "without": work.by_condition(number, opened.without),
@@ -112,34 +113,35 @@ def _added(data: PerturbationData, audit: Audit, wanted: Sequence[tuple[str, str
         }
 
     jobs = [partial(one, number) for number in range(len(audit.folds))]
-    workers = workers_for(work.network(audit.folds[0]), len(data), 8 * len(data) * 16 * (data.graph.E + len(wanted)))
+    bytes_each = 8 * len(data) * 16 * (data.graph.E + len(candidates))
+    workers = workers_for(work.network(audit.folds[0]), len(data), bytes_each)
     with closing(arrays_in_processes(jobs, workers)) as done:
-        found = list(done)
-    fall = np.concatenate([each["fall"] for each in found], 1)
-    fall = fall / np.concatenate([each["without"] for each in found], 1).mean(1, keepdims=True)
+        folds = list(done)
+    fall = np.concatenate([fold["fall"] for fold in folds], 1)
+    fall = fall / np.concatenate([fold["without"] for fold in folds], 1).mean(1, keepdims=True)
     gain, n = fall.mean(1), fall.shape[1]
     half = stats.t.isf(0.025, n - 1) * fall.std(1, ddof=1) / np.sqrt(n)
-    votes = np.stack([each["sign"] for each in found])
+    votes = np.stack([fold["sign"] for fold in folds])
     sign = np.where((votes == votes[0]).all(0), votes[0], 0).astype(int)
     figures = zip(sign.tolist(), gain.tolist(), (gain - half).tolist(), (gain + half).tolist(), strict=True)
-    return [("add", *edge, *each) for edge, each in zip(wanted, figures, strict=True)]
+    return [("add", *edge, *each) for edge, each in zip(candidates, figures, strict=True)]
 
 
-def _known(audit: Audit) -> list[tuple[Any, ...]]:
+def _removals_and_flips(audit: Audit) -> list[tuple[Any, ...]]:
     """A row for each known edge that is not needed or contradicts its sign."""
     rows: list[tuple[Any, ...]] = []
     for edge in audit.edges:
         named = (edge["kind"], edge["source"], edge["target"])
         gains = [edge[name] for name in ("gain", "gain_low", "gain_high")]
         if edge["verdict"] == "not needed":
-            rise, low, high = (_of_what_is_left(gain) for gain in gains)
+            rise, low, high = (_of_loss_with_edge(gain) for gain in gains)
             rows.append(("remove", *named, edge["sign_network"], -rise, -high, -low))
         elif edge["verdict"] == "contradicts the sign":
             rows.append(("flip", *named, edge["sign_model"], *gains))
     return rows
 
 
-def _of_what_is_left(gain: float) -> float:
+def _of_loss_with_edge(gain: float) -> float:
     """From a share of the loss without the edge to a share of the loss with it; a negative gain is one already."""
     return gain / (1 - gain) if 0 < gain < 1 else gain
 
@@ -148,14 +150,14 @@ def read_repairs(table: pd.DataFrame, graph: Graph, name: str = "the repairs") -
     """Repairs of a graph from a table, in its order.
 
     Args:
-        table: Columns action, kind, source and target; sign, gain and gain_low where there are any. Without a kind it
-            is told from the names.
+        table: Columns action, kind, source and target; and sign, gain and gain_low if it has them. Without a kind, it
+            follows from the nodes.
         graph: The graph.
-        name: What to call the table in messages.
+        name: Name of the table in messages.
 
     Raises:
         DataError: If a column is missing, an action or a node is unknown, an edge to add is in the graph already or one
-            to remove or turn is not, an edge stands twice, or a sign is none.
+            to remove or flip is not, an edge has two rows, or a sign is not -1, 0 or 1.
 
     Example:
         >>> edges = [("x", "a"), ("a", "y")]
@@ -171,7 +173,7 @@ def read_repairs(table: pd.DataFrame, graph: Graph, name: str = "the repairs") -
         )
     types = {node: kind for kind, nodes in graph.node_names_dict.items() for node in nodes}
     known = {kind: _edges(graph, kind) for kind in KINDS}
-    found: dict[Edge, Repair] = {}
+    repairs: dict[Edge, Repair] = {}
     for number, row in enumerate(table.to_dict("records"), 1):
         where, edge = f"{name}, row {number}", (str(row["source"]), str(row["target"]))
         if row["action"] not in ACTIONS:
@@ -188,11 +190,11 @@ def read_repairs(table: pd.DataFrame, graph: Graph, name: str = "the repairs") -
             )
         if "kind" in row and row["kind"] != kind:
             raise DataError(f"{where}: {arrow(*edge)} is of the kind {kind}, not {row['kind']!r}")
-        there = edge in known[kind]
-        if there == (row["action"] == "add"):
-            state = "is in the network already" if there else "is not in the network"
+        is_known = edge in known[kind]
+        if is_known == (row["action"] == "add"):
+            state = "is in the network already" if is_known else "is not in the network"
             raise DataError(f"{where}: cannot {row['action']} {arrow(*edge)}, which {state}; take the row out")
-        if edge in found:
+        if edge in repairs:
             raise DataError(f"{where}: {arrow(*edge)} stands in an earlier row, too; keep one of them")
         sign, gain, low = (_number(row.get(column), f"{where}, {column}") for column in ("sign", "gain", "gain_low"))
         sign = 0.0 if np.isnan(sign) else sign
@@ -200,8 +202,8 @@ def read_repairs(table: pd.DataFrame, graph: Graph, name: str = "the repairs") -
             raise DataError(f"{where}: a sign is -1, 0 or 1, got {sign:g}")
         if row["action"] == "flip" and "sign" not in row:
             sign = -known[kind][edge]
-        found[edge] = Repair(str(row["action"]), kind, edge, int(sign), gain, low)
-    return list(found.values())
+        repairs[edge] = Repair(str(row["action"]), kind, edge, int(sign), gain, low)
+    return list(repairs.values())
 
 
 def _number(value: object, what: str) -> float:
@@ -221,21 +223,21 @@ def _edges(graph: Graph, kind: str) -> dict[Edge, int]:
 
 
 def repaired(graph: Graph, repairs: Iterable[Repair]) -> Graph:
-    """A copy of a graph with repairs: edges added, removed, and of another sign.
+    """A copy of a graph with repairs: edges added, removed, and with another sign.
 
-    A turned edge of a graph without signs stays as it is; an added one brings its sign only if the graph has signs.
+    In a graph without signs a flip changes nothing, and an added edge has no sign.
 
     Raises:
-        DataError: If an edge to add is there already, or another is not.
+        DataError: If an edge to add is in the graph already, or another is not.
     """
-    given = list(repairs)
+    changes = list(repairs)
     signed = graph.edge_sign_dict is not None
-    gone = [each.edge for each in given if each.action == "remove" or (signed and each.action == "flip")]
-    new = [each for each in given if each.action == "add" or (signed and each.action == "flip")]
+    gone = [each.edge for each in changes if each.action == "remove" or (signed and each.action == "flip")]
+    new = [each for each in changes if each.action == "add" or (signed and each.action == "flip")]
     graph = graph.without_edges(gone) if gone else graph
     return graph.with_edges([(*e.edge, e.sign) if signed else e.edge for e in new]) if new else graph
 
 
 def settings_of(repairs: Sequence[Repair]) -> list[Mapping[str, Any]]:
-    """What distinguishes one list of repairs from another, JSON-able."""
+    """The settings that tell one list of repairs from another, JSON-able."""
     return [{"action": each.action, "edge": list(each.edge), "sign": each.sign} for each in repairs]

@@ -1,4 +1,4 @@
-"""What the outcomes of all protocols have in common: a JSON file and a table in a folder."""
+"""The JSON file and the table in which the outcome of a protocol is stored in a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gsnn.data.drawn import Drawn
 
 FORMAT = 1
 
-# Which samples are drawn and which weights come first does not change what a method is worth on the data.
+# Which samples are drawn and which weights come first does not change how well a method does on the data.
 _SEEDS = frozenset({"seed", "split_seed"})
 
 
@@ -25,10 +25,10 @@ class StoredResult(ABC):
 
     Attributes:
         COMMAND: The command of ``gsnn`` that makes it.
-        NOUN: What it is called in messages.
-        COUNT: The setting that says how many steps there are, which may change when it is continued.
-        settings: What was asked for, ``config`` and ``fingerprint`` among it, and ``sample`` where they are a part of
-            the samples.
+        NOUN: Its name in messages.
+        COUNT: The setting with the number of steps, which may change when it is continued.
+        settings: What was asked for, with ``config`` and ``fingerprint``, and with ``sample`` where only a part of the
+            samples was used.
 
     A folder may hold several ``variant``s of one, each in files of its own.
     """
@@ -43,14 +43,14 @@ class StoredResult(ABC):
 
     @property
     def variant(self) -> str:
-        """What its files are called after the command."""
+        """The part of its file names after the command."""
         return ""
 
     @property
     def drawn(self) -> Drawn | None:
         """How the samples were drawn; None where all were used."""
-        found = self.settings.get("sample")
-        return None if found is None else Drawn(**found)
+        sample = self.settings.get("sample")
+        return None if sample is None else Drawn(**sample)
 
     @classmethod
     def json_path(cls, folder: str | Path, variant: str = "") -> Path:
@@ -72,11 +72,10 @@ class StoredResult(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; NaN becomes None."""
-        found: dict[str, Any] = plain({"format": FORMAT, **self.content()})
-        return found
+        return dict(plain({"format": FORMAT, **self.content()}))
 
     def write(self, folder: str | Path) -> None:
-        """Replace the CSV and then the JSON file, each in one step; the folder is made if need be."""
+        """Replace the CSV and then the JSON file, each in one step; the folder is created if needed."""
         path = self.json_path(folder, self.variant)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path.with_suffix(".csv")) as temporary:
@@ -114,8 +113,8 @@ class StoredResult(ABC):
         """The earlier outcome in a folder, if it is to be continued, else None.
 
         Raises:
-            RunError: If there is something and neither switch is set, it was made with other settings or of other data,
-                or there is no folder to continue in.
+            RunError: If there is one and neither switch is set, it was made with other settings or of other data, or
+                there is no folder to continue in.
         """
         if folder is None:
             if resume:
@@ -148,10 +147,10 @@ def differing_settings(
     """Which settings of a training differ, in words.
 
     Args:
-        before: Settings as of `TrainConfig.to_dict`.
+        before: Settings as from `TrainConfig.to_dict`.
         now: The others.
         seeds: Whether the seeds count.
-        names: What to call the two.
+        names: Names of the two.
 
     Returns:
         A phrase for each setting.

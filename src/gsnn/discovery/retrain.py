@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
 Batches = list[tuple["Tensor", "Tensor"]]
-# What scores all pairs of a trained model: (model, graph, batches of standardised samples) -> (N, N).
+# Scores all pairs of a trained model: (model, graph, batches of standardised samples) -> (N, N).
 Scorer = Callable[["nn.Module", "Graph", Batches], FloatArray]
 
 BATCH = 256  # samples per pass of an inference; scores do not depend on it
@@ -33,7 +33,7 @@ BATCH = 256  # samples per pass of an inference; scores do not depend on it
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A model trained on a graph, and what scoring needs of its data.
+    """A model trained on a graph, and the samples and losses that scoring needs.
 
     Attributes:
         model: The trained model.
@@ -43,7 +43,7 @@ class Trained:
         residual: (M, O) standardised responses minus predictions of the training samples.
         validation_loss: Masked mean squared error on the validation samples, standardised; NaN without any.
         test_loss: The same on the test samples.
-        early: The model when most was learnt (:mod:`gsnn.training.early`).
+        early: The model at the step when it had learnt most (:mod:`gsnn.training.early`).
     """
 
     model: nn.Module
@@ -70,7 +70,7 @@ def train_on(
         data: Samples; its graph is not used.
         graph: The graph to train on.
         config: Settings.
-        seed: Replaces the seed of the settings for all but the split of the samples.
+        seed: Replaces the seed of the settings, except for the split of the samples.
         split: Which samples train, validate and test; None: as the settings say.
 
     Returns:
@@ -90,7 +90,7 @@ def train_on(
     data = replace(data, graph=graph)
     # Not `fit`: its report is not read here, and its baselines take longer than a short training.
     made = prepare(data, config, split)
-    # Losses are taken from the trained model: samples that decide nothing while it trains need not be watched.
+    # The losses are measured at the end, so the validation samples are needed only if they decide during the training.
     watched = made.validation if config.uses_validation else None
     done = train_model(made.model, made.train, watched, config, progress=None)  # shown if trainings are
     y = np.asarray(made.standardiser.transform(data.y), dtype=np.float64)
@@ -111,11 +111,11 @@ def train_on(
 
 
 def refit_workers(data: PerturbationData, graph: Graph, config: TrainConfig) -> int:
-    """How many trainings of a graph to do at a time, each scored by a few methods; see :func:`workers_for`."""
+    """How many trainings of a graph to run at a time, each scored by a few methods; see :func:`workers_for`."""
     from gsnn.training.prepare import new_model
 
     model = new_model(graph, config)
-    # A matrix over all pairs for each pair of blocks and some more, twice; and every channel of every block.
+    # Matrices over all pairs, one for each pair of blocks and some more, twice; and every channel of every block.
     values = 2 * (config.layers + 10) * graph.N**2 + 3 * config.layers * config.channels * graph.N * len(data)
     return workers_for(model, config.batch_size, 8 * values)
 
@@ -139,9 +139,9 @@ def resolve_scorers(
             :class:`gsnn.edges.EdgeInferer` classes, or functions (model, graph, batches) -> (N, N); None: every
             registered method that is taken by default.
         config: Settings for the inferers that train models of their own; None: those inferers' defaults.
-        kind: The kind of the edges. Of several registered methods those are left out that cannot rank it.
-        n: Functions of the graph: of the methods that are taken by default the one that needs most memory is left out
-            where it does not fit.
+        kind: The kind of the edges. Registered methods that cannot rank it are left out.
+        n: Functions of the graph: :data:`gsnn.discovery.DEFAULT_METHOD` is not among the methods that are taken by
+            default where it does not fit into memory.
 
     Returns:
         A function for each name; scores are (S, T).
@@ -158,26 +158,22 @@ def resolve_scorers(
         raise ValueError("inferers is empty: name at least one method")
     if not isinstance(inferers, Mapping):
         inferers = ways(method_names(inferers), kind)
-    found = {}
-    for name, given in inferers.items():
-        if isinstance(given, type) and issubclass(given, EdgeInferer):
-            given = Method(given)
-        if isinstance(given, Method):
-            given = given.of(kind) or given
-            if given.inferer.kind != kind:
-                raise DataError(f"method {name!r} ranks {given.inferer.kind} edges, not {kind} edges")
-        found[str(name)] = _scorer(str(name), given, config)
-    return found
+    scorers: dict[str, Scorer] = {}
+    for name, value in inferers.items():
+        method: Any = Method(value) if isinstance(value, type) and issubclass(value, EdgeInferer) else value
+        if isinstance(method, Method):
+            way = method.of(kind)
+            if way is None:
+                raise DataError(f"method {name!r} ranks {method.inferer.kind} edges, not {kind} edges")
+            scorers[str(name)] = _scorer(str(name), way, config)
+        elif callable(method):
+            scorers[str(name)] = method
+        else:
+            raise TypeError(f"inferers[{name!r}] must be a Method, an EdgeInferer class or a function, got {method!r}")
+    return scorers
 
 
-def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:  # noqa: ANN401 - see resolve_scorers
-    if not isinstance(given, Method):
-        if not callable(given):
-            raise TypeError(f"inferers[{name!r}] must be a Method, an EdgeInferer class or a function, got {given!r}")
-        scorer: Scorer = given
-        return scorer
-    method = given
-
+def _scorer(name: str, method: Method, config: TrainConfig | None) -> Scorer:
     def score(model: nn.Module, graph: Graph, batches: Batches) -> FloatArray:
         try:
             with threads_for(model, sum(len(x) for x, _ in batches)):
@@ -185,7 +181,7 @@ def _scorer(name: str, given: Any, config: TrainConfig | None = None) -> Scorer:
                 inferer.fit(batches, crit=masked_mse, verbose=False)
                 matrix: FloatArray = inferer.score_matrix(**method.options)
         except RuntimeError as error:
-            # Too few layers or samples: the settings do not allow inference, nothing is broken.
+            # Too few layers or samples: the settings do not allow inference; this is no bug.
             raise RunError(f"method {name!r} cannot score edges here: {error}") from error
         return matrix
 

@@ -1,4 +1,4 @@
-"""What a self-check and a refinement mean and what to do next, in words; the rules stand here and nowhere else."""
+"""What a self-check and a refinement mean and what to do next, in words: the only place of these rules."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _UNJUDGED = "cannot be judged"
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a self-check measured of a method.
+class Recovery:
+    """How well a method recovered hidden edges, or true ones.
 
     Attributes:
-        n: Distinct hidden edges.
-        auc: AUC against pairs of similar degree.
+        n: Distinct edges that were to be found.
+        auc: AUC, in a self-check against pairs of similar degree.
         low: Lower end of its interval.
         high: Upper end.
-        best: How many of the n stand among the best tenth of the candidates.
-        topology: What the difference is to: ``structure``, or another score of the graph alone; empty without one.
+        best: How many of the n are among the best tenth of the candidates.
+        topology: The score of the graph alone that the AUC is compared with, such as ``structure``; empty without one.
         difference: AUC less that of the topology.
         difference_low: Lower end of its interval.
         difference_high: Upper end.
@@ -54,71 +54,66 @@ class Found:
     failed: tuple[str, ...] = ()
 
 
-def check_verdict(found: Found, what: str = "hidden edge") -> Verdict:
+def check_verdict(recovery: Recovery, what: str = "hidden edge") -> Verdict:
     """Whether a method found hidden edges, or true ones.
 
-    Below 10 hidden edges it *cannot be judged*. It is *worse than guessing* if the upper end of the AUC's interval is
-    below 0.5; *no better than topology* if the interval of the difference to what the graph alone says holds 0, or
-    lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless a control does
-    so too.
+    With fewer than 10 edges it *cannot be judged*. It is *worse than guessing* if the upper end of the AUC's interval
+    is below 0.5; *no better than topology* if the interval of the difference to a score of the graph alone holds 0, or
+    lies below it; *no better than guessing* if its own interval holds 0.5. Otherwise it *finds*, unless it also finds
+    edges in a control.
 
     Args:
-        found: The figures.
+        recovery: The figures.
         what: What was to be found, in the singular.
 
     Returns:
         The verdict, with n; ``good`` only where it finds.
 
     Example:
-        >>> print(check_verdict(Found(n=47, auc=0.28, low=0.18, high=0.38, best=1)).short)
+        >>> print(check_verdict(Recovery(n=47, auc=0.28, low=0.18, high=0.38, best=1)).short)
         worse than guessing
     """
-    hidden = counted(found.n, what)
-    if found.n < FEWEST or not math.isfinite(found.low):
-        return Verdict(_UNJUDGED, f"{hidden} are too few to tell; at least {FEWEST} are needed.", "unsure")
-    auc = f"AUC {found.auc:.2f} ({found.low:.2f}-{found.high:.2f}) over {hidden}, where guessing gives 0.5"
-    if found.high < 0.5:
-        why = f" On average a {what} ranks below pairs that are none: do not use this ranking."
-        if what == "hidden edge":
-            why = (
-                " What is hidden ranks below pairs that are no edges, and so may what is missing: do not use this "
-                "ranking."
-            )
-        return Verdict("worse than guessing", auc + "." + _bypasses(found) + why, "bad")
-    if found.topology and not found.difference_low > 0:
+    edges = counted(recovery.n, what)
+    if recovery.n < FEWEST or not math.isfinite(recovery.low):
+        return Verdict(_UNJUDGED, f"{edges} are too few to tell; at least {FEWEST} are needed.", "unsure")
+    auc = f"AUC {recovery.auc:.2f} ({recovery.low:.2f}-{recovery.high:.2f}) over {edges}, where guessing gives 0.5"
+    if recovery.high < 0.5:
+        why = f" On average a {what} ranks below pairs that are no edges: do not use this ranking."
+        return Verdict("worse than guessing", f"{auc}.{_bypasses(recovery)}{why}", "bad")
+    if recovery.topology and not recovery.difference_low > 0:
         beside = (
-            f"its AUC less that of {found.topology}, which knows the graph alone and no data, is "
-            f"{found.difference:+z.2f} ({found.difference_low:+z.2f} to {found.difference_high:+z.2f})"
+            f"its AUC less that of {recovery.topology}, which knows the graph alone and no data, is "
+            f"{recovery.difference:+z.2f} ({recovery.difference_low:+z.2f} to {recovery.difference_high:+z.2f})"
         )
-        return Verdict("no better than topology", f"{auc}; {beside}.{_bypasses(found)}", "bad")
-    if not found.low > 0.5:
-        return Verdict("no better than guessing", f"{auc}.{_bypasses(found)}", "bad")
-    share = f"{found.best:.0f} of {hidden} are among the best tenth of the candidates, where chance puts "
-    share += f"{BEST * found.n:.0f}"
-    if found.failed:
-        where = " and ".join(map(repr, found.failed))
+        return Verdict("no better than topology", f"{auc}; {beside}.{_bypasses(recovery)}", "bad")
+    if not recovery.low > 0.5:
+        return Verdict("no better than guessing", f"{auc}.{_bypasses(recovery)}", "bad")
+    share = f"{recovery.best:.0f} of {edges} are among the best tenth of the candidates, where chance puts "
+    share += f"{BEST * recovery.n:.0f}"
+    if recovery.failed:
+        where = " and ".join(map(repr, recovery.failed))
         return Verdict("finds where nothing is", f"{share}; but the control {where} fails: {auc}.", "bad")
-    beside = f", and no score of the graph alone explains it ({found.topology})" if found.topology else ""
-    return Verdict(f"finds {found.best:.0f} of {found.n}", f"{share}; {auc}{beside}.", "good")
+    beside = f", and no score of the graph alone explains it ({recovery.topology})" if recovery.topology else ""
+    return Verdict(f"finds {recovery.best:.0f} of {recovery.n}", f"{share}; {auc}{beside}.", "good")
 
 
-def _bypasses(found: Found) -> str:
-    """Why hidden edges may rank low: others do their work."""
-    if not found.bypassed:
+def _bypasses(recovery: Recovery) -> str:
+    """Why hidden edges may rank low: other paths do their work."""
+    if not recovery.bypassed:
         return ""
-    have = "has" if found.bypassed == 1 else "have"
+    have = "has" if recovery.bypassed == 1 else "have"
     return (
-        f" {found.bypassed} of them {have} a bypass: the source reaches the target without the edge, so that a model "
-        "that lacks it loses little, and nothing in it asks for it back."
+        f" {recovery.bypassed} of them {have} a bypass: the source reaches the target without the edge, so that a "
+        "model that lacks it loses little, and nothing in it asks for it back."
     )
 
 
-def check_next(found: Mapping[str, Mapping[str, Verdict]], default: str, *, inferred: str = "") -> str:
+def check_next(verdicts: Mapping[str, Mapping[str, Verdict]], default: str, *, inferred: str = "") -> str:
     """What to do after a self-check: build on a ranking that finds, and on no other.
 
     Args:
-        found: By kind of edges the verdict on each method.
-        default: The method that the commands take by themselves.
+        verdicts: By kind of edges the verdict on each method.
+        default: The method that the commands take by default.
         inferred: The method that has ranked the candidates of the run between functions; empty if none has.
 
     Returns:
@@ -128,7 +123,7 @@ def check_next(found: Mapping[str, Mapping[str, Verdict]], default: str, *, infe
         >>> check_next({"function->function": {"magnitude": Verdict("finds", "", "good")}}, "combined")
         'gsnn infer RUN --method magnitude, whose ranking finds what was hidden'
     """
-    judged = [(kind, method, each) for kind, methods in found.items() for method, each in methods.items()]
+    judged = [(kind, method, each) for kind, methods in verdicts.items() for method, each in methods.items()]
     for kind, method, each in judged:
         if each.tone == "good":
             options = ("" if method == default else f" --method {method}") + (
@@ -143,7 +138,7 @@ def check_next(found: Mapping[str, Mapping[str, Verdict]], default: str, *, infe
             "can be judged"
         )
     failed = "no ranking did better than guessing and the network alone, so do not build on one"
-    others = ",".join(short_kind(kind) for kind in KINDS if kind not in found)
+    others = ",".join(short_kind(kind) for kind in KINDS if kind not in verdicts)
     if others:
         return f"gsnn selfcheck RUN --kinds {others}, for edges of other kinds: of these {failed}"
     return f"other perturbations or another prior network: {failed}"
@@ -167,7 +162,7 @@ def infer_next(checked: Verdict | None) -> str:
 
 @dataclass(frozen=True)
 class Arm:
-    """What became of the edges that one side of a refinement proposed.
+    """How many edges one arm of a refinement proposed and kept.
 
     Attributes:
         proposed: How many were proposed.
@@ -183,8 +178,8 @@ class Arm:
 def refine_verdict(inferred: Arm, random: Arm | None, *, tested: bool = True) -> Verdict:
     """Whether the proposed edges helped more than as many random ones.
 
-    Where each was tested, the shares that stayed are compared, by Fisher's exact test at 5 %; where all stay, the
-    falls of the loss of test samples.
+    Where edges were tested, the shares that stayed are compared by Fisher's exact test at 5 %. Where all stay, the
+    falls of the loss of test samples are compared.
 
     Args:
         inferred: The proposed edges.

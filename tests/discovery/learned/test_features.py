@@ -57,9 +57,9 @@ def test_residuals_are_summed_over_inputs_above_and_outputs_below(graph):
     x, y = rng.normal(size=(50, 2)), rng.normal(size=(50, 3))
     y[:, 0] += x[:, 1]
     y[rng.random(y.shape) < 0.1] = np.nan
-    known = np.zeros((graph.N, graph.N), dtype=bool)
+    free = ~np.eye(graph.N, dtype=bool)
     reach = reach_masks(graph)
-    found = dict(residual_features(graph, reach, x, {"residual": y, "response": y}, known))
+    found = dict(residual_features(graph, reach, x, {"residual": y, "response": y}, free))
     above, below = reach
     weights = near(graph, graph.N)
     for i, j in itertools.product(range(graph.N), repeat=2):
@@ -87,7 +87,7 @@ def test_residuals_are_summed_over_inputs_above_and_outputs_below(graph):
             assert found[f"{short}_mean"][i, j] == pytest.approx(np.log(max(mean, 0.05)), abs=1e-4)
     assert "response_z" not in found
     # The two inputs are not connected to all outputs, so that the planted one stands out where its path is missing.
-    best = np.unravel_index(found["response_unconnected_z"].argmax(), known.shape)
+    best = np.unravel_index(found["response_unconnected_z"].argmax(), free.shape)
     assert above[best[0], 1]
     assert below[best[1], 0]
 
@@ -97,8 +97,8 @@ def test_ranks_of_opinions_leave_known_edges_out():
     log = rng.normal(size=(5, 5))
     known = rng.random((5, 5)) < 0.2
     log[known] = np.nan
-    found = dict(opinion_features("s", log, known))
     free = ~(known | np.eye(5, dtype=bool))
+    found = dict(opinion_features("s", log, free))
     values = log[free]
     np.testing.assert_allclose(found["s_log"][free], values - np.median(values), rtol=1e-5)
     np.testing.assert_allclose(found["s_rank"][free], np.log((rankdata(-values) - 0.5) / 25), rtol=1e-5)
@@ -116,9 +116,8 @@ def test_ranks_at_pairs_of_blocks_are_averaged():
     rng = np.random.default_rng(2)
     pairs = [rng.random((4, 4)) for _ in range(3)]
     pairs[1][0, 1] = np.nan
-    known = np.zeros((4, 4), dtype=bool)
-    found = dict(block_features(pairs, known))
     free = ~np.eye(4, dtype=bool)
+    found = dict(block_features(pairs, free))
     for i, j in zip(*np.nonzero(free), strict=True):
         ranks = []
         for score in pairs:

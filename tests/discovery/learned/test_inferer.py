@@ -1,5 +1,6 @@
 """The learnt scorer on a problem: what it sees, whom it judges, what it says of strangers."""
 
+import gc
 import itertools
 
 import numpy as np
@@ -12,6 +13,7 @@ from gsnn.discovery.learned import AnsweredPairs, LearnedEdgeInferer, LearnedStr
 from gsnn.discovery.learned import scorer as module
 from gsnn.discovery.learned.features import OF_DATA
 from gsnn.discovery.stacked.features import stack
+from gsnn.edges.sample_store import SampleStore
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 
@@ -94,6 +96,23 @@ def test_of_all_features_only_those_of_scores_that_some_functions_lack_are_undef
             np.testing.assert_array_equal(np.isfinite(whole), measured, err_msg=name)
         elif not name.startswith("direct"):
             assert np.isfinite(whole).all(), name
+
+
+def test_models_of_features_are_freed_without_a_collection(taught, fresh):
+    inferer = fitted(fresh, scorer=taught)
+
+    def held():
+        return sum(type(each) in (GSNN, SampleStore) for each in gc.get_objects())
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        for _ in inferer.features():
+            pass
+        assert held() == before
+    finally:
+        gc.enable()
 
 
 def test_pairs_beyond_the_first_keep_the_order_of_combined_behind_them(taught, fresh, monkeypatch):

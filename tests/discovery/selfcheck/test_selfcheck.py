@@ -16,7 +16,7 @@ from gsnn.data import PerturbationData
 from gsnn.discovery import SelfCheck, mask_edges, self_check
 from gsnn.discovery.baselines import degree_product
 from gsnn.discovery.selfcheck.attach import attach_precision
-from gsnn.discovery.selfcheck.intervals import estimable, found_share, precision_interval
+from gsnn.discovery.selfcheck.precision import estimable, found_share, precision_interval
 from gsnn.discovery.selfcheck.result import PRECISION_COLUMNS
 from gsnn.edges import MagnitudeEdgeInferer
 from gsnn.graph import Graph
@@ -104,7 +104,9 @@ def test_what_networks_have_in_common_is_no_failed_control(fake_training):
         return part["passed"].tolist()
 
     records = [each["conditions"]["permuted"]["methods"] for each in found.repeats]
-    assert all("structure" in each for each in records)
+    assert [each["structure"] for each in records] == [
+        each["conditions"]["real"]["methods"]["structure"] for each in found.repeats
+    ], "the masked graphs are the same"
     assert not any("structure" in each["conditions"]["rewired"]["methods"] for each in found.repeats)
     assert passed(found) == [False, False]
     for each in records:

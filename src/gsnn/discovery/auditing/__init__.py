@@ -1,7 +1,7 @@
-"""The audit: what the data say of every edge that is known already.
+"""The audit: what the data say of every known edge.
 
-``restricted`` has its small networks, ``closing`` and ``opening`` take an edge away or put one in. ``steps`` does so
-fold by fold. ``verdicts`` judges. ``protocol`` does one after the other, and ``result`` is the outcome.
+``restricted`` has its small networks; ``closing`` takes an edge away and ``opening`` puts one in. ``steps`` does so
+fold by fold, ``verdicts`` judges, ``protocol`` does one after the other, and ``result`` is the outcome.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What closing an edge of a restricted network does to its predictions: to first order, and after a short refit."""
+"""The effect of closing an edge of a restricted network on its predictions: to first order, and after a refit.
+
+Throughout, x are (M, I) inputs and y (M, O) standardised responses, NaN where missing; edges are numbered as the
+weights of the network.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ _DAMPING = 1e-2  # of the curvature; without it a refit of few samples follows t
 
 @dataclass(frozen=True, eq=False)
 class FirstOrder:
-    """What closing each edge does, to first order, with the bias of its target taking over the mean of its signal.
+    """The effect of closing each edge, to first order, with the mean of its signal added to the bias of its target.
 
     Attributes:
         rise: (E, M) change of the sum of squared errors of each sample.
@@ -33,12 +37,12 @@ class FirstOrder:
 
 
 def bytes_of(net: Restricted) -> int:
-    """About what estimates and refits of a network take: derivatives for each probe, and as much again."""
+    """Approximate memory of estimates and refits of a network: derivatives for each probe, and as much again."""
     return 4 * 2 * (PROBES + 2) * (len(net.weight) + len(net.bias) + len(net.offset)) * _BATCH
 
 
 def batches(x: FloatArray, y: FloatArray) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Inputs, responses with 0 where missing, and 1 where there is one."""
+    """Inputs; responses, 0 where missing; and 1 where there is a response, else 0."""
     for start in range(0, len(x), _BATCH):
         rows = slice(start, start + _BATCH)
         responses = torch.as_tensor(np.asarray(y[rows]), dtype=torch.float32)
@@ -47,24 +51,16 @@ def batches(x: FloatArray, y: FloatArray) -> Iterator[tuple[Tensor, Tensor, Tens
 
 
 def _probes(seen: Tensor, rng: np.random.Generator) -> list[Tensor]:
-    """Random signs at what was measured: the mean square of a product with them is the sum of squares."""
+    """Random signs where a response was measured: a sum of squares is the mean square of the product with them."""
     return [torch.from_numpy(rng.choice([-1.0, 1.0], size=tuple(seen.shape))).float() * seen for _ in range(PROBES)]
 
 
 def first_order(net: Restricted, x: FloatArray, y: FloatArray, seed: int = 0) -> FirstOrder:
-    """Estimate to first order what closing each edge does, with a few backward passes for all edges together.
+    """Estimate the effect of closing each edge to first order, with a few backward passes for all edges together.
 
     With c the change of the predictions when the signal of the edge stays at its mean, and r the errors, the squared
-    errors rise by 2 r c + c^2. The sum of c^2 over the responses is that of `PROBES` random projections.
-
-    Args:
-        net: The network.
-        x: (M, I) inputs.
-        y: (M, O) standardised responses, NaN where missing.
-        seed: Fixes the projections.
-
-    Returns:
-        Both figures.
+    errors rise by 2 r c + c^2. The sum of c^2 over the responses is estimated by `PROBES` random projections.
+    ``seed`` fixes the projections.
     """
     rng = np.random.default_rng(seed)
     n_edges = len(net.weight)
@@ -97,15 +93,15 @@ def refitted_errors(
 
     The other weights into the target and its bias take one Gauss-Newton step: of all changes that close the edge, the
     one that raises the loss of the training samples least (the optimal brain surgeon of Hassibi and Stork, 1993, on
-    the neighbourhood). That is a step of a linear model and can go astray; if training samples fare better with the
-    bias alone taking over the mean of the signal, it does so. The held-out samples then go through the changed network
-    as a whole.
+    the neighbourhood). As a step of a linear model it can fail; if training samples have a lower loss when only the
+    mean of the signal is added to the bias, this is done instead. The held-out samples then go through the whole
+    changed network.
 
     Args:
         net: The network.
-        edges: Places of the edges among its weights.
-        train: Inputs and responses that refit.
-        held: Inputs and responses that are measured.
+        edges: The edges.
+        train: Inputs and responses for the refit.
+        held: Inputs and responses for the errors.
         seed: Fixes the projections.
 
     Returns:
@@ -125,19 +121,19 @@ def refitted_errors(
     mean = net.mean_signals(torch.as_tensor(np.asarray(train[0]), dtype=torch.float32))
     n_functions = len(parameters["bias"])
     few = train[0][:_CHOOSING], train[1][:_CHOOSING]
-    found = []
+    errors = []
     for edge in edges:
         rows, matrix = into[target[edge]], curvature[target[edge]]
         diagonal = matrix.diagonal()
         matrix = matrix + torch.diag(_DAMPING * diagonal + 1e-6 * diagonal.mean() + 1e-12)
-        here = int(np.flatnonzero(rows == edge)[0])
+        own = int(np.flatnonzero(rows == edge)[0])
         unit = torch.zeros(len(rows), dtype=torch.float64)
-        unit[here] = 1.0
+        unit[own] = 1.0
         column = torch.linalg.solve(matrix, unit)
         closed = parameters["weight"][edge]
-        surgeon = (column / column[here] * closed).float()
+        surgeon = (column / column[own] * closed).float()
         plain = torch.zeros_like(surgeon)
-        plain[here], plain[-1] = closed, -closed * mean[edge]
+        plain[own], plain[-1] = closed, -closed * mean[edge]
         row = int(rows[-1]) - n_edges
         name, place = ("bias", row) if row < n_functions else ("offset", row - n_functions)
         ways = []
@@ -148,8 +144,8 @@ def refitted_errors(
             moved[place] -= change[-1]
             ways.append({"weight": weight, name: moved})
         best = min(ways, key=lambda way: float(squared_errors(net, *few, way).sum()))
-        found.append(squared_errors(net, *held, best))
-    return np.stack(found)
+        errors.append(squared_errors(net, *held, best))
+    return np.stack(errors)
 
 
 @torch.no_grad()
@@ -157,22 +153,18 @@ def squared_errors(
     net: Restricted, x: FloatArray, y: FloatArray, changed: dict[str, Tensor] | None = None
 ) -> FloatArray:
     """(M,) sums of squared errors over the measured responses, with some parameters changed."""
-    found = []
+    errors = []
     for inputs, responses, seen in batches(x, y):
         predicted = functional_call(net, changed or {}, (inputs,))
-        found.append(((responses - predicted) * seen).square().sum(1).numpy())
-    return np.concatenate(found).astype(np.float64)
+        errors.append(((responses - predicted) * seen).square().sum(1).numpy())
+    return np.concatenate(errors).astype(np.float64)
 
 
 def closest_parents(net: Restricted, x: FloatArray) -> tuple[FloatArray, IntArray]:
     """For each edge, the known source of the same target whose signal is most like that of its own source.
 
-    Args:
-        net: The network.
-        x: (M, I) inputs.
-
     Returns:
-        Absolute correlation of the two signals, 0 without another source, and the place of the other edge, -1 without.
+        Absolute correlation of the two signals, 0 without another source; and the number of the other edge, -1 without.
     """
     signals = net.signals(torch.as_tensor(np.asarray(x), dtype=torch.float32)).double().numpy()
     signals -= signals.mean(1, keepdims=True)

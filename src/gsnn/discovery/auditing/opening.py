@@ -1,4 +1,4 @@
-"""What opening an edge that a restricted network lacks does to its predictions, after a short training."""
+"""The effect of adding an edge to a restricted network on its predictions, after a short training."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from gsnn.graph.kinds import edge_type
 
 _TOGETHER = 6000  # edges of the copies that train at once: few large copies, many small ones
 _FEWEST, _MOST = 4, 31  # copies
-_START = 0.1  # of the usual first weights, for the edge that is opened and for edges that stood at 0
+_START = 0.1  # of the usual first weight, for the edge that is opened and for edges whose weight is 0
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What opening each of some edges does.
+    """The effect of opening each of some edges.
 
     Attributes:
         errors: (edges, M) sums of squared errors of the held-out samples.
-        without: (edges, M) those of a copy that was trained on likewise, without the edge.
-        weights: (edges,) the weight that the edge takes.
+        without: (edges, M) those of a copy that was trained on in the same way, without the edge.
+        weights: (edges,) the weight that the edge gets.
     """
 
     errors: FloatArray
@@ -35,7 +35,7 @@ class Opened:
 
 
 def copies_with(net: Restricted, graph: Graph, edges: Sequence[tuple[str, str, str]]) -> tuple[Restricted, IntArray]:
-    """Copies of a network side by side: one as it is, then one for each edge that has this edge as well.
+    """Copies of a network side by side: one as it is, then one with each edge added.
 
     Args:
         net: The network.
@@ -43,7 +43,7 @@ def copies_with(net: Restricted, graph: Graph, edges: Sequence[tuple[str, str, s
         edges: Kind, source and target of edges that the graph lacks.
 
     Returns:
-        The network of all copies, and the places of the edges among its weights. New edges have the weight 0.
+        The network of all copies, and the numbers of the edges among its weights. New edges have the weight 0.
     """
     names, index, n = graph.node_names_dict, graph.edge_index_dict, 1 + len(edges)
     place = {kind: {name: i for i, name in enumerate(names[kind])} for kind in NODE_TYPES}
@@ -82,24 +82,24 @@ def opened_errors(
     recipe: Recipe,
     seed: int = 0,
 ) -> Opened:
-    """Squared errors of held-out samples with an edge opened and the network trained on for a while, for each edge.
+    """Squared errors of held-out samples for each edge, with the edge opened and the network trained on for a while.
 
     Many copies train side by side: one as it is and one for each edge, on the same batches, so their losses are paired.
-    Sparsity closes edges for good that had nothing to carry, as those out of a function that nothing reached; all that
-    stand at 0 start again with a tenth of the usual weight, in every copy, like the edge that is opened.
+    Sparsity closes edges for good that had nothing to carry, such as those of a source that no input reached. So all
+    edges whose weight is 0 start again with a tenth of the usual weight, in every copy, like the edge that is opened.
 
     Args:
         net: The network.
         graph: Its graph.
         edges: Kind, source and target of edges that the graph lacks.
-        train: Inputs and responses that train.
-        held: Inputs and responses that are measured.
+        train: Inputs and responses for the training.
+        held: Inputs and responses for the errors.
         recipe: Of the short training.
         seed: Fixes its batches.
-
-    Returns:
-        The errors with and without each edge, and its weight.
     """
+    if not edges:
+        nothing = np.zeros((0, len(held[0])))
+        return Opened(nothing, nothing, np.zeros(0))
     errors, without, weights = [], [], []
     size = max(_FEWEST, min(_MOST, _TOGETHER // max(1, graph.E))) - 1
     for begin in range(0, len(edges), size):
@@ -115,17 +115,14 @@ def opened_errors(
         errors.append(each[1:])
         without.append(np.repeat(each[:1], len(some), 0))
         weights.append(wide.weight.detach()[torch.from_numpy(places)].double().numpy())
-    if not edges:
-        nothing = np.zeros((0, len(held[0])))
-        return Opened(nothing, nothing, np.zeros(0))
     return Opened(np.concatenate(errors), np.concatenate(without), np.concatenate(weights))
 
 
 @torch.no_grad()
 def _errors(wide: Restricted, x: FloatArray, y: FloatArray, n: int) -> FloatArray:
     """(n, M) sums of squared errors of each copy."""
-    found = []
+    errors = []
     for inputs, responses, seen in batches(x, y):
         predicted = wide(inputs.repeat(1, n)).view(len(inputs), n, -1)
-        found.append(((responses[:, None] - predicted) * seen[:, None]).square().sum(2).T.double().numpy())
-    return np.concatenate(found, 1)
+        errors.append(((responses[:, None] - predicted) * seen[:, None]).square().sum(2).T.double().numpy())
+    return np.concatenate(errors, 1)

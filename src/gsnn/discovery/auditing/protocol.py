@@ -22,6 +22,7 @@ from gsnn.discovery.auditing.result import Audit
 from gsnn.discovery.auditing.steps import Parts, Work, kind_numbers
 from gsnn.discovery.auditing.verdicts import PairedTests, judge, only_edges, pooled
 from gsnn.graph import EDGE_TYPES, Graph, resolve_kinds
+from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import edge_type
 
 if TYPE_CHECKING:
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from gsnn.training import TrainConfig
 
 
-# Shares of the edges that are not needed, tried in this order until they can go together.
+# Shares of the edges that are not needed, tried in this order until one can be removed together.
 TOGETHER = (1.0, 0.75, 0.5, 0.25, 0.125)
-_TOLERATED = 0.01  # rise of the held-out loss without edges that go together
-REFIT_ALL = 500  # with so many edges at most, each is refitted
-DOUBTFUL, RANDOM = 300, 50  # with more, refit those whose estimated verdict is most in doubt, and some random others
+_TOLERATED = 0.01  # rise of the held-out loss without edges that are removed together
+REFIT_ALL = 500  # up to so many edges, each is refitted
+DOUBTFUL, RANDOM = 300, 50  # of more edges, refit those with the most doubtful estimate, and some random others
 
 
 def audit(
@@ -60,22 +61,23 @@ def audit(
     fold and from a seed of its own. The test part of the settings is left out.
 
     *Gain.* The edge is closed, the other weights into its target and its bias are refitted by one Gauss-Newton step,
-    and the held-out samples go through what is left. The share by which the loss is lower with the edge is its gain.
-    It must be above 0 in every fold, which luck does to one useless edge in 16, and in a one-sided paired t test over
-    the conditions at 5 %. With more than 500 edges the gain of each is estimated to first order, without a
-    refit. Then the 300 edges whose estimated verdict is most in doubt are refitted, and 50 random others, which show
-    how well estimates and refits agree.
+    and the held-out samples go through the changed network. The gain of the edge is the share by which the loss is
+    lower with it. It must be above 0 in every fold, which happens by luck to one useless edge in 16, and in a one-sided
+    paired t test over the conditions at 5 %. With more than 500 edges each gain is estimated to first order, without a
+    refit. Then the 300 edges with the most doubtful estimates are refitted, and 50 random others, which show how well
+    estimates and refits agree.
 
     *Sign.* The sign of the weight, if all folds agree on it. All weights start positive, whatever the network says, so
     a function counts as active where most of its sources and targets are.
 
     *Cannot be judged.* The edge lies on no path from an input that varies to a measured output, its source moves like
-    another known source of its target, the conditions are too few to tell its gain, or it is the only edge of an input
-    or output.
+    another known source of its target, there are too few conditions to measure its gain, or it is the only edge of an
+    input or output.
 
-    *Together.* Of two edges that can stand in for one another neither is needed, but one of them is. The edges that are
-    not needed are therefore closed together, from the one that carries least, and the networks trained on: all of them,
-    or 3/4, 1/2, 1/4, 1/8, the first share that leaves the held-out loss within 1 %. The others cannot be judged.
+    *Together.* If two edges can stand in for one another, neither is needed, but one of the two is. So the edges that
+    are not needed are closed together, starting with the one that carries least, and the networks are trained on: all
+    of them, or 3/4, 1/2, 1/4, 1/8, the first share that leaves the held-out loss within 1 %. The others cannot be
+    judged.
 
     Finally a GSNN of the settings is trained without all edges that are not needed. It is compared with one of the
     whole graph on the test part, which judged nothing.
@@ -85,13 +87,13 @@ def audit(
         config: Settings of the GSNN and of the split; None takes the defaults.
         kinds: Any of ``input``, ``function`` and ``output`` (input -> function, function -> function, function ->
             output), with commas or in a sequence, or ``all``. Others are left out of the table.
-        removal: Whether to measure what removing edges does.
-        model: A GSNN of the whole graph that was trained with these settings, which need not be trained again then.
-        recipe: How the restricted networks are trained; None takes what was measured best.
+        removal: Whether to measure the effect of removing edges.
+        model: A GSNN of the whole graph that was trained with these settings, so that none needs to be trained.
+        recipe: How the restricted networks are trained; None takes the best measured one.
         seed: Fixes the folds and the networks.
-        folder: Write ``audit.json`` and ``audit.csv`` there after each fold; it is made if need be.
-        resume: Keep the folds that stand in ``folder`` already; if there are none, begin.
-        overwrite: Replace what stands there, once the first fold is done.
+        folder: Write ``audit.json`` and ``audit.csv`` there after each fold; it is created if needed.
+        resume: Keep the folds that are in ``folder`` already; if there are none, begin.
+        overwrite: Replace them once the first fold is done.
         progress: Show progress on stderr.
 
     Raises:
@@ -102,10 +104,10 @@ def audit(
     from gsnn.training import TrainConfig
 
     config, recipe = config or TrainConfig(), recipe or Recipe()
-    wanted = _kinds(kinds, data.graph)
+    chosen_kinds = _kinds(kinds, data.graph)
     parts = Parts.of(data, config, seed)
     settings: dict[str, Any] = {
-        "kinds": list(wanted),
+        "kinds": list(chosen_kinds),
         "removal": removal,
         "seed": seed,
         "recipe": recipe.to_dict(),
@@ -113,52 +115,54 @@ def audit(
         **sample_settings(data),
     }
     earlier = Audit.to_continue(folder, settings, resume=resume, overwrite=overwrite)
-    found = earlier or Audit(settings)
+    outcome = earlier or Audit(settings)
 
     def keep(**values: Any) -> None:  # noqa: ANN401 - fields of the result
-        nonlocal found
-        found = replace(found, **values)
+        nonlocal outcome
+        outcome = replace(outcome, **values)
         if folder is not None:
-            found.write(folder)
+            outcome.write(folder)
 
     work = Work(data, parts, recipe, seed)
-    chosen = np.flatnonzero(np.isin(kind_numbers(data.graph), [EDGE_TYPES.index(edge_type(kind)) for kind in wanted]))
-    total = 2 * len(parts.folds) + 1 + (1 if removal else 0)
-    refitted = sum("refit" in fold for fold in found.folds)
-    with stage("audit: steps", total, done=len(found.folds) + refitted + bool(found.edges), show=progress) as shown:
-        numbers = range(len(found.folds), len(parts.folds))
+    types = [EDGE_TYPES.index(edge_type(kind)) for kind in chosen_kinds]
+    chosen = np.flatnonzero(np.isin(kind_numbers(data.graph), types))
+    total = 2 * len(parts.folds) + 1 + removal
+    n_refitted = sum("refit" in fold for fold in outcome.folds)
+    n_done = len(outcome.folds) + n_refitted + bool(outcome.edges)
+    with stage("audit: steps", total, done=n_done, show=progress) as shown:
+        numbers = range(len(outcome.folds), len(parts.folds))
         with work.side_by_side([partial(work.trained, number) for number in numbers]) as trained:
             for record in trained:
-                keep(folds=[*found.folds, record])
-                shown.advance(note=f"network {len(found.folds)} of {len(parts.folds)}")
-        picked = _picked(work, found.folds, chosen, seed)
-        numbers = range(refitted, len(parts.folds))
-        jobs = [partial(work.refitted, number, found.folds[number], picked.edges) for number in numbers]
+                keep(folds=[*outcome.folds, record])
+                shown.advance(note=f"network {len(outcome.folds)} of {len(parts.folds)}")
+        picked = _picked(work, outcome.folds, chosen, seed)
+        numbers = range(n_refitted, len(parts.folds))
+        jobs = [partial(work.refitted, number, outcome.folds[number], picked.edges) for number in numbers]
         with work.side_by_side(jobs) as refits:
             for number, refit in zip(numbers, refits, strict=True):
-                record = {**found.folds[number], "refit": refit}
-                keep(folds=[*found.folds[:number], record, *found.folds[number + 1 :]])
+                record = {**outcome.folds[number], "refit": refit}
+                keep(folds=[*outcome.folds[:number], record, *outcome.folds[number + 1 :]])
                 shown.advance(note=f"edges closed in network {number + 1}")
-        if not found.edges:
-            edges, agreement = _judged(work, found.folds, chosen, picked)
-            _go_together(work, found.folds, chosen, edges)
-            keep(edges=edges, agreement=agreement, facts=_facts(found.folds))
+        if not outcome.edges:
+            edges, agreement = _judged(work, outcome.folds, chosen, picked)
+            _go_together(work, outcome.folds, chosen, edges)
+            keep(edges=edges, agreement=agreement, facts=_facts(outcome.folds))
             shown.advance(note="edges closed together")
-        if removal and not found.removal:
+        if removal and not outcome.removal:
             now("training without the edges that are not needed")
-            keep(removal=_removal(data, config, parts.split, found, model))
+            keep(removal=_removal(data, config, parts.split, outcome.of("not needed"), model))
             shown.advance()
-        elif not found.removal:
-            keep(removal={"reason": "it was not asked for", "removed": len(found.of("not needed"))})
-    return found
+        elif not outcome.removal:
+            keep(removal={"reason": "it was not asked for", "removed": len(outcome.of("not needed"))})
+    return outcome
 
 
 def _kinds(kinds: str | Sequence[str], graph: Graph) -> tuple[str, ...]:
-    """The kinds asked for; refuse them if the network has no edge of any."""
-    found = resolve_kinds(kinds)
-    if not any(graph.edge_index_dict[edge_type(kind)].shape[1] for kind in found):
-        raise DataError(f"the network has no edge of the kind {' or '.join(found)}; name another kind")
-    return found
+    """The kinds that were asked for; refuse them if the network has no edge of any."""
+    resolved = resolve_kinds(kinds)
+    if not any(graph.edge_index_dict[edge_type(kind)].shape[1] for kind in resolved):
+        raise DataError(f"the network has no edge of the kind {' or '.join(resolved)}; name another kind")
+    return resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +176,13 @@ class _Picked:
 def _picked(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, seed: int) -> _Picked:
     """Which edges to refit: all that can be judged, or the most doubtful of them and some at random."""
     can = np.array([not reason for reason in work.hidden()])
-    open_to = chosen[can[chosen]]
-    if len(open_to) <= REFIT_ALL:
-        return _Picked(open_to, open_to[:0])
+    judgeable = chosen[can[chosen]]
+    if len(judgeable) <= REFIT_ALL:
+        return _Picked(judgeable, judgeable[:0])
     estimated = pooled(folds, "estimate")
-    # Nearest to the border between passing and not; an edge whose weight is 0 in all folds is in no doubt.
+    # Most doubtful are those nearest to passing or failing; an edge whose weight is 0 in all folds is not in doubt.
     doubt = np.where(estimated.spread > 0, -np.abs(estimated.t - 1.0), -np.inf)
-    order = open_to[np.argsort(-doubt[open_to], kind="stable")]
+    order = judgeable[np.argsort(-doubt[judgeable], kind="stable")]
     doubtful, rest = order[:DOUBTFUL], np.sort(order[DOUBTFUL:])
     random = np.random.default_rng((seed, 3)).choice(rest, size=min(RANDOM, len(rest)), replace=False)
     return _Picked(np.sort(np.concatenate([doubtful, random])), np.sort(random))
@@ -192,15 +196,15 @@ def _judged(
     weights = np.array([fold["network"]["weight"] for fold in folds])
     carried = np.array([fold["carried"] for fold in folds]).mean(0)
     alike = np.array([fold["alike"] for fold in folds]).mean(0)
-    others = [names[place][1] if place >= 0 else "" for place in folds[0]["other"]]
+    others = [names[e][1] if e >= 0 else "" for e in folds[0]["other"]]
     estimated = pooled(folds, "estimate")
     best = estimated
     if len(picked.edges):
         best = _merged(estimated, pooled(folds, "refit"), picked.edges)
     hidden, only = work.hidden(), only_edges(work.data.graph)
 
-    def verdicts(found: PairedTests) -> list[dict[str, Any]]:
-        return judge(found, weights, sign, hidden, alike, others, only)
+    def verdicts(tests: PairedTests) -> list[dict[str, Any]]:
+        return judge(tests, weights, sign, hidden, alike, others, only)
 
     judged = verdicts(best)
     measured = set(picked.edges.tolist())
@@ -233,7 +237,7 @@ def _judged(
 
 
 def _go_together(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, records: list[dict[str, Any]]) -> None:
-    """Change the verdict of edges that are not needed alone but cannot go together with the others."""
+    """Change the verdict of edges that are not needed alone but cannot be removed together with the others."""
     idle = [place for place, record in enumerate(records) if record["verdict"] == "not needed"]
     idle.sort(key=lambda place: records[place]["carried"])
     kept = 0
@@ -241,7 +245,7 @@ def _go_together(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, 
         whole = work.losses_without(folds, ())
         for share in TOGETHER:
             some = chosen[idle[: int(np.ceil(share * len(idle)))]].tolist()
-            # Trained on likewise, on the same batches, so the two losses are paired.
+            # Trained on in the same way, on the same batches, so the two losses are paired.
             if work.losses_without(folds, some) <= (1 + _TOLERATED) * whole:
                 kept = len(some)
                 break
@@ -253,15 +257,11 @@ def _go_together(work: Work, folds: Sequence[dict[str, Any]], chosen: IntArray, 
 
 
 def _merged(estimated: PairedTests, refitted: PairedTests, edges: IntArray) -> PairedTests:
-    """The refits where there are some, else the estimates."""
-
-    def put(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        merged = old.copy()
-        merged[edges] = new
-        return merged
-
-    names = ("gain", "low", "high", "p", "passes", "t", "spread")
-    values = {name: put(getattr(estimated, name), getattr(refitted, name)) for name in names}
+    """The refits of some edges, else the estimates."""
+    values: dict[str, npt.NDArray[Any]] = {}
+    for name in ("gain", "low", "high", "p", "passes", "t", "spread"):
+        values[name] = getattr(estimated, name).copy()
+        values[name][edges] = getattr(refitted, name)
     return PairedTests(**values, n=estimated.n)
 
 
@@ -274,10 +274,9 @@ def _facts(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _removal(
-    data: PerturbationData, config: TrainConfig, split: Split, found: Audit, model: nn.Module | None
+    data: PerturbationData, config: TrainConfig, split: Split, edges: list[Edge], model: nn.Module | None
 ) -> dict[str, Any]:
     """The loss of the test part with and without the edges that are not needed."""
-    edges = found.of("not needed")
     record: dict[str, Any] = {"removed": len(edges)}
     if not edges:
         return record
@@ -309,7 +308,7 @@ def _removal(
 def _test_errors(
     data: PerturbationData, graph: Graph, config: TrainConfig, split: Split, model: nn.Module | None
 ) -> FloatArray:
-    """Standardised errors of a GSNN on the test part; it is trained unless there is one."""
+    """Standardised errors of a GSNN on the test part; None trains one."""
     from gsnn.training import predict, train_model
     from gsnn.training.prepare import prepare
 

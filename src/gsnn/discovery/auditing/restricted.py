@@ -1,7 +1,7 @@
 """A network with one number for each function and one weight for each edge, whose weights can be read.
 
-A GSNN has several channels and other weights in every block, so its known edges can stand in for one another. Here an
-edge is one number: its size tells what the edge carries, its sign how the source moves the target.
+A GSNN has several channels, and different weights in every block, so its known edges can stand in for one another.
+Here an edge is one number: its size tells how much the edge carries, its sign how the source moves the target.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Bags:
     def __init__(self, source: Tensor, target: Tensor, n_sources: int, n_targets: int) -> None:
         self.order = torch.argsort(target, stable=True)
         self.source, self.offsets = source[self.order].int(), _first(target[self.order], n_targets)
-        # The same edges from their sources, for what goes back along them.
+        # The same edges by their sources, for gradients.
         self.back = torch.argsort(source[self.order], stable=True)
         self.target, into = target[self.order].int(), source[self.order][self.back]
         self.target_back, self.offsets_back = self.target[self.back], _first(into, n_sources)
@@ -64,14 +64,15 @@ class _Bags:
 
 
 def _first(sorted_ends: Tensor, n: int) -> Tensor:
-    """int32 (n,): where the edges of each end begin."""
+    """int32 (n,): the first edge of each end."""
     return torch.searchsorted(sorted_ends.contiguous(), torch.arange(n)).int()
 
 
 class _Sum(torch.autograd.Function):
     """A weighted embedding bag: an order of magnitude faster than a sparse product, whose derivative is dense.
 
-    Its own derivative sorts the edges at every call; here that by the states is a bag as well, of the edges turned.
+    The bag's own derivative sorts the edges at every call. Here the derivative by the states is a bag as well, of the
+    reversed edges.
     """
 
     @staticmethod
@@ -117,7 +118,7 @@ class Restricted(nn.Module):
     f is tanh above 0 and a learned share of it, one for each function, below.
 
     Args:
-        graph: The graph. Its signs are not used: a weight that starts with a wrong one often keeps it.
+        graph: The graph. Its signs are not used: a weight that starts with a wrong sign often keeps it.
         seed: Fixes the sizes of the first weights.
 
     Attributes:
@@ -163,7 +164,7 @@ class Restricted(nn.Module):
         return self.states(x)[0]
 
     def states(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Predictions (B, O); the state before each step and the last one; what each step summed: (N, B) each."""
+        """Predictions (B, O); the state before each step and the last state; the sums of each step: (N, B) each."""
         parts = self.weight.split(self.sizes)
         inner, fed, read = (part[bag.order] for part, bag in zip(parts, self.bags, strict=True))
         drive = self.bags[1](fed, x.t().contiguous()) + self.bias
@@ -177,7 +178,7 @@ class Restricted(nn.Module):
 
     @torch.no_grad()
     def signals(self, x: Tensor) -> Tensor:
-        """(E, B): what the source of each edge sends at last; an input sends its own value."""
+        """(E, B): the final state of the source of each edge; an input sends its own value."""
         state = self.states(x)[1][-1]
         (inner, _), (fed, _), (read, _) = self.ends
         return torch.cat([state[inner], x.t()[fed], state[read]])
@@ -196,9 +197,9 @@ class Restricted(nn.Module):
         source = [state.detach() for state in states]
         (i0, i1), (f0, f1), (r0, r1) = self.ends
         fed = x.t()[f0]
-        found = []
+        derivatives = []
         for cotangent in cotangents:
-            # Without edges between functions only the last step is used.
+            # Without edges between functions only the last step has an effect.
             credits = torch.autograd.grad(
                 (predicted * cotangent).sum(), sums, retain_graph=True, allow_unused=True, materialize_grads=True
             )
@@ -206,21 +207,14 @@ class Restricted(nn.Module):
             inner = x.new_zeros(len(i0), len(x))
             for credit, state in zip(credits, source, strict=False):
                 inner.addcmul_(credit[i1], state[i0])
-            given = cotangent.t()
-            found.append(torch.cat([inner, total[f1] * fed, given[r1] * source[-1][r0], total, given]))
-        return found
+            by_output = cotangent.t()
+            parts = [inner, total[f1] * fed, by_output[r1] * source[-1][r0], total, by_output]
+            derivatives.append(torch.cat(parts))
+        return derivatives
 
 
 def fit_restricted(graph: Graph, x: FloatArray, y: FloatArray, recipe: Recipe, seed: int) -> Restricted:
-    """Train a restricted network from scratch.
-
-    Args:
-        graph: The graph.
-        x: (M, I) inputs.
-        y: (M, O) standardised responses, NaN where missing.
-        recipe: How.
-        seed: Fixes the weights and the order of the samples.
-    """
+    """Train a restricted network from scratch; as :func:`train_restricted`, but ``seed`` fixes the weights, too."""
     return train_restricted(Restricted(graph, seed), x, y, recipe, seed)
 
 

@@ -1,4 +1,4 @@
-"""What an audit says of each known edge."""
+"""The outcome of an audit: a verdict on each known edge."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Audit(StoredResult):
 
     @property
     def complete(self) -> bool:
-        """Whether everything was done."""
+        """Whether all steps are done."""
         return bool(self.edges) and bool(self.removal)
 
     def table(self) -> pd.DataFrame:
@@ -73,7 +73,7 @@ class Audit(StoredResult):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """The same as :meth:`table`."""
+        """:meth:`table`, by the name that other results have for it."""
         return self.table()
 
     def of(self, verdict: str) -> list[Edge]:
@@ -91,7 +91,7 @@ class Audit(StoredResult):
 
     @property
     def warnings(self) -> list[str]:
-        """What a user should know before believing the verdicts."""
+        """What a user should know before relying on the verdicts."""
         found = [] if self.drawn is None else [self.drawn.note]
         r2 = self.facts.get("r2")
         if self.edges and r2 is not None and r2 < 0.1:

@@ -1,4 +1,4 @@
-"""The steps of an audit: its samples, its networks, and what closing edges does to them."""
+"""The steps of an audit: its samples, its networks, and the closing of edges."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Parts:
     Attributes:
         split: Of the settings; its test part judges nothing.
         condition: (M,) the condition of each sample.
-        folds: Samples of each fold, all others of ``split`` but the test part train.
+        folds: Samples of each fold; the others train, except for the test part of ``split``.
     """
 
     split: Split
@@ -71,7 +71,7 @@ class Parts:
 
 @dataclass(eq=False)
 class Work:
-    """The steps of an audit. Each gives a record of rounded numbers, so that a record read from a file is the same."""
+    """The steps of an audit. Each returns a record of rounded numbers, so that a file holds exactly the same."""
 
     data: PerturbationData
     parts: Parts
@@ -79,13 +79,13 @@ class Work:
     seed: int
 
     @classmethod
-    def of_audit(cls, data: PerturbationData, found: Audit) -> Work:
-        """The steps that an audit of these data took."""
+    def of_audit(cls, data: PerturbationData, audit: Audit) -> Work:
+        """The steps of a finished audit of these data."""
         from gsnn.discovery.auditing.restricted import Recipe
         from gsnn.training import TrainConfig
 
-        seed, config = int(found.settings["seed"]), TrainConfig.from_dict(found.settings["config"])
-        return cls(data, Parts.of(data, config, seed), Recipe(**found.settings["recipe"]), seed)
+        seed, config = int(audit.settings["seed"]), TrainConfig.from_dict(audit.settings["config"])
+        return cls(data, Parts.of(data, config, seed), Recipe(**audit.settings["recipe"]), seed)
 
     def samples(self, number: int) -> tuple[tuple[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]:
         """Training and held-out samples of a fold, standardised by the former."""
@@ -97,7 +97,7 @@ class Work:
         return (x[train], y[train]), (x[held], y[held])
 
     def trained(self, number: int) -> dict[str, Any]:
-        """Train the network of a fold and estimate what closing each edge does."""
+        """Train the network of a fold and estimate the effect of closing each edge."""
         from gsnn.discovery.auditing.closing import closest_parents, first_order, squared_errors
         from gsnn.discovery.auditing.restricted import fit_restricted
 
@@ -118,7 +118,7 @@ class Work:
         }
 
     def network(self, record: dict[str, Any]) -> Restricted:
-        """The network of a fold again."""
+        """The network of a fold, from its record."""
         from gsnn.discovery.auditing.restricted import Restricted
 
         return Restricted.from_lists(self.data.graph, record["network"])
@@ -144,12 +144,13 @@ class Work:
         return float(squared_errors(net, *held).sum())
 
     def losses_without(self, records: Sequence[dict[str, Any]], edges: Sequence[int]) -> float:
-        """:meth:`loss_without` of all folds."""
-        with self.side_by_side([partial(self.loss_without, k, fold, edges) for k, fold in enumerate(records)]) as found:
-            return sum(found)
+        """:meth:`loss_without`, added up over all folds."""
+        jobs = [partial(self.loss_without, k, record, edges) for k, record in enumerate(records)]
+        with self.side_by_side(jobs) as folds:
+            return sum(folds)
 
     def side_by_side(self, jobs: Sequence[Callable[[], T]]) -> closing[Generator[T, None, None]]:
-        """Results of jobs, one for each of some folds, in their order, by as many processes as there are threads."""
+        """Results of jobs of several folds, in their order, by as many processes as there are threads."""
         from gsnn.discovery.auditing.closing import bytes_of
         from gsnn.discovery.auditing.restricted import Restricted
 
@@ -190,7 +191,7 @@ class Work:
         return np.concatenate([signs[kind].numpy() for kind in EDGE_TYPES]).astype(np.int64)
 
     def hidden(self) -> list[str]:
-        """For each edge why the judging samples cannot show it, empty where they can."""
+        """For each edge the reason why the judging samples cannot show it, empty where they can."""
         from gsnn.discovery.auditing.restricted import STEPS
 
         rows = np.sort(np.concatenate(self.parts.folds))
@@ -199,10 +200,10 @@ class Work:
 
 def kind_numbers(graph: Graph) -> IntArray:
     """(E,) the number of the kind of each edge, in the order of `EDGE_TYPES`."""
-    sizes = [index.shape[1] for index in (graph.edge_index_dict[kind] for kind in EDGE_TYPES)]
+    sizes = [graph.edge_index_dict[kind].shape[1] for kind in EDGE_TYPES]
     return np.repeat(np.arange(len(EDGE_TYPES)), sizes)
 
 
 def _short(values: FloatArray) -> list[float]:
-    """Round to seven digits, so that a resumed audit reads from its file just what a whole one has in memory."""
+    """Round to seven digits, so that a resumed audit reads from its file what another one has in memory."""
     return [float(f"{value:.7g}") for value in np.asarray(values, dtype=float).tolist()]

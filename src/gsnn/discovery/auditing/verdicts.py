@@ -1,4 +1,4 @@
-"""The verdict on each known edge and its reason, from the figures of all folds."""
+"""The verdict on each known edge with its reason, from the figures of all folds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gsnn.base.arrays import BoolArray, FloatArray, IntArray
 from gsnn.discovery.verdicts import ALPHA
 from gsnn.graph import EDGE_TYPES, Graph
 
-ALIKE = 0.99  # of two signals with a higher correlation, neither edge can be judged by what it brings alone
-_ORDINARY = 0.5  # quantile of the gains of supported edges; edges that bring less are not needed
+ALIKE = 0.99  # if two signals have a higher correlation, neither edge can be judged by its own gain
+_ORDINARY = 0.5  # quantile of the gains of supported edges; edges with less gain are not needed
 _LARGEST_SMALL = 0.05  # but never more than this share of the loss
-_POWER = 0.5  # with less power the test would rather miss an edge of an ordinary gain
+_POWER = 0.5  # with less power the test would more likely miss an edge of an ordinary gain
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class PairedTests:
         high: Upper end.
         p: Of no gain, of the paired t test over the conditions.
         passes: Whether that test rejects no gain, and the gain is above 0 in every fold.
-        t: The statistic of the test over the conditions, over its critical value: above 1 the test rejects.
+        t: The statistic of the test over the conditions, divided by its critical value: above 1 the test rejects.
         spread: Standard deviation of the gain among conditions.
         n: Number of conditions, U.
     """
@@ -80,14 +80,14 @@ def paired_tests(rise: FloatArray, square: FloatArray, conditions: IntArray, los
 
 
 def _share(rise: FloatArray) -> FloatArray:
-    """A rise as a share of the higher loss; a fall, of the whole network's."""
+    """A rise as a share of the higher loss; a fall as a share of the whole network's loss."""
     return np.where(rise > 0, rise / (1 + np.maximum(rise, 0)), rise)
 
 
 def reasons_not_to_judge(
     graph: Graph, x: npt.NDArray[np.floating[Any]], y: npt.NDArray[np.floating[Any]], steps: int
 ) -> list[str]:
-    """Why an edge cannot show in the data, whatever it does; empty where it could.
+    """Why the data cannot show an edge, whatever it does; empty where they could.
 
     Args:
         graph: The graph.
@@ -104,86 +104,85 @@ def reasons_not_to_judge(
     measured = np.isfinite(y).sum(0) > 1
     above = _depth(inner, np.unique(fed[1][varies[fed[0]]]), graph.N)
     below = _depth(inner[::-1], np.unique(read[0][measured[read[1]]]), graph.N)
-    found = []
+    reasons = []
     for kind in EDGE_TYPES:
         for source, target in index[kind].T.tolist():
             before = 0 if kind[0] == "input" else above[source]
             after = 0 if kind[2] == "output" else below[target]
             if kind[0] == "input" and not varies[source]:
-                found.append("its input never varies in these data")
+                reasons.append("its input never varies in these data")
             elif kind[2] == "output" and not measured[target]:
-                found.append("its output was not measured")
+                reasons.append("its output was not measured")
             elif not np.isfinite(before):
-                found.append("no input that varies reaches its source")
+                reasons.append("no input that varies reaches its source")
             elif not np.isfinite(after):
-                found.append("its target reaches no measured output")
+                reasons.append("its target reaches no measured output")
             elif before + after > steps:
-                found.append(f"every path over it passes more than {steps} functions")
+                reasons.append(f"every path over it passes more than {steps} functions")
             else:
-                found.append("")
-    return found
+                reasons.append("")
+    return reasons
 
 
 def _depth(edges: IntArray, starts: IntArray, n_nodes: int) -> FloatArray:
-    """How many functions the shortest path from a start to each function passes, with both ends; infinite without."""
+    """Number of functions on the shortest path from a start to each function, ends included; infinite without one."""
     rows = np.concatenate([edges[0], np.full(len(starts), n_nodes)])
     columns = np.concatenate([edges[1], starts])
     adjacency = sparse.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(n_nodes + 1, n_nodes + 1))
-    found: FloatArray = csgraph.dijkstra(adjacency, indices=np.array([n_nodes]), unweighted=True)[0, :n_nodes]
-    return found
+    depth: FloatArray = csgraph.dijkstra(adjacency, indices=[n_nodes], unweighted=True)[0, :n_nodes]
+    return depth
 
 
 def only_edges(graph: Graph) -> list[str]:
     """For each edge its input or output if that has no other edge, else an empty text, in the order of `EDGE_TYPES`."""
-    found = []
+    only: list[str] = []
     for kind in EDGE_TYPES:
         side = 0 if kind[0] == "input" else 1
         ends = graph.edge_index_dict[kind][side].numpy()
         single = np.bincount(ends, minlength=1)[ends] == 1 if kind[0] != kind[2] else np.zeros(len(ends), dtype=bool)
         names = graph.node_names_dict[kind[2 * side]]
-        found += [names[end] if alone else "" for end, alone in zip(ends.tolist(), single.tolist(), strict=True)]
-    return found
+        only += [names[end] if alone else "" for end, alone in zip(ends.tolist(), single.tolist(), strict=True)]
+    return only
 
 
 def judge(
-    found: PairedTests,
+    tests: PairedTests,
     weights: FloatArray,
     sign: IntArray,
     hidden: Sequence[str],
     alike: FloatArray,
     others: Sequence[str],
-    only: Sequence[str] = (),
+    only: Sequence[str],
 ) -> list[dict[str, Any]]:
     """A verdict for each edge.
 
-    An edge is supported if closing it raises the held-out loss in the test over the conditions, and in every fold.
-    Then, if the network gives it a sign and its weight has the other one in every fold, it contradicts the sign. An
-    edge that is not supported is not needed if the interval of its gain excludes what an ordinary supported edge
-    brings: the median of their gains, or 5 % where that is more. It cannot be judged where it could not show
-    (``hidden``), another known source sends the same signal, the interval is too wide, or an input would do nothing or
-    an output be nothing without it.
+    An edge is supported if closing it raises the held-out loss in the test over the conditions, and in every fold. If
+    the network also gives it a sign and its weight has the other one in every fold, it contradicts the sign. An edge
+    that is not supported is not needed if the interval of its gain excludes the gain of an ordinary supported edge:
+    the median of their gains, but at most 5 %. It cannot be judged where the data cannot show it (``hidden``), another
+    known source sends the same signal, the interval is too wide, or it is the only edge of an input or output.
 
     Args:
-        found: The tests.
+        tests: The tests.
         weights: (F, E) weights of the edges in the networks of the folds.
         sign: (E,) -1, 0 or 1 of the network.
-        hidden: Reasons why an edge cannot show.
+        hidden: Reasons why the data cannot show an edge, empty where they can.
         alike: (E,) largest correlation with the signal of another known source of the target.
         others: Names of these sources.
-        only: Name of the input or output that has no other edge, empty where it has; without it all have others.
+        only: Name of the input or output that has no other edge, empty where it has others.
 
     Returns:
         For each edge verdict, why, and sign_model.
     """
-    supported = found.gain[found.passes & np.array([not reason for reason in hidden])]
+    supported = tests.gain[tests.passes & np.array([not reason for reason in hidden])]
     ordinary = min([_LARGEST_SMALL, *(np.quantile(supported, _ORDINARY) for _ in supported[:1])])
     folds = len(weights)
     votes = np.sign(weights)
     agreed = np.where((votes == votes[0]).all(0), votes[0], 0).astype(np.int64)
     records = []
     for e in range(len(sign)):
-        gain, high = found.gain[e], found.high[e]
-        contradicts = found.passes[e] and agreed[e] != 0 and sign[e] != 0 and agreed[e] != sign[e]
+        gain, high = tests.gain[e], tests.high[e]
+        contradicts = tests.passes[e] and agreed[e] != 0 and sign[e] != 0 and agreed[e] != sign[e]
         if hidden[e]:
             verdict, why = "cannot be judged", hidden[e]
         elif contradicts:
@@ -191,23 +190,23 @@ def judge(
             verdict = "contradicts the sign"
             why = f"it is needed (the held-out loss is {gain:.2%} lower with it), but its source {word} its target"
             why += f" in all {folds} folds"
-        elif found.passes[e]:
+        elif tests.passes[e]:
             verdict, why = "supported", f"the held-out loss is {gain:.2%} lower with it, and lower in all {folds} folds"
         elif alike[e] >= ALIKE:
             verdict = "cannot be judged"
             why = f"its source moves as {others[e]} does, another known source (r = {alike[e]:.3f})"
-        elif only and only[e]:
+        elif only[e]:
             verdict, why = "cannot be judged", f"no gain is seen, but {only[e]} has no other edge"
-        elif high < ordinary and found.t[e] <= 1:
+        elif high < ordinary and tests.t[e] <= 1:
             verdict = "not needed"
             why = f"the held-out loss is {_difference(gain)} with it; a gain above {max(high, 0.0):.2%} is excluded"
         else:
             verdict = "cannot be judged"
-            left = _power(ordinary, found.spread[e], found.n)
-            if found.t[e] > 1:
+            left = _power(ordinary, tests.spread[e], tests.n)
+            if tests.t[e] > 1:
                 why = f"its gain of {gain:.1%} is not there in every fold"
             elif left < _POWER:
-                why = f"{found.n} conditions are too few: the gain may be up to {high:.1%}; that of an ordinary edge, "
+                why = f"{tests.n} conditions are too few: the gain may be up to {high:.1%}; that of an ordinary edge, "
                 why += f"{ordinary:.1%}, would be seen with a probability of {left:.0%}"
             else:
                 why = f"its gain of {gain:.1%} may be luck, but up to {high:.1%} is not excluded"
@@ -228,7 +227,7 @@ def _difference(gain: float) -> str:
 
 
 def _power(gain: float, spread: float, n: int) -> float:
-    """The chance that the test over the conditions sees a gain."""
+    """The power of the test over the conditions for a gain."""
     if n < 2:
         return 0.0
     if spread <= 0:
@@ -237,16 +236,13 @@ def _power(gain: float, spread: float, n: int) -> float:
     return float(stats.nct.sf(stats.t.isf(ALPHA, n - 1), n - 1, rise / spread * np.sqrt(n)))
 
 
-def pooled(folds: Sequence[Mapping[str, Any]], what: str, edges: IntArray | None = None) -> PairedTests:
+def pooled(folds: Sequence[Mapping[str, Any]], what: str) -> PairedTests:
     """The tests of all folds, of the estimates or of the refits.
 
     Args:
         folds: Records of the folds.
         what: ``estimate`` or ``refit``.
-        edges: Which edges the records hold and are wanted, by their place in the record; None: all.
     """
     rise, square = (np.array([fold[what][name] for fold in folds], dtype=float) for name in ("rise", "square"))
-    if edges is not None:
-        rise, square = rise[:, edges], square[:, edges]
     conditions = np.array([fold["conditions"] for fold in folds], dtype=np.int64)
     return paired_tests(rise, square, conditions, np.array([fold["loss"] for fold in folds], dtype=float))

@@ -1,4 +1,4 @@
-"""A scorer that has learnt from many problems whose truth is known, and how to teach one of your own."""
+"""A scorer that has learnt from many problems of known truth, and how to teach one of your own."""
 
 from __future__ import annotations
 

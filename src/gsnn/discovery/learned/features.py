@@ -1,8 +1,8 @@
-"""What the data say of each ordered pair of functions, on scales that can be compared between problems.
+"""Features of each ordered pair of functions that read the data, on scales that can be compared between problems.
 
-A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j, as in
-:mod:`gsnn.discovery.stacked.features`. None is a raw number of a model: all are ranks, shares, logarithms of ratios,
-correlations or multiples of what chance gives, so that what was learnt on one problem holds on another.
+Features, ``free`` and ``name`` are as in :mod:`gsnn.discovery.stacked.features`. No feature is a raw number of a model:
+all are ranks, shares, logarithms of ratios, correlations or multiples of their value by chance, so that what was learnt
+on one problem holds on another.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gsnn.base.arrays import BoolArray, FloatArray
-from gsnn.discovery.stacked.features import MAX_HOPS, Feature, FloatMatrix, distances, log_ranks
+from gsnn.discovery.stacked.features import MAX_HOPS, Feature, FloatMatrix, distances, end_ranks, log_ranks
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
@@ -24,20 +24,12 @@ OF_DATA = (
     "measured", "halves", "activation", "gradient", "residual", "response", "direct", "of_problem_samples",
     "of_problem_weight",
 )  # fmt: skip
-# Correlations are worth a look up to so many parents or children, the best connected ones.
+# A source is compared with so many parents of its target at most.
 _KIN = 64
 
 
 def graph_facts(data: Any, n: int) -> Iterator[Feature]:  # noqa: ANN401 - anything HeteroData-like
-    """What is the same for all pairs of a graph: its size, and how much of it is read and fed.
-
-    Args:
-        data: HeteroData-like with N functions.
-        n: N.
-
-    Yields:
-        Name and feature, float32 (1, 1).
-    """
+    """Features that are the same for all pairs of a graph of N functions: its size, and the shares read and fed."""
     fed, read = edge_pairs(data, ("input", "to", "function"))[1], edge_pairs(data, ("function", "to", "output"))[0]
     facts = {
         "functions": np.log(n),
@@ -49,46 +41,31 @@ def graph_facts(data: Any, n: int) -> Iterator[Feature]:  # noqa: ANN401 - anyth
         yield f"of_problem_{name}", np.full((1, 1), value, np.float32)
 
 
-def opinion_features(name: str, log: FloatArray, known: BoolArray) -> Iterator[Feature]:
+def opinion_features(name: str, log: FloatArray, free: BoolArray) -> Iterator[Feature]:
     """Features of a logarithm of odds or of a score: less its median, and its ranks among all and within both ends.
 
-    Args:
-        name: What the names of the features begin with.
-        log: (N, N), larger for likelier edges; NaN counts as least.
-        known: (N, N), True where a pair is no candidate; such pairs take no rank.
-
-    Yields:
-        Name and feature, float32 (N, N).
+    The logarithms (N, N) are larger for likelier edges; NaN counts as the least.
 
     Example:
-        >>> found = dict(opinion_features("s", np.array([[0.0, 1.0], [3.0, 0.0]]), np.eye(2, dtype=bool)))
+        >>> found = dict(opinion_features("s", np.array([[0.0, 1.0], [3.0, 0.0]]), ~np.eye(2, dtype=bool)))
         >>> found["s_log"].tolist()
         [[-1.0, -1.0], [1.0, -1.0]]
     """
-    free = ~(known | np.eye(len(known), dtype=bool))
     least = np.nanmin(log[free]) if free.any() and np.isfinite(log[free]).any() else 0.0
     value = np.where(free, np.nan_to_num(log, nan=least), least)
     if free.any():
         value = value - np.median(value[free])
     yield f"{name}_log", value.astype(np.float32)
-    negative = np.where(free, -value, np.inf)
-    yield f"{name}_rank", log_ranks(negative.reshape(1, -1)).reshape(value.shape)
-    yield f"{name}_rank_in_target", log_ranks(negative.T).T
-    yield f"{name}_rank_in_source", log_ranks(negative)
+    yield f"{name}_rank", log_ranks(np.where(free, -value, np.inf).reshape(1, -1)).reshape(value.shape)
+    yield from end_ranks(name, value, free)
 
 
-def block_features(pairs: Iterable[npt.NDArray[Any]], known: BoolArray) -> Iterator[Feature]:
-    """Where a pair stands within its target at each pair of blocks: on average, at best, and how that varies.
+def block_features(pairs: Iterable[npt.NDArray[Any]], free: BoolArray) -> Iterator[Feature]:
+    """The ranks of a pair within its target at all pairs of blocks: their mean, the best, and their SD.
 
-    Args:
-        pairs: (N, N) scores of every pair of blocks; NaN counts as 0.
-        known: (N, N), True where a pair is no candidate.
-
-    Yields:
-        Name and feature, float32 (N, N).
+    ``pairs`` has the scores (N, N) of every pair of blocks; NaN counts as 0.
     """
-    free = ~(known | np.eye(len(known), dtype=bool))
-    total, squares, best = np.zeros((3, *known.shape), np.float32)
+    total, squares, best = np.zeros((3, *free.shape), np.float32)
     count = 0
     for score in pairs:
         rank = log_ranks(np.where(free, -np.nan_to_num(score), np.inf).T).T
@@ -109,39 +86,38 @@ def residual_features(
     reach: tuple[FloatArray, FloatArray],
     x: FloatArray,
     responses: Mapping[str, FloatArray],
-    known: BoolArray,
+    free: BoolArray,
 ) -> Iterator[Feature]:
-    r"""How much of the responses below j goes with the inputs above i, beyond chance: an edge could explain it.
+    r"""How strongly responses below j correlate with inputs above i, beyond chance: an edge could explain it.
 
     The squared correlations of M samples of each input a and each output b, times M, are about 1 by chance. Their sum
     :math:`S_{ij} = \sum_{a \uparrow i, b \downarrow j} M r_{ab}^2` over the inputs that reach i and the outputs that j
-    reaches, of K pairs, gives :math:`z = (S - K) / \sqrt{2 K}`; once over all of them, once with half the weight for
-    every step that an input or output is away, once over those that no path of the graph connects.
+    reaches, K pairs, gives :math:`z = (S - K) / \sqrt{2 K}`. It is taken three times: over all of them, with half the
+    weight for every step that an input or output is away, and over the pairs that no path of the graph connects.
 
     Args:
         data: HeteroData-like with N functions.
         reach: (N, I) inputs that reach each function, and (N, O) outputs that each reaches.
         x: (M, I) inputs.
         responses: (M, O) by name, such as responses and residuals; NaN is missing.
-        known: (N, N), True where a pair is no candidate.
+        free: (N, N) candidates.
 
     Yields:
-        Name and feature, float32 (N, N): the signed root of z, its logarithmic ranks, and the mean of M r^2.
+        The signed root of z, the logarithm of the mean of M r^2, and the ranks of both.
     """
     above, below = reach
-    near_above, near_below = near(data, len(known))
+    near_above, near_below = near(data, len(free))
     fed = edge_pairs(data, ("input", "to", "function"))
     paths = np.zeros((x.shape[1], below.shape[1]))
     np.maximum.at(paths, fed[0], below[fed[1]])
     unconnected = paths == 0
-    free = ~(known | np.eye(len(known), dtype=bool))
     for name, values in responses.items():
         share = _times_chance(x, values)
         defined = np.isfinite(share)
-        ways = {"": (above, below, defined), "_near": (near_above, near_below, defined)}
-        if name == "response":
-            ways = {}  # what the graph explains already
-        for where, (up, down, mask) in {**ways, "_unconnected": (above, below, defined & unconnected)}.items():
+        ways = {"_unconnected": (above, below, defined & unconnected)}
+        if name != "response":  # the graph explains the others of it already
+            ways = {"": (above, below, defined), "_near": (near_above, near_below, defined), **ways}
+        for where, (up, down, mask) in ways.items():
             total = up @ np.where(mask, np.nan_to_num(share), 0.0) @ down.T
             count = up @ mask.astype(np.float64) @ down.T
             spread = np.sqrt(2 * (up**2 @ mask.astype(np.float64) @ (down**2).T))
@@ -149,28 +125,26 @@ def residual_features(
             yield f"{name}{where}_z", (np.sign(z) * np.sqrt(np.abs(z))).astype(np.float32)
             mean = np.divide(total, count, out=np.ones_like(total), where=count > 1e-6)
             yield f"{name}{where}_mean", np.log(np.maximum(mean, 0.05)).astype(np.float32)
-            for score, short in ((z, "z"), (mean, "mean")):
-                negative = np.where(free, -score, np.inf)
-                yield f"{name}{where}_{short}_rank_in_target", log_ranks(negative.T).T
-                yield f"{name}{where}_{short}_rank_in_source", log_ranks(negative)
+            yield from end_ranks(f"{name}{where}_z", z, free)
+            yield from end_ranks(f"{name}{where}_mean", mean, free)
 
 
 def kin_features(alike: FloatMatrix, name: str, kin: Sequence[npt.NDArray[np.int64]]) -> Iterator[Feature]:
-    """Likeness of each pair, and of each source to the known parents of its target, the most like of them.
+    """Likeness of each pair, and of each source to that known parent of its target which is most like it.
 
     Args:
         alike: (N, N) absolute correlations of a signal of the functions.
-        name: What the names of the features begin with.
+        name: The names of the features begin with it.
         kin: For each node its known parents (or children, of the transposed pair).
 
     Yields:
-        Name and feature, float32 (N, N): ``alike``, ``mimic``, and the first less the second.
+        ``alike``, ``mimic``, and the first less the second.
     """
     yield f"{name}_alike", alike
     mimic = np.zeros_like(alike)
-    for j, its in enumerate(kin):
-        if len(its):
-            mimic[:, j] = alike[:, its[:_KIN]].max(1)
+    for j, relatives in enumerate(kin):
+        if len(relatives):
+            mimic[:, j] = alike[:, relatives[:_KIN]].max(1)
     yield f"{name}_mimic", mimic
     yield f"{name}_new", alike - mimic
 
@@ -199,7 +173,7 @@ def near(data: Any, n: int) -> tuple[FloatArray, FloatArray]:  # noqa: ANN401 - 
 
 
 def correlations(signal: FloatMatrix) -> FloatMatrix:
-    """(N, N) absolute correlations of the rows of (N, M); 0 where one does not vary."""
+    """(N, N) absolute correlations of the rows of (N, M); 0 where a row does not vary."""
     centred = signal - signal.mean(1, keepdims=True)
     norm = np.sqrt((centred**2).sum(1, keepdims=True))
     unit = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)

@@ -29,24 +29,22 @@ SETTINGS: dict[str, Any] = {
     "max_bin": 63,
 }
 ROUNDS = 400
-# Weight of all other pairs of a problem beside all of its missing edges.
+# Weight of all other pairs of a problem together, relative to all of its missing edges.
 OTHERS = 10.0
-
-
-# Other pairs that are shown of a problem, half of them among the best of 'combined' by this share.
+# Other pairs that are shown of a problem; half of them are of this share of pairs, the best by 'combined'.
 N_OTHERS, HARD = 3000, 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class AnsweredPairs:
-    """Pairs of one problem of which it is known whether they are missing edges.
+    """Pairs of one problem that are known to be missing edges or not.
 
     Attributes:
-        names: Of the features.
+        names: Names of the features.
         values: (K, F) features of the pairs.
         label: (K,) True for the edges that are missing.
         weight: (K,) how many pairs each stands for; None for 1.
-        rows: (K,) which they are, i * N + j; None if nobody asks.
+        rows: (K,) the pairs, i * N + j; None if they are not needed.
     """
 
     names: Sequence[str]
@@ -68,15 +66,15 @@ class AnsweredPairs:
         """The missing edges of a problem, and some of the other pairs.
 
         Args:
-            inferer: It has seen the samples of the problem; what it scores by is not used.
+            inferer: An inferer that has seen the samples of the problem; its scorer is not used.
             missing: The edges that are true and not in its graph, as (source, target) names.
             unknown: Edges to leave out, such as missing ones that carry no signal.
             n_others: How many other pairs, at most; half of them are drawn from the twentieth that ``combined`` ranks
                 first. None for all.
-            seed: Draws them.
+            seed: Seed of the draw.
 
         Returns:
-            The pairs; weights undo the choice.
+            The pairs; their weights make up for the draw.
 
         Raises:
             ValueError: If a name is unknown.
@@ -115,17 +113,16 @@ def learn(
 ) -> Scorer:
     """Grow boosted trees on problems whose missing edges are known.
 
-    Every problem counts by the root of the number of its missing edges, shared by these and, ten times as much, by its
-    other pairs.
+    The missing edges of a problem together weigh the root of their number, and its other pairs ten times as much.
 
     Args:
         problems: The problems; all with the same features.
-        leave_out: Beginnings of the names of features that are not to be seen.
-        rounds: Trees.
-        seed: Fixes them.
-        card: What to say of the scorer: what it saw, where it fails.
-        **settings: Of LightGBM, where they differ from :data:`SETTINGS`. It takes one thread: after ``num_threads``
-            above 1, processes that are forked, as by a self-check, would wait for its threads for ever.
+        leave_out: Beginnings of the names of features to leave out.
+        rounds: Number of trees.
+        seed: Fixes the trees.
+        card: Description of the scorer, such as what it saw and where it fails.
+        **settings: Settings of LightGBM that differ from :data:`SETTINGS`. It uses one thread: with ``num_threads``
+            above 1, processes that are forked later, as by a self-check, would wait for its threads for ever.
 
     Returns:
         The scorer; give it to :class:`LearnedEdgeInferer`.
@@ -133,35 +130,34 @@ def learn(
     Raises:
         ValueError: If there is no problem, features differ, or none holds both kinds of pairs.
     """
-    held = [pairs for pairs in problems if pairs.label.any() and not pairs.label.all()]
-    if not held:
+    usable = [pairs for pairs in problems if pairs.label.any() and not pairs.label.all()]
+    if not usable:
         raise ValueError("problems must hold at least one with missing edges and with other pairs, got none")
-    names = list(held[0].names)
-    for pairs in held:
-        if list(pairs.names) != names:
-            raise ValueError("problems must all have the same features in the same order, as one version makes them")
+    names = list(usable[0].names)
+    if any(list(pairs.names) != names for pairs in usable):
+        raise ValueError("problems must all have the same features in the same order, as one version makes them")
     left_out = tuple(leave_out)
-    kept = [k for k, name in enumerate(names) if not (left_out and name.startswith(left_out))]
+    kept = [k for k, name in enumerate(names) if not name.startswith(left_out)]
     import lightgbm  # deferred: it takes a while
 
     options = {**SETTINGS, "seed": seed, "deterministic": True, "force_row_wise": True, "verbosity": -1}
     options |= {"num_threads": 1, **settings}
+    values = [pairs.values[:, kept].astype(np.float32) for pairs in usable]
     data = lightgbm.Dataset(
-        np.concatenate([pairs.values[:, kept].astype(np.float32) for pairs in held]),
-        label=np.concatenate([pairs.label for pairs in held]).astype(np.float32),
-        weight=np.concatenate([_weights(pairs) for pairs in held]),
+        np.concatenate(values),
+        label=np.concatenate([pairs.label for pairs in usable]).astype(np.float32),
+        weight=np.concatenate([_weights(pairs) for pairs in usable]),
         feature_name=[names[k] for k in kept],
         params={key: options[key] for key in ("verbosity", "max_bin", "num_threads")},
     )
     with in_turn(), threadpool_limits(options["num_threads"], user_api="openmp"):
         trees = lightgbm.train(options, data, num_boost_round=rounds).model_to_string()
-    of_problems = [figures(pairs.values[:, kept].astype(np.float32), pairs.weight) for pairs in held]
+    of_problems = [figures(part, pairs.weight) for part, pairs in zip(values, usable, strict=True)]
     return Scorer(trees, [names[k] for k in kept], np.array(of_problems), dict(card or {}))
 
 
 def _weights(pairs: AnsweredPairs) -> FloatArray:
     weight = np.ones(len(pairs.label)) if pairs.weight is None else np.asarray(pairs.weight, np.float64)
-    whole = np.sqrt(pairs.label.sum())
     true, others = weight[pairs.label].sum(), weight[~pairs.label].sum()
-    shared: FloatArray = whole * weight * np.where(pairs.label, 1 / true, OTHERS / others)
-    return shared
+    shares: FloatArray = np.sqrt(pairs.label.sum()) * weight * np.where(pairs.label, 1 / true, OTHERS / others)
+    return shares

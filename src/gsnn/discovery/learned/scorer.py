@@ -21,23 +21,23 @@ from gsnn.base.torch_state import in_turn
 from gsnn.discovery.stacked.features import FloatMatrix
 
 FORMAT = "gsnn scorer 1"
-# Pairs that are judged, the best by a score that is cheap.
+# Pairs that are judged, the best by a cheap score.
 JUDGED = 500_000
-# And so many at a time.
+# Pairs judged at a time.
 _PAIRS = 1 << 16
-# Standardised figures of a problem beyond this are all the same: one strange figure does not make it a stranger.
+# Standardised figures of a problem are cut at this: one unusual figure must not make a problem unlike all others.
 _FAR = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """What has learnt to judge pairs of functions from their features.
+    """Boosted trees that judge pairs of functions from their features.
 
     Attributes:
-        trees: Boosted trees, in LightGBM's text format.
-        names: Of the features that they see, in order.
-        figures: (P, 2 Q) :func:`figures` of the problems that were learnt from.
-        card: What it saw, when, and with what settings.
+        trees: The trees, in LightGBM's text format.
+        names: Names of the features that they see, in order.
+        figures: (P, 2 Q) :func:`figures` of the problems that they were grown on.
+        card: What they saw, when, and with what settings.
 
     Example:
         >>> Scorer("", ["a"], np.zeros((2, 2)), {}).familiar([0.0, 0.0])
@@ -52,13 +52,13 @@ class Scorer:
     @staticmethod
     @cache
     def shipped(name: Literal["scorer", "structure"] = "scorer") -> Scorer:
-        """The one that comes with the package, or its control, which has seen topology alone."""
+        """The scorer that comes with the package, or its control, which has seen topology alone."""
         with resources.as_file(resources.files("gsnn.discovery.learned") / f"{name}.json") as path:
             return Scorer.load(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a scorer that :meth:`save` wrote. It is text; nothing of it is run.
+        """Read a scorer that :meth:`save` wrote. The file is text, and nothing in it is executed.
 
         Raises:
             DataError: If the file holds no scorer.
@@ -90,8 +90,8 @@ class Scorer:
         """Logarithms of the odds that pairs are missing edges, up to a constant.
 
         Args:
-            names: Of the features, in any order.
-            values: (K, F) features of the pairs; NaN where one is not defined.
+            names: Names of the features, in any order.
+            values: (K, F) features of the pairs; NaN where undefined.
 
         Returns:
             (K,).
@@ -100,28 +100,27 @@ class Scorer:
             ValueError: If a feature is missing.
         """
         places = self._places(names)
-        found = np.empty(len(values))
+        odds = np.empty(len(values))
         # On one thread: a process that is forked after OpenMP had several would wait for them for ever.
         with in_turn(), threadpool_limits(1, user_api="openmp"):
-            for start in range(0, len(values), _PAIRS):  # in the order of the trees, which takes the memory again
+            for start in range(0, len(values), _PAIRS):  # in parts, since ordering the features copies them
                 ordered = values[start : start + _PAIRS, places]
-                found[start : start + _PAIRS] = self._booster.predict(ordered, raw_score=True, num_threads=1)
-        return found
+                odds[start : start + _PAIRS] = self._booster.predict(ordered, raw_score=True, num_threads=1)
+        return odds
 
     def distance(self, names: Sequence[str], values: FloatMatrix) -> float:
-        """How far a problem lies from the nearest that was learnt from, as a multiple of what is usual among those."""
+        """Distance of a problem to the nearest that was learnt from, as a multiple of what is usual among those."""
         places = self._places(names)
         return self.familiar(figures(values).reshape(2, -1)[:, places].ravel())
 
     def familiar(self, of_problem: Sequence[float] | FloatArray) -> float:
-        """The same, of the figures of a problem."""
+        """The same, from the :func:`figures` of a problem."""
         if not len(self.figures):
             return 0.0
         mean, spread = self.figures.mean(0), self.figures.std(0)
         spread[spread < 1e-6] = np.inf
-        learnt = np.clip((self.figures - mean) / spread, -_FAR, _FAR)
-        here = np.clip((np.asarray(of_problem) - mean) / spread, -_FAR, _FAR)
-        nearest = float(np.sqrt(((learnt - here) ** 2).mean(1).min()))
+        learnt, this = (np.clip((each - mean) / spread, -_FAR, _FAR) for each in (self.figures, np.asarray(of_problem)))
+        nearest = float(np.sqrt(((learnt - this) ** 2).mean(1).min()))
         usual = self._usual(learnt)
         return nearest / usual if usual > 0 else 0.0
 
@@ -134,7 +133,7 @@ class Scorer:
         return float(np.quantile(np.sqrt(np.maximum(between.min(1), 0.0)), 0.95)) if len(learnt) > 1 else 0.0
 
     def _places(self, names: Sequence[str]) -> list[int]:
-        """Where the features of the trees stand among those given."""
+        """The columns of the features of the trees."""
         place = {name: k for k, name in enumerate(names)}
         missing = [name for name in self.names if name not in place]
         if missing:
@@ -156,13 +155,13 @@ def best_judged(
     """Scores of all pairs, of which only the best are judged: features of all would fill the memory.
 
     Args:
-        score: (N, N) by which the best are chosen.
-        candidates: (N, N), False for pairs that take no part.
-        judge: Gives new scores of some pairs, i * N + j.
+        score: (N, N), chooses the best pairs.
+        candidates: (N, N), False for pairs to leave out.
+        judge: Returns new scores of some pairs, i * N + j.
 
     Returns:
-        (N, N): of the best 500,000 pairs the new scores; the others stay behind them in the order that they had. NaN
-        for those that take no part or have no score.
+        (N, N): new scores of the best 500,000 pairs; the others follow them in their old order. NaN for pairs that are
+        left out or have no score.
     """
     total = np.where(candidates, score, np.nan).ravel().astype(np.float64, copy=False)
     rest = np.isfinite(total)
@@ -178,10 +177,10 @@ def best_judged(
 
 
 def figures(values: FloatMatrix, weight: npt.NDArray[np.floating] | None = None) -> FloatArray:
-    """Figures of a whole problem: mean and SD of every feature over its pairs.
+    """Mean and SD of every feature over the pairs of a problem.
 
     Args:
-        values: (K, F), NaN where not defined.
+        values: (K, F), NaN where undefined.
         weight: (K,) how many pairs each stands for; None for 1.
 
     Returns:
@@ -193,9 +192,9 @@ def figures(values: FloatMatrix, weight: npt.NDArray[np.floating] | None = None)
     """
     counts = np.ones(len(values)) if weight is None else np.asarray(weight, np.float64)
     mean, spread = np.zeros(values.shape[1]), np.zeros(values.shape[1])
-    for k in range(values.shape[1]):  # column by column: all at once they would take several times their memory
-        there = np.isfinite(values[:, k])
-        column, share = values[there, k].astype(np.float64), counts[there]
+    for k in range(values.shape[1]):  # column by column: all at once would take several times their memory
+        defined = np.isfinite(values[:, k])
+        column, share = values[defined, k].astype(np.float64), counts[defined]
         total = max(float(share.sum()), 1e-12)
         mean[k] = (column * share).sum() / total
         spread[k] = np.sqrt(((column - mean[k]) ** 2 * share).sum() / total)

@@ -1,7 +1,7 @@
 """The refinement: candidates are tried in rounds, and those that help held-out samples stay.
 
-``proposals`` has what is tried, ``held_out`` the two gates, ``joint`` the choice among edges that are trained together.
-``bench`` decides on a round, ``protocol`` does the rounds, and ``result`` is the outcome.
+``proposals`` draws up the candidates, ``held_out`` has the two gates, ``joint`` chooses among edges that are trained
+together. ``bench`` decides on a round, ``protocol`` does the rounds, and ``result`` is the outcome.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What becomes of the proposals of a round: which are trained, which pass the gates, and the record of it."""
+"""Decides on the proposals of a round: which are trained, which pass the gates, and the record of it."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class Bench:
         edges = [edge for edge in edges if random.get(edge, 0.0) <= ALPHA]
 
         def passes(kept: list[Edge], batch: list[Edge]) -> bool:
-            without, with_them = (self.losses(before.graph, found) for found in (kept, [*kept, *batch]))
+            without, with_them = (self.losses(before.graph, some) for some in (kept, [*kept, *batch]))
             tolerated = self.tolerated(batch)
             least = None if tolerated else self.settings["min_drop"]
             found = verdict(without, with_them, level, least, tolerated)
@@ -201,7 +201,7 @@ class Bench:
         return found.passes
 
     def tolerated(self, edges: Sequence[Edge]) -> float:
-        """By which share the loss may rise: above 0 only if all changes remove edges."""
+        """The share by which the loss may rise: above 0 only if all changes remove edges."""
         removed = bool(edges) and all(self.changes[edge].action == "remove" for edge in edges)
         return TOLERATED if removed else 0.0
 

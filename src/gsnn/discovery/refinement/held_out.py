@@ -58,7 +58,7 @@ class Folds:
         Args:
             data: The data.
             config: Settings.
-            on_test: Let the test part decide, where what is to be decided on comes from all other samples.
+            on_test: Let the test part decide, if the proposals come from all other samples.
 
         Raises:
             DataError: If too little is left.
@@ -102,7 +102,7 @@ class Losses:
 
     Attributes:
         squares: (U,) sum of squared standardised errors of each deciding condition.
-        counts: (U,) how many measured values they are of.
+        counts: (U,) number of measured values of each.
         fold: int64 (U,), the fold of the condition.
     """
 
@@ -158,7 +158,7 @@ def losses(data: PerturbationData, graph: Graph, config: TrainConfig, folds: Fol
 def degree_classes(graph: Graph, kind: str = FUNCTION_EDGES) -> npt.NDArray[np.int64]:
     """The class of each target of a kind of edges, by its number of in-edges of any kind.
 
-    Degrees are taken together, from the largest down, until a class holds a quarter of the functions: the few targets
+    Degrees are joined, from the largest down, until a class holds a quarter of the targets: otherwise the few targets
     of a rare degree would be compared with each other, and where one of them lacks an edge, several edges help.
 
     Returns:
@@ -186,11 +186,11 @@ def ranks(
     classes: npt.NDArray[np.int64],
     kind: str = FUNCTION_EDGES,
 ) -> FloatArray:
-    """Where each non-edge stands among the non-edges whose targets are of the same degree class, on deciding samples.
+    """The rank of each non-edge among the non-edges whose targets are of the same degree class, on deciding samples.
 
-    The non-edges are ranked by ``explained``, the share of the loss that an edge would take away to first order, of a
-    model that never saw these samples. Of a random non-edge each place is as likely, whatever the data, so the result
-    is its p-value.
+    The non-edges are ranked by ``explained``, the share of the loss that an edge would take away to first order, by a
+    model that never saw these samples. For a random non-edge all ranks are equally likely, whatever the data, so the
+    result is its p-value.
 
     Args:
         data: The data.
@@ -205,13 +205,13 @@ def ranks(
     """
     scores = _explained(data, model, folds, kind)
     candidates = PriorEdges(model.graph, kind).candidates()
-    found = np.full(candidates.shape, np.nan)
+    share = np.full(candidates.shape, np.nan)
     for number in np.unique(classes):
-        mine = candidates & (classes == number)[None, :]
-        values = np.where(np.isfinite(scores[mine]), scores[mine], -np.inf)
+        members = candidates & (classes == number)[None, :]
+        values = np.where(np.isfinite(scores[members]), scores[members], -np.inf)
         above = len(values) - np.searchsorted(np.sort(values), values, side="left")
-        found[mine] = np.where(np.isfinite(values), above / max(1, len(values)), 1.0)
-    return found
+        share[members] = np.where(np.isfinite(values), above / max(1, len(values)), 1.0)
+    return share
 
 
 def _explained(data: PerturbationData, model: Trained, folds: Folds, kind: str) -> FloatArray:
@@ -232,9 +232,9 @@ class Verdict:
     """Whether edges help samples that were held out.
 
     Attributes:
-        gain: By how much the loss falls, as a share of what it was.
+        gain: The fall of the loss, as a share of the loss before.
         needed: The gain above which the edges pass.
-        p: Of the paired test over the conditions, to be below the level of the test.
+        p: Of the paired test over the conditions; it must be below the level of the test.
     """
 
     gain: float
@@ -252,17 +252,17 @@ def verdict(
 ) -> Verdict:
     """Test whether the loss is lower with some edges.
 
-    Two one-sided paired t tests must both reject that it is not: over the U conditions, at the level of the test, which
-    is about samples; and over the means of the F folds, each of another seed and another training part, at `ALPHA`,
-    which is about the luck of a training, that all conditions share.
+    Two one-sided paired t tests must both reject that it is not. The test over the U conditions, at the level of the
+    test, is about the samples. The test over the means of the F folds, each with its own seed and training part, at
+    `ALPHA`, is about the luck of a training, which all conditions of a fold share.
 
     Args:
         before: Without the edges.
         after: With them.
         level: Of the test over the conditions; the share of `ALPHA` that it may spend.
-        min_drop: Ask at least for this gain; None for no more than the test needs.
-        tolerated: Share by which the loss may rise: what is tested is that it rises by less. The gain is told as it is,
-            and may be below 0.
+        min_drop: Least gain to ask for; None for no more than the test needs.
+        tolerated: Share by which the loss may rise: the test is whether it rises by less. The gain is still that of the
+            loss, and may be below 0.
     """
     # Scaled so that the mean over conditions is the gain.
     units = ((1 + tolerated) * before.squares - after.squares) * (len(before.squares) / before.squares.sum())
@@ -276,7 +276,7 @@ def verdict(
 
 
 def _critical(values: FloatArray, level: float) -> float:
-    """The mean above which a one-sided t test rejects, with the spread of these values."""
+    """The mean above which a one-sided t test rejects, given the spread of these values."""
     n = len(values)
     return float(stats.t.isf(level, n - 1) * values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
 

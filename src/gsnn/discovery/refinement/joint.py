@@ -30,7 +30,7 @@ def largest_ablation_cost(model: nn.Module, graph: Graph, pool: Sequence[Edge], 
     """The edges of a pool whose signal a model misses most.
 
     The signal of an edge is what it carries beyond its mean over the samples. An edge is muted by putting that mean in
-    its place wherever a block reads it, and costs what the loss gains by it. The cheapest edges are muted for good, in
+    its place wherever a block reads it; its cost is the rise of the loss. The cheapest edges are muted for good, in
     `DROPS` steps, since two edges that carry the same are both cheap until one of them is gone.
 
     Args:

@@ -1,10 +1,10 @@
-"""What a round of a refinement tries: the best of each method, the next repairs of a table, or random edges."""
+"""The proposals of a round: the best candidates of each method, the next repairs of a table, or random edges."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ from gsnn.edges.pairs import PriorEdges, descending
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, drawn_targets
-
-if TYPE_CHECKING:
-    pass
 
 
 class Proposal(NamedTuple):
@@ -35,7 +32,7 @@ class Proposal(NamedTuple):
 
     @property
     def repair(self) -> Repair:
-        """What it changes."""
+        """The change of the graph."""
         return Repair(self.action, self.kind, self.edge, self.sign)
 
 

@@ -63,8 +63,8 @@ def refine(
     all non-edges whose targets are of the same degree class. At most 5 % of random edges pass, whatever the data. But
     proposals resemble each other: with few conditions most of them pass by luck, or none, so this gate is not enough.
 
-    *In model after model.* The graph is trained with and without it, for each of up to 4 folds of the deciding
-    conditions, from a seed of its own, without the fold; both start from the same numbers. The loss of the held-out
+    *In model after model.* For each of up to 4 folds of the deciding conditions the graph is trained with and without
+    it, from a seed of its own, without the fold; both trainings start from the same numbers. The loss of the held-out
     samples must be lower in two paired t tests: over the conditions, and over the folds with their seeds at 5 %. The
     tests over the conditions spend 5 % over all of a refinement, however many rounds it has: .05 / (r (r + 1)) in round
     r, in equal parts (alpha spending). That budget covers the luck of the samples. The rank, and the test over the
@@ -74,8 +74,8 @@ def refine(
     ``decision`` says what is trained:
 
     - ``'single'``: each proposal alone on top of those kept;
-    - ``'bisect'``: all together, halved where they do not pass (:func:`decide`), for fewer trainings, but an idle edge
-      can stay in good company;
+    - ``'bisect'``: all together, halved where they do not pass (:func:`decide`). It takes fewer trainings, but useless
+      edges can stay among useful ones;
     - ``'joint'``: one training with all that the methods propose, and of these the ``per_round`` edges whose signal
       that model misses most, together. What was not chosen may be proposed again, unless nothing stays. It needs no
       choice of one method;
@@ -83,7 +83,7 @@ def refine(
       as many random edges of the same kinds, into other targets of the same degree classes, are trained in their place,
       fold by fold, and the loss must be lower with the proposals in the same two tests. Of random edges 5 % pass, since
       either of two random draws is as likely to be the better one. One proposal into each target unless ``per_target``
-      says otherwise. For a better fit with few edges; an idle edge stays in good company.
+      says otherwise. For a better fit with few edges; a useless edge stays among useful ones.
     - ``'none'``: nothing, all proposals stay.
 
     The method ``'stacked'`` learns once, from the prior graph.
@@ -104,8 +104,8 @@ def refine(
         config: Settings of the training; None takes the defaults. ``config.validation`` is raised to .3, or to 200
             conditions where that is fewer: these samples decide.
         inferer: Name of a registered method, or several (also with commas), or a method, an inferer class or a function
-            (model, graph, batches) -> (N, N); None: ``learned``, with ``'joint'``
-            ``stacked`` and ``gradient-explained``.
+            (model, graph, batches) -> (N, N); None: ``learned``, with ``'joint'`` ``stacked`` and
+            ``gradient-explained``.
         rounds: Number of rounds.
         per_round: Edges that each method proposes a round, at most, of all kinds together.
         per_target: Of these, edges into one target at most; None: no limit.
@@ -119,9 +119,9 @@ def refine(
         repairs: Table of repairs to try, in place of methods that propose edges.
         truth: True edges, if they are known, for the precision; those that the graph has already may be among them.
         seed: Fixes the random edges.
-        folder: Write ``refine.json`` and ``refine.csv`` there after each round of an arm; it is made if need be.
-        resume: Keep the rounds that stand in ``folder`` already; if there are none, begin.
-        overwrite: Replace what stands there, once the first round is done.
+        folder: Write ``refine.json`` and ``refine.csv`` there after each round of an arm; it is created if needed.
+        resume: Keep the rounds that are in ``folder`` already; if there are none, begin.
+        overwrite: Replace them once the first round is done.
         progress: Show progress on stderr.
 
     Raises:

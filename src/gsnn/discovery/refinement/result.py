@@ -1,4 +1,4 @@
-"""What a refinement did: which edges entered when, and what they brought."""
+"""The outcome of a refinement: which edges entered when, and how the loss changed."""
 
 from __future__ import annotations
 
@@ -64,20 +64,15 @@ class Refinement(StoredResult):
         return all(len(rounds) >= int(self.settings["rounds"]) for rounds in self.arms.values())
 
     def kept(self, arm: str = "inferred") -> list[Edge]:
-        """Edges that entered the graph, in the order they did."""
+        """Edges that entered the graph, in the order in which they did."""
         rounds = self.arms.get(arm, [])
         return [(e["source"], e["target"]) for each in rounds for e in each["edges"] if e["kept"]]
 
     def repairs(self, arm: str = "inferred") -> list[Repair]:
-        """What was kept, as repairs of the prior graph."""
+        """The changes that were kept, as repairs of the prior graph."""
         kept = [e for each in self.arms.get(arm, []) for e in each["edges"] if e["kept"]]
         return [
-            Repair(
-                e.get("action", "add"),
-                e.get("kind", FUNCTION_EDGES),
-                (e["source"], e["target"]),
-                e.get("sign", 0),
-            )
+            Repair(e.get("action", "add"), e.get("kind", FUNCTION_EDGES), (e["source"], e["target"]), e.get("sign", 0))
             for e in kept
         ]
 
@@ -95,14 +90,13 @@ class Refinement(StoredResult):
         """A row per proposed edge.
 
         Returns:
-            Columns arm, round, action (add, remove or flip), source, target, kind, sign (of the edge from then on, 0
-            where it is unknown), score (of a repair its gain in the table; NaN in the control), method (whose score it
-            is), p_random
-            (share of the non-edges of its degree class that promise as much on the deciding samples; of a round that is
-            decided together the p of the test against random edges), gain (share of
-            the held-out loss that it, or the batch it was tested in, takes away), needed (the gain above which it
-            stays), p (of the test over the conditions), NaN where it was not tested, kept, true (NA without a truth),
-            and the losses before and after its round.
+            Columns arm, round, action (add, remove or flip), source, target, kind, sign (of the edge after the change,
+            0 where it is unknown), score (of a repair its gain in the table; NaN in the control), method (that gave the
+            score), p_random (share of the non-edges of its degree class that promise as much on the deciding samples;
+            in a round that is decided together the p of the test against random edges), gain (share of the held-out
+            loss that it, or the batch it was tested in, takes away), needed (the gain above which it stays), p (of the
+            test over the conditions), NaN where it was not tested, kept, true (NA without a truth), and the losses
+            before and after its round.
         """
         rows = []
         for arm, rounds in self.arms.items():
@@ -151,7 +145,7 @@ class Refinement(StoredResult):
 
     @property
     def warnings(self) -> list[str]:
-        """That not all samples were used, and that too few conditions decide, with the power that is left."""
+        """Warnings that not all samples were used, or that few conditions decide, with the power of the test."""
         found: dict[str, str] = {} if self.drawn is None else {"sample": self.drawn.note}
         for each in (each for rounds in self.arms.values() for each in rounds if each["level"]):
             n, level = int(each["conditions"]), float(each["level"])
@@ -165,7 +159,7 @@ class Refinement(StoredResult):
         return list(found.values())
 
     def accepted(self) -> pd.DataFrame:
-        """What share of the edges stayed, proposed ones beside random ones.
+        """The share of edges that stayed, for proposed and for random ones.
 
         Returns:
             A row per arm: arm, proposed, kept, share (NaN where nothing was proposed).

@@ -1,7 +1,7 @@
 """The self-check: known edges are hidden, and what a method finds of them is compared with chance.
 
-``controls`` has the two nulls, ``intervals`` the arithmetic. ``protocol`` does the repeats, and ``result`` is the
-outcome.
+``protocol`` does the repeats, with the graphs and samples of ``controls``. ``result`` is the outcome, and ``precision``
+the arithmetic of the precision to expect.
 """
 
 from __future__ import annotations

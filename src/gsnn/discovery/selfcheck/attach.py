@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 from gsnn.base.arrays import FloatArray
 from gsnn.base.errors import DataError
@@ -21,8 +22,8 @@ def attach_precision(
 ) -> pd.DataFrame:
     """Add the precision to expect to a table of edges.
 
-    The candidate of rank k gets the expected precision among the k best, with its interval, and what guessing gives.
-    Known edges and undefined scores get NaN; where the interval is too wide the expected precision alone is NaN.
+    The candidate of rank k gets the expected precision among the k best, with its interval, and that of guessing.
+    Known edges and undefined scores get NaN; where the interval is too wide only the expected precision is NaN.
 
     Args:
         table: Of an inferer's ``evaluate`` (every candidate of the whole prior graph), or of ``edges.csv`` (whose
@@ -47,26 +48,24 @@ def attach_precision(
         method = check.methods[0]
     rank = _candidate_ranks(table, int(check.settings["n_candidates"]), score_col)
     ranked = np.isfinite(rank)
-    found = check.precision(method, rank[ranked], missing=missing, level=level)
+    expected = check.precision(method, rank[ranked], missing=missing, level=level)
     result = table.drop(columns=[name for name in PRECISION_COLUMNS if name in table.columns])
     for name in PRECISION_COLUMNS:
         values = np.full(len(table), np.nan)
-        values[ranked] = found[name].to_numpy()
+        values[ranked] = expected[name].to_numpy()
         result[name] = values
     return result
 
 
 def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | None) -> FloatArray:
-    """Rank of each row among all candidates; NaN for what is none or has no score."""
-    from scipy.stats import rankdata
-
+    """Rank of each row among all candidates; NaN for other rows and for those without a score."""
     score_col = score_col or next((name for name in ("corr", "score") if name in table.columns), None)
     if score_col is None or score_col not in table.columns:
         raise DataError(f"the table has no column of scores ({score_col or 'corr or score'}): {list(table.columns)}")
     score = table[score_col].to_numpy(dtype=np.float64)
     if "rank" in table.columns:
-        given = table["rank"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.asarray(np.where(np.isnan(score), np.nan, given), dtype=np.float64)
+        ranks = table["rank"].astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(np.where(np.isnan(score), np.nan, ranks), dtype=np.float64)
     known = next((name for name in ("has_edge", "known") if name in table.columns), None)
     candidate = np.ones(len(table), bool) if known is None else ~table[known].to_numpy(dtype=bool)
     if {"src_idx", "dst_idx"} <= set(table.columns):
@@ -76,8 +75,8 @@ def _candidate_ranks(table: pd.DataFrame, n_candidates: int, score_col: str | No
             f"the table holds {int(candidate.sum())} candidates, but the self-check was made on {n_candidates}; pass "
             "the whole table of the same graph, or one with a column 'rank'"
         )
-    place: FloatArray = np.full(len(table), np.nan)
+    rank: FloatArray = np.full(len(table), np.nan)
     defined = candidate & ~np.isnan(score)
-    # Tied candidates get the same place, the last of their tie.
-    place[defined] = np.asarray(rankdata(-score[defined], method="max"), dtype=np.float64)
-    return place
+    # Tied candidates get the same rank, the last of their tie.
+    rank[defined] = rankdata(-score[defined], method="max")
+    return rank

@@ -1,4 +1,4 @@
-"""The two nulls of a self-check: a rewired graph and permuted samples."""
+"""The two controls of a self-check: a rewired graph and permuted samples."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ def rewire(
 
     Two edges a -> b and c -> d become a -> d and c -> b, unless that would make a self-edge or a second edge of the
     same ends (Maslov and Sneppen, 2002); signs and weights stay with their source. Edges of other kinds stay.
-    Every output that an input reached is still reached: a stretch of swaps after which one is not is
-    taken back.
+    Every output that an input reached is still reached: a stretch of swaps that cuts one off is undone.
 
     Args:
         graph: The graph.
@@ -59,18 +58,14 @@ def rewire(
         if (reach.outputs(trial) == before).all():
             edges = trial
         else:
-            # Shorter stretches are more likely to leave every output its inputs.
+            # Shorter stretches are less likely to cut an output off.
             stretch = max(1, stretch // 2)
-    return Graph(
-        {**index, edge_type(kind): edges},
-        graph.node_names_dict,
-        graph.edge_weight_dict,
-        graph.edge_sign_dict,
-    )
+    rewired = {**index, edge_type(kind): edges}
+    return Graph(rewired, graph.node_names_dict, graph.edge_weight_dict, graph.edge_sign_dict)
 
 
 def _swapped(edges: IntArray, attempts: int, rng: np.random.Generator, *, loops: bool) -> IntArray:
-    """The edges after some attempted swaps of targets; with ``loops`` equal numbers are not the same node."""
+    """The edges after some attempted swaps of targets; ``loops``: whether equal numbers may be joined."""
     source, target = edges[0].tolist(), edges[1].tolist()
     present = set(zip(source, target, strict=True))
     for i, j in rng.integers(0, len(source), size=(attempts, 2)).tolist():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,21 +24,14 @@ from gsnn.discovery.hiding import Masking, Stratify, ends_alive, holes, mask_edg
 from gsnn.discovery.learned.structure import LearnedStructureEdgeInferer
 from gsnn.discovery.retrain import Scorer, Trained, refit_workers, resolve_scorers, train_on
 from gsnn.discovery.selfcheck.controls import permute_samples, rewire
-from gsnn.discovery.selfcheck.intervals import (
-    Placements,
-    beaten_share,
-    degree_weights,
-    place,
-    weighted_average_precision,
-)
 from gsnn.discovery.selfcheck.result import SelfCheck, variant_of
 from gsnn.edges.candidates import Ends
 from gsnn.edges.pairs import PriorEdges
-from gsnn.graph import Graph
 from gsnn.graph.bypass import routed
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, KINDS, drawn_targets
 from gsnn.metrics import EdgeMetrics, evaluate_edges
+from gsnn.metrics.auc import Placements, beaten_share, degree_weights, place, weighted_average_precision
 from gsnn.metrics.edges import never_joined, squared
 from gsnn.metrics.scores import as_scores
 
@@ -46,7 +40,7 @@ if TYPE_CHECKING:
 
 
 CONTROLS = ("rewired", "permuted")
-_LEARNT_UP_TO = 2000  # functions up to which a classifier learns from the graph alone, in seconds
+_LEARNT_UP_TO = 2000  # functions up to which `structure` is measured, in seconds
 
 
 def self_check(
@@ -71,21 +65,21 @@ def self_check(
     In each repeat a share of the known function -> function edges is hidden, a model is trained from scratch without
     them, and every method ranks them among the pairs that were never known. Negatives are such pairs: all of them,
     or weighted to the degrees of the hidden edges, because topology alone finds masked literature edges. Some of them
-    are edges nobody knows yet, so every figure is rather too low than too high. Hidden edges that lost every signal
-    (``cut_off``, see :func:`mask_edges`) are neither positives nor negatives; nor are the other pairs whose source no
+    are edges nobody knows yet, so every figure is rather too low than too high. These are neither positives nor
+    negatives: hidden edges that lost every signal (``cut_off``, see :func:`mask_edges`); other pairs whose source no
     input reaches or whose target reaches no output, or a method would be praised for telling dead nodes from live
-    ones; nor, since hidden edges leave no function bare, those whose source has no child or whose target no parent.
-    Where fewer than 10 edges can be hidden without that, others are hidden too, and both groups are reported apart
-    (:meth:`SelfCheck.groups`). Beside the methods stand baselines that know the graph alone, and one that knows the
-    residuals of the outputs.
+    ones; and, since hidden edges leave no function bare, pairs whose source has no child or whose target no parent.
+    Where fewer than 10 edges can be hidden without that, others are hidden too, and both groups are reported
+    separately (:meth:`SelfCheck.groups`). The methods are compared with baselines that know the graph alone, and one
+    that knows the residuals of the outputs.
 
-    Controls, with the same steps: ``rewired`` hides edges of a graph rewired at random with the same degrees (edges
-    that the true graph has are not counted against a method), ``permuted`` trains on samples whose responses were
-    shuffled. Both must show an AUC of 0.5 within its interval; with permuted samples no better one than ``structure``
-    will do, since what a method knows of networks it knows there, too.
+    The controls take the same steps. ``rewired`` hides edges of a graph rewired at random with the same degrees (edges
+    that the true graph has are not counted against a method). ``permuted`` trains on samples whose responses were
+    shuffled. Both must show an AUC of 0.5 within its interval; with permuted samples an AUC no better than that of
+    ``structure`` will do, since what a method knows of networks it knows there, too.
 
     Args:
-        data: The data with the prior graph. That they are a sample is recorded (:attr:`SelfCheck.drawn`).
+        data: The data with the prior graph. If they are a sample, that is recorded (:attr:`SelfCheck.drawn`).
         config: Settings of the training; None takes the defaults.
         inferers: Names of registered methods, or a mapping from names to methods, inferer classes or functions
             (model, graph, batches) -> (N, N); None: every registered method that is taken by default.
@@ -98,9 +92,9 @@ def self_check(
             another.
         controls: Any of ``rewired`` and ``permuted``.
         folder: Write ``selfcheck.json`` and ``selfcheck.csv`` there after each repeat, for other kinds
-            ``selfcheck-input`` or ``selfcheck-output``; it is made if need be.
-        resume: Keep the repeats that stand in ``folder`` already; if there are none, begin.
-        overwrite: Replace what stands there, once the first repeat is done.
+            ``selfcheck-input`` or ``selfcheck-output``; it is created if needed.
+        resume: Keep the repeats that are in ``folder`` already; if there are none, begin.
+        overwrite: Replace them once the first repeat is done.
         progress: Show progress on stderr.
 
     Raises:
@@ -121,7 +115,7 @@ def self_check(
     if kind not in KINDS:
         raise unknown_option("kind", kind, KINDS)
     scorers = resolve_scorers(inferers, config, kind, data.graph.N)
-    # Refuse what cannot work before anything is trained.
+    # Refuse a graph whose edges cannot be hidden before anything is trained.
     mask_edges(data.graph, fraction, seed, stratify, roles, kind=kind)
     prior = PriorEdges(data.graph, kind)
     settings: dict[str, Any] = {
@@ -129,8 +123,9 @@ def self_check(
         "repeats": repeats,
         "seed": seed,
         "stratify": stratify,
-        "weights": "early",  # nor this
-        "masking": "without holes",  # an earlier file does not say so, and hid edges of another kind
+        # Earlier files lack these two: they read other weights and hid edges of another sort.
+        "weights": "early",
+        "masking": "without holes",
         "roles": None if roles is None else _digest(roles),
         "methods": list(scorers),
         "controls": [control for control in CONTROLS if control in controls],
@@ -164,6 +159,10 @@ def self_check(
             for name in names:
                 conditions[name] = next(records)
                 shown.advance()
+            baseline = conditions["real"]["methods"].get("structure")
+            if "permuted" in conditions and baseline and "structure" not in scorers:
+                # It knows the masked graph alone, which is the same.
+                conditions["permuted"]["methods"]["structure"] = baseline
             record = {"repeat": repeat, "seeds": _seeds(settings, repeat), "conditions": conditions}
             check = SelfCheck(settings, [*check.repeats, record])
             if folder is not None:
@@ -172,7 +171,7 @@ def self_check(
 
 
 def _digest(roles: Mapping[Edge, str]) -> str:
-    """A short text that is different for different roles."""
+    """A short text that differs for different roles."""
     lines = sorted("\t".join((*edge, role)) for edge, role in roles.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -198,7 +197,7 @@ def _condition(
 
     def measured(used: PerturbationData, masked: Masking, also_true: Sequence[Edge] = ()) -> dict[str, Any]:
         trained = train_on(used, masked.graph, config, seed=model_seed)
-        return _measure(trained, masked, scorers, random_seed, also_true, learnt=name != "rewired")
+        return _measure(trained, masked, scorers, random_seed, also_true, structure=name == "real")
 
     if name == "rewired":
         null = rewire(data.graph, rewire_seed, kind=kind)
@@ -212,18 +211,16 @@ def _condition(
 
 
 def _without(masking: Masking, true: set[Edge]) -> Masking:
-    """The hidden edges of a rewired graph that are not true by chance; those are not counted at all."""
-    return Masking(
-        masking.graph,
-        [edge for edge in masking.testable if edge not in true],
-        [edge for edge in masking.cut_off if edge not in true],
-        masking.n_eligible,
-        masking.n_pathless,
-        masking.n_protected,
-        masking.n_last,
-        [edge for edge in masking.holes if edge not in true],
-        masking.strata,
-        masking.kind,
+    """A masking of a rewired graph without the hidden edges that are true by chance."""
+
+    def untrue(edges: Sequence[Edge]) -> list[Edge]:
+        return [edge for edge in edges if edge not in true]
+
+    return replace(
+        masking,
+        testable=untrue(masking.testable),
+        cut_off=untrue(masking.cut_off),
+        holes=untrue(masking.holes),
     )
 
 
@@ -233,9 +230,9 @@ def _measure(
     scorers: Mapping[str, Scorer],
     seed: int,
     also_true: Sequence[Edge],
-    learnt: bool,
+    structure: bool,
 ) -> dict[str, Any]:
-    """The record of one condition; with what can be learnt of the graph alone, if the methods are judged by it."""
+    """The record of one condition; with ``structure`` among the baselines, if asked for."""
     graph, kind = trained.graph, masking.kind
     prior = PriorEdges(graph, kind)
     sources, targets = Ends.of(graph, kind).place
@@ -287,8 +284,10 @@ def _measure(
     if kind != FUNCTION_EDGES:
         y = np.concatenate([np.asarray(batch[1], dtype=np.float64) for batch in trained.batches])
     baselines = prior_scores(graph, seed=seed, x=trained.x, residual=trained.residual, y=y, kind=kind)
-    if learnt and kind == FUNCTION_EDGES and "structure" not in scored:
-        baselines |= _structure(graph, seed)
+    if structure and kind == FUNCTION_EDGES and graph.N <= _LEARNT_UP_TO and "structure" not in scored:
+        inferer = LearnedStructureEdgeInferer(None, graph, seed=seed)
+        inferer.fit([(torch.zeros(1, graph.I), torch.zeros(1, graph.O))], verbose=False)
+        baselines["structure"] = inferer.score_matrix()
     scored |= {name: ("baseline", scores) for name, scores in baselines.items() if name not in scored}
     for name, (by, scores) in scored.items():
         record["methods"][name] = {
@@ -300,29 +299,14 @@ def _measure(
     return record
 
 
-def _structure(graph: Graph, seed: int) -> dict[str, FloatArray]:
-    """What the method ``structure`` says; nothing for large graphs."""
-    if graph.N > _LEARNT_UP_TO:
-        return {}
-    inferer = LearnedStructureEdgeInferer(None, graph, seed=seed)
-    inferer.fit([(torch.zeros(1, graph.I), torch.zeros(1, graph.O))], verbose=False)
-    return {"structure": inferer.score_matrix()}
-
-
 def _by_group(scores: FloatArray, positives: IntArray, negatives: BoolArray, hole: BoolArray) -> dict[str, Any]:
     """Placements of the hidden edges that left a hole, and of the others, each among negatives of the same kind."""
     own = hole[positives[0], positives[1]]
-    found = {}
-    for name, which, among in (("no hole", ~own, negatives & ~hole), ("hole", own, negatives & hole)):
-        each = place(scores, positives[:, which], among)
-        share = np.full(len(own), np.nan)
-        share[which] = each.share_below
-        # NaN for the edges of the other group, so that all are in the order of ``testable``.
-        found[name] = {
-            "placement": [round(v, 9) for v in share.tolist()],
-            "negative_variance": each.negative_variance,
-        }
-    return found
+    groups = {}
+    for name, members, among in (("no hole", ~own, negatives & ~hole), ("hole", own, negatives & hole)):
+        placed = place(scores, positives[:, members], among)
+        groups[name] = {"placement": _shares(placed, members), "negative_variance": placed.negative_variance}
+    return groups
 
 
 def _figures(
@@ -337,31 +321,29 @@ def _figures(
     """Placements and metrics of one method, against both kinds of negatives."""
     every = place(scores, positives, negatives)
     fair = place(scores, positives[:, matched], negatives, weights)
-    share = np.full(positives.shape[1], np.nan)
-    share[matched] = fair.share_below
     candidate = negatives.copy()
     candidate[positives[0], positives[1]] = True
-    found = _evaluated(scores, positives, candidate, kind)
+    plain = _evaluated(scores, positives, candidate, kind)
     values = as_scores(scores)
-    ahead = beaten_share(values[positives[0], positives[1]], values[unknown])
+    beaten = beaten_share(values[positives[0], positives[1]], values[unknown])
     label = np.arange(positives.shape[1] + int(negatives.sum())) < positives.shape[1]
     value = np.concatenate([scores[positives[0], positives[1]], scores[negatives]])
     weight = np.concatenate([matched.astype(np.float64), weights[negatives]])
     total = weight.sum()
     return {
-        "rank": [round(1 + int(unknown.sum()) * (1 - v), 3) for v in ahead.tolist()],
-        "placement": {"all": _rounded(every), "degree-matched": [round(v, 9) for v in share.tolist()]},
+        "rank": [round(1 + int(unknown.sum()) * (1 - v), 3) for v in beaten.tolist()],
+        "placement": {"all": _shares(every, np.ones_like(matched)), "degree-matched": _shares(fair, matched)},
         "negative_variance": {"all": every.negative_variance, "degree-matched": fair.negative_variance},
         "metrics": {
             "all": {
-                "roc_auc": found.roc_auc,
-                "average_precision": found.average_precision,
-                "chance_average_precision": found.chance["average_precision"],
-                "precision": found.precision_at[found.n_positives],
-                "mrr": found.mrr,
-                "n_positives": found.n_positives,
-                "n_negatives": found.n_negatives,
-                "n_undefined": found.n_undefined,
+                "roc_auc": plain.roc_auc,
+                "average_precision": plain.average_precision,
+                "chance_average_precision": plain.chance["average_precision"],
+                "precision": plain.precision_at[plain.n_positives],
+                "mrr": plain.mrr,
+                "n_positives": plain.n_positives,
+                "n_negatives": plain.n_negatives,
+                "n_undefined": plain.n_undefined,
             },
             "degree-matched": {
                 "roc_auc": fair.auc,
@@ -384,6 +366,9 @@ def _evaluated(scores: FloatArray, positives: IntArray, candidate: BoolArray, ki
     return evaluate_edges(squared(scores), positives + shift, known)
 
 
-def _rounded(placements: Placements) -> list[float]:
+def _shares(placements: Placements, members: BoolArray) -> list[float]:
+    """The placements of some positives in the order of all, NaN for the others."""
+    share = np.full(len(members), np.nan)
+    share[members] = placements.share_below
     # Nine digits tell ranks among a billion candidates apart.
-    return [round(v, 9) for v in placements.share_below.tolist()]
+    return [round(v, 9) for v in share.tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,23 +16,16 @@ from gsnn.base.errors import unknown_option
 from gsnn.base.verdict import Verdict
 from gsnn.discovery.baselines import PRIOR_BASELINES
 from gsnn.discovery.result_file import StoredResult
-from gsnn.discovery.selfcheck.intervals import (
-    WIDEST,
-    auc_difference,
-    auc_interval,
-    estimable,
-    false_shares,
-    found_share,
-    least_visible,
-    precision_interval,
-)
-from gsnn.discovery.verdicts import BEST, Found, check_verdict
+from gsnn.discovery.selfcheck.precision import WIDEST, estimable, false_shares, found_share, precision_interval
+from gsnn.discovery.verdicts import BEST, Recovery, check_verdict
+from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES
 from gsnn.io.text import counted
+from gsnn.metrics.auc import auc_difference, auc_interval, least_visible
 
 NEGATIVES = ("all", "degree-matched")
 PRECISION_COLUMNS = ("expected_precision", "precision_low", "precision_high", "precision_chance", "stated_fdr")
-# The false discovery rate of a list that is told of by itself.
+# The stated false discovery rate of a list, unless another one is asked for.
 RATE = 0.2
 # A control that could not show an AUC of this size proves nothing by passing.
 LARGEST_UNSEEN = 0.75
@@ -122,9 +116,9 @@ class SelfCheck(StoredResult):
         Returns:
             Columns kind, condition, method, by, negatives, roc_auc with auc_low and auc_high (pooled over the repeats),
             auc_visible (the smallest AUC that so many hidden edges would show, see
-            :func:`gsnn.discovery.least_visible`), auc_sd (over the repeats), average_precision, chance (the average
-            precision of a score that knows nothing),
-            precision (among as many as were hidden), mrr, n_positives (distinct).
+            :func:`gsnn.metrics.auc.least_visible`), auc_sd (over the repeats), average_precision, chance (the average
+            precision of a score that knows nothing), precision (among as many candidates as were hidden), mrr,
+            n_positives (distinct).
         """
         rows = []
         for condition in ("real", *self.settings["controls"]):
@@ -137,54 +131,45 @@ class SelfCheck(StoredResult):
     def _row(
         self, records: list[dict[str, Any]], condition: str, method: str, negatives: str, level: float
     ) -> dict[str, Any]:
-        edges: list[tuple[str, str]] = []
-        shares: list[FloatArray] = []
-        spread: list[float] = []
-        figures: dict[str, list[float]] = {}
-        by = "inferer"
-        for record in records:
-            found = record["methods"].get(method)
-            if found is None:
-                continue
-            by = found["by"]
-            edges += [(s, t) for s, t in record["testable"]]
-            shares.append(np.array(found["placement"][negatives], dtype=float))
-            spread.append(_number(found["negative_variance"][negatives]))
-            for name, value in found["metrics"][negatives].items():
-                figures.setdefault(name, []).append(_number(value))
-        share = np.concatenate(shares) if shares else np.zeros(0)
+        having = _with_method(records, method)
+        edges, shares = _placements(having, method, negatives)
         # The negatives are nearly the same in every repeat, so their part does not shrink with the repeats.
-        auc, low, high = auc_interval(edges, share, _mean(spread), level)
-        aucs = [value for value in figures.get("roc_auc", []) if np.isfinite(value)]
+        variance = _mean(_negative_variances(having, method, negatives))
+        auc, low, high = auc_interval(edges, shares, variance, level)
+
+        def metric(name: str) -> list[float]:
+            return [_number(record["methods"][method]["metrics"][negatives].get(name)) for record in having]
+
+        aucs = [value for value in metric("roc_auc") if np.isfinite(value)]
         return {
             "condition": condition,
             "method": method,
             "kind": self.kind,
-            "by": by,
+            "by": having[-1]["methods"][method]["by"] if having else "inferer",
             "negatives": negatives,
             "roc_auc": auc,
             "auc_low": low,
             "auc_high": high,
-            "auc_visible": least_visible(edges, share, _mean(spread), level),
+            "auc_visible": least_visible(edges, shares, variance, level),
             "auc_sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else float("nan"),
-            "average_precision": _mean(figures.get("average_precision", [])),
-            "chance": _mean(figures.get("chance_average_precision", [])),
-            "precision": _mean(figures.get("precision", [])),
-            "mrr": _mean(figures.get("mrr", [])),
-            "n_positives": len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)}),
+            "average_precision": _mean(metric("average_precision")),
+            "chance": _mean(metric("chance_average_precision")),
+            "precision": _mean(metric("precision")),
+            "mrr": _mean(metric("mrr")),
+            "n_positives": _n_distinct(edges, shares),
         }
 
     def control_table(self, level: float = 0.95) -> pd.DataFrame:
         """The negative controls of the inferers: is 0.5 inside the interval of the AUC?
 
         A rewired graph keeps the degrees, and hidden edges sit where degrees are high, so against all negatives a
-        score that merely follows degrees is above 0.5 even here; what must be at 0.5 is the AUC against
+        score that merely follows degrees is above 0.5 even here. The AUC that must be at 0.5 is that against
         degree-matched negatives. Permuted samples leave the topology as it is, and a method that knows what networks
-        have in common finds hidden edges all the same: there it is enough that its AUC is not above that of
-        ``structure``, which knows the graph alone (the interval of the difference is not above 0).
+        have in common still finds hidden edges. It passes if its AUC is not above that of ``structure``, which knows
+        the graph alone (the interval of the difference is not above 0).
 
-        With few hidden edges the interval holds 0.5 whatever the truth is. A control that would not have shown an AUC
-        of 0.75 (``auc_visible`` is above it, or undefined) has no power, and neither passes nor fails, unless it fails.
+        With few hidden edges the interval holds 0.5 whatever the truth is. A control that does not fail, but would not
+        have shown an AUC of 0.75 (``auc_visible`` is above it, or undefined), has no power and does not pass either.
 
         Args:
             level: Coverage of the interval.
@@ -203,7 +188,7 @@ class SelfCheck(StoredResult):
             if condition == "permuted" and name != "structure":
                 _, low, high = self._difference(self._records("permuted"), name, "structure", level, negatives)
                 failed[row] = not low <= 0
-                # As for the AUC: a difference of that size, or none, has been told from nothing.
+                # As for the AUC: a difference of that size would have been seen.
                 power[row] = high - low <= 2 * (LARGEST_UNSEEN - 0.5)
         passed = [False if no else True if able else None for no, able in zip(failed, power, strict=True)]
         table["passed"] = pd.Series(passed, dtype=object)
@@ -211,10 +196,10 @@ class SelfCheck(StoredResult):
         return table
 
     def groups(self, level: float = 0.95) -> pd.DataFrame:
-        """AUC apart for hidden edges that leave a function without children or parents, and for the others.
+        """AUC of hidden edges that leave a function without children or parents, and of the others, separately.
 
         Only where fewer than 10 edges could be hidden without leaving such a hole (:func:`gsnn.discovery.mask_edges`).
-        Each group is compared with pairs of its own kind, so neither gains by the hole.
+        Each group is compared with pairs of its own sort, so neither gains by the hole.
 
         Args:
             level: Coverage of the interval.
@@ -228,24 +213,18 @@ class SelfCheck(StoredResult):
         for condition in ("real", *self.settings["controls"]):
             records = [record for record in self._records(condition) if record.get("holes")]
             for method in dict.fromkeys(name for record in records for name in record["methods"]):
+                edges, by = _tested_edges(records), records[0]["methods"][method]["by"]
                 for group in ("no hole", "hole"):
-                    edges: list[tuple[str, str]] = []
-                    shares: list[float] = []
-                    spread: list[float] = []
-                    for record in records:
-                        found = record["methods"][method]["groups"][group]
-                        edges += [(s, t) for s, t in record["testable"]]
-                        shares += [_number(value) for value in found["placement"]]
-                        spread.append(_number(found["negative_variance"]))
-                    share = np.array(shares, dtype=np.float64)
-                    auc, low, high = auc_interval(edges, share, _mean(spread), level)
-                    n = len({edge for edge, value in zip(edges, share, strict=True) if np.isfinite(value)})
-                    by = records[0]["methods"][method]["by"]
+                    figures = [record["methods"][method]["groups"][group] for record in records]
+                    shares = np.array([value for each in figures for value in each["placement"]], dtype=np.float64)
+                    variance = _mean([_number(each["negative_variance"]) for each in figures])
+                    auc, low, high = auc_interval(edges, shares, variance, level)
+                    n = _n_distinct(edges, shares)
                     rows.append((self.kind, condition, method, by, group, auc, low, high, n))
         return pd.DataFrame(rows, columns=columns)
 
     def caveats(self, level: float = 0.95) -> list[str]:
-        """What this self-check cannot say, in sentences: of samples left out, controls without power, holes.
+        """What this self-check cannot say, in sentences, because of samples left out, controls without power or holes.
 
         Args:
             level: Coverage of the intervals.
@@ -265,8 +244,8 @@ class SelfCheck(StoredResult):
             n = counted(int(row["n_positives"]), "hidden edge")
             told = f"less than an AUC of {row['auc_visible']:.2f}" if row["auc_visible"] < 1 else "anything"
             found.append(
-                f"control {row['condition']!r}, {row['method']}: {n} cannot show {told}, so it says nothing that it "
-                "shows nothing"
+                f"control {row['condition']!r}, {row['method']}: {n} cannot show {told}, so an AUC near 0.5 "
+                "proves nothing"
             )
         groups = self.groups(level)
         # The rewired network may have needed holes where the real one did not.
@@ -300,15 +279,15 @@ class SelfCheck(StoredResult):
         aucs = {name: self._row(records, "real", name, "degree-matched", level)["roc_auc"] for name in alone}
         topology = max((name for name in alone if np.isfinite(aucs[name])), key=lambda name: aucs[name], default="")
         detours = [record["bypassed"] for record in records if "bypassed" in record]
-        found = {}
+        verdicts = {}
         for method in self.methods if records else ():
             row = self._row(records, "real", method, "degree-matched", level)
             beside = "" if method == topology else topology
-            less, less_low, less_high = self._difference(records, method, beside, level) if beside else (np.nan,) * 3
-            edges, place = self._places(records, method, "all")
-            share = pd.Series(place >= 1 - BEST).groupby([f"{source}\t{target}" for source, target in edges]).mean()
-            found[method] = check_verdict(
-                Found(
+            less, less_low, less_high = self._difference(records, method, beside, level)
+            edges, placed = _placements(_with_method(records, method), method, "all")
+            share = pd.Series(placed >= 1 - BEST).groupby([f"{source}\t{target}" for source, target in edges]).mean()
+            verdicts[method] = check_verdict(
+                Recovery(
                     n=len(share),
                     auc=float(row["roc_auc"]),
                     low=float(row["auc_low"]),
@@ -322,16 +301,7 @@ class SelfCheck(StoredResult):
                     failed=tuple(str(name) for name in failed.loc[failed["method"] == method, "condition"]),
                 )
             )
-        return found
-
-    def _places(
-        self, records: list[dict[str, Any]], method: str, negatives: str
-    ) -> tuple[list[tuple[str, str]], FloatArray]:
-        """Hidden edges, once for each repeat, and the share of the negatives that each beats."""
-        having = [record for record in records if method in record["methods"]]
-        edges = [(s, t) for record in having for s, t in record["testable"]]
-        shares = [value for record in having for value in record["methods"][method]["placement"][negatives]]
-        return edges, np.array(shares, dtype=np.float64)
+        return verdicts
 
     def _difference(
         self,
@@ -342,20 +312,16 @@ class SelfCheck(StoredResult):
         negatives: str = "degree-matched",
     ) -> tuple[float, float, float]:
         """AUC of a method less that of another score, with its interval; NaN where the other was not measured."""
-        both = [record for record in records if {method, other} <= set(record["methods"])]
-        edges, own = self._places(both, method, negatives)
-        _, others = self._places(both, other, negatives)
-        spread = [
-            sum(_number(record["methods"][name]["negative_variance"][negatives]) for name in (method, other))
-            for record in both
-        ]
-        return auc_difference(edges, own, others, _mean(spread), level)
+        both = _with_method(_with_method(records, method), other)
+        (edges, own), (_, others) = (_placements(both, name, negatives) for name in (method, other))
+        variances = (_negative_variances(both, name, negatives) for name in (method, other))
+        return auc_difference(edges, own, others, _mean([a + b for a, b in zip(*variances, strict=True)]), level)
 
     # ------------------------------------------------------------------ calibration
 
     @property
     def counts(self) -> dict[str, float]:
-        """How many edges were hidden, on average over the repeats, and what became of them."""
+        """How many edges could be hidden and were, on average over the repeats; ``n_distinct`` is over all of them."""
         records = self._records("real")
         names = ("n_eligible", "n_pathless", "n_protected", "n_last")
         counts = {name: _mean([float(record.get(name, 0)) for record in records]) for name in names}
@@ -366,7 +332,7 @@ class SelfCheck(StoredResult):
         return counts
 
     def missing_edges(self, missing: float | None = None) -> float:
-        """How many edges that could be found are taken to be missing.
+        """How many edges that could be found are assumed to be missing.
 
         Args:
             missing: Share of the complete network that the prior graph lacks, in [0, 1); None: as large as the share
@@ -399,24 +365,25 @@ class SelfCheck(StoredResult):
     ) -> pd.DataFrame:
         """Precision to expect among the k best candidates of a method on the whole prior graph.
 
-        A hidden edge is ranked among the candidates that were never known, each by itself, so that a method is not
-        blamed for the other hidden edges above it. The share found among the k best is turned into a precision by
-        :func:`gsnn.discovery.precision_interval`. It is right on average at every k, so it need not fall with k.
+        Each hidden edge is ranked alone among the candidates that were never known, so that a method is not blamed for
+        other hidden edges above it. The share found among the k best is turned into a precision by
+        :func:`gsnn.discovery.selfcheck.precision.precision_interval`. It is right on average at every k, so it need not
+        fall with k.
 
-        An expectation is told only where the interval is at most ``widest`` wide. At the first ranks it hardly ever is:
-        a precision among one candidate is 0 or 1, and few hidden edges cannot tell which.
+        An expectation is given only where the interval is at most ``widest`` wide. At the first ranks it hardly ever
+        is: a precision among one candidate is 0 or 1, and few hidden edges cannot tell which.
 
         Args:
             method: Name of an inferer or a baseline that was checked.
             k: Numbers of places, at least 1.
             missing: Share of the complete network that is missing; None: the share that was hidden.
             level: Coverage of the interval.
-            widest: Where the interval is wider, the expected precision is NaN, not estimable; 1 tells it everywhere.
+            widest: Where the interval is wider, the expected precision is NaN, not estimable; 1 gives it everywhere.
 
         Returns:
             Columns k, expected_precision, precision_low, precision_high, precision_chance (of a score that knows
-            nothing), and stated_fdr: the smallest false discovery rate that a list can be stated to have which holds
-            the candidate of this place (:func:`gsnn.discovery.selfcheck.intervals.false_shares`).
+            nothing), and stated_fdr: the smallest stated false discovery rate of a list that holds the candidate of
+            this place (:func:`gsnn.discovery.selfcheck.precision.false_shares`).
 
         Raises:
             ValueError: If the method was not checked.
@@ -437,7 +404,7 @@ class SelfCheck(StoredResult):
         return pd.DataFrame({"k": places, **dict(columns)})
 
     def listed(self, method: str, rate: float = RATE, *, missing: float | None = None) -> int:
-        """How many of the best candidates make the longest list with a stated false discovery rate.
+        """The length of the longest list of candidates with a stated false discovery rate.
 
         Args:
             method: As for :meth:`precision`.
@@ -445,7 +412,7 @@ class SelfCheck(StoredResult):
             missing: As for :meth:`precision`.
 
         Returns:
-            Their number; 0 if there is no such list.
+            Number of candidates; 0 if there is no such list.
 
         Raises:
             ValueError: If the method was not checked, or the rate is out of range.
@@ -458,7 +425,7 @@ class SelfCheck(StoredResult):
         return int((stated <= rate).sum())
 
     def list_text(self, method: str, rate: float = RATE, *, missing: float | None = None) -> str:
-        """What :meth:`listed` says, in words."""
+        """The result of :meth:`listed`, in words."""
         n = self.listed(method, rate, missing=missing)
         if not n:
             return f"no list of {method} can be stated to hold at most {rate:.0%} false edges"
@@ -475,24 +442,12 @@ class SelfCheck(StoredResult):
         """
         return min(1.0, self.missing_edges(missing) / int(self.settings["n_candidates"]))
 
-    def _ranks(self, records: list[dict[str, Any]], method: str) -> tuple[list[tuple[str, str]], FloatArray]:
-        """Hidden edges, once for each repeat, and their ranks among the candidates that were never known."""
-        edges: list[tuple[str, str]] = []
-        ranks: list[float] = []
-        for record in records:
-            if method not in record["methods"]:  # nothing that could be found was hidden
-                continue
-            for (source, target), rank in zip(record["testable"], record["methods"][method]["rank"], strict=True):
-                edges.append((source, target))
-                ranks.append(float(rank))
-        return edges, np.array(ranks)
-
     def _weighted_ranks(self, records: list[dict[str, Any]], method: str) -> tuple[FloatArray, FloatArray, int]:
-        """The same ranks, the weight of each so that every hidden edge counts once, and how many edges these are."""
-        edges, ranks = self._ranks(records, method)
-        times: dict[tuple[str, str], int] = {}
-        for edge in edges:
-            times[edge] = times.get(edge, 0) + 1
+        """Ranks of hidden edges among the never known candidates, weights by which each edge counts once, and edges."""
+        having = _with_method(records, method)
+        edges = _tested_edges(having)
+        ranks = np.array([rank for record in having for rank in record["methods"][method]["rank"]], dtype=np.float64)
+        times = Counter(edges)
         return ranks, np.array([1.0 / times[edge] for edge in edges]), len(times)
 
     def statement(self, missing: float | None = None, level: float = 0.95) -> str:
@@ -535,6 +490,31 @@ class SelfCheck(StoredResult):
     def from_dict(cls, values: Mapping[str, Any]) -> SelfCheck:
         """The inverse of :meth:`to_dict`."""
         return cls(dict(values["settings"]), list(values["repeats"]))
+
+
+def _with_method(records: list[dict[str, Any]], method: str) -> list[dict[str, Any]]:
+    """The records that measured a method; none if nothing that could be found was hidden."""
+    return [record for record in records if method in record["methods"]]
+
+
+def _tested_edges(records: list[dict[str, Any]]) -> list[Edge]:
+    """The hidden edges, once for each repeat."""
+    return [(source, target) for record in records for source, target in record["testable"]]
+
+
+def _placements(records: list[dict[str, Any]], method: str, negatives: str) -> tuple[list[Edge], FloatArray]:
+    """The hidden edges, once for each repeat, and the share of the negatives that each beats."""
+    shares = [value for record in records for value in record["methods"][method]["placement"][negatives]]
+    return _tested_edges(records), np.array(shares, dtype=np.float64)
+
+
+def _negative_variances(records: list[dict[str, Any]], method: str, negatives: str) -> list[float]:
+    return [_number(record["methods"][method]["negative_variance"][negatives]) for record in records]
+
+
+def _n_distinct(edges: list[Edge], shares: FloatArray) -> int:
+    """How many different edges have a placement."""
+    return len({edge for edge, share in zip(edges, shares, strict=True) if np.isfinite(share)})
 
 
 def _number(value: float | None) -> float:

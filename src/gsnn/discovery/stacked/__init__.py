@@ -1,4 +1,4 @@
-"""Learners of what a missing edge looks like, taught on known edges that were hidden for the purpose."""
+"""Methods that learn from hidden known edges what a missing edge looks like."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists that do not repeat themselves: at most so many edges of a target, and of a source."""
+"""Rankings with at most so many edges of a target, and of a source, before all others."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from gsnn.base.arrays import BoolArray, FloatArray
 
 
 def chosen_pairs(score: FloatArray, per_target: int | None, per_source: int | None) -> BoolArray:
-    """Which pairs a walk down the ranking takes, if it skips those whose target or source is full.
+    """Pairs that are chosen by going down the ranking and skipping those whose target or source is full.
 
-    Because both ends rank pairs by the same score, this is the one stable matching of targets and sources, found in
-    rounds of proposals without a walk over the N^2 pairs.
+    Because both ends rank pairs by the same score, this is the only stable matching of targets and sources. It is found
+    in rounds of proposals, without a loop over the N^2 pairs.
 
     Args:
-        score: (N, N), NaN where a pair cannot be chosen; equal scores in the order of the pairs.
+        score: (N, N), NaN where a pair cannot be chosen; ties in the order of the pairs.
         per_target: At most this many of a target; None: no limit.
-        per_source: The same of a source.
+        per_source: The same for a source.
 
     Returns:
         (N, N).
@@ -48,7 +48,7 @@ def chosen_pairs(score: FloatArray, per_target: int | None, per_source: int | No
         refused = held & ~kept
         if not refused.any():
             return held
-        # A source that is full has better offers than these, and will have: they are out for good.
+        # A source that is full has better offers than these and keeps them, so these are refused for good.
         rank[refused] = never
 
 
@@ -61,22 +61,13 @@ def _best(rank: npt.NDArray[np.int64], k: int, never: int, axis: int) -> BoolArr
 
 
 def capped(score: FloatArray, per_target: int | None, per_source: int | None) -> FloatArray:
-    """Scores with the pairs beyond the limits behind all others, in their old order.
-
-    Args:
-        score: (N, N), NaN where undefined.
-        per_target: As for :func:`chosen_pairs`.
-        per_source: As for :func:`chosen_pairs`.
-
-    Returns:
-        (N, N); the same where there is no limit.
-    """
+    """Scores (N, N) in which the pairs beyond the limits of :func:`chosen_pairs` follow all others, in their order."""
     if per_target is None and per_source is None:
         return score
     chosen = chosen_pairs(score, per_target, per_source)
     beyond = ~chosen & ~np.isnan(score)
     if not chosen.any() or not beyond.any():
         return score
-    # So far down that the best of them comes after the worst that was chosen.
+    # Lower them until the best of them comes after the worst chosen one.
     drop = max(float(score[beyond].max() - score[chosen].min()), 0.0) + 1.0
     return np.where(beyond, score - drop, score)

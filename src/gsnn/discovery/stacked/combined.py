@@ -1,4 +1,4 @@
-"""What known edges look like and what the data say, of one training: nothing is trained again."""
+"""What known edges look like, and what one trained model says: nothing is trained again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,19 +25,19 @@ from gsnn.discovery.stacked.refit import untrained
 from gsnn.discovery.stacked.trust import Exam, exam, odds_left_out, weight
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.measured import MeasuredEdgeInferer
-from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.pairs import ScoredPairs, column_of
 from gsnn.edges.sample_store import SampleStore
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
 from gsnn.nn.losses import masked_mse
 
-# Samples that an untrained network is looked at on, and its channels: more of them find no more.
+# Samples that an untrained network reads, and its channels: more of them find no more.
 SAMPLES, CHANNELS = 256, 3
-# Share of the functions from which on what readouts have in common is looked at, and on how many samples.
+# Correlations of readouts are read if this share of the functions has one of its own; and on how many samples.
 LEAST_MEASURED, MEASURED_SAMPLES = 0.5, 2048
-# So many hidden edges teach enough: known edges need not be hidden again.
+# With so many hidden edges, known edges need not be hidden again.
 ENOUGH = 1000
-# 'explained' below this, 1 % of the variance of a gradient, is all the same.
+# 'explained' is raised to this at least, 1 % of the variance of a gradient.
 FLOOR = 0.1
 # Bytes for each pair of functions, at the peak, once and for each pair of blocks (benchmarks/README.md).
 _BYTES = 50
@@ -49,7 +49,7 @@ def combined_memory(n: int, n_pairs: int = 9) -> int:
 
 
 class CombinedEdgeInferer(GradientEdgeInferer):
-    r"""What a missing edge looks like among known ones, and what the trained model makes of it; nothing is refitted.
+    r"""Combines what a missing edge looks like among known ones with what the trained model says; nothing is refitted.
 
     The score is a sum of two logarithms, the second times a weight from 0 to 1.5:
 
@@ -57,28 +57,28 @@ class CombinedEdgeInferer(GradientEdgeInferer):
     - of the odds of ``likely``, the probability that the pair is a missing edge. A tenth of the known edges is hidden,
       eight times or until 1,000 were, and a logistic model learns to tell them from other pairs that the masked graph
       lacks. It sees features of the masked graph and the scores of an *untrained* network of the same architecture on
-      it, with at most 3 channels, which cost a pass over 256 samples: before any training, activations are mixtures of
-      the inputs upstream and gradients mixtures of the responses downstream, so that they tell where responses go with
-      inputs along paths that are not there. Where half of the functions have a readout of their own, the scores of
-      :class:`gsnn.edges.MeasuredEdgeInferer` on the masked graph are among the features, too.
+      it, with at most 3 channels, which cost a pass over 256 samples. Before any training, activations are mixtures of
+      the inputs upstream and gradients mixtures of the responses downstream, so they show where responses correlate
+      with inputs that no path connects with them. Where half of the functions have a readout of their own, the scores
+      of :class:`gsnn.edges.MeasuredEdgeInferer` on the masked graph are among the features, too.
 
-    The weight is what hidden edges tell that were left out when the logistic model learnt (:mod:`.trust`): 0 where it
-    does not put them before other candidates of their targets, small where an untrained network is needed for it, since
-    the trained one knows better. ``explained`` decides alone, too, if there is nothing to learn from: if fewer than two
-    function edges are known, or none that is hidden carries a signal; ``learnt_from`` is 0 then. The scores of known
-    edges are undefined (NaN), and there is no p-value.
+    The weight is measured on hidden edges that were left out when the logistic model learnt (:mod:`.trust`). It is 0
+    where the model does not put them before other candidates of their targets, and small where an untrained network is
+    needed for that, since the trained one knows better. ``explained`` also decides alone if there is nothing to learn
+    from: if fewer than two function edges are known, or no hidden one carries a signal; ``learnt_from`` is 0 then. The
+    scores of known edges are undefined (NaN), and there is no p-value.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks, trained on ``data``.
         data: The prior graph, with its inputs and outputs.
-        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. The scores of all pairs that features are made
-            of, about 50 (P + 1) N^2 bytes for P pairs of blocks, must fit too.
+        memory_budget: As for :class:`gsnn.edges.GradientEdgeInferer`. The scores of all pairs from which features are
+            made, about 50 (P + 1) N^2 bytes for P pairs of blocks, must fit, too.
         targets: As there.
         seed: Fixes the hidden edges, the samples and the weights of the untrained networks.
 
     Attributes:
-        learnt_from: Hidden edges that the last scores learnt from.
-        weight: What their odds counted.
+        learnt_from: Number of hidden edges that the last scores learnt from.
+        weight: The weight of the odds.
 
     Raises:
         RuntimeError: As there.
@@ -100,6 +100,8 @@ class CombinedEdgeInferer(GradientEdgeInferer):
     """
 
     default_score = "combined"
+    _own_scores: ClassVar[tuple[str, ...]] = ("combined",)
+    _needed_memory = staticmethod(combined_memory)
 
     def __init__(
         self,
@@ -116,7 +118,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
         check_fits(
-            combined_memory(self.N, self.n_pairs),
+            self._needed_memory(self.N, self.n_pairs),
             self.memory_budget,
             f"features of all pairs of {self.N} nodes",
             "use GradientEdgeInferer, score 'explained'",
@@ -126,14 +128,14 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         self._learnt: tuple[SampleStore, int, tuple[FloatArray, FloatArray]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is found again."""
+        """Without what is learnt again."""
         return super().__getstate__() | {"_learnt": None}
 
     def scored(
         self,
         *,
         layer_agg: str | None = None,
-        score: str = "combined",
+        score: str | None = None,
         ridge: float = 1e-6,
         rank_tolerance: float = 0.0,
         null_correction: bool = True,
@@ -141,39 +143,48 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         """Scores and columns of all pairs.
 
         Args:
-            layer_agg: Of 'explained'; as for :class:`gsnn.edges.GradientEdgeInferer`, like the others.
-            score: ``'combined'``, or a score of that class, which is then its own.
+            layer_agg: Of 'explained', like the options below; as for :class:`gsnn.edges.GradientEdgeInferer`.
+            score: ``'combined'``, a score of :class:`gsnn.edges.GradientEdgeInferer` or, of
+                :class:`gsnn.discovery.LearnedEdgeInferer`, ``'learned'``; None for the one that the class is named
+                after.
             ridge: As there.
             rank_tolerance: As there.
             null_correction: As there.
 
         Returns:
-            The scores; of ``'combined'`` with the columns likely, explained and sign.
+            The scores; ``'combined'`` with the columns likely, explained and sign, ``'learned'`` (logarithms of odds)
+            with combined before these.
 
         Raises:
             RuntimeError: If fewer than 3 samples were seen.
             ValueError: If an option is unknown.
         """
-        options: dict[str, Any] = {
-            "layer_agg": layer_agg,
-            "ridge": ridge,
-            "rank_tolerance": rank_tolerance,
-            "null_correction": null_correction,
-        }
-        if score != "combined":
-            return super().scored(score=score, **options)
-        explained = super().scored(score="explained", **options)
+        score = score or self.default_score
+        explained = super().scored(
+            layer_agg=layer_agg,
+            score="explained" if score in self._own_scores else score,
+            ridge=ridge,
+            rank_tolerance=rank_tolerance,
+            null_correction=null_correction,
+        )
+        if score not in self._own_scores:
+            return explained
+        combined = self._combined(explained)
+        del explained  # its columns hold a matrix for each pair of blocks
+        return self._own_score(score, combined)
+
+    def _own_score(self, score: str, combined: ScoredPairs) -> ScoredPairs:
+        """One of the scores of this class, from 'combined'."""
+        return combined
+
+    def _combined(self, explained: ScoredPairs) -> ScoredPairs:
         own = slice(self.targets.start, self.targets.stop)
         likely = self._opinions()[0][:, own]
         total = self.weight * likely + np.log(np.maximum(np.nan_to_num(explained.score.astype(np.float64)), FLOOR))
         total[self.prior.matrix()[:, own]] = np.nan
-
-        def entries(matrix: npt.NDArray[Any]) -> Column:
-            return lambda rows: matrix.ravel()[rows]
-
         columns = {
-            "likely": entries(expit(likely)),
-            "explained": entries(explained.score),
+            "likely": column_of(expit(likely)),
+            "explained": column_of(explained.score),
             "sign": explained.columns["sign"],
         }
         return ScoredPairs(self.prior, total, self.score_name, columns, self.targets.start)
@@ -186,8 +197,12 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         score = structure[:, self.targets.start : self.targets.stop]
         return {"structure": ScoredPairs(self.prior, score, first=self.targets.start)}
 
+    def _samples(self) -> tuple[Tensor, Tensor]:
+        """(M, I) inputs and (M, O) targets that were seen."""
+        return self._store.read(-2).T.float(), self._store.read(-1).T.float()
+
     def _opinions(self) -> tuple[FloatArray, FloatArray]:
-        """What :meth:`_learn` gives for the samples that were seen, found once, whatever is asked in between."""
+        """The result of :meth:`_learn` for the samples that were seen, computed once."""
         self._check_seen(3)
         if self._learnt is None or self._learnt[0] is not self._store or self._learnt[1] != self.n:
             self._learnt = self._store, self.n, self._learn()
@@ -202,24 +217,23 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         self.learnt_from, self.weight = sum(int(lesson.label.sum()) for lesson in taught), 0.0
         if not taught:
             return np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
-        x, y = (self._store.read(key).T.float() for key in (len(self._store.sizes) - 2, len(self._store.sizes) - 1))
+        x, y = self._samples()
         exams = [exam(lesson, self.prior) for lesson in taught]
 
-        def seen_of(lesson: Lesson, asked: Exam) -> dict[str, npt.NDArray[Any]]:
+        def features_of(lesson: Lesson, asked: Exam) -> dict[str, npt.NDArray[Any]]:
             scores = self._untrained(lesson.graph, lesson.seed, x, y)
             return shown_rows(lesson.graph, np.concatenate([lesson.rows, asked.rows]), self.N, scores)
 
         workers = workers_for(self._model, SAMPLES, combined_memory(self.N, self.n_pairs))
-        jobs = [partial(seen_of, lesson, asked) for lesson, asked in zip(taught, exams, strict=True)]
+        jobs = [partial(features_of, lesson, asked) for lesson, asked in zip(taught, exams, strict=True)]
         with closing(arrays_in_processes(jobs, workers)) as done:
-            seen = list(track(done, "hidden edges", total=len(jobs), show=None))
-        names = seen[0]["names"].tolist()
-        n_topology = seen[0]["topology"].shape[1]
+            made = list(track(done, "hidden edges", total=len(jobs), show=None))
+        names, n_topology = made[0]["names"].tolist(), made[0]["topology"].shape[1]
+        whole = [np.concatenate([each["topology"], each["scores"]], axis=1) for each in made]
         labels, learnt, left_out = [lesson.label for lesson in taught], [], []
         for last in (len(names), n_topology):  # with the scores of the untrained networks, and without
-            all_rows = [np.concatenate([each["topology"], each["scores"]], axis=1)[:, :last] for each in seen]
-            shown = [rows[: len(label)] for rows, label in zip(all_rows, labels, strict=True)]
-            asked = [rows[len(label) :] for rows, label in zip(all_rows, labels, strict=True)]
+            shown = [rows[: len(label), :last] for rows, label in zip(whole, labels, strict=True)]
+            asked = [rows[len(label) :, :last] for rows, label in zip(whole, labels, strict=True)]
             learnt.append(learn_linear(np.concatenate(shown), names[:last], np.concatenate(labels)))
             left_out.append(odds_left_out(list(zip(shown, labels, strict=True)), asked, names[:last]))
         self.weight = weight(left_out[0], left_out[1], exams)
@@ -230,7 +244,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
         return likely, structure
 
     def _untrained(self, graph: Graph, seed: int, x: Tensor, y: Tensor) -> Iterator[Feature]:
-        """What an untrained network on some of the samples, and readouts, say of the pairs of a graph."""
+        """Features of the pairs of a graph from an untrained network on some of the samples, and from readouts."""
 
         def drawn(fixed: int, most: int) -> list[tuple[Tensor, Tensor]]:
             rows = np.sort(np.random.default_rng(fixed).permutation(len(x))[:most])

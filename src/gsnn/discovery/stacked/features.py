@@ -1,7 +1,8 @@
-"""What the stacked inferer knows of each ordered pair of functions: features of the graph, and of a method's scores.
+"""Features of each ordered pair of functions: of the graph, of the scores of a method, and of responses.
 
-A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j. Every function here looks at
-nothing but its arguments, so that pairs of different graphs can be compared.
+A feature has a name and values that broadcast to (N, N), [i, j] for the edge i -> j, in float32. Every function here
+depends on its arguments alone, so that pairs of different graphs can be compared. Where ``free`` is asked for, it is
+(N, N), True for candidates; other pairs take no rank. Names of features begin with ``name``.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.stats import rankdata
 
-from gsnn.base.arrays import FloatArray
+from gsnn.base.arrays import BoolArray, FloatArray
 from gsnn.graph.checks import EDGE_TYPES
 from gsnn.graph.kinds import edge_pairs
 
 FloatMatrix = npt.NDArray[np.float32]
 Feature = tuple[str, npt.NDArray[np.floating]]
 
-# Distances beyond this count as no path: a signal does not travel further than a model has layers.
+# Longer paths count as none: a signal travels no further than a model has layers.
 MAX_HOPS = 12
 # Rows ranked at a time: ranking takes several times their memory.
 _ROWS = 256
-# Scores this far below the largest are all the same in logarithms.
+# In logarithms, scores below this share of the largest are raised to it.
 FLOOR = 1e-3
 # Responses are features where at least this share of the pairs has an input and an output of its own.
 LEAST_DESIGN = 0.1
@@ -34,9 +35,9 @@ LEAST_DESIGN = 0.1
 def structural_features(data: Any) -> Iterator[Feature]:  # noqa: ANN401 - anything HeteroData-like
     """Features of all pairs that know the graph alone, one after the other: together they would fill the memory.
 
-    Degrees, what reaches the ends and what they reach; counts of short paths in every direction (A A^T A, A A^T, A^T A,
-    A^2, A^3 of the adjacency matrix A); shortest distances; shared inputs and outputs. Nothing asks whether a function
-    has children or parents at all: that would tell where an edge was taken away, not where one is missing.
+    They are degrees; what reaches the ends and what they reach; counts of short paths in every direction (A A^T A,
+    A A^T, A^T A, A^2, A^3 of the adjacency matrix A); shortest distances; shared inputs and outputs. None tells whether
+    a function has children or parents at all: that would tell where an edge was hidden, not where one is missing.
 
     Args:
         data: HeteroData-like with N functions; missing input or output edges count as none.
@@ -111,32 +112,23 @@ def structural_features(data: Any) -> Iterator[Feature]:  # noqa: ANN401 - anyth
         shared, size = marks @ marks.T, marks.sum(1)
         either = size[:, None] + size[None, :] - shared
         yield f"{name}_jaccard", np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
-        # What an edge would bring that is not there: inputs new to the target, outputs new to the source.
+        # What an edge would add: inputs new to the target, outputs new to the source.
         own, lacks = (size[:, None], size[:, None] - shared) if name == "inputs" else (size[None, :], size - shared)
         yield f"new_{name}", lacks / np.maximum(own, 1)
 
 
-def score_features(name: str, given: FloatArray, known: npt.NDArray[np.bool_]) -> Iterator[Feature]:
-    """What the scores of a method say of each pair, on scales that do not depend on the model.
+def score_features(name: str, scores: FloatArray, free: BoolArray) -> Iterator[Feature]:
+    """Features of the scores of a method, on scales that do not depend on the model.
 
-    The logarithm; the same less the means of its source and its target; the share of the best of the target; and the
-    ranks within target and within source.
-
-    Args:
-        name: The method's; the names of the features begin with it.
-        given: (N, N) non-negative scores; NaN counts as 0.
-        known: (N, N), True where a pair is no candidate; such pairs take no rank.
-
-    Yields:
-        Name and feature, float32 of shape (N, N), (N, 1) or (1, N).
+    They are the logarithm; the same less the means of its source and its target; the share of the best of the target;
+    and the ranks within target and within source. The scores (N, N) are not negative; NaN counts as 0.
 
     Example:
-        >>> found = dict(score_features("s", np.array([[0.0, 1.0], [4.0, 0.0]]), np.eye(2, dtype=bool)))
+        >>> found = dict(score_features("s", np.array([[0.0, 1.0], [4.0, 0.0]]), ~np.eye(2, dtype=bool)))
         >>> found["s_of_target"].tolist()
         [[0.0, 1.0], [1.0, 0.0]]
     """
-    free = ~(known | np.eye(len(known), dtype=bool))
-    score = np.where(free, np.maximum(np.nan_to_num(given, nan=0.0), 0.0), 0.0)
+    score = np.where(free, np.maximum(np.nan_to_num(scores, nan=0.0), 0.0), 0.0)
     best = score.max(initial=0.0)
     log = np.log(np.maximum(score, FLOOR * best)) if best > 0 else np.zeros_like(score)
     if free.any():
@@ -152,20 +144,23 @@ def score_features(name: str, given: FloatArray, known: npt.NDArray[np.bool_]) -
     del log
     top = score.max(0, keepdims=True)
     yield f"{name}_of_target", (score / np.where(top > 0, top, 1.0)).astype(np.float32)
-    np.negative(score, out=score)
-    score[~free] = np.inf
-    yield f"{name}_rank_in_target", log_ranks(score.T).T
-    yield f"{name}_rank_in_source", log_ranks(score)
+    yield from end_ranks(name, score, free)
     yield f"{name}_target_level", columns.astype(np.float32)
     yield f"{name}_source_level", rows.astype(np.float32)
+
+
+def end_ranks(name: str, score: FloatArray, free: BoolArray) -> Iterator[Feature]:
+    """Logarithmic ranks of a score (N, N) among the pairs of the same target and of the same source, largest first."""
+    negative = np.where(free, -score, np.inf)
+    yield f"{name}_rank_in_target", log_ranks(negative.T).T
+    yield f"{name}_rank_in_source", log_ranks(negative)
 
 
 def response_scores(data: Any, x: FloatArray, responses: Mapping[str, FloatArray]) -> dict[str, FloatArray]:  # noqa: ANN401
     """How outputs that read j respond to inputs that feed i, for designs that perturb and measure most functions.
 
-    The root of the sum of squared Pearson correlations over the inputs fed directly into i and the outputs read
-    directly from j; with one input and one output for every function, this is what ranking by a knock-out's
-    effect does.
+    It is the root of the sum of squared Pearson correlations over the inputs fed directly into i and the outputs read
+    directly from j. With one input and one output for every function, this ranks by the effect of a knock-out.
 
     Args:
         data: HeteroData-like with N functions, I inputs and O outputs.
@@ -210,16 +205,7 @@ def response_scores(data: Any, x: FloatArray, responses: Mapping[str, FloatArray
 
 
 def stack(features: Iterable[Feature], rows: npt.NDArray[np.int64], n: int) -> tuple[list[str], FloatMatrix]:
-    """The features of some pairs as a matrix.
-
-    Args:
-        features: Name and feature, one after the other.
-        rows: (K,) pairs, i * N + j.
-        n: N.
-
-    Returns:
-        The names, and (K, F) with a column for each.
-    """
+    """The names of features, and (K, F) their values for the pairs ``rows`` (K,), i * N + j."""
     source, target = np.divmod(rows, n)
     names, columns = [], []
     for name, values in features:
@@ -231,7 +217,7 @@ def stack(features: Iterable[Feature], rows: npt.NDArray[np.int64], n: int) -> t
 def spread(
     step: sparse.csr_matrix, nodes: npt.NDArray[np.int64], members: npt.NDArray[np.int64], size: int
 ) -> npt.NDArray[np.float32]:
-    """Members of each node and of all that it leads to by ``step``: (N, size), 0 or 1."""
+    """(N, size), 0 or 1: the members of each node and of all nodes that it leads to by ``step``."""
     found = np.zeros((step.shape[0], size), dtype=np.float32)
     found[nodes, members] = 1.0
     while True:
@@ -241,8 +227,8 @@ def spread(
         found = more.astype(np.float32)
 
 
-def _hops(step: npt.NDArray[np.float32], ends: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Steps from each node to the nearest of some ends, capped."""
+def _hops(step: npt.NDArray[np.float32], ends: BoolArray) -> npt.NDArray[np.float32]:
+    """Steps from each node to the nearest of some ends, at most ``MAX_HOPS``."""
     far = np.full(len(ends), MAX_HOPS, dtype=np.float32)
     far[ends] = 0
     for hop in range(1, MAX_HOPS):
@@ -252,7 +238,7 @@ def _hops(step: npt.NDArray[np.float32], ends: npt.NDArray[np.bool_]) -> npt.NDA
 
 
 def distances(A: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Length of the shortest path from each node to each other, capped."""
+    """Length of the shortest path from each node to each other, at most ``MAX_HOPS``."""
     far = np.full(A.shape, MAX_HOPS, dtype=np.float32)
     np.fill_diagonal(far, 0.0)
     step, front = sparse.csr_matrix(A), np.eye(len(A), dtype=np.float32)
@@ -266,7 +252,7 @@ def distances(A: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def log_ranks(score: FloatArray) -> FloatMatrix:
-    """Logarithms of the ranks within each row, from 0 to 1; smallest first, equal ones share the mean of theirs."""
+    """Logarithms of the ranks within each row, scaled to (0, 1); the smallest first, ties get their mean rank."""
     ranks = np.empty(score.shape, dtype=np.float32)
     for start in range(0, len(score), _ROWS):
         some = slice(start, start + _ROWS)
@@ -275,6 +261,6 @@ def log_ranks(score: FloatArray) -> FloatMatrix:
 
 
 def _mean(step: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Mean of a value over the nodes that each leads to; 0 without any."""
+    """Mean of a value over the nodes that each node leads to; 0 without any."""
     degree = step.sum(1)
     return np.divide(step @ values, degree, out=np.zeros_like(degree), where=degree > 0)

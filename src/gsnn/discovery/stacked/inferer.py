@@ -1,8 +1,8 @@
-"""Edges from a classifier that learns, on known edges hidden for the purpose, what a missing edge looks like."""
+"""Edges from classifiers that learn from hidden known edges what a missing edge looks like."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,28 +19,23 @@ from gsnn.base.torch_state import own_random_state
 from gsnn.base.workers import arrays_in_processes, workers_for
 from gsnn.discovery.hiding import hideable_edges
 from gsnn.discovery.stacked.caps import capped
-from gsnn.discovery.stacked.features import (
-    FLOOR,
-    Feature,
-    response_scores,
-    stack,
-    structural_features,
-)
+from gsnn.discovery.stacked.features import FLOOR, Feature, response_scores, stack, structural_features
 from gsnn.discovery.stacked.learners import learn_linear, learn_pairs, log_odds, log_probability
 from gsnn.discovery.stacked.lessons import (
+    BATCH,
     FRACTION,
     OTHERS,
     REPEATS,
     Lesson,
     ModelScores,
-    free_pairs,
     lessons,
+    predictions,
     shown_rows,
 )
 from gsnn.discovery.stacked.refit import Train, default_config, refit
-from gsnn.edges.capture import Criterion, all_samples, isolated, iterate_batches, tapped, unwrap
+from gsnn.edges.capture import Criterion, all_samples, iterate_batches, tapped, unwrap
 from gsnn.edges.inferer import EdgeInferer, check_model
-from gsnn.edges.pairs import Column, ScoredPairs
+from gsnn.edges.pairs import ScoredPairs, column_of
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 
@@ -50,15 +45,14 @@ if TYPE_CHECKING:
 
 SCORES = ("stacked", "learnt", "structure")
 COLUMNS = ("learnt", "structure", "explained", "sign")
-# A refit takes long: fewer repeats where one brings this many examples.
+# A refit takes long: fewer repeats where each hides at least so many edges.
 _FEWER_REPEATS, _MANY = 3, 50
-_BATCH = 256
 # Pairs judged at a time.
 _PAIRS = 1 << 18
 
 
 class _Hiding(EdgeInferer):
-    """What the two share: which edges are hidden, and the classifiers that learn from them."""
+    """Which known edges are hidden, and what was learnt from them; shared by the stack and its control."""
 
     def __init__(
         self,
@@ -80,44 +74,30 @@ class _Hiding(EdgeInferer):
         self.fraction, self.repeats, self.seed = fraction, repeats, seed
         self.n_others = n_others
         self.masked: list[list[Edge]] = []
-        self._n = 0
-        self._found: dict[str, npt.NDArray[Any]] | None = None
+        self.n = 0
+        self._results: dict[str, npt.NDArray[Any]] | None = None
 
-    @property
-    def n(self) -> int:
-        """Number of samples of the last fit."""
-        return self._n
-
-    def _repeats(self) -> list[Lesson]:
-        """What each repeat hides, and the pairs it teaches."""
+    def _lessons(self) -> list[Lesson]:
+        """What each repeat hides, and the pairs that it teaches."""
         return lessons(self._graph, self.prior, self.fraction, self.repeats, self.seed, self.n_others)
 
-    def _unknown(self, score: FloatArray) -> FloatArray:
+    def _of_candidates(self, score: FloatArray) -> FloatArray:
         """The scores, NaN for known edges and self pairs."""
         score[~self.prior.candidates()] = np.nan
         return score
 
-    def _columns(self, names: Sequence[str]) -> dict[str, Column]:
-        """Columns of the table from what was found."""
-        found = self._fitted()
-
-        def entries(values: npt.NDArray[Any]) -> Column:
-            return lambda rows: values.ravel()[rows]
-
-        return {name: entries(found[name]) for name in names}
-
     def _fitted(self) -> dict[str, npt.NDArray[Any]]:
-        if self._found is None:
+        if self._results is None:
             raise RuntimeError("not fitted: call fit first")
-        return self._found
+        return self._results
 
 
 class StackedEdgeInferer(_Hiding):
-    r"""Learns from known edges what a missing edge looks like, and looks for more of the kind.
+    r"""Learns from known edges what a missing edge looks like.
 
-    A share of the known edges is hidden, the model trained again without them, and three classifiers (extremely
-    randomised trees, boosted trees, a logistic model) learn to tell the hidden pairs from all other pairs that the
-    masked graph lacks; several times, with other edges. They see features of the masked graph (degrees, reach, short
+    Several times, with other edges each time, a share of the known edges is hidden and the model trained again without
+    them. Three classifiers (extremely randomised trees, boosted trees, a logistic model) learn to tell the hidden pairs
+    from all other pairs that the masked graph lacks. They see features of the masked graph (degrees, reach, short
     paths, distances, shared inputs and outputs), of the scores of :class:`GradientEdgeInferer` and
     :class:`MagnitudeEdgeInferer` on the refitted model and, where many functions have an input and an output of their
     own, of the responses themselves. Then they judge the pairs that the full graph lacks by the same features.
@@ -128,9 +108,9 @@ class StackedEdgeInferer(_Hiding):
 
     - ``'stacked'``: the mean log-probability plus the logarithm of the score ``'explained'``;
     - ``'learnt'``: the mean log-probability alone;
-    - ``'structure'``: the log-probability of a logistic model that saw features of the graph only. It knows nothing of
-      the data. On networks from the literature most of what a stack ranks well is due to topology, so look at this
-      beside it: an edge that only ``'structure'`` ranks high is a guess that the network goes on as it is.
+    - ``'structure'``: the log-probability of a logistic model that saw features of the graph only, and nothing of the
+      data. On networks from the literature most of what a stack ranks well is due to topology, so compare the two: an
+      edge that only ``'structure'`` ranks high is a guess that the network goes on as it is.
 
     The scores of known edges are undefined (NaN): the classifiers learnt from them.
 
@@ -150,9 +130,6 @@ class StackedEdgeInferer(_Hiding):
         n_trees: Extremely randomised trees.
 
     Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
-        edges: Set of the known edges as (source, target) names.
         masked: The edges that each repeat of the last fit hid and learnt from.
 
     Raises:
@@ -232,13 +209,13 @@ class StackedEdgeInferer(_Hiding):
         Raises:
             ValueError: If the loader is empty or a batch has the wrong width (the error names the batch).
         """
-        self._found, self.masked, self._n = None, [], 0
+        self._results, self.masked, self.n = None, [], 0
         x, y = all_samples(self._model, dataloader)
-        # Refits need gradients, whatever the caller is inside of.
+        # Refits need gradients, also where the caller has turned them off.
         with torch.inference_mode(False), torch.enable_grad():
             self._learn(x, y, crit, device, verbose, loss_reduction)
-        self._n = len(x)
-        return self._n
+        self.n = len(x)
+        return self.n
 
     def _learn(
         self,
@@ -249,54 +226,52 @@ class StackedEdgeInferer(_Hiding):
         verbose: bool,
         loss_reduction: str | None,
     ) -> None:
-        """Hide, train again, learn, and judge all pairs; see :meth:`fit`."""
+        """The work of :meth:`fit` on (M, I) inputs and (M, O) targets."""
 
         def scores(model: nn.Module, graph: Graph) -> tuple[ModelScores, Iterator[Feature]]:
-            with isolated(model) as there, torch.no_grad():
-                dtype = next((p.dtype for p in model.parameters()), x.dtype)
-                parts = [model(part.to(there, dtype)).double().cpu() for part in x.split(_BATCH)]
-            responses = {"response": y.double().numpy(), "unexplained": (y.double() - torch.cat(parts)).numpy()}
+            unexplained = y.double() - predictions(model, x)
+            responses = {"response": y.double().numpy(), "unexplained": unexplained.numpy()}
             direct = response_scores(graph, x.double().numpy(), responses)
-            batches = list(zip(x[rows].split(_BATCH), y[rows].split(_BATCH), strict=True))
-            found = ModelScores(model, graph, batches, crit, device, loss_reduction)
-            return found, found.features(direct)
+            batches = list(zip(x[rows].split(BATCH), y[rows].split(BATCH), strict=True))
+            of_model = ModelScores(model, graph, batches, crit, device, loss_reduction)
+            return of_model, of_model.features(direct)
 
         train = self._trainer(x, y)
         rows = _some_rows(len(x), self.max_samples, self.seed)
         # First, so that samples that cannot be scored are refused before the refits.
         model, features = scores(self._model, self._graph)
-        mine = dict(features)
-        repeats = self._repeats()
-        if not repeats:
+        of_scores = dict(features)
+        taught = self._lessons()
+        if not taught:
             raise ValueError(
                 "no hidden edge carries a signal from an input to an output, so there is nothing to learn from; "
                 "hide others by another seed, or fewer by a smaller fraction"
             )
 
-        def refitted(repeat: Lesson) -> dict[str, npt.NDArray[Any]]:
-            features = scores(train(repeat.graph, repeat.seed), repeat.graph)[1]
-            return shown_rows(repeat.graph, repeat.rows, self.N, features)
+        def refitted(lesson: Lesson) -> dict[str, npt.NDArray[Any]]:
+            features = scores(train(lesson.graph, lesson.seed), lesson.graph)[1]
+            return shown_rows(lesson.graph, lesson.rows, self.N, features)
 
-        jobs = [partial(refitted, repeat) for repeat in repeats]
+        jobs = [partial(refitted, lesson) for lesson in taught]
         with closing(arrays_in_processes(jobs, self._workers(len(x), device))) as done:
-            seen = list(track(done, "refits", total=self.repeats, show=verbose))
-        topology, of_scores = (np.concatenate([each[part] for each in seen]) for part in ("topology", "scores"))
-        both = np.concatenate([topology, of_scores], axis=1)
-        label = np.concatenate([repeat.label for repeat in repeats])
-        alone = learn_linear(topology, seen[0]["names"].tolist()[: topology.shape[1]], label)
-        opinion = learn_pairs(both, label, self.seed, self.n_trees)
-        all_features = {**dict(structural_features(self._graph)), **mine}
-        free, learnt = free_pairs(self.prior), np.full(self.N * self.N, np.nan)
+            shown = list(track(done, "refits", total=self.repeats, show=verbose))
+        topology, scored = (np.concatenate([rows[part] for rows in shown]) for part in ("topology", "scores"))
+        label = np.concatenate([lesson.label for lesson in taught])
+        structure = learn_linear(topology, shown[0]["names"].tolist()[: topology.shape[1]], label)
+        opinion = learn_pairs(np.concatenate([topology, scored], axis=1), label, self.seed, self.n_trees)
+        all_features = {**dict(structural_features(self._graph)), **of_scores}
+        free, learnt = np.flatnonzero(self.prior.candidates()), np.full(self.N * self.N, np.nan)
         for some in np.split(free, range(_PAIRS, len(free), _PAIRS)):
             learnt[some] = opinion(stack(all_features.items(), some, self.N)[1])
         explained, sign = model.explained()
-        self._found = {
+        (odds,) = log_odds([structure], all_features.items(), self.N)
+        self._results = {
             "learnt": learnt.reshape(self.N, self.N),
-            "structure": self._unknown(log_probability(log_odds([alone], all_features.items(), self.N)[0])),
+            "structure": self._of_candidates(log_probability(odds)),
             "explained": explained,
             "sign": sign,
         }
-        self.masked = [repeat.hidden for repeat in repeats]
+        self.masked = [lesson.hidden for lesson in taught]
 
     def scored(
         self, *, score: str = "stacked", per_target: int | None = None, per_source: int | None = None
@@ -305,8 +280,8 @@ class StackedEdgeInferer(_Hiding):
 
         Args:
             score: ``'stacked'``, ``'learnt'`` or ``'structure'``.
-            per_target: Put a pair behind all others when so many better ones have its target already; 1 makes a
-                list without repetitions. None: no limit.
+            per_target: Put a pair behind all others when this many better ones have its target already; 1 gives a list
+                without repetitions. None: no limit.
             per_source: The same for its source.
 
         Returns:
@@ -319,10 +294,10 @@ class StackedEdgeInferer(_Hiding):
         """
         if score not in SCORES:
             raise unknown_option("score", score, SCORES)
-        found = self._fitted()
-        total = found["learnt"] + log_score(found["explained"]) if score == "stacked" else found[score]
-        total = capped(total, per_target, per_source)
-        return ScoredPairs(self.prior, total, self.score_name, self._columns(COLUMNS))
+        results = self._fitted()
+        total = results["learnt"] + log_score(results["explained"]) if score == "stacked" else results[score]
+        columns = {name: column_of(results[name]) for name in COLUMNS}
+        return ScoredPairs(self.prior, capped(total, per_target, per_source), self.score_name, columns)
 
     def _trainer(self, x: Tensor, y: Tensor) -> Train:
         """How to train on a masked graph, with the samples at hand."""
@@ -343,10 +318,10 @@ class StackedEdgeInferer(_Hiding):
 
 
 class StructureEdgeInferer(_Hiding):
-    """What the stack would say without the data: a logistic model of features of the graph alone.
+    """A logistic model of features of the graph alone: what the stack would say without the data.
 
-    The control of :class:`StackedEdgeInferer`, whose column ``structure`` it is, and a baseline for any method. No
-    model is trained or read, so it takes seconds. Whatever it ranks high is a guess that the network goes on as it is.
+    It is the column ``structure`` and the control of :class:`StackedEdgeInferer`, and a baseline for any method. No
+    model is trained or read, so it takes seconds. What it ranks high is a guess that the network goes on as it is.
 
     Args:
         model: Not used; any inferer takes one.
@@ -358,9 +333,6 @@ class StructureEdgeInferer(_Hiding):
         n_others: As there.
 
     Attributes:
-        function_nodes: The N names.
-        N: Number of function nodes.
-        edges: Set of the known edges as (source, target) names.
         masked: The edges that each repeat of the last fit hid and learnt from.
 
     Raises:
@@ -398,34 +370,24 @@ class StructureEdgeInferer(_Hiding):
         *,
         loss_reduction: str | None = None,
     ) -> int:
-        """Hide, learn, and judge all pairs.
-
-        Args:
-            dataloader: Its samples are counted, nothing else.
-            crit: Not used.
-            device: Not used.
-            verbose: Not used; nothing here takes long.
-            loss_reduction: Not used.
-
-        Returns:
-            Number of samples.
-
-        Raises:
-            ValueError: If the loader is empty.
-        """
-        self._found, self.masked, self._n = None, [], 0
+        """Hide, learn, and judge all pairs; see :meth:`gsnn.edges.EdgeInferer.fit`. Samples are only counted."""
+        self._results, self.masked, self.n = None, [], 0
         with own_random_state():
             n = sum(len(batch.x) for batch in iterate_batches(dataloader))
-        repeats = self._repeats()
-        found = np.zeros((self.N, self.N))
-        if repeats:
-            shown = [stack(structural_features(repeat.graph), repeat.rows, self.N) for repeat in repeats]
-            label = np.concatenate([repeat.label for repeat in repeats])
-            alone = learn_linear(np.concatenate([rows for _, rows in shown]), shown[0][0], label)
-            found = log_probability(log_odds([alone], structural_features(self._graph), self.N)[0])
-        self._found = {"structure": self._unknown(found)}
-        self.masked, self._n = [repeat.hidden for repeat in repeats], n
+        taught = self._lessons()
+        score = np.zeros((self.N, self.N))
+        if taught:
+            shown = [stack(structural_features(lesson.graph), lesson.rows, self.N) for lesson in taught]
+            label = np.concatenate([lesson.label for lesson in taught])
+            model = learn_linear(np.concatenate([rows for _, rows in shown]), shown[0][0], label)
+            score = log_probability(log_odds([model], structural_features(self._graph), self.N)[0])
+        self._results = {"structure": self._judged(self._of_candidates(score))}
+        self.masked, self.n = [lesson.hidden for lesson in taught], n
         return n
+
+    def _judged(self, own: FloatArray) -> FloatArray:
+        """The scores (N, N) from what this network teaches; a subclass may know more."""
+        return own
 
     def scored(self, *, per_target: int | None = None, per_source: int | None = None) -> ScoredPairs:
         """Scores of all pairs, without further columns; see :meth:`StackedEdgeInferer.scored`."""
@@ -434,20 +396,20 @@ class StructureEdgeInferer(_Hiding):
 
 
 def _some_rows(n: int, most: int, seed: int) -> Tensor:
-    """Numbers of at most so many of n samples, at random, in order."""
+    """Numbers of at most ``most`` of n samples, drawn at random, in order."""
     if n <= most:
         return torch.arange(n)
     return torch.from_numpy(np.sort(np.random.default_rng((seed, 2)).choice(n, most, replace=False)))
 
 
 def log_score(score: FloatArray) -> FloatArray:
-    """Its logarithm, where none is below a small share of the largest; undefined ones count as 0."""
+    """The logarithm of a score, raised to a small share of the largest; NaN counts as 0."""
     best = np.nanmax(score, initial=0.0)
     return np.log(np.maximum(np.nan_to_num(score), FLOOR * best)) if best > 0 else np.zeros_like(score)
 
 
 def _check_integers(**options: tuple[int | None, int]) -> None:
-    """Refuse what is no integer, or below its least value; None is left to the default."""
+    """Refuse a value that is no integer or below its least value; None stands for a default."""
     for name, (value, least) in options.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -1,4 +1,4 @@
-"""The three classifiers of the stacked inferer and how their opinions make one score; and a linear one alone."""
+"""The three classifiers of the stacked inferer, whose probabilities make one score; and a logistic model alone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gsnn.discovery.stacked.features import Feature, FloatMatrix
 
 Learnt = Callable[[npt.NDArray[np.float32]], FloatArray]
 
-# A probability of 0 from a forest is one tree short of a certainty, not minus infinity.
+# Least probability: a 0 from a forest is no certainty, and its logarithm would be minus infinity.
 _LEAST = 1e-4
-# Inverse of the penalty of the logistic model that stands alone, and the masked edges from which on it is that.
+# Inverse penalty of the logistic model that is used alone, and the masked edges from which it applies in full.
 _LINEAR_C, _MANY = 0.05, 250
 
 
@@ -28,10 +28,10 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
         x: (K, F) features of pairs.
         label: (K,) True for a masked edge.
         seed: Fixes the trees.
-        n_trees: Extremely randomised trees; there are 120 boosted ones.
+        n_trees: Number of extremely randomised trees; there are 120 boosted ones.
 
     Returns:
-        A function of features (Q, F) that gives (Q,) the mean logarithm of the three probabilities.
+        A function of features (Q, F) that returns (Q,) the mean logarithm of the three probabilities.
 
     Raises:
         ValueError: If all labels are the same.
@@ -62,10 +62,10 @@ def learn_pairs(x: npt.NDArray[np.float32], label: npt.NDArray[np.bool_], seed: 
         ),
         make_pipeline(StandardScaler(), LogisticRegression(C=0.02, max_iter=500, tol=1e-4)),
     ]
-    with in_turn():  # scikit-learn changes the warning filters of the process, for a while
+    with in_turn():  # scikit-learn changes the warning filters of the process temporarily
         for model in models:
             model.fit(x, label)
-    # Every tree has a seed of its own, whoever grows it; what they say is added up in the order in which it comes.
+    # Each tree has its own seed, on any thread; but the order in which threads add up predictions is not fixed.
     models[0].set_params(n_jobs=1)
 
     def opinion(pairs: npt.NDArray[np.float32]) -> FloatArray:
@@ -94,15 +94,12 @@ class Linear:
 def learn_linear(x: FloatMatrix, names: Sequence[str], label: npt.NDArray[np.bool_]) -> Linear:
     """Fit a logistic model with a strong penalty to tell masked pairs from others.
 
-    The fewer masked edges, the stronger the penalty: a few say little of what is missing, and look very much alike.
+    The fewer masked edges, the stronger the penalty: a few tell little about missing edges, and are much alike.
 
     Args:
         x: (K, F) features of pairs.
-        names: Theirs, F of them.
+        names: Names of the features.
         label: (K,) True for a masked edge.
-
-    Returns:
-        The model.
 
     Raises:
         ValueError: If all labels are the same.
@@ -120,15 +117,9 @@ def learn_linear(x: FloatMatrix, names: Sequence[str], label: npt.NDArray[np.boo
 
 
 def log_odds(models: Sequence[Linear], features: Iterable[Feature], n: int) -> list[FloatArray]:
-    """What logistic models say of all pairs, from one look at each feature.
+    """Logarithms of the odds of all pairs, (N, N) for each logistic model, in one pass over the features.
 
-    Args:
-        models: The models; each passes over the features that it does not know.
-        features: Name and feature, one after the other.
-        n: N.
-
-    Returns:
-        For each model (N, N), the logarithm of the odds.
+    A model ignores the features that it does not know.
     """
     odds = [np.full((n, n), model.constant) for model in models]
     for name, values in features:
@@ -139,7 +130,7 @@ def log_odds(models: Sequence[Linear], features: Iterable[Feature], n: int) -> l
 
 
 def log_probability(odds: FloatArray) -> FloatArray:
-    """The logarithm of the probability, of the logarithm of its odds."""
+    """Logarithms of probabilities, from logarithms of odds."""
     return -np.logaddexp(0.0, -odds)
 
 
@@ -155,16 +146,16 @@ def sample_alike(
     n: int,
     rng: np.random.Generator,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Other pairs for the hidden ones to be told from, with as large a share of each kind.
+    """Draw other pairs, with the same share of each kind as among the hidden ones.
 
-    So the kind says nothing of whether a pair was hidden.
+    So the kind does not tell whether a pair was hidden.
 
     Args:
         hidden: Hidden pairs.
         candidates: Pairs to draw from, none of them hidden.
         kind: Kind of every pair, by its number.
         n: How many to draw, at most.
-        rng: Draws them.
+        rng: Generator of the draw.
 
     Returns:
         The hidden pairs of a kind that has candidates, and the pairs drawn, sorted; fewer than ``n`` where a kind has
@@ -183,7 +174,7 @@ def sample_alike(
     total = min([float(n), *(len(of_kind[k]) * len(kept) / count for k, count in counts.items())])
     drawn = [np.zeros(0, dtype=np.int64)]
     for k, count in counts.items():
-        # A little more than the product, which can fall short of a whole number by its rounding.
+        # A little more than the product, which rounding can leave just below a whole number.
         take = max(1, int(total * count / len(kept) + 1e-9))
         drawn.append(rng.choice(of_kind[k], size=take, replace=False))
     return kept, np.sort(np.concatenate(drawn))

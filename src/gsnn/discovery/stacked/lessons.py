@@ -1,8 +1,8 @@
-"""Known edges that are hidden to learn from, and what a model says of the pairs of a graph without them."""
+"""Known edges that are hidden to learn from, and the features of pairs of the graph without them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -11,19 +11,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from gsnn.base.arrays import BoolArray, IntArray
 from gsnn.base.errors import DataError
 from gsnn.discovery.hiding import hideable_edges, holes, mask_edges
 from gsnn.discovery.stacked.features import Feature, score_features, stack, structural_features
 from gsnn.discovery.stacked.learners import sample_alike
-from gsnn.edges.capture import Criterion
+from gsnn.edges.capture import Criterion, isolated
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
 from gsnn.edges.magnitude import MagnitudeEdgeInferer
-from gsnn.edges.pairs import PriorEdges
+from gsnn.edges.pairs import PriorEdges, ScoredPairs
 from gsnn.graph import Graph
 from gsnn.graph.checks import EDGE_TYPES, Edge
 
-# What is hidden at a time, how often, and how many other pairs are shown beside it.
+# Share of the known edges hidden at a time, how often, and how many other pairs are shown beside them.
 FRACTION, REPEATS, OTHERS = 0.1, 8, 2000
+
+# Samples per pass through a model.
+BATCH = 256
+# Scores of the gradient inferer that features are made of.
+FIRST_ORDER = ("regressed", "normalised", "explained")
 
 S = TypeVar("S", GradientEdgeInferer, MagnitudeEdgeInferer)
 
@@ -34,8 +40,8 @@ class Lesson:
 
     Attributes:
         graph: The graph without them.
-        hidden: Those that still carry a signal.
-        seed: For whatever is done with the graph.
+        hidden: The hidden edges that still carry a signal.
+        seed: For what is trained or drawn on the graph.
         rows: (K,) pairs to learn from, i * N + j.
         label: (K,) True for the hidden ones.
     """
@@ -43,13 +49,8 @@ class Lesson:
     graph: Graph
     hidden: list[Edge]
     seed: int
-    rows: npt.NDArray[np.int64]
-    label: npt.NDArray[np.bool_]
-
-
-def free_pairs(prior: PriorEdges) -> npt.NDArray[np.int64]:
-    """The pairs that are no known edges and not (i, i), as i * N + j."""
-    return np.flatnonzero(prior.candidates().ravel())
+    rows: IntArray
+    label: BoolArray
 
 
 def lessons(
@@ -70,18 +71,18 @@ def lessons(
         repeats: How often.
         seed: Fixes what is hidden and drawn.
         n_others: Other pairs beside the hidden ones, at most.
-        enough: Stop at two times or more once so many edges were hidden; None: never.
+        enough: Stop after two times or more once so many edges were hidden; None: never.
 
     Returns:
-        A lesson for each time; none if fewer than two edges can be hidden, or none that is carries a signal.
+        A lesson for each time; none if fewer than two edges can be hidden, or no hidden edge carries a signal.
     """
     if len(hideable_edges(graph).rows) < 2:
         return []
-    n, free = prior.N, free_pairs(prior)
-    chosen = np.random.default_rng((seed, 1))
-    found: list[Lesson] = []
+    n, free = prior.N, np.flatnonzero(prior.candidates())
+    others_rng = np.random.default_rng((seed, 1))
+    taught: list[Lesson] = []
     for stream in np.random.SeedSequence(seed).spawn(repeats):
-        if enough is not None and len(found) >= 2 and sum(len(lesson.hidden) for lesson in found) >= enough:
+        if enough is not None and len(taught) >= 2 and sum(len(lesson.hidden) for lesson in taught) >= enough:
             break
         rng = np.random.default_rng(stream)
         try:
@@ -89,19 +90,17 @@ def lessons(
         except DataError:  # without any one of the edges an output is out of reach of every input
             return []
         pairs = [prior.index[s] * n + prior.index[t] for s, t in masking.testable]
-        # Where hiding left a hole all the same, it must not tell hidden pairs from others.
+        # Where hiding could not avoid a hole, it must not tell hidden pairs from others.
         childless, orphaned = holes(masking.graph.edge_index_dict[EDGE_TYPES[0]].numpy(), n)
         kind = (2 * childless[:, None] + orphaned[None, :]).ravel()
-        true, others = sample_alike(np.sort(np.array(pairs, dtype=np.int64)), free, kind, n_others, chosen)
+        true, others = sample_alike(np.sort(np.array(pairs, dtype=np.int64)), free, kind, n_others, others_rng)
         rows, label = np.concatenate([true, others]), np.arange(len(true) + len(others)) < len(true)
-        found.append(Lesson(masking.graph, masking.testable, int(rng.integers(2**31)), rows, label))
-    return found if any(lesson.label.any() for lesson in found) else []
+        taught.append(Lesson(masking.graph, masking.testable, int(rng.integers(2**31)), rows, label))
+    return taught if any(lesson.label.any() for lesson in taught) else []
 
 
-def shown_rows(
-    graph: Graph, rows: npt.NDArray[np.int64], n: int, scores: Iterator[Feature]
-) -> dict[str, npt.NDArray[Any]]:
-    """What a classifier sees of some pairs of a masked graph.
+def shown_rows(graph: Graph, rows: IntArray, n: int, scores: Iterable[Feature]) -> dict[str, npt.NDArray[Any]]:
+    """The features of some pairs of a masked graph, for a classifier.
 
     Args:
         graph: The graph.
@@ -114,12 +113,24 @@ def shown_rows(
         (K, G).
     """
     names, topology = stack(structural_features(graph), rows, n)
-    further, of_scores = stack(scores, rows, n)
-    return {"names": np.array(names + further), "topology": topology, "scores": of_scores}
+    score_names, of_scores = stack(scores, rows, n)
+    return {"names": np.array(names + score_names), "topology": topology, "scores": of_scores}
+
+
+def predictions(model: nn.Module, x: Tensor) -> Tensor:
+    """(M, O) float64 predictions of a model in eval mode, for (M, I) inputs."""
+    with isolated(model) as device, torch.no_grad():
+        dtype = next((p.dtype for p in model.parameters()), x.dtype)
+        return torch.cat([model(part.to(device, dtype)).double().cpu() for part in x.split(BATCH)])
+
+
+def column_matrix(scored: ScoredPairs, name: str) -> npt.NDArray[Any]:
+    """A column of the scores of all pairs, (N, N)."""
+    return scored.columns[name](np.arange(scored.score.size)).reshape(scored.score.shape)
 
 
 class ModelScores:
-    """What the research scores and ours say of the pairs of a graph, by one model of it.
+    """The research score and the first-order scores of the pairs of a graph, by one model of it.
 
     Args:
         model: The model.
@@ -150,25 +161,23 @@ class ModelScores:
         """Features of all pairs, one after the other.
 
         Args:
-            direct: (N, N) of further scores by name, that come first.
+            direct: Further scores (N, N) by name, whose features come first.
         """
-        known = PriorEdges(self._graph).matrix()
+        free = PriorEdges(self._graph).candidates()
         for name, score in direct.items():
-            yield from score_features(name, score, known)
-        # One inferer at a time: either holds matrices of all pairs for each pair of blocks.
-        yield from score_features(
-            "magnitude", self._fitted(MagnitudeEdgeInferer).score_matrix(layer_agg="mean0"), known
-        )
+            yield from score_features(name, score, free)
+        # One inferer at a time: each holds matrices of all pairs for each pair of blocks.
+        yield from score_features("magnitude", self._fitted(MagnitudeEdgeInferer).score_matrix(layer_agg="mean0"), free)
         self._gradient = self._fitted(GradientEdgeInferer)
-        for name in ("regressed", "normalised", "explained"):
+        for name in FIRST_ORDER:
             score = self._gradient.score_matrix(score=name, null_correction=False)
-            yield from score_features(name, score, known)
+            yield from score_features(name, score, free)
 
     def explained(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The score 'explained' and the sign of all pairs, (N, N) each."""
         gradient = self._gradient or self._fitted(GradientEdgeInferer)
         scored = gradient.scored(score="explained", null_correction=False)
-        return scored.score, scored.columns["sign"](np.arange(scored.score.size)).reshape(scored.score.shape)
+        return scored.score, column_matrix(scored, "sign")
 
     def _fitted(self, kind: type[S]) -> S:
         inferer = kind(self._model, self._graph, memory_budget=self._memory)

@@ -1,4 +1,4 @@
-"""Training again on a graph without some known edges, as the stacked inferer learns from."""
+"""Training again on a graph without some known edges, for the stacked inferer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 # Trains a model of a graph from scratch, from a seed.
 Train = Callable[[Graph, int], nn.Module]
 
-# Without settings of the user's: about so many steps, of batches between these sizes.
+# Without settings of the user: about so many steps, and batches between these sizes.
 _STEPS, _SMALLEST, _LARGEST = 1200, 16, 128
 
 
 def default_config(n_samples: int) -> TrainConfig:
-    """Settings of a refit when the user has named none: about 1200 steps of AdamW."""
+    """Settings of a refit if the user gives none: about 1200 steps of AdamW."""
     from gsnn.training import TrainConfig
 
     batch = int(np.clip(n_samples // 32, _SMALLEST, _LARGEST))
@@ -39,9 +39,6 @@ def untrained(model: Any, graph: Graph, seed: int, most: int | None = None) -> G
         graph: The graph.
         seed: Fixes the weights.
         most: Channels of a function, at most; None: as many as the other has.
-
-    Returns:
-        The model.
 
     Raises:
         TypeError: If ``model`` is no GSNN.
@@ -65,7 +62,7 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
     """Train a model of the same architecture as another on another graph.
 
     Args:
-        model: A :class:`gsnn.nn.GSNN`; it gives nonlinearity, norm, channels, layers and so on, no weights.
+        model: A :class:`gsnn.nn.GSNN`; only its architecture is used, not its weights.
         graph: The graph to train on.
         seed: Fixes weights and order of the samples.
         x: (M, I) inputs.
@@ -73,7 +70,7 @@ def refit(model: Any, graph: Graph, seed: int, x: Tensor, y: Tensor, config: Tra
         config: Optimiser, epochs and batch size. Its stopping rule is not used: there are no validation samples.
 
     Returns:
-        The trained model when most was learnt (:mod:`gsnn.training.early`).
+        The model at the step when it had learnt most (:mod:`gsnn.training.early`).
 
     Raises:
         TypeError: If ``model`` is no GSNN.

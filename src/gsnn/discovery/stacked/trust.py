@@ -1,4 +1,4 @@
-"""How far to trust what was learnt from hidden edges: by the hidden edges that it did not learn from."""
+"""How far to trust what was learnt from hidden edges, measured on hidden edges that were left out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gsnn.discovery.stacked.learners import learn_linear
 from gsnn.discovery.stacked.lessons import Lesson
 from gsnn.edges.pairs import PriorEdges
 
-# Hidden edges of a lesson that are asked for, at most, and their rivals each.
+# Hidden edges in the exam of a lesson, at most, and rivals of each.
 _EDGES, _RIVALS = 300, 64
-# Odds never count more than this.
+# Largest weight of the odds.
 _MOST = 1.5
-# A slope beyond this is as good as any: the best is first wherever it can be.
+# Largest slope: beyond it nothing changes any more.
 _STEEPEST = 1e4
 
 
@@ -40,10 +40,10 @@ def exam(lesson: Lesson, prior: PriorEdges) -> Exam:
 
     Args:
         lesson: The lesson.
-        prior: All known edges, hidden ones too.
+        prior: All known edges, including the hidden ones.
 
     Returns:
-        The exam; a hidden edge without any rival is left out.
+        The exam; a hidden edge without a rival is left out.
     """
     n, rng = prior.N, np.random.default_rng((lesson.seed, 1))
     candidates = prior.candidates()
@@ -60,30 +60,30 @@ def exam(lesson: Lesson, prior: PriorEdges) -> Exam:
 def odds_left_out(
     taught: Sequence[tuple[FloatMatrix, BoolArray]], asked: Sequence[FloatMatrix], names: Sequence[str]
 ) -> list[FloatArray]:
-    """What a logistic model says of the pairs of each exam when it has learnt from the other lessons.
+    """Logarithms of the odds of the pairs of each exam, by a logistic model that has learnt from the other lessons.
 
     Args:
         taught: For each lesson (K, F) features and (K,) labels.
         asked: For each lesson (R, F) features of the pairs of its exam.
-        names: Of the features.
+        names: Names of the features.
 
     Returns:
-        For each lesson (R,) logarithms of odds; 0 where the other lessons hold nothing to learn from.
+        (R,) for each lesson; 0 where the other lessons hold nothing to learn from.
     """
-    found = []
+    odds = []
     for left_out, rows in enumerate(asked):
         others = [each for k, each in enumerate(taught) if k != left_out]
         if not len(rows) or not any(label.any() for _, label in others):
-            found.append(np.zeros(len(rows)))
+            odds.append(np.zeros(len(rows)))
             continue
         x, label = (np.concatenate(parts) for parts in zip(*others, strict=True))
         model = learn_linear(x, names, label)
-        found.append(rows @ np.array([model.weights[name] for name in names]) + model.constant)
-    return found
+        odds.append(rows @ np.array([model.weights[name] for name in names]) + model.constant)
+    return odds
 
 
 def fitted_slope(odds: FloatArray, starts: IntArray) -> tuple[float, float]:
-    r"""Fit a conditional logistic model with one slope b >= 0: in each group the first is the one that was hidden.
+    r"""Fit a conditional logistic model with one slope b >= 0; the first pair of each group is the hidden one.
 
     It maximises the mean over the groups of :math:`b s_1 - \log \sum_k e^{b s_k}`.
 
@@ -124,16 +124,16 @@ def fitted_slope(odds: FloatArray, starts: IntArray) -> tuple[float, float]:
 
 
 def weight(odds: Sequence[FloatArray], topology: Sequence[FloatArray], exams: Sequence[Exam]) -> float:
-    r"""How much odds count beside the score of a trained model.
+    r"""The weight of the odds relative to the score of a trained model.
 
     .. math:: w = \min(b, 1.5) \min(1, g_t / g)^2
 
-    with b and g of :func:`fitted_slope` for the odds, g_t for those of topology alone. Odds that do not tell a left out
-    edge from its rivals count nothing, and so does what only an untrained network tells: the trained one says it
+    with b and g of :func:`fitted_slope` for the odds, g_t for those of topology alone. Odds that do not put a left out
+    edge before its rivals count nothing. Nor does what only an untrained network tells, since the trained one knows it
     better.
 
     Args:
-        odds: For each exam (R,), as :func:`odds_left_out` gives them.
+        odds: (R,) for each exam, from :func:`odds_left_out`.
         topology: The same by topology alone.
         exams: The exams.
 

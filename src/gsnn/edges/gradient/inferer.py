@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
@@ -234,6 +235,11 @@ class GradientEdgeInferer(StoredInferer):
             null_correction=null_correction,
         )
 
+    def add_samples_of(self, other: GradientEdgeInferer, samples: IntArray) -> None:
+        """Add some of the samples of another inferer of the same model, taps and targets, by their numbers."""
+        self._store.append([other._store.read(key)[:, samples] for key in range(len(self._store.sizes))])
+        self._last = None
+
     def scored(
         self,
         *,
@@ -257,7 +263,8 @@ class GradientEdgeInferer(StoredInferer):
         if score == "explained" and self.use_pre_norm and not self.keep_post:
             raise ValueError("score='explained' needs the activations that keep_post=False leaves out")
         key = (layer_agg, score, ridge, rank_tolerance, null_correction)
-        return self._scored_once(key, lambda: self._score(*key))
+        # By a copy, which holds no scores: columns that led back to the scores would keep both until a collection.
+        return self._scored_once(key, lambda: copy(self)._score(*key))
 
     def _source_keys(self, score: str) -> range:
         """Keys in the store of the activations at the P pairs of blocks; ``'explained'`` takes the post tap."""
