@@ -19,6 +19,7 @@ from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes, workers_for
 from gsnn.data.split import conditions
 from gsnn.discovery.stacked.caps import chosen_pairs
+from gsnn.discovery.stacked.lessons import column_matrix
 from gsnn.discovery.stacked.refit import default_config, untrained
 from gsnn.edges.capture import Criterion, all_samples, tapped, unwrap
 from gsnn.edges.gradient.inferer import GradientEdgeInferer
@@ -106,11 +107,11 @@ class StabilityEdgeInferer(EdgeInferer):
     ) -> None:
         super().__init__(model, data)
         self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
-        inner = unwrap(model)
         check_model(tapped(model), self.function_nodes, use_pre_norm=True)
+        inner = unwrap(model)
         if not isinstance(inner, GSNN):
             raise TypeError(f"model must be a gsnn.nn.GSNN to be trained again, got {type(inner).__name__}")
-        self._model = inner
+        self._model: GSNN = inner
         if per_round is None:
             per_round = max(LEAST, round(SHARE * len(self.edges)))
         options = {"subsamples": (subsamples, 2), "rounds": (rounds, 1), "per_round": (per_round, 1), "seed": (seed, 0)}
@@ -192,12 +193,11 @@ class StabilityEdgeInferer(EdgeInferer):
 
         def round_of(number: int, group: range) -> dict[str, npt.NDArray[Any]]:
             seed = int(np.random.SeedSequence((self.seed, number, group.start)).generate_state(1)[0])
-            some = [graphs[k] for k in group]
-            models = train_together(self._model, some, [(x[halves[k]], y[halves[k]]) for k in group], config, seed)
-            found = [self._proposed(m, g, (x[halves[k]], y[halves[k]]), crit, device)
-                     for m, g, k in zip(models, some, group, strict=True)]  # fmt: skip
-            return {"pairs": np.array([each[0] for each in found]), "percentile": sum(each[1] for each in found),
-                    "signs": sum(each[2] for each in found)}  # fmt: skip
+            some, samples = [graphs[k] for k in group], [(x[halves[k]], y[halves[k]]) for k in group]
+            models = train_together(self._model, some, samples, config, seed)
+            every = zip(models, some, samples, strict=True)
+            pairs, ranks, sign = zip(*(self._proposed(*each, crit, device) for each in every), strict=True)
+            return {"pairs": np.array(pairs), "percentile": np.sum(ranks, axis=0), "sign": np.sum(sign, axis=0)}
 
         workers = self._workers(config.batch_size, len(x), together, device)
         for number in track(range(self.rounds), "rounds on subsamples", show=verbose):
@@ -211,7 +211,7 @@ class StabilityEdgeInferer(EdgeInferer):
                         graphs[k] = graphs[k].with_edges(edges) if edges else graphs[k]
                     if number == 0:
                         percentile += result["percentile"] / self.subsamples
-                        signs += result["signs"]
+                        signs += result["sign"]
         return entered, percentile, np.sign(signs)
 
     def _proposed(
@@ -236,13 +236,13 @@ class StabilityEdgeInferer(EdgeInferer):
         pairs = np.full(self.per_round, -1)
         best = best[np.isfinite(score.ravel()[best])]
         pairs[: len(best)] = best
-        return pairs, percentile, found.columns["sign"](np.arange(score.size)).reshape(score.shape).astype(np.float64)
+        return pairs, percentile, column_matrix(found, "sign").astype(np.float64)
 
     def _workers(self, batch: int, n: int, together: int, device: torch.device | str) -> int:
         """How many groups to train at a time."""
         if torch.device(device).type != "cpu":
             return 0
-        channels = len(tapped(self._model).channel_node)
+        channels = len(self._model.channel_node)
         values = 2 * (self._model.L + 10) * self.N**2 + 3 * self._model.L * channels * (n + together * batch)
         return workers_for(self._model, batch, 8 * values)
 
@@ -306,5 +306,8 @@ def train_together(
         np.concatenate([part[k].float().numpy()[own] for part, own in zip(samples, rows, strict=True)], axis=1)
         for k in (0, 1)
     )
-    done = train_model(untrained(model, united, config.seed), (x, y), None, config).reading_model
-    return split_union(done, graphs) if len(graphs) > 1 else [done]
+    trained = untrained(model, united, config.seed)
+    early = train_model(trained, (x, y), None, config).early
+    if early is not None:
+        trained.load_state_dict(early[1])
+    return split_union(trained, graphs) if len(graphs) > 1 else [trained.eval()]

@@ -137,11 +137,6 @@ def undefined_column(rows: IntArray) -> FloatArray:
     return np.full(len(rows), np.nan)
 
 
-def column_of(matrix: npt.NDArray[Any]) -> Column:
-    """The column that reads its values from a matrix (S, T)."""
-    return lambda rows: matrix.ravel()[rows]
-
-
 @dataclass(frozen=True)
 class ScoredPairs:
     """Scores of all ordered pairs, and how to compute the other columns for some of them.

@@ -54,7 +54,7 @@ def untrained(model: Any, graph: Graph, seed: int, most: int | None = None) -> G
     options = {name: value for name, value in model.options.items() if name != "layers"}
     channels = model.channels if most is None else min(model.channels, most)
     if not isinstance(channels, int):  # of each copy, where the graph is a union of several
-        channels = list(channels) * (graph.N // model.N)
+        channels *= graph.N // model.N
     return build_model(lambda: GSNN.from_graph(graph, channels, model.L, **options), seed)
 
 
