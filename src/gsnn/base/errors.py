@@ -17,7 +17,7 @@ class GsnnError(Exception):
     """Base of every error the library raises for a reason the user can mend."""
 
     def __str__(self) -> str:
-        """The message; of a word of thousands of characters its beginning."""
+        """The message; a word of thousands of characters is cut."""
         return _LONG.sub(lambda word: f"{word[0][:100]}... ({len(word[0])} characters)", super().__str__())
 
 
@@ -57,15 +57,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def closest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
-    """Names among ``options`` that look like ``name``, best first, whatever the case.
-
-    Args:
-        name: The name that was not found.
-        options: The names that exist.
-        n: How many to return at most.
-
-    Returns:
-        Up to ``n`` of the options.
+    """Up to ``n`` names among ``options`` that look like ``name`` in any case, best first.
 
     Example:
         >>> closest("TNFA", ["tnfa", "il1a", "tgfa"], n=2)
