@@ -1,7 +1,7 @@
 """The sparse maps, differentiable any number of times, in eager mode and inside a compiled graph.
 
 The three bilinear products ``to_channels``, ``to_edges`` and ``sampled`` are closed under differentiation: the
-derivative of each is made of the other two. In eager mode they are autograd functions; ``torch.compile`` sees custom
+derivative of each consists of the other two. In eager mode they are autograd functions; ``torch.compile`` sees custom
 operators around the same kernels, because it cannot trace sparse tensors.
 """
 
@@ -58,7 +58,7 @@ def sampled(pattern: EdgeChannelPattern, x: Tensor, h: Tensor) -> Tensor:
 
 
 def _full_precision(product: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
-    """Autocast would halve the operands of products that exist in full precision only."""
+    """Compute without autocast, which would halve the precision of operands that the products do not take."""
     if torch.is_autocast_enabled(first.device.type):
         with torch.autocast(first.device.type, enabled=False):
             return product(first, second)
@@ -76,14 +76,14 @@ _F = TypeVar("_F", bound=type[torch.autograd.Function])
 
 
 def remember_signature(function: _F) -> _F:
-    """Keep the signature of ``forward``: to work it out at every call takes longer than a small map."""
+    """Keep the signature of ``forward``: computing it at every call takes longer than a small map."""
     forward: Any = function.forward
     forward.__signature__ = inspect.signature(forward)
     return function
 
 
 class _Product(torch.autograd.Function):
-    """What the three have in common: the two factors are kept, each only if a gradient asks for it."""
+    """The base of the three products: each factor is kept only if a gradient needs it."""
 
     @staticmethod
     def forward(pattern: EdgeChannelPattern, first: Tensor, second: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,13 @@ RMS_EPS = 1e-6
 
 Memo = dict[nn.Module, tuple[Tensor, ...]]
 """What a checkpointed block remembers between its forward pass and the recomputation: running statistics must be
-followed once, and the recomputed values must be those of the forward pass."""
+updated once, and the recomputed values must be those of the forward pass."""
 
 
 class ChannelGroups(nn.Module):
-    """The channels of each function as a group, whether all functions have C channels or each its own number.
+    """The channels of each function as a group; functions may have different numbers of channels.
 
-    ``split`` gives the view on which statistics and affine terms broadcast: (N, C, B) where every function has C
+    ``split`` gives the view on which statistics and affine terms broadcast: (N, C, B) if every function has C
     channels, else the flat (channels, B) with group values spread by index.
     """
 
@@ -150,15 +150,14 @@ class GroupBatchNorm(_GroupAffine):
         if self.training and x.shape[-1]:
             mean, var = _moments(groups, x)
             if _first_pass(self, memo):
-                self.follow(mean, var, x.shape[-1])
+                _follow(self, mean, var)
         scale = (var + self.eps).rsqrt() * self.gamma
         # Centred before it is scaled: folding the mean into the shift would cancel digits.
         return groups.join(torch.addcmul(groups.spread(self.beta), x - groups.spread(mean), groups.spread(scale)))
 
     def follow(self, mean: Tensor, var: Tensor, samples: int) -> None:
-        """Let the running statistics follow mean and biased variance (N,) of a batch."""
-        _follow(self.running_mean, mean, self.momentum)
-        _follow(self.running_var, var, self.momentum)
+        """Update the running statistics by mean and biased variance (N,) of a batch."""
+        _follow(self, mean, var)
 
 
 class GroupEMANorm(nn.Module):
@@ -177,15 +176,13 @@ class GroupEMANorm(nn.Module):
         """(channels, B) -> (channels, B)."""
         groups, x = self.groups, self.groups.split(x)
         if self.training and x.shape[-1] and _first_pass(self, memo):
-            mean, var = _moments(groups, x.detach())
-            _follow(self.running_mean, mean, self.momentum)
-            _follow(self.running_var, var, self.momentum)
-        mean, scale = _frozen(self, self.running_mean, self.running_var, self.eps, memo)
+            _follow(self, *_moments(groups, x.detach()))
+        mean, scale = _frozen(self, memo)
         return groups.join((x - groups.spread(mean)) * groups.spread(scale))
 
 
 class RowEMANorm(nn.Module):
-    """As ``GroupEMANorm``, for each row of (rows, B) on its own: a channel, or an edge."""
+    """``GroupEMANorm`` for single rows of (rows, B): channels, or edges."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -200,10 +197,8 @@ class RowEMANorm(nn.Module):
         """(rows, B) -> (rows, B)."""
         if self.training and x.shape[-1] and _first_pass(self, memo):
             mean = x.detach().mean(1)
-            var = (x.detach() - mean.unsqueeze(1)).square().mean(1)
-            _follow(self.running_mean, mean, self.momentum)
-            _follow(self.running_var, var, self.momentum)
-        mean, scale = _frozen(self, self.running_mean, self.running_var, self.eps, memo)
+            _follow(self, mean, (x.detach() - mean.unsqueeze(1)).square().mean(1))
+        mean, scale = _frozen(self, memo)
         return (x - mean.unsqueeze(1)) * scale.unsqueeze(1)
 
     def extra_repr(self) -> str:
@@ -234,26 +229,23 @@ class RowBatchNorm(nn.BatchNorm1d):
         return super().forward(x.unsqueeze(0)).squeeze(0)
 
     def follow(self, mean: Tensor, var: Tensor, samples: int) -> None:
-        """Let the running statistics follow mean and biased variance (rows,) of a batch, as torch does."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
+        """Update the running statistics by mean and biased variance (rows,) of a batch, as torch does."""
         assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        _follow(self.running_mean, mean, self.momentum)
-        _follow(self.running_var, var * (samples / max(samples - 1, 1)), self.momentum)
+        _follow(self, mean, var * (samples / max(samples - 1, 1)))
 
 
 def _moments(groups: ChannelGroups, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance (N,) over the batch and the channels of each group."""
-    # Centred sums run at memory speed, which torch.var does not over these dimensions.
+    # Centred sums run at memory speed; torch.var over these dimensions does not.
     mean = groups.mean(x).mean(1)
     return mean, groups.mean((x - groups.spread(mean)).square()).mean(1)
 
 
-def _follow(running: Tensor, value: Tensor, momentum: float) -> None:
+def _follow(norm: Any, mean: Tensor, var: Tensor) -> None:  # noqa: ANN401 - a norm with running statistics
     with torch.no_grad():
-        running.lerp_(value.detach().to(running.dtype), momentum)
+        for running, value in ((norm.running_mean, mean), (norm.running_var, var)):
+            running.lerp_(value.detach().to(running.dtype), norm.momentum)
 
 
 def _first_pass(norm: nn.Module, memo: Memo | None) -> bool:
@@ -266,14 +258,14 @@ def _first_pass(norm: nn.Module, memo: Memo | None) -> bool:
     return True
 
 
-def _frozen(norm: nn.Module, mean: Tensor, var: Tensor, eps: float, memo: Memo | None) -> tuple[Tensor, Tensor]:
-    """Copies of the mean and 1 / deviation in force now, or in the forward pass that is being recomputed.
+def _frozen(norm: GroupEMANorm | RowEMANorm, memo: Memo | None) -> tuple[Tensor, Tensor]:
+    """Copies of the present running mean and 1 / deviation, or of those of the forward pass that is recomputed.
 
-    Copies, because a later forward pass changes the buffers in place while this one may still await its backward.
+    Copies, because a later forward pass changes the buffers in place before the backward pass of this one.
     """
     if memo is not None and memo.get(norm):
         return cast(tuple[Tensor, Tensor], memo[norm])
-    frozen = (mean.clone(), (var + eps).rsqrt())
+    frozen = (norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt())
     if memo is not None and norm in memo:
         memo[norm] = frozen
     return frozen

@@ -1,4 +1,4 @@
-"""Checkpoints of the research code of the method: its keys and orders onto ours."""
+"""Checkpoints of the method's research code: translate its keys and orders into ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAPS = ("lin_in", "lin_out")
 
 
 class _Problems:
-    """Everything that is wrong with a file, said at once."""
+    """Collects everything that is wrong with a file, for one error."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
@@ -25,8 +25,8 @@ class _Problems:
         self.misshaped: list[str] = []
         self.different: list[str] = []
 
-    def stop(self) -> None:
-        """Raise if anything was noted."""
+    def raise_if_any(self) -> None:
+        """Raise a DataError if anything is wrong."""
         parts = [
             f"{label}: {', '.join(sorted(dict.fromkeys(keys)))}"
             for label, keys in (
@@ -68,7 +68,7 @@ def load_research_state_dict(model: Described, state_dict: Mapping[str, Tensor])
             new[key] = value[_edge_inverse(order)] if _runs_over_edges(key) and order is not None else value
     problems.unexpected += [key for key in given if key not in used]
     _check_shared(model, new, problems)
-    problems.stop()
+    problems.raise_if_any()
     for module_name, module in replaced.items():
         block_name, _, leaf = module_name.rpartition(".")
         setattr(model.get_submodule(block_name), leaf, module.to(model.edge_index.device, model.dtype))
@@ -81,7 +81,7 @@ def load_research_state_dict(model: Described, state_dict: Mapping[str, Tensor])
 def _sparse_weight(
     layer: SparseLinear, given: Mapping[str, Tensor], prefix: str, order: Tensor | None, problems: _Problems
 ) -> Tensor | None:
-    """The weights in our order, or None with the reason noted."""
+    """The weights in our order, or None after noting the problem."""
     values, indices = given.get(f"{prefix}.values"), given.get(f"{prefix}.indices")
     absent = [f"{prefix}.{leaf}" for leaf, entry in (("values", values), ("indices", indices)) if entry is None]
     problems.missing += absent
@@ -102,7 +102,7 @@ def _sparse_weight(
 
 
 def _places(layer: SparseLinear, indices: Tensor, order: Tensor) -> Tensor | None:
-    """int64 (nnz,): for each of our weights the position of theirs; None if the patterns differ."""
+    """int64 (nnz,): the position in the file of each of our weights; None if the patterns differ."""
     pattern = layer.pattern
     edge, channel = (indices if layer.into_channels else indices.flip(0)).long()
     inside = (edge >= 0) & (edge < pattern.n_edges) & (channel >= 0) & (channel < pattern.n_channels)
@@ -114,7 +114,7 @@ def _places(layer: SparseLinear, indices: Tensor, order: Tensor) -> Tensor | Non
 
 
 def _edge_order(model: Described, given: Mapping[str, Tensor], problems: _Problems) -> Tensor | None:
-    """int64 (E,): for each edge of the file the number of ours."""
+    """int64 (E,): our number of each edge of the file."""
     edges = given.get("edge_index")
     if edges is None:
         return _positional_order(model, given)
@@ -133,7 +133,7 @@ def _edge_order(model: Described, given: Mapping[str, Tensor], problems: _Proble
 
 
 def _positional_order(model: Described, given: Mapping[str, Tensor]) -> Tensor:
-    """Position is identity; copies of an edge may also stand block after block, which the indices then tell."""
+    """The same order as ours, or copies of the edges block after block if the indices show it."""
     identity = torch.arange(model.E)
     copies, n_function = model.layout.edge_channels, model.layout.counts[0]
     tiled = identity.clone()
@@ -170,7 +170,7 @@ def _resized(model: Described, given: Mapping[str, Tensor]) -> dict[str, nn.Modu
             assert isinstance(block, Block)
             for name in ("mlp", "node_attn"):
                 module = getattr(block, name)
-                # All blocks get the width of the first, so that a file that mixes widths is found mis-shaped.
+                # All blocks get the width of the first, so that a file with mixed widths counts as mis-shaped.
                 first = given.get(f"ResBlocks.0.{name}.mlp.0.weight")
                 if module is None or first is None or first.ndim != 2 or len(first) in (0, module.mlp[0].out_features):
                     continue
@@ -184,7 +184,7 @@ def _resized(model: Described, given: Mapping[str, Tensor]) -> dict[str, nn.Modu
 
 
 def _check_optional(model: Described, given: Mapping[str, Tensor], problems: _Problems) -> set[str]:
-    """The keys of entries that only repeat what the model knows; each is compared with it."""
+    """The keys of entries that only repeat what the model knows, after comparing them with it."""
     layout = model.layout
     used = {"edge_index"} if "edge_index" in given else set()
     edges = given.get("edge_index", layout.edge_index)
