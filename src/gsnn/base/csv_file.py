@@ -16,13 +16,9 @@ ROWS = 100_000
 
 
 def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: str = "rows") -> None:
-    r"""Write a table as ``DataFrame.to_csv`` does, without holding all of its text, and show the progress.
+    r"""Write a table in UTF-8 as ``DataFrame.to_csv`` does without index, and show the progress, a count of ``text``.
 
-    Args:
-        frame: The table; its index is left out.
-        file: Where to write UTF-8.
-        separator: Between two cells.
-        text: What is counted, for the progress.
+    The text of the table is never in memory as a whole.
 
     Example:
         >>> import io

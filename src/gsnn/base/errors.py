@@ -14,7 +14,7 @@ _LONG = re.compile(r"\S{1000,}")
 
 
 class GsnnError(Exception):
-    """Base of every error the library raises for a reason the user can mend."""
+    """Base of every error the library raises for a reason the user can fix."""
 
     def __str__(self) -> str:
         """The message; a word of thousands of characters is cut."""
@@ -22,7 +22,7 @@ class GsnnError(Exception):
 
 
 class DataError(GsnnError, ValueError):
-    """A file, a table or a graph does not hold what it must."""
+    """A file, a table or a graph lacks what it must have, or holds what it must not."""
 
 
 class RunError(GsnnError, RuntimeError):

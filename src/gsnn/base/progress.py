@@ -21,15 +21,10 @@ INTERVAL = 30.0
 class Stage:
     """Something that takes time, with its steps if they can be counted.
 
-    Args:
-        text: What is being done.
-        total: Number of steps; None if it is not known.
-        done: Steps that were done before, by a program that was stopped.
-
     Attributes:
         text: What is being done.
-        total: Number of steps, or None.
-        done: Steps done.
+        total: Number of steps; None if it is not known.
+        done: Steps done; at the start those of an earlier program that was stopped.
         note: A few words on how it goes.
     """
 
@@ -40,12 +35,7 @@ class Stage:
         self._display: _Display | None = None
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count steps that are done.
-
-        Args:
-            steps: How many.
-            note: A few words on how it goes.
-        """
+        """Count steps that are done, with a few words on how it goes."""
         self.done += steps
         self.note = note
         self._last = time.monotonic()
@@ -211,17 +201,7 @@ def now(text: str) -> None:
 
 
 def track(items: Iterable[T], text: str, *, total: int | None = None, show: bool | None = True) -> Iterator[T]:
-    """Yield from ``items`` while showing how many are done and the time left.
-
-    Args:
-        items: What to iterate over.
-        text: What is being done.
-        total: Number of items, if ``items`` has no length.
-        show: As for :func:`stage`.
-
-    Yields:
-        The items, unchanged.
-    """
+    """Yield from ``items`` and show how many are done and the time left; ``total`` is for items without a length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with stage(text, total, show=show) as one:

@@ -12,11 +12,7 @@ _words: ContextVar[Sequence[str] | None] = ContextVar("words", default=None)
 
 @contextmanager
 def flags(words: Sequence[str] = ()) -> Iterator[None]:
-    """Let messages in this block name flags.
-
-    Args:
-        words: The words of the command line after ``gsnn``.
-    """
+    """Let messages in this block name flags; ``words`` are those of the command line after ``gsnn``."""
     token = _words.set(words)
     try:
         yield

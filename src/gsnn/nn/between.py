@@ -96,13 +96,9 @@ class Between:
             self.norm.follow(moments[0], moments[1], samples)
 
     def step(self, z: Tensor, gamma: Tensor | None, beta: Tensor | None, block: int) -> Tensor:
-        """The same by differentiable operations, with other scales and shifts; updates no running statistics.
+        """The same for z (N*C, B) by differentiable operations, with this scale and shift if the norm has them.
 
-        Args:
-            z: (N*C, B).
-            gamma: Scale, if the norm has one.
-            beta: Shift, likewise.
-            block: Number of the block.
+        It updates no running statistics.
         """
         h = F.elu(self._normed(z, gamma, beta)) if self.norm_first else self._normed(F.elu(z), gamma, beta)
         return dropped(h, torch.tensor(self.key), block, self.drop) if self.drop else h
@@ -117,14 +113,7 @@ class Between:
 
 
 def between(norm: nn.Module, norm_first: bool, drop: float, key: int) -> Between | None:
-    """A norm, an ELU and a dropout for the kernels; None if they cannot compute the norm.
-
-    Args:
-        norm: The norm; exactly one of ours, not a subclass.
-        norm_first: Whether it comes before the ELU.
-        drop: Share of values that the dropout drops.
-        key: From which the mask follows.
-    """
+    """A norm, an ELU and a dropout for the kernels; None if the norm is not exactly one that they compute."""
     kind = _KINDS.get(type(norm))
     if kind is None:
         return None

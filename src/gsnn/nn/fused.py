@@ -41,13 +41,7 @@ class Span:
 
 
 def span(edge_function: Tensor, channels: Tensor, edges: slice) -> Span:
-    """Restrict a map to a range of the edges.
-
-    Args:
-        edge_function: int64 (E,), the function each edge belongs to in the map, or -1.
-        channels: int64 (N,), the number of channels of each function.
-        edges: The range.
-    """
+    """Restrict a map to a range of the edges; the first two arguments are those of its pattern."""
     width = torch.where(edge_function >= 0, channels[edge_function.clamp(min=0)], 0)
     values = slice(int(width[: edges.start].sum()), int(width[: edges.stop].sum()))
     return Span(EdgeChannelPattern(edge_function[edges], channels), edges, values)
@@ -115,19 +109,8 @@ class Stack:
         return self._plans[everything]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The tensors at the taps of each block.
-
-    Attributes:
-        pre: L tensors (N*C, B), channels before norm and ELU; not part of the graph.
-        post: Likewise after the dropout.
-        probes: 2 L tensors of the graph to differentiate by: pre and post of the first block, and so on.
-    """
-
-    pre: list[Tensor]
-    post: list[Tensor]
-    probes: list[Tensor]
+Tapped = tuple[list[Tensor], list[Tensor]]
+"""At the same tap of all blocks the channels (N*C, B), not part of the graph, and probes to differentiate by."""
 
 
 def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
@@ -164,7 +147,7 @@ def compiled_stack(
     *,
     taps: bool = False,
     held: Held | None = None,
-) -> tuple[Tensor, Seen]:
+) -> tuple[Tensor, Tapped, Tapped]:
     """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable many times.
 
     Norms update their running statistics. The edge states before the blocks are kept for the backward pass, and the
@@ -179,7 +162,8 @@ def compiled_stack(
         held: Edge states to set after each block; only without gradients.
 
     Returns:
-        State of the edges that end in outputs, (edges, B), and the tensors at the taps.
+        State of the edges that end in outputs, (edges, B); what is at the taps before norm and ELU, and after the
+        dropout.
     """
     plan = stack.plan(taps or any(between.of_batch for between in blocks))
     probes: list[Tensor] = []
@@ -196,8 +180,10 @@ def compiled_stack(
     if any(between.of_batch for between in blocks):
         for between, moments in zip(blocks, plan.moments(own, blocks, samples, keep, taps), strict=True):
             between.follow(moments, samples)
-    pre, post = plan.shown(seen, samples, stack.layers) if taps else ([], [])
-    return out, Seen(pre, post, probes)
+    if not taps:
+        return out, ([], []), ([], [])
+    channels = list(seen.view(len(probes), plan.n_channels, -1)[..., :samples])
+    return out, (channels[: stack.layers], probes[::2]), (channels[stack.layers :], probes[1::2])
 
 
 def step_by_step(

@@ -12,17 +12,9 @@ SHIFT = 0.1
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """(x - mean) / (std + 0.1) * gamma + beta over dim 1, std unbiased, for more than one channel.
+    """(x - mean) / (std + 0.1) * gamma + beta over dim 1, std unbiased: (N, C, B), (N,), (N,) -> (N, C, B), C > 1.
 
     The derivative of the deviation is taken as 0 where all channels agree.
-
-    Args:
-        x: (N, C, B) channels, C > 1.
-        gamma: (N,) scale of each node.
-        beta: (N,) shift of each node.
-
-    Returns:
-        (N, C, B).
 
     Example:
         >>> layer_norm(torch.tensor([[[0.0], [2.0]]]), torch.ones(1), torch.zeros(1)).flatten()

@@ -304,9 +304,7 @@ class GSNN(Saved):
             ValueError: If a shape is wrong, an input is not finite, or a batch of one meets a norm over the batch in
                 training mode.
         """
-        return self._run(
-            x, node_mask=node_mask, edge_mask=edge_mask, ret_edge_out=ret_edge_out, e0=e0, node_errs=node_errs
-        )
+        return self._run(x, node_mask, edge_mask, ret_edge_out, e0, node_errs)
 
     def forward_with_taps(
         self,
@@ -334,12 +332,12 @@ class GSNN(Saved):
     def _run(
         self,
         x: Tensor,
-        *,
         node_mask: Tensor | None = None,
         edge_mask: Tensor | None = None,
         ret_edge_out: bool = False,
         e0: Tensor | None = None,
         node_errs: Sequence[Tensor] | None = None,
+        *,
         pre: Tap | None = None,
         post: Tap | None = None,
         logits: Tap | None = None,
@@ -381,11 +379,10 @@ class GSNN(Saved):
         ):
             parameters = [v for block in cast("Any", self.blocks) for v in block.parameters_in_order(detach)]
             if compilable(sent):
-                out, seen = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(taps), held=held)
-                if isinstance(pre, Recorder):
-                    pre.take(seen.pre, seen.probes[::2])
-                if isinstance(post, Recorder):
-                    post.take(seen.post, seen.probes[1::2])
+                out, *tapped = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(taps), held=held)
+                for recorder, values in zip((pre, post), tapped, strict=True):
+                    if isinstance(recorder, Recorder):
+                        recorder.take(*values)
                 return self._read_out(out)
             if not taps and held is None and all(between.is_elu for between in blocks):
                 return self._read_out(elu_stack(self._stack, sent, parameters))

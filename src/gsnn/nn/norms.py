@@ -136,10 +136,10 @@ class GroupBatchNorm(_GroupAffine):
 
     running_mean: Tensor
     running_var: Tensor
+    eps, momentum = 1e-5, 0.1
 
-    def __init__(self, groups: ChannelGroups, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, groups: ChannelGroups) -> None:
         super().__init__(groups)
-        self.eps, self.momentum = eps, momentum
         self.register_buffer("running_mean", torch.zeros(groups.n_groups))
         self.register_buffer("running_var", torch.ones(groups.n_groups))
 
@@ -160,17 +160,25 @@ class GroupBatchNorm(_GroupAffine):
         _follow(self, mean, var)
 
 
-class GroupEMANorm(nn.Module):
-    """Normalise by running mean and variance per node, which training updates before it uses them."""
+class _EMANorm(nn.Module):
+    """Normalises by running means and variances, which training updates before it uses them."""
 
     running_mean: Tensor
     running_var: Tensor
+    eps, momentum = 1e-5, 0.1
 
-    def __init__(self, groups: ChannelGroups, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, n: int) -> None:
         super().__init__()
-        self.groups, self.eps, self.momentum = groups, eps, momentum
-        self.register_buffer("running_mean", torch.zeros(groups.n_groups))
-        self.register_buffer("running_var", torch.ones(groups.n_groups))
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+
+
+class GroupEMANorm(_EMANorm):
+    """Normalise by running mean and variance per node, which training updates before it uses them."""
+
+    def __init__(self, groups: ChannelGroups) -> None:
+        super().__init__(groups.n_groups)
+        self.groups = groups
 
     def forward(self, x: Tensor, memo: Memo | None = None) -> Tensor:
         """(channels, B) -> (channels, B)."""
@@ -181,17 +189,8 @@ class GroupEMANorm(nn.Module):
         return groups.join((x - groups.spread(mean)) * groups.spread(scale))
 
 
-class RowEMANorm(nn.Module):
+class RowEMANorm(_EMANorm):
     """``GroupEMANorm`` for single rows of (rows, B): channels, or edges."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, n_rows: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.n_rows, self.eps, self.momentum = n_rows, eps, momentum
-        self.register_buffer("running_mean", torch.zeros(n_rows))
-        self.register_buffer("running_var", torch.ones(n_rows))
 
     def forward(self, x: Tensor, memo: Memo | None = None) -> Tensor:
         """(rows, B) -> (rows, B)."""
@@ -203,7 +202,7 @@ class RowEMANorm(nn.Module):
 
     def extra_repr(self) -> str:
         """Sizes for ``repr``."""
-        return str(self.n_rows)
+        return str(self.running_mean.numel())
 
 
 class NoNorm(nn.Module):
@@ -258,7 +257,7 @@ def _first_pass(norm: nn.Module, memo: Memo | None) -> bool:
     return True
 
 
-def _frozen(norm: GroupEMANorm | RowEMANorm, memo: Memo | None) -> tuple[Tensor, Tensor]:
+def _frozen(norm: _EMANorm, memo: Memo | None) -> tuple[Tensor, Tensor]:
     """Copies of the present running mean and 1 / deviation, or of those of the forward pass that is recomputed.
 
     Copies, because a later forward pass changes the buffers in place before the backward pass of this one.

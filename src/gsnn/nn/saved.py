@@ -27,24 +27,12 @@ class Saved(Described):
     """A model with :func:`gsnn.nn.save_model` and :func:`gsnn.nn.load_model` as methods."""
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file; see :func:`gsnn.nn.save_model`.
-
-        Args:
-            path: Where to write.
-        """
+        """Write the model to one safetensors file; see :func:`gsnn.nn.save_model`."""
         write(self, path)
 
     @classmethod
     def load(cls, path: str | Path, *, nonlin: Callable[[], nn.Module] | None = None) -> Self:
-        """Read a model that :meth:`save` wrote, on the CPU; see :func:`gsnn.nn.load_model`.
-
-        Args:
-            path: The file.
-            nonlin: The nonlinearity, needed where the saved one is not a class of ``torch.nn``.
-
-        Raises:
-            DataError: If the file is missing, damaged, or not such a file.
-        """
+        """Read a model that :meth:`save` wrote, on the CPU; see :func:`gsnn.nn.load_model`."""
         model: Self = read(cls, path, nonlin)
         return model
 

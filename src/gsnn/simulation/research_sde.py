@@ -30,17 +30,8 @@ def simulate_sde(
     The drift is -X + the weighted sum of the parents, without a bounding function, so states can grow where cycles
     amplify. The weights and the noise have the research package's distribution, but are other draws of it.
 
-    Args:
-        G: The graph, with or without cycles (the research package allows none).
-        n_train: Number of training samples.
-        n_test: Number of test samples.
-        input_nodes: Names of the I inputs.
-        output_nodes: Names of the O outputs.
-        noise_scale: Noise per square root of time.
-        dt: Step.
-        t_final: Time at which the state is read, to the nearest step.
-        f: Applied to the weighted sums; the identity by default.
-        **options: ``special_functions``, ``signed_edges``, ``seed``, or ``steps`` in place of ``t_final``.
+    ``t_final`` is the time at which the state is read, to the nearest step of ``dt``; ``steps`` can take its place. The
+    other arguments are the same, and the graph may have cycles, which the research package does not allow.
 
     Returns:
         ``(x_train, y_train, x_test, y_test)``, float64, shapes (n, I) and (n, O).

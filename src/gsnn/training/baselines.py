@@ -119,10 +119,10 @@ class GroupMeanBaseline(Baseline):
     def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
         """Choose the treatment in one pass, and take the means in another."""
         n_inputs, n_readouts = _widths(chunks)
-        n, given = 0, np.zeros(n_inputs, np.int64)
+        n, treated = 0, np.zeros(n_inputs, np.int64)
         for x, _ in chunks:
-            n, given = n + len(x), given + (x != 0).sum(0)
-        smaller = np.minimum(given, n - given)
+            n, treated = n + len(x), treated + (x != 0).sum(0)
+        smaller = np.minimum(treated, n - treated)
         treatment = int(smaller.argmax()) if smaller.size and smaller.max() else None
         everything, without, with_it = (ColumnMoments(n_readouts) for _ in range(3))
         for x, y in chunks:

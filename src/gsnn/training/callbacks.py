@@ -8,7 +8,7 @@ import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -19,7 +19,6 @@ from gsnn.base.errors import RunError
 from gsnn.base.files import write_text
 from gsnn.base.progress import Stage, stage
 from gsnn.training.early import Early
-from gsnn.training.module import GSNNModule
 from gsnn.training.order import NOISE, BatchPlan, derived_seed
 from gsnn.training.plain import TrainingError, seed_generators
 
@@ -84,12 +83,12 @@ class History(Callback):
             raise TrainingError(f"the validation loss became {logged['val_loss']} in epoch {epoch}; lower lr")
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": epoch, **logged, "lr": lr, "seconds": time.perf_counter() - self._start})
-        self.early.see(epoch, logged["train_loss"], _model(pl_module), self._first)
+        model = cast("torch.nn.Module", pl_module.model)
+        self.early.see(epoch, logged["train_loss"], model, self._first)
         if logged["val_loss"] < self.best_loss:
             self.best_epoch, self.best_loss = epoch, logged["val_loss"]
             if self.keep_best:
-                state = _model(pl_module).state_dict()
-                self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
+                self.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What the checkpoint holds."""
@@ -208,9 +207,3 @@ class ProgressLines(Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Remove the bar, so that the error is printed alone."""
         self._open.close()
-
-
-def _model(pl_module: L.LightningModule) -> torch.nn.Module:
-    if not isinstance(pl_module, GSNNModule):
-        raise TypeError(f"expected a GSNNModule, got {type(pl_module).__name__}")
-    return pl_module.model

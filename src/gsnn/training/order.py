@@ -125,11 +125,7 @@ class StreamedBatches(BatchPlan):
     the buffer is read in several windows. So two samples can share a batch only if their stretches share a window (or
     the windows follow each other: a batch may end in the next window).
 
-    Args:
-        part: The samples, counted.
-        batch_size: Rows B of a batch.
-        seed: Fixes the order; None keeps that of the file.
-        drop_last: Leave out a last batch that is not full.
+    The samples must be counted; the other arguments are those of ``Batches``.
     """
 
     def __init__(self, part: Part, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> None:

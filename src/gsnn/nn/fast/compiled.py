@@ -208,8 +208,8 @@ class Plan:
             held: Edge states to set after each block.
 
         Returns:
-            The state of the edges into outputs, (edges, B), and two pieces of memory for :meth:`backward`, of which the
-            second is that of :meth:`shown`.
+            The state of the edges into outputs, (edges, B), and two pieces of memory for :meth:`backward`. The second
+            holds the channels for taps, those of all blocks before norm and ELU, then those after the dropout.
         """
         from gsnn.nn.fast import kernels
 
@@ -311,16 +311,11 @@ class Plan:
             if not go_on:
                 break
             above = below
-        by_maps = [None] * (count * (len(needed[0]) - 2) - len(by_maps)) + by_maps
-        by_norms = [None] * (count * 2 - len(by_norms)) + by_norms
+        by_maps = [*([None] * (count * (len(needed[0]) - 2) - len(by_maps))), *by_maps]
+        by_norms = [*([None] * (count * 2 - len(by_norms))), *by_norms]
         by_x = torch.from_numpy(above.reshape(-1, batch))[:, :samples].clone() if need_x else None
         by_channels = torch.from_numpy(shown).view(2 * count, self.n_channels, batch)[..., :samples] if taps else ()
         return by_x, by_maps, by_norms, list(by_channels)
-
-    def shown(self, seen: Tensor, samples: int, layers: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The channels before norm and ELU and after the dropout of each block, (N*C, B), from the memory of a pass."""
-        values = seen.view(2 * layers, self.n_channels, -1)[..., :samples]
-        return list(values[:layers]), list(values[layers:])
 
     def moments(self, own: Tensor, blocks: Sequence[Between], samples: int, keep: bool, taps: bool) -> list[Tensor]:
         """Mean and biased variance in each block, (2, functions or channels), from the memory of a pass."""
@@ -442,21 +437,12 @@ class _Pass:
         return pre, pre, mean, var
 
 
-def _values(
-    between: Between,
-    residual: np.float32,
-    samples: int,
-    batch: int,
-    state: Floats,
-    pre: Floats,
-    hidden: Floats,
-    mean: Floats,
-    var: Floats,
-) -> Any:  # noqa: ANN401 - a type of a module that needs numba
+def _values(between: Between, residual: np.float32, samples: int, batch: int, *arrays: Floats) -> Any:  # noqa: ANN401
+    """The values of a kernel; ``arrays`` are the state, the channels before and after, mean and variance."""
     from gsnn.nn.fast.between import Values
 
     numbers = np.array([residual, between.eps, factor(between.drop)], np.float32)
-    return Values(state, pre, hidden, mean, var, _valid(samples, batch), numbers)
+    return Values._make((*arrays, _valid(samples, batch), numbers))
 
 
 @functools.lru_cache(maxsize=8)
@@ -465,7 +451,10 @@ def _valid(samples: int, batch: int) -> NDArray[np.float32]:
 
 
 def _lists(function: NDArray[np.int64], n_functions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The edges sorted by function, and where each function starts; last :data:`LOOSE_EDGES` at a time without one."""
+    """Where each function starts in the list of edges by function, and this list.
+
+    Edges without a function come last, :data:`LOOSE_EDGES` at a time as if they had one.
+    """
     member = np.flatnonzero(function >= 0)
     others = np.flatnonzero(function < 0)
     ordered = member[np.argsort(function[member], kind="stable")]

@@ -26,7 +26,7 @@ LANES = 16
 """Numbers in a vector."""
 
 
-# Numba turns the functions below into something other than functions, which its own types do not say.
+# Numba's types say that `intrinsic` returns a function; it does not.
 _intrinsic: Callable[[Callable[..., Any]], Any] = extending.intrinsic
 
 
