@@ -89,13 +89,7 @@ def free_on(device: torch.device) -> int:
 
 
 def check_fits(needed: float, budget: int, what: str, instead: str) -> None:
-    """Refuse what does not fit, and say how much it takes.
-
-    Args:
-        needed: Bytes needed.
-        budget: Bytes allowed.
-        what: What needs them.
-        instead: What to do other than raising the budget.
+    """Refuse what does not fit, and say how many bytes it takes; ``instead`` is what to do without a larger budget.
 
     Raises:
         ValueError: If ``needed`` is more than ``budget``.

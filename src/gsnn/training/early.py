@@ -43,14 +43,7 @@ class Early:
         self.kept: list[tuple[int, float, dict[str, Tensor]]] = []
 
     def see(self, epoch: int, loss: float, model: nn.Module, first: float) -> None:
-        """Note an epoch that has ended.
-
-        Args:
-            epoch: Its number, from 1.
-            loss: Its mean training loss.
-            model: The model after it.
-            first: The loss of the first batch of the training, before any step.
-        """
+        """Note an epoch (from 1) with its mean training loss; ``first`` is the loss of the first batch of all."""
         if math.isnan(self.first):
             self.first = first
         fall, weights = self.first - loss, model.state_dict()
