@@ -109,7 +109,7 @@ def test_a_graph_is_accepted():
         ({"dt": 0.0}, "dt must be above 0 and at most 1"),
         ({"dt": 1.5}, "dt must be above 0 and at most 1"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"input_nodes": ["xx"]}, "input_nodes names nodes that G has not"),
+        ({"input_nodes": ["xx"]}, "input_nodes names nodes that are not in G"),
         ({"noise_scale": -1}, "noise_scale"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Names of the arrays that most signatures have."""
+"""Types of the arrays in most signatures."""
 
 from __future__ import annotations
 

@@ -19,13 +19,9 @@ ROWS = 100_000
 
 
 def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: str = "rows") -> None:
-    r"""Write a table as ``DataFrame.to_csv`` does, without holding all of its text, and show how far it is.
+    r"""Write a table in UTF-8 as ``DataFrame.to_csv`` does without index, and show the progress, a count of ``text``.
 
-    Args:
-        frame: The table; its index is left out.
-        file: Where to write UTF-8.
-        separator: Between two cells.
-        text: What the progress calls it.
+    The text of the table is never in memory as a whole.
 
     Example:
         >>> import io
@@ -45,12 +41,7 @@ def write_csv(frame: pd.DataFrame, file: IO[bytes], separator: str = ",", text: 
 
 
 def write_csv_file(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table to a file in one step, as :func:`write_csv` does; the progress says which.
-
-    Args:
-        frame: The table; its index is left out.
-        path: The file; what stood there is replaced.
-    """
+    """:func:`write_csv` to a file, which is replaced in one step."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         write_csv(frame, file, text=f"rows of {path.name}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-# Pairs of names that belong together, the commonest first: "source" beside "from" and "to" names a database.
+# Pairs of names that belong together, the most common first: "source" beside "from" and "to" names a database.
 ENDS = (
     ("source", "target"),
     ("src", "dst"),
@@ -45,7 +45,7 @@ SIGNS = ("sign", "mor", "mode_of_regulation", "effect", "edge_sign")
 
 
 def plain_name(name: str) -> str:
-    """A column name in small letters, its words joined by underscores."""
+    """A column name in lower case, its words joined by underscores."""
     return re.sub(r"[\s.\-]+", "_", name.lstrip("#").strip().casefold())
 
 

@@ -14,15 +14,15 @@ _LONG = re.compile(r"\S{1000,}")
 
 
 class GsnnError(Exception):
-    """Base of every error the library raises for a reason the user can mend."""
+    """Base of every error the library raises for a reason the user can fix."""
 
     def __str__(self) -> str:
-        """The message; of a word of thousands of characters its beginning."""
+        """The message; a word of thousands of characters is cut."""
         return _LONG.sub(lambda word: f"{word[0][:100]}... ({len(word[0])} characters)", super().__str__())
 
 
 class DataError(GsnnError, ValueError):
-    """A file, a table or a graph does not hold what it must."""
+    """A file, a table or a graph lacks what it must have, or holds what it must not."""
 
 
 class RunError(GsnnError, RuntimeError):
@@ -57,15 +57,7 @@ def require(module: str, *, extra: str) -> ModuleType:
 
 
 def closest(name: str, options: Iterable[str], n: int = 3) -> list[str]:
-    """Names among ``options`` that look like ``name``, best first, whatever the case.
-
-    Args:
-        name: The name that was not found.
-        options: The names that exist.
-        n: How many to return at most.
-
-    Returns:
-        Up to ``n`` of the options.
+    """Up to ``n`` names among ``options`` that look like ``name`` in any case, best first.
 
     Example:
         >>> closest("TNFA", ["tnfa", "il1a", "tgfa"], n=2)

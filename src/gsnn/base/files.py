@@ -28,18 +28,18 @@ def atomic_path(path: str | Path, *, alone: bool = False) -> Iterator[Path]:
     disk before the rename, so that a crash just after it cannot leave an empty file under the final name.
 
     Args:
-        path: Where the finished file shall stand; its folder must exist.
-        alone: In a folder of its own, for a writer that makes temporary files beside the one it is told to write.
+        path: Where the finished file goes; its folder must exist.
+        alone: Use a folder of its own, for a writer that makes temporary files beside the one it is told to write.
 
     Yields:
         The temporary path to write to.
     """
     path = Path(path)
-    made = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     if alone:
-        made.mkdir()
-    temporary = made / path.name if alone else made
-    # Made here rather than by the writer, so that a missing or read-only folder is reported at once.
+        beside.mkdir()
+    temporary = beside / path.name if alone else beside
+    # Created here and not by the writer, so that a missing or read-only folder is reported at once.
     temporary.open("xb").close()
     mode = temporary.stat().st_mode
     try:
@@ -54,7 +54,7 @@ def atomic_path(path: str | Path, *, alone: bool = False) -> Iterator[Path]:
         raise
     finally:
         if alone:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(beside, ignore_errors=True)
         else:
             temporary.unlink(missing_ok=True)
 
@@ -119,15 +119,15 @@ def folder_lock(folder: Path, *, optional: bool = False) -> Iterator[bool]:
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file.
 
-    From its bytes: the library's handle on a file keeps two numbers for ever of every tensor it gives to torch
-    (safetensors 0.8.0), which a program that loads models again and again would notice.
+    It is read from its bytes, because the library's handle on a file leaks two numbers for every tensor it gives to
+    torch (safetensors 0.8.0), which adds up in a program that loads models again and again.
 
     Returns:
         The tensors by name, on the CPU, and the metadata.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is not a whole safetensors file, or holds a type that torch does not have.
+        ValueError: If it is not a whole safetensors file, or holds a dtype that torch lacks.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -137,7 +137,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors = load(data)
     except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
-    # The library has checked what is read here again: the length of the header, and that it is JSON.
+    # The library has checked the length of the header, and that it is JSON.
     head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     return tensors, head.get("__metadata__") or {}
 
@@ -160,7 +160,7 @@ def sha256(path: str | Path) -> str:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """``value`` with arrays as lists and what JSON has no number for as null."""
+    """``value`` with arrays as lists and numbers that are not finite, which JSON lacks, as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):

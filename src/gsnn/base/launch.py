@@ -1,4 +1,4 @@
-"""Where this process stands among others, from what torchrun or SLURM says in the environment."""
+"""The place of this process among others, from the environment that torchrun or SLURM sets."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ class Place:
     """One of several processes.
 
     Attributes:
-        rank: Which, from 0.
-        size: How many.
-        local_rank: Which on its machine, from 0.
+        rank: Its number, from 0.
+        size: Number of processes.
+        local_rank: Its number on its machine, from 0.
         address: Where they meet: the host of process 0, or of torchrun.
         port: The port there.
         launcher: ``torchrun``, ``slurm`` or ``none``.
-        machines: How many machines the processes are on.
+        machines: Number of machines.
+
+    Raises:
+        RunError: If ``rank`` is not from 0 to ``size`` - 1.
     """
 
     rank: int = 0
@@ -34,6 +37,10 @@ class Place:
     launcher: str = "none"
     machines: int = 1
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise RunError(f"process {self.rank} of {self.size} cannot be: ranks go from 0 to {self.size - 1}")
+
     @property
     def first(self) -> bool:
         """Whether this is process 0, which writes and speaks for all."""
@@ -43,17 +50,17 @@ class Place:
 def find_place(environ: Mapping[str, str] | None = None) -> Place:
     """Read the place of this process from the environment.
 
-    ``torchrun`` (or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT) comes before SLURM's ``srun``. A
-    program that a SLURM script starts without ``srun`` is alone.
+    ``torchrun`` (or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT) takes precedence over SLURM's
+    ``srun``. A program that a SLURM script starts without ``srun`` is alone.
 
     Args:
         environ: The environment; by default that of the process.
 
     Returns:
-        The place; rank 0 of 1 where nothing is said.
+        The place; rank 0 of 1 where no variable is set.
 
     Raises:
-        RunError: If only a part of it is said, or a number is none.
+        RunError: If only some of the variables are set, or one is not a number.
 
     Example:
         >>> find_place({}).size
@@ -70,8 +77,8 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
         local = _number(env, "LOCAL_RANK") if "LOCAL_RANK" in env else rank
         size, port = _number(env, "WORLD_SIZE"), _number(env, "MASTER_PORT")
         machines = size // max(1, _number(env, "LOCAL_WORLD_SIZE")) if env.get("LOCAL_WORLD_SIZE") else 1
-        return _checked(Place(rank, size, local, env["MASTER_ADDR"], port, "torchrun", machines))
-    # Set by srun alone: SLURM_NTASKS is there in the batch script too, where there is one process.
+        return Place(rank, size, local, env["MASTER_ADDR"], port, "torchrun", machines)
+    # Only srun sets it; SLURM_NTASKS is also set in the batch script, where there is one process.
     if env.get("SLURM_STEP_NUM_TASKS", "1") == "1" or env.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return Place()
     from lightning.fabric.plugins.environments import SLURMEnvironment
@@ -82,7 +89,7 @@ def find_place(environ: Mapping[str, str] | None = None) -> Place:
     port = _number(env, "MASTER_PORT") if "MASTER_PORT" in env else _FIRST_PORT + (job + 997 * step) % _PORTS
     size, rank = _number(env, "SLURM_STEP_NUM_TASKS"), _number(env, "SLURM_PROCID")
     machines = next((_number(env, n) for n in ("SLURM_STEP_NUM_NODES", "SLURM_NNODES") if env.get(n)), 1)
-    return _checked(Place(rank, size, _number(env, "SLURM_LOCALID"), address, port, "slurm", machines))
+    return Place(rank, size, _number(env, "SLURM_LOCALID"), address, port, "slurm", machines)
 
 
 def training_place(
@@ -93,11 +100,11 @@ def training_place(
     Args:
         devices: Processes on each machine; None takes what was started, else 1. Without torchrun or ``srun`` the first
             process starts the others.
-        num_nodes: Machines likewise.
+        num_nodes: Machines, likewise.
         environ: The environment; by default that of the process.
 
     Returns:
-        The place; as many processes on each machine.
+        The place; every machine has the same number of processes.
 
     Raises:
         DataError: If a number is below 1, or several machines are asked for by a program that was started alone.
@@ -140,9 +147,3 @@ def _number(env: Mapping[str, str], name: str) -> int:
         return int(env[name])
     except (KeyError, ValueError) as error:
         raise RunError(f"{name} must be a whole number in the environment, got {env.get(name)!r}") from error
-
-
-def _checked(place: Place) -> Place:
-    if not 0 <= place.rank < place.size:
-        raise RunError(f"process {place.rank} of {place.size} cannot be: ranks go from 0 to {place.size - 1}")
-    return place

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first asked for."""
+"""Names of a package that are imported at first use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 def lazy_names(
     package: str, modules: Mapping[str, str], public: Iterable[str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """The functions ``__getattr__`` and ``__dir__`` of a package that waits for slow imports.
+    """The functions ``__getattr__`` and ``__dir__`` of a package that puts off slow imports.
 
     Args:
         package: Its name.
-        modules: The module that each late name stands in, below the package.
+        modules: From each such name to its module, below the package.
         public: All public names, for completion.
 
     Example:

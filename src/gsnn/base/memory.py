@@ -1,4 +1,4 @@
-"""How much memory a computation may take, and what the C library does with memory that is freed."""
+"""How much memory a computation may take, and what the C library does with freed memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-# Matrices over all pairs of more nodes than this are kept in single precision. Fixed, and not by the budget: scores
-# must not depend on the machine.
+# Matrices over all pairs of more nodes than this are kept in single precision. A constant and not the budget decides,
+# because scores must not depend on the machine.
 SINGLE_ABOVE = 4096
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -41,7 +41,7 @@ def memory_bytes(budget: int | float | str | None, parameter: str = "memory_budg
         Bytes.
 
     Raises:
-        ValueError: If it is no positive amount.
+        ValueError: If it is not a positive amount.
 
     Example:
         >>> memory_bytes("1.5GB"), memory_bytes("2 GiB"), memory_bytes(1000)
@@ -51,9 +51,9 @@ def memory_bytes(budget: int | float | str | None, parameter: str = "memory_budg
         return max(_LEAST, int(_SHARE * available_memory()))
     amount: float | None = None
     if isinstance(budget, str):
-        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([KMGT]?I?)B?\s*", budget.upper())
-        if found and found[2] in _UNITS:
-            amount = float(found[1]) * _UNITS[found[2]]
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][0-9]+)?)\s*([KMGT]?I?)B?\s*", budget.upper())
+        if match and match[2] in _UNITS:
+            amount = float(match[1]) * _UNITS[match[2]]
     elif isinstance(budget, int | float | np.integer) and not isinstance(budget, bool):
         amount = float(budget)
     if amount is None or not 1 <= amount < float("inf"):
@@ -66,7 +66,7 @@ def memory_bytes(budget: int | float | str | None, parameter: str = "memory_budg
 def available_memory() -> int:
     """Bytes that a process may still take without swapping: of the machine, or of its container where that is less."""
     limits = []
-    # Other systems than Linux do not say what is available; the whole memory is taken for it.
+    # Other systems than Linux do not say what is available; there it is the whole memory.
     with suppress(OSError), open("/proc/meminfo") as file:
         limits += [int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable:")]
     if not limits and hasattr(os, "sysconf"):
@@ -89,13 +89,7 @@ def free_on(device: torch.device) -> int:
 
 
 def check_fits(needed: float, budget: int, what: str, instead: str) -> None:
-    """Refuse what cannot fit, with the amount that it takes.
-
-    Args:
-        needed: Bytes.
-        budget: Bytes that there are.
-        what: What takes them.
-        instead: What to do other than raising the budget.
+    """Refuse what does not fit, and say how many bytes it takes; ``instead`` is what to do without a larger budget.
 
     Raises:
         ValueError: If ``needed`` is more than ``budget``.
@@ -112,7 +106,7 @@ def check_fits(needed: float, budget: int, what: str, instead: str) -> None:
 
 
 def in_words(n_bytes: float) -> str:
-    """An amount of memory to read.
+    """An amount of memory for people.
 
     Example:
         >>> in_words(123), in_words(4.56e9)
@@ -130,24 +124,24 @@ def matrix_dtype(n_nodes: int) -> type[np.float32] | type[np.float64]:
 
 
 def trim_freed_memory() -> None:
-    """Give freed memory back to the system, if the C library can (glibc)."""
+    """Return freed memory to the system, if the C library can (glibc)."""
     library = c_library()
     if library is not None:
         library.malloc_trim(0)
 
 
 def keep_freed_memory(bytes_kept: int = 2**31 - 1) -> bool:
-    """Ask the C library not to hand freed memory back to the system between training steps.
+    """Ask the C library to keep freed memory between training steps instead of returning it to the system.
 
     A step allocates and frees the same large tensors each time. By default glibc returns them to the system and gets
     them back page by page, which can cost a third of a step on a CPU. This is a setting of the whole process, so the
     library never makes it by itself; a training program may, once, before it starts.
 
     Args:
-        bytes_kept: Free memory above which some is still handed back, up to 2^31 - 1.
+        bytes_kept: Free memory above which some is still returned, up to 2^31 - 1.
 
     Returns:
-        Whether the C library took the setting; elsewhere than on glibc nothing is done.
+        Whether the C library took the setting; without glibc nothing is done.
 
     Raises:
         ValueError: If ``bytes_kept`` is out of range.
@@ -161,13 +155,13 @@ def keep_freed_memory(bytes_kept: int = 2**31 - 1) -> bool:
     library = c_library()
     if library is None:
         return False
-    set_option = library.mallopt
-    # Blocks above the second threshold are always handed back; 1 GiB exceeds any tensor of a step worth speeding up.
-    return bool(set_option(_TRIM_THRESHOLD, bytes_kept)) and bool(set_option(_MMAP_THRESHOLD, min(bytes_kept, 2**30)))
+    # Blocks above the second threshold are always returned; 1 GiB exceeds any tensor of a step worth speeding up.
+    options = (_TRIM_THRESHOLD, bytes_kept), (_MMAP_THRESHOLD, min(bytes_kept, 2**30))
+    return all(library.mallopt(*option) for option in options)
 
 
 def c_library() -> ctypes.CDLL | None:
-    """The GNU C library; None where there is another one."""
+    """The GNU C library; None on systems with another one."""
     try:
         library = ctypes.CDLL("libc.so.6")
         _ = library.gnu_get_libc_version

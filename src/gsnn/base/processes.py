@@ -1,4 +1,4 @@
-"""Processes that work together: sums, exchanges, and a clear end when one of them dies."""
+"""Processes that work together: sums, exchanges, and a clear error when one of them dies."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gsnn.base.errors import RunError
 from gsnn.base.launch import Place, find_place
 
 TIMEOUT = 1800.0
-"""Seconds that a process waits for the others, unless told otherwise."""
+"""Seconds that a process waits for the others by default."""
 
-_BEAT = 0.5  # seconds between two signs of life
-_SILENCE = 5 * _BEAT  # without one for so long, a process is gone
+_BEAT = 0.5  # seconds between two heartbeats
+_SILENCE = 5 * _BEAT  # a process without one for so long is gone
 
 
 class ProcessError(RunError):
-    """Another process of the job died, failed or does not answer."""
+    """Another process of the job died, failed or did not answer."""
 
 
 class Stopped(BaseException):
@@ -44,16 +44,16 @@ class Stopped(BaseException):
 
 
 class Processes:
-    """The processes of a job, as one of them sees them; make it with :func:`processes`.
+    """The processes of a job, as one of them sees them; made by :func:`processes`.
 
-    Every method that talks to the others must be called by all of them, in the same order. If one of them is gone, the
-    others find out there: at once where its connections are closed, which a killed program's are, after ``timeout``
-    where a machine vanished.
+    All processes must call the methods that communicate, in the same order. There they also notice that one of them is
+    gone: at once if its connections were closed, as those of a killed program are, and after ``timeout`` if its machine
+    vanished.
 
     Attributes:
-        rank: Which process this is, from 0.
-        size: How many there are.
-        local_rank: Which it is on its machine.
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        local_rank: Number of this process on its machine.
         timeout: Seconds to wait for the others.
     """
 
@@ -72,10 +72,10 @@ class Processes:
     @property
     def first(self) -> bool:
         """Whether this is process 0, which writes and speaks."""
-        return self.rank == 0
+        return self.place.first
 
     def share(self, n: int) -> range:
-        """This process's part of n things: neighbours, as many as the other processes have, or one more.
+        """This process's part of n things: consecutive ones, as many as the other processes have, or one more.
 
         Raises:
             RunError: If there are fewer things than processes.
@@ -88,21 +88,20 @@ class Processes:
             raise RunError(f"{self.size} processes cannot share {n} functions; use at most {n} processes")
         return range(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
-    # ------------------------------------------------------------------ talking
+    # ------------------------------------------------------------------ communication
 
     def all_reduce(self, tensor: Tensor, what: str = "adding up statistics") -> Tensor:
         """Replace a contiguous tensor by its sum over all processes, in each of them."""
         if self.size > 1:
-            with self._together(what):
+            with self._exchange(what):
                 torch.distributed.all_reduce(tensor)
         return tensor
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
+    def agree(self, *flags: bool, what: str = "keeping step") -> tuple[bool, ...]:
         """For each flag whether any process has raised it."""
         if self.size == 1:
             return flags
-        raised = torch.tensor(flags, dtype=torch.int32)
-        self.all_reduce(raised, "keeping step")
+        raised = self.all_reduce(torch.tensor(flags, dtype=torch.int32), what)
         return tuple(bool(flag) for flag in raised)
 
     def broadcast(self, value: Any, source: int = 0, what: str = "handing out") -> Any:  # noqa: ANN401 - whatever is sent
@@ -110,14 +109,14 @@ class Processes:
         if self.size == 1:
             return value
         held = [value]
-        with self._together(what):
+        with self._exchange(what):
             torch.distributed.broadcast_object_list(held, src=source)
         return held[0]
 
     def broadcast_tensor(self, tensor: Tensor, source: int) -> Tensor:
         """Fill a contiguous tensor with that of one process."""
         if self.size > 1:
-            with self._together("exchanging samples"):
+            with self._exchange("exchanging samples"):
                 torch.distributed.broadcast(tensor, src=source)
         return tensor
 
@@ -126,20 +125,19 @@ class Processes:
         if self.size == 1:
             return [value]
         held: list[Any] | None = [None] * self.size if self.first else None
-        with self._together(what):
+        with self._exchange(what):
             torch.distributed.gather_object(value, held)
         return held or []
 
     def barrier(self, what: str) -> None:
         """Wait until all processes are here."""
-        self.agree(False)
-        del what
+        self.agree(False, what=what)
 
-    # ------------------------------------------------------------------ beginning and ending
+    # ------------------------------------------------------------------ start and end
 
     @contextmanager
     def patient(self) -> Iterator[None]:
-        """Within the block a first SIGINT or SIGTERM sets ``asked_to_stop`` and does no more."""
+        """Within the block the first SIGINT or SIGTERM only sets ``asked_to_stop``."""
         self._patient += 1
         try:
             yield
@@ -162,9 +160,9 @@ class Processes:
         served = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         life = f"gsnn/{attempt}/life"
         try:
-            # The first one of a job without torchrun serves the others.
+            # Without torchrun, process 0 serves the others.
             meeting = self._meeting_point(serve=self.first and not served)
-            # A connection for each thread: one waits on its own while it is asked something.
+            # Each thread has a connection of its own, because a request blocks its connection.
             self._store, own = (PrefixStore(life, self._meeting_point()) for _ in range(2))
             torch.distributed.init_process_group(
                 "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
@@ -201,7 +199,7 @@ class Processes:
             count += 1
             try:
                 store.set(f"beat/{self.rank}", str(count))
-            except RuntimeError:  # the meeting point is gone, which the main thread finds out by itself
+            except RuntimeError:  # the meeting point is gone, which the main thread notices by itself
                 return
 
     def _end(self, error: BaseException | None) -> None:
@@ -219,33 +217,34 @@ class Processes:
         if error is None and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
-    # ------------------------------------------------------------------ when it goes wrong
+    # ------------------------------------------------------------------ errors
 
     @contextmanager
-    def _together(self, what: str) -> Iterator[None]:
-        begun = time.monotonic()
+    def _exchange(self, what: str) -> Iterator[None]:
+        start = time.monotonic()
         with self.patient():
             try:
                 yield
             except RuntimeError as error:
-                raise ProcessError(self._blame(what, time.monotonic() - begun, error)) from error
+                raise ProcessError(self._cause(what, time.monotonic() - start, error)) from error
         if self.asked_to_stop is not None and not self._patient:
             raise Stopped(self.asked_to_stop)
 
-    def _blame(self, what: str, waited: float, error: Exception) -> str:
-        """Which process made an exchange fail: the one that reported an error, or one without a sign of life."""
+    def _cause(self, what: str, waited: float, error: Exception) -> str:
+        """Which process made an exchange fail: one that reported an error, or one without a heartbeat."""
         others = [rank for rank in range(self.size) if rank != self.rank]
         here = f"process {self.rank} of {self.size}, {what}"
-        if self._store is None:
+        store = self._store
+        if store is None:
             return f"{here}: {_first_line(error)}"
         try:
-            before = {rank: self._sign(rank) for rank in others}
+            before = {rank: store.get(f"beat/{rank}") for rank in others}
             time.sleep(_SILENCE)
-            failed = {rank: self._store.get(f"error/{rank}").decode() for rank in others if self._failed(rank)}
-            gone = [rank for rank in others if rank not in failed and self._sign(rank) == before[rank]]
+            failed = {r: store.get(f"error/{r}").decode() for r in others if store.check([f"error/{r}"])}
+            gone = [rank for rank in others if rank not in failed and store.get(f"beat/{rank}") == before[rank]]
         except RuntimeError:
             return f"{here}: process 0, where the processes meet, is gone (killed, or its machine lost)"
-        # Processes that met the same error say nothing new.
+        # Processes that failed because of another one add nothing.
         failed = {rank: text for rank, text in failed.items() if not text.startswith("process ")} or failed
         if gone:
             names = " and ".join(f"process {rank}" for rank in gone)
@@ -257,26 +256,20 @@ class Processes:
             return f"{here}: waited {waited:.0f} s, the timeout, for processes that are alive; raise the timeout"
         return f"{here}: {_first_line(error)}"
 
-    def _sign(self, rank: int) -> bytes:
-        return b"" if self._store is None else self._store.get(f"beat/{rank}")
-
-    def _failed(self, rank: int) -> bool:
-        return self._store is not None and self._store.check([f"error/{rank}"])
-
 
 @contextmanager
 def processes(timeout: float = TIMEOUT, place: Place | None = None) -> Iterator[Processes]:
-    """Join the other processes of this job, for as long as the block lasts.
+    """Join the other processes of this job for the time of the block.
 
-    They are those that ``torchrun`` or SLURM's ``srun`` started (see :func:`find_place`); a program started by itself
-    is the only one, and everything works the same. Sums and exchanges go over gloo on the CPU, over NCCL on GPUs.
+    These are the processes that ``torchrun`` or SLURM's ``srun`` started (see :func:`find_place`); a program started by
+    itself is the only one, and everything works the same. Sums and exchanges use gloo on the CPU and NCCL on GPUs.
 
-    SIGTERM, with which torchrun and SLURM end a job, raises :class:`Stopped` in the main thread; where work is saved at
-    stops it is saved first.
+    SIGTERM, with which torchrun and SLURM end a job, raises :class:`Stopped` in the main thread, after work that is
+    saved at stops has been saved.
 
     Args:
         timeout: Seconds to wait for the others at any time.
-        place: Which process this is; None reads the environment.
+        place: The place of this process; None reads the environment.
 
     Yields:
         The processes.
@@ -306,9 +299,9 @@ def processes(timeout: float = TIMEOUT, place: Place | None = None) -> Iterator[
 
 @contextmanager
 def _signals(joined: Processes) -> Iterator[None]:
-    """Let signals wait while processes talk or work must be left whole."""
+    """Let signals wait while processes communicate or work must not be interrupted."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread is told of signals
+        yield  # only the main thread receives signals
         return
 
     def handle(number: int, _: FrameType | None) -> None:

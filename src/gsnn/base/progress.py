@@ -1,4 +1,4 @@
-"""Progress on stderr: bars with the time left, a spinner where nothing can be counted; lines in a pipe."""
+"""Progress on stderr: on a terminal bars with the time left, or a spinner without a count; in a pipe lines."""
 
 from __future__ import annotations
 
@@ -21,59 +21,58 @@ INTERVAL = 30.0
 class Stage:
     """Something that takes time, with its steps if they can be counted.
 
-    Args:
-        text: What is being done.
-        total: Number of steps; None if nobody knows.
-        done: Steps that were done before, by a program that was stopped.
-
     Attributes:
         text: What is being done.
-        total: Number of steps, or None.
-        done: Steps done.
+        total: Number of steps; None if it is not known.
+        done: Steps done; at the start those of an earlier program that was stopped.
         note: A few words on how it goes.
     """
 
     def __init__(self, text: str, total: int | None = None, done: int = 0) -> None:
         self.text, self.total, self.done, self.note = text, total, done, ""
         self._before = done
-        self._begun = self._moved = time.monotonic()
+        self._start = self._last = time.monotonic()
+        self._display: _Display | None = None
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count steps that are done.
-
-        Args:
-            steps: How many.
-            note: A few words on how it goes.
-        """
+        """Count steps that are done, with a few words on how it goes."""
         self.done += steps
         self.note = note
-        self._moved = time.monotonic()
+        self._last = time.monotonic()
+        if self._display is not None:
+            self._display.print_line(self)
 
     def left(self) -> float | None:
-        """Seconds to go at the pace of all steps so far; None before the first one.
+        """Seconds left, never below 0; None before the first step.
 
-        The pace is the mean over all steps: a step may take minutes, and a pace over the last seconds would miss it.
-
-        Returns:
-            Seconds, never below 0.
+        The pace is the mean over all steps so far: a step may take minutes, and a pace over the last seconds, as rich
+        takes it, would miss it.
         """
         steps = self.done - self._before
         if self.total is None or steps <= 0:
             return None
-        pace = (self._moved - self._begun) / steps
-        return max(0.0, pace * (self.total - self.done) - (time.monotonic() - self._moved))
+        pace = (self._last - self._start) / steps
+        return max(0.0, pace * (self.total - self.done) - (time.monotonic() - self._last))
 
     def elapsed(self) -> float:
         """Seconds so far."""
-        return time.monotonic() - self._begun
+        return time.monotonic() - self._start
 
     def line(self) -> str:
-        """Everything in one line."""
-        count = [] if self.total is None else [f"{self.done} of {self.total}"]
+        """Everything in one line, for a pipe."""
+        count = "" if self.total is None else f" {self.done} of {self.total}"
         left = self.left()
         # After the last step no time is left, so the line does not say it.
-        time_left = [] if left is None or self.done == self.total else [f"{duration(left)} left"]
-        return ", ".join([" ".join([self.text, *count]), *([self.note] if self.note else []), *time_left])
+        time_left = "" if left is None or self.done == self.total else f"{duration(left)} left"
+        return ", ".join(part for part in (f"{self.text}{count}", self.note, time_left) if part)
+
+    @property
+    def clock(self) -> str:
+        """The steps, the time left, else the time so far, and the note: what stands beside a bar."""
+        count = "" if self.total is None else f"{self.done}/{self.total}  "
+        left = self.left()
+        clock = duration(self.elapsed()) if left is None else f"{duration(left)} left"
+        return f"{count}{clock}" + (f"  {self.note}" if self.note else "")
 
 
 def duration(seconds: float) -> str:
@@ -97,11 +96,12 @@ class _Display:
         self.console: Console = Console(stderr=True)
         self._bars: Progress | None = _bars(self.console) if self.console.is_terminal else None
         self._tasks: list[Any] = []
-        self._told = time.monotonic()
+        self._printed = time.monotonic()
         if self._bars is not None:
             self._bars.start()
 
     def open(self, one: Stage) -> None:
+        one._display = self
         self.stages.append(one)
         if self._bars is not None:
             self._tasks.append(self._bars.add_task("", total=None, stage=one))
@@ -117,30 +117,22 @@ class _Display:
                 self._bars.remove_task(task)
             del self._tasks[place:]
 
-    def _outermost(self) -> Stage | None:
-        return next((one for one in self.stages if one.total is not None), None)
-
-    def tell(self, one: Stage) -> None:
-        """Print a line about the outermost loop, if no bars are drawn and the last line is old."""
-        if self._bars is None and one is self._outermost() and time.monotonic() - self._told >= INTERVAL:
-            self._told = time.monotonic()
+    def print_line(self, one: Stage) -> None:
+        """Print a line if this is the outermost loop, no bars are drawn, and the last line is old."""
+        outermost = next((each for each in self.stages if each.total is not None), None)
+        if self._bars is None and one is outermost and time.monotonic() - self._printed >= INTERVAL:
+            self._printed = time.monotonic()
             self.console.print(one.line(), highlight=False, markup=False, soft_wrap=True)
 
 
 def _bars(console: Console) -> Progress:
-    from rich.progress import Progress, ProgressColumn, Task
+    from rich.progress import Progress, ProgressColumn, Task, TextColumn
     from rich.progress_bar import ProgressBar
     from rich.spinner import Spinner
     from rich.table import Column
-    from rich.text import Text
-
-    class What(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(task.fields["stage"].text)
 
     class Bar(ProgressColumn):
         spinner = Spinner("dots", style="progress.spinner")
-        max_refresh = None
 
         def render(self, task: Task) -> Any:  # noqa: ANN401 - whatever rich draws
             one: Stage = task.fields["stage"]
@@ -148,17 +140,12 @@ def _bars(console: Console) -> Progress:
                 return self.spinner.render(one.elapsed())
             return ProgressBar(total=max(one.total, 1), completed=one.done, width=30)
 
-    class Clock(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            one: Stage = task.fields["stage"]
-            left = one.left()
-            clock = duration(one.elapsed()) if left is None else f"{duration(left)} left"
-            count = "" if one.total is None else f"{one.done}/{one.total}  "
-            return Text(f"{count}{clock}" + (f"  {one.note}" if one.note else ""), style="progress.remaining")
-
-    columns = (What(), Bar(), Clock(Column(no_wrap=True)))
+    text = TextColumn("{task.fields[stage].text}", markup=False, table_column=Column())
+    clock = TextColumn(
+        "{task.fields[stage].clock}", "progress.remaining", markup=False, table_column=Column(no_wrap=True)
+    )
     # A table is as wide as its cells, so that a narrow terminal still shows the time.
-    return Progress(*columns, console=console, transient=True)
+    return Progress(text, Bar(), clock, console=console, transient=True)
 
 
 _display: _Display | None = None  # a terminal shows one display at a time
@@ -176,14 +163,14 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def stage(text: str, total: int | None = None, *, done: int = 0, show: bool | None = None) -> Iterator[Stage]:
-    """Show that something is being done for as long as the block lasts, below what surrounds it.
+    """Show what is being done for as long as the block lasts, below the stages around it.
 
     Args:
         text: What is being done.
         total: Number of steps for :meth:`Stage.advance`; None shows the seconds so far.
         done: Steps done before.
         show: False shows nothing. None shows it only within a stage that is shown, for loops deep in a computation
-            that were never told whether anybody wants to see them. A pipe never gets control characters.
+            that do not know whether progress is wanted. A pipe never gets control characters.
 
     Yields:
         The stage, to be advanced.
@@ -196,13 +183,6 @@ def stage(text: str, total: int | None = None, *, done: int = 0, show: bool | No
     if _display is None:
         _display = _Display()
     display = _display
-    advance = one.advance
-
-    def told(steps: int = 1, note: str = "") -> None:
-        advance(steps, note)
-        display.tell(one)
-
-    one.advance = told  # type: ignore[method-assign]
     display.open(one)
     try:
         yield one
@@ -213,11 +193,7 @@ def stage(text: str, total: int | None = None, *, done: int = 0, show: bool | No
 
 
 def now(text: str) -> None:
-    """Say what comes next within the innermost stage that counts nothing; nothing happens if none is shown.
-
-    Args:
-        text: What is being done.
-    """
+    """Change the text of the innermost shown stage that counts no steps, if there is one."""
     for one in reversed(_display.stages if _display is not None else []):
         if one.total is None:
             one.text = text
@@ -225,17 +201,7 @@ def now(text: str) -> None:
 
 
 def track(items: Iterable[T], text: str, *, total: int | None = None, show: bool | None = True) -> Iterator[T]:
-    """Yield from ``items`` while showing how many are done and the time left.
-
-    Args:
-        items: What to iterate over.
-        text: What is being done.
-        total: Number of items, if ``items`` has no length.
-        show: As for :func:`stage`.
-
-    Yields:
-        The items, unchanged.
-    """
+    """Yield from ``items`` and show how many are done and the time left; ``total`` is for items without a length."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with stage(text, total, show=show) as one:

@@ -1,4 +1,4 @@
-"""A hash of 64-bit numbers, for random numbers that follow from what they are for: SplitMix64 (Steele et al. 2014)."""
+"""SplitMix64 (Steele et al. 2014), a hash of 64-bit numbers that gives random numbers by key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Hashes = npt.NDArray[np.uint64]
 
 # Weights, masks and splits of trained models depend on these numbers: never change them.
 STEP = 0x9E3779B97F4A7C15
-"""What is added before the bits are scrambled, and lies between numbers that follow each other."""
+"""Added before the bits are scrambled; also the distance between numbers of a sequence."""
 
 MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """The two factors."""
@@ -17,9 +17,6 @@ MIX = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 def mixed(values: Hashes) -> Hashes:
     """Scramble 64-bit numbers, one to one.
-
-    Args:
-        values: uint64.
 
     Example:
         >>> mixed(np.zeros(1, np.uint64))

@@ -1,4 +1,4 @@
-"""What torch has once for the whole process: its generators, its threads, its devices."""
+"""The state of torch that is global to the process: its generators, its threads, its devices."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _TURN = threading.RLock()
 def in_turn() -> Iterator[None]:
     """Let one thread in at a time; a thread that is inside may enter again.
 
-    Torch's random generator, Python's warning filters and the modes of a model are read by everybody at once: two
-    threads that each put them back would put back what the other one made of them.
+    All threads share torch's random generator, Python's warning filters and the modes of a model. Of two threads that
+    change and restore them at the same time, one would restore what the other had set.
     """
     with _TURN:
         yield
@@ -34,10 +34,10 @@ def in_turn() -> Iterator[None]:
 
 @contextmanager
 def own_random_state(devices: Sequence[int] | None = ()) -> Iterator[None]:
-    """Put torch's generators back afterwards, with no other thread of the library drawing meanwhile.
+    """Restore torch's generators after the block; no other thread of the library draws meanwhile.
 
     Args:
-        devices: CUDA devices whose generators are put back too; None for all of them.
+        devices: CUDA devices whose generators are restored too; None for all of them.
 
     Example:
         >>> before = torch.get_rng_state()
@@ -52,13 +52,13 @@ def own_random_state(devices: Sequence[int] | None = ()) -> Iterator[None]:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """The libraries that numpy and scipy multiply with; looked up once, as that takes longer than a small product."""
-    import numpy.linalg  # noqa: F401 - what is not loaded is not found
+    """The BLAS libraries of numpy and scipy; looked up once, because a look takes longer than a small product."""
+    import numpy.linalg  # noqa: F401 - a library that is not loaded is not found
 
     return ThreadpoolController().select(user_api="blas")
 
 
-# A thread that begins takes over the number that was set last, which is 1 while another one is in here.
+# A new thread starts with the number of threads that was set last, which is 1 while another thread is in one_thread.
 _THREADS = threading.Lock()
 _inside: dict[int, int] = {}
 _usual = 0
@@ -66,7 +66,7 @@ _limits: Any = None
 
 
 def _after_fork() -> None:
-    """A forked process has one thread, so no other thread holds the lock, even if one did in the parent."""
+    """A forked process has one thread, so no other thread holds the locks, even if one did in the parent."""
     global _TURN, _THREADS
     _TURN, _THREADS = threading.RLock(), threading.Lock()
 
@@ -77,9 +77,9 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch, and the products of numpy, to one thread: for what is over before a second one has started.
+    """Keep torch, and the products of numpy, to one thread: for work that ends before a second one has started.
 
-    On a machine that is busy with other things, waiting for the second one costs ten times the work itself.
+    On a busy machine, waiting for the second thread costs ten times the work itself.
 
     Example:
         >>> with one_thread():
@@ -110,14 +110,14 @@ def one_thread() -> Iterator[None]:
 
 
 def map_in_threads(work: Callable[[T], R], parts: Sequence[T]) -> Iterator[R]:
-    """Call a function with each part, by as many threads as torch is set to, each of which multiplies by itself.
+    """Call a function with each part in as many threads as torch is set to; each multiplies on one thread.
 
     Args:
-        work: For what numpy does, which lets the other threads run; it must not change what another part reads.
+        work: Computes with numpy, which lets the other threads run; it must not change what another part reads.
         parts: Its arguments.
 
     Yields:
-        What it gave, in the order of the parts.
+        Its results, in the order of the parts.
 
     Example:
         >>> list(map_in_threads(lambda rows: rows.stop - rows.start, [slice(0, 4), slice(4, 5)]))
@@ -127,13 +127,13 @@ def map_in_threads(work: Callable[[T], R], parts: Sequence[T]) -> Iterator[R]:
     if workers <= 1:
         yield from map(work, parts)
         return
-    # Threads that begin in here keep to one thread of their own.
+    # Threads that start in here compute on one thread each.
     with one_thread(), ThreadPoolExecutor(workers) as pool:
         yield from pool.map(work, parts)
 
 
 def usual_threads() -> int:
-    """How many threads torch is set to, also inside :func:`one_thread`.
+    """The number of threads that torch is set to outside of :func:`one_thread`.
 
     Example:
         >>> before = usual_threads()
@@ -150,20 +150,18 @@ WORTH_THREADS = 6_000_000
 
 
 def threads_for(model: torch.nn.Module, samples: int) -> AbstractContextManager[None]:
-    """:func:`one_thread` for a model whose passes are small, else as many threads as torch is set to.
+    """:func:`one_thread` for a model whose passes over so many samples are small, else as many as torch is set to.
 
     The number depends on the work alone, not on how busy the machine is, so that a run can be repeated bit for bit.
-
-    Args:
-        model: Its ``products`` are those of weights and values in a pass over one sample; without them each parameter
-            counts once.
-        samples: Of a batch.
     """
     return one_thread() if is_small(model, samples) else nullcontext()
 
 
 def is_small(model: torch.nn.Module, samples: int) -> bool:
-    """Whether a model's passes over so many samples are too small for several threads; see :func:`threads_for`."""
+    """Whether a model's passes over so many samples are too small for several threads.
+
+    The work of a sample is the model's ``products``, of weights and values; without these each parameter counts once.
+    """
     products = getattr(model, "products", None)
     if not isinstance(products, int):
         products = sum(p.numel() for p in model.parameters())

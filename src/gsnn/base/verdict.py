@@ -1,4 +1,4 @@
-"""What a result means and what to do next, in words: the same on screen, in JSON and in the report."""
+"""What a result means and what to do next, in the same words on screen, in JSON and in the report."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Verdict:
 
     Attributes:
         short: The judgement in a few words.
-        text: It in a sentence or two, with the figures that it rests on.
-        tone: ``good``, ``unsure``, or ``bad``: what follows is not to be built upon.
+        text: The judgement in a sentence or two, with the figures that it rests on.
+        tone: ``good``, ``unsure``, or ``bad``: the result should not be used.
         next: What to do next, as a command or in words; ``RUN`` stands for the run folder.
 
     Example:
@@ -31,20 +31,20 @@ class Verdict:
     next: str = ""
 
     def at(self, folder: str | Path) -> Verdict:
-        """The same for a run in this folder."""
+        """The verdict with this run folder in ``next``."""
         return replace(self, next=at_run(self.next, folder))
 
     def __str__(self) -> str:
-        """Both on one line."""
+        """The judgement on one line."""
         return f"{self.short}: {self.text}"
 
     def to_dict(self) -> dict[str, str]:
-        """JSON-able."""
+        """The fields, as JSON values."""
         return asdict(self)
 
 
 def at_run(text: str, folder: str | Path) -> str:
-    """What to do next, for a run in this folder.
+    """A text with the run folder in the place of ``RUN``.
 
     Example:
         >>> at_run("gsnn infer RUN", "runs/first one")

@@ -1,8 +1,7 @@
-"""How the program was called: a message asks for an option by its flag on the command line, else by its parameter."""
+"""The words of messages: on the command line they name flags, in Python parameters."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +12,7 @@ _words: ContextVar[Sequence[str] | None] = ContextVar("words", default=None)
 
 @contextmanager
 def flags(words: Sequence[str] = ()) -> Iterator[None]:
-    """Messages that are made in this block name flags.
-
-    Args:
-        words: The words of the command line after ``gsnn``.
-    """
+    """Let messages in this block name flags; ``words`` are those of the command line after ``gsnn``."""
     token = _words.set(words)
     try:
         yield
@@ -26,7 +21,7 @@ def flags(words: Sequence[str] = ()) -> Iterator[None]:
 
 
 def command_line() -> str:
-    """The command that runs now, as a shell takes it; empty in Python.
+    """The command that runs now, quoted for a shell; empty in Python.
 
     Example:
         >>> with flags(["infer", "my run"]):
@@ -38,14 +33,7 @@ def command_line() -> str:
 
 
 def asked(parameter: str, flag: str) -> str:
-    """What the user should write.
-
-    Args:
-        parameter: In Python.
-        flag: On the command line.
-
-    Returns:
-        One of the two.
+    """What the user should write: the parameter in Python, the flag on the command line.
 
     Example:
         >>> asked("time=", "--time")
@@ -57,11 +45,5 @@ def asked(parameter: str, flag: str) -> str:
     return parameter if _words.get() is None else flag
 
 
-def shell(word: str) -> str:
-    """A word as a shell must be given it.
-
-    Example:
-        >>> shell("+"), shell("||")
-        ('+', "'||'")
-    """
-    return word if re.fullmatch(r"[\w+,:./@%=-]+", word) else "'" + word + "'"
+shell = shlex.quote
+"""Quotes a word for a shell where that is needed."""

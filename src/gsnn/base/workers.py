@@ -1,4 +1,4 @@
-"""Independent jobs in processes of their own, a few at a time; what they give does not depend on how many."""
+"""Independent jobs in processes of their own, a few at a time; the results do not depend on how many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -28,23 +28,23 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 _BLOCK = 1 << 16
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
-# Of a job, or of bytes that follow; the size of nothing says that the job failed.
+# The number of a job, or the size of its result; the size _FAILED says that the job failed.
 _NUMBER, _FAILED = struct.Struct("=q"), -1
 
 
 def workers_for(model: torch.nn.Module, samples: int, bytes_each: int) -> int:
-    """How many jobs to do at a time that train models like this one.
+    """How many jobs that train models like this one to run at a time.
 
-    A small model trains on one thread (:func:`gsnn.base.torch_state.threads_for`), so that as many jobs fit beside each
-    other as torch has threads. A large one takes all threads by itself.
+    A small model trains on one thread (:func:`gsnn.base.torch_state.threads_for`), so that as many jobs run at a time
+    as torch has threads. A large one takes all threads by itself.
 
     Args:
         model: Like those that are trained.
-        samples: Of a batch.
-        bytes_each: About what a job takes; half of the memory that is available is shared out.
+        samples: Samples in a batch.
+        bytes_each: About what a job takes; the jobs share half of the available memory.
 
     Returns:
-        A number from 1 on, or 0 for jobs that follow each other and take all threads.
+        At least 1, or 0 for jobs that run one after the other with all threads.
     """
     if not is_small(model, samples):
         return 0
@@ -64,19 +64,19 @@ def arrays_in_processes(jobs: Sequence[Callable[[], Arrays]], workers: int) -> G
 def in_processes(
     jobs: Sequence[Callable[[], T]], workers: int, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
 ) -> Generator[T, None, None]:
-    """Do jobs that know nothing of each other, each on one thread.
+    """Run independent jobs, each on one thread.
 
-    Processes are forked, so that they have all that this one has and start at once. What a job changes is lost with its
-    process; what it gives comes back as bytes. A job that fails in its process, or whose process is killed, is done
-    again in this process, which raises its error, or does what was too much for several at a time. Where processes
-    cannot be forked safely (another system than Linux, a thread that is not the main one) or one is enough, this
-    process does all.
+    Processes are forked, so that they have everything that this one has and start at once. What a job changes is lost
+    with its process; its result comes back as bytes. A job that fails in its process, or whose process is killed, runs
+    again in this process, which raises its error, or succeeds where several at a time took too much memory. Where
+    processes cannot be forked safely (another system than Linux, a thread that is not the main one) or one is enough,
+    all jobs run in this process.
 
     An interrupt ends all processes, and so does the end of this one, however it comes.
 
     Args:
         jobs: The jobs.
-        workers: Processes, from :func:`workers_for`; 0 does one job after the other here, with all threads.
+        workers: Processes, from :func:`workers_for`; 0 runs one job after the other here, with all threads.
         encode: Turns a result into bytes.
         decode: Turns them back into the result.
 
@@ -91,12 +91,12 @@ def in_processes(
         for job in jobs:
             yield job() if workers == 0 else _alone(job)
         return
-    found: dict[int, bytes | None] = {}
-    with _Crew([partial(_told, job, encode) for job in jobs], workers) as crew:
+    results: dict[int, bytes | None] = {}
+    with closing(_Crew([partial(_encoded, job, encode) for job in jobs], workers)) as crew:
         for number, job in enumerate(jobs):
-            while number not in found:
-                found.update(crew.ended())
-            result = found.pop(number)
+            while number not in results:
+                results.update(crew.wait())
+            result = results.pop(number)
             yield _alone(job) if result is None else decode(result)
 
 
@@ -105,7 +105,7 @@ def _alone(job: Callable[[], T]) -> T:
         return job()
 
 
-def _told(job: Callable[[], T], encode: Callable[[T], bytes]) -> bytes:
+def _encoded(job: Callable[[], T], encode: Callable[[T], bytes]) -> bytes:
     return encode(job())
 
 
@@ -114,109 +114,105 @@ def _can_fork() -> bool:
 
 
 class _Member:
-    """A process that does one job after the other.
+    """A process that runs one job after the other.
 
     Attributes:
-        number: Of the job that it does now.
-        told: What it has said of it so far.
+        number: Number of its present job.
+        answer: What it has sent of the result so far.
     """
 
-    def __init__(self, jobs: Sequence[Callable[[], bytes]], strangers: Sequence[int]) -> None:
-        (asked, self.ask), (self.hear, telling) = os.pipe(), os.pipe()
-        self.number, self.told = -1, bytearray()
+    def __init__(self, jobs: Sequence[Callable[[], bytes]], others: Sequence[int]) -> None:
+        (tasks, self.tasks), (self.answers, answers) = os.pipe(), os.pipe()
+        self.number, self.answer = -1, bytearray()
         parent = os.getpid()
         with warnings.catch_warnings():
             # The child uses none of the threads of this process.
             warnings.simplefilter("ignore", DeprecationWarning)
             self.process = os.fork()
         if self.process == 0:
-            _work(jobs, (asked, telling), [self.ask, self.hear, *strangers], parent)
-        os.close(asked)
-        os.close(telling)
+            _work(jobs, (tasks, answers), [self.tasks, self.answers, *others], parent)
+        os.close(tasks)
+        os.close(answers)
 
-    def give(self, number: int) -> None:
+    def start(self, number: int) -> None:
         """Ask for a job."""
-        self.number, self.told = number, bytearray()
+        self.number, self.answer = number, bytearray()
         with suppress(BrokenPipeError):  # it was killed, and so does not answer
-            os.write(self.ask, _NUMBER.pack(number))
+            os.write(self.tasks, _NUMBER.pack(number))
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        os.close(self.ask)
-        os.close(self.hear)
+        os.close(self.tasks)
+        os.close(self.answers)
         os.kill(self.process, signal.SIGKILL)
         os.waitpid(self.process, 0)
 
 
 class _Crew:
-    """Processes that share out jobs; they are killed when the block ends."""
+    """Processes that share the jobs."""
 
     def __init__(self, jobs: Sequence[Callable[[], bytes]], size: int) -> None:
         self._jobs, self._size = jobs, size
-        self._left = iter(range(len(jobs)))
+        self._waiting = iter(range(len(jobs)))
         self._busy: dict[int, _Member] = {}
         self._idle: list[_Member] = []
 
-    def __enter__(self) -> _Crew:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Kill all processes."""
         for member in [*self._busy.values(), *self._idle]:
             member.close()
 
-    def ended(self) -> dict[int, bytes | None]:
+    def wait(self) -> dict[int, bytes | None]:
         """Give jobs to idle processes, and wait until one answers.
 
         Returns:
-            By number what jobs gave that have ended since, None where they failed.
+            The results of jobs that have ended since, by number; None where a job failed.
         """
-        while len(self._busy) < self._size and (number := next(self._left, None)) is not None:
+        while len(self._busy) < self._size and (number := next(self._waiting, None)) is not None:
             if not self._idle:
-                pipes = [pipe for other in self._busy.values() for pipe in (other.ask, other.hear)]
+                pipes = [pipe for other in self._busy.values() for pipe in (other.tasks, other.answers)]
                 self._idle.append(_Member(self._jobs, pipes))
             member = self._idle.pop()
-            member.give(number)
-            self._busy[member.hear] = member
-        found: dict[int, bytes | None] = {}
+            member.start(number)
+            self._busy[member.answers] = member
+        results: dict[int, bytes | None] = {}
         for pipe in select.select(list(self._busy), [], [])[0]:
             member = self._busy[pipe]
             block = os.read(pipe, _BLOCK)
-            member.told += block
+            member.answer += block
             if not block:  # killed, or out of memory
-                found[member.number] = None
+                results[member.number] = None
                 del self._busy[pipe]
                 member.close()
-            elif len(member.told) >= _NUMBER.size:
-                size = _NUMBER.unpack_from(member.told)[0]
-                if size == _FAILED or len(member.told) == _NUMBER.size + size:
-                    found[member.number] = None if size == _FAILED else bytes(member.told[_NUMBER.size :])
+            elif len(member.answer) >= _NUMBER.size:
+                size = _NUMBER.unpack_from(member.answer)[0]
+                if size == _FAILED or len(member.answer) == _NUMBER.size + size:
+                    results[member.number] = None if size == _FAILED else bytes(member.answer[_NUMBER.size :])
                     del self._busy[pipe]
                     self._idle.append(member)
-        return found
+        return results
 
 
-def _work(
-    jobs: Sequence[Callable[[], bytes]], pipes: tuple[int, int], strangers: Sequence[int], parent: int
-) -> NoReturn:
+def _work(jobs: Sequence[Callable[[], bytes]], pipes: tuple[int, int], others: Sequence[int], parent: int) -> NoReturn:
     """Work as a child process; this never returns to the code of the parent."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears of it, and ends its children
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too, and ends its children
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         library = c_library()
         if library is not None:
             library.prctl(_DEATH_SIGNAL, signal.SIGKILL)
-        # As long as another process holds the end of a pipe, the other side does not see that it has closed.
-        for pipe in strangers:
+        # While another process holds the end of a pipe open, the other side does not see that it has closed.
+        for pipe in others:
             os.close(pipe)
-        asked, telling = (os.fdopen(pipe, mode) for pipe, mode in zip(pipes, ("rb", "wb"), strict=True))
-        while os.getppid() == parent and (number := asked.read(_NUMBER.size)):
+        tasks, answers = (os.fdopen(pipe, mode) for pipe, mode in zip(pipes, ("rb", "wb"), strict=True))
+        while os.getppid() == parent and (number := tasks.read(_NUMBER.size)):
             try:
-                done = _alone(jobs[_NUMBER.unpack(number)[0]])
-                told = _NUMBER.pack(len(done)) + done
+                result = _alone(jobs[_NUMBER.unpack(number)[0]])
+                answer = _NUMBER.pack(len(result)) + result
             except Exception:
-                told = _NUMBER.pack(_FAILED)
-            telling.write(told)
-            telling.flush()
+                answer = _NUMBER.pack(_FAILED)
+            answers.write(answer)
+            answers.flush()
     finally:
         os._exit(0)
 
@@ -227,6 +223,6 @@ def _packed(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(told: bytes) -> Arrays:
-    with np.load(io.BytesIO(told), allow_pickle=False) as arrays:
+def _unpacked(data: bytes) -> Arrays:
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return dict(arrays)

@@ -1,4 +1,4 @@
-"""What stands between the two maps of a block, norm, ELU and dropout, in a form that the compiled kernels take."""
+"""Norm, ELU and dropout between the two maps of a block, in a form that the compiled kernels take."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gsnn.nn.norms import GroupBatchNorm, GroupLayerNorm, GroupRMSNorm, GroupSof
 FloatArray = NDArray[np.float32]
 
 NONE, GROUP, ROW, FIXED, LAYER, RMS, SOFTMAX = range(7)
-"""Norms: none; by statistics of the batch, of a function's channels together or of each on its own; by given
-statistics; over the channels of a function, in each sample."""
+"""Norms: none; with statistics of the batch, of all channels of a function or of each channel; with running
+statistics; over the channels of a function in each sample."""
 
 _KINDS: dict[type[nn.Module], int] = {
     NoNorm: NONE,
@@ -36,12 +36,12 @@ class Between:
     """Norm, ELU and dropout of a block in one forward pass.
 
     Attributes:
-        norm: The norm, None for none.
+        norm: The norm, or None.
         kind: One of the constants above.
         norm_first: Whether the norm comes before the ELU.
         drop: Share of values that the dropout drops in this pass.
-        key: From which its mask follows.
-        read: What the forward pass has read of the parameters, by block, for the backward pass.
+        key: From which the mask follows.
+        read: The parameters that the forward pass has read, by block, for the backward pass.
     """
 
     norm: nn.Module | None = None
@@ -70,7 +70,7 @@ class Between:
 
     @property
     def of_batch(self) -> bool:
-        """Whether the norm takes its statistics from the batch, so that every function must be made."""
+        """Whether the norm takes its statistics from the batch, so that every function must be computed."""
         return self.kind in (GROUP, ROW)
 
     @property
@@ -80,61 +80,40 @@ class Between:
 
     @functools.cached_property
     def n_statistics(self) -> int:
-        """How many means the norm has: one a function or a channel, or none."""
-        return self._running[0].numel() if self.kind in (GROUP, ROW, FIXED) else 0
+        """How many means the norm has: one per function or channel, or none."""
+        norm: Any = self.norm
+        return norm.running_mean.numel() if self.kind in (GROUP, ROW, FIXED) else 0
 
-    def given(self) -> tuple[FloatArray, FloatArray]:
-        """The mean and the variance that the norm goes by outside training."""
-        mean, var = self._running
-        return mean.numpy(), var.numpy()
-
-    @functools.cached_property
-    def _running(self) -> tuple[Tensor, Tensor]:
-        assert isinstance(self.norm, GroupBatchNorm | RowBatchNorm)
-        mean, var = self.norm.running_mean, self.norm.running_var
-        assert mean is not None
-        assert var is not None
-        return mean, var
+    def running(self) -> tuple[FloatArray, FloatArray]:
+        """The running mean and variance of the norm; only for norms that keep them."""
+        norm: Any = self.norm
+        return norm.running_mean.numpy(), norm.running_var.numpy()
 
     def follow(self, moments: Tensor, samples: int) -> None:
-        """Let the norm's running statistics follow those of the batch."""
+        """Update the norm's running statistics by those of the batch."""
         if self.of_batch:
             assert isinstance(self.norm, GroupBatchNorm | RowBatchNorm)
             self.norm.follow(moments[0], moments[1], samples)
 
     def step(self, z: Tensor, gamma: Tensor | None, beta: Tensor | None, block: int) -> Tensor:
-        """The same by differentiable operations, with a scale and a shift in the place of the norm's; follows nothing.
+        """The same for z (N*C, B) by differentiable operations, with this scale and shift if the norm has them.
 
-        Args:
-            z: (N*C, B).
-            gamma: Scale, if the norm has one.
-            beta: Shift, likewise.
-            block: Number of the block.
+        It updates no running statistics.
         """
-        h = self._normed(z, gamma, beta) if self.norm_first else self._normed(F.elu(z), gamma, beta)
-        h = F.elu(h) if self.norm_first else h
-        if self.drop:
-            h = dropped(h, torch.tensor(self.key), block, self.drop)
-        return h
+        h = F.elu(self._normed(z, gamma, beta)) if self.norm_first else self._normed(F.elu(z), gamma, beta)
+        return dropped(h, torch.tensor(self.key), block, self.drop) if self.drop else h
 
     def _normed(self, x: Tensor, gamma: Tensor | None, beta: Tensor | None) -> Tensor:
         if self.norm is None:
             return x
         names = ("weight", "bias") if isinstance(self.norm, RowBatchNorm) else ("gamma", "beta")
-        given = {name: value for name, value in zip(names, (gamma, beta), strict=True) if value is not None}
-        # The memo says that the running statistics have followed already.
-        return torch.func.functional_call(self.norm, given, (x, {self.norm: ()}))
+        affine = {name: value for name, value in zip(names, (gamma, beta), strict=True) if value is not None}
+        # The memo says that the running statistics are already updated.
+        return torch.func.functional_call(self.norm, affine, (x, {self.norm: ()}))
 
 
 def between(norm: nn.Module, norm_first: bool, drop: float, key: int) -> Between | None:
-    """What the kernels can do in the place of a norm, an ELU and a dropout; None where they cannot.
-
-    Args:
-        norm: The norm; exactly one of ours, no subclass.
-        norm_first: Whether it comes before the ELU.
-        drop: Share of values that the dropout drops.
-        key: From which its mask follows.
-    """
+    """A norm, an ELU and a dropout for the kernels; None if the norm is not exactly one that they compute."""
     kind = _KINDS.get(type(norm))
     if kind is None:
         return None

@@ -1,4 +1,4 @@
-"""One residual block, and the layers it is made of."""
+"""One residual block and its layers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gsnn.nn.research_blocks import ResearchBlock
 from gsnn.nn.sparse import EdgeChannelPattern
 
 Tap = Callable[[int, Tensor], Tensor | None]
-"""Called with the number of the block and the tensor; may return a tensor to be used in its place."""
+"""Called with the number of the block and the tensor; may return a tensor that replaces it."""
 
 
 class Recorder:
-    """A tap that keeps what passes and changes nothing, so that compiled kernels can serve it.
+    """A tap that keeps the tensors and changes nothing, so that compiled kernels can serve it.
 
     Attributes:
         values: (N*C, B) of each block, in their order.
-        handles: Tensors of the graph to differentiate by, one a block: the gradient by a value is that by its handle.
+        handles: For each block a tensor of the graph; the gradient by it is the gradient by the value.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Recorder:
     def __call__(self, layer: int, value: Tensor) -> Tensor:
         """Keep the value of a block."""
         if not value.requires_grad:
-            # The first tap may depend on nothing that takes a gradient; from here on everything depends on it.
+            # The first tap may not depend on anything that takes a gradient; all later ones depend on it.
             value = value.detach().requires_grad_()
         self.take([value], [value])
         return value
@@ -65,7 +65,7 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(weight)
         rows = pattern.n_channels if into_channels else pattern.n_edges
         self.bias = nn.Parameter(torch.zeros(rows)) if bias else None
-        # bool (nnz,) of the weights that pruning left, None before: an entry of the state dict of pruned layers only.
+        # bool (nnz,) of the weights that pruning kept, None before: only pruned layers have it in their state dict.
         self.register_buffer("kept", None)
         self.register_state_dict_pre_hook(_zero_pruned)
 
@@ -76,7 +76,7 @@ class SparseLinear(nn.Module):
         return out if bias is None else out + bias.unsqueeze(1)
 
     def coefficients(self, detach: bool = False) -> tuple[Tensor, Tensor | None]:
-        """The weights (nnz,) that act, pruned ones as zero, and the bias; ``detach`` cuts their gradient."""
+        """The weights (nnz,), pruned ones as zero, and the bias; ``detach`` cuts their gradient."""
         weight: Tensor = self.weight
         bias: Tensor | None = self.bias
         if detach:
@@ -84,30 +84,21 @@ class SparseLinear(nn.Module):
         return (weight if self.kept is None else weight * self.kept), bias
 
     def prune(self, keep: Tensor) -> None:
-        """Fix at zero every weight that ``keep`` (bool, (nnz,)) leaves out, now and in later training."""
+        """Fix at zero, now and in later training, every weight that is not in ``keep`` (bool, (nnz,))."""
         self.kept = keep if self.kept is None else self.kept & keep
         _zero_pruned(self)
 
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Take the weights with what is pruned of them, so that the map becomes the one that was saved."""
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
+        """Take the weights and the mask of pruned ones, so that the map becomes the one that was saved."""
         mask, weight = state_dict.get(f"{prefix}kept"), state_dict.get(f"{prefix}weight")
         if mask is not None and self.kept is None:
             self.kept = torch.ones_like(self.weight, dtype=torch.bool)
         if mask is None and weight is not None and self.kept is not None and weight.shape == self.kept.shape:
-            # Saved before anything was pruned; weights that are 0 where these are pruned may stay pruned.
+            # Saved before pruning; if the weights are 0 wherever these are pruned, they may stay pruned.
             if bool((weight.to(self.kept.device) * ~self.kept).any()):
                 self.kept = None
-        rest = (strict, missing_keys, unexpected_keys, error_msgs)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        missing_keys: list[str] = args[2]
         if mask is None and f"{prefix}kept" in missing_keys:
             missing_keys.remove(f"{prefix}kept")
 
@@ -119,7 +110,7 @@ class SparseLinear(nn.Module):
 
 
 def _zero_pruned(layer: SparseLinear, *_: object) -> None:
-    # An optimiser that remembers gradients from before the pruning still moves the stored numbers (never the map).
+    # An optimiser with gradients from before the pruning still changes the stored numbers (but never the map).
     if layer.kept is not None:
         with torch.no_grad():
             layer.weight.data.mul_(layer.kept)
@@ -149,8 +140,7 @@ class NodeMLP(nn.Module):
 class NodeAttention(nn.Module):
     """One logit per node and sample from the node's channels, one module for all nodes.
 
-    With edge weights, a node's logit is the sum over its function -> function in-edges of weight x the logit of the
-    source.
+    With edge weights, a node's logit is the sum of weight x source logit over its function -> function in-edges.
 
     Args:
         width: C, the number of channels of a node.
@@ -184,8 +174,8 @@ class Block(ResearchBlock, nn.Module):
     [edge norm] -> lin_in -> [+ node error] -> pre tap -> norm and nonlinearity -> dropout -> [node MLP] ->
     [node attention] -> post tap -> [* node mask] -> lin_out -> [+ relu(residual_weight) * input].
 
-    ``pre_tap`` and ``post_tap`` are identities through which the tensors that are really used pass, (N*C, B), so that
-    ordinary forward hooks can read them.
+    ``pre_tap`` and ``post_tap`` are identities through which the tensors (N*C, B) pass, so that ordinary forward hooks
+    can read them.
     """
 
     def __init__(
@@ -239,7 +229,7 @@ class Block(ResearchBlock, nn.Module):
             post: Called with (layer, h) at the post tap; likewise.
             logits: Called with (layer, logits (N, B)) of the node attention; likewise.
             detach: Whether the weights of the sparse maps take no gradient.
-            memo: What a recomputation must know of its forward pass.
+            memo: What a recomputation must know about its forward pass.
             key: From which the dropout's mask follows; None draws one.
         """
         edges = x if self.edge_norm is None else self.edge_norm(x, memo)
@@ -268,25 +258,25 @@ class Block(ResearchBlock, nn.Module):
 
     @property
     def drops(self) -> float:
-        """Share of values that the dropout drops in the mode that it is in."""
+        """Share of values that the dropout drops in its present mode."""
         dropout = self.dropout
         return float(dropout.p) if type(dropout) is KeyedDropout and dropout.training else 0.0
 
     def between(self, into: EdgeChannelPattern, out_of: EdgeChannelPattern, key: int) -> Between | None:
-        """What stands between the two maps, if the block is nothing else but a residual, and nothing looks in between.
+        """Norm, ELU and dropout between the two maps, if the block has nothing else and no hooks.
 
-        Only exactly the layers of this package and of torch will do: a subclass, a parametrisation (which makes one) or
-        a module put in their place may compute anything, and a hook or a ``forward`` set on a layer wants to be called.
+        The layers must be exactly those of this package and of torch: a subclass, a parametrisation (which makes one)
+        or another module may compute anything, and a hook or a ``forward`` set on a layer must be called.
 
         Args:
             into: The pattern that lin_in must have.
-            out_of: That of lin_out.
+            out_of: The pattern that lin_out must have.
             key: From which the dropout's mask follows.
 
         Returns:
-            Norm, ELU and dropout, or None if it must be computed step by step.
+            None if the block must be computed step by step.
         """
-        # Looked up once: an attribute of a module is a search through its dicts.
+        # Looked up once, because a module searches its dicts for an attribute.
         parts = self._modules
         nonlin, norm = parts["nonlin"], parts["norm"]
         plain = (
@@ -302,8 +292,8 @@ class Block(ResearchBlock, nn.Module):
             and self.mlp is None
             and self.node_attn is None
             and not torch_module._has_any_global_hook()
-            and not _is_watched(self)
-            and not any(_is_watched(part) for part in parts.values() if part is not None)
+            and not _is_hooked(self)
+            and not any(_is_hooked(part) for part in parts.values() if part is not None)
         )
         return between(norm, self.norm_first, self.drops, key) if plain and norm is not None else None
 
@@ -312,7 +302,7 @@ def _is_map(layer: nn.Module | None, pattern: EdgeChannelPattern, *, into_channe
     return type(layer) is SparseLinear and layer.pattern is pattern and layer.into_channels is into_channels
 
 
-def _is_watched(module: nn.Module) -> bool:
+def _is_hooked(module: nn.Module) -> bool:
     """Whether calling the module does more than its class says."""
     return bool(
         module._forward_hooks

@@ -1,4 +1,4 @@
-"""What a GSNN is built from and fed with, checked before use."""
+"""Checks of the arguments and the inputs of a GSNN."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ def channel_counts(channels: Any, n_functions: int) -> int | tuple[int, ...]:  #
 
     Raises:
         TypeError: If it is not an integer or a sequence of integers.
-        ValueError: If a count is below 1 or the sequence has not one per function.
+        ValueError: If a count is below 1, or the sequence does not have one per function.
     """
     if hasattr(channels, "tolist"):
         channels = channels.tolist()
     if not isinstance(channels, Sequence):
-        count = _integer("channels", channels)
-        if count < 1:
-            raise ValueError(f"channels must be at least 1, got {count}")
-        return count
+        return positive("channels", channels)
     counts = tuple(_integer("channels", value) for value in channels)
     if len(counts) != n_functions:
         raise ValueError(f"channels must be one number or one per function ({n_functions}), got {len(counts)} numbers")
@@ -82,7 +79,7 @@ def check_input(x: Any, expected: int, dtype: torch.dtype) -> Tensor:  # noqa: A
     """The input (B, I) in the dtype of the parameters.
 
     Raises:
-        TypeError: If it is not a tensor, or of another dtype than the parameters outside autocast.
+        TypeError: If it is not a tensor, or not of this dtype outside autocast.
         ValueError: If its shape is not (B, I).
     """
     if not isinstance(x, Tensor):
@@ -104,7 +101,7 @@ def check_finite(x: Tensor, names: Sequence[str]) -> None:
     Raises:
         ValueError: If there are any; the message names the columns.
     """
-    # One pass without a temporary; only a sum that is not finite is looked at again.
+    # One pass without a temporary; only if the sum is not finite the values are looked at.
     if torch.isfinite(x.sum()):
         return
     columns = torch.nonzero(~torch.isfinite(x).all(0)).flatten().tolist()
@@ -121,7 +118,7 @@ def check_finite(x: Tensor, names: Sequence[str]) -> None:
 def finite_in_graph(x: Tensor, handle: int) -> Tensor:
     """A copy of x after ``check_finite`` against the GSNN ``handle``, as one operator of a compiled graph."""
     check_finite(x, module_of(handle).layout.names["input"])
-    # An operator must not return its argument, and one whose result nobody uses would be left out.
+    # An operator must not return its argument, and one whose result is not used would be left out.
     return x.clone()
 
 
@@ -134,11 +131,11 @@ finite_in_graph.register_autograd(lambda ctx, grad: (grad, None), setup_context=
 
 
 def check_mask(name: str, mask: Any, shapes: Sequence[tuple[int, ...]]) -> Tensor:  # noqa: ANN401
-    """A tensor of one of the shapes.
+    """The mask, if it is a tensor of one of the shapes.
 
     Raises:
         TypeError: If it is not a tensor.
-        ValueError: If its shape is none of them.
+        ValueError: If it has another shape.
     """
     if not isinstance(mask, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(mask).__name__}")

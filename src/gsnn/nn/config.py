@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,13 @@ from gsnn.nn.block import SparseLinear
 from gsnn.nn.handles import HandledModule
 from gsnn.nn.layout import EDGE_TYPES, EdgeType, Layout
 from gsnn.nn.norms import ChannelGroups
-from gsnn.nn.research_blocks import ResearchModel
 
-if TYPE_CHECKING:
-    pass
+FORMAT = 1
+_CUSTOM = "custom:"
 
 
-class Described(ResearchModel, HandledModule):
-    """The part of a GSNN that tells about it; the subclass builds and computes.
+class Described(HandledModule):
+    """The part of a GSNN that describes it; the subclass builds and computes.
 
     Attributes:
         layout: Nodes and edges in homogeneous order.
@@ -94,6 +93,25 @@ class Described(ResearchModel, HandledModule):
         return str(self.options["norm"])
 
     @property
+    def ResBlocks(self) -> nn.ModuleList:
+        """The L blocks, under the research package's name."""
+        return self.blocks
+
+    @property
+    def input_node_mask(self) -> Tensor:
+        """Bool (N+I+O,): which nodes, in homogeneous order, are inputs."""
+        return self._node_mask(self.N, self.N + self.I)
+
+    @property
+    def output_node_mask(self) -> Tensor:
+        """Bool (N+I+O,): which nodes, in homogeneous order, are outputs."""
+        return self._node_mask(self.N + self.I, self.N + self.I + self.O)
+
+    def _node_mask(self, start: int, stop: int) -> Tensor:
+        node = torch.arange(self.N + self.I + self.O, device=self.channel_node.device)
+        return (node >= start) & (node < stop)
+
+    @property
     def edge_index_dict(self) -> dict[EdgeType, Tensor]:
         """The edges by type, as they were given: without self-edges and copies. New tensors."""
         return self.layout.typed_edges()
@@ -111,23 +129,72 @@ class Described(ResearchModel, HandledModule):
         return [(names[source], names[target]) for source, target in index.T.tolist()]
 
     def config(self, edges: bool = False) -> dict[str, Any]:
-        """Node names and options as JSON values; with ``edges`` also the edges, so that it rebuilds the model alone.
+        """Node names and options as JSON values; with ``edges`` also the edges, so that it alone rebuilds the model.
 
         Returns:
             A dict for ``GSNN.from_config``. A nonlinearity that is not a class of ``torch.nn`` is named but cannot be
             rebuilt from its name.
         """
-        return config_of(self, edges)
+        channels = self.channels
+        config = {
+            "format": FORMAT,
+            "channels": channels if isinstance(channels, int) else list(channels),
+            **self.options,
+            "nonlin": _nonlin_name(self.options["nonlin"]),
+            "node_names": self.node_names_dict,
+        }
+        if edges:
+            config["edges"] = {edge_key(kind): index.tolist() for kind, index in self.edge_index_dict.items()}
+            weights = typed_weights(self)
+            if weights:
+                config["edge_weights"] = {edge_key(kind): weight.tolist() for kind, weight in weights.items()}
+        return config
 
     def summary(self) -> str:
-        """A table of sizes and parameter counts that a person can read."""
-        return summary(self)
+        """A table of sizes, options and parameter counts for people."""
+        layout, options = self.layout, self.options
+        ff, inputs, outputs, loops = layout.counts
+        copies = f" ({layout.edge_channels} copies of each)" if layout.edge_channels > 1 else ""
+        rows: list[tuple[str, str]] = [
+            ("inputs", f"{self.I:,}"),
+            ("functions", f"{self.N:,}"),
+            ("outputs", f"{self.O:,}"),
+            ("edges", f"{self.E:,}"),
+            ("  function -> function", f"{ff:,}{copies}"),
+            ("  input -> function", f"{inputs:,}"),
+            ("  function -> output", f"{outputs:,}"),
+            ("  self", f"{loops:,}"),
+            ("channels per function", self._channels_text()),
+            ("layers", f"{self.L} ({'shared' if options['share_layers'] else 'not shared'})"),
+            ("norm", f"{self.norm} ({'before' if options['norm_first'] else 'after'} the nonlinearity)"),
+            ("dtype", str(self.dtype).removeprefix("torch.")),
+            ("parameters", f"{sum(p.numel() for p in self.parameters()):,}"),
+        ]
+        counts: dict[str, int] = {}
+        for name, parameter in self.named_parameters():
+            part = ".".join(name.split(".")[2:3])
+            counts[part] = counts.get(part, 0) + parameter.numel()
+        rows += [(f"  {part}", f"{count:,}") for part, count in counts.items()]
+        pruned = sum(
+            int((~layer.kept).sum())
+            for name in ("lin_in", "lin_out")
+            for layer in dict.fromkeys(sparse_layers(self, name))
+            if layer.kept is not None
+        )
+        if pruned:
+            rows.append(("  of these pruned", f"{pruned:,}"))
+        width = max(len(label) for label, _ in rows)
+        return Text("\n".join(["GSNN", *(f"  {label:<{width}}  {value}" for label, value in rows)]))
 
     def __repr__(self) -> str:
         parts = {letter: getattr(self, letter) for letter in "INOE"}
-        parts |= {"channels": channels_text(self), "layers": self.L, "norm": repr(self.norm)}
+        parts |= {"channels": self._channels_text(), "layers": self.L, "norm": repr(self.norm)}
         parts["parameters"] = sum(parameter.numel() for parameter in self.parameters())
         return f"GSNN({', '.join(f'{name}={value}' for name, value in parts.items())})"
+
+    def _channels_text(self) -> str:
+        channels = self.channels
+        return str(channels) if isinstance(channels, int) else f"{min(channels)}..{max(channels)}"
 
 
 def sparse_layers(model: Described, name: str) -> Iterator[SparseLinear]:
@@ -136,14 +203,8 @@ def sparse_layers(model: Described, name: str) -> Iterator[SparseLinear]:
         yield getattr(block, name)
 
 
-def channels_text(model: Described) -> str:
-    """The number of channels, or its range where functions differ."""
-    channels = model.channels
-    return str(channels) if isinstance(channels, int) else f"{min(channels)}..{max(channels)}"
-
-
 class Text(str):
-    """A string of several lines that a notebook shows as they are."""
+    """A string of several lines that a notebook prints with its line breaks."""
 
     __slots__ = ()
 
@@ -152,67 +213,6 @@ class Text(str):
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ANN401 - IPython's
         printer.text(str(self))
-
-
-def summary(model: Described) -> str:
-    """Sizes, options and parameter counts in a few aligned lines."""
-    layout, options = model.layout, model.options
-    ff, inputs, outputs, loops = layout.counts
-    copies = f" ({layout.edge_channels} copies of each)" if layout.edge_channels > 1 else ""
-    rows: list[tuple[str, str]] = [
-        ("inputs", f"{model.I:,}"),
-        ("functions", f"{model.N:,}"),
-        ("outputs", f"{model.O:,}"),
-        ("edges", f"{model.E:,}"),
-        ("  function -> function", f"{ff:,}{copies}"),
-        ("  input -> function", f"{inputs:,}"),
-        ("  function -> output", f"{outputs:,}"),
-        ("  self", f"{loops:,}"),
-        ("channels per function", channels_text(model)),
-        ("layers", f"{model.L} ({'shared' if options['share_layers'] else 'not shared'})"),
-        ("norm", f"{model.norm} ({'before' if options['norm_first'] else 'after'} the nonlinearity)"),
-        ("dtype", str(model.dtype).removeprefix("torch.")),
-        ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
-    ]
-    counts: dict[str, int] = {}
-    for name, parameter in model.named_parameters():
-        part = ".".join(name.split(".")[2:3])
-        counts[part] = counts.get(part, 0) + parameter.numel()
-    rows += [(f"  {part}", f"{count:,}") for part, count in counts.items()]
-    pruned = sum(
-        int((~layer.kept).sum())
-        for name in ("lin_in", "lin_out")
-        for layer in dict.fromkeys(sparse_layers(model, name))
-        if layer.kept is not None
-    )
-    if pruned:
-        rows.append(("  of these pruned", f"{pruned:,}"))
-    width = max(len(label) for label, _ in rows)
-    return Text("\n".join(["GSNN", *(f"  {label:<{width}}  {value}" for label, value in rows)]))
-
-
-FORMAT = 1
-
-
-_CUSTOM = "custom:"
-
-
-def config_of(model: Described, edges: bool) -> dict[str, Any]:
-    """JSON-able description of a model; see ``GSNN.config``."""
-    options = dict(model.options)
-    channels = model.channels
-    config = {
-        "format": FORMAT,
-        "channels": channels if isinstance(channels, int) else list(channels),
-        **options,
-        "nonlin": _nonlin_name(options["nonlin"]),
-        "node_names": model.node_names_dict,
-    }
-    if edges:
-        config["edges"] = {_key(kind): index.tolist() for kind, index in model.edge_index_dict.items()}
-        if model.edge_weight is not None:
-            config["edge_weights"] = {_key(kind): weight.tolist() for kind, weight in _typed_weights(model).items()}
-    return config
 
 
 def arguments_of(
@@ -245,15 +245,18 @@ def arguments_of(
     }
 
 
-def _typed_weights(model: Described) -> dict[EdgeType, Tensor]:
+def typed_weights(model: Described) -> dict[EdgeType, Tensor]:
+    """The edge weights by type; empty if the model has none."""
+    if model.edge_weight is None:
+        return {}
     layout = model.layout
-    assert model.edge_weight is not None  # the callers looked
     weight = model.edge_weight.to("cpu", torch.float64)
     ff = weight[: layout.counts[0] : layout.edge_channels]
     return dict(zip(EDGE_TYPES, (ff, weight[layout.input_edges], weight[layout.output_edges]), strict=True))
 
 
-def _key(kind: EdgeType) -> str:
+def edge_key(kind: EdgeType) -> str:
+    """An edge type as a text, such as ``input->function``."""
     return f"{kind[0]}->{kind[2]}"
 
 
@@ -270,13 +273,13 @@ def _nonlin_name(nonlin: Any) -> str:  # noqa: ANN401 - a class or any callable
 
 
 def _nonlin(name: str) -> Callable[[], nn.Module]:
-    found = getattr(nn, name, None)
-    # Other modules of torch.nn take any amount of memory to build: Transformer has 44 million parameters.
-    elementwise = getattr(found, "__module__", "") == nn.ReLU.__module__ or found is nn.Identity
-    if not (isinstance(found, type) and issubclass(found, nn.Module) and elementwise):
+    kind = getattr(nn, name, None)
+    # Other modules of torch.nn can take any amount of memory to build: Transformer has 44 million parameters.
+    elementwise = getattr(kind, "__module__", "") == nn.ReLU.__module__ or kind is nn.Identity
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module) and elementwise):
         shown = name.removeprefix(_CUSTOM)
         raise DataError(
             f"the nonlinearity {shown!r} is not an activation of torch.nn; pass it: load_model(path, nonlin=...) "
             "or GSNN.from_config(config, nonlin=...)"
         )
-    return found
+    return kind

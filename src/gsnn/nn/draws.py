@@ -1,8 +1,8 @@
-"""Random numbers by name: what is drawn for an edge does not depend on which other edges there are.
+"""Random numbers by name: the draws for an edge do not depend on which other edges there are.
 
-Two models that differ by an edge then start from the same numbers wherever both have a weight, so that what differs
-after training is due to the edge. The numbers are a hash of (seed, block, map, source, target, copy, channel); the one
-number that is drawn from a generator is the seed.
+Two models that differ by an edge then start from the same numbers wherever both have a weight, so that differences
+after training are due to the edge. The numbers are a hash of (seed, block, map, source, target, copy, channel); only
+the seed is drawn from a generator.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gsnn.nn.layout import Layout
 
 
 class KeyedDraws:
-    """Uniform numbers for the weights of a model, each known by its edge's name, its channel, its block and its map.
+    """Uniform numbers for the weights of a model, each a function of the edge's name, the channel, the block and map.
 
     Args:
-        layout: Nodes and edges. Parallel edges and copies are told apart by their order; an added self-edge is never
-            taken for one of the data.
+        layout: Nodes and edges. Parallel edges and copies differ by their order; an added self-edge differs from one
+            of the data.
         seed: Fixes the numbers.
 
     Example:
@@ -40,7 +40,7 @@ class KeyedDraws:
         self._seed = seed
         hashes = _hashes([name for kind in ("function", "input", "output") for name in layout.names[kind]])
         source, target = hashes[layout.edge_index.numpy()]
-        # Not symmetric: an edge and its reverse are two.
+        # Not symmetric: an edge and its reverse get different keys.
         keys = mixed(source) ^ mixed(mixed(target))
         added = np.arange(layout.n_edges) >= layout.n_edges - layout.counts[3]
         keys[added] = mixed(keys[added])
@@ -76,7 +76,7 @@ def _hashes(names: Sequence[str]) -> Hashes:
 
 
 def _occurrence(keys: Hashes) -> Hashes:
-    """How many equal keys stand before each one."""
+    """The number of equal keys before each one."""
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]
     first = np.flatnonzero(np.concatenate([[True], ranked[1:] != ranked[:-1]])) if len(keys) else order

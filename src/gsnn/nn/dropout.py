@@ -1,8 +1,8 @@
-"""Dropout whose masks follow from one number: the same by whatever code, on any number of threads, and once more.
+"""Dropout whose masks follow from one number: every implementation, thread count and repetition gives the same mask.
 
 A forward pass in training draws a key from torch's global generator. Whether a value is dropped is a hash of the key
-and of where the value stands: block, channel and sample. A recomputation of the pass and the compiled kernels find the
-same mask from the same key, and nothing is kept for the backward pass.
+and of the value's block, channel and sample. A recomputation of the pass and the compiled kernels get the same mask
+from the same key, and nothing is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from gsnn.base.splitmix import MIX, STEP
 
-# Constants of a 32-bit hash of low bias; rows are told apart by SplitMix64. Masks of resumed runs rest on them.
+# Constants of a 32-bit hash of low bias; SplitMix64 gives each row its key. Masks of resumed runs depend on them.
 COUNTER, FIRST, SECOND = 0x9E3779B9, 0x21F0AAAD, 0x735A2D97
 
 Key = Tensor
-"""int64 (), what the masks of a forward pass follow from."""
+"""int64 (), from which the masks of a forward pass follow."""
 
 
 def new_key() -> Key:
@@ -28,18 +28,18 @@ def new_key() -> Key:
 
 
 def mask(key: Key, block: int, rows: int, samples: int, p: float, device: torch.device | str = "cpu") -> Tensor:
-    """Which values of a block's channels stay.
+    """Which values of a block's channels are kept.
 
     Args:
-        key: Of the forward pass.
+        key: The key of the forward pass.
         block: Number of the block.
         rows: N*C.
         samples: B.
         p: Share of values that is dropped.
-        device: Where to make it.
+        device: Device of the mask.
 
     Returns:
-        bool (rows, samples): the hash of (key, block, row, sample), 32 bits, is at least p * 2^32.
+        bool (rows, samples): whether the 32-bit hash of (key, block, row, sample) is at least p * 2^32.
 
     Example:
         >>> mask(torch.tensor(1), 0, 200, 500, 0.1).float().mean().round(decimals=2)
@@ -54,17 +54,17 @@ def mask(key: Key, block: int, rows: int, samples: int, p: float, device: torch.
     x = x ^ _shifted(x, 15)
     x = x * _signed(SECOND, 32)
     x = x ^ _shifted(x, 15)
-    # Unsigned order from signed comparison: both sides with the highest bit turned.
+    # Unsigned order from a signed comparison: both sides with the highest bit flipped.
     return (x ^ -(2**31)) >= _signed(threshold(p) ^ 2**31, 32)
 
 
 def threshold(p: float) -> int:
-    """The least hash of a value that stays."""
+    """The least hash of a value that is kept."""
     return min(round(p * 2**32), 2**32 - 1)
 
 
 def factor(p: float) -> float:
-    """By how much values that stay are raised: 1 / (1 - p); 0 where all are dropped."""
+    """The factor of values that are kept: 1 / (1 - p); 0 if all are dropped."""
     return 0.0 if p >= 1.0 else 1.0 / (1.0 - p)
 
 
@@ -75,7 +75,7 @@ def dropped(x: Tensor, key: Key, block: int, p: float) -> Tensor:
 
 
 class KeyedDropout(nn.Dropout):
-    """``torch.nn.Dropout`` of channels (N*C, B) by :func:`mask`; without a key its own draw, as torch has it."""
+    """``torch.nn.Dropout`` of channels (N*C, B) with the mask of :func:`mask`; without a key torch draws the mask."""
 
     def forward(self, x: Tensor, key: Key | None = None, block: int = 0) -> Tensor:
         """(N*C, B) -> (N*C, B)."""
@@ -85,7 +85,7 @@ class KeyedDropout(nn.Dropout):
 
 
 def _mixed(value: Tensor) -> Tensor:
-    """:func:`gsnn.base.splitmix.mixed` on any device, of the int64 numbers of the same bits."""
+    """:func:`gsnn.base.splitmix.mixed` on any device, for int64 numbers with the same bits."""
     value = value + _signed(STEP)
     value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * _signed(MIX[0])
     value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * _signed(MIX[1])
@@ -93,15 +93,15 @@ def _mixed(value: Tensor) -> Tensor:
 
 
 def _shifted(value: Tensor, bits: int) -> Tensor:
-    """A shift of int32 numbers to the right that fills up with zeros."""
+    """A right shift of int32 numbers that fills with zeros."""
     return (value >> bits) & (2 ** (32 - bits) - 1)
 
 
 def _as_int32(value: Tensor) -> Tensor:
-    """int64 numbers in [0, 2^32) as the int32 numbers of the same bits."""
+    """int64 numbers in [0, 2^32) as the int32 numbers with the same bits."""
     return torch.where(value >= 2**31, value - 2**32, value).to(torch.int32)
 
 
 def _signed(value: int, bits: int = 64) -> int:
-    """An unsigned number as the signed one of the same bits."""
+    """An unsigned number as the signed one with the same bits."""
     return value - 2**bits if value >= 2 ** (bits - 1) else value

@@ -1,4 +1,4 @@
-"""Models to and from one safetensors file, also out of their wrappers."""
+"""Save and load models as safetensors files; :func:`unwrap` takes them out of their wrappers."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from gsnn.nn.maps import remember_signature, to_channels, to_edges
 from gsnn.nn.sparse import EdgeChannelPattern
 
 ELU_CHUNK = 2**18
-"""Numbers that the ELU takes at a time, so that its passes find them in the cache."""
+"""Numbers that the ELU takes at a time, so that they stay in the cache for all of its passes."""
 
 PER_BLOCK = 5
 """Parameters of a block: weight and bias of lin_in, weight and bias of lin_out, residual weight."""
@@ -27,12 +27,12 @@ PER_BLOCK = 5
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of the edges, and the part of a map that belongs to it.
+    """A range of the edges, and the part of a map that belongs to it.
 
     Attributes:
         pattern: The pattern of these edges alone.
-        edges: Where they stand among all edges.
-        values: Where their weights stand among all weights of the map.
+        edges: Their positions among all edges.
+        values: The positions of their weights among all weights of the map.
     """
 
     pattern: EdgeChannelPattern
@@ -41,13 +41,7 @@ class Span:
 
 
 def span(edge_function: Tensor, channels: Tensor, edges: slice) -> Span:
-    """Restrict a map to a stretch of the edges.
-
-    Args:
-        edge_function: int64 (E,), the function each edge belongs to in the map, or -1.
-        channels: int64 (N,), the number of channels of each function.
-        edges: The stretch.
-    """
+    """Restrict a map to a range of the edges; the first two arguments are those of its pattern."""
     width = torch.where(edge_function >= 0, channels[edge_function.clamp(min=0)], 0)
     values = slice(int(width[: edges.start].sum()), int(width[: edges.stop].sum()))
     return Span(EdgeChannelPattern(edge_function[edges], channels), edges, values)
@@ -58,12 +52,12 @@ class Stack:
     """The maps of a model.
 
     Before the first block only edges out of inputs are not 0, and after the last one only edges into outputs are read;
-    the first lin_in and the last lin_out are computed for these edges alone. What the other edges of the last block
-    would hold has no effect, and the gradient of their weights is 0.
+    the first lin_in and the last lin_out are computed for these edges alone. The states of the other edges after the
+    last block would have no effect, and the gradient of their weights is 0.
 
     Attributes:
         lin_in: Which edge meets which channels in lin_in.
-        lin_out: Likewise for lin_out.
+        lin_out: Which edge meets which channels in lin_out.
         target: int64 (E,), the function each edge ends in, or -1.
         source: int64 (E,), the function each edge starts in, or -1.
         channels: int64 (N,), the number of channels of each function.
@@ -80,6 +74,7 @@ class Stack:
     inputs: slice
     outputs: slice
     layers: int
+    _plans: dict[bool, Plan] = field(default_factory=dict, repr=False)
 
     def ends(self, block: int) -> tuple[Span, Span]:
         """The edges that a block reads and writes."""
@@ -107,45 +102,29 @@ class Stack:
         return Span(self.lin_out, slice(0, self.lin_out.n_edges), slice(0, self.lin_out.nnz))
 
     def plan(self, everything: bool) -> Plan:
-        """The same for the compiled kernels; ``everything``: with the functions that reach no output."""
-        return self._whole_plan if everything else self._plan
-
-    @functools.cached_property
-    def _plan(self) -> Plan:
-        return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers)
-
-    @functools.cached_property
-    def _whole_plan(self) -> Plan:
-        return Plan.build(self.target, self.source, self.channels, (self.inputs, self.outputs), self.layers, True)
+        """The maps for the compiled kernels; ``everything`` includes the functions that reach no output."""
+        if everything not in self._plans:
+            ends = self.inputs, self.outputs
+            self._plans[everything] = Plan.build(self.target, self.source, self.channels, ends, self.layers, everything)
+        return self._plans[everything]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What was at the taps of each block.
-
-    Attributes:
-        pre: L tensors (N*C, B), channels before norm and ELU; no part of the graph.
-        post: Likewise after the dropout.
-        probes: 2 L tensors of the graph by which to differentiate: pre and post of the first block, and so on.
-    """
-
-    pre: list[Tensor]
-    post: list[Tensor]
-    probes: list[Tensor]
+Tapped = tuple[list[Tensor], list[Tensor]]
+"""At the same tap of all blocks the channels (N*C, B), not part of the graph, and probes to differentiate by."""
 
 
 def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tensor:
     """Blocks of lin_out(ELU(lin_in(x))) + relu(residual) * x on a CPU, differentiable any number of times.
 
-    Biases, ELU and residual are computed in place, and the backward pass keeps nothing but the edge state before each
-    block and the channels after its ELU, which hold its derivative too. In single precision, and where numba is
-    installed, compiled kernels do it. Up to rounding it is what the maps and ``torch`` give step by step.
+    Biases, ELU and residual are computed in place, and only the edge state before each block and the channels after its
+    ELU, which also give its derivative, are kept for the backward pass. In single precision compiled kernels do it, if
+    numba is installed. Up to rounding the result is that of the maps and ``torch`` step by step.
 
     Args:
         stack: The maps.
         x: State of the edges that start in inputs, (edges, B).
         parameters: For each block weight and bias of lin_in, weight and bias of lin_out and the weight () of the
-            residual connection; a bias may be None, and so may the last where there is no such connection.
+            residual connection; a bias may be None, and the last is None without such a connection.
 
     Returns:
         State of the edges that end in outputs, (edges, B).
@@ -156,7 +135,7 @@ def elu_stack(stack: Stack, x: Tensor, parameters: list[Tensor | None]) -> Tenso
 
 
 def compilable(x: Tensor) -> bool:
-    """Whether the compiled kernels can take it."""
+    """Whether the compiled kernels can take the state."""
     return x.dtype == torch.float32 and x.numel() > 0 and available()
 
 
@@ -168,40 +147,43 @@ def compiled_stack(
     *,
     taps: bool = False,
     held: Held | None = None,
-) -> tuple[Tensor, Seen]:
+) -> tuple[Tensor, Tapped, Tapped]:
     """Blocks of lin_out(between(lin_in(x))) + relu(residual) * x by compiled kernels, differentiable many times.
 
-    Running statistics of norms follow the batch. Between the passes the edge states before the blocks are kept, and
-    the channels before a norm or, without one, after the dropout.
+    Norms update their running statistics. The edge states before the blocks are kept for the backward pass, and the
+    channels before a norm or, without one, after the dropout.
 
     Args:
         stack: The maps.
         x: As in :func:`elu_stack`.
-        blocks: What stands between the maps of each block.
+        blocks: Norm, ELU and dropout of each block.
         parameters: As in :func:`elu_stack`.
-        taps: Whether to show the channels, and let them be differentiated by.
-        held: Edge states to set after each block; only where no gradient is taken.
+        taps: Whether to return the channels, and probes to differentiate by them.
+        held: Edge states to set after each block; only without gradients.
 
     Returns:
-        State of the edges that end in outputs, (edges, B), and what was at the taps.
+        State of the edges that end in outputs, (edges, B); what is at the taps before norm and ELU, and after the
+        dropout.
     """
     plan = stack.plan(taps or any(between.of_batch for between in blocks))
     probes: list[Tensor] = []
     if taps:
-        nothing = x.new_zeros(()).expand(plan.n_channels, x.shape[1])
-        probes = [nothing.detach().requires_grad_() for _ in range(2 * stack.layers)]
+        zeros = x.new_zeros(()).expand(plan.n_channels, x.shape[1])
+        probes = [zeros.detach().requires_grad_() for _ in range(2 * stack.layers)]
     affine = [value for between in blocks for value in between.affine]
     keep, samples = torch.is_grad_enabled(), x.shape[1]
     if keep:
         out, own, seen = _CompiledStack.apply(stack, plan, tuple(blocks), x, *parameters, *affine, *probes)
     else:
-        out, *left = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps, held=held)
-        own, seen = map(torch.from_numpy, left)
+        out, *memory = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=False, taps=taps, held=held)
+        own, seen = map(torch.from_numpy, memory)
     if any(between.of_batch for between in blocks):
         for between, moments in zip(blocks, plan.moments(own, blocks, samples, keep, taps), strict=True):
             between.follow(moments, samples)
-    pre, post = plan.shown(seen, samples, stack.layers) if taps else ([], [])
-    return out, Seen(pre, post, probes)
+    if not taps:
+        return out, ([], []), ([], [])
+    channels = list(seen.view(len(probes), plan.n_channels, -1)[..., :samples])
+    return out, (channels[: stack.layers], probes[::2]), (channels[stack.layers :], probes[1::2])
 
 
 def step_by_step(
@@ -230,7 +212,7 @@ def step_by_step(
 
 @remember_signature
 class _EluStack(torch.autograd.Function):
-    """Returns the state, then what the backward pass needs: the states before the blocks and the channels in them."""
+    """Returns the state, and for the backward pass the states before the blocks and the channels in them."""
 
     @staticmethod
     def forward(stack: Stack, x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, ...]:
@@ -275,26 +257,27 @@ class _EluStack(torch.autograd.Function):
 
 @remember_signature
 class _CompiledStack(torch.autograd.Function):
-    """Returns the state, then the two pieces of memory that the backward pass needs.
+    """Returns the state, and the two pieces of memory that the backward pass needs.
 
-    After x come the parameters of the maps, scale and shift of the norms, two a block, and probes, if any, likewise.
+    After x come the parameters of the maps, scale and shift of the norm of each block, and two probes per block, if
+    any.
     """
 
     @staticmethod
     def forward(
-        stack: Stack, plan: Plan, blocks: tuple[Between, ...], x: Tensor, *given: Tensor | None
+        stack: Stack, plan: Plan, blocks: tuple[Between, ...], x: Tensor, *rest: Tensor | None
     ) -> tuple[Tensor, ...]:
-        parameters, affine, probes = _parts(given, len(blocks))
+        parameters, affine, probes = _parts(rest, len(blocks))
         taps = bool(probes)
         out, *kept = plan.forward(x, blocks, _by_block(parameters), _pairs(affine), keep=True, taps=taps)
         return out, *map(torch.from_numpy, kept)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ANN401
-        ctx.stack, ctx.plan, ctx.between, x, *given = inputs
+        ctx.stack, ctx.plan, ctx.between, *tensors = inputs
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, *given, *output[1:])
+        ctx.save_for_backward(*tensors, *output[1:])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:  # noqa: ANN401
@@ -302,27 +285,27 @@ class _CompiledStack(torch.autograd.Function):
         others: tuple[None, ...] = (None, None, None)
         if grad is None:
             return *others, *(None for _ in needed)
-        x, *given = ctx.saved_tensors[: len(needed)]
+        x, *rest = ctx.saved_tensors[: len(needed)]
         if torch.is_grad_enabled():
 
             def run(x: Tensor, *rest: Any) -> Tensor:  # noqa: ANN401
                 parameters, affine, probes = _parts(rest, len(blocks))
                 return step_by_step(stack, x, *parameters, blocks=blocks, affine=affine, probes=probes)
 
-            return *others, *_differentiable(grad, (x, *given), needed, run)
-        taps = bool(_parts(given, len(blocks))[2])
+            return *others, *_differentiable(grad, (x, *rest), needed, run)
         own, seen = ctx.saved_tensors[len(needed) :]
         kept = own.numpy(), seen.numpy()
-        wanted = _parts(needed[1:], len(blocks))
-        both = [(*of_maps, *of_norm) for of_maps, of_norm in zip(_by_block(wanted[0]), _pairs(wanted[1]), strict=True)]
+        maps, norms, probes = _parts(needed[1:], len(blocks))
+        both = [(*of_maps, *of_norm) for of_maps, of_norm in zip(_by_block(maps), _pairs(norms), strict=True)]
+        taps = bool(probes)
         by_x, by_maps, by_affine, by_channels = ctx.plan.backward(grad, x, blocks, kept, needed[0], both, taps=taps)
         return *others, by_x, *by_maps, *by_affine, *by_channels
 
 
-def _parts(given: Sequence[Any], layers: int) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+def _parts(values: Sequence[Any], layers: int) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
     """Parameters of the maps, scales and shifts, probes."""
     ends = PER_BLOCK * layers, (PER_BLOCK + 2) * layers
-    return given[: ends[0]], given[ends[0] : ends[1]], given[ends[1] :]
+    return values[: ends[0]], values[ends[0] : ends[1]], values[ends[1] :]
 
 
 def _pairs(values: Sequence[Any]) -> list[Sequence[Any]]:
@@ -332,16 +315,13 @@ def _pairs(values: Sequence[Any]) -> list[Sequence[Any]]:
 def _differentiable(
     grad: Tensor, inputs: Sequence[Any], needed: Sequence[bool], run: Callable[..., Tensor]
 ) -> list[Tensor | None]:
-    """Gradients that will be differentiated again: autograd writes them from the separate steps."""
-    # Each input is a view of its own, so that a weight that blocks share, or that x was made with, is not counted more
+    """Gradients that will be differentiated again: autograd derives them from the separate steps."""
+    # Each input is a view of its own, so that a weight that blocks share, or that x depends on, is not counted more
     # than once.
     inputs = [None if value is None else value.view_as(value) for value in inputs]
-    asked = [value for value, need in zip(inputs, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(run(*inputs), asked, grad, create_graph=True, allow_unused=True))
-    return [next(found) if need else None for need in needed]
-
-
-_Found = tuple[Tensor | None, list[Tensor | None]]
+    by = [value for value, need in zip(inputs, needed, strict=True) if need]
+    gradients = iter(torch.autograd.grad(run(*inputs), by, grad, create_graph=True, allow_unused=True))
+    return [next(gradients) if need else None for need in needed]
 
 
 def _torch_gradients(
@@ -350,25 +330,24 @@ def _torch_gradients(
     inputs: Sequence[Any],
     kept: tuple[Sequence[Tensor], Sequence[Tensor]],
     needed: Sequence[bool],
-) -> _Found:
+) -> tuple[Tensor, list[Tensor | None]]:
     x, *parameters = inputs
     states, channels = (x.contiguous(), *kept[0]), kept[1]
-    found: list[list[Tensor | None]] = []
+    gradients: list[Tensor | None] = []
     below = grad.contiguous()
     for block in reversed(range(stack.layers)):
         go_on = any(needed[: 1 + PER_BLOCK * block])
-        below, found_here = _backward_block(
+        below, of_block = _backward_block(
             stack.ends(block),
             (states[block], channels[block]),
             _of_block(parameters, block),
             below,
             (go_on, *_of_block(needed[1:], block)),
         )
-        found.append(found_here)
+        gradients = of_block + gradients
         if not go_on:
             break
-    skipped: list[Tensor | None] = [None] * (PER_BLOCK * (stack.layers - len(found)))
-    return below, skipped + [value for block_found in reversed(found) for value in block_found]
+    return below, [None] * (len(parameters) - len(gradients)) + gradients
 
 
 def _backward_block(
@@ -378,39 +357,39 @@ def _backward_block(
     grad: Tensor,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """Gradients of a block by its input (what came in where not needed) and by its five parameters, None likewise."""
+    """Gradients by the input of a block (``grad`` if not needed) and by its five parameters (None if not needed)."""
     (read, written), (state, hidden) = ends, kept
     weight_in, _, weight_out, bias_out, residual = parameters
     need_state, need_weight_in, need_bias_in, need_weight_out, need_bias_out, need_residual = needed
     scale = _scale(residual)
-    found: list[Tensor | None] = [None] * PER_BLOCK
+    by: list[Tensor | None] = [None] * PER_BLOCK
     if need_weight_out:
-        found[2] = _whole(written.pattern.sampled(grad, hidden), written.values, weight_out)
+        by[2] = _whole(written.pattern.sampled(grad, hidden), written.values, weight_out)
     if need_bias_out:
-        found[3] = _whole(grad.sum(1), written.edges, bias_out)
+        by[3] = _whole(grad.sum(1), written.edges, bias_out)
     if need_residual:
-        found[4] = _overlap_product(grad, written.edges, state, read.edges) if scale else torch.zeros_like(residual)
+        by[4] = _overlap_product(grad, written.edges, state, read.edges) if scale else torch.zeros_like(residual)
     if not (need_state or need_weight_in or need_bias_in):
-        return grad, found
+        return grad, by
     inner = written.pattern.to_channels(_part(weight_out, written.values), grad)
     # True: from the result h of the ELU, whose derivative is h + 1 where h is negative.
     torch.ops.aten.elu_backward.grad_input(inner, 1.0, 1.0, 1.0, True, hidden, grad_input=inner)
     if need_weight_in:
-        found[0] = _whole(read.pattern.sampled(state, inner), read.values, weight_in)
+        by[0] = _whole(read.pattern.sampled(state, inner), read.values, weight_in)
     if need_bias_in:
-        found[1] = inner.sum(1)
+        by[1] = inner.sum(1)
     if not need_state:
-        return grad, found
+        return grad, by
     below = read.pattern.to_edges(_part(weight_in, read.values), inner)
     _add_overlap(below, read.edges, grad, written.edges, scale)
-    return below, found
+    return below, by
 
 
 def elu_(z: Tensor) -> Tensor:
     """ELU in place, within rounding of 1: max(z, 2^(min(z, 0) / ln 2) - 1), as exp(z) - 1 >= z everywhere.
 
     In single precision this is twice as fast as ``torch.nn.functional.elu_``, whose ``expm1`` keeps digits near 0 that
-    the sums of the next map drop; a double precision model is not in a hurry and keeps them.
+    the sums of the next map lose; double precision keeps them.
 
     Args:
         z: Contiguous, overwritten.
@@ -443,7 +422,7 @@ def _scale(residual: Tensor | None) -> float:
 
 
 def _common(a: slice, b: slice) -> tuple[slice, slice] | None:
-    """Where the edges that two stretches share stand in each of them."""
+    """The positions, in each of two ranges of edges, of the edges that both have."""
     start, stop = max(a.start, b.start), min(a.stop, b.stop)
     if start >= stop:
         return None
@@ -468,7 +447,7 @@ def _overlap_product(a: Tensor, a_edges: slice, b: Tensor, b_edges: slice) -> Te
 
 
 def _whole(part: Tensor, place: slice, like: Tensor) -> Tensor:
-    """The part in its place among zeros, or itself if it is the whole."""
+    """The part at its place among zeros, or the part itself if it is the whole."""
     if part.shape == like.shape:
         return part
     whole = torch.zeros_like(like)

@@ -1,4 +1,4 @@
-"""Numbers that stand for modules where a compiled graph can hold no object."""
+"""Numbers for modules, because a compiled graph cannot hold objects."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _modules: weakref.WeakValueDictionary[int, HandledModule] = weakref.WeakValueDic
 
 
 class HandledModule(nn.Module):
-    """A module with a number of its own, so that a custom operator finds it again. Copies get a new number."""
+    """A module with a number of its own, by which a custom operator finds it. Copies get a new number."""
 
     handle: int
 
     def __init__(self) -> None:
         super().__init__()
-        self._enrol()
+        self._register()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._enrol()
+        self._register()
 
-    def _enrol(self) -> None:
+    def _register(self) -> None:
         self.handle = next(_counter)
         _modules[self.handle] = self
 
 
-def module_of(handle: int) -> Any:  # noqa: ANN401 - the caller knows which kind it enrolled
+def module_of(handle: int) -> Any:  # noqa: ANN401 - the caller knows which kind it is
     """The module with this number.
 
     Raises:

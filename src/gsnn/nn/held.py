@@ -1,4 +1,4 @@
-"""Edge states that are set by hand: what a function sends whose channels are held at given values."""
+"""Edge states that are set by hand, such as those of a function whose channels are held at given values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What some edges hold in some samples after each block, whatever the block makes of them.
+    """The states of some edges in some samples after each block, which replace those that the block computes.
 
-    A function whose channels are held in every block sends what :func:`held_states` gives, whatever comes in. Each
-    sample of a batch can hold edges of its own.
+    A function whose channels are held in every block sends the states of :func:`held_states`, whatever it receives.
+    Each sample of a batch can hold other edges.
 
     Attributes:
         edges: int64 (K,), edges in homogeneous order.
@@ -35,21 +35,21 @@ class Held:
         return state.index_put((self.edges.to(state.device), self.samples.to(state.device)), values)
 
     def write(self, block: int, rows: NDArray[np.int32], state: NDArray[np.float32]) -> None:
-        """Put the values into a state (rows, B) in which edge e has the row ``rows[e]``, or none if that is -1."""
+        """Write the values into a state (rows, B) in which edge e has the row ``rows[e]``, or none if that is -1."""
         row = rows[self.edges.numpy()]
-        kept = row >= 0
-        state[row[kept], self.samples.numpy()[kept]] = self.values[block].numpy()[kept]
+        stored = row >= 0
+        state[row[stored], self.samples.numpy()[stored]] = self.values[block].numpy()[stored]
 
 
 def held_states(model: Any, channels: Sequence[Tensor], start: Tensor | None = None) -> Tensor:  # noqa: ANN401 - a GSNN
-    """What edges out of functions hold after each block, if the functions have these channels at the post tap.
+    """The states of edges out of functions after each block, if the functions have these channels at the post tap.
 
     s_l = lin_out(h_l) + relu(residual weight) s_(l-1), from s_0, as in :class:`gsnn.nn.block.Block`.
 
     Args:
         model: The GSNN.
         channels: L tensors (N*C, B).
-        start: (E, B) the state before the first block; None: 0, with which rows of edges out of inputs mean nothing.
+        start: (E, B) the state before the first block; None is 0, and rows of edges out of inputs then mean nothing.
 
     Returns:
         (L, E, B).

@@ -16,7 +16,7 @@ def _symmetric(u: Tensor) -> Tensor:
 
 _normal = torch.special.ndtri
 
-# From numbers of U(0, 1) to those of the distribution at scale 1, and the scale by fan-in and fan-out.
+# From draws of U(0, 1) to draws of the distribution at scale 1, and the scale by fan-in and fan-out.
 _RULES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
     "degree_normalized": (_symmetric, lambda fan_in, fan_out: (fan_in * fan_out).rsqrt()),
     "xavier_uniform": (_symmetric, lambda fan_in, fan_out: (6.0 / (fan_in + fan_out)).sqrt()),
@@ -33,7 +33,7 @@ INITIALISERS: tuple[str, ...] = tuple(_RULES)
 
 
 def initial_scale(name: str, fan_in: Tensor, fan_out: Tensor) -> Tensor:
-    """The scale of the weights of a sparse map, by which :func:`initial_weights` multiplies what is drawn.
+    """The scale of the weights of a sparse map, by which :func:`initial_weights` multiplies its draws.
 
     With fi and fo the fan-in and fan-out of a nonzero: ``degree_normalized`` U(-1, 1) / sqrt(fi fo),
     ``xavier_uniform`` U(-a, a) with a = sqrt(6 / (fi + fo)), ``xavier_normal`` N(0, 2 / (fi + fo)),
@@ -41,17 +41,13 @@ def initial_scale(name: str, fan_in: Tensor, fan_out: Tensor) -> Tensor:
     ``normal`` N(0, 1), ``zeros``.
 
     Args:
-        name: One of ``INITIALISERS``.
+        name: One of ``INITIALISERS``; :func:`check_init` checks it.
         fan_in: (nnz,) number of nonzeros that share the output of this one.
         fan_out: (nnz,) number of nonzeros that share the input of this one.
 
     Returns:
         (nnz,) in the default dtype.
-
-    Raises:
-        ValueError: If the name is unknown; the message lists the options.
     """
-    check_init(name)
     dtype = torch.get_default_dtype()
     return _RULES[name][1](fan_in.to(dtype), fan_out.to(dtype))
 
@@ -67,9 +63,6 @@ def initial_weights(name: str, draws: Tensor, scale: Tensor) -> Tensor:
     Returns:
         (nnz,) weights in the dtype of the scale.
 
-    Raises:
-        ValueError: If the name is unknown; the message lists the options.
-
     Example:
         >>> _ = torch.manual_seed(0)
         >>> scale = initial_scale("degree_normalized", torch.full((1000,), 2), torch.full((1000,), 8))
@@ -77,7 +70,6 @@ def initial_weights(name: str, draws: Tensor, scale: Tensor) -> Tensor:
         >>> bool((w.abs() <= 0.25).all())
         True
     """
-    check_init(name)
     return _RULES[name][0](draws).to(scale.dtype) * scale
 
 

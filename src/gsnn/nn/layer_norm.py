@@ -1,4 +1,4 @@
-"""Layer norm over the channels of a node, batch last, with few passes over the memory."""
+"""Layer norm over the channels of a node, batch last, with few passes over memory."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ import torch
 from torch import Tensor
 
 SHIFT = 0.1
-"""Added to the standard deviation, so that a node whose channels agree is not blown up."""
+"""Added to the standard deviation, so that a node whose channels agree does not become infinite."""
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """(x - mean) / (std + 0.1) * gamma + beta over dim 1, std unbiased, for more than one channel.
+    """(x - mean) / (std + 0.1) * gamma + beta over dim 1, std unbiased: (N, C, B), (N,), (N,) -> (N, C, B), C > 1.
 
     The derivative of the deviation is taken as 0 where all channels agree.
-
-    Args:
-        x: (N, C, B) channels, C > 1.
-        gamma: (N,) scale of each node.
-        beta: (N,) shift of each node.
-
-    Returns:
-        (N, C, B).
 
     Example:
         >>> layer_norm(torch.tensor([[[0.0], [2.0]]]), torch.ones(1), torch.zeros(1)).flatten()
@@ -37,7 +29,7 @@ def _plain(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
     centred = x - x.mean(1, keepdim=True)
     variance = centred.square().sum(1, keepdim=True) / (x.shape[1] - 1)
     positive = variance > 0
-    # The inner choice keeps the square root away from 0, where its derivative would give 0 * inf.
+    # The inner `where` keeps the square root away from 0, where its derivative would give 0 * inf.
     std = torch.where(positive, torch.where(positive, variance, 1.0).sqrt(), 0.0)
     return centred / (std + SHIFT) * gamma[:, None, None] + beta[:, None, None]
 
@@ -64,12 +56,12 @@ class _LayerNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         x, gamma, beta, mean, std = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # The result will be differentiated again: autograd writes it from the plain formula.
-            # Of aliases, so that a part of x that itself depends on gamma is not counted twice.
+            # The result will be differentiated again: autograd derives it from the plain formula.
+            # It takes aliases, so that a part of x that depends on gamma is not counted twice.
             inputs = [value.view_as(value) for value in (x, gamma, beta)]
-            asked = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=True) if needed]
-            found = iter(torch.autograd.grad(_plain(*inputs), asked, grad, create_graph=True))
-            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+            by = [value for value, needed in zip(inputs, ctx.needs_input_grad, strict=True) if needed]
+            gradients = iter(torch.autograd.grad(_plain(*inputs), by, grad, create_graph=True))
+            return tuple(next(gradients) if needed else None for needed in ctx.needs_input_grad)
         inverse = 1.0 / (std + SHIFT)
         centred = x - mean
         along = (grad * centred).sum(1, keepdim=True)

@@ -57,12 +57,12 @@ class Layout:
 
     @property
     def input_edges(self) -> slice:
-        """Where the input -> function edges stand."""
+        """Positions of the input -> function edges."""
         return slice(self.counts[0], self.counts[0] + self.counts[1])
 
     @property
     def output_edges(self) -> slice:
-        """Where the function -> output edges stand."""
+        """Positions of the function -> output edges."""
         start = self.counts[0] + self.counts[1]
         return slice(start, start + self.counts[2])
 
@@ -108,7 +108,7 @@ def build_layout(
         The layout; none of its tensors shares memory with an argument.
 
     Raises:
-        DataError: If a type is unknown, a type has no node, a name stands twice, or an index is none or out of range.
+        DataError: If a type is unknown, a type has no node, a name is not unique, or an index is not valid.
 
     Example:
         >>> names = {"input": ["x"], "function": ["f", "g"], "output": ["y"]}
@@ -120,13 +120,13 @@ def build_layout(
     """
     names = check_names(
         {
-            kind: given if isinstance(given, str) else [str(name) for name in given]
-            for kind, given in node_names_dict.items()
+            kind: values if isinstance(values, str) else [str(name) for name in values]
+            for kind, values in node_names_dict.items()
         }
     )
-    given = {_edge_key(key, "edge_index_dict"): value for key, value in edge_index_dict.items()}
-    # Copies: what is given may be an inference tensor, on another device, or changed later by its owner.
-    typed = {kind: torch.from_numpy(check_index(kind, given.get(kind), names)) for kind in EDGE_TYPES}
+    indices = {_edge_type(key, "edge_index_dict"): value for key, value in edge_index_dict.items()}
+    # Copies: an argument may be an inference tensor, on another device, or changed later by its owner.
+    typed = {kind: torch.from_numpy(check_index(kind, indices.get(kind), names)) for kind in EDGE_TYPES}
     n, i = len(names["function"]), len(names["input"])
     offset = {"function": 0, "input": n, "output": n + i}
     parts = []
@@ -150,14 +150,13 @@ def check_edge_weights(edge_weight_dict: Mapping[Any, Any], layout: Layout) -> T
         DataError: If a type is unknown, a length is not the number of edges of its type, or a weight is not finite.
     """
     weights = torch.ones(layout.n_edges, dtype=torch.float64)
-    given = {_edge_key(key, "edge_weight_dict"): value for key, value in edge_weight_dict.items()}
-    n_function = layout.counts[0]
     place = {
-        FUNCTION_FUNCTION: slice(0, n_function),
+        FUNCTION_FUNCTION: slice(0, layout.counts[0]),
         INPUT_FUNCTION: layout.input_edges,
         FUNCTION_OUTPUT: layout.output_edges,
     }
-    for kind, value in given.items():
+    for key, value in edge_weight_dict.items():
+        kind = _edge_type(key, "edge_weight_dict")
         weight = torch.as_tensor(value).detach().to("cpu", torch.float64)
         copies = layout.edge_channels if kind == FUNCTION_FUNCTION else 1
         expected = (place[kind].stop - place[kind].start) // copies
@@ -168,12 +167,12 @@ def check_edge_weights(edge_weight_dict: Mapping[Any, Any], layout: Layout) -> T
             )
         if not bool(torch.isfinite(weight).all()):
             bad = torch.nonzero(~torch.isfinite(weight)).flatten()[:5].tolist()
-            raise DataError(f"edge_weight_dict[{kind}] is not finite at positions {bad}; mend or drop these edges")
+            raise DataError(f"edge_weight_dict[{kind}] is not finite at positions {bad}; correct or drop these edges")
         weights[place[kind]] = weight.repeat_interleave(copies)
     return weights
 
 
-def _edge_key(key: Any, parameter: str) -> EdgeType:  # noqa: ANN401 - whatever came as a key
+def _edge_type(key: Any, parameter: str) -> EdgeType:  # noqa: ANN401 - whatever the user passed
     if isinstance(key, tuple | list) and tuple(key) in EDGE_TYPES:
         return EDGE_TYPES[EDGE_TYPES.index(tuple(key))]
     allowed = ", ".join(str(kind) for kind in EDGE_TYPES)

@@ -1,4 +1,4 @@
-"""Losses that leave missing targets out and stay sums over samples."""
+"""Losses that leave out missing targets and stay means over samples."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The sparse maps, differentiable any number of times, in eager mode and inside a compiled graph.
 
 The three bilinear products ``to_channels``, ``to_edges`` and ``sampled`` are closed under differentiation: the
-derivative of each is made of the other two. In eager mode they are autograd functions; ``torch.compile`` sees custom
+derivative of each consists of the other two. In eager mode they are autograd functions; ``torch.compile`` sees custom
 operators around the same kernels, because it cannot trace sparse tensors.
 """
 
@@ -19,32 +19,14 @@ from gsnn.nn.sparse import EdgeChannelPattern
 
 
 def to_channels(pattern: EdgeChannelPattern, values: Tensor, x: Tensor) -> Tensor:
-    """z[c, b] = sum over edges e of values[e, c] x[e, b], in the dtype of the values.
-
-    Args:
-        pattern: Which edge meets which channels.
-        values: (nnz,) weights, edge-major.
-        x: (E, B) edge state.
-
-    Returns:
-        (N*C, B) channels.
-    """
+    """z[c, b] = sum over edges e of values[e, c] x[e, b], in the dtype of the values: (nnz,), (E, B) -> (N*C, B)."""
     if torch.compiler.is_compiling():
         return _to_channels_op(values, x.to(values.dtype), pattern.handle)
     return _ToChannels.apply(pattern, values, x.to(values.dtype))
 
 
 def to_edges(pattern: EdgeChannelPattern, values: Tensor, h: Tensor) -> Tensor:
-    """y[e, b] = sum over channels c of values[e, c] h[c, b], in the dtype of the values.
-
-    Args:
-        pattern: Which edge meets which channels.
-        values: (nnz,) weights, edge-major.
-        h: (N*C, B) channels.
-
-    Returns:
-        (E, B) edge state.
-    """
+    """y[e, b] = sum over channels c of values[e, c] h[c, b], in the dtype of the values: (nnz,), (N*C, B) -> (E, B)."""
     if torch.compiler.is_compiling():
         return _to_edges_op(values, h.to(values.dtype), pattern.handle)
     return _ToEdges.apply(pattern, values, h.to(values.dtype))
@@ -58,7 +40,7 @@ def sampled(pattern: EdgeChannelPattern, x: Tensor, h: Tensor) -> Tensor:
 
 
 def _full_precision(product: Callable[[Tensor, Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
-    """Autocast would halve the operands of products that exist in full precision only."""
+    """Compute without autocast, which would halve the precision of operands that the products do not take."""
     if torch.is_autocast_enabled(first.device.type):
         with torch.autocast(first.device.type, enabled=False):
             return product(first, second)
@@ -73,17 +55,19 @@ def _derivative(function: type[_Product], pattern: EdgeChannelPattern, first: Te
 
 
 _F = TypeVar("_F", bound=type[torch.autograd.Function])
+_Operator = Callable[[Tensor, Tensor, int], Tensor]
+_Rule = Callable[[Any, Any, Tensor], tuple[_Operator, Tensor, Tensor]]
 
 
 def remember_signature(function: _F) -> _F:
-    """Keep the signature of ``forward``: to work it out at every call takes longer than a small map."""
+    """Keep the signature of ``forward``: computing it at every call takes longer than a small map."""
     forward: Any = function.forward
     forward.__signature__ = inspect.signature(forward)
     return function
 
 
 class _Product(torch.autograd.Function):
-    """What the three have in common: the two factors are kept, each only if a gradient asks for it."""
+    """The base of the three products: each factor is kept only if a gradient needs it."""
 
     @staticmethod
     def forward(pattern: EdgeChannelPattern, first: Tensor, second: Tensor) -> Tensor:
@@ -147,68 +131,51 @@ class _Sampled(_Product):
         )
 
 
-@torch.library.custom_op("gsnn::to_channels", mutates_args=())
-def _to_channels_op(values: Tensor, x: Tensor, handle: int) -> Tensor:
-    return _ToChannels.forward(module_of(handle), values, x)
+def _operator(
+    name: str, product: type[_Product], empty: Callable[..., Tensor], by_first: _Rule, by_second: _Rule
+) -> _Operator:
+    """A product as a custom operator; the rules give the product and the factors of a gradient."""
+
+    def run(first: Tensor, second: Tensor, handle: int) -> Tensor:
+        return product.forward(module_of(handle), first, second)
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401
+        first, second, ctx.handle = inputs
+        ctx.save_for_backward(first if ctx.needs_input_grad[1] else None, second if ctx.needs_input_grad[0] else None)
+
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        first, second = ctx.saved_tensors
+        gradients: list[Tensor | None] = [None, None, None]
+        for index, rule in enumerate((by_first, by_second)):
+            if ctx.needs_input_grad[index]:
+                derivative, a, b = rule(first, second, grad)
+                gradients[index] = derivative(a, b, ctx.handle)
+        return tuple(gradients)
+
+    operator = torch.library.custom_op(f"gsnn::{name}", run, mutates_args=())
+    operator.register_fake(lambda first, second, handle: empty(module_of(handle), first, second))
+    operator.register_autograd(backward, setup_context=setup_context)
+    return operator
 
 
-@torch.library.custom_op("gsnn::to_edges", mutates_args=())
-def _to_edges_op(values: Tensor, h: Tensor, handle: int) -> Tensor:
-    return _ToEdges.forward(module_of(handle), values, h)
-
-
-@torch.library.custom_op("gsnn::sampled", mutates_args=())
-def _sampled_op(x: Tensor, h: Tensor, handle: int) -> Tensor:
-    return _Sampled.forward(module_of(handle), x, h)
-
-
-@_to_channels_op.register_fake
-def _(values: Tensor, x: Tensor, handle: int) -> Tensor:
-    return x.new_empty(module_of(handle).n_channels, x.shape[1])
-
-
-@_to_edges_op.register_fake
-def _(values: Tensor, h: Tensor, handle: int) -> Tensor:
-    return h.new_empty(module_of(handle).n_edges, h.shape[1])
-
-
-@_sampled_op.register_fake
-def _(x: Tensor, h: Tensor, handle: int) -> Tensor:
-    return x.new_empty(module_of(handle).nnz)
-
-
-def _save_factors(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ANN401
-    first, second, ctx.handle = inputs
-    ctx.save_for_backward(first if ctx.needs_input_grad[1] else None, second if ctx.needs_input_grad[0] else None)
-
-
-def _to_channels_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-    values, x = ctx.saved_tensors
-    return (
-        _sampled_op(x, grad, ctx.handle) if ctx.needs_input_grad[0] else None,
-        _to_edges_op(values, grad, ctx.handle) if ctx.needs_input_grad[1] else None,
-        None,
-    )
-
-
-def _to_edges_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-    values, h = ctx.saved_tensors
-    return (
-        _sampled_op(grad, h, ctx.handle) if ctx.needs_input_grad[0] else None,
-        _to_channels_op(values, grad, ctx.handle) if ctx.needs_input_grad[1] else None,
-        None,
-    )
-
-
-def _sampled_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-    x, h = ctx.saved_tensors
-    return (
-        _to_edges_op(grad, h, ctx.handle) if ctx.needs_input_grad[0] else None,
-        _to_channels_op(grad, x, ctx.handle) if ctx.needs_input_grad[1] else None,
-        None,
-    )
-
-
-_to_channels_op.register_autograd(_to_channels_backward, setup_context=_save_factors)
-_to_edges_op.register_autograd(_to_edges_backward, setup_context=_save_factors)
-_sampled_op.register_autograd(_sampled_backward, setup_context=_save_factors)
+_to_channels_op: _Operator = _operator(
+    "to_channels",
+    _ToChannels,
+    lambda pattern, values, x: x.new_empty(pattern.n_channels, x.shape[1]),
+    lambda values, x, grad: (_sampled_op, x, grad),
+    lambda values, x, grad: (_to_edges_op, values, grad),
+)
+_to_edges_op: _Operator = _operator(
+    "to_edges",
+    _ToEdges,
+    lambda pattern, values, h: h.new_empty(pattern.n_edges, h.shape[1]),
+    lambda values, h, grad: (_sampled_op, grad, h),
+    lambda values, h, grad: (_to_channels_op, values, grad),
+)
+_sampled_op: _Operator = _operator(
+    "sampled",
+    _Sampled,
+    lambda pattern, x, h: x.new_empty(pattern.nnz),
+    lambda x, h, grad: (_to_edges_op, grad, h),
+    lambda x, h, grad: (_to_channels_op, grad, x),
+)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +50,9 @@ class GSNN(Saved):
 
     Every edge starts with the value of its source if that is an input, else 0; L residual blocks follow; with
     ``residual`` the state is divided by sqrt(L); an output is the sum of its incoming edges / sqrt(in-degree). One
-    number is drawn from torch's default generator, and each weight follows from it, the name of its edge, its channel
-    and its block: models that differ by some edges start from the same numbers for all others, up to a scale that
-    follows the degrees.
+    number is drawn from torch's default generator, and each weight follows from it and the weight's edge name, channel
+    and block: models that differ by some edges start from the same numbers for all others, up to a scale that depends
+    on the degrees.
 
     The ``layer`` norm lets gradients pass through its statistics and is finite at C = 1 (there its output is its
     shift), where the research code of the method detaches them and gives NaN.
@@ -70,8 +70,8 @@ class GSNN(Saved):
         add_function_self_edges: Whether each function gets a self-edge.
         norm: One of ``gsnn.nn.NORMS``.
         init: One of ``gsnn.nn.INITIALISERS``.
-        verbose: Kept for the signature; the library never prints.
-        edge_channels: How many times each function -> function edge stands, each with its own state and weights.
+        verbose: Ignored, because the library never prints; the research code has it.
+        edge_channels: Copies of each function -> function edge, each with its own state and weights.
         checkpoint: Whether blocks are recomputed in the backward pass, in training mode only.
         residual: Whether blocks add relu(residual_weight) x their input.
         norm_first: Whether the norm comes before the nonlinearity.
@@ -133,7 +133,7 @@ class GSNN(Saved):
         node_attn_hidden: int = 16,
     ) -> None:
         super().__init__()
-        # Ordinary tensors whatever mode or default device the caller is in: an inference tensor can never be trained.
+        # Ordinary tensors whatever the caller's mode or default device: an inference tensor can never be trained.
         with torch.inference_mode(False), torch.device("cpu"):
             layers = checks.positive("layers", layers)
             edge_channels = checks.positive("edge_channels", edge_channels)
@@ -189,7 +189,7 @@ class GSNN(Saved):
         degree = torch.bincount(self.output_target, minlength=self.O)
         self.register_buffer("output_degree", degree.clamp(min=1), persistent=False)
         blocks: list[Block] = []
-        # Drawn once: the rest is a function of names, so that models that differ by an edge share all other weights.
+        # One draw; the weights are a function of it and of names, so models that differ by an edge share all others.
         draws = KeyedDraws(layout, int(torch.randint(2**63 - 1, ())))
         maps = self._maps(counts, draws)
         for number in range(self.L):
@@ -225,7 +225,7 @@ class GSNN(Saved):
         )
 
     def _node_modules(self, width: int, weights: Tensor | None) -> tuple[NodeMLP | None, NodeAttention | None]:
-        """New node MLP and attention of one block, where the options ask for them."""
+        """New node MLP and attention of one block, if the options have them."""
         options, mlp, attn = self.options, None, None
         if options["node_mlp"]:
             mlp = NodeMLP(width, options["node_mlp_hidden"], options["dropout"], options["nonlin"])
@@ -304,9 +304,7 @@ class GSNN(Saved):
             ValueError: If a shape is wrong, an input is not finite, or a batch of one meets a norm over the batch in
                 training mode.
         """
-        return self._run(
-            x, node_mask=node_mask, edge_mask=edge_mask, ret_edge_out=ret_edge_out, e0=e0, node_errs=node_errs
-        )
+        return self._run(x, node_mask, edge_mask, ret_edge_out, e0, node_errs)
 
     def forward_with_taps(
         self,
@@ -317,7 +315,7 @@ class GSNN(Saved):
         detach_parameters: bool = False,
         **forward_kwargs: Any,  # noqa: ANN401 - the arguments of forward
     ) -> Tensor:
-        """``forward`` that shows the tensors at the taps; keeps no state, so it needs no cleaning up.
+        """``forward`` that passes the tensors at the taps to functions; it leaves no state behind.
 
         Args:
             x: (B, I) inputs.
@@ -334,12 +332,12 @@ class GSNN(Saved):
     def _run(
         self,
         x: Tensor,
-        *,
         node_mask: Tensor | None = None,
         edge_mask: Tensor | None = None,
         ret_edge_out: bool = False,
         e0: Tensor | None = None,
         node_errs: Sequence[Tensor] | None = None,
+        *,
         pre: Tap | None = None,
         post: Tap | None = None,
         logits: Tap | None = None,
@@ -370,20 +368,23 @@ class GSNN(Saved):
             node_errs = [checks.check_mask("node_errs[l]", err, [(batch, n_channels)]).to(dtype) for err in node_errs]
         sent = x.t().index_select(0, self.input_source)
         key = new_key() if any(getattr(block, "drops", 0) for block in self.blocks) else None
-        # The kernels set held states in place, which a backward pass would not know of.
+        # The kernels set held states in place, unknown to a backward pass.
         special = (node_mask, edge_mask, e0, node_errs, logits, held if torch.is_grad_enabled() else None)
-        watched = [tap for tap in (pre, post) if tap is not None]
-        if not ret_edge_out and all(value is None for value in special) and _only_recorded(watched):
-            blocks = self._between(sent, key)
-            parameters = [v for block in self._chain() for v in block.parameters_in_order(detach)] if blocks else []
-            if blocks and compilable(sent):
-                out, seen = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(watched), held=held)
-                if isinstance(pre, Recorder):
-                    pre.take(seen.pre, seen.probes[::2])
-                if isinstance(post, Recorder):
-                    post.take(seen.post, seen.probes[1::2])
+        taps = [tap for tap in (pre, post) if tap is not None]
+        if (
+            not ret_edge_out
+            and all(value is None for value in special)
+            and all(type(tap) is Recorder for tap in taps)
+            and (blocks := self._between(sent, key))
+        ):
+            parameters = [v for block in cast("Any", self.blocks) for v in block.parameters_in_order(detach)]
+            if compilable(sent):
+                out, *tapped = compiled_stack(self._stack, sent, blocks, parameters, taps=bool(taps), held=held)
+                for recorder, values in zip((pre, post), tapped, strict=True):
+                    if isinstance(recorder, Recorder):
+                        recorder.take(*values)
                 return self._read_out(out)
-            if blocks and not watched and held is None and all(between.is_elu for between in blocks):
+            if not taps and held is None and all(between.is_elu for between in blocks):
                 return self._read_out(elu_stack(self._stack, sent, parameters))
         state = F.pad(sent, self._padding)
         if e0 is not None:
@@ -413,7 +414,7 @@ class GSNN(Saved):
         return self._read_out(state[layout.output_edges])
 
     def _between(self, sent: Tensor, key: Key | None) -> list[Between] | None:
-        """What stands between the maps of the blocks, if they may run as one operation on ``sent`` (edges, B)."""
+        """Norm, ELU and dropout of each block, if all may run as one operation on ``sent`` (edges, B), else None."""
         if (
             sent.device.type != "cpu"
             or torch.compiler.is_compiling()
@@ -421,18 +422,15 @@ class GSNN(Saved):
             or len(self.blocks) != self._stack.layers
         ):
             return None
-        found, number = [], 0 if key is None else int(key)
+        blocks, number = [], 0 if key is None else int(key)
         for block in self.blocks:
             if not isinstance(block, Block):
                 return None
             between = block.between(self._stack.lin_in, self._stack.lin_out, number)
             if between is None:
                 return None
-            found.append(between)
-        return found
-
-    def _chain(self) -> list[Block]:
-        return list(self.blocks)  # type: ignore[arg-type]
+            blocks.append(between)
+        return blocks
 
     def _read_out(self, received: Tensor) -> Tensor:
         """State of the edges into outputs after the last block (edges, B) -> predictions (B, O)."""
@@ -448,10 +446,9 @@ class GSNN(Saved):
 
     @property
     def recomputes(self) -> bool:
-        """Whether a forward pass made now runs its blocks a second time during the backward pass.
+        """Whether a forward pass now would run its blocks again during the backward pass.
 
-        A compiled graph cannot replay the update of running statistics, so there norms that keep such are not
-        recomputed.
+        A compiled graph cannot replay the update of running statistics, so it does not recompute norms that keep them.
         """
         compiled = torch.compiler.is_compiling() and self.norm in RUNNING
         return self.checkpoint and self.training and torch.is_grad_enabled() and not compiled
@@ -474,9 +471,9 @@ class GSNN(Saved):
 
         Args:
             config: What ``config`` returned.
-            edge_index_dict: The edges, where the config does not hold them.
+            edge_index_dict: The edges, if the config does not hold them.
             edge_weight_dict: The edge weights, likewise.
-            nonlin: The nonlinearity, where it is not a class of ``torch.nn``.
+            nonlin: The nonlinearity, if it is not a class of ``torch.nn``.
 
         Raises:
             DataError: If something is missing from the config or unknown in it.
@@ -516,7 +513,7 @@ class GSNN(Saved):
             RuntimeError: If the model was built without ``node_attn``.
         """
         if not self.options["node_attn"]:
-            raise RuntimeError("this self has no node attention; build it with node_attn=True")
+            raise RuntimeError("this model has no node attention; build it with node_attn=True")
         seen: list[Tensor] = []
         with _evaluating(self):
             self._run(x, logits=lambda _, logit: seen.append(logit))
@@ -526,8 +523,8 @@ class GSNN(Saved):
         """Drop, in every layer alike, each sparse weight whose largest absolute value over the layers is too small.
 
         A dropped weight is zero and stays so in later training. The state dict of a pruned model has one more entry
-        for each map, ``kept``; a model that loads it is pruned likewise, and one that loads weights which are not 0
-        where it was pruned is pruned no more, so that it always becomes the model that was saved.
+        for each map, ``kept``; a model that loads it is pruned likewise. A pruned model that loads weights which are
+        not 0 at its pruned positions is no longer pruned, so that it always becomes the model that was saved.
 
         Args:
             threshold: A weight is dropped if its largest absolute value over the layers is below this.
@@ -570,12 +567,8 @@ class GSNN(Saved):
         load_research_state_dict(self, state_dict)
 
 
-def _only_recorded(taps: list[Tap]) -> bool:
-    return all(type(tap) is Recorder for tap in taps)
-
-
 def _attribute(graph: object, name: str) -> Any:  # noqa: ANN401 - what the graph holds
-    # PyG answers for a name it can build but has no data for with a KeyError.
+    # PyG raises a KeyError for a name that it can build but has no data for.
     try:
         return getattr(graph, name, None)
     except KeyError:
@@ -584,7 +577,7 @@ def _attribute(graph: object, name: str) -> Any:  # noqa: ANN401 - what the grap
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside the block; afterwards every submodule is in the mode it was in."""
+    """Eval mode inside the block; afterwards every submodule has its former mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,13 @@ RMS_EPS = 1e-6
 
 Memo = dict[nn.Module, tuple[Tensor, ...]]
 """What a checkpointed block remembers between its forward pass and the recomputation: running statistics must be
-followed once, and the recomputed values must be those of the forward pass."""
+updated once, and the recomputed values must be those of the forward pass."""
 
 
 class ChannelGroups(nn.Module):
-    """The channels of each function as a group, whether all functions have C channels or each its own number.
+    """The channels of each function as a group; functions may have different numbers of channels.
 
-    ``split`` gives the view on which statistics and affine terms broadcast: (N, C, B) where every function has C
+    ``split`` gives the view on which statistics and affine terms broadcast: (N, C, B) if every function has C
     channels, else the flat (channels, B) with group values spread by index.
     """
 
@@ -136,10 +136,10 @@ class GroupBatchNorm(_GroupAffine):
 
     running_mean: Tensor
     running_var: Tensor
+    eps, momentum = 1e-5, 0.1
 
-    def __init__(self, groups: ChannelGroups, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, groups: ChannelGroups) -> None:
         super().__init__(groups)
-        self.eps, self.momentum = eps, momentum
         self.register_buffer("running_mean", torch.zeros(groups.n_groups))
         self.register_buffer("running_var", torch.ones(groups.n_groups))
 
@@ -150,65 +150,59 @@ class GroupBatchNorm(_GroupAffine):
         if self.training and x.shape[-1]:
             mean, var = _moments(groups, x)
             if _first_pass(self, memo):
-                self.follow(mean, var, x.shape[-1])
+                _follow(self, mean, var)
         scale = (var + self.eps).rsqrt() * self.gamma
         # Centred before it is scaled: folding the mean into the shift would cancel digits.
         return groups.join(torch.addcmul(groups.spread(self.beta), x - groups.spread(mean), groups.spread(scale)))
 
     def follow(self, mean: Tensor, var: Tensor, samples: int) -> None:
-        """Let the running statistics follow mean and biased variance (N,) of a batch."""
-        _follow(self.running_mean, mean, self.momentum)
-        _follow(self.running_var, var, self.momentum)
+        """Update the running statistics by mean and biased variance (N,) of a batch."""
+        _follow(self, mean, var)
 
 
-class GroupEMANorm(nn.Module):
-    """Normalise by running mean and variance per node, which training updates before it uses them."""
+class _EMANorm(nn.Module):
+    """Normalises by running means and variances, which training updates before it uses them."""
 
     running_mean: Tensor
     running_var: Tensor
+    eps, momentum = 1e-5, 0.1
 
-    def __init__(self, groups: ChannelGroups, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(self, n: int) -> None:
         super().__init__()
-        self.groups, self.eps, self.momentum = groups, eps, momentum
-        self.register_buffer("running_mean", torch.zeros(groups.n_groups))
-        self.register_buffer("running_var", torch.ones(groups.n_groups))
+        self.register_buffer("running_mean", torch.zeros(n))
+        self.register_buffer("running_var", torch.ones(n))
+
+
+class GroupEMANorm(_EMANorm):
+    """Normalise by running mean and variance per node, which training updates before it uses them."""
+
+    def __init__(self, groups: ChannelGroups) -> None:
+        super().__init__(groups.n_groups)
+        self.groups = groups
 
     def forward(self, x: Tensor, memo: Memo | None = None) -> Tensor:
         """(channels, B) -> (channels, B)."""
         groups, x = self.groups, self.groups.split(x)
         if self.training and x.shape[-1] and _first_pass(self, memo):
-            mean, var = _moments(groups, x.detach())
-            _follow(self.running_mean, mean, self.momentum)
-            _follow(self.running_var, var, self.momentum)
-        mean, scale = _frozen(self, self.running_mean, self.running_var, self.eps, memo)
+            _follow(self, *_moments(groups, x.detach()))
+        mean, scale = _frozen(self, memo)
         return groups.join((x - groups.spread(mean)) * groups.spread(scale))
 
 
-class RowEMANorm(nn.Module):
-    """As ``GroupEMANorm``, for each row of (rows, B) on its own: a channel, or an edge."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, n_rows: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.n_rows, self.eps, self.momentum = n_rows, eps, momentum
-        self.register_buffer("running_mean", torch.zeros(n_rows))
-        self.register_buffer("running_var", torch.ones(n_rows))
+class RowEMANorm(_EMANorm):
+    """``GroupEMANorm`` for single rows of (rows, B): channels, or edges."""
 
     def forward(self, x: Tensor, memo: Memo | None = None) -> Tensor:
         """(rows, B) -> (rows, B)."""
         if self.training and x.shape[-1] and _first_pass(self, memo):
             mean = x.detach().mean(1)
-            var = (x.detach() - mean.unsqueeze(1)).square().mean(1)
-            _follow(self.running_mean, mean, self.momentum)
-            _follow(self.running_var, var, self.momentum)
-        mean, scale = _frozen(self, self.running_mean, self.running_var, self.eps, memo)
+            _follow(self, mean, (x.detach() - mean.unsqueeze(1)).square().mean(1))
+        mean, scale = _frozen(self, memo)
         return (x - mean.unsqueeze(1)) * scale.unsqueeze(1)
 
     def extra_repr(self) -> str:
         """Sizes for ``repr``."""
-        return str(self.n_rows)
+        return str(self.running_mean.numel())
 
 
 class NoNorm(nn.Module):
@@ -234,26 +228,23 @@ class RowBatchNorm(nn.BatchNorm1d):
         return super().forward(x.unsqueeze(0)).squeeze(0)
 
     def follow(self, mean: Tensor, var: Tensor, samples: int) -> None:
-        """Let the running statistics follow mean and biased variance (rows,) of a batch, as torch does."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
+        """Update the running statistics by mean and biased variance (rows,) of a batch, as torch does."""
         assert self.num_batches_tracked is not None
-        assert self.momentum is not None
         self.num_batches_tracked.add_(1)
-        _follow(self.running_mean, mean, self.momentum)
-        _follow(self.running_var, var * (samples / max(samples - 1, 1)), self.momentum)
+        _follow(self, mean, var * (samples / max(samples - 1, 1)))
 
 
 def _moments(groups: ChannelGroups, x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance (N,) over the batch and the channels of each group."""
-    # Centred sums run at memory speed, which torch.var does not over these dimensions.
+    # Centred sums run at memory speed; torch.var over these dimensions does not.
     mean = groups.mean(x).mean(1)
     return mean, groups.mean((x - groups.spread(mean)).square()).mean(1)
 
 
-def _follow(running: Tensor, value: Tensor, momentum: float) -> None:
+def _follow(norm: Any, mean: Tensor, var: Tensor) -> None:  # noqa: ANN401 - a norm with running statistics
     with torch.no_grad():
-        running.lerp_(value.detach().to(running.dtype), momentum)
+        for running, value in ((norm.running_mean, mean), (norm.running_var, var)):
+            running.lerp_(value.detach().to(running.dtype), norm.momentum)
 
 
 def _first_pass(norm: nn.Module, memo: Memo | None) -> bool:
@@ -266,14 +257,14 @@ def _first_pass(norm: nn.Module, memo: Memo | None) -> bool:
     return True
 
 
-def _frozen(norm: nn.Module, mean: Tensor, var: Tensor, eps: float, memo: Memo | None) -> tuple[Tensor, Tensor]:
-    """Copies of the mean and 1 / deviation in force now, or in the forward pass that is being recomputed.
+def _frozen(norm: _EMANorm, memo: Memo | None) -> tuple[Tensor, Tensor]:
+    """Copies of the present running mean and 1 / deviation, or of those of the forward pass that is recomputed.
 
-    Copies, because a later forward pass changes the buffers in place while this one may still await its backward.
+    Copies, because a later forward pass changes the buffers in place before the backward pass of this one.
     """
     if memo is not None and memo.get(norm):
         return cast(tuple[Tensor, Tensor], memo[norm])
-    frozen = (mean.clone(), (var + eps).rsqrt())
+    frozen = (norm.running_mean.clone(), (norm.running_var + norm.eps).rsqrt())
     if memo is not None and norm in memo:
         memo[norm] = frozen
     return frozen

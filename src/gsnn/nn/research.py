@@ -1,4 +1,4 @@
-"""Checkpoints of the research code of the method: its keys and orders onto ours."""
+"""Checkpoints of the method's research code: translate its keys and orders into ours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAPS = ("lin_in", "lin_out")
 
 
 class _Problems:
-    """Everything that is wrong with a file, said at once."""
+    """Collects everything that is wrong with a file, for one error."""
 
     def __init__(self) -> None:
         self.missing: list[str] = []
@@ -25,8 +25,8 @@ class _Problems:
         self.misshaped: list[str] = []
         self.different: list[str] = []
 
-    def stop(self) -> None:
-        """Raise if anything was noted."""
+    def raise_if_any(self) -> None:
+        """Raise a DataError if anything is wrong."""
         parts = [
             f"{label}: {', '.join(sorted(dict.fromkeys(keys)))}"
             for label, keys in (
@@ -43,32 +43,32 @@ class _Problems:
 
 def load_research_state_dict(model: Described, state_dict: Mapping[str, Tensor]) -> None:
     """Check every entry, then take them all; see ``GSNN.load_research_state_dict``."""
-    given = {key: torch.as_tensor(value).detach().cpu() for key, value in state_dict.items()}
+    stored = {key: torch.as_tensor(value).detach().cpu() for key, value in state_dict.items()}
     problems = _Problems()
-    used = _check_optional(model, given, problems)
-    order = _edge_order(model, given, problems)
+    used = _check_optional(model, stored, problems)
+    order = _edge_order(model, stored, problems)
     new: dict[str, Tensor] = {}
     for number, block in enumerate(model.blocks):
         for name in _MAPS:
             prefix = f"ResBlocks.{number}.{name}"
             used |= {f"{prefix}.{leaf}" for leaf in ("values", "indices")}
-            weight = _sparse_weight(getattr(block, name), given, prefix, order, problems)
+            weight = _sparse_weight(getattr(block, name), stored, prefix, order, problems)
             if weight is not None:
                 new[f"blocks.{number}.{name}.weight"] = weight
-    replaced = _resized(model, given)
+    replaced = _resized(model, stored)
     for key, (theirs, shape) in _plain_entries(model, replaced).items():
         used.add(theirs)
-        if theirs not in given:
+        if theirs not in stored:
             if not key.endswith("num_batches_tracked"):
                 problems.missing.append(theirs)
-        elif _squeezed(given[theirs].shape) != _squeezed(shape):
-            problems.misshaped.append(f"{theirs} {tuple(given[theirs].shape)} (expected {tuple(shape)})")
+        elif _squeezed(stored[theirs].shape) != _squeezed(shape):
+            problems.misshaped.append(f"{theirs} {tuple(stored[theirs].shape)} (expected {tuple(shape)})")
         else:
-            value = given[theirs].reshape(shape)
+            value = stored[theirs].reshape(shape)
             new[key] = value[_edge_inverse(order)] if _runs_over_edges(key) and order is not None else value
-    problems.unexpected += [key for key in given if key not in used]
+    problems.unexpected += [key for key in stored if key not in used]
     _check_shared(model, new, problems)
-    problems.stop()
+    problems.raise_if_any()
     for module_name, module in replaced.items():
         block_name, _, leaf = module_name.rpartition(".")
         setattr(model.get_submodule(block_name), leaf, module.to(model.edge_index.device, model.dtype))
@@ -79,10 +79,10 @@ def load_research_state_dict(model: Described, state_dict: Mapping[str, Tensor])
 
 
 def _sparse_weight(
-    layer: SparseLinear, given: Mapping[str, Tensor], prefix: str, order: Tensor | None, problems: _Problems
+    layer: SparseLinear, stored: Mapping[str, Tensor], prefix: str, order: Tensor | None, problems: _Problems
 ) -> Tensor | None:
-    """The weights in our order, or None with the reason noted."""
-    values, indices = given.get(f"{prefix}.values"), given.get(f"{prefix}.indices")
+    """The weights in our order, or None after noting the problem."""
+    values, indices = stored.get(f"{prefix}.values"), stored.get(f"{prefix}.indices")
     absent = [f"{prefix}.{leaf}" for leaf, entry in (("values", values), ("indices", indices)) if entry is None]
     problems.missing += absent
     if values is None or indices is None:
@@ -102,7 +102,7 @@ def _sparse_weight(
 
 
 def _places(layer: SparseLinear, indices: Tensor, order: Tensor) -> Tensor | None:
-    """int64 (nnz,): for each of our weights the position of theirs; None if the patterns differ."""
+    """int64 (nnz,): the position in the file of each of our weights; None if the patterns differ."""
     pattern = layer.pattern
     edge, channel = (indices if layer.into_channels else indices.flip(0)).long()
     inside = (edge >= 0) & (edge < pattern.n_edges) & (channel >= 0) & (channel < pattern.n_channels)
@@ -113,11 +113,11 @@ def _places(layer: SparseLinear, indices: Tensor, order: Tensor) -> Tensor | Non
     return place if torch.equal(theirs, our_edge * pattern.n_channels + our_channel) else None
 
 
-def _edge_order(model: Described, given: Mapping[str, Tensor], problems: _Problems) -> Tensor | None:
-    """int64 (E,): for each edge of the file the number of ours."""
-    edges = given.get("edge_index")
+def _edge_order(model: Described, stored: Mapping[str, Tensor], problems: _Problems) -> Tensor | None:
+    """int64 (E,): our number of each edge of the file."""
+    edges = stored.get("edge_index")
     if edges is None:
-        return _positional_order(model, given)
+        return _positional_order(model, stored)
     ours = model.layout.edge_index
     if tuple(edges.shape) != tuple(ours.shape):
         problems.misshaped.append(f"edge_index {tuple(edges.shape)} (expected {tuple(ours.shape)})")
@@ -132,8 +132,8 @@ def _edge_order(model: Described, given: Mapping[str, Tensor], problems: _Proble
     return torch.empty_like(our_place).scatter_(0, their_place, our_place)
 
 
-def _positional_order(model: Described, given: Mapping[str, Tensor]) -> Tensor:
-    """Position is identity; copies of an edge may also stand block after block, which the indices then tell."""
+def _positional_order(model: Described, stored: Mapping[str, Tensor]) -> Tensor:
+    """The same order as ours, or copies of the edges block after block if the indices show it."""
     identity = torch.arange(model.E)
     copies, n_function = model.layout.edge_channels, model.layout.counts[0]
     tiled = identity.clone()
@@ -141,7 +141,7 @@ def _positional_order(model: Described, given: Mapping[str, Tensor]) -> Tensor:
     for order in (identity, tiled) if copies > 1 else ():
         fits = True
         for name in _MAPS:
-            layer, indices = getattr(model.blocks[0], name), given.get(f"ResBlocks.0.{name}.indices")
+            layer, indices = getattr(model.blocks[0], name), stored.get(f"ResBlocks.0.{name}.indices")
             fits &= indices is not None and tuple(indices.shape) == (2, layer.pattern.nnz)
             fits = fits and indices is not None and _places(layer, indices, order) is not None
         if fits:
@@ -162,7 +162,7 @@ def _plain_entries(model: Described, replaced: Mapping[str, nn.Module]) -> dict[
     return entries
 
 
-def _resized(model: Described, given: Mapping[str, Tensor]) -> dict[str, nn.Module]:
+def _resized(model: Described, stored: Mapping[str, Tensor]) -> dict[str, nn.Module]:
     """New node MLP and attention modules where the file has another hidden width."""
     replaced: dict[str, nn.Module] = {}
     with own_random_state(), torch.inference_mode(False):
@@ -170,8 +170,8 @@ def _resized(model: Described, given: Mapping[str, Tensor]) -> dict[str, nn.Modu
             assert isinstance(block, Block)
             for name in ("mlp", "node_attn"):
                 module = getattr(block, name)
-                # All blocks get the width of the first, so that a file that mixes widths is found mis-shaped.
-                first = given.get(f"ResBlocks.0.{name}.mlp.0.weight")
+                # All blocks get the width of the first, so that a file with mixed widths counts as mis-shaped.
+                first = stored.get(f"ResBlocks.0.{name}.mlp.0.weight")
                 if module is None or first is None or first.ndim != 2 or len(first) in (0, module.mlp[0].out_features):
                     continue
                 options = model.options
@@ -183,11 +183,11 @@ def _resized(model: Described, given: Mapping[str, Tensor]) -> dict[str, nn.Modu
     return replaced
 
 
-def _check_optional(model: Described, given: Mapping[str, Tensor], problems: _Problems) -> set[str]:
-    """The keys of entries that only repeat what the model knows; each is compared with it."""
+def _check_optional(model: Described, stored: Mapping[str, Tensor], problems: _Problems) -> set[str]:
+    """The keys of entries that only repeat what the model knows, after comparing them with it."""
     layout = model.layout
-    used = {"edge_index"} if "edge_index" in given else set()
-    edges = given.get("edge_index", layout.edge_index)
+    used = {"edge_index"} if "edge_index" in stored else set()
+    edges = stored.get("edge_index", layout.edge_index)
     node = torch.arange(model.N + model.I + model.O)
     source, target = (edges[0], edges[1]) if edges.ndim == 2 and len(edges) == 2 else layout.edge_index
     inner = (source < model.N) & (target < model.N)
@@ -199,11 +199,11 @@ def _check_optional(model: Described, given: Mapping[str, Tensor], problems: _Pr
         "output_edge_mask": [target >= model.N + model.I],
     }
     for key in _MASKS:
-        if key in given:
+        if key in stored:
             used.add(key)
-            _compare(key, given[key], expected[key], problems)
+            _compare(key, stored[key], expected[key], problems)
     sizes = model.groups.sizes.cpu()
-    for key, value in given.items():
+    for key, value in stored.items():
         if key.endswith(".channel_groups"):
             used.add(key)
             _compare(key, value, [model.channel_node.cpu()], problems)

@@ -1,4 +1,4 @@
-"""A GSNN as one safetensors file: tensors, and a JSON description of how to rebuild the model around them."""
+"""A GSNN as one safetensors file: tensors, and a JSON description from which the model is rebuilt."""
 
 from __future__ import annotations
 
@@ -14,53 +14,40 @@ from torch import Tensor, nn
 from gsnn.base.errors import DataError
 from gsnn.base.files import read_tensors, write_tensors
 from gsnn.base.torch_state import own_random_state
-from gsnn.nn.config import Described, _key, _typed_weights, config_of, sparse_layers
+from gsnn.nn.config import Described, edge_key, sparse_layers, typed_weights
 from gsnn.nn.layout import EDGE_TYPES, EdgeType
 
 _HEADER = "gsnn"
-# What a file may ask for without weights of its own: blocks that share theirs, and channels without edges.
+# The most that a file may ask for without holding weights: blocks with shared weights, and channels without edges.
 _MOST_LAYERS = 10_000
 _ALWAYS_ALLOWED = 2**24
 
 
 class Saved(Described):
-    """A model with a file of its own: what :func:`gsnn.nn.save_model` and :func:`gsnn.nn.load_model` do, as methods."""
+    """A model with :func:`gsnn.nn.save_model` and :func:`gsnn.nn.load_model` as methods."""
 
     def save(self, path: str | Path) -> None:
-        """Write the model to one safetensors file; see :func:`gsnn.nn.save_model`.
-
-        Args:
-            path: Where to write.
-        """
+        """Write the model to one safetensors file; see :func:`gsnn.nn.save_model`."""
         write(self, path)
 
     @classmethod
     def load(cls, path: str | Path, *, nonlin: Callable[[], nn.Module] | None = None) -> Self:
-        """Read a model that :meth:`save` wrote, on the CPU; see :func:`gsnn.nn.load_model`.
-
-        Args:
-            path: The file.
-            nonlin: The nonlinearity, needed where the saved one is not a class of ``torch.nn``.
-
-        Raises:
-            DataError: If the file is missing, damaged, or not such a file.
-        """
+        """Read a model that :meth:`save` wrote, on the CPU; see :func:`gsnn.nn.load_model`."""
         model: Self = read(cls, path, nonlin)
         return model
 
 
 def write(gsnn: Described, path: str | Path, extra: Mapping[str, str] | None = None) -> None:
-    """:func:`gsnn.nn.save_model` of a model without a wrapper."""
+    """:func:`gsnn.nn.save_model` for a model without a wrapper."""
     metadata = dict(extra or {})
     if _HEADER in metadata or not all(isinstance(part, str) for item in metadata.items() for part in item):
         raise ValueError(f"extra must map strings to strings, without the reserved name {_HEADER!r}; got {extra!r}")
-    metadata[_HEADER] = json.dumps({"config": config_of(gsnn, edges=False), "training": gsnn.training})
+    metadata[_HEADER] = json.dumps({"config": gsnn.config(), "training": gsnn.training})
     tensors = {f"state.{key}": value for key, value in _unique_state(gsnn).items()}
-    tensors |= {f"edges.{_key(kind)}": index for kind, index in gsnn.edge_index_dict.items()}
-    if gsnn.edge_weight is not None:
-        tensors |= {f"edge_weights.{_key(kind)}": weight for kind, weight in _typed_weights(gsnn).items()}
+    tensors |= {f"edges.{edge_key(kind)}": index for kind, index in gsnn.edge_index_dict.items()}
+    tensors |= {f"edge_weights.{edge_key(kind)}": weight for kind, weight in typed_weights(gsnn).items()}
     for name in ("lin_in", "lin_out"):
-        # Pruning takes the same positions in every layer, so one mask per map says it all.
+        # Pruning takes the same positions in every layer, so one mask per map is enough.
         kept = next(sparse_layers(gsnn, name)).kept
         if kept is not None:
             tensors[f"kept.{name}"] = kept
@@ -69,15 +56,15 @@ def write(gsnn: Described, path: str | Path, extra: Mapping[str, str] | None = N
 
 
 def read(model_class: Any, path: str | Path, nonlin: Callable[[], nn.Module] | None = None) -> Any:  # noqa: ANN401
-    """:func:`gsnn.nn.load_model` of a class of models."""
+    """:func:`gsnn.nn.load_model` for a given class of models."""
     tensors, metadata = _read(Path(path))
     try:
         header = json.loads(metadata[_HEADER])
-        edges = {kind: tensors[f"edges.{_key(kind)}"] for kind in EDGE_TYPES}
-        weights = {kind: w for kind in EDGE_TYPES if (w := tensors.get(f"edge_weights.{_key(kind)}")) is not None}
+        edges = {kind: tensors[f"edges.{edge_key(kind)}"] for kind in EDGE_TYPES}
+        weights = {kind: w for kind in EDGE_TYPES if (w := tensors.get(f"edge_weights.{edge_key(kind)}")) is not None}
         state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
         _check_size(header["config"], edges, state)
-        # The weights drawn here are replaced at once: the caller's random numbers are none of our business.
+        # The weights drawn here are replaced at once, so the caller's random generator is left as it is.
         with own_random_state():
             model = model_class.from_config(header["config"], edges, weights or None, nonlin=nonlin)
         with torch.inference_mode(False):
@@ -118,11 +105,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_size(config: Mapping[str, Any], edges: Mapping[EdgeType, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Refuse, before it is built, a model that a few numbers make far larger than its file."""
+    """Refuse, before it is built, a model that would be far larger than its file."""
     counts = np.broadcast_to(np.asarray(config["channels"], np.float64), len(config["node_names"]["function"]))
     copies = (float(config.get("edge_channels", 1)), 1.0)
     own = float(counts.sum())
-    # Sums that are no number any more are no size either.
+    # Overflow gives infinity or NaN, which match no size.
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = [
             sum(
@@ -149,7 +136,7 @@ def _check_size(config: Mapping[str, Any], edges: Mapping[EdgeType, Tensor], sta
 def _unique_state(model: Described) -> dict[str, Tensor]:
     """The state dict with each shared tensor once, under its first name."""
     state, first = model.state_dict(), _first_names(model)
-    # What is pruned stands in the file once, whatever the number of layers.
+    # The file holds the masks of pruned weights once for all layers.
     return {key: value for key, value in state.items() if first[key] == key and not key.endswith(".kept")}
 
 

@@ -4,9 +4,9 @@ Both maps have one nonzero per (edge, channel of the edge's function). The weigh
 (edges in homogeneous order), channel-minor, and the dense operands have the batch last. The three products here are
 plain computations without gradients; ``gsnn.nn.maps`` makes them differentiable, each by means of the other two.
 
-On a CPU the two maps are weighted embedding bags, which gather, multiply and add up in one pass, and the product
-towards the weights is a few batched dense products, one for each group of functions of similar degree. Elsewhere they
-are CSR products. Each was chosen by measurement, see ``benchmarks/README.md``.
+On a CPU the two maps are weighted embedding bags, which gather, multiply and add in one pass, and the product for the
+weights is a few batched dense products, one for each group of functions of similar degree. On other devices they are
+CSR products. Each was chosen by measurement, see ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from torch import Tensor
 from gsnn.nn.handles import HandledModule
 
 FEW_VALUES = 8192
-"""Up to so many weights, one call that is slow for each weight is faster than a series of dense products."""
+"""Up to so many weights, one call that is slow per weight is faster than a series of dense products."""
 
 GROUP_COST = 600
-"""What one more batched product costs, in padded rows: weighs few groups against little padding."""
+"""The cost of one more batched product in padded rows: few groups against little padding."""
 
 
 class EdgeChannelPattern(HandledModule):
     """Where the nonzeros are: edge ``e`` meets every channel of ``edge_function[e]``, or none if that is -1.
 
     Args:
-        edge_function: int64 (E,), the function each edge belongs to, -1 for an edge that has no part in the map.
+        edge_function: int64 (E,), the function each edge belongs to, -1 for an edge that is not in the map.
         channels: int64 (N,), the number of channels of each function; a function's channels are contiguous.
     """
 
@@ -58,11 +58,11 @@ class EdgeChannelPattern(HandledModule):
         self.n_channels = int(channels.sum())
         self.nnz = int(edge.numel())
         crow_t = _pointer(torch.bincount(col, minlength=self.n_channels))
-        # int32: half the index traffic, and what the vendor libraries take without a copy.
+        # int32 halves the index traffic, and the vendor libraries take it without a copy.
         for name, value in (("crow", crow), ("col", col), ("crow_t", crow_t), ("col_t", edge[order])):
             self.register_buffer(name, value.to(torch.int32), persistent=False)
         self.register_buffer("order_t", order, persistent=False)
-        # The channels of every function, 0 where functions differ; (functions, padded degree) of each group.
+        # The channels of every function, 0 if functions differ; (functions, padded degree) of each group.
         self.width = int(channels[0]) if channels.numel() and bool((channels == channels[0]).all()) else 0
         self.groups: list[tuple[int, int]] = []
         if self.width and self.nnz > FEW_VALUES:
@@ -73,7 +73,7 @@ class EdgeChannelPattern(HandledModule):
     def _group(self, edge_function: Tensor) -> None:
         """Put functions of similar degree side by side, padded to the largest degree of their group.
 
-        A padded place repeats an edge of the same function and is left out when the products are read back.
+        A padded place repeats an edge of the same function; its products are never read.
         """
         edges = torch.nonzero(edge_function >= 0).flatten()
         function = edge_function[edges]
@@ -115,10 +115,10 @@ class EdgeChannelPattern(HandledModule):
             # The derivative of an embedding bag by its weights: one dot product over the batch for each value.
             derivative = torch.ops.aten._embedding_bag_per_sample_weights_backward
             return derivative(x, h, self.col, self.crow, self.edge_of_value, 0)
-        # A group at a time through buffers that stay in the cache.
+        # One group at a time, through buffers that stay in the cache.
         rows = max(count * degree for count, degree in self.groups)
-        most = max(count for count, _ in self.groups)
-        lefts, rights = x.new_empty(rows, batch), x.new_empty(most, width * batch)
+        functions = max(count for count, _ in self.groups)
+        lefts, rights = x.new_empty(rows, batch), x.new_empty(functions, width * batch)
         h = h.view(-1, width * batch)
         out = x.new_empty(self.group_edges.numel(), width)
         row = function = 0
@@ -152,7 +152,7 @@ def _on_cpu(tensor: Tensor) -> bool:
 def _product(crow: Tensor, col: Tensor, values: Tensor, n_rows: int, dense: Tensor) -> Tensor:
     if values.numel() == 0 or dense.shape[1] == 0:
         return dense.new_zeros(n_rows, dense.shape[1])
-    # Detached: an embedding bag that might be differentiated prepares for it at every call.
+    # Detached, because an embedding bag that may be differentiated prepares for it at every call.
     values, dense = values.detach(), dense.detach().contiguous()
     if _on_cpu(dense):
         return torch.embedding_bag(dense, col, crow, False, 0, False, values, True)[0]
@@ -160,10 +160,10 @@ def _product(crow: Tensor, col: Tensor, values: Tensor, n_rows: int, dense: Tens
 
 
 def _levels(counts: Tensor) -> Tensor:
-    """The degrees to pad to, ascending, that cost least in padded rows and groups; ``counts`` ascending, above 0."""
+    """The degrees to pad to, ascending, with the least cost in padded rows and groups; ``counts`` ascend from 1."""
     degrees, repeats = torch.unique_consecutive(counts, return_counts=True)
     upto = torch.cat([repeats.new_zeros(1), torch.cumsum(repeats, 0)])
-    # best[k]: the least cost of the k smallest degrees; split[k]: how many of them are not in their last group.
+    # best[k]: the least cost of the k smallest degrees; split[k]: how many of them are before their last group.
     best, split = torch.zeros(2, degrees.numel() + 1, dtype=torch.int64)
     for end in range(1, degrees.numel() + 1):
         costs = best[:end] + degrees[end - 1] * (upto[end] - upto[:end])
@@ -183,7 +183,7 @@ def _csr(crow: Tensor, col: Tensor, values: Tensor, n_rows: int, n_cols: int) ->
 
 @functools.cache
 def _hear_beta_warning_once() -> None:
-    """Torch tells once per process that CSR tensors are new; users of this library need not hear it."""
+    """Torch warns once per process that CSR tensors are new; users of this library need not see it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         zero = torch.zeros(2, dtype=torch.int32)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gsnn.nn import GSNN
     from gsnn.training.baselines import FitReport
     from gsnn.training.members import Member
+    from gsnn.training.prepare import Prepared
 
 MODEL, EARLY, REGRESSOR = "model.safetensors", "model-early.safetensors", "regressor.safetensors"
 METRICS, EDGES, REPAIRS, REPORT = "metrics.csv", "edges.csv", "repairs.csv", "report.html"
@@ -421,30 +422,20 @@ class Run:
 
     # ------------------------------------------------------------------ while training
 
-    def begin(
-        self,
-        config: TrainConfig,
-        split: Split,
-        standardiser: Standardiser,
-        readouts: list[str],
-        warnings: list[str],
-    ) -> None:
-        """Record how the data are split, set the status to ``training`` and remove earlier results.
+    def begin(self, config: TrainConfig, prepared: Prepared) -> None:
+        """Record what is trained and how, set the status to ``training`` and remove earlier results.
 
         Args:
             config: The settings from here on.
-            split: The three parts.
-            standardiser: Fitted on the training part.
-            readouts: Names of the O readouts.
-            warnings: All warnings about the data.
+            prepared: The data, their parts and their warnings.
         """
         self.info.update(
             status="training",
             config=config.to_dict(),
-            readouts=list(readouts),
-            split=split.to_dict(),
-            standardiser=standardiser.to_dict(),
-            warnings=list(warnings),
+            readouts=list(prepared.data.graph.outputs),
+            split=prepared.split.to_dict(),
+            standardiser=prepared.standardiser.to_dict(),
+            warnings=list(prepared.warnings),
         )
         for name in ("fit", "training", "finished", "inference"):
             self.info.pop(name, None)

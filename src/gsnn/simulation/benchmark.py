@@ -49,7 +49,7 @@ def convergence_graph(n_tier_a: int = 6) -> tuple[nx.DiGraph, list[str], list[st
 
 
 def held_out_roles(n: int, stride: int = 2) -> dict[Edge, str]:
-    """The held-out edges of the benchmark graph with their role.
+    """The held-out edges of the benchmark graph with their roles.
 
     The "merge" edges are f_k -> f_{n+k} for k = 1..n-2, the "sink" edges f_{n+k} -> sink for
     k = 0, stride, 2 stride, .. < n - 1 (GSNN spec 1.2).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,9 @@ from gsnn.simulation.network import Seed, check_network, check_sizes, known_node
 
 @dataclass(frozen=True)
 class Vectorised:
-    """Marks a special function that takes whole columns: a list of arrays (M,), one a parent, and returns (M,).
+    """Marks a special function that takes whole columns: a list of arrays (M,), one per parent, and returns (M,).
 
-    Without this mark :func:`simulate` calls a function once a sample, with numbers; it never guesses.
-
-    Args:
-        function: The function.
+    Without this mark :func:`simulate` calls a function once per sample, with numbers; it never guesses.
 
     Example:
         >>> Vectorised(lambda v: np.maximum(v[0], v[1])).function([np.array([1.0, 5.0]), np.array([2.0, 4.0])])
@@ -52,7 +49,7 @@ def simulate(
     Inputs are independent N(0, 1). Every other node v, outputs too, is Normal(sum over parents u of s_uv x_u,
     ``noise_scale``); without parents it is N(0, 1). Edges into an input have no effect.
 
-    Order of the draws: one standard normal a sample and node, sample by sample; within a sample the inputs in the
+    Order of the draws: one standard normal per sample and node, sample by sample; within a sample the inputs in the
     order given, then the other nodes by topological generation, as ``networkx.topological_generations`` lists them.
     So the training samples of a seed do not depend on ``n_test``.
 
@@ -64,11 +61,11 @@ def simulate(
         input_nodes: Names of the I inputs.
         output_nodes: Names of the O outputs.
         noise_scale: Standard deviation of every node that has parents.
-        special_functions: For some nodes a function that replaces the signed sum. It is called once a sample with
+        special_functions: For some nodes a function that replaces the signed sum. It is called once per sample with
             the list of the parents' values, plain numbers in predecessor order, so that code written for scalars
-            means what it says; wrap it in :class:`Vectorised` to be called once with a list of arrays. The noise is
-            added to what it returns.
-        signed_edges: -1 or +1 for some (parent, child). An edge that is not there has the sign of its attribute
+            works; wrap it in :class:`Vectorised` to be called once with a list of arrays. The noise is added to what
+            it returns.
+        signed_edges: -1 or +1 for some (parent, child). An edge that is not in it has the sign of its attribute
             ``sign``, else +1; an attribute of 0 means unknown and counts as +1.
         seed: Seed or generator; None draws from numpy's global generator, so that ``np.random.seed`` fixes the data.
 
@@ -78,7 +75,7 @@ def simulate(
     Raises:
         TypeError: If G is not a directed graph.
         ValueError: If the graph has a cycle (:func:`simulate_sde` takes those), a name is unknown, a sign or size is
-            not valid, or a special function does not return one finite number a sample.
+            not valid, or a special function does not return one finite number per sample.
 
     Example:
         >>> G = nx.DiGraph([("x", "f"), ("f", "y")])
@@ -93,16 +90,16 @@ def simulate(
     graph, inputs = network.graph, network.inputs
     special = dict(special_functions or {})
     check_special(special, graph, inputs)
-    generations = _generations(graph, inputs)
+    is_input = set(inputs)
+    generations = _generations(graph, is_input)
 
     order = [*inputs, *(node for generation in generations for node in generation)]
     place = {node: i for i, node in enumerate(order)}
-    is_input = set(inputs)
     edges = [(place[v], place[u], s) for (u, v), s in network.sign.items() if v not in is_input and v not in special]
     rows, columns, signs = zip(*edges, strict=True) if edges else ((), (), ())
     weights = sparse.csr_matrix((np.array(signs, float), (rows, columns)), shape=(len(order), len(order)))
 
-    # Drawn sample by sample, worked on node by node: a row of `values` holds one node.
+    # Drawn sample by sample, computed node by node: a row of `values` holds one node.
     values = np.ascontiguousarray(normal_source(seed)((n_train + n_test, len(order))).T)
     scale = np.where([graph.in_degree(node) > 0 for node in order], noise_scale, 1.0)
     scale[: len(inputs)] = 1.0
@@ -121,10 +118,9 @@ def simulate(
     return x[:n_train].copy(), x[n_train:].copy(), y[:n_train].copy(), y[n_train:].copy()
 
 
-def _generations(graph: nx.DiGraph, inputs: Sequence[str]) -> list[list[str]]:
-    """Nodes that are no inputs, by topological generation."""
+def _generations(graph: nx.DiGraph, is_input: Set[str]) -> list[list[str]]:
+    """Nodes that are not inputs, by topological generation."""
     try:
-        is_input = set(inputs)
         return [[n for n in generation if n not in is_input] for generation in nx.topological_generations(graph)]
     except nx.NetworkXUnfeasible:
         cycle = [source for source, *_ in nx.find_cycle(graph)]
@@ -144,16 +140,7 @@ def check_special(special: Mapping[str, Any], graph: nx.DiGraph, inputs: Sequenc
 
 
 def call_special(node: str, function: SpecialFunction, parents: FloatArray) -> FloatArray:
-    """The means of a node with a special function.
-
-    Args:
-        node: Its name, for messages.
-        function: Called once a sample, or once in all if it is marked.
-        parents: Values of the parents, shape (n parents, M).
-
-    Returns:
-        Shape (M,).
-    """
+    """The means (M,) of a node with a special function, from the values of its parents (n parents, M)."""
     n_samples = parents.shape[1]
     if isinstance(function, Vectorised):
         result = np.asarray(function.function(list(parents.copy())), dtype=np.float64)
@@ -166,7 +153,7 @@ def call_special(node: str, function: SpecialFunction, parents: FloatArray) -> F
         wrong = next((value for value in returned if np.ndim(value) != 0), None)
         if wrong is not None:
             raise ValueError(
-                f"special_functions[{node!r}] must return one number a sample, got shape {np.shape(wrong)}; "
+                f"special_functions[{node!r}] must return one number per sample, got shape {np.shape(wrong)}; "
                 "wrap it in Vectorised(...) if it works on whole columns"
             )
         result = np.array(returned, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What both simulators need of a graph: nodes, parents, signs; and where their random numbers come from."""
+"""What both simulators share: the checked graph with its signs, and the source of random numbers."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def check_network(
     if unknown:
         u, v = unknown[0]
         hint = "; G has the edge the other way round" if (v, u) in graph.edges else "; keys are (parent, child)"
-        raise ValueError(f"signed_edges names edges that G has not: {unknown[:5]}{hint}")
+        raise ValueError(f"signed_edges names edges that are not in G: {unknown[:5]}{hint}")
     return Network(graph, inputs, outputs, {(u, v): _sign(u, v, d, signed) for u, v, d in graph.edges(data=True)})
 
 
 def _sign(parent: str, child: str, attributes: dict[str, Any], signed: Mapping[tuple[str, str], int]) -> float:
     """-1 or +1; an attribute 0 is an unknown sign and counts as +1, as a missing one does."""
-    given = (parent, child) in signed
-    sign = signed[parent, child] if given else attributes.get("sign") or 0
-    where = "signed_edges" if given else "the edge attribute 'sign'"
-    allowed = (-1, 1) if given else (-1, 0, 1)
+    if (parent, child) in signed:
+        sign, source, allowed = signed[parent, child], "signed_edges", {-1, 1}
+    else:
+        sign, source, allowed = attributes.get("sign") or 0, "the edge attribute 'sign'", {-1, 0, 1}
     if sign not in allowed:
-        raise ValueError(f"{where} of {parent!r} -> {child!r} must be -1 or +1, got {sign!r}")
+        raise ValueError(f"{source} of {parent!r} -> {child!r} must be -1 or +1, got {sign!r}")
     return -1.0 if sign == -1 else 1.0
 
 
@@ -81,7 +81,7 @@ def known_nodes(parameter: str, names: Iterable[str], graph: nx.DiGraph) -> None
     if unknown:
         near = closest(str(unknown[0]), [str(node) for node in graph])
         hint = f"; the closest to {unknown[0]!r} are {near}" if near else ""
-        raise ValueError(f"{parameter} names nodes that G has not: {unknown[:5]}{hint}")
+        raise ValueError(f"{parameter} names nodes that are not in G: {unknown[:5]}{hint}")
 
 
 def check_sizes(n_train: int, n_test: int, noise_scale: float) -> None:
@@ -94,7 +94,7 @@ def check_sizes(n_train: int, n_test: int, noise_scale: float) -> None:
 
 
 def normal_source(seed: Seed) -> Callable[[Sequence[int]], FloatArray]:
-    """A function that draws standard normals of a shape."""
+    """A function that draws an array of standard normals."""
     if seed is None:
         # The one place that reads numpy's global state: np.random.seed(0) in a notebook must fix the data.
         return lambda shape: np.random.standard_normal(tuple(shape))  # noqa: NPY002

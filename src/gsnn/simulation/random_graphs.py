@@ -1,4 +1,4 @@
-"""Random graphs with the inputs and outputs that make them a problem, and the edges to hide in them."""
+"""Random graphs with inputs and outputs, and the edges that can be hidden in them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def random_graph(
 
     The first fifth of the functions are roots. ``layered``: layers of that size, each function with two parents in the
     layer above. ``dag``: 1 + Poisson(1) parents among all earlier functions. ``scale-free``: the same, and a function
-    is chosen in proportion to 1 + the children it has. ``cyclic``: a ``dag`` in which a fifth of the edges have a
-    reverse edge too. Three edges in four activate. Every root has an input (of a ``cyclic`` graph every fifth function
-    too), every function without children and every third other one an output.
+    is chosen in proportion to 1 + its number of children. ``cyclic``: a ``dag`` in which a fifth of the edges also have
+    a reverse edge. Three edges in four activate. Every root has an input (in a ``cyclic`` graph every fifth function
+    too); every function without children and every third other one has an output.
 
     Args:
         kind: One of the four.
@@ -63,7 +63,7 @@ def random_graph(
 
 def _pairs(kind: str, n: int, rng: np.random.Generator) -> list[tuple[int, int]]:
     width = n // 5
-    found: set[tuple[int, int]] = set()
+    edges: set[tuple[int, int]] = set()
     children = np.zeros(n)
     for node in range(width, n):
         if kind == "layered":
@@ -74,9 +74,9 @@ def _pairs(kind: str, n: int, rng: np.random.Generator) -> list[tuple[int, int]]
             many = min(node, 1 + int(rng.poisson(1.0)))
             parents = rng.choice(node, size=many, replace=False, p=weight / weight.sum())
         children[parents] += 1
-        found |= {(int(parent), node) for parent in parents}
-    pairs = sorted(found)
+        edges |= {(int(parent), node) for parent in parents}
+    pairs = sorted(edges)
     if kind == "cyclic":
         chosen = rng.choice(len(pairs), size=len(pairs) // 5, replace=False)
-        pairs = sorted(found | {(pairs[k][1], pairs[k][0]) for k in chosen})
+        pairs = sorted(edges | {(pairs[k][1], pairs[k][0]) for k in chosen})
     return pairs

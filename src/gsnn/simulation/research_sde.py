@@ -1,4 +1,4 @@
-"""The stochastic simulation as the research package calls it: its defaults, its linear drift, its order of results."""
+"""The stochastic simulation with the research package's defaults, linear drift and order of results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from gsnn.graph import Graph
 from gsnn.simulation import sde
 
 
-def _linear(total: FloatArray) -> FloatArray:
-    return total
-
-
 def simulate_sde(
     G: nx.DiGraph | Graph,
     n_train: int,
@@ -26,7 +22,7 @@ def simulate_sde(
     noise_scale: float = 1.0,
     dt: float = 0.01,
     t_final: float = 10.0,
-    f: Callable[[FloatArray], FloatArray] = _linear,
+    f: Callable[[FloatArray], FloatArray] = lambda total: total,
     **options: Any,  # noqa: ANN401 - those of gsnn.simulation.simulate_sde
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """:func:`gsnn.simulation.simulate_sde` with other defaults and with the results in **another order**.
@@ -34,25 +30,14 @@ def simulate_sde(
     The drift is -X + the weighted sum of the parents, without a bounding function, so states can grow where cycles
     amplify. The weights and the noise have the research package's distribution, but are other draws of it.
 
-    Args:
-        G: The graph, with or without cycles (the research package takes none with).
-        n_train: Number of training samples.
-        n_test: Number of test samples.
-        input_nodes: Names of the I inputs.
-        output_nodes: Names of the O outputs.
-        noise_scale: Noise per square root of time.
-        dt: Step.
-        t_final: Time at which the state is read, to the nearest step.
-        f: Applied to the weighted sums; by default nothing is.
-        **options: ``special_functions``, ``signed_edges``, ``seed``, or ``steps`` in place of ``t_final``.
+    ``t_final`` is the time at which the state is read, to the nearest step of ``dt``; ``steps`` can take its place. The
+    other arguments are the same, and the graph may have cycles, which the research package does not allow.
 
     Returns:
         ``(x_train, y_train, x_test, y_test)``, float64, shapes (n, I) and (n, O).
 
     Raises:
-        TypeError: As :func:`gsnn.simulation.simulate_sde`.
-        ValueError: Likewise.
-        RuntimeError: If the state grows without bound.
+        ValueError: If ``dt`` is not above 0; other errors as :func:`gsnn.simulation.simulate_sde`.
 
     Example:
         >>> G = nx.DiGraph([("x", "a"), ("a", "y")])

@@ -31,8 +31,8 @@ def simulate_sde(
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Draw samples from a graph that may have cycles (GSNN spec 1.2).
 
-    Every node v that is no input follows dX_v = (-X_v + f(sum over parents u of w_uv X_u)) dt + noise_scale dW_v, from
-    X_v = 0, by the Euler-Maruyama method; the inputs are N(0, 1) and held constant. A sample is the state after
+    Every node v that is not an input follows dX_v = (-X_v + f(sum over parents u of w_uv X_u)) dt + noise_scale dW_v,
+    from X_v = 0, by the Euler-Maruyama method; the inputs are N(0, 1) and constant. A sample is the state after
     ``steps`` steps: the relaxation time is 1, so the defaults (10 units of time) end near the stationary state
     unless the cycles amplify. Edge weights w are N(0, 1) times the sign, drawn once for all samples.
 
@@ -45,12 +45,12 @@ def simulate_sde(
         n_test: Number of test samples.
         input_nodes: Names of the I inputs.
         output_nodes: Names of the O outputs.
-        noise_scale: Noise per square root of time; a node alone has the stationary SD ``noise_scale`` / sqrt(2).
+        noise_scale: Noise per square root of time; a single node has the stationary SD ``noise_scale`` / sqrt(2).
         f: The nonlinearity, element by element, of an array (n nodes, M).
         dt: Step, in units of the relaxation time; above 0 and at most 1.
         steps: Number of steps, at least 1.
         special_functions: For some nodes a function of the parents' values that replaces f(sum ...), as in
-            :func:`simulate`: called once a sample and step with a list of numbers, in predecessor order, or once a
+            :func:`simulate`: called once per sample and step with a list of numbers, in predecessor order, or once per
             step with whole columns where it is :class:`Vectorised`.
         signed_edges: -1 or +1 for some (parent, child); else the edge attribute ``sign``, else +1.
         seed: Seed or generator; None draws from numpy's global generator.
@@ -61,7 +61,7 @@ def simulate_sde(
     Raises:
         TypeError: If G is not a directed graph.
         ValueError: If a name is unknown, a size, step or sign is not valid, or a special function does not return one
-            finite number a sample.
+            finite number per sample.
         RuntimeError: If the state grows without bound, as it can with an unbounded f.
 
     Example:

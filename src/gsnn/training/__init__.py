@@ -1,8 +1,8 @@
 """Training through Lightning: repeatable, resumable, without pickle.
 
 :func:`fit` trains on perturbation data (:func:`gsnn.runs.train_run` does so into a run folder), and
-:class:`GSNNModule` goes into a Lightning ``Trainer`` of your own. Torch is imported at first use of anything but
-:class:`TrainConfig`, Lightning where a training is watched, writes files or takes callbacks.
+:class:`GSNNModule` goes into a Lightning ``Trainer`` of your own. Torch is imported at the first use of anything but
+:class:`TrainConfig`, and Lightning when a training is watched, writes files or takes callbacks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model must beat: the mean and ridge on the perturbations, and the figures to compare them by."""
+"""What a model must beat: the mean and ridge on the perturbations, and the figures for the comparison."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
+from gsnn.base.files import plain
 from gsnn.data.parts import Pair
 from gsnn.data.standardiser import ColumnMoments, Standardiser
 
@@ -28,8 +29,8 @@ __all__ = [
 ]
 
 ALPHAS = np.logspace(-3, 3, 25)
-_MAX_INPUTS = 4096  # beyond which ridge's (I, I) matrices are no small matter
-_BLOCK, _FEW_ROWS = 2**18, 1024  # residuals, and rows, that are held at a time
+_MAX_INPUTS = 4096  # with more, ridge's (I, I) matrices take too much memory
+_BLOCK, _FEW_ROWS = 2**18, 1024  # residuals, and rows, that are in memory at a time
 
 
 class Baseline(ABC):
@@ -52,7 +53,7 @@ class Baseline(ABC):
     @classmethod
     @abstractmethod
     def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
-        """The same from chunks of the samples, which are gone through more than once.
+        """The same from chunks of the samples, which are read more than once.
 
         Args:
             chunks: Pairs of x (B, I) and y (B, O).
@@ -96,8 +97,8 @@ class GroupMeanBaseline(Baseline):
     """Predicts the mean of the training samples that agree on one treatment: given (not 0) or not.
 
     The treatment is the one that splits the training samples most evenly, such as a background stimulus that half of
-    the conditions share; of equals the first. Without one that splits them, and for a readout that was never observed
-    in a group, it is the mean of all.
+    the conditions share; of equal ones the first. Without one that splits them, and for a readout that was never
+    observed in a group, the mean of all samples is predicted.
 
     Attributes:
         treatment: Index of the treatment, or None.
@@ -118,10 +119,10 @@ class GroupMeanBaseline(Baseline):
     def from_chunks(cls, chunks: Iterable[Pair]) -> Self:
         """Choose the treatment in one pass, and take the means in another."""
         n_inputs, n_readouts = _widths(chunks)
-        n, given = 0, np.zeros(n_inputs, np.int64)
+        n, treated = 0, np.zeros(n_inputs, np.int64)
         for x, _ in chunks:
-            n, given = n + len(x), given + (x != 0).sum(0)
-        smaller = np.minimum(given, n - given)
+            n, treated = n + len(x), treated + (x != 0).sum(0)
+        smaller = np.minimum(treated, n - treated)
         treatment = int(smaller.argmax()) if smaller.size and smaller.max() else None
         everything, without, with_it = (ColumnMoments(n_readouts) for _ in range(3))
         for x, y in chunks:
@@ -151,8 +152,8 @@ class RidgeBaseline(Baseline):
 
     over the samples in which the readout was observed; the intercept b is not penalised. Every readout gets the
     alpha with the smallest mean squared leave-one-out error on its training samples, which is exact and needs no
-    refitting: residual / (1 - leverage). Of equal alphas the largest is taken. A readout with one observed value
-    is predicted by it, one with none by NaN.
+    refit: residual / (1 - leverage). Of equally good alphas the largest is taken. The prediction of a readout with one
+    observed value is that value, and NaN without any.
 
     Attributes:
         weights: (I, O).
@@ -271,11 +272,11 @@ def _widths(chunks: Iterable[Pair]) -> tuple[int, int]:
 
 
 class Figures:
-    """What a predictor reaches: sums behind R2 of each readout and Pearson's r over all, from chunks of samples.
+    """The figures of a predictor, from chunks of samples: R2 of each readout and Pearson's r over all values.
 
     Args:
         n_readouts: O.
-        standardiser: Brings values back to the units of the data for r; None where they are in these.
+        standardiser: Brings values back to the units of the data for r; None if they are in these units.
     """
 
     def __init__(self, n_readouts: int, standardiser: Standardiser | None = None) -> None:
@@ -287,7 +288,7 @@ class Figures:
 
     @classmethod
     def of(cls, y: np.ndarray, prediction: np.ndarray) -> Self:
-        """The figures of samples at once, in the units they have."""
+        """The figures of all samples at once, in their units."""
         figures = cls(np.shape(y)[-1] if np.ndim(y) else 0)
         figures.update(y, prediction)
         return figures
@@ -445,10 +446,10 @@ class FitReport:
         """JSON-able; NaN becomes None."""
         return {
             "samples": self.samples,
-            "readouts": [_plain(row) for row in self.readouts.to_dict("records")],
-            "summary": {str(name): _plain(row) for name, row in self.summary.to_dict("index").items()},
-            "correlation": _plain(self.correlation),
-            "left_out": _plain(self.left_out),
+            "readouts": plain(self.readouts.to_dict("records")),
+            "summary": plain(self.summary.to_dict("index")),
+            "correlation": plain(self.correlation),
+            "left_out": plain(self.left_out),
         }
 
     @classmethod
@@ -459,10 +460,10 @@ class FitReport:
         readouts = pd.DataFrame(list(values["readouts"]))
         summary = pd.DataFrame.from_dict(dict(values["summary"]), orient="index")
         figures = [column for column in readouts if column not in ("readout", "n")]
-        # Runs made before there were correlations have none.
+        # Older runs have no correlations.
         r = [
-            {name: float("nan") if value is None else float(value) for name, value in values.get(what, {}).items()}
-            for what in ("correlation", "left_out")
+            {name: float("nan") if value is None else float(value) for name, value in values.get(field, {}).items()}
+            for field in ("correlation", "left_out")
         ]
         return cls(readouts.astype(dict.fromkeys(figures, float)), summary.astype(float), int(values["samples"]), *r)
 
@@ -471,7 +472,7 @@ def fit_report(figures: Mapping[str, Figures], readouts: Sequence[str]) -> FitRe
     """Compare predictors on the same held-out samples.
 
     Args:
-        figures: What each of them reaches, by name, the model first.
+        figures: The figures of each by name, the model first.
         readouts: Names of the O readouts.
 
     Raises:
@@ -485,24 +486,16 @@ def fit_report(figures: Mapping[str, Figures], readouts: Sequence[str]) -> FitRe
     """
     if not figures:
         raise ValueError("figures must name at least one predictor")
-    found = {name: each.readouts() for name, each in figures.items()}
-    n = next(iter(found.values()))["n"]
+    metrics = {name: each.readouts() for name, each in figures.items()}
+    n = next(iter(metrics.values()))["n"]
     if len(readouts) != len(n):
         raise ValueError(f"readouts must name the columns of y, got {len(readouts)} names for {len(n)} columns")
     table: dict[str, Any] = {"readout": [str(name) for name in readouts], "n": n}
-    for name, each in found.items():
+    for name, each in metrics.items():
         table |= {f"{name}_r2": each["r2"], f"{name}_mse": each["mse"]}
     summary = {name: each.summary() for name, each in figures.items()}
     samples = next(iter(figures.values())).n
     return FitReport(pd.DataFrame(table), pd.DataFrame.from_dict(summary, orient="index"), samples)
-
-
-def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = {}
-    for name, value in row.items():
-        item = value.item() if isinstance(value, np.generic) else value
-        plain[str(name)] = None if isinstance(item, float) and not np.isfinite(item) else item
-    return plain
 
 
 def _check(x: np.ndarray, y: np.ndarray) -> None:

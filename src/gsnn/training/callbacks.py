@@ -6,9 +6,9 @@ import csv
 import io
 import math
 import time
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -19,7 +19,6 @@ from gsnn.base.errors import RunError
 from gsnn.base.files import write_text
 from gsnn.base.progress import Stage, stage
 from gsnn.training.early import Early
-from gsnn.training.module import GSNNModule
 from gsnn.training.order import NOISE, BatchPlan, derived_seed
 from gsnn.training.plain import TrainingError, seed_generators
 
@@ -27,24 +26,24 @@ COLUMNS = ("epoch", "train_loss", "val_loss", "val_r2", "lr", "seconds")
 
 
 class Streams(Callback):
-    """Sets the order of the samples and restarts torch's generators before every epoch.
+    """Sets the order of the samples and seeds torch's generators before every epoch.
 
-    Both then depend on the seed and the number of the epoch alone, never on how the run was cut up. Of several
-    processes each draws its own noise.
+    Both then depend on the seed and the number of the epoch alone, not on where the run was interrupted. Each of
+    several processes draws its own noise.
     """
 
     def __init__(self, batches: BatchPlan, seed: int) -> None:
         self.batches, self.seed = batches, seed
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Set the order and seed the generators, which the caller has forked."""
+        """Set the order and seed the generators, which the caller restores."""
         self.batches.epoch = trainer.current_epoch
         noise = derived_seed(self.seed, NOISE + trainer.global_rank, trainer.current_epoch)
         seed_generators(noise, pl_module.device)
 
 
 class History(Callback):
-    """One row per epoch and the best weights; both travel in the checkpoint.
+    """One row per epoch and the best weights; the checkpoint holds both.
 
     Args:
         keep_best: Keep a copy of the weights of the epoch with the lowest validation loss.
@@ -84,15 +83,15 @@ class History(Callback):
             raise TrainingError(f"the validation loss became {logged['val_loss']} in epoch {epoch}; lower lr")
         lr = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.rows.append({"epoch": epoch, **logged, "lr": lr, "seconds": time.perf_counter() - self._start})
-        self.early.see(epoch, logged["train_loss"], _model(pl_module), self._first)
+        model = cast("torch.nn.Module", pl_module.model)
+        self.early.see(epoch, logged["train_loss"], model, self._first)
         if logged["val_loss"] < self.best_loss:
             self.best_epoch, self.best_loss = epoch, logged["val_loss"]
             if self.keep_best:
-                state = _model(pl_module).state_dict()
-                self.best_weights = {name: value.detach().cpu().clone() for name, value in state.items()}
+                self.best_weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
+        """What the checkpoint holds."""
         return {
             "rows": self.rows,
             "best_epoch": self.best_epoch,
@@ -102,7 +101,7 @@ class History(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where the checkpoint was written."""
+        """Continue from the checkpoint."""
         self.rows = state_dict["rows"]
         self.best_epoch = state_dict["best_epoch"]
         self.best_loss = state_dict["best_loss"]
@@ -111,7 +110,7 @@ class History(Callback):
             self.early.load_state_dict(state_dict["early"])
 
     def to_csv(self) -> str:
-        """The rows as CSV text; every number reads back to the same bits, an undefined one is empty."""
+        """The rows as CSV text; every number reads back to the same bits, and NaN is an empty cell."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -121,10 +120,10 @@ class History(Callback):
 
 
 class Stopping(EarlyStopping):
-    """Lightning's early stopping, which also stops when it resumes a run that had stopped already."""
+    """Lightning's early stopping, which also stops when it resumes a run that had already stopped."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the count, but keep the patience that was asked for now."""
+        """Restore the count, but keep the present patience."""
         patience = self.patience
         super().load_state_dict(state_dict)
         self.patience = patience
@@ -138,7 +137,7 @@ class Stopping(EarlyStopping):
 class RunFiles(Checkpoint):
     """Writes the checkpoint and then metrics.csv after every epoch; Lightning runs it after all other callbacks.
 
-    Of several processes the first one writes.
+    Only process 0 writes.
 
     Args:
         history: Where the rows come from.
@@ -150,13 +149,13 @@ class RunFiles(Checkpoint):
         self.history, self.checkpoint, self.metrics = history, checkpoint, metrics
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Mend a metrics.csv that a killed program left one epoch behind its checkpoint."""
+        """Bring a metrics.csv up to date that a killed program left one epoch behind its checkpoint."""
         if trainer.is_global_zero:
             self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             self.write_metrics()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, unless the last step has spoilt the weights."""
+        """Save, unless a weight is not finite."""
         if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
             raise TrainingError(f"a weight became infinite or NaN in epoch {trainer.current_epoch + 1}; lower lr")
         if trainer.is_global_zero and not self.checkpoint.parent.is_dir():
@@ -166,7 +165,7 @@ class RunFiles(Checkpoint):
             self.write_metrics()
 
     def write_metrics(self) -> None:
-        """Write the rows there are, whole."""
+        """Write all rows, if there are any."""
         if self.metrics is not None and self.history.rows:
             write_text(self.metrics, self.history.to_csv())
 
@@ -174,49 +173,37 @@ class RunFiles(Checkpoint):
 class ProgressLines(Callback):
     """Progress on stderr: a bar with the time left on a terminal, a line now and then in a pipe.
 
-    Of several processes the first one shows it.
+    Only process 0 shows it.
 
     Args:
-        epochs: How many there will be at most.
+        epochs: The most epochs there can be.
         show: As for :func:`gsnn.base.progress.stage`.
     """
 
     def __init__(self, epochs: int, show: bool | None = True) -> None:
         self.epochs, self.show = epochs, show
-        self._stage: AbstractContextManager[Stage] | None = None
-        self._shown: Stage | None = None
+        self._open = ExitStack()
+        self._stage: Stage | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar."""
         if trainer.is_global_zero:
-            self._stage = stage("epoch", self.epochs, done=trainer.current_epoch, show=self.show)
-            self._shown = self._stage.__enter__()
+            bar = stage("epoch", self.epochs, done=trainer.current_epoch, show=self.show)
+            self._stage = self._open.enter_context(bar)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the bar, or print a line if the last one is old."""
-        if self._shown is None:
+        if self._stage is None:
             return
         metrics = trainer.callback_metrics
         names = {"train_loss": "train loss", "val_loss": "validation loss"}
         figures = [f"{text} {float(metrics[name]):.3f}" for name, text in names.items() if name in metrics]
-        self._shown.advance(note=", ".join(figures))
+        self._stage.advance(note=", ".join(figures))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the bar away."""
-        self.close()
+        """Remove the bar."""
+        self._open.close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Take the bar away, so that the error stands alone."""
-        self.close()
-
-    def close(self) -> None:
-        """Stop the bar if it is shown."""
-        if self._stage is not None:
-            self._stage.__exit__(None, None, None)
-            self._stage = self._shown = None
-
-
-def _model(pl_module: L.LightningModule) -> torch.nn.Module:
-    if not isinstance(pl_module, GSNNModule):
-        raise TypeError(f"expected a GSNNModule, got {type(pl_module).__name__}")
-    return pl_module.model
+        """Remove the bar, so that the error is printed alone."""
+        self._open.close()

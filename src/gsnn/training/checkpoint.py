@@ -15,7 +15,7 @@ from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from gsnn.base.errors import RunError
 from gsnn.base.files import read_tensors, write_tensors
 
-# Objects that JSON cannot tell apart travel as {TAG: kind, ...}.
+# Objects that JSON lacks are written as {TAG: kind, ...}.
 TAG = "__gsnn__"
 FORMAT = "gsnn-checkpoint-1"
 
@@ -32,10 +32,6 @@ class SafetensorsCheckpointIO(CheckpointIO):
     replaced in one step and a killed program leaves either the old or the new checkpoint. What is read back has
     the same structure, types and bits: tuples, dictionaries with integer keys, None, infinities and NaN included.
     Loading a file runs no code from it.
-
-    Raises:
-        TypeError: On saving, if an entry is neither a tensor nor plain data; its place is named.
-        RunError: On loading, if the file is missing or is not such a checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None) -> None:
@@ -47,7 +43,8 @@ class SafetensorsCheckpointIO(CheckpointIO):
             storage_options: Not supported; must be None.
 
         Raises:
-            TypeError: If ``storage_options`` is given or an entry cannot be saved without pickle.
+            TypeError: If ``storage_options`` is given, or an entry is neither a tensor nor plain data; its place is
+                named.
             OSError: If the disk is full, for instance; the old checkpoint stays.
         """
         if storage_options is not None:
@@ -69,10 +66,10 @@ class SafetensorsCheckpointIO(CheckpointIO):
         Args:
             path: The file.
             map_location: A device for the tensors; None and functions leave them on the CPU.
-            weights_only: Ignored: nothing but tensors and plain data can be in the file.
+            weights_only: Ignored: the file holds nothing but tensors and plain data.
 
         Raises:
-            RunError: If the file is missing, damaged, or something else.
+            RunError: If the file is missing, damaged, or not such a checkpoint.
         """
         path = Path(path)
         if not path.is_file():
@@ -97,12 +94,12 @@ class SafetensorsCheckpointIO(CheckpointIO):
 
 
 class _Encoder:
-    """Turns nested data into JSON values; puts the tensors it meets into ``tensors``, shared ones once."""
+    """Turns nested data into JSON values and collects the tensors in ``tensors``, shared ones once."""
 
     def __init__(self, tensors: dict[str, torch.Tensor]) -> None:
         self.tensors = tensors
         self.names: dict[tuple[object, ...], str] = {}
-        self.kept: list[torch.Tensor] = []  # addresses tell tensors apart only while all of them are alive
+        self.kept: list[torch.Tensor] = []  # addresses identify tensors only while all of them are alive
 
     def encode(self, value: object, where: str) -> Any:  # noqa: ANN401 - any JSON value
         # Exact types only: a subclass (an enum, a named tuple, a numpy scalar) would come back as its base.
@@ -138,7 +135,7 @@ class _Encoder:
         if value.layout != torch.strided or value.dtype not in _DTYPES:
             raise TypeError(f"{where} is a tensor of {value.dtype}, {value.layout}; only dense real tensors are saved")
         self.kept.append(value)
-        # Layers that are shared stand under several names in a state dictionary and are written once.
+        # Shared layers have several names in a state dictionary and are written once.
         key = (value.data_ptr(), value.device, value.dtype, tuple(value.shape), value.stride())
         if key not in self.names or value.numel() == 0:
             self.names[key] = f"t{len(self.tensors)}"

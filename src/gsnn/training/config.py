@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -11,9 +11,9 @@ from gsnn.base.errors import DataError, unknown_option
 
 # The norms of the model, repeated here so that a command line can offer them without importing torch.
 NORMS = ("none", "layer", "batch", "edgebatch", "batch++", "groupbatch", "softmax", "rms", "ema", "channelema")
-# They take a variance over the batch, which one row does not have.
+# These take a variance over the batch, which one row does not have.
 NEED_TWO_ROWS = ("batch", "edgebatch", "batch++")
-# The others take statistics over the batch, of which each of several processes sees its own part only.
+# All other norms take statistics over the batch, of which each of several processes sees only its own part.
 _SHARED_NORMS = ("none", "layer", "rms", "softmax")
 
 _POSITIVE_INTEGERS = ("epochs", "channels", "layers", "batch_size")
@@ -34,7 +34,7 @@ class TrainConfig:
         batch_size: Samples B per step.
         dropout: Probability of dropping a channel, in [0, 1).
         share_layers: One set of sparse weights for all blocks.
-        add_function_self_edges: Give every function node an edge to itself.
+        add_function_self_edges: Give every function node a self-edge.
         residual: Add each block to the edge state instead of replacing it.
         patience: Stop after this many epochs without a better validation loss; None trains for all ``epochs``.
         min_delta: How much lower a validation loss must be to count as better.
@@ -128,14 +128,11 @@ class TrainConfig:
 
     @property
     def uses_validation(self) -> bool:
-        """Whether the validation part decides on something: when to stop, or which weights to keep."""
+        """Whether the validation part decides anything: when to stop, or which weights to keep."""
         return self.patience is not None or self.restore_best
 
     def check_processes(self, n: int) -> None:
-        """Refuse settings that several processes cannot share.
-
-        Args:
-            n: How many processes train together.
+        """Refuse settings that n processes that train together cannot share.
 
         Raises:
             DataError: With what to do instead.
@@ -175,8 +172,8 @@ def _integer(name: str, value: object, low: int, high: int | None = None) -> Non
         raise ValueError(f"{name} must be at least {low}{top}, got {value}")
 
 
-def _number(name: str, value: object, allowed: Any, wanted: str) -> None:  # noqa: ANN401 - a predicate
+def _number(name: str, value: object, allowed: Callable[[float], bool], rule: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be {wanted}, got {value!r}")
+        raise TypeError(f"{name} must be {rule}, got {value!r}")
     if not math.isfinite(value) or not allowed(value):
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"{name} must be {rule}, got {value!r}")

@@ -19,6 +19,7 @@ from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
 from gsnn.nn import GSNN, save_model
 from gsnn.training.baselines import FitReport
 from gsnn.training.config import TrainConfig
+from gsnn.training.early import with_weights
 from gsnn.training.folder import Folder
 from gsnn.training.loop import train_model
 from gsnn.training.prepare import Prepared, measure, prepare
@@ -42,9 +43,9 @@ class TrainResult:
         kept_epoch: The epoch whose weights the model has.
         stopped_early: Whether the patience ran out.
         seconds: Duration of this call.
-        warnings: All that is to be told about the data.
-        early: The model when most was learnt (:mod:`gsnn.training.early`), whose activations and gradients tell most of
-            missing edges.
+        warnings: What a user should know about the data.
+        early: The model with its early weights (:mod:`gsnn.training.early`), whose activations and gradients tell most
+            about missing edges.
     """
 
     model: GSNN
@@ -83,16 +84,16 @@ def fit(
 
     The samples are split by condition, the responses standardised by the training part, and the final model is
     measured once on the test part, beside the baselines fitted on the training part. A validation part is held out
-    only where it decides on something (``patience`` or ``restore_best``), or ``split`` has one. Without a run nothing
-    is written anywhere. With one, killing the program and calling again with ``resume=True`` gives the same weights,
-    bit for bit on the CPU of one machine with one number of threads, as not killing it.
+    only if it decides anything (``patience`` or ``restore_best``) or ``split`` has one. Without a run nothing is
+    written. With a run, a program that was killed and called again with ``resume=True`` ends with the same weights as
+    one that was not, bit for bit on the CPU of one machine with one number of threads.
 
     Args:
         data: What to train on.
         config: The settings; None takes the defaults.
         run: Where to write checkpoints, the history, the model and the results.
-        split: Which samples train, validate and test; None draws them by condition, or takes those of the run that is
-            resumed.
+        split: Which samples train, validate and test; None draws them by condition, or takes the parts of the resumed
+            run.
         resume: Continue ``run`` from its last whole epoch; more epochs than before are allowed.
         progress: Show progress on stderr; None shows it only within what shows its own.
         device: Where to train, such as ``"cpu"`` or ``"cuda"``.
@@ -114,7 +115,7 @@ def fit(
 
 
 def recorded_split(run: Folder | None) -> Split | None:
-    """The parts that a run was begun with, also by a version that drew others; None if it has not come so far."""
+    """The parts that a run was started with, even if this version draws others; None before they were written."""
     return None if run is None or "split" not in run.info else run.split()
 
 
@@ -128,7 +129,7 @@ def fit_prepared(
     place: Place = Place(),  # noqa: B008 - frozen
     callbacks: Sequence[Callback] = (),
 ) -> TrainResult:
-    """Train what :func:`prepare` made, and write it into the folder if there is one."""
+    """Train a prepared model, and write it into the run's folder if there is one."""
     start = time.perf_counter()
     writes = run if place.first else None
     with writes.lock() if writes is not None else nullcontext():
@@ -142,8 +143,7 @@ def fit_prepared(
                 writes.checkpoint_path.unlink(missing_ok=True)
             nothing_to_do = writes.complete and writes.model_path.is_file() and config == writes.config and resume
             if not nothing_to_do:
-                readouts = list(prepared.data.graph.outputs)
-                writes.begin(config, prepared.split, prepared.standardiser, readouts, prepared.warnings)
+                writes.begin(config, prepared)
         trained = train_model(
             prepared.model,
             prepared.train,
@@ -161,11 +161,12 @@ def fit_prepared(
         now("measuring the fit")
         report = measure(prepared)
         seconds = time.perf_counter() - start
-        early = None if trained.early is None else trained.reading_model
+        early = None if trained.early is None else with_weights(prepared.model, trained.early[1])
         if writes is not None and not nothing_to_do:
-            save_model(prepared.model, writes.model_path, extra={"run": str(writes.info["id"])})
-            if isinstance(early, GSNN):
-                save_model(early, writes.early_path, extra={"run": str(writes.info["id"])})
+            extra = {"run": str(writes.info["id"])}
+            save_model(prepared.model, writes.model_path, extra)
+            if early is not None:
+                save_model(early, writes.early_path, extra)
             facts = {
                 "epochs": len(trained.history),
                 "best_epoch": trained.best_epoch,
@@ -190,5 +191,5 @@ def fit_prepared(
         stopped_early=trained.stopped_early,
         seconds=seconds,
         warnings=prepared.warnings,
-        early=early if isinstance(early, GSNN) else None,
+        early=early,
     )

@@ -1,4 +1,4 @@
-"""What training asks of the folder that it writes into; :class:`gsnn.runs.Run` is one."""
+"""The interface of a folder that training writes into; :class:`gsnn.runs.Run` implements it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
-from gsnn.data import PerturbationData, Split, Standardiser, StreamedData
+from gsnn.data import PerturbationData, Split, StreamedData
 from gsnn.training.baselines import FitReport
 from gsnn.training.config import TrainConfig
+from gsnn.training.prepare import Prepared
 
 
 class Folder(Protocol):
     """A folder that keeps a training.
 
     Attributes:
-        info: What is written of the training.
+        info: What is recorded about the training.
         checkpoint_path: The state after the last whole epoch.
         metrics_path: A row per epoch.
         model_path: The trained model.
-        early_path: The model when most was learnt.
+        early_path: The model with its early weights.
     """
 
     info: dict[str, Any]
@@ -37,7 +38,7 @@ class Folder(Protocol):
         """Its settings."""
 
     def split(self) -> Split:
-        """The parts it was begun with."""
+        """The parts it was started with."""
 
     def lock(self) -> AbstractContextManager[bool]:
         """Keep other programs out."""
@@ -51,14 +52,7 @@ class Folder(Protocol):
     def check_config(self, config: TrainConfig) -> None:
         """Refuse settings under which the training cannot be continued."""
 
-    def begin(
-        self,
-        config: TrainConfig,
-        split: Split,
-        standardiser: Standardiser,
-        readouts: list[str],
-        warnings: list[str],
-    ) -> None:
+    def begin(self, config: TrainConfig, prepared: Prepared) -> None:
         """Write what is known before the first epoch."""
 
     def finish(self, fit: FitReport, training: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from gsnn.base.processes import ProcessError
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.data.parts import Part
 from gsnn.training.config import TrainConfig
-from gsnn.training.early import Early, with_weights
+from gsnn.training.early import Early, Model, with_weights
 from gsnn.training.order import INIT, Batches, StreamedBatches, derived_seed
 from gsnn.training.plain import TrainingError, seed_generators, train_plainly
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     import lightning as L
     import pandas as pd
 
-Model = TypeVar("Model", bound=nn.Module)
+
 Samples: TypeAlias = tuple[np.ndarray, np.ndarray] | Part
 
 # Validation keeps no gradients, so its batches may be larger; the figures do not depend on this.
 _VALIDATION_BATCH = 512
-# What torch says where a connection to another process broke.
+# What torch says when a connection to another process breaks.
 _LOST = re.compile(r"gloo|NCCL|[Cc]onnection|peer|[Bb]roken pipe|[Ss]ocket|process group|timed? ?out")
 
 
@@ -49,8 +49,7 @@ class LoopResult:
         best_epoch: Epoch of the lowest validation loss; None without validation.
         kept_epoch: The epoch whose weights the model has.
         stopped_early: Whether the patience ran out.
-        early: Epoch and weights of the model when most was learnt (:mod:`gsnn.training.early`), for reading edges; None
-            if the loss never fell.
+        early: Epoch and weights from which edges are read (:mod:`gsnn.training.early`); None if the loss never fell.
     """
 
     model: nn.Module
@@ -67,12 +66,7 @@ class LoopResult:
 
 
 def build_model(make: Callable[[], Model], seed: int) -> Model:
-    """Call ``make`` with torch's generator at a state that ``seed`` fixes, and put the generator back.
-
-    Args:
-        make: Builds the model, drawing its weights from torch's global generator.
-        seed: Fixes the weights.
-    """
+    """Call ``make``, which draws weights from torch's global generator, with the state that ``seed`` fixes."""
     with own_random_state():
         seed_generators(derived_seed(seed, INIT), torch.device("cpu"))
         return make()
@@ -97,12 +91,12 @@ def train_model(
 
     The order of the samples and the dropout of an epoch follow from the seed and the number of the epoch alone,
     and the checkpoint holds everything else, so a run that was killed and resumed ends with the bits of one that
-    was not. Global generators, warning filters and loggers are as before afterwards.
+    was not. Global generators, warning filters and loggers are restored.
 
     With several ``devices`` or ``num_nodes`` this is one of as many processes, started by ``torchrun`` or SLURM, each
-    with the same arguments (or, on one machine, started by Lightning, which runs the program again). They take parts
-    of every batch and follow the loss of one process with the same ``batch_size``, for the norms without statistics
-    over the batch and without dropout, which each draws for itself; all end with the same model.
+    with the same arguments (or, on one machine, started by Lightning, which runs the program again). Each takes a part
+    of every batch, and all end with the same model. The loss is that of one process with the same ``batch_size`` for
+    norms without statistics over the batch and without dropout, which each process draws for itself.
 
     Args:
         model: (B, I) -> (B, O).
@@ -111,12 +105,12 @@ def train_model(
         config: Epochs, optimiser and stopping rule; its model fields are not read here.
         checkpoint: Written after every epoch; None writes none.
         metrics: CSV of the history, written after every epoch; None writes none.
-        resume: Take up from ``checkpoint`` if it exists.
+        resume: Continue from ``checkpoint`` if it exists.
         progress: Show progress on stderr; None shows it only within what shows its own.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``, for instance.
         devices: Processes on this machine, each with a device of its own.
         num_nodes: Machines.
-        callbacks: More of Lightning's callbacks, called before those that write files.
+        callbacks: More Lightning callbacks, called before those that write files.
 
     Returns:
         The model and its history.
@@ -169,10 +163,12 @@ def train_model(
         called.append(files)
     resume_from = checkpoint if resume and checkpoint is not None and checkpoint.is_file() else None
 
-    forked = [place.index or 0] if place.type == "cuda" and one else None if place.type == "cuda" else []
+    forked: list[int] | None = []
+    if place.type == "cuda":
+        forked = [place.index or 0] if one else None
     with own_random_state(forked), _quiet(), _interruptible(), threads_for(model, config.batch_size):
         trainer = L.Trainer(
-            accelerator="cpu" if place.type == "cpu" else place.type,
+            accelerator=place.type,
             devices=[place.index or 0] if one and place.type != "cpu" else devices,
             num_nodes=num_nodes,
             strategy="auto" if one else "ddp",
@@ -188,13 +184,13 @@ def train_model(
             default_root_dir=str(checkpoint.parent) if checkpoint is not None else None,
         )
         batches.share(trainer.global_rank, trainer.world_size)
-        # Validation samples too few to share are seen by every process: sums are multiples then, the figures the same.
+        # If there are too few validation samples to share, every process sees all: the figures are the same.
         if watch is not None and watch.n >= trainer.world_size:
             watch.share(trainer.global_rank, trainer.world_size)
-        with _with_others(devices * num_nodes):
+        with _explained(devices * num_nodes):
             trainer.fit(module, batches, watch, ckpt_path=resume_from)
     if files is not None and trainer.is_global_zero:
-        files.write_metrics()  # a run that was complete already never reaches a callback
+        files.write_metrics()  # a run that was already complete never reaches a callback
     if history.best_weights is not None:
         model.load_state_dict(history.best_weights)
     model.cpu().eval()
@@ -238,20 +234,17 @@ def _batches(
 ) -> Batches | StreamedBatches:
     if isinstance(samples, Part):
         return StreamedBatches(samples, size, seed=seed, drop_last=drop_last)
-    return Batches(*_tensors(*samples), size, seed=seed, drop_last=drop_last)
+    x, y = (torch.tensor(np.asarray(values), dtype=torch.float32) for values in samples)
+    return Batches(x, y, size, seed=seed, drop_last=drop_last)
 
 
 def _observed(samples: Samples) -> bool:
     return samples.observed if isinstance(samples, Part) else bool(np.isfinite(samples[1]).any())
 
 
-def _tensors(x: np.ndarray, y: np.ndarray) -> tuple[Tensor, Tensor]:
-    return torch.tensor(np.asarray(x), dtype=torch.float32), torch.tensor(np.asarray(y), dtype=torch.float32)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Lightning's banners, tips and advice out of the user's console for a while."""
+    """Keep Lightning's banners, tips and advice out of the user's console."""
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.split(".")[0] == "lightning"]
     levels = [(logger, logger.level) for logger in loggers]
     with warnings.catch_warnings():
@@ -266,8 +259,8 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _with_others(n: int) -> Iterator[None]:
-    """One line in place of the many of torch and Lightning where another process of the training is gone."""
+def _explained(n: int) -> Iterator[None]:
+    """Replace the many lines of torch and Lightning by one if another of the n processes is gone."""
     try:
         yield
     except RuntimeError as error:
@@ -281,7 +274,7 @@ def _with_others(n: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl+C come out as KeyboardInterrupt with its handler intact; Lightning exits the program instead."""
+    """Let Ctrl+C raise KeyboardInterrupt and restore its handler; Lightning would exit the program."""
     main = threading.current_thread() is threading.main_thread()
     handler: Any = signal.getsignal(signal.SIGINT)
     try:

@@ -1,4 +1,4 @@
-"""Members: models of one training set, each with a seed of its own and conditions drawn with replacement."""
+"""Members: models of one training set, each with its own seed and conditions drawn with replacement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,16 +16,13 @@ from gsnn.data import PerturbationData
 from gsnn.data.split import conditions
 from gsnn.nn import GSNN, load_model, save_model
 from gsnn.training.config import TrainConfig
+from gsnn.training.early import with_weights
 from gsnn.training.loop import train_model
 from gsnn.training.order import MEMBER, derived_seed
 from gsnn.training.prepare import Prepared, new_model
 
-if TYPE_CHECKING:
-    import torch
-
-
 LEAST_CONDITIONS = 5
-"""Of the training part, for members to be drawn from them."""
+"""The fewest conditions of the training part that members are drawn from."""
 
 _STREAMED = (
     "members are drawn from samples in memory, and these are streamed from their files; leave members out, or read a "
@@ -41,9 +37,9 @@ class Member:
 
     Attributes:
         model: With its last weights, on the CPU, in eval mode; predicts standardised responses.
-        early: With the weights of when most was learnt (:mod:`gsnn.training.early`); None if the loss never fell.
+        early: With its early weights (:mod:`gsnn.training.early`); None if the loss never fell.
         times: (M,) how often each training sample was drawn; 0 is out of the bag.
-        seed: Fixed its weights, the order of its samples and its dropout.
+        seed: Fixed the weights, the order of the samples and the dropout.
     """
 
     model: GSNN
@@ -52,11 +48,11 @@ class Member:
     seed: int
 
     def write(self, folder: Path, run: str) -> None:
-        """Write it into a folder of its own; what stood there is replaced.
+        """Write the member into a folder, which is replaced; the one above it must exist.
 
         Args:
-            folder: The folder; the one above it must exist.
-            run: The training that it belongs to.
+            folder: The folder.
+            run: The training that the member belongs to.
         """
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -64,11 +60,11 @@ class Member:
         if self.early is not None:
             save_model(self.early, folder / _EARLY, extra={"run": run})
         info = {"run": run, "seed": self.seed, "early": self.early is not None, "times": self.times.tolist()}
-        write_json(folder / _INFO, info)  # the last: without it the member is not finished
+        write_json(folder / _INFO, info)  # last: without it the member is not finished
 
     @staticmethod
     def finished(folder: Path, run: str) -> bool:
-        """Whether a whole member of this training stands in the folder."""
+        """Whether the folder has a whole member of this training."""
         try:
             info = json.loads((folder / _INFO).read_text(encoding="utf-8"))
             return bool(info["run"] == run) and (folder / _MODEL).is_file()
@@ -92,14 +88,14 @@ class Member:
 
 
 def draw_conditions(condition: IntArray, seed: int) -> IntArray:
-    """How often each sample stands in a bootstrap of the conditions.
+    """How often each sample is in a bootstrap of the conditions.
 
-    As many conditions are drawn as there are, with replacement; a sample stands there as often as its condition. So
+    As many conditions are drawn as there are, with replacement, and a sample is drawn as often as its condition. So
     about 37 % of the conditions are out of the bag, with all of their replicates. A draw that leaves none out is
     drawn again.
 
     Args:
-        condition: (M,) number of the condition of each sample, from 0 on.
+        condition: (M,) number of the condition of each sample, from 0.
         seed: Fixes the draw.
 
     Returns:
@@ -117,7 +113,7 @@ def draw_conditions(condition: IntArray, seed: int) -> IntArray:
 
 
 def check_members(prepared: Prepared, count: int) -> None:
-    """Refuse a number of members, or data, of which none can be drawn.
+    """Refuse numbers of members, and data, that do not allow members.
 
     Raises:
         DataError: If there are fewer than 2 members or than :data:`LEAST_CONDITIONS` conditions.
@@ -136,12 +132,12 @@ def check_members(prepared: Prepared, count: int) -> None:
 
 
 def train_member(prepared: Prepared, config: TrainConfig, number: int, device: str = "cpu") -> Member:
-    """Train one member; what it becomes does not depend on the others.
+    """Train one member; the result does not depend on the others.
 
     Args:
         prepared: What the run is trained on, in memory.
-        config: The settings; the seed of the member follows from theirs and its number.
-        number: From 1 on.
+        config: The settings of the run; their seed and the number give the seed of the member.
+        number: From 1.
         device: Where to train.
     """
     seed = derived_seed(config.seed, MEMBER, number)
@@ -154,20 +150,17 @@ def train_member(prepared: Prepared, config: TrainConfig, number: int, device: s
     model = new_model(prepared.data.graph, config)
     watched = prepared.validation if config.uses_validation else None
     done = train_model(model, (x[rows], y[rows]), watched, config, progress=None, device=device)
-    early: torch.nn.Module | None = None if done.early is None else done.reading_model
-    return Member(model, early if isinstance(early, GSNN) else None, times, seed)
+    early = None if done.early is None else with_weights(model, done.early[1])
+    return Member(model, early, times, seed)
 
 
 def read_members(folder: Path, count: int, run: str) -> list[Member]:
     """The members of a run.
 
     Args:
-        folder: That of the members, in the folder of the run.
-        count: How many there are.
+        folder: The folder of the members, in the folder of the run.
+        count: Number of members.
         run: The training that they belong to.
-
-    Returns:
-        All of them, in order.
 
     Raises:
         RunError: If one is missing or damaged.

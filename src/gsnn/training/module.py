@@ -20,7 +20,7 @@ class GSNNModule(L.LightningModule):
     readout's validation mean, over all observed values (NaN where that is undefined).
 
     Several processes (``strategy="ddp"``) that each take a part of every batch train as one process does on the whole
-    of it: parts count by their numbers of samples, and what is logged is over all samples. Norms with running
+    batch: parts count by their numbers of samples, and the logged figures are over all samples. Norms with running
     statistics are refused there, because every process would follow those of its own part.
 
     Args:
@@ -96,7 +96,7 @@ class GSNNModule(L.LightningModule):
         loss = self.loss(prediction, y).detach().cpu().double()
         self._losses.append(torch.stack((loss * len(x), torch.tensor(len(x), dtype=torch.float64))))
         seen = ~torch.isnan(y)
-        # float64 on the CPU, where every device can bring it.
+        # In float64 on the CPU, because not every device has float64.
         target = torch.where(seen, y, 0).detach().cpu().double()
         error = torch.where(seen, prediction - y, 0).detach().cpu().double()
         self._moments.append(torch.stack((seen.cpu().double(), target, target**2, error**2)).sum(1))
@@ -108,7 +108,7 @@ class GSNNModule(L.LightningModule):
         self.log("val_loss", (loss / samples).float(), sync_dist=many)
         n, total, squares, errors = self._over_processes(torch.stack(self._moments).sum(0))
         around = (squares - total**2 / n.clamp(min=1)).clamp(min=0).sum()
-        # Rounding leaves a tiny remainder of a constant; that is no variance.
+        # The rounding errors of a constant are not variance.
         defined = around > 1e-12 * squares.sum()
         self.log("val_r2", 1 - errors.sum() / around if defined else torch.tensor(float("nan")), sync_dist=many)
 
@@ -125,5 +125,5 @@ class GSNNModule(L.LightningModule):
 
 
 def _keeps_statistics(module: nn.Module) -> bool:
-    """Whether its forward pass in training follows the mean and variance of the batch."""
+    """Whether its forward pass in training updates running statistics."""
     return isinstance(getattr(module, "running_mean", None), Tensor)

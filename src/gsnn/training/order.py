@@ -15,7 +15,7 @@ INIT, ORDER, NOISE, MEMBER = 0, 1, 2, 3
 
 
 def derived_seed(seed: int, stream: int, epoch: int = 0) -> int:
-    """A seed of its own for every stream and epoch, so that nothing depends on what was drawn before."""
+    """A seed for each stream and epoch, so that nothing depends on what was drawn before."""
     return int(np.random.SeedSequence((seed, stream, epoch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -32,7 +32,7 @@ class BatchPlan:
     def __init__(self, n: int, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> None:
         self.n, self.seed = n, seed
         self.batch_size, self.drop_last = batch_size, drop_last
-        self.epoch = 0  # set before every pass by whoever trains
+        self.epoch = 0  # the training loop sets it before every pass
         self.rank, self.processes = 0, 1
         self.bounds = self._bounds(least=2)
 
@@ -42,8 +42,8 @@ class BatchPlan:
         A remainder of fewer rows than processes joins the batch before it.
 
         Args:
-            rank: Which process this is, from 0.
-            processes: How many there are.
+            rank: Number of this process, from 0.
+            processes: Number of processes.
 
         Raises:
             ValueError: If a batch has fewer rows than there are processes, or ``rank`` is none of them.
@@ -59,7 +59,7 @@ class BatchPlan:
         self.bounds = self._bounds(least=max(2, processes))
 
     def _bounds(self, least: int) -> list[tuple[int, int]]:
-        """First and last but one row of each batch; a remainder below ``least`` joins the batch before."""
+        """Start and end of the rows of each batch; a remainder below ``least`` joins the batch before it."""
         whole, rest = divmod(self.n, self.batch_size)
         ends = [self.batch_size * (i + 1) for i in range(whole)]
         if rest < least and whole and not self.drop_last:
@@ -72,7 +72,7 @@ class BatchPlan:
         return len(self.bounds)
 
     def _generator(self) -> torch.Generator:
-        assert self.seed is not None  # callers have looked
+        assert self.seed is not None  # the callers check it
         return torch.Generator().manual_seed(derived_seed(self.seed, ORDER, self.epoch))
 
 
@@ -117,19 +117,15 @@ class Batches(BatchPlan):
 
 
 class StreamedBatches(BatchPlan):
-    """Shuffled mini-batches of samples that are read as they are needed; what ``Batches`` is for arrays.
+    """Shuffled mini-batches of samples that are read when they are needed; what ``Batches`` is for arrays.
 
-    The stretches of the file are put into an order that the seed and the epoch fix. As many of them as fit into the
-    buffer make a window; its training samples are read, in the order of the file, and then permuted. If all samples fit
-    into the buffer there is one window, and the order is that of arrays; they are then kept for the next epoch. Larger
-    stretches than the buffer are gone through in windows of their own. So two samples may share a batch only if their
-    stretches share a window (or follow each other: a batch may end in the next window).
+    The seed and the epoch fix an order of the stretches of the file. As many stretches as fit into the buffer make a
+    window; its training samples are read in the order of the file and then permuted. If all samples fit into the
+    buffer, there is one window with the order of ``Batches``, and it is kept for the next epoch. A stretch larger than
+    the buffer is read in several windows. So two samples can share a batch only if their stretches share a window (or
+    the windows follow each other: a batch may end in the next window).
 
-    Args:
-        part: The samples, counted.
-        batch_size: Rows B of a batch.
-        seed: Fixes the order; None keeps that of the file.
-        drop_last: Leave out a last batch that is not full.
+    The samples must be counted; the other arguments are those of ``Batches``.
     """
 
     def __init__(self, part: Part, batch_size: int, *, seed: int | None = None, drop_last: bool = False) -> None:
@@ -152,10 +148,10 @@ class StreamedBatches(BatchPlan):
                 rows = order[at : at + missing]
                 batch = joined_pairs(rest, (x[rows], y[rows]))
                 rest, at, size = None, at + missing, next(sizes, 0)
-                mine = slice(self.rank, None, self.processes)
-                yield torch.from_numpy(batch[0][mine]), torch.from_numpy(batch[1][mine])
+                share = slice(self.rank, None, self.processes)
+                yield torch.from_numpy(batch[0][share]), torch.from_numpy(batch[1][share])
             if not size:
-                return  # what is left over is dropped
+                return  # the remainder is dropped
             if at < len(order):
                 rows = order[at:]
                 rest = joined_pairs(rest, (x[rows], y[rows]))
@@ -165,7 +161,7 @@ class StreamedBatches(BatchPlan):
         if self._kept is not None:
             yield self._kept
             return
-        # Samples that are not shuffled need no buffer; a few of them are kept all the same.
+        # Samples that are not shuffled need no large buffer.
         share = 1 if self.seed is not None else 4
         graph, capacity = self.part.data.graph, min(self.n, max(1, self.part.data.buffer_rows // share))
         buffer = np.empty((capacity, graph.I), np.float32), np.empty((capacity, graph.O), np.float32)
@@ -188,7 +184,7 @@ class StreamedBatches(BatchPlan):
 
     def _plan(self) -> list[list[int]]:
         """Numbers of the stretches in each window."""
-        assert self.part.counts is not None  # it has a length
+        assert self.part.counts is not None  # the samples are counted
         counts, capacity = self.part.counts, self.part.data.buffer_rows
         order = np.flatnonzero(counts)
         if self.seed is not None:

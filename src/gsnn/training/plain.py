@@ -1,6 +1,6 @@
-"""Training without watching anything: what Lightning's loop does, at a fraction of what it costs a small model.
+"""Training without validation, files and callbacks: Lightning's loop at a fraction of its cost for a small model.
 
-Nothing here imports Lightning, which takes as long as a short training.
+Nothing here imports Lightning, because the import takes as long as a short training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def train_plainly(
     progress: bool | None = False,
     early: Early | None = None,
 ) -> list[dict[str, Any]]:
-    """Train on a CPU, with no validation, no files and no callbacks; weights and history are Lightning's bit for bit.
+    """Train on a CPU without validation, files and callbacks; weights and history are Lightning's bit for bit.
 
     Args:
         model: Trained in place.
@@ -69,22 +69,22 @@ def train_plainly(
             mean = float(total / samples)
             if early is not None:
                 early.see(epoch + 1, mean, model, first)
-            nothing = {"val_loss": math.nan, "val_r2": math.nan}
+            undefined = {"val_loss": math.nan, "val_r2": math.nan}
             seconds = time.perf_counter() - start
-            rows.append({"epoch": epoch + 1, "train_loss": mean, **nothing, "lr": config.lr, "seconds": seconds})
+            rows.append({"epoch": epoch + 1, "train_loss": mean, **undefined, "lr": config.lr, "seconds": seconds})
             shown.advance(note=f"train loss {mean:.3f}")
     return rows
 
 
 def adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW, on a CPU as one operation: the step of a small model would be a third of it."""
+    """AdamW, fused on a CPU: otherwise it would take a third of a training step of a small model."""
     parameters = list(parameters)
     fused = all(p.device.type == "cpu" and p.is_floating_point() for p in parameters) or None
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
 
 
 def check_loss(loss: float, epoch: int, batch: int) -> None:
-    """Refuse to go on from a loss that is not finite; epoch and batch count from 0.
+    """Refuse a loss that is not finite; epoch and batch count from 0.
 
     Raises:
         TrainingError: If it is infinite or NaN.
@@ -97,7 +97,7 @@ def check_loss(loss: float, epoch: int, batch: int) -> None:
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the CPU generator and the one of ``device``; to be used inside ``torch.random.fork_rng`` only."""
+    """Seed the CPU generator and the one of ``device``; only for use inside ``torch.random.fork_rng``."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":  # pragma: no cover - needs a GPU
         torch.cuda.manual_seed_all(seed)

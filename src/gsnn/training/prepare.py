@@ -1,4 +1,4 @@
-"""What a training needs of its data, and how the trained model is measured; samples may be in memory or in a file."""
+"""Prepare data for a training, and measure the trained model; samples may be in memory or in a file."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from gsnn.training.loop import Samples, build_model, predict
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Everything that can be refused, done before anything is written.
+    """What a training needs; whatever can be refused was refused before this is made.
 
     Attributes:
         model: With its initial weights.
         data: What it is trained on.
         split: The three parts.
         standardiser: Fitted on the training part.
-        train: The training samples, standardised: arrays of data in memory, else a part that is read as it is needed.
-        validation: Those that are watched, likewise; none if nothing depends on them.
-        test: Those that the trained model is measured on, likewise.
+        train: The training samples, standardised: arrays if the data are in memory, else a part that is read later.
+        validation: The validation samples, likewise; none if nothing depends on them.
+        test: The samples that the trained model is measured on, likewise.
         warnings: What a user should know.
     """
 
@@ -54,20 +54,17 @@ def prepare(data: PerturbationData | StreamedData, config: TrainConfig, split: S
     """Split and standardise data, and build the model to be trained on them.
 
     Args:
-        data: The data; streamed ones are gone through twice.
+        data: The data; streamed data are read twice.
         config: The settings.
-        split: The parts, if they are not to be drawn.
-
-    Returns:
-        What the training needs.
+        split: The parts; None draws them.
 
     Raises:
-        DataError: If the data cannot be split or trained on, or the settings need other samples than there are.
+        DataError: If the data cannot be split or trained on, or the settings need other samples.
     """
     with as_data_error():
         split = split or data.split(**config.split_options())
-        found = scan(data, split)
-    parts = [found.part(name) for name in PARTS]
+        scanned = scan(data, split)
+    parts = [scanned.part(name) for name in PARTS]
     n_train, watched = len(parts[0]), parts[1].observed
     if config.uses_validation and not watched:
         raise DataError("patience and restore_best need validation samples with measured readouts; raise validation")
@@ -76,9 +73,9 @@ def prepare(data: PerturbationData | StreamedData, config: TrainConfig, split: S
     if config.norm in NEED_TWO_ROWS and n_train == 1:
         raise DataError(f"norm {config.norm!r} needs at least 2 training samples, got 1; use 'groupbatch' or 'layer'")
     train, validation, test = (part.whole() if isinstance(data, PerturbationData) else part for part in parts)
-    warnings = list(dict.fromkeys([*data.warnings, *split.warnings, *found.warnings]))
+    warnings = list(dict.fromkeys([*data.warnings, *split.warnings, *scanned.warnings]))
     model = new_model(data.graph, config)
-    return Prepared(model, data, split, found.standardiser, train, validation, test, warnings)
+    return Prepared(model, data, split, scanned.standardiser, train, validation, test, warnings)
 
 
 def new_model(graph: Graph, config: TrainConfig) -> GSNN:
@@ -87,10 +84,10 @@ def new_model(graph: Graph, config: TrainConfig) -> GSNN:
 
 
 def measure(prepared: Prepared) -> FitReport:
-    """The fit on the test part, beside the baselines of the training part.
+    """The fit on the test part, beside baselines that are fitted on the training part.
 
-    What cannot be had is NaN, with a note among the warnings. Of data in memory the baselines are also left out by
-    condition.
+    A figure that cannot be computed is NaN, with a note among the warnings. With data in memory the baselines also
+    predict each condition from all others.
     """
     warnings, data = prepared.warnings, prepared.data
     train, test = ([part] if isinstance(part, tuple) else part for part in (prepared.train, prepared.test))
@@ -101,7 +98,7 @@ def measure(prepared: Prepared) -> FitReport:
         "group mean": GroupMeanBaseline.from_chunks(train).predict,
     }
     try:
-        # Readouts with gaps need their samples at once.
+        # Readouts with missing values need all samples at once.
         arrays = isinstance(prepared.train, tuple)
         ridge = RidgeBaseline.fit(*prepared.train) if arrays else RidgeBaseline.from_chunks(train)
         predictors["ridge"] = ridge.predict

@@ -1,4 +1,4 @@
-"""What a fit means, in words: how much of unseen conditions is explained, beside ridge, and what to do about it."""
+"""What a fit means, in words: how much of unseen conditions it explains, compared with ridge, and what to do next."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ if TYPE_CHECKING:
 
     from gsnn.training.baselines import FitReport
 
-CLOSE = 0.02  # R2 within which two predictors explain as much
-_MOVES = 0.02  # share of a loss: what it moved by over the last fifth of the epochs, below which it is flat
-_RISES = 0.05  # share by which a validation loss ends above its lowest point, where it has risen
-_MEMORISED = (
-    0.3  # R2 on the training samples above that on unseen ones, from which on a model knows its samples by heart
-)
-
-_LEVEL = 0.2  # r of the mean of each readout, below which readouts do not differ in level to speak of
-_SHORT = 20  # epochs of which the curves say nothing
+CLOSE = 0.02  # two predictors explain as much if their R2 differ by no more
+_MOVES = 0.02  # a loss is flat if it moved by a smaller share over the last fifth of the epochs
+_RISES = 0.05  # a validation loss has risen if it ends above its lowest point by a larger share
+_MEMORISED = 0.3  # a model knows its samples by heart if its R2 on them is above that on unseen ones by more
+_LEVEL = 0.2  # readouts hardly differ in level if r of the mean of each is smaller
+_SHORT = 20  # fewer epochs make curves that say nothing
 _LONG = 150  # epochs that are enough for most
 _CHECK = "gsnn selfcheck RUN, which says whether edges can be found in these data"
 _PATIENCE = 20  # epochs without a better loss after which a training is told to stop
@@ -32,17 +29,17 @@ _FLAT = "The losses lie flat"
 
 
 def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = False) -> Verdict:
-    """The fit on unseen conditions in a sentence, and where ridge does better, the cause that the curves show.
+    """The fit on unseen conditions in a sentence, and if ridge does better, the cause that the curves show.
 
-    A validation loss that has risen asks for ``--patience``; one that falls still, for more epochs; one that lies flat
-    says that the network keeps the model from fitting. Without a validation part the training loss is looked at, and
-    a model that explains its training samples much better than unseen conditions counts as one whose loss has risen.
-    What to do next follows from the cause; a model that fits as well as ridge is followed by a self-check.
+    If the validation loss has risen, the advice is ``--patience``; if it still falls, more epochs; if it is flat, the
+    network keeps the model from fitting. Without a validation part the training loss is used, and a model that
+    explains its training samples much better than unseen conditions counts as one whose loss has risen. A model that
+    fits as well as ridge is followed by a self-check.
 
     Args:
         fit: What the model and the baselines reach on held-out samples.
         history: A row per epoch: epoch, train_loss and val_loss, as :class:`gsnn.training.TrainResult` has them.
-        stopped_early: Whether the patience ran out, so that a loss that has risen asks for no more of it.
+        stopped_early: Whether the patience ran out, so that patience is no advice if the loss has risen.
 
     Returns:
         The verdict: ``bad`` below ridge or the mean, ``unsure`` beside ridge, ``good`` above.
@@ -55,7 +52,7 @@ def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = 
         >>> print(fit_verdict(FitReport(pd.DataFrame(), summary, 18), curve).text[:60])
         The model explains 30 % of the variance of unseen conditions
     """
-    model, ridge, mean = (_of(fit, name) for name in ("model", "ridge", "mean"))
+    model, ridge, mean = (_r2(fit, name) for name in ("model", "ridge", "mean"))
     if not np.isfinite(model):
         return Verdict(
             "not known",
@@ -86,7 +83,7 @@ def fit_verdict(fit: FitReport, history: pd.DataFrame, *, stopped_early: bool = 
 
 
 def r_meaning(r: Mapping[str, float]) -> str:
-    """Why an r in the units of the data stands where R2 does not: it counts how readouts differ in level, if they do.
+    """Why r in the units of the data can be high where R2 is not: it counts how readouts differ in level, if they do.
 
     Args:
         r: By predictor, as :attr:`gsnn.training.baselines.FitReport.correlation`.
@@ -99,14 +96,17 @@ def r_meaning(r: Mapping[str, float]) -> str:
     """
     mean = r.get("mean", float("nan"))
     if mean < _LEVEL:
-        what = "it overlooks predictions that are too small or too large, and readouts with large values lead it"
-        return f"{what}; R2 does not"
-    told = f"so that the mean of each alone reaches {mean:.3f}" if np.isfinite(mean) else "which R2 leaves out"
-    return f"it counts how readouts differ in level, {told}" + ("; R2 does not" if np.isfinite(mean) else "")
+        return (
+            "it overlooks predictions that are too small or too large, and readouts with large values lead it; "
+            "R2 does not"
+        )
+    if not np.isfinite(mean):
+        return "it counts how readouts differ in level, which R2 leaves out"
+    return f"it counts how readouts differ in level, so that the mean of each alone reaches {mean:.3f}; R2 does not"
 
 
 def _cause(history: pd.DataFrame, r2: float, stopped_early: bool) -> tuple[str, str]:
-    """What the curves say is in the way, and what to do about it; nothing to do where training is not what is wrong."""
+    """The cause that the curves show, and what to do about it; nothing to do if more or less training cannot help."""
     epochs = history["epoch"].to_numpy(dtype=float)
     train, watched = (
         history[name].to_numpy(dtype=float) if name in history else np.full(len(epochs), np.nan)
@@ -144,7 +144,7 @@ def _cause(history: pd.DataFrame, r2: float, stopped_early: bool) -> tuple[str, 
     return f"{_FLAT}.", ""
 
 
-def _of(fit: FitReport, name: str) -> float:
+def _r2(fit: FitReport, name: str) -> float:
     return float(fit.summary["pooled_r2"].get(name, float("nan")))
 
 

@@ -466,19 +466,23 @@ def test_a_process_alone_exchanges_nothing():
     ],
 )
 def test_who_is_to_blame(said, waited, message, monkeypatch):
-    """Over a real store, in which the other two give signs of life."""
-    store = HashStore()
+    """Over a real store, in which the hearts of the other two beat."""
+    beats = itertools.count()
+
+    class Living(HashStore):
+        def get(self, key):
+            return str(next(beats)).encode() if key.startswith("beat/") else super().get(key)
+
+    store = Living()
     for key, text in said.items():
         store.set(key, text)
-    beats = itertools.count()
     joined = Processes(Place(1, 3), timeout=10)
     monkeypatch.setattr(processes_module, "_SILENCE", 0)
     monkeypatch.setattr(joined, "_store", store)
-    monkeypatch.setattr(joined, "_sign", lambda rank: next(beats))
-    found = joined._blame("saving", waited, RuntimeError("connection reset\nby peer"))
+    found = joined._cause("saving", waited, RuntimeError("connection reset\nby peer"))
     assert found == f"process 1 of 3, saving: {message}"
     monkeypatch.setattr(joined, "_store", None)
-    assert joined._blame("saving", waited, RuntimeError()) == "process 1 of 3, saving: RuntimeError"
+    assert joined._cause("saving", waited, RuntimeError()) == "process 1 of 3, saving: RuntimeError"
 
 
 def test_nobody_at_the_meeting_point():

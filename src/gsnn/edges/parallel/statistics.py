@@ -16,7 +16,6 @@ from gsnn.base.files import write_tensors
 from gsnn.edges import GradientEdgeInferer, MagnitudeEdgeInferer, StreamingInferer
 from gsnn.edges.capture import unwrap
 from gsnn.edges.stats import PairMoments, load_moments, moments_state, narrowed_moments, pool_moments, pool_sketches
-from gsnn.nn.config import config_of
 
 if TYPE_CHECKING:
     from gsnn.base.processes import Processes
@@ -160,7 +159,7 @@ class Statistics:
         own = inferer.reduction if isinstance(inferer, MagnitudeEdgeInferer) else inferer.keep_post
         kind, dtype = type(inferer).__name__, str(self._dtype())
         options = [kind, inferer.use_pre_norm, dtype, inferer.prior.edges, inferer.function_nodes, own]
-        digest = hashlib.sha256(json.dumps([options, config_of(model, edges=True)]).encode())
+        digest = hashlib.sha256(json.dumps([options, model.config(edges=True)]).encode())
         for name, value in inferer._model.state_dict().items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).tobytes())

@@ -1,7 +1,7 @@
-"""What stands between the two maps of a block, for the channels of one function while they are in the cache.
+"""Norm, ELU and dropout of the channels of one function while they are in the cache.
 
-Norm and ELU, in either order, then dropout: forward, and the gradient by what came in. The formulas are those of
-:mod:`gsnn.nn.norms` and :mod:`gsnn.nn.dropout`.
+Norm and ELU come in either order, then dropout: the forward pass, and the gradient by the channels before. The formulas
+are those of :mod:`gsnn.nn.norms` and :mod:`gsnn.nn.dropout`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 ALMOST_ZERO = np.float32(RMS_EPS)
 STD_SHIFT = np.float32(SHIFT)
 LOWEST = np.float32(-30.0)  # exp(-30) - 1 is -1 in single precision
-LEAST = np.float32(-87.0)  # 2^-126 is the smallest number that power_of_two makes
+LEAST = np.float32(-87.0)  # power_of_two goes down to 2^-126
 PER_LN2, HALF = np.float32(1.4426950408889634), np.float32(0.5)
 # ln 2 in two parts, the first with few digits, so that multiples of it are exact (Cody and Waite).
 LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469057e-4)
@@ -61,24 +61,24 @@ WEYL, MIX_1, MIX_2 = np.uint64(STEP), np.uint64(MIX[0]), np.uint64(MIX[1])
 
 
 class Sizes(NamedTuple):
-    """Whole numbers that a kernel must know.
+    """Integers that a kernel needs.
 
     Attributes:
         batch: Numbers in a row, a multiple of ``LANES``.
         samples: How many of them belong to samples.
-        norm: Which norm, see :mod:`gsnn.nn.between`.
+        norm: The kind of norm, see :mod:`gsnn.nn.between`.
         affine: Whether the norm has a scale and a shift.
         per_function: Whether statistics, scale and shift belong to functions, not to channels.
         norm_first: Whether the norm comes before the ELU.
         drops: Whether there is a dropout.
-        threshold: Of the dropout, see :func:`gsnn.nn.dropout.threshold`.
-        key: Of the pass, the bits of the uint64.
+        threshold: Threshold of the dropout, see :func:`gsnn.nn.dropout.threshold`.
+        key: Dropout key of the pass, the bits of the uint64.
         first_row: Number of the first channel of the block for the dropout.
-        everything: Whether functions that reach no output are made too.
-        go_on: Whether the gradient by the state is wanted.
-        by_weights: Whether gradients by the parameters are wanted.
-        taps: Whether gradients by the channels before the norm and after the dropout are wanted.
-        again: Whether the statistics of the batch are there already.
+        everything: Whether functions that reach no output are computed too.
+        go_on: Whether the gradient by the state is needed.
+        by_weights: Whether gradients by the parameters are needed.
+        taps: Whether gradients by the channels before the norm and after the dropout are needed.
+        again: Whether the statistics of the batch are already known.
     """
 
     batch: int
@@ -103,11 +103,11 @@ class Values(NamedTuple):
 
     Attributes:
         state: The state that the block reads, rows of ``batch``.
-        pre: Channels before norm and ELU; ``hidden`` itself where there is no norm and nobody asks for them.
+        pre: Channels before norm and ELU; ``hidden`` itself without norm and taps.
         hidden: Channels after dropout, where they are kept.
         mean: Mean of each function or channel.
-        var: Biased variance likewise.
-        valid: (batch,), 1 for samples and 0 for what fills up.
+        var: Biased variance of each.
+        valid: (batch,), 1 for samples and 0 for padding.
         numbers: relu of the residual weight, eps of the norm, factor of the dropout.
     """
 
@@ -121,17 +121,17 @@ class Values(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """Scale and shift of a norm, or their gradients: float32, one number a function or a channel; or empty."""
+    """Scale and shift of a norm, or their gradients: float32, one number per function or channel; or empty."""
 
     gamma: Floats
     beta: Floats
 
 
 def compiled(function: _F, parallel: bool = False) -> _F:
-    """``numba.njit`` with its result kept on disk where a place for it can be written."""
+    """``numba.njit``, which keeps its result on disk if it can."""
     # Products may be fused with sums; a NaN stays a NaN.
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    with _own_place():
+    with _own_cache():
         try:
             return cast(_F, numba.njit(cache=True, parallel=parallel, **options)(function))
         except RuntimeError:
@@ -139,11 +139,11 @@ def compiled(function: _F, parallel: bool = False) -> _F:
 
 
 @contextlib.contextmanager
-def _own_place() -> Iterator[None]:
-    """Let numba keep machine code in a folder of these sources.
+def _own_cache() -> Iterator[None]:
+    """Let numba keep machine code in a folder for exactly these sources.
 
-    Numba asks only whether the file of a function has changed. These call each other across files, and code that was
-    made from the former state of one would be taken for that of the present.
+    Numba checks only whether the file of a function has changed. These functions call each other across files, so it
+    would use machine code of an older state of another file.
     """
     config, folder = cast("Any", numba.config), Path(__file__).parent
     before = config.CACHE_DIR
@@ -157,7 +157,7 @@ def _own_place() -> Iterator[None]:
 
 @functools.cache
 def _digest() -> str:
-    """A hash of what machine code is made from."""
+    """A hash of the sources of the machine code."""
     constants = (Path(str(module.__file__)) for module in (splitmix, between, dropout, layer_norm, norms))
     sources = (*sorted(Path(__file__).parent.glob("*.py")), *constants)
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
@@ -165,7 +165,7 @@ def _digest() -> str:
 
 @compiled
 def _power(z: np.float32, lowest: np.float32) -> tuple[np.float32, np.float32]:
-    """The power s of two and the rest q with exp(z) = s + s q; a z beyond ``lowest`` and 0 counts as these."""
+    """The power of two s and the rest q with exp(z) = s + s q; z is clipped to ``lowest`` and 0."""
     below = min(max(z, lowest), ZERO)
     n = np.int32(below * PER_LN2 - HALF)
     r = (below - np.float32(n) * LN2_HIGH) - np.float32(n) * LN2_LOW
@@ -176,7 +176,7 @@ def _power(z: np.float32, lowest: np.float32) -> tuple[np.float32, np.float32]:
 @compiled
 def elu(values: Floats, start: int, stop: int) -> None:
     """ELU of values[start:stop] in place, within rounding of 1 as exp(z) - 1; NaN stays NaN."""
-    part = values[start:stop]  # indices from 0 on, which LLVM sees not to be negative, make vectors
+    part = values[start:stop]  # LLVM vectorises loops over indices from 0, because they cannot be negative
     for i in range(part.size):
         z = part[i]
         scale, rest = _power(z, LOWEST)
@@ -223,25 +223,25 @@ def _softmax(source: Floats, start: int, result: Floats, place: int, width: int,
             store(result, place + c * batch + b, div(load(result, place + c * batch + b), part))
 
 
-# Each of the next two is one function, although long: numba makes code of a function once more for each that calls it,
-# and once for each number that is written into a call.
+# The next two are long and not split, because numba compiles a function again for each caller, and for each number that
+# is written into a call.
 
 
 @compiled
 def activate(
     n: int, c0: int, c1: int, sizes: Sizes, affine: Affine, values: Values, result: Floats, place: int
 ) -> None:
-    """From ``pre`` to the channels that lin_out reads, for a function.
+    """From ``pre`` to the channels that lin_out reads, for one function.
 
     Args:
         n: The function.
         c0: Its first channel.
         c1: The channel after its last.
-        sizes: Numbers.
+        sizes: Integers.
         affine: Scale and shift.
-        values: Holds ``pre``; its statistics are read, or filled if they are of the batch.
-        result: Where the channels go; may be ``pre`` in its place.
-        place: From which number on.
+        values: Holds ``pre``; its statistics are read, or filled if they are those of the batch.
+        result: Filled with the channels; may be ``pre`` at the same place.
+        place: Offset of the channels in ``result``.
     """
     batch, width, kind = sizes.batch, c1 - c0, sizes.norm
     source, start, size = values.pre, c0 * batch, width * batch
@@ -328,8 +328,8 @@ def activate(
 def _times_slope(inner: Floats, activated: Floats, start: int, size: int, factor: np.float32) -> None:
     """Multiply a gradient by the derivative of ELU and dropout.
 
-    That of the ELU is h + 1 where its result h is negative; ``activated`` holds ``factor`` * h, or a drop. A factor of
-    1 is that of no dropout.
+    The ELU's is h + 1 where its result h is negative; ``activated`` holds ``factor`` * h, or a drop. The factor is 1
+    without dropout.
     """
     one = fill(ONE)
     if factor == ONE:
@@ -359,20 +359,20 @@ def differentiate(
     place: int,
     spare: Floats,
 ) -> None:
-    """From the gradient by what :func:`activate` gave to that by ``pre``, in place, for a function.
+    """From the gradient by the result of :func:`activate` to that by ``pre``, in place, for one function.
 
     Args:
         n: The function.
         c0: Its first channel.
         c1: The channel after its last.
-        sizes: Numbers.
+        sizes: Integers.
         affine: Scale and shift.
-        values: What the forward pass left.
+        values: The arrays of the forward pass.
         by: Gradients by scale and shift, filled.
-        inner: The gradient, from its start on.
-        hidden: What :func:`activate` gave.
-        place: From which number on.
-        spare: Room for the channels three times.
+        inner: The gradient, from offset 0.
+        hidden: The result of :func:`activate`.
+        place: Offset of the channels in ``hidden``.
+        spare: Room for three times the channels.
     """
     batch, width, kind = sizes.batch, c1 - c0, sizes.norm
     source, start, size = values.pre, c0 * batch, width * batch

@@ -1,9 +1,9 @@
-"""The blocks of a model on a CPU by compiled kernels, where numba is installed.
+"""The blocks of a model on a CPU by compiled kernels, if numba is installed.
 
-A function's part of a block is done in one go (``gsnn.nn.fast.kernels``), functions in parts of equal work on as many
-threads as torch uses. The edge state between blocks is kept in the order of the targets, its rows padded with zeros to
-whole vectors. What reaches no output is left out, unless its channels or their statistics are asked for: the last block
-makes the functions with an edge to an output, the block before it what those read, and so on until everything counts.
+A kernel computes a block function by function (``gsnn.nn.fast.kernels``), in parts of equal work on as many threads as
+torch uses. The edge state between blocks is in the order of the targets, its rows padded with zeros to whole vectors.
+Functions that reach no output are left out, unless their channels or statistics are needed: the last block computes the
+functions with an edge to an output, the block before it the functions that those read, and so on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Indices = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
 WORTH_A_THREAD = 400_000
-"""Products of a block below which a second thread costs more than it saves."""
+"""Products of a block per thread, below which another thread costs more than it saves."""
 
 KEPT_BYTES = 2**28
 """The most that a store keeps for the next step, 256 MiB."""
@@ -40,7 +40,7 @@ KEPT_BYTES = 2**28
 _NOTHING = np.empty(0, np.float32)
 
 LOOSE_EDGES = 64
-"""Edges without a function that are handled together, as if they belonged to a function without channels."""
+"""Edges without a function that are handled together, as those of a function without channels."""
 
 
 @functools.cache
@@ -54,14 +54,14 @@ def available() -> bool:
 
 
 class _Loan(np.ndarray[Any, np.dtype[np.float32]]):
-    """An array that can be watched: as long as a tensor uses its memory, it lives."""
+    """An array that a finalizer can watch: it lives as long as a tensor uses its memory."""
 
 
 class Store:
-    """Memory that goes from one step to the next, so that the system need not find and clear it again each time.
+    """Memory that is used again in the next step, so that the system need not allocate and clear it each time.
 
-    Numpy asks the system for large pages where an array is large: rows lie anywhere, and with small pages much of the
-    time would go into finding theirs.
+    Numpy asks the system for large pages for large arrays: rows are scattered, and with small pages finding them would
+    take much of the time.
     """
 
     def __init__(self) -> None:
@@ -71,17 +71,14 @@ class Store:
         return Store, ()  # a copy has a store of its own
 
     def array(self, size: int) -> Floats:
-        """Numbers that are not filled; their memory comes back when nobody uses them any more."""
+        """Numbers that are not filled; their memory comes back when they are no longer used."""
         if not size:
-            return np.empty(0, np.float32)  # what is spare is kept for those who need it
-        buffer = None
-        while self._spare and buffer is None:
-            try:
-                kept = self._spare.pop()
-            except IndexError:  # another thread was faster
-                break
-            buffer = kept if size <= kept.size <= 2 * size else None
-        if buffer is None:
+            return np.empty(0, np.float32)  # the spare memory stays for those who need it
+        try:
+            buffer = self._spare.pop()
+        except IndexError:
+            buffer = _NOTHING
+        if not size <= buffer.size <= 2 * size:
             buffer = np.empty(size, np.float32)
         loan = buffer[:size].view(_Loan)
         weakref.finalize(loan, self._take_back, buffer).atexit = False
@@ -94,21 +91,20 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What the kernels need to know of a model of L layers; all arrays are int32.
+    """The layout of a model of L layers for the kernels; all arrays are int32.
 
-    The functions are followed by some without channels, which hold the edges that lin_in or lin_out knows no function
-    for.
+    After the functions come some without channels, which hold the edges that have no function in lin_in or lin_out.
 
     Attributes:
         wiring: For each block the fields of :class:`gsnn.nn.fast.kernels.Wiring`.
         rows: Number of rows of the state before each block and after the last.
-        n_channels: Of all functions.
+        n_channels: Channels of all functions.
         n_edges: E.
         work: Products up to each function, in one block and for one sample, (functions + 1,).
+        everything: Whether functions that reach no output are computed too.
         states: Memory for states and channels.
         gradients: Memory for the gradients by states.
-        channels: Memory for channels that others see, and gradients by them.
-        everything: Whether functions that reach no output are made too.
+        channels: Memory for channels at taps, and gradients by them.
     """
 
     wiring: tuple[tuple[Indices, ...], ...]
@@ -139,7 +135,7 @@ class Plan:
             channels: int64 (N,), the number of channels of each function.
             edges: The edges that start in inputs, and those that end in outputs.
             layers: L.
-            everything: Whether to make the functions that reach no output too.
+            everything: Whether to compute the functions that reach no output too.
         """
         into, out_of, width = target.numpy(), source.numpy(), channels.numpy()
         n_edges, (inputs, outputs) = into.size, edges
@@ -160,8 +156,8 @@ class Plan:
         for block in range(layers):
             if block == 0:
                 number = np.arange(n_edges) - inputs.start
-                wanted = everything | _before(needed[0], into, out_of, width.size)
-                read.append(_rows(number, in_inputs & wanted))
+                used = everything | _before(needed[0], into, out_of, width.size)
+                read.append(_rows(number, in_inputs & used))
             else:
                 read.append(written[-1])
             number = np.arange(n_edges) - outputs.start if block == layers - 1 else by_target
@@ -204,16 +200,16 @@ class Plan:
 
         Args:
             x: (edges out of inputs, B) float32.
-            blocks: What stands between the maps of each block.
+            blocks: Norm, ELU and dropout of each block.
             parameters: For each block weight and bias of lin_in, of lin_out, and the weight of the residual.
             affine: For each block scale and shift of the norm.
-            keep: Whether there will be a backward pass; if not, two states are held at a time.
-            taps: Whether the channels of all blocks are asked for.
+            keep: Whether there will be a backward pass; if not, only two states are in memory at a time.
+            taps: Whether the channels of all blocks are needed.
             held: Edge states to set after each block.
 
         Returns:
-            The state of the edges into outputs, (edges, B), and what :meth:`backward` needs in two pieces of memory, of
-            which the second can be shown, see :meth:`shown`.
+            The state of the edges into outputs, (edges, B), and two pieces of memory for :meth:`backward`. The second
+            holds the channels for taps, those of all blocks before norm and ELU, then those after the dropout.
         """
         from gsnn.nn.fast import kernels
 
@@ -228,20 +224,20 @@ class Plan:
                 between.read[block] = arrays
             pre, hidden, mean, var = passing.of_block(block, own, seen)
             if between.kind == FIXED:
-                mean[:], var[:] = between.given()
+                mean[:], var[:] = between.running()
             written = passing.state(block + 1, own)
             values = _values(between, residual, samples, batch, state, pre, hidden, mean, var)
             sizes = self._sizes(between, samples, batch, block, taps=taps)
-            given = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, written
-            with _team(cuts):
+            args = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, written
+            with _threads_of(cuts):
                 if cuts is None:
-                    kernels.forward(0, self.work.size - 1, *given)
+                    kernels.forward(0, self.work.size - 1, *args)
                 else:
-                    kernels.forward_parts(cuts, *given)
+                    kernels.forward_parts(cuts, *args)
             if held is not None:
                 held.write(block, self.wiring[block][-1], written.reshape(-1, batch))
             state = written
-        # A copy: the predictions must not hold the memory of all states.
+        # A copy, because the predictions must not keep the memory of all states.
         out = torch.from_numpy(state.reshape(-1, batch))[:, :samples].clone()
         return out, own, seen
 
@@ -261,15 +257,15 @@ class Plan:
         Args:
             grad: By the state of the edges into outputs, (edges, B).
             x: As in :meth:`forward`.
-            blocks: Those that the forward pass was given: they hold the parameters that it has read.
-            kept: What :meth:`forward` returned.
-            need_x: Whether the gradient by x is asked for.
-            needed: For each block whether a gradient is, for each parameter, scale and shift.
-            taps: Whether the gradients by the channels of all blocks are.
+            blocks: As in :meth:`forward`; they hold the parameters that it has read.
+            kept: The memory that :meth:`forward` returned.
+            need_x: Whether the gradient by x is needed.
+            needed: For each block whether each parameter, scale and shift needs a gradient.
+            taps: Whether the channels of all blocks do.
 
         Returns:
-            The gradient by x (edges, B), those by the parameters and by scales and shifts, None where not asked for,
-            and those by the channels before norm and ELU and after the dropout (N*C, B), block by block, or nothing.
+            The gradient by x (edges, B), those by the parameters and by scales and shifts, None where not needed, and
+            those by the channels before norm and ELU and after the dropout (N*C, B), block by block, if any.
         """
         from gsnn.nn.fast import kernels
 
@@ -279,7 +275,8 @@ class Plan:
         spare = self.gradients.array(2 * max(self.rows) * batch).reshape(2, -1)
         channels = self.n_channels * batch
         shown = self.channels.array(2 * count * channels if taps else 0)
-        found: list[list[Tensor | None]] = []
+        by_maps: list[Tensor | None] = []
+        by_norms: list[Tensor | None] = []
         for block in reversed(range(count)):
             between = blocks[block]
             weights, of_norm, residual = between.read[block]
@@ -287,7 +284,7 @@ class Plan:
             go_on = need_x or any(map(any, needed[:block])) or (taps and block > 0)
             below = np.asarray(spare[block % 2])[: state.size] if go_on else state
             if go_on and block == 0:
-                below.fill(0.0)  # inputs that reach no output are left out by the kernel, but x has them
+                below.fill(0.0)  # the kernel leaves out inputs that reach no output, but x has them
             arrays = kernels.Weights(*(np.empty(value.size, np.float32) for value in weights))
             by_norm = type(of_norm)(*(np.zeros(value.size, np.float32) for value in of_norm))
             by_pre, by_post = (np.asarray(shown)[place * channels :][:channels] for place in (2 * block, 2 * block + 1))
@@ -296,51 +293,43 @@ class Plan:
             sizes = self._sizes(
                 between, samples, batch, block, taps=taps, back=True, go_on=go_on, by_weights=any(needed[block])
             )
-            given = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit, arrays, by_norm
-            with _team(cuts):
+            args = kernels.Wiring(*self.wiring[block]), weights, of_norm, sizes, values, credit, arrays, by_norm
+            with _threads_of(cuts):
                 if cuts is None:
-                    by_residual = kernels.backward(0, self.work.size - 1, *given)
+                    by_residual = kernels.backward(0, self.work.size - 1, *args)
                 else:
                     parts = np.empty(cuts.size - 1)
-                    kernels.backward_parts(cuts, parts, *given)
+                    kernels.backward_parts(cuts, parts, *args)
                     by_residual = parts.sum()
-            # relu'(0) = 0, as torch has it.
+            # relu'(0) = 0, as in torch.
             residual_grad = np.array(by_residual if residual > 0 else 0.0, np.float32)
-            gradients = (*arrays, residual_grad, *by_norm)
-            found.append(
-                [
-                    torch.from_numpy(value) if want else None
-                    for value, want in zip(gradients, needed[block], strict=True)
-                ]
-            )
+            gradients = [
+                torch.from_numpy(value) if need else None
+                for value, need in zip((*arrays, residual_grad, *by_norm), needed[block], strict=True)
+            ]
+            by_maps, by_norms = gradients[:-2] + by_maps, gradients[-2:] + by_norms
             if not go_on:
                 break
             above = below
-        found += [[None] * len(needed[0])] * (count - len(found))
-        by_maps = [value for of_block in reversed(found) for value in of_block[:-2]]
-        by_norms = [value for of_block in reversed(found) for value in of_block[-2:]]
+        by_maps = [*([None] * (count * (len(needed[0]) - 2) - len(by_maps))), *by_maps]
+        by_norms = [*([None] * (count * 2 - len(by_norms))), *by_norms]
         by_x = torch.from_numpy(above.reshape(-1, batch))[:, :samples].clone() if need_x else None
         by_channels = torch.from_numpy(shown).view(2 * count, self.n_channels, batch)[..., :samples] if taps else ()
         return by_x, by_maps, by_norms, list(by_channels)
 
-    def shown(self, seen: Tensor, samples: int, layers: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The channels before norm and ELU and after the dropout of each block, (N*C, B), in what a pass left."""
-        values = seen.view(2 * layers, self.n_channels, -1)[..., :samples]
-        return list(values[:layers]), list(values[layers:])
-
     def moments(self, own: Tensor, blocks: Sequence[Between], samples: int, keep: bool, taps: bool) -> list[Tensor]:
-        """Mean and biased variance in each block, (2, functions or channels), in what a pass left."""
+        """Mean and biased variance in each block, (2, functions or channels), from the memory of a pass."""
         from gsnn.nn.fast.vectors import LANES
 
         passing = _Pass(self, blocks, samples + -samples % LANES, keep, taps)
         return [own[start : start + 2 * size].view(2, size) for start, size in passing.statistics]
 
-    def _arrays(self, given: Sequence[Tensor | None], of_norm: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
+    def _arrays(self, maps: Sequence[Tensor | None], norm: Sequence[Tensor | None]) -> tuple[Any, Any, np.float32]:
         """The weights of a block, zeros for a missing bias, the affine part of its norm, and relu of the residual."""
         from gsnn.nn.fast.between import Affine
         from gsnn.nn.fast.kernels import Weights
 
-        *arrays, residual = given
+        *arrays, residual = maps
         sizes = None, self.n_channels, None, self.n_edges
         weights = Weights(
             *(
@@ -348,7 +337,7 @@ class Plan:
                 for value, size in zip(arrays, sizes, strict=True)
             )
         )
-        affine = Affine(*(_NOTHING if value is None else _flat(value) for value in of_norm))
+        affine = Affine(*(_NOTHING if value is None else _flat(value) for value in norm))
         return weights, affine, np.float32(0.0 if residual is None else max(residual.item(), 0.0))
 
     def _sizes(
@@ -384,7 +373,7 @@ class Plan:
         )
 
     def _cuts(self, batch: int) -> NDArray[np.int64] | None:
-        """Where to cut the functions into parts of equal work, one for each thread, or None if that does not pay."""
+        """Where to cut the functions into parts of equal work, one per thread, or None if one thread is fastest."""
         threads = min(_threads(), int(self.work[-1]) * batch // WORTH_A_THREAD)
         if threads < 2:
             return None
@@ -394,19 +383,19 @@ class Plan:
 
 
 class _Pass:
-    """Where the pieces of a pass stand in the memory that it leaves.
+    """Where the arrays of a pass are in its memory.
 
     Args:
         plan: The model.
-        blocks: What stands between the maps.
+        blocks: Norm, ELU and dropout of each block.
         batch: Numbers in a row.
         keep: Whether all states and channels are kept, for a backward pass.
-        taps: Whether channels are, and those after the dropout too, in memory of their own, which does not hold that of
-            the states when it is shown.
+        taps: Whether channels before the norm and after the dropout are kept, in memory of their own, so that a user
+            who keeps them does not keep the states.
 
     Attributes:
-        sizes: Of the two pieces of memory.
-        statistics: For each block where its mean starts in the first, and its length; the variance follows.
+        sizes: Sizes of the two pieces of memory.
+        statistics: For each block the start of its mean in the first piece, and its length; the variance follows.
     """
 
     def __init__(self, plan: Plan, blocks: Sequence[Between], batch: int, keep: bool, taps: bool) -> None:
@@ -430,7 +419,7 @@ class _Pass:
         self._count = count
 
     def state(self, number: int, own: Floats) -> Floats:
-        """The state after as many blocks, from one on."""
+        """The state after this number of blocks, at least one."""
         start = self._states[number - 1]
         return np.asarray(own)[start : start + self._rows[number] * self._batch]
 
@@ -448,21 +437,12 @@ class _Pass:
         return pre, pre, mean, var
 
 
-def _values(
-    between: Between,
-    residual: np.float32,
-    samples: int,
-    batch: int,
-    state: Floats,
-    pre: Floats,
-    hidden: Floats,
-    mean: Floats,
-    var: Floats,
-) -> Any:  # noqa: ANN401 - a type of a module that needs numba
+def _values(between: Between, residual: np.float32, samples: int, batch: int, *arrays: Floats) -> Any:  # noqa: ANN401
+    """The values of a kernel; ``arrays`` are the state, the channels before and after, mean and variance."""
     from gsnn.nn.fast.between import Values
 
     numbers = np.array([residual, between.eps, factor(between.drop)], np.float32)
-    return Values(state, pre, hidden, mean, var, _valid(samples, batch), numbers)
+    return Values._make((*arrays, _valid(samples, batch), numbers))
 
 
 @functools.lru_cache(maxsize=8)
@@ -471,7 +451,10 @@ def _valid(samples: int, batch: int) -> NDArray[np.float32]:
 
 
 def _lists(function: NDArray[np.int64], n_functions: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First place and edges of each function, then of the edges without one by :data:`LOOSE_EDGES`."""
+    """Where each function starts in the list of edges by function, and this list.
+
+    Edges without a function come last, :data:`LOOSE_EDGES` at a time as if they had one.
+    """
     member = np.flatnonzero(function >= 0)
     others = np.flatnonzero(function < 0)
     ordered = member[np.argsort(function[member], kind="stable")]
@@ -481,7 +464,7 @@ def _lists(function: NDArray[np.int64], n_functions: int) -> tuple[NDArray[np.in
 
 
 def _first_values(function: NDArray[np.int64], channels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the weights of each edge start."""
+    """The first weight of each edge."""
     width = np.where(function >= 0, channels[function], 0)
     return np.cumsum(width) - width
 
@@ -493,8 +476,8 @@ def _rows(number: NDArray[Any], needed: NDArray[np.bool_]) -> Indices:
 def _before(
     needed: NDArray[np.bool_], target: NDArray[np.int64], source: NDArray[np.int64], n_functions: int
 ) -> NDArray[np.bool_]:
-    """The edges that a block must read for those that it must write: itself by the residual, else by the function."""
-    active = np.zeros(n_functions + 1, bool)  # the last place stands for no function
+    """The edges that a block reads to write the needed ones: these themselves, and those into their functions."""
+    active = np.zeros(n_functions + 1, bool)  # index -1: no function
     active[source[needed]] = True
     active[-1] = False
     return needed | active[target]
@@ -515,7 +498,7 @@ def _needed(
 
 
 def _padded(x: Tensor) -> Tensor:
-    """Rows of whole vectors, the samples that are added being 0."""
+    """The rows padded with zeros to whole vectors."""
     from gsnn.nn.fast.vectors import LANES
 
     return F.pad(x.detach(), (0, -x.shape[1] % LANES)).contiguous()
@@ -532,8 +515,8 @@ _forked = False
 def _threads() -> int:
     """How many threads the kernels may take: as many as torch, if numba has a pool that any thread may call.
 
-    Its OpenMP pool is torch's own wherever both find the same library, so that the two do not wait for each other's
-    idle threads. After a fork an OpenMP pool cannot be used any more.
+    Numba's OpenMP pool is torch's own if both find the same library, so that the two do not wait for each other's idle
+    threads. After a fork an OpenMP pool can no longer be used.
     """
     threads = torch.get_num_threads()
     if threads < 2 or _forked or not _has_pool():
@@ -544,8 +527,8 @@ def _threads() -> int:
 
 
 @contextlib.contextmanager
-def _team(cuts: NDArray[np.int64] | None) -> Iterator[None]:
-    """As many of numba's threads as there are parts; what the caller had set comes back."""
+def _threads_of(cuts: NDArray[np.int64] | None) -> Iterator[None]:
+    """Set numba to as many threads as there are parts, and restore the caller's number."""
     if cuts is None:
         yield
         return

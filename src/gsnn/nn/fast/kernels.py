@@ -1,12 +1,12 @@
 """One block, lin_out(between(lin_in(x))) + relu(residual) * x, function by function, compiled by numba.
 
 For one function everything between its incoming and its outgoing edges stays in the cache: the edge rows are read once,
-the channels are made and spent there, with norm, ELU and dropout (:mod:`gsnn.nn.fast.between`). The next function's
-rows are fetched ahead, as they lie anywhere.
+and the channels are computed and used there, with norm, ELU and dropout (:mod:`gsnn.nn.fast.between`). The next
+function's rows are fetched ahead, because they are scattered in memory.
 
-A kernel does the functions ``first .. last - 1`` and writes nothing that belongs to others, so that parts can run side
-by side. All arrays are flat; rows of states and channels hold ``batch`` numbers, a multiple of :data:`LANES`. Each
-record holds arrays of one kind, which is what numba hands on to parts that run side by side.
+A kernel computes the functions ``first .. last - 1`` and writes nothing that belongs to others, so that parts can run
+in parallel. All arrays are flat; rows of states and channels hold ``batch`` numbers, a multiple of :data:`LANES`. Each
+record holds arrays of one kind, because numba passes only such records to parallel parts.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Wiring(NamedTuple):
     Attributes:
         in_start: First incoming edge of each function in ``in_edges``.
         in_edges: The incoming edges, function by function.
-        out_start: Likewise for the outgoing edges.
-        out_edges: The outgoing edges.
+        out_start: First outgoing edge of each function in ``out_edges``.
+        out_edges: The outgoing edges, function by function.
         channel_start: First channel of each function.
         value_in: First weight of each edge in lin_in.
         value_out: First weight of each edge in lin_out.
         read: Row of each edge in the state that the block reads, -1 where that is 0 or not needed.
-        written: Row of each edge in the state that it writes, -1 where that is not needed.
+        written: Row of each edge in the state that the block writes, -1 where that is not needed.
     """
 
     in_start: Ints
@@ -70,7 +70,7 @@ class Weights(NamedTuple):
 
 
 class Credit(NamedTuple):
-    """Gradients of a block by what is no parameter, float32.
+    """Gradients of a block by states and channels, float32.
 
     Attributes:
         above: By the state that the block writes.
@@ -104,7 +104,7 @@ def _fetch_weights(weights: Floats, value: Ints, edges: Ints, start: int, stop: 
 
 @compiled
 def keeps(sizes: Sizes) -> bool:
-    """Whether the channels after the dropout are kept; else the backward pass makes them again, which is faster."""
+    """Whether the channels after the dropout are kept; else the backward pass recomputes them, which is faster."""
     return sizes.norm == NONE or sizes.taps != 0
 
 
@@ -228,7 +228,7 @@ def backward(
     by: Weights,
     by_affine: Affine,
 ) -> float:
-    """Fill the gradients of ``credit`` and, if they are wanted, by the parameters; returns that by the residual."""
+    """Fill the gradients of ``credit`` and, if needed, by the parameters; returns the one by the residual."""
     in_start, in_edges, out_start, out_edges = wiring.in_start, wiring.in_edges, wiring.out_start, wiring.out_edges
     channel_start, value_in, value_out = wiring.channel_start, wiring.value_in, wiring.value_out
     row_read, row_written, batch = wiring.read, wiring.written, sizes.batch
@@ -393,7 +393,7 @@ def _forward_parts(
     values: Values,
     out: Floats,
 ) -> None:
-    """The same for the parts between the cuts, side by side."""
+    """:func:`forward` for the parts between the cuts, in parallel."""
     for k in numba.prange(cuts.size - 1):
         forward(cuts[k], cuts[k + 1], wiring, weights, affine, sizes, values, out)
 
@@ -410,7 +410,7 @@ def _backward_parts(
     by: Weights,
     by_affine: Affine,
 ) -> None:
-    """The same for the parts between the cuts, side by side; fills ``by_residual`` with the result of each."""
+    """:func:`backward` for the parts between the cuts, in parallel; fills ``by_residual`` with their results."""
     for k in numba.prange(cuts.size - 1):
         by_residual[k] = backward(cuts[k], cuts[k + 1], wiring, weights, affine, sizes, values, credit, by, by_affine)
 
