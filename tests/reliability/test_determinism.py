@@ -35,9 +35,9 @@ def test_two_processes_agree_bit_for_bit():
     assert not different
 
 
-# The stacked one trains models again, and a training follows the order of its samples; the combined and the
-# learned one read untrained networks on samples that they draw by their places.
-PLACES = ("stacked", "combined", "learned")
+# Two train models again, and a training follows the order of its samples; the combined and the learned one read
+# untrained networks on samples that they draw by their places.
+PLACES = ("stacked", "stability", "combined", "learned")
 STREAMING = [entry for entry in ENTRIES if "batch_split" not in entry.omits and entry.name not in PLACES]
 
 

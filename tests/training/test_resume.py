@@ -172,7 +172,7 @@ def test_longer_training_continues_a_complete_run(tmp_path, data, new_config):
         assert value.equal(run.model().state_dict()[name]), name
     assert not run.edges_path.exists(), "edges of another model must not stay"
     assert Run.open(run.path).config.epochs == 5
-    with pytest.raises(RunError, match="trained for more already"):
+    with pytest.raises(RunError, match="already trained for more"):
         fit(data, new_config(epochs=3), run, resume=True, progress=False)
 
 

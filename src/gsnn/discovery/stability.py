@@ -154,6 +154,8 @@ class StabilityEdgeInferer(EdgeInferer):
         """
         self._counts, self._n = None, 0
         x, y = all_samples(self._model, dataloader)
+        if not x.isfinite().all() or y.isinf().any():
+            raise ValueError("x must be finite, and y finite or NaN where missing, got infinite or undefined values")
         # Trainings need gradients, whatever the caller is inside of.
         with torch.inference_mode(False), torch.enable_grad():
             self._counts = self._refined(x, y, crit, device, verbose)
