@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from gsnn.base.arrays import FloatArray, IntArray
-from gsnn.base.errors import closest, unknown_option
+from gsnn.base.errors import check_option, closest
 from gsnn.graph import Graph
 from gsnn.training.config import TrainConfig
 
@@ -255,8 +255,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
 
         check_is_fitted(self)
         method = default_method(0 if self.graph is None else self.graph.N) if method is None else method
-        if method not in METHODS:
-            raise unknown_option("method", method, METHODS)
+        check_option("method", method, METHODS)
         if self.graph is None:
             raise ValueError("edges are inferred against a prior network; pass graph= to the estimator")
         x = torch.as_tensor(self._inputs(X))

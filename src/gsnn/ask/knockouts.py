@@ -17,7 +17,7 @@ from gsnn.ask.clamps import STATES, clamps_of, predict_clamped
 from gsnn.ask.conditions import Conditions, name_of, numbers_of
 from gsnn.ask.ensemble import LEVEL, MAKE_MEMBERS
 from gsnn.base.arrays import FloatArray
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData, Standardiser
 from gsnn.graph import EDGE_TYPES, Graph
@@ -207,8 +207,7 @@ def knockout(
     Raises:
         DataError: If a node or ``to`` is unknown, or there is no model.
     """
-    if to not in STATES:
-        raise DataError(str(unknown_option("to", to, STATES)))
+    check_option("to", to, STATES, DataError)
     if not models:
         raise DataError("knockout needs at least one model")
     if nodes is not None and not len(nodes):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 # A name from a damaged file can be of any length.
 _LONG = re.compile(r"\S{1000,}")
@@ -91,6 +92,26 @@ def unknown_option(parameter: str, value: object, options: Iterable[str]) -> Val
     hint = did_you_mean(value, options) if isinstance(value, str) else ""
     listed = ", ".join(repr(o) for o in options)
     return ValueError(f"unknown {parameter} {value!r}; use one of {listed}{hint}")
+
+
+def check_option(parameter: str, value: object, options: Collection[Any], error: type[Exception] | None = None) -> None:
+    """Refuse a value outside a closed set of names.
+
+    Args:
+        parameter: Its name, for the message.
+        value: The value.
+        options: The set.
+        error: What to raise; None for a ValueError.
+
+    Raises:
+        ValueError: That of :func:`unknown_option`.
+
+    Example:
+        >>> check_option("norm", "layer", ["layer", "none"])
+    """
+    if value not in options:
+        unknown = unknown_option(parameter, value, options)
+        raise unknown if error is None else error(str(unknown))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from gsnn.base.errors import DataError, closest, unknown_option
+from gsnn.base.errors import DataError, check_option, closest
 from gsnn.base.wording import asked, shell
 from gsnn.data.hints import TRANSLATE, accession, advice, but_for_case, find_separator, kind_of
 from gsnn.graph import Graph
@@ -92,8 +92,7 @@ def match(
     Raises:
         DataError: If they do not match.
     """
-    if on_unmatched not in ("error", "drop"):
-        raise unknown_option("on_unmatched", on_unmatched, ["error", "drop"])
+    check_option("on_unmatched", on_unmatched, ["error", "drop"])
     treatments, readouts = _column_names(responses)
     if not isinstance(network, Network):
         raise TypeError(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.base.memory import trim_freed_memory
 from gsnn.base.splitmix import mixed
 from gsnn.base.wording import asked
@@ -112,8 +112,7 @@ class StreamedData:
         Raises:
             ValueError: If there is no such part, or ``batch_size`` is below 1.
         """
-        if part not in PARTS:
-            raise unknown_option("part", part, PARTS)
+        check_option("part", part, PARTS)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         codes = None if split is None else split.codes(len(self))

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from gsnn.base.arrays import BoolArray, IntArray
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.graph import Graph
 from gsnn.graph.checks import Edge
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type, kind_of
@@ -218,8 +218,7 @@ def mask_edges(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
-    if stratify not in get_args(Stratify):
-        raise unknown_option("stratify", stratify, get_args(Stratify))
+    check_option("stratify", stratify, get_args(Stratify))
     if stratify == "role" and not roles:
         raise ValueError("stratify='role' needs roles, a label for each edge; use 'degree' or 'none' without")
     rng = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.base.memory import in_words, memory_bytes
 from gsnn.discovery.learned.inferer import LearnedEdgeInferer, learned_memory
 from gsnn.discovery.learned.structure import LearnedStructureEdgeInferer
@@ -328,8 +328,7 @@ def method_names(method: str | Sequence[str]) -> list[str]:
     if not names:
         raise DataError(f"give at least one method: {', '.join(METHODS)}")
     for name in names:
-        if name not in METHODS:
-            raise DataError(str(unknown_option("method", name, METHODS)))
+        check_option("method", name, METHODS, DataError)
     return names
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gsnn.base.arrays import IntArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.graph import EDGE_TYPES, Graph
 from gsnn.graph.kinds import FUNCTION_EDGES, INPUT_EDGES, OUTPUT_EDGES, edge_type
 from gsnn.graph.reach import hop_classes, member_bits, reach_classes
@@ -280,8 +280,7 @@ def alias_groups(
         >>> groups.group([0, 1], [3, 2]).tolist(), groups.size(0, 3).item()
         ([0, 0], 2)
     """
-    if alias_by not in get_args(AliasBy):
-        raise unknown_option("alias_by", alias_by, get_args(AliasBy))
+    check_option("alias_by", alias_by, get_args(AliasBy))
     if max_hops is not None and max_hops < 1:
         raise ValueError(f"max_hops must be at least 1 (the number of layers of the model), got {max_hops}")
     checked = graph if isinstance(graph, Graph) else Graph(graph.edge_index_dict, graph.node_names_dict)

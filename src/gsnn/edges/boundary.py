@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gsnn.base.arrays import FloatArray, IntArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Capture, Criterion, captures, node_norms, tapped, unwrap
@@ -160,8 +160,7 @@ class BoundaryEdgeInferer(StoredInferer):
             RuntimeError: If fewer than 3 samples were seen.
             ValueError: If the score is unknown.
         """
-        if score not in self.scores:
-            raise unknown_option("score", score, self.scores)
+        check_option("score", score, self.scores)
         return self._scored_once((score, null_correction), lambda: self._score(score, null_correction))
 
     def _score(self, score: str, null_correction: bool) -> ScoredPairs:

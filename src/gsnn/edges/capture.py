@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.torch_state import own_random_state, threads_for
 from gsnn.edges.loss_scale import Criterion as Criterion
 from gsnn.edges.loss_scale import LossScale as LossScale
@@ -86,8 +86,7 @@ def node_norms(values: Tensor, channel_node: Tensor, n_nodes: int, reduction: st
         >>> node_norms(torch.tensor([[3.0], [-4.0]]), torch.tensor([0, 0]), 1, "l2")
         tensor([[5.]])
     """
-    if reduction not in ("l1", "l2"):
-        raise unknown_option("reduction", reduction, ("l1", "l2"))
+    check_option("reduction", reduction, ("l1", "l2"))
     if reduction == "l1":
         return _sum_channels(values.abs(), channel_node, n_nodes)
     # Squares of small gradients underflow, those of large ones overflow.
@@ -241,8 +240,7 @@ def captures(
 ) -> list[Capture]:
     """:func:`capture` at each of several taps ``where``, by one pass; the other arguments and errors are as there."""
     for tap in where:
-        if tap not in TAPS:
-            raise unknown_option("where", tap, TAPS)
+        check_option("where", tap, TAPS)
     scale = loss_reduction if isinstance(loss_reduction, LossScale) else LossScale(loss_reduction)
     inner = unwrap(model)
     gsnn = cast(Tapped, inner)

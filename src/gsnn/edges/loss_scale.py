@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.nn.losses import MaskedMSELoss, masked_mse
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -50,8 +50,8 @@ class LossScale:
     """
 
     def __init__(self, loss_reduction: str | None = None) -> None:
-        if loss_reduction is not None and loss_reduction not in REDUCTIONS:
-            raise unknown_option("loss_reduction", loss_reduction, REDUCTIONS)
+        if loss_reduction is not None:
+            check_option("loss_reduction", loss_reduction, REDUCTIONS)
         self.reduction = loss_reduction
         self._declared = loss_reduction is not None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gsnn.base.arrays import FloatArray, IntArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.memory import check_fits, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.base.torch_state import map_in_threads
@@ -117,8 +117,7 @@ class MagnitudeEdgeInferer(StreamingInferer):
             f"the scores of {self.N} nodes",
             "share the targets among processes",
         )
-        if reduction not in REDUCTIONS:
-            raise unknown_option("reduction", reduction, REDUCTIONS)
+        check_option("reduction", reduction, REDUCTIONS)
         self._open(model, use_pre_norm)
         self.reduction = reduction
         self.reset_stats()
@@ -287,8 +286,7 @@ def _checked(
         ("score", score, SCORES),
         ("p_method", p_method, P_METHODS),
     ):
-        if value not in options:
-            raise unknown_option(name, value, options)
+        check_option(name, value, options)
     if not ridge >= 0:
         raise ValueError(f"ridge must be at least 0, got {ridge}")
     return layer_agg, score, ridge, p_method

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.memory import check_fits, free_on, in_words, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Criterion, LossScale, all_samples, capture, isolated, tapped, unwrap
@@ -99,8 +99,7 @@ class FunctionEdgeInferer(EdgeScores):
         self._model = unwrap(model)
         gsnn = tapped(model)
         for name, value, options in (("norm", norm, NORMS), ("agg", agg, CHANNEL_AGGREGATIONS)):
-            if value not in options:
-                raise unknown_option(name, value, options)
+            check_option(name, value, options)
         check_blocks(gsnn)
         index = torch.as_tensor(edge_index)
         if index.ndim != 2 or index.shape[0] != 2:
@@ -231,8 +230,7 @@ class FunctionEdgeInferer(EdgeScores):
         pool: bool = True,
         permute: bool = False,
     ) -> FloatMatrix:
-        if method not in CORRELATIONS:
-            raise unknown_option("method", method, CORRELATIONS)
+        check_option("method", method, CORRELATIONS)
         if row_chunk is not None and row_chunk < 1:
             raise ValueError(f"row_chunk must be at least 1 or None, got {row_chunk}")
         inputs, outputs = torch.as_tensor(x), torch.as_tensor(y)
@@ -364,8 +362,7 @@ class RankEdgeInferer(EdgeInferer):
     ) -> None:
         super().__init__(model, data)
         self._open(model, options.get("use_prenorm", True))
-        if method not in CORRELATIONS:
-            raise unknown_option("method", method, CORRELATIONS)
+        check_option("method", method, CORRELATIONS)
         self.method, self.pool = method, pool
         self.dense = FunctionEdgeInferer(model, None, self.prior.pairs, memory_budget=memory_budget, **options)
 

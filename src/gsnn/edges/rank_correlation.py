@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.torch_state import map_in_threads
 
 CORRELATIONS = ("spearman", "pearson")
@@ -61,8 +61,7 @@ def cross_correlation(
         >>> cross_correlation(x, y, "spearman").round(decimals=5)
         tensor([[1., 0.]])
     """
-    if method not in CORRELATIONS:
-        raise unknown_option("method", method, CORRELATIONS)
+    check_option("method", method, CORRELATIONS)
     standardise = _standardise_ranks if method == "spearman" else _standardise_values
     segments = x.shape[1]
     if out is None:

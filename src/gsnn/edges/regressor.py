@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gsnn.base.errors import RunError, unknown_option
+from gsnn.base.errors import RunError, check_option
 from gsnn.base.files import read_tensors, write_tensors
 from gsnn.base.progress import track
 from gsnn.edges.capture import (
@@ -133,16 +133,14 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         EdgeInferer.__init__(self, model, data)
         self.aggregators = (aggregators,) if isinstance(aggregators, str) else tuple(aggregators)
         for aggregator in self.aggregators:
-            if aggregator not in AGGREGATORS:
-                raise unknown_option("aggregators", aggregator, AGGREGATORS)
+            check_option("aggregators", aggregator, AGGREGATORS)
         if not self.aggregators:
             raise ValueError(f"aggregators is empty; give at least one of {AGGREGATORS}")
         for name, value, options in (
             ("score_mode", score_mode, SCORE_MODES),
             ("loss_reduction", loss_reduction, REDUCTIONS),
         ):
-            if value not in options:
-                raise unknown_option(name, value, options)
+            check_option(name, value, options)
         for name, number in (("lr", lr), ("weight_decay", weight_decay), ("ridge", ridge)):
             if not number >= 0:
                 raise ValueError(f"{name} must not be negative, got {number}")
@@ -351,8 +349,7 @@ class MagnitudeEdgeRegressor(EdgeInferer, nn.Module):
         Raises:
             ValueError: If ``mode`` is unknown.
         """
-        if mode not in ("max", "min"):
-            raise unknown_option("mode", mode, ("max", "min"))
+        check_option("mode", mode, ("max", "min"))
         if metric is None or math.isnan(value := float(metric)):
             return False
         if self.best_metric is not None and not (

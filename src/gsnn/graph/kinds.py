@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.graph.checks import EdgeType
 
 INPUT_EDGES, FUNCTION_EDGES, OUTPUT_EDGES = "input->function", "function->function", "function->output"
@@ -77,8 +77,7 @@ def resolve_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
     if not names:
         raise DataError(f"give at least one kind of edges: {', '.join(_SHORT)}, or all")
     for name in names:
-        if name not in (*_SHORT, *KINDS, "all"):
-            raise DataError(str(unknown_option("kind", name, (*_SHORT, "all"))))
+        check_option("kind", name, (*_SHORT, "all"), DataError)
     chosen = set(KINDS) if "all" in names else {_SHORT.get(name, name) for name in names}
     return tuple(kind for kind in KINDS if kind in chosen)
 

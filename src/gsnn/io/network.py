@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.edge_columns import find_edge_columns
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.base.wording import asked
 from gsnn.io.edge_list import names_of, read_edges_of
 from gsnn.io.edge_table import UNDIRECTED, other_names, read_edge_table, refuse_joined_ends
@@ -230,8 +230,8 @@ def read_network(
     """
     which = asked("format", "--graph-format")
     for parameter, value, options in ((which, format, FORMATS), ("undirected", undirected, UNDIRECTED)):
-        if value is not None and value not in options:
-            raise DataError(str(unknown_option(parameter, value, options)))
+        if value is not None:
+            check_option(parameter, value, options, DataError)
     named = source is not None or target is not None or sign is not None
     if format == "sif" and named:
         named_by = asked("source, target and sign", "--source-column, --target-column and --sign-column")

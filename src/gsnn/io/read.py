@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gsnn.base.errors import DataError, did_you_mean, unknown_option
+from gsnn.base.errors import DataError, check_option, did_you_mean
 from gsnn.base.wording import asked
 from gsnn.io.anndata import AnnDataResponses
 from gsnn.io.choose import conditions
@@ -235,8 +235,8 @@ def read_treatments(
 
 
 def _check_options(format: str | None, decimal: str) -> None:
-    if format is not None and format not in FORMATS:
-        raise DataError(str(unknown_option(asked("format", "--data-format"), format, FORMATS)))
+    if format is not None:
+        check_option(asked("format", "--data-format"), format, FORMATS, DataError)
     if decimal not in (".", ","):
         raise DataError(f"{asked('decimal', '--decimal')} must be '.' or ',', got {decimal!r}")
 

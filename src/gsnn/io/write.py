@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, cast
 import pandas as pd
 
 from gsnn.base.csv_file import write_csv
-from gsnn.base.errors import DataError, did_you_mean, require, unknown_option
+from gsnn.base.errors import DataError, check_option, did_you_mean, require
 from gsnn.base.files import atomic_path
 from gsnn.base.wording import asked
 from gsnn.io.edge_frame import STATUSES, edge_frame, numbers, species
@@ -107,8 +107,7 @@ def write_edges(
     """
     path = Path(path)
     chosen = format_of(path, format)
-    if formulas not in FORMULAS:
-        raise unknown_option("formulas", formulas, FORMULAS)
+    check_option("formulas", formulas, FORMULAS)
     if h5ad is not None and chosen != "h5ad":
         raise DataError(f"h5ad= is for AnnData, and '{path}' is {chosen}; leave it out")
     frame = edge_frame(table, graph)
@@ -169,9 +168,8 @@ def format_of(path: Path, format: str | None = None) -> str:
     Raises:
         DataError: If there is no such format or extension.
     """
-    if format is not None and format not in EDGE_FORMATS:
-        raise DataError(str(unknown_option("format", format, EDGE_FORMATS)))
     if format is not None:
+        check_option("format", format, EDGE_FORMATS, DataError)
         return format
     suffix = suffix_of(path)
     known = {extension: name for name, way in EDGE_FORMATS.items() for extension in way.extensions}

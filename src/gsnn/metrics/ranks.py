@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import digamma
 
 from gsnn.base.arrays import FloatArray, IntArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.metrics.edges import as_index
 from gsnn.metrics.scores import as_scores
 
@@ -106,8 +106,7 @@ class Ranks:
 
 
 def _ties(ties: str) -> str:
-    if ties not in get_args(Ties):
-        raise unknown_option("ties", ties, get_args(Ties))
+    check_option("ties", ties, get_args(Ties))
     return ties
 
 
@@ -131,8 +130,7 @@ def count_ranks(
     Raises:
         ValueError: If ``within`` is unknown or ``chunk_size`` is below 1.
     """
-    if within not in get_args(Within):
-        raise unknown_option("within", within, get_args(Within))
+    check_option("within", within, get_args(Within))
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size}")
     if within == "target":

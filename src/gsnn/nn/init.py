@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 
 
 def _symmetric(u: Tensor) -> Tensor:
@@ -75,5 +75,4 @@ def initial_weights(name: str, draws: Tensor, scale: Tensor) -> Tensor:
 
 def check_init(name: str) -> None:
     """Raise a ValueError that lists the options unless ``name`` is an initialiser."""
-    if name not in _RULES:
-        raise unknown_option("init", name, INITIALISERS)
+    check_option("init", name, INITIALISERS)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.nn import checks
 from gsnn.nn.between import Between
 from gsnn.nn.block import Block, NodeAttention, NodeMLP, Recorder, SparseLinear, Tap
@@ -493,8 +493,7 @@ class GSNN(Saved):
         Raises:
             ValueError: If ``agg`` is unknown; the message lists the options.
         """
-        if agg not in _AGGREGATES:
-            raise unknown_option("agg", agg, _AGGREGATES)
+        check_option("agg", agg, _AGGREGATES)
         seen: list[Tensor] = []
         with _evaluating(self):
             self.forward_with_taps(x, post=lambda _, h: seen.append(h))

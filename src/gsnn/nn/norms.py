@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.nn.layer_norm import SHIFT, layer_norm
 
 RMS_EPS = 1e-6
@@ -300,6 +300,5 @@ def build_norms(name: str, groups: ChannelGroups, n_edges: int) -> tuple[nn.Modu
     Raises:
         ValueError: If the name is unknown; the message lists the options.
     """
-    if name not in _BUILDERS:
-        raise unknown_option("norm", name, NORMS)
+    check_option("norm", name, NORMS)
     return _BUILDERS[name](groups, n_edges)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.plot.axes import GUIDE, PROPOSED, axes
 from gsnn.plot.check_tables import check_tables
 
@@ -45,14 +45,12 @@ def self_check(
     Raises:
         ValueError: If a method was not checked, or ``negatives`` is unknown.
     """
-    if negatives not in _NEGATIVES:
-        raise unknown_option("negatives", negatives, _NEGATIVES)
+    check_option("negatives", negatives, _NEGATIVES)
     curves = check_tables(check, check.methods[0]).curves
     checked = list(dict.fromkeys(curves["method"])) if len(curves) else []
     shown = check.methods if methods is None else list(methods)
     for name in shown:
-        if name not in checked:
-            raise unknown_option("method", name, checked)
+        check_option("method", name, checked)
     curves = curves[curves["negatives"] == negatives]
     ax = axes(ax)
     for i, name in enumerate(shown):

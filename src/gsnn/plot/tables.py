@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gsnn.base.arrays import BoolArray, FloatArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.graph.checks import Edge
 from gsnn.metrics import average_precision, roc_auc
 from gsnn.metrics.scores import as_scores
@@ -205,8 +205,7 @@ def method_agreement(
     Raises:
         ValueError: If there are fewer than two methods, or the measure is unknown.
     """
-    if measure not in ("spearman", "shared"):
-        raise unknown_option("measure", measure, ["spearman", "shared"])
+    check_option("measure", measure, ["spearman", "shared"])
     if len(tables) < 2:
         raise ValueError(f"tables must hold at least two methods to compare, got {list(tables)}")
     ranks = pd.DataFrame({name: _ranks(name, table, score_col) for name, table in tables.items()})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gsnn.base.errors import DataError, RunError, unknown_option
+from gsnn.base.errors import DataError, RunError, check_option
 from gsnn.base.progress import now
 from gsnn.base.wording import asked
 from gsnn.graph.kinds import FUNCTION_EDGES, OUTPUT_EDGES, drawn_treatments
@@ -150,8 +150,8 @@ def infer_run(
         raise DataError(f"score and agg are of {FUNCTION_EDGES} edges alone; leave them out, or the other kinds")
     choices = (("score", score, SCORES), ("agg", agg, AGGREGATIONS), ("samples", samples, SAMPLES))
     for parameter, value, known_values in (*choices, ("aliases", aliases, ALIASES)):
-        if value is not None and value not in known_values:
-            raise DataError(str(unknown_option(parameter, value, known_values)))
+        if value is not None:
+            check_option(parameter, value, known_values, DataError)
     options = {name: _method_options(name, score, agg) for name in names}
     by_kind = {kind: ways(names, kind) for kind in chosen_kinds}
     if functions := by_kind.get(FUNCTION_EDGES):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsnn.base.csv_file import csv_text
-from gsnn.base.errors import DataError, RunError, as_data_error, unknown_option
+from gsnn.base.errors import DataError, RunError, as_data_error, check_option
 from gsnn.base.files import write_json, write_text
 from gsnn.graph import resolve_kinds
 from gsnn.graph.checks import Edge
@@ -144,13 +144,11 @@ def _settings(
     from gsnn.simulation.random_graphs import RANDOM_KINDS
 
     if setting is not None:
-        if setting.upper() not in SETTINGS:
-            raise DataError(str(unknown_option("setting", setting, SETTINGS)))
+        check_option("setting", setting.upper(), SETTINGS, DataError)
         if kind not in (None, CONVERGING):
             raise DataError(f"setting {setting} is of the {CONVERGING} graph; leave kind out")
     kind = kind or CONVERGING
-    if kind not in (CONVERGING, *RANDOM_KINDS):
-        raise DataError(str(unknown_option("kind", kind, (CONVERGING, *RANDOM_KINDS))))
+    check_option("kind", kind, (CONVERGING, *RANDOM_KINDS), DataError)
     if not 0 < hide < 1:
         raise DataError(f"hide must be a share between 0 and 1, got {hide}")
     if setting:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx as nx
 import numpy as np
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.graph.checks import Edge
 
 RANDOM_KINDS = ("layered", "dag", "scale-free", "cyclic")
@@ -39,8 +39,7 @@ def random_graph(
         >>> len(inputs), len(functions), len(edges)
         (2, 10, 16)
     """
-    if kind not in RANDOM_KINDS:
-        raise unknown_option("kind", kind, RANDOM_KINDS)
+    check_option("kind", kind, RANDOM_KINDS)
     if n < 10:
         raise ValueError(f"n must be at least 10 functions, got {n}")
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 
 # The norms of the model, repeated here so that a command line can offer them without importing torch.
 NORMS = ("none", "layer", "batch", "edgebatch", "batch++", "groupbatch", "softmax", "rms", "ema", "channelema")
@@ -91,8 +91,7 @@ class TrainConfig:
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        if self.norm not in NORMS:
-            raise unknown_option("norm", self.norm, NORMS)
+        check_option("norm", self.norm, NORMS)
         if self.norm in NEED_TWO_ROWS and self.batch_size == 1:
             raise ValueError(f"norm {self.norm!r} needs a batch_size of at least 2, got 1")
         _number("lr", self.lr, lambda v: v > 0, "a finite number above 0")
@@ -122,8 +121,7 @@ class TrainConfig:
         """
         names = [f.name for f in fields(cls)]
         for name in values:
-            if name not in names:
-                raise unknown_option("training option", name, names)
+            check_option("training option", name, names)
         return cls(**values)
 
     @property

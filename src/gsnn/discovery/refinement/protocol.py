@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.progress import track
 from gsnn.data import PerturbationData
 from gsnn.data.digest import sample_settings
@@ -139,8 +139,7 @@ def refine(
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}")
-    if decision not in DECISIONS:
-        raise unknown_option("decision", decision, DECISIONS)
+    check_option("decision", decision, DECISIONS)
     if min_drop is not None and not 0 <= min_drop < 1:
         raise ValueError(f"min_drop must be a share of the loss, from 0 up to, but not including, 1, got {min_drop}")
     planned = None if repairs is None else read_repairs(repairs, data.graph)

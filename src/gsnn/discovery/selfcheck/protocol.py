@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from gsnn.base.arrays import BoolArray, FloatArray, IntArray
-from gsnn.base.errors import DataError, unknown_option
+from gsnn.base.errors import DataError, check_option
 from gsnn.base.progress import stage
 from gsnn.base.workers import json_in_processes
 from gsnn.data import PerturbationData
@@ -108,12 +108,9 @@ def self_check(
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats!r}")
     for control in controls:
-        if control not in CONTROLS:
-            raise unknown_option("control", control, CONTROLS)
-    if stratify not in get_args(Stratify):
-        raise unknown_option("stratify", stratify, get_args(Stratify))
-    if kind not in KINDS:
-        raise unknown_option("kind", kind, KINDS)
+        check_option("control", control, CONTROLS)
+    check_option("stratify", stratify, get_args(Stratify))
+    check_option("kind", kind, KINDS)
     scorers = resolve_scorers(inferers, config, kind, data.graph.N)
     # Refuse a graph whose edges cannot be hidden before anything is trained.
     mask_edges(data.graph, fraction, seed, stratify, roles, kind=kind)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gsnn.base.arrays import FloatArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.verdict import Verdict
 from gsnn.discovery.baselines import PRIOR_BASELINES
 from gsnn.discovery.result_file import StoredResult
@@ -390,8 +390,7 @@ class SelfCheck(StoredResult):
         """
         records = self._records("real")
         names = dict.fromkeys([*self.methods, *(name for record in records for name in record["methods"])])
-        if method not in names:
-            raise unknown_option("method", method, names)
+        check_option("method", method, names)
         places = np.asarray(k, dtype=np.float64)
         ranks, weight, n_distinct = self._weighted_ranks(records, method)
         recall = found_share(ranks, weight, places)

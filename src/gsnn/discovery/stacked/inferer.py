@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gsnn.base.arrays import FloatArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import own_random_state
 from gsnn.base.workers import arrays_in_processes, workers_for
@@ -292,8 +292,7 @@ class StackedEdgeInferer(_Hiding):
             RuntimeError: If it was not fitted.
             ValueError: If an option is unknown or below 1.
         """
-        if score not in SCORES:
-            raise unknown_option("score", score, SCORES)
+        check_option("score", score, SCORES)
         results = self._fitted()
         total = results["learnt"] + log_score(results["explained"]) if score == "stacked" else results[score]
         columns = {name: column_of(results[name]) for name in COLUMNS}

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.progress import track
 from gsnn.base.torch_state import one_thread
 from gsnn.edges.capture import Criterion
@@ -135,8 +135,7 @@ class MagnitudeEdgeKGE(EdgeScores, nn.Module):
         p_method: str | None = None,
     ) -> None:
         nn.Module.__init__(self)
-        if mining_strategy not in STRATEGIES:
-            raise unknown_option("mining_strategy", mining_strategy, STRATEGIES)
+        check_option("mining_strategy", mining_strategy, STRATEGIES)
         least = {"embedding_dim": 1, "walks_per_node": 1, "walk_length": 2, "window_size": 1, "n_negatives": 0}
         least["top_k_per_target"] = 0 if mining_strategy == "fdr" else 1
         arguments = locals()

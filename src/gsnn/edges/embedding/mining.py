@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 
 STRATEGIES = ("fdr", "topk_per_target")
 
@@ -30,8 +30,7 @@ def mine_edges(
         >>> mine_edges(table, "corr", "topk_per_target", top_k_per_target=2)["src_idx"].tolist()
         [0, 1]
     """
-    if strategy not in STRATEGIES:
-        raise unknown_option("mining_strategy", strategy, STRATEGIES)
+    check_option("mining_strategy", strategy, STRATEGIES)
     usable = table[score_col].notna() & (table["src_idx"] != table["dst_idx"]) & ~table["has_edge"].astype(bool)
     if strategy == "fdr":
         # A missing q is no discovery: NaN <= alpha is False.

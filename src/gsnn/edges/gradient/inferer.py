@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gsnn.base.arrays import FloatArray, IntArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.memory import check_fits, free_on, matrix_dtype, memory_bytes
 from gsnn.base.progress import track
 from gsnn.edges.capture import Capture, Criterion, captures
@@ -250,12 +250,10 @@ class GradientEdgeInferer(StoredInferer):
         null_correction: bool = True,
     ) -> ScoredPairs:
         """Scores and columns of all pairs; see :meth:`evaluate` for the options and errors."""
-        if score not in SCORES:
-            raise unknown_option("score", score, SCORES)
+        check_option("score", score, SCORES)
         if layer_agg is None:
             layer_agg = "rss" if score == "explained" else "mean0"
-        if layer_agg not in LAYER_AGGREGATIONS:
-            raise unknown_option("layer_agg", layer_agg, LAYER_AGGREGATIONS)
+        check_option("layer_agg", layer_agg, LAYER_AGGREGATIONS)
         if not 0 < ridge < 1:
             raise ValueError(f"ridge must be above 0 and below 1, got {ridge}")
         if not 0 <= rank_tolerance < 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 from gsnn.base.processes import Processes, Stopped
 from gsnn.base.progress import track
 from gsnn.edges import StreamingInferer
@@ -104,8 +104,7 @@ def fit(
         >>> fit(inferer, [(torch.ones(5, 1), torch.zeros(5, 1))] * 2, verbose=False).n
         10
     """
-    if shard not in SHARDS:
-        raise unknown_option("shard", shard, SHARDS)
+    check_option("shard", shard, SHARDS)
     joined = joined or Processes()
     statistics = Statistics(inferer, device)
     own = joined.share(inferer.N) if joined.size > 1 else statistics.inferer.targets

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gsnn.base.arrays import BoolArray, FloatArray, IntArray
-from gsnn.base.errors import unknown_option
+from gsnn.base.errors import check_option
 
 AGGREGATIONS = ("mean", "max", "mean0")
 # A column is constant when its spread is at most this many roundings of its own mean, whatever the scale of the loss.
@@ -261,8 +261,7 @@ def aggregate(r: FloatArray, how: str) -> FloatArray:
             better = (np.abs(values) > np.abs(best)) | (np.isnan(best) & ~np.isnan(values))
             best = np.where(better, values, best)
         return best
-    if how not in AGGREGATIONS:
-        raise unknown_option("layer_agg", how, AGGREGATIONS)
+    check_option("layer_agg", how, AGGREGATIONS)
     # Pair by pair, several times faster than nanmean over a strided axis.
     total, defined = np.zeros(r.shape[1:]), np.zeros(r.shape[1:])
     for values in r:

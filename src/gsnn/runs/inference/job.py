@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gsnn.base.errors import DataError, as_data_error, unknown_option
+from gsnn.base.errors import DataError, as_data_error, check_option
 from gsnn.base.memory import memory_bytes
 from gsnn.base.processes import Processes
 from gsnn.base.torch_state import check_device
@@ -57,10 +57,8 @@ class Job:
     passes: list[Pass] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.shard not in SHARDS:
-            raise DataError(str(unknown_option("shard", self.shard, SHARDS)))
-        if self.weights not in WEIGHTS:
-            raise DataError(str(unknown_option("weights", self.weights, WEIGHTS)))
+        check_option("shard", self.shard, SHARDS, DataError)
+        check_option("weights", self.weights, WEIGHTS, DataError)
         if not self.every >= 0:
             raise DataError(f"save-every must be at least 0 seconds, got {self.every:g}")
         with as_data_error():
