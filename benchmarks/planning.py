@@ -149,7 +149,13 @@ def chart(path: Path, out: Path) -> None:
     done = pd.read_csv(path)
     shown = {"learned": "#1b6ca8", "explained": "#7fb069", "learned structure": "#888888", "random": "#cccccc"}
     plt.rcParams.update(
-        {"svg.hashsalt": "planning", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+        {
+            "svg.hashsalt": "planning",
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
     )
     rows = {
         "mrr": "mean of 1 / rank\nwithin the target (MRR)",

@@ -224,7 +224,13 @@ def chart(path: Path, out: Path) -> None:
 
     done = read(path)
     plt.rcParams.update(
-        {"svg.hashsalt": "repairs", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+        {
+            "svg.hashsalt": "repairs",
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
     )
     figure, axes = plt.subplots(1, len(TITLES), figsize=(11, 2.9), constrained_layout=True)
     for axis, (name, title) in zip(axes, TITLES.items(), strict=True):

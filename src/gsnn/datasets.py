@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gsnn.base.errors import DataError, MissingExtraError, check_option
+from gsnn.base.errors import DataError, MissingExtraError, unknown_option
 
 if TYPE_CHECKING:
     from gsnn.data import PerturbationData
@@ -90,7 +90,8 @@ def dataset_files(name: str) -> dict[str, Path]:
         DataError: If there is no such data set, or the installed package lacks the file.
         MissingExtraError: If the package that brings it is not installed.
     """
-    check_option("dataset", name.casefold(), DATASETS, DataError)
+    if name.casefold() not in DATASETS:
+        raise DataError(str(unknown_option("dataset", name, DATASETS)))
     dataset = DATASETS[name.casefold()]
     try:
         package = metadata.distribution(dataset.package)

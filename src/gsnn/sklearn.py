@@ -191,7 +191,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         self.early_model_ = trained.reading_model
         self.history_, self.seed_ = trained.history, seed
         self.output_names_ = np.asarray(names if names is not None else graph.outputs, dtype=object)
-        self._input_columns, self._output_columns, self._flat = inputs, outputs, flat
+        self._input_columns, self._output_columns, self._flat, self._config = inputs, outputs, flat, config
         return self
 
     def predict(self, X: Any) -> FloatArray:  # noqa: ANN401
@@ -261,7 +261,7 @@ class GSNNRegressor(RegressorMixin, BaseEstimator):
         x = torch.as_tensor(self._inputs(X))
         targets = self.standardiser_.transform(self._responses(y, len(x))[:, self._output_columns])
         t = torch.as_tensor(targets, dtype=torch.float32)
-        inferer = METHODS[method].make(self.early_model_, self.graph_, **options)
+        inferer = METHODS[method].make(self.early_model_, self.graph_, {"train": self._config}, **options)
         batches = list(zip(x.split(_BATCH), t.split(_BATCH), strict=True))
         inferer.fit(batches, crit=masked_mse, verbose=bool(self.verbose))
         return inferer

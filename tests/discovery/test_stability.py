@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from gsnn.discovery import StabilityEdgeInferer
+from gsnn.discovery import StabilityEdgeInferer, stability
 from gsnn.discovery.stability import halved, train_together
 from gsnn.edges import GradientEdgeInferer
 from gsnn.graph import Graph
@@ -104,6 +106,56 @@ def test_planted_edges_enter_every_time_and_none_where_the_responses_are_permute
     assert inferer.evaluate()["entered"].max() <= 0.7
 
 
+def test_models_that_train_together_learn_from_samples_of_their_own():
+    graph, x, _ = chain(200)
+    model = GSNN.from_graph(graph, 4, 4, norm="groupbatch", share_layers=False)
+    config = TrainConfig(epochs=10, lr=1e-2)
+    (same, turned), own = train_together(model, [graph] * 2, [(x, x), (x[:150], -x[:150])], config, 0), x[:50]
+    with torch.no_grad():
+        assert ((same(own) - own) ** 2).mean() < 0.3
+        assert ((turned(own) + own) ** 2).mean() < 0.3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_groups_and_processes_do_not_mix_subsamples(workers, monkeypatch):
+    monkeypatch.setattr(stability, "_TOGETHER", 2)
+    monkeypatch.setattr(stability, "workers_for", lambda *_: workers)
+    x, y = samples(60, dtype=torch.float32)
+    seen = fitted(x, y, subsamples=6).score_matrix()
+    monkeypatch.setattr(stability, "workers_for", lambda *_: 0)
+    np.testing.assert_array_equal(seen, fitted(x, y, subsamples=6).score_matrix())
+
+
+def test_nothing_below_chance_enters():
+    """Functions that reach no readout have no gradient: no edge into them is worth anything."""
+    ids = range(7)
+    edges = [("x", "a"), ("a", "b"), ("b", "y"), *[("a", f"d{i}") for i in ids]]
+    graph = Graph.from_edges(
+        edges, input_nodes=["x"], function_nodes=["a", "b", *[f"d{i}" for i in ids]], output_nodes=["y"]
+    )
+    x = torch.randn(60, 1, generator=torch.Generator().manual_seed(0))
+    model = GSNN.from_graph(graph, 3, 4, norm="groupbatch", share_layers=False)
+    inferer = StabilityEdgeInferer(model, graph, QUICK, subsamples=4, rounds=1)
+    inferer.fit([(x, x.abs())], verbose=False)
+    table = inferer.evaluate()
+    assert (table.loc[table["dst_func"].str.startswith("d"), "entered"] == 0).all()
+
+
+def test_signs_of_anything_like_a_graph_are_read():
+    x, y = samples(40, dtype=torch.float32)
+    index = small_graph().edge_index_dict
+    signs = {kind: torch.full((ends.shape[1],), -1) for kind, ends in index.items()}
+    signed = Graph(index, small_graph().node_names_dict, edge_sign_dict=signs)
+    other = SimpleNamespace(
+        edge_index_dict=index, node_names_dict=small_graph().node_names_dict, edge_sign_dict=signed.edge_sign_dict
+    )
+    model = gsnn(norm="groupbatch", dtype=torch.float32)
+    first, second = (StabilityEdgeInferer(model, data, QUICK, subsamples=2, rounds=1) for data in (signed, other))
+    for inferer in (first, second):
+        inferer.fit([(x, y)], verbose=False)
+    assert first.evaluate()["sign"].tolist() == second.evaluate()["sign"].tolist()
+
+
 def test_the_same_seed_gives_the_same_and_another_does_not():
     x, y = samples(40, dtype=torch.float32)
     first, again, other = (fitted(x, y, seed=seed).score_matrix() for seed in (3, 3, 4))
@@ -147,3 +199,7 @@ def test_too_few_conditions_are_refused():
         inferer.fit([(x.repeat(5, 1), y.repeat(5, 1))], verbose=False)
     with pytest.raises(RuntimeError, match="not fitted"):
         inferer.scored()
+    for n in (4, 5):
+        x, y = samples(n, dtype=torch.float32)
+        with pytest.raises(ValueError, match=f"half of {n} distinct treatments can be 2 samples; give at least 3"):
+            inferer.fit([(x, y)], verbose=False)

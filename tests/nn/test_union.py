@@ -73,6 +73,14 @@ def test_parts_predict_like_the_whole_with_other_options(options):
     assert_parts_predict_like_the_whole(united(some, **options), some)
 
 
+def test_parts_have_the_precision_of_the_whole():
+    some = graphs()
+    model = united(some).double()
+    x = torch.randn(7, model.I, dtype=torch.float64)
+    parts = split_union(model, some)
+    assert torch.equal(torch.cat([part(own) for part, own in zip(parts, x.chunk(3, dim=1), strict=True)], 1), model(x))
+
+
 def test_weights_of_edges_are_kept():
     edges = small_graph()
     weights = {kind: torch.rand(index.shape[1]) for kind, index in edges.edge_index_dict.items()}
@@ -86,6 +94,7 @@ def test_what_shares_weights_between_functions_is_not_united():
     assert can_unite(GSNN.from_graph(small_graph(), 2, 2))
     assert not can_unite(GSNN.from_graph(small_graph(), 2, 2, node_mlp=True))
     assert not can_unite(GSNN.from_graph(small_graph(), 2, 2, node_attn=True))
+    assert not can_unite(GSNN.from_graph(small_graph(), 2, 2, nonlin=torch.nn.PReLU))
     assert not can_unite(torch.nn.Linear(2, 2))
 
 

@@ -160,6 +160,29 @@ def test_inference_averages_the_ranks_of_the_members(run):
     assert not list(run.path.glob("statistics*"))
 
 
+def test_what_reads_no_weights_of_a_member_is_asked_once(run, monkeypatch):
+    from gsnn.discovery import METHODS, Method, StabilityEdgeInferer
+
+    asked = []
+
+    class Counted(StabilityEdgeInferer):
+        def fit(self, *args, **options):
+            asked.append(self)
+            return super().fit(*args, **options)
+
+    quick = Method(Counted, settings={"subsamples": 2, "rounds": 1})
+    monkeypatch.setitem(METHODS._added, "counted", quick)
+    edges = infer_run(run, method="counted,gradient-explained", progress=False)
+    assert len(asked) == 1
+    assert "members" not in run.info["inference"]
+    assert "worst_rank" not in edges
+    assert edges["rank_gradient-explained"].notna().any()
+    edges = infer_run(run, method="gradient-explained,counted", progress=False)
+    assert len(asked) == 2
+    assert run.info["inference"]["members"]["members"] == 3
+    assert {"worst_rank", "rank_counted"} <= set(edges)
+
+
 def test_inference_of_the_model_alone(run, sources, tmp_path):
     plain, _ = train_run(tmp_path / "plain", sources, CONFIG, progress=False)
     pd.testing.assert_frame_equal(infer_run(run, progress=False, members=False), infer_run(plain, progress=False))

@@ -261,17 +261,15 @@ class TestEdges:
     @pytest.mark.parametrize(
         "method", [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINED)) for name in METHODS]
     )
-    def test_the_table_is_that_of_the_inferer(self, method, monkeypatch):
-        # Eight trainings (or forty) of 1200 steps for each of four tables would take minutes.
-        short = TrainConfig(epochs=2, batch_size=16)
-        for module in ("stacked.inferer", "stability"):
-            monkeypatch.setattr(f"gsnn.discovery.{module}.default_config", lambda n_samples: short)
+    def test_the_table_is_that_of_the_inferer(self, method):
         X, y = samples(60, missing=0.1)
         turned = X[["TR:b", "TR:a"]], y[["DV:d", "DV:c"]]
         model = small().fit(*turned)
         x = torch.tensor(X.to_numpy(np.float32))
         t = torch.tensor(model.standardiser_.transform(y.to_numpy())).float()
-        inferer = METHODS[method].make(model.early_model_, GRAPH)
+        settings = {name: value for name, value in model.get_params().items() if name in TrainConfig.__annotations__}
+        train = TrainConfig(**settings, seed=0)
+        inferer = METHODS[method].make(model.early_model_, GRAPH, {"train": train})
         inferer.fit([(x, t)], crit=masked_mse, verbose=False)
         expected = inferer.evaluate(**METHODS[method].options)
         expected = expected[~expected["has_edge"]]

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 SUBSAMPLES, ROUNDS = 20, 2
 # Edges that enter in a round: this share of the known ones, and at least so many.
 SHARE, LEAST = 0.03, 5
-LEAST_CONDITIONS = 4
-# Models that train as one; results depend on it a little, so it does not follow the number of processors.
-_TOGETHER = 10
+LEAST_CONDITIONS, LEAST_SAMPLES = 4, 3
+# Models that train as one, of graphs with at most so many edges: larger ones gain nothing by it. Results depend on it a
+# little, so it does not follow the number of processors.
+_TOGETHER, _SMALL = 10, 1500
 _BATCH = 256
 
 
@@ -55,8 +56,9 @@ class StabilityEdgeInferer(EdgeInferer):
     always enters may be one that the model always proposes in place of another (see ``gsnn selfcheck``), and no p-value
     is defined. What enters by luck of the samples or of the weights does not enter often.
 
-    Several models are trained at a time as one, on the disjoint union of their graphs, which is cheaper than one after
-    the other. They share the L weights of the residual connections, nothing else.
+    The models of a small network (up to 1,500 edges) are trained ten at a time as one, on the disjoint union of their
+    graphs, which is cheaper. These ten share the L weights of the residual connections, the epoch at which most was
+    learnt, and which of their samples stand in a batch together; nothing else.
 
     Args:
         model: A :class:`gsnn.nn.GSNN` of at least 2 blocks; it gives the architecture, and no weights.
@@ -93,6 +95,7 @@ class StabilityEdgeInferer(EdgeInferer):
     """
 
     needs_all = True
+    reads_weights = False
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class StabilityEdgeInferer(EdgeInferer):
         seed: int = 0,
     ) -> None:
         super().__init__(model, data)
-        self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
+        self._graph = Graph.coerce(data)
         check_model(tapped(model), self.function_nodes, use_pre_norm=True)
         inner = unwrap(model)
         if not isinstance(inner, GSNN):
@@ -150,7 +153,7 @@ class StabilityEdgeInferer(EdgeInferer):
 
         Raises:
             ValueError: If the loader is empty, a batch has the wrong width (the error names the batch), or there are
-                fewer than 4 conditions (distinct inputs).
+                fewer than 4 conditions (distinct inputs), or fewer than 3 samples in a half.
         """
         self._counts, self._n = None, 0
         x, y = all_samples(self._model, dataloader)
@@ -188,7 +191,7 @@ class StabilityEdgeInferer(EdgeInferer):
         halves = halved(conditions(x.double().numpy()), self.subsamples, self.seed)
         graphs = [self._graph] * self.subsamples
         entered, percentile, signs = (np.zeros((self.N, self.N)) for _ in range(3))
-        together = _TOGETHER if can_unite(self._model) else 1
+        together = _TOGETHER if can_unite(self._model) and self._graph.E <= _SMALL else 1
         groups = [range(start, min(start + together, len(halves))) for start in range(0, len(halves), together)]
         config = default_config(len(x) // 2) if self.train is None else self.train
         names = self.function_nodes
@@ -197,15 +200,23 @@ class StabilityEdgeInferer(EdgeInferer):
             seed = int(np.random.SeedSequence((self.seed, number, group.start)).generate_state(1)[0])
             some, samples = [graphs[k] for k in group], [(x[halves[k]], y[halves[k]]) for k in group]
             models = train_together(self._model, some, samples, config, seed)
-            every = zip(models, some, samples, strict=True)
-            pairs, ranks, sign = zip(*(self._proposed(*each, crit, device) for each in every), strict=True)
-            return {"pairs": np.array(pairs), "percentile": np.sum(ranks, axis=0), "sign": np.sum(sign, axis=0)}
+            pairs, ranks, sign = [], np.zeros((self.N, self.N)), np.zeros((self.N, self.N))
+            for each in zip(models, some, samples, strict=True):
+                score, directions = self._scores(*each, crit, device)
+                pairs.append(self._best(score))
+                if number == 0:
+                    ranks += percentiles(score)
+                    sign += directions
+            first = {"percentile": ranks, "sign": sign} if number == 0 else {}
+            return {"pairs": np.array(pairs), **first}
 
         workers = self._workers(config.batch_size, len(x), together, device)
-        for number in track(range(self.rounds), "rounds on subsamples", show=verbose):
+        rounds = "rounds on subsamples"
+        for number in range(self.rounds):
             jobs = [partial(round_of, number, group) for group in groups]
             with closing(arrays_in_processes(jobs, workers)) as done:
-                for group, result in zip(groups, done, strict=True):
+                results = track(done, f"{rounds}, {number + 1} of {self.rounds}", total=len(groups), show=verbose)
+                for group, result in zip(groups, results, strict=True):
                     for k, pairs in zip(group, result["pairs"], strict=True):
                         i, j = np.divmod(pairs[pairs >= 0], self.N)
                         entered[i, j] += 1
@@ -216,29 +227,29 @@ class StabilityEdgeInferer(EdgeInferer):
                         signs += result["sign"]
         return entered, percentile, np.sign(signs)
 
-    def _proposed(
+    def _scores(
         self,
         model: GSNN,
         graph: Graph,
         samples: tuple[Tensor, Tensor],
         crit: Criterion | None,
         device: torch.device | str,
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """The pairs that enter, as i N + j and filled up with -1; percentiles and signs of all pairs."""
+    ) -> tuple[FloatArray, FloatArray]:
+        """(N, N) each: ``explained``, NaN for known edges, and the signs."""
         inferer = GradientEdgeInferer(model, graph)
         x, y = samples
         inferer.fit(list(zip(x.split(_BATCH), y.split(_BATCH), strict=True)), crit, device, verbose=False)
-        found = inferer.scored(score="explained")
-        score = np.where(PriorEdges(graph).candidates(), found.score, np.nan)
-        known = np.isfinite(score)
-        percentile = np.zeros(score.shape)
-        percentile[known] = rankdata(score[known]) / max(1, known.sum())
+        scored = inferer.scored(score="explained")
+        score = np.where(PriorEdges(graph).candidates(), scored.score, np.nan).astype(np.float64)
+        return score, column_matrix(scored, "sign").astype(np.float64)
+
+    def _best(self, score: FloatArray) -> IntArray:
+        """The pairs that enter a graph, as i N + j, filled up with -1: one into each target, none below chance."""
+        score = np.where(score > 0, score, np.nan)
         score[~chosen_pairs(score, per_target=1, per_source=None)] = np.nan
         best = descending(score.ravel())[: self.per_round]
-        pairs = np.full(self.per_round, -1)
         best = best[np.isfinite(score.ravel()[best])]
-        pairs[: len(best)] = best
-        return pairs, percentile, column_matrix(found, "sign").astype(np.float64)
+        return np.pad(best, (0, self.per_round - len(best)), constant_values=-1)
 
     def _workers(self, batch: int, n: int, together: int, device: torch.device | str) -> int:
         """How many groups to train at a time."""
@@ -246,6 +257,7 @@ class StabilityEdgeInferer(EdgeInferer):
             return 0
         channels = len(self._model.channel_node)
         values = 2 * (self._model.L + 10) * self.N**2 + 3 * self._model.L * channels * (n + together * batch)
+        values += 6 * together * sum(p.numel() for p in self._model.parameters())  # with Adam, and early copies
         return workers_for(self._model, batch, 8 * values)
 
 
@@ -261,7 +273,7 @@ def halved(condition: IntArray, subsamples: int, seed: int) -> list[IntArray]:
         For each half the numbers of its samples, in order.
 
     Raises:
-        ValueError: If there are fewer than 4 conditions.
+        ValueError: If there are fewer than 4 conditions, or a half can have fewer than 3 samples.
 
     Example:
         >>> [half.tolist() for half in halved(np.array([0, 1, 1, 2, 3]), 2, seed=0)]
@@ -273,12 +285,28 @@ def halved(condition: IntArray, subsamples: int, seed: int) -> list[IntArray]:
             f"there are {n} distinct treatments, and halves need at least {LEAST_CONDITIONS}; give more conditions, or "
             "use another method"
         )
+    least = int(np.sort(np.bincount(condition))[: n // 2].sum())
+    if least < LEAST_SAMPLES:
+        raise ValueError(f"half of {n} distinct treatments can be {least} samples; give at least {LEAST_SAMPLES}")
     rng, halves = np.random.default_rng((seed, 3)), []
     for _ in range(subsamples // 2):
         first = np.zeros(n, dtype=bool)
         first[rng.permutation(n)[: n // 2]] = True
         halves += [np.flatnonzero(first[condition]), np.flatnonzero(~first[condition])]
     return halves
+
+
+def percentiles(score: FloatArray) -> FloatArray:
+    """Share of the defined scores that are no larger, ties at their mean; 0 where undefined.
+
+    Example:
+        >>> percentiles(np.array([3.0, np.nan, 1.0, 1.0]))
+        array([1. , 0. , 0.5, 0.5])
+    """
+    known = np.isfinite(score)
+    share = np.zeros(score.shape)
+    share[known] = rankdata(score[known]) / max(1, known.sum())
+    return share
 
 
 def train_together(
@@ -299,7 +327,7 @@ def train_together(
     """
     from gsnn.training import train_model
 
-    config = replace(config, seed=seed % 2**31, patience=None, restore_best=False)
+    config = replace(config, seed=seed % 2**31, patience=None, restore_best=False, drop_last=False)
     united = disjoint_union(graphs) if len(graphs) > 1 else graphs[0]
     rng = np.random.default_rng(seed)
     most = max(len(x) for x, _ in samples)

@@ -187,9 +187,11 @@ class EdgeInferer(EdgeScores):
 
     Attributes:
         needs_all: Whether it needs all samples in memory at once, so that streamed data are refused.
+        reads_weights: Whether scores depend on the weights of the model; if not, members of a run would all agree.
     """
 
     needs_all: ClassVar[bool] = False
+    reads_weights: ClassVar[bool] = True
     _model: nn.Module
 
     @classmethod

@@ -71,13 +71,16 @@ def resolve_kinds(kinds: str | Sequence[str]) -> tuple[str, ...]:
     Example:
         >>> resolve_kinds("output,input")
         ('input->function', 'function->output')
+        >>> resolve_kinds(["function->output"])
+        ('function->output',)
     """
     texts = [kinds] if isinstance(kinds, str) else kinds
     names = [part.strip() for text in texts for part in text.split(",") if part.strip()]
     if not names:
         raise DataError(f"give at least one kind of edges: {', '.join(_SHORT)}, or all")
     for name in names:
-        check_option("kind", name, (*_SHORT, "all"), DataError)
+        if name not in KINDS:
+            check_option("kind", name, (*_SHORT, "all"), DataError)
     chosen = set(KINDS) if "all" in names else {_SHORT.get(name, name) for name in names}
     return tuple(kind for kind in KINDS if kind in chosen)
 

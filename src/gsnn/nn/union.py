@@ -49,8 +49,10 @@ def disjoint_union(graphs: Sequence[Graph]) -> Graph:
 
 
 def can_unite(model: nn.Module) -> bool:
-    """Whether copies of a model can stand side by side: not if functions share weights (node MLP, node attention)."""
-    return isinstance(model, GSNN) and not (model.options["node_mlp"] or model.options["node_attn"])
+    """Whether copies of a model can stand side by side: not if functions share weights (node MLP, nonlinearity)."""
+    if not isinstance(model, GSNN) or model.options["node_mlp"] or model.options["node_attn"]:
+        return False
+    return not any(".nonlin." in name for name, _ in model.named_parameters())
 
 
 def split_union(model: GSNN, graphs: Sequence[Graph]) -> list[GSNN]:
@@ -96,6 +98,6 @@ def split_union(model: GSNN, graphs: Sequence[Graph]) -> list[GSNN]:
             if of is None:
                 of = of_edge if kind.startswith("edge_norm.") else of_node if len(whole) == model.N else of_channel
             values[name] = whole[of == number].view_as(value)
-        part.load_state_dict(values)
+        part.to(model.dtype).load_state_dict(values)
         parts.append(part.eval())
     return parts

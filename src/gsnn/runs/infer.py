@@ -274,17 +274,21 @@ def _score(
     from gsnn.ask.agreement import average_ranks
     from gsnn.runs.inference.ranking import score_pairs
 
-    if len(models) == 1:
+    by_weights = {name: way for name, way in ways.items() if way.inferer.reads_weights}
+    if len(models) == 1 or not by_weights:
         return score_pairs(run, models[0], data, ways, samples, progress, job)
     scores, counts = zip(
         *(
-            score_pairs(run, model, data, ways, samples, progress, replace(job, member=number))
+            score_pairs(run, model, data, by_weights, samples, progress, replace(job, member=number))
             for number, model in enumerate(models, start=1)
         ),
         strict=True,
     )
-    averaged = {name: average_ranks([each[name] for each in scores]) for name in ways}
-    return scores[0] | averaged, counts[0]  # further rankings do not depend on the model
+    # Further rankings do not depend on the model, nor do the methods that read no weights of it.
+    averaged = scores[0] | {name: average_ranks([each[name] for each in scores]) for name in by_weights}
+    others = {name: way for name, way in ways.items() if name not in by_weights}
+    once = score_pairs(run, models[0], data, others, samples, progress, job)[0] if others else {}
+    return {name: (averaged | once)[name] for name in (*ways, *averaged)}, counts[0]
 
 
 def _infer_kind(
@@ -338,7 +342,8 @@ def _infer_kind(
     options = dict(ways[first].options)
     if job.weights != "early":
         options["weights"] = job.weights
-    if len(models) > 1:
+    averaged = len(models) > 1 and ways[first].inferer.reads_weights
+    if averaged:
         options["members"] = len(models)
     elif learnt_in_training(run, ways[first].inferer, job.fresh):
         options = options | FROM_TRAINING
@@ -350,7 +355,7 @@ def _infer_kind(
         "options": options,
         "candidates": n_candidates,
         "aliases": None if groups is None else groups.summary(),
-        **({"members": agreement(edges, len(models))} if len(models) > 1 else {}),
+        **({"members": agreement(edges, len(models))} if averaged else {}),
     }
     return _Part(ends.kind, edges, n, facts, _shared_with_structure(ranking, n_candidates), notes)
 

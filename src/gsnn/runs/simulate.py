@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gsnn.base.csv_file import csv_text
-from gsnn.base.errors import DataError, RunError, as_data_error, check_option
+from gsnn.base.errors import DataError, RunError, as_data_error, check_option, unknown_option
 from gsnn.base.files import write_json, write_text
 from gsnn.graph import resolve_kinds
 from gsnn.graph.checks import Edge
@@ -144,7 +144,8 @@ def _settings(
     from gsnn.simulation.random_graphs import RANDOM_KINDS
 
     if setting is not None:
-        check_option("setting", setting.upper(), SETTINGS, DataError)
+        if setting.upper() not in SETTINGS:
+            raise DataError(str(unknown_option("setting", setting, SETTINGS)))
         if kind not in (None, CONVERGING):
             raise DataError(f"setting {setting} is of the {CONVERGING} graph; leave kind out")
     kind = kind or CONVERGING

@@ -123,7 +123,7 @@ class CombinedEdgeInferer(GradientEdgeInferer):
             f"features of all pairs of {self.N} nodes",
             "use GradientEdgeInferer, score 'explained'",
         )
-        self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
+        self._graph = Graph.coerce(data)
         self.seed, self.learnt_from, self.weight = seed, 0, 0.0
         self._learnt: tuple[SampleStore, int, tuple[FloatArray, FloatArray]] | None = None
 

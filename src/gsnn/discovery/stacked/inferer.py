@@ -64,7 +64,7 @@ class _Hiding(EdgeInferer):
         n_others: int,
     ) -> None:
         super().__init__(model, data)
-        self._graph = data if isinstance(data, Graph) else Graph(data.edge_index_dict, data.node_names_dict)
+        self._graph = Graph.coerce(data)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
         _check_integers(repeats=(repeats, 1), n_others=(n_others, 1), seed=(seed, 0))
