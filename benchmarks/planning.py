@@ -105,6 +105,13 @@ def planned(design: Design, name: str, seed: int) -> tuple[tuple[str, str], Call
     return (label, problem), partial(cell, label, problem, seed, make)
 
 
+def finished(path: Path) -> pd.DataFrame:
+    """The rows of problems of which every design is done, so that designs are compared on the same problems."""
+    done, designs = pd.read_csv(path), {f"teacher, {design.name}" for panel in PANELS.values() for _, design in panel}
+    whole = done[done["family"].isin(designs)].groupby("problem")["family"].nunique() == len(designs)
+    return done[done["problem"].isin(whole.index[whole])]
+
+
 def gains(done: pd.DataFrame, design: Design, metric: str) -> np.ndarray:
     """``learned`` less the best ranking by topology, a value for each problem."""
     wide = done[done["family"] == f"teacher, {design.name}"].pivot_table(
@@ -117,7 +124,7 @@ def gains(done: pd.DataFrame, design: Design, metric: str) -> np.ndarray:
 
 def table(path: Path) -> str:
     """Means over the problems, and what the data add to topology with a 95 % interval, as markdown."""
-    done = pd.read_csv(path)
+    done = finished(path)
     lines = []
     for panel, designs in PANELS.items():
         lines += ["", f"| {panel} | n | {' | '.join(METHODS)} | learned less topology: MRR | P@K |"]
@@ -146,7 +153,7 @@ def chart(path: Path, out: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    done = pd.read_csv(path)
+    done = finished(path)
     shown = {"learned": "#1b6ca8", "explained": "#7fb069", "learned structure": "#888888", "random": "#cccccc"}
     plt.rcParams.update(
         {
