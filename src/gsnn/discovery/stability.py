@@ -276,8 +276,8 @@ def halved(condition: IntArray, subsamples: int, seed: int) -> list[IntArray]:
         ValueError: If there are fewer than 4 conditions, or a half can have fewer than 3 samples.
 
     Example:
-        >>> [half.tolist() for half in halved(np.array([0, 1, 1, 2, 3]), 2, seed=0)]
-        [[1, 2, 3], [0, 4]]
+        >>> [half.tolist() for half in halved(np.array([0, 1, 1, 2, 3, 4, 5]), 2, seed=0)]
+        [[0, 1, 2, 4], [3, 5, 6]]
     """
     n = int(condition.max()) + 1
     if n < LEAST_CONDITIONS:
