@@ -139,8 +139,8 @@ def cell(family: str, name: str, seed: int, make: Callable[[], Problem]) -> list
 def gain(rows: pd.DataFrame, method: str, other: str, metric: str) -> str:
     """What a method gains over another, paired, with a 95 % interval; structure is the best of ours and the user's."""
     wide = rows.pivot_table(index="problem", columns="method", values=metric)
-    best = wide[["learned structure", "structure", "degree product", "common neighbours"]].max(axis=1)
-    found = (wide[method] - (best if other == "structure" else wide[other])).to_numpy()
+    topology = ["learned structure", "structure", "degree product", "common neighbours"]
+    found = (wide[method] - (wide[topology].max(axis=1) if other == "structure" else wide[other])).to_numpy()
     half = 1.96 * found.std(ddof=1) / np.sqrt(len(found)) if len(found) > 1 else float("nan")
     return f"{found.mean():+.3f} ± {half:.3f}"
 

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from cells import Rows, arguments, work
+from charts import pyplot, save
 from combined import REPORT_MORE, cell
-from gsnn.base.files import atomic_path
 from teachers import REPORT, Problem, realistic
 
 RESULTS = Path(__file__).with_name("planning.csv")
@@ -148,22 +148,9 @@ def chart(path: Path, out: Path) -> None:
 
     Bands are a standard error over the problems.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     done = finished(path)
     shown = {"learned": "#1b6ca8", "explained": "#7fb069", "learned structure": "#888888", "random": "#cccccc"}
-    plt.rcParams.update(
-        {
-            "svg.hashsalt": "planning",
-            "svg.fonttype": "none",
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-    )
+    plt = pyplot("planning")
     rows = {
         "mrr": "mean of 1 / rank\nwithin the target (MRR)",
         "precision_at_k": "share of the first K\nthat is missing",
@@ -188,8 +175,7 @@ def chart(path: Path, out: Path) -> None:
     for axis, panel in zip(axes[-1], PANELS, strict=True):
         axis.set_xlabel(panel.replace(", ", ",\n", 1))
     axes[0, -1].legend(frameon=False, fontsize=8, loc="upper right")
-    with atomic_path(out) as new:
-        figure.savefig(new, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None)
+    save(figure, out)
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from charts import pyplot, save
 from gsnn.base.files import atomic_path
 from gsnn.data import PerturbationData, Split, Standardiser
 from gsnn.data.split import conditions
@@ -217,21 +218,8 @@ def chart(path: Path, out: Path) -> None:
 
     The line is the mean of the refits, the band goes from the least to the largest.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     done = read(path)
-    plt.rcParams.update(
-        {
-            "svg.hashsalt": "repairs",
-            "svg.fonttype": "none",
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-    )
+    plt = pyplot("repairs")
     figure, axes = plt.subplots(1, len(TITLES), figsize=(11, 2.9), constrained_layout=True)
     for axis, (name, title) in zip(axes, TITLES.items(), strict=True):
         rows = done[done["data"] == name]
@@ -260,8 +248,7 @@ def chart(path: Path, out: Path) -> None:
         axis.set_xlabel("edges added")
     axes[0].set_ylabel("R² of left-out conditions")
     axes[0].legend(frameon=False, fontsize=7, loc="lower right")
-    with atomic_path(out) as new:
-        figure.savefig(new, format=out.suffix[1:], metadata={"Date": None} if out.suffix == ".svg" else None)
+    save(figure, out)
 
 
 def main() -> None:

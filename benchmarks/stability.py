@@ -26,9 +26,11 @@ import pandas as pd
 import torch
 
 from cells import arguments, work
+from combined import gain
 from early import permuted
 from gsnn.discovery import LearnedEdgeInferer, StabilityEdgeInferer, prior_scores, self_check
 from gsnn.discovery.stability import train_together
+from gsnn.discovery.stacked.lessons import column_matrix
 from gsnn.edges import GradientEdgeInferer
 from gsnn.graph import Graph
 from gsnn.nn import GSNN
@@ -89,7 +91,7 @@ def cell(family: str, name: str, make: Callable[[], Problem]) -> list[dict[str, 
     scored = inferer.scored()
     scores = {
         "stability": scored.score,
-        "bagged": scored.columns["percentile"](np.arange(scored.score.size)).reshape(scored.score.shape),
+        "bagged": column_matrix(scored, "percentile"),
         "explained": alone.score_matrix(score="explained"),
         "learned": learned.score_matrix(),
         "learned structure": learned.beside()["structure"].score,
@@ -114,12 +116,7 @@ def table(path: Path) -> str:
     for family, rows in done.groupby("family", sort=False):
         mean = rows.groupby("method").mean(numeric_only=True)
         texts = [" / ".join(f"{mean.loc[each, k]:.2f}" for k in METRICS[:3]) for each in METHODS]
-        gains = []
-        for metric in ("mrr", "precision_at_k"):
-            wide = rows.pivot_table(index="problem", columns="method", values=metric)
-            gain = (wide["stability"] - wide["explained"]).to_numpy()
-            half = 1.96 * gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else float("nan")
-            gains.append(f"{gain.mean():+.3f} ± {half:.3f}")
+        gains = [gain(rows, "stability", "explained", metric) for metric in ("mrr", "precision_at_k")]
         cost = [f"{rows[k].mean():.0f}" for k in ("one_s", "stability_s")]
         texts += [", ".join(gains), *cost]
         lines.append(f"| {family} | {rows['problem'].nunique()} | {' | '.join(texts)} |")

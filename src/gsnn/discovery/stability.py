@@ -19,6 +19,7 @@ from gsnn.base.progress import track
 from gsnn.base.workers import arrays_in_processes, workers_for
 from gsnn.data.split import conditions
 from gsnn.discovery.stacked.caps import chosen_pairs
+from gsnn.discovery.stacked.inferer import check_integers
 from gsnn.discovery.stacked.lessons import column_matrix
 from gsnn.discovery.stacked.refit import default_config, untrained
 from gsnn.edges.capture import Criterion, all_samples, tapped, unwrap
@@ -117,10 +118,7 @@ class StabilityEdgeInferer(EdgeInferer):
         self._model: GSNN = inner
         if per_round is None:
             per_round = max(LEAST, round(SHARE * len(self.edges)))
-        options = {"subsamples": (subsamples, 2), "rounds": (rounds, 1), "per_round": (per_round, 1), "seed": (seed, 0)}
-        for name, (value, least) in options.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        check_integers(subsamples=(subsamples, 2), rounds=(rounds, 1), per_round=(per_round, 1), seed=(seed, 0))
         if subsamples % 2:
             raise ValueError(f"subsamples must be even, because halves come in pairs, got {subsamples}")
         self.train, self.subsamples, self.rounds, self.per_round, self.seed = train, subsamples, rounds, per_round, seed

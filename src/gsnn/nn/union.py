@@ -1,8 +1,8 @@
 """Several models trained as one, on the disjoint union of their graphs.
 
-What a step of a small model costs is hardly its arithmetic, so that twenty copies of a network side by side cost a few
-times one (``benchmarks/stability.py``). No edge joins two copies; each is a model with weights, inputs and responses of
-its own.
+What a step of a small model costs is hardly its arithmetic, so that ten copies side by side of a network of 82
+functions cost about four times one (``benchmarks/stability.py``). No edge joins two copies; each is a model with
+weights, inputs and responses of its own.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class _Hiding(EdgeInferer):
         self._graph = Graph.coerce(data)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction must be above 0 and below 1, got {fraction}")
-        _check_integers(repeats=(repeats, 1), n_others=(n_others, 1), seed=(seed, 0))
+        check_integers(repeats=(REPEATS if repeats is None else repeats, 1), n_others=(n_others, 1), seed=(seed, 0))
         n_drawn = round(fraction * len(hideable_edges(self._graph).rows))
         if repeats is None:
             repeats = _FEWER_REPEATS if n_drawn >= _MANY else REPEATS
@@ -171,7 +171,7 @@ class StackedEdgeInferer(_Hiding):
         n_trees: int = 300,
     ) -> None:
         super().__init__(model, data, fraction, repeats, seed, n_others)
-        _check_integers(max_samples=(max_samples, 3), n_trees=(n_trees, 1))
+        check_integers(max_samples=(max_samples, 3), n_trees=(n_trees, 1))
         n_edges = sum(s != t for s, t in self.edges)
         if n_edges < 2:
             raise ValueError(f"data must have at least 2 function -> function edges to learn from, got {n_edges}")
@@ -407,8 +407,8 @@ def log_score(score: FloatArray) -> FloatArray:
     return np.log(np.maximum(np.nan_to_num(score), FLOOR * best)) if best > 0 else np.zeros_like(score)
 
 
-def _check_integers(**options: tuple[int | None, int]) -> None:
-    """Refuse a value that is no integer or below its least value; None stands for a default."""
+def check_integers(**options: tuple[int, int]) -> None:
+    """Refuse a value that is no integer or below its least value."""
     for name, (value, least) in options.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
